@@ -1,0 +1,197 @@
+"""Requests and replies of the control socket: one definition for both ends.
+
+    GET  /status                 Snapshot
+    GET  /eta?at=RATE&by=EPOCH   EtaReply
+    GET  /entries?SELECTORS      EntriesReply
+    GET  /entries/{key}          ShowReply      key: filebase, unique beginning of one, or Message-ID
+    POST /pause                  PauseRequest   -> Done
+    POST /resume                 ResumeRequest  -> Done
+    GET  /rate                   RateReply
+    POST /rate                   RateRequest    -> RateReply
+    POST /hold /release /drop    SelectRequest  -> SelectReply
+    POST /handback               SelectRequest  -> SelectReply
+    GET  /config                 the settings in force
+
+Errors are {"error": "text for the operator"} with 400 (bad request), 404 (no such entry), 409 (refused) or 500.
+Pure  values only
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from drainer.report.snapshot import Eta, Snapshot
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Peer(_Wire):
+    """Who is at the other end of the socket (SO_PEERCRED)."""
+
+    pid: int
+    uid: int
+    user: str
+
+
+class PauseRequest(_Wire):
+    """list "": everything. for_s None: until resumed."""
+
+    list: str = ""
+    for_s: float | None = None
+    reason: str = ""
+
+
+class ResumeRequest(_Wire):
+    list: str = ""
+
+
+class RateRequest(_Wire):
+    """A rate is per second; "unlimited" lifts the ceiling; None leaves it as it is."""
+
+    messages: float | Literal["unlimited"] | None = None
+    recipients: float | Literal["unlimited"] | None = None
+
+
+class RateReply(_Wire):
+    """Per second, None unlimited."""
+
+    messages: float | None
+    recipients: float | None
+    messages_per_s: float | None = None
+    recipients_per_s: float | None = None
+
+
+class Selectors(_Wire):
+    """Which entries; every selector given must match, none given selects all. Texts match as substrings, case ignored.
+
+    state          waiting, active, deferred, held
+    duplicate      exact, partial, restored, resend, conflict, none
+    older_than_s, younger_than_s   by received time
+    entry          filebase, or the beginning of one
+    """
+
+    list: str | None = None
+    sender: str | None = None
+    subject: str | None = None
+    message_id: str | None = None
+    duplicate: str | None = None
+    state: str | None = None
+    older_than_s: float | None = None
+    younger_than_s: float | None = None
+    entry: str | None = None
+
+
+class SelectRequest(_Wire):
+    """Without `yes` nothing is done: the reply says what would be."""
+
+    selectors: Selectors = Selectors()
+    yes: bool = False
+    reason: str = ""
+
+
+class EntryLine(_Wire):
+    """One entry as listed. `duplicate` is the class found by scanning, a forecast; `of` the entry it repeats."""
+
+    entry: str
+    state: str
+    list: str
+    sender: str = ""
+    subject: str = ""
+    message_id: str = ""
+    recipients: int | None = None
+    bytes: int = 0
+    age_s: float = 0.0
+    duplicate: str = "none"
+    of: str | None = None
+    reason: str = ""
+    due: float | None = None
+
+
+class EntriesReply(_Wire):
+    """`total` matched; `entries` holds at most the number asked for."""
+
+    total: int
+    entries: list[EntryLine]
+
+
+class SelectReply(_Wire):
+    """`done` False: a dry run. `matched` and `recipients` count what the selectors found; `skipped` says what could not
+    be done now, with the reason (an entry in delivery, for example)."""
+
+    done: bool
+    matched: int
+    recipients: int
+    changed: int = 0
+    skipped: list[str] = []
+    entries: list[EntryLine] = []
+
+
+class Fate(_Wire):
+    """What became of some recipients of one message on one list."""
+
+    list: str
+    message_id: str
+    state: str
+    recipients: int
+    entry: str
+    at: float
+    detail: str = ""
+
+
+class ShowReply(_Wire):
+    """`entry` None: no such entry waits; `fates` is what the ledger knows."""
+
+    entry: EntryLine | None
+    headers: list[tuple[str, str]] = []
+    recipients: list[str] = []
+    metadata: dict[str, Any] = {}
+    fates: list[Fate] = []
+
+
+class EtaReply(_Wire):
+    """`what_if`: the estimate at the rate asked about. `needed_recipients_per_s`: to be through at the time asked about;
+    `shown_recipients_per_s`: the fastest the MTA has been seen to take."""
+
+    eta: Eta
+    backlog_recipients: int
+    what_if: Eta | None = None
+    needed_recipients_per_s: float | None = None
+    shown_recipients_per_s: float | None = None
+
+
+class Done(_Wire):
+    message: str
+
+
+class Operations(Protocol):
+    """What the service can be asked; service.py implements it. Raises RequestRefused (409) or KeyError (404)."""
+
+    async def status(self) -> Snapshot: ...
+
+    async def eta(self, at_recipients_per_s: float | None, by_s: float | None) -> EtaReply: ...
+
+    async def entries(self, selectors: Selectors, limit: int) -> EntriesReply: ...
+
+    async def show(self, key: str) -> ShowReply: ...
+
+    async def pause(self, request: PauseRequest, peer: Peer) -> Done: ...
+
+    async def resume(self, request: ResumeRequest, peer: Peer) -> Done: ...
+
+    async def rate(self) -> RateReply: ...
+
+    async def set_rate(self, request: RateRequest, peer: Peer) -> RateReply: ...
+
+    async def hold(self, request: SelectRequest, peer: Peer) -> SelectReply: ...
+
+    async def release(self, request: SelectRequest, peer: Peer) -> SelectReply: ...
+
+    async def drop(self, request: SelectRequest, peer: Peer) -> SelectReply: ...
+
+    async def handback(self, request: SelectRequest, peer: Peer) -> SelectReply: ...
+
+    async def config(self) -> dict[str, Any]: ...

@@ -1,0 +1,61 @@
+"""The classes of duplicates, and the values that pass between fingerprint, decision, index and ledger.
+
+Pure  values only
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from drainer.queuedir.entry import Flavour
+
+
+class DuplicateClass(StrEnum):
+    """DESIGN §4. NONE: an original, or something that only resembles one."""
+
+    NONE = "none"
+    EXACT = "exact"
+    PARTIAL = "partial"
+    RESTORED = "restored"
+    RESEND = "resend"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a message is. Every digest has 16 bytes and begins with the version of the rules that made it.
+
+    identity    two entries carry the same message if they share any of these
+    resend      list + author + subject + canonical body; None where a resend cannot be told from routine (notices)
+    message_id  list + Message-ID; None if the mail has none
+    copy        identity and metadata together: equal for an entry and its restored backup
+    """
+
+    identity: tuple[bytes, ...]
+    resend: bytes | None
+    message_id: bytes | None
+    copy: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EntrySummary:
+    """What the index keeps of an entry once it was read.
+
+    when_s          received time from the file name
+    recipient_keys  ledger.records.recipient_key of each recipient, concatenated
+    decorated       2.1: header and footer are in the message already (an entry that was in retry)
+    """
+
+    filebase: str
+    when_s: float
+    flavour: Flavour
+    list_id: str
+    message_id: str
+    sender: str
+    subject: str
+    size_bytes: int
+    recipients: int
+    recipient_keys: bytes
+    decorated: bool
+    fingerprint: Fingerprint

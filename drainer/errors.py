@@ -1,0 +1,138 @@
+"""What can go wrong, grouped by what the caller does next.
+
+EntryError   this entry cannot go on: set it aside with its `reason`, take the next
+ComposeError this entry cannot be composed: hold it with its `reason`
+MtaError     the MTA's state, nobody's fault: defer, slow down, try again
+HaltError    stop feeding: going on could deliver twice or lose mail
+SettingsError, UsageError   the operator has to change something before we start
+"""
+
+from __future__ import annotations
+
+
+class DrainerError(Exception):
+    """Everything raised on purpose; its text is fit for an operator."""
+
+
+class SettingsError(DrainerError):
+    """A setting is unknown, impossible or contradicts another; the text names key, value and what would be right."""
+
+
+class UsageError(DrainerError):
+    """A command was given something it cannot use."""
+
+
+class ServiceNotRunning(DrainerError):
+    """Nobody answers on the control socket (exit status 3)."""
+
+
+class RequestRefused(DrainerError):
+    """The service answered, and said no; the text is its reason."""
+
+
+class EntryError(DrainerError):
+    """One queue entry is unusable. `reason` is a short fixed word for logs, counters and the operator."""
+
+    reason = "entry_error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{self.reason}: {detail}")
+        self.detail = detail
+
+
+class EntryVanished(EntryError):
+    """The file was gone when we came to it: somebody else (Mailman's runner) took it."""
+
+    reason = "vanished"
+
+
+class EntryUnreadable(EntryError):
+    """The file is not a queue entry Mailman could read either; it goes to Mailman's bad/ as .psv."""
+
+    reason = "unreadable"
+
+
+class EntryEmpty(EntryUnreadable):
+    reason = "empty"
+
+
+class EntryTruncated(EntryUnreadable):
+    reason = "truncated"
+
+
+class EntryGarbage(EntryUnreadable):
+    """Not pickles, or not a message and a metadata dictionary."""
+
+    reason = "garbage"
+
+
+class EntryTooLarge(EntryUnreadable):
+    reason = "too_large"
+
+
+class UnsafePickle(EntryUnreadable):
+    """The pickle names something that is not on the allowed list, or would cost more than its size justifies."""
+
+    reason = "unsafe_pickle"
+
+
+class ComposeError(EntryError):
+    """The entry is readable but its envelope and content cannot be made: hold it, never send it half right."""
+
+    reason = "cannot_compose"
+
+
+class NoSuchList(ComposeError):
+    reason = "no_such_list"
+
+
+class ListConfigUnreadable(ComposeError):
+    reason = "list_config_unreadable"
+
+
+class ComposerFailed(ComposeError):
+    """Mailman's own code raised while composing this entry, or the co-process died on it repeatedly."""
+
+    reason = "composer_failed"
+
+
+class ComposerUnavailable(DrainerError):
+    """The co-process cannot be started at all; the text carries the command to try by hand."""
+
+
+class CustodyRefused(DrainerError):
+    """The queue cannot be taken into custody; the text says why and what would make it right."""
+
+
+class MtaError(DrainerError):
+    """The MTA did not do its part; the entry is not to blame."""
+
+
+class MtaUnreachable(MtaError, ConnectionError):
+    """No session could be opened."""
+
+    def __init__(self, host: str, port: int, detail: str) -> None:
+        super().__init__(f"cannot open an SMTP session with {host}:{port}: {detail}")
+        self.host = host
+        self.port = port
+        self.detail = detail
+
+
+class MtaRefusesLogin(MtaError):
+    """AUTH or STARTTLS failed: retried like an outage, but worth a person's look."""
+
+
+class HaltError(DrainerError):
+    """Stop feeding now."""
+
+
+class LedgerNotDurable(HaltError):
+    """The ledger could not commit (disk full, I/O error). Sending waits until it can."""
+
+
+class LedgerUnusable(HaltError):
+    """The ledger is damaged, of a newer version, or not ours."""
+
+
+class IllegalTransition(HaltError):
+    """A delivery was to change state in a way states.py does not allow: a bug, and not one to go on with."""

@@ -1,0 +1,113 @@
+"""The Ledger protocol: what any storage must promise. One suite (tests/contract/) runs on every implementation.
+
+Every coroutine that writes returns only when what it wrote is durable, and raises LedgerNotDurable, having changed
+nothing, when it cannot commit. Readers see every write that has returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from drainer.ledger.records import (
+    Deferral,
+    History,
+    Hold,
+    JournalLine,
+    MessageRecord,
+    NewAttempt,
+    OpenAttempt,
+    OperatorState,
+    Outcome,
+    Totals,
+)
+from drainer.ledger.states import State
+
+COUNTERS = (
+    "delivered_entries",
+    "delivered_recipients",
+    "suppressed_entries",
+    "suppressed_recipients",
+    "bounced_recipients",
+    "dropped_entries",
+    "dropped_recipients",
+    "unreadable_entries",
+    "transactions",
+)
+"""Names of the durable counters. Those of recipients delivered, bounced and transactions are kept by the ledger itself
+in close_attempt and record; the others are added by `count` or by the `counts` argument of the write they belong to.
+"""
+
+
+class Ledger(Protocol):
+    async def open(self) -> None:
+        """Open or create. Raises LedgerUnusable (damaged, newer version, not durable), LedgerNotDurable (cannot write)."""
+
+    async def close(self) -> None: ...
+
+    # -- deliveries ----------------------------------------------------------------------------------------------------
+
+    async def history(self, identity: Sequence[bytes]) -> History:
+        """Everything known of the messages that share any digest with `identity`; empty if none."""
+
+    async def open_attempt(self, attempt: NewAttempt) -> int:
+        """Write that content is about to be sent (state ATTEMPTING). Returns the attempt's id.
+
+        Raises IllegalTransition if any recipient of this message is settled, ATTEMPTING or IN_DOUBT already.
+        """
+
+    async def close_attempt(self, attempt_id: int, state: State, reply: str, at_s: float) -> None:
+        """Write how an attempt ended: DELIVERED, DEFERRED, FAILED or IN_DOUBT, for all its recipients."""
+
+    async def record(self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome]) -> None:
+        """Write outcomes that needed no attempt: refused at MAIL or RCPT, skipped, held, in doubt from a .bak."""
+
+    async def unresolved_attempts(self) -> list[OpenAttempt]:
+        """Attempts in state ATTEMPTING (found open at start) or IN_DOUBT, oldest first."""
+
+    async def resolve(self, attempt_id: int, state: State, why: str, at_s: float) -> None:
+        """Move an attempt: ATTEMPTING to IN_DOUBT; IN_DOUBT to PENDING (forgotten: may be sent again), DELIVERED, HELD."""
+
+    async def finish_entry(self, filebase: str, counts: Mapping[str, int] = ...) -> None:
+        """The entry is settled and about to leave the disk: drop its deferral, hold and DEFERRED rows; add `counts`."""
+
+    # -- entries that wait ---------------------------------------------------------------------------------------------
+
+    async def defer(self, deferral: Deferral) -> None:
+        """Write or replace when an entry is due again."""
+
+    async def deferrals(self) -> list[Deferral]: ...
+
+    async def hold(self, holds: Sequence[Hold]) -> None:
+        """Write that entries are set aside (replaces an earlier reason)."""
+
+    async def release(self, filebases: Sequence[str]) -> None:
+        """Forget holds and deferrals, and return HELD recipients of these entries to PENDING."""
+
+    async def holds(self) -> list[Hold]: ...
+
+    async def rename_entry(self, before: str, after: str) -> None:
+        """The entry's file got another name; everything known of it moves along."""
+
+    # -- the operator --------------------------------------------------------------------------------------------------
+
+    async def operator_state(self) -> OperatorState: ...
+
+    async def set_operator_state(self, state: OperatorState, journal: JournalLine) -> None: ...
+
+    async def write_journal(self, line: JournalLine) -> None: ...
+
+    async def journal(self, limit: int = ...) -> list[JournalLine]:
+        """Newest last."""
+
+    # -- counters and questions ------------------------------------------------------------------------------------------
+
+    async def count(self, counts: Mapping[str, int]) -> None: ...
+
+    async def totals(self) -> Totals: ...
+
+    async def messages_by_message_id(self, message_id: str) -> list[tuple[MessageRecord, History]]:
+        """The fate of a message: every list it went to, with what became of its recipients."""
+
+    async def expire(self, older_than_s: float) -> int:
+        """Forget messages whose last delivery is older. Returns how many were forgotten."""

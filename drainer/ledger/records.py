@@ -1,0 +1,177 @@
+"""What the ledger keeps, as frozen rows.
+
+Pure  values only
+
+A recipient is stored as a RecipientKey of ten bytes: small (DESIGN: 16 bytes a delivery), and two recipients of one
+message share a key with probability below 1e-14 for 100,000 recipients. Addresses in clear are kept only where a
+person has to act on them (failed, in doubt) and while an attempt is open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from drainer.ledger.states import State
+
+RECIPIENT_KEY_BYTES = 10
+RecipientKey = bytes
+
+
+def recipient_key(address: str) -> RecipientKey:
+    """The ten bytes an address is remembered by: local part as it is, domain in lower case (RFC 5321 §2.4)."""
+    local, at, domain = address.rpartition("@")
+    text = local + at + domain.lower()
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=RECIPIENT_KEY_BYTES).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRecord:
+    """What the ledger remembers of a message.
+
+    identity    digests; two entries carry the same message if any digest is equal (duplicates/fingerprint.py)
+    list_id, message_id   for people; message_id "" if the mail has none
+    """
+
+    identity: tuple[bytes, ...]
+    list_id: str
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttempt:
+    """One transaction about to send its content.
+
+    filebase      the entry it belongs to
+    reverse_path, recipients  as they stand in the envelope's MAIL and in the entry's own recipient list
+    at_s          seconds since the epoch
+    """
+
+    filebase: str
+    message: MessageRecord
+    reverse_path: str
+    recipients: tuple[str, ...]
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAttempt:
+    """An attempt whose outcome was never written: found at start, it means the service died in the middle."""
+
+    attempt_id: int
+    state: State
+    filebase: str
+    list_id: str
+    message_id: str
+    reverse_path: str
+    recipients: tuple[str, ...]
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of some recipients of an entry, all alike.
+
+    state         DELIVERED, DEFERRED, FAILED, IN_DOUBT, HELD or SKIPPED
+    recipients    addresses as the entry has them
+    reply         the server's answer "550 5.1.1 no such user", or our reason
+    """
+
+    state: State
+    recipients: tuple[str, ...]
+    reply: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """One earlier claim on recipients of a message: an entry of the ledger."""
+
+    filebase: str
+    state: State
+    at_s: float
+    recipients: frozenset[RecipientKey]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All the ledger knows of one message, oldest first."""
+
+    coverage: tuple[Coverage, ...] = ()
+
+    def with_state(self, *states: State) -> frozenset[RecipientKey]:
+        """Keys of the recipients in any of `states`."""
+        keys: set[RecipientKey] = set()
+        for part in self.coverage:
+            if part.state in states:
+                keys |= part.recipients
+        return frozenset(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """When a deferred entry is due again.
+
+    attempts     passes made so far, >= 1
+    first_at_s   when it was first deferred: `feed.give_up_after` counts from here
+    recipients   how many wait
+    """
+
+    filebase: str
+    attempts: int
+    first_at_s: float
+    due_s: float
+    recipients: int
+    reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """An entry set aside for a person."""
+
+    filebase: str
+    reason: str
+    detail: str
+    by: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause the operator ordered. list_id "" pauses everything; until_s None lasts until resumed."""
+
+    list_id: str
+    since_s: float
+    until_s: float | None
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorState:
+    """What the operator decided, as it survives a restart. A rate of None: as the settings file says."""
+
+    pauses: tuple[Pause, ...] = ()
+    messages_per_s: float | None = None
+    recipients_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLine:
+    """One thing an operator (or the service itself) did, with who and why."""
+
+    at_s: float
+    by: str
+    action: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Durable counters since the drain began (`since_s`), added up in the same commit as what they count."""
+
+    since_s: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def get(self, name: str) -> int:
+        return self.counts.get(name, 0)

@@ -1,0 +1,49 @@
+"""The states of a delivery (one recipient of one message) and every legal transition.
+
+Pure  a table; every write passes through `check`, and a test holds the SQL CHECK equal to it
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from drainer.errors import IllegalTransition
+
+
+class State(StrEnum):
+    """State of a delivery. PENDING has no row: it is what a recipient is before anything was written."""
+
+    PENDING = "pending"
+    ATTEMPTING = "attempting"
+    DELIVERED = "delivered"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+    IN_DOUBT = "in_doubt"
+    HELD = "held"
+    SKIPPED = "skipped"
+
+
+LEGAL: dict[State, frozenset[State]] = {
+    State.PENDING: frozenset(
+        {State.ATTEMPTING, State.DEFERRED, State.FAILED, State.HELD, State.SKIPPED, State.IN_DOUBT}
+    ),
+    State.ATTEMPTING: frozenset({State.DELIVERED, State.DEFERRED, State.FAILED, State.IN_DOUBT}),
+    State.DEFERRED: frozenset({State.ATTEMPTING, State.DEFERRED, State.FAILED, State.HELD, State.SKIPPED}),
+    State.IN_DOUBT: frozenset({State.PENDING, State.DELIVERED, State.HELD}),
+    State.HELD: frozenset({State.PENDING, State.SKIPPED}),
+    State.DELIVERED: frozenset(),
+    State.FAILED: frozenset(),
+    State.SKIPPED: frozenset(),
+}
+"""PENDING to DEFERRED or FAILED: refused at MAIL or RCPT, before any attempt was open. PENDING to IN_DOUBT: a `.bak`
+Mailman's runner left behind. SKIPPED: dropped by an operator, or Mailman itself would skip the address.
+"""
+
+SETTLED = frozenset({State.DELIVERED, State.FAILED, State.SKIPPED})
+"""Final states: the entry owes the recipient nothing more."""
+
+
+def check(before: State, after: State) -> None:
+    """Raises IllegalTransition unless `before` may become `after`."""
+    if after not in LEGAL[before]:
+        raise IllegalTransition(f"a delivery cannot go from {before} to {after}")

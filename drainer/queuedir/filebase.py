@@ -1,0 +1,98 @@
+"""A queue entry's name: received time, digest, suffix, and first-in-first-out order.
+
+In    a file name from a queue directory
+Out   a QueueFile, or None with the reason why the name is no entry's
+Pure  no file is touched
+
+Mailman's switchboard writes `<when>+<40 hex digits>.pck`, `<when>` being the repr of a float (2.1: received_time,
+kept for life; 3: time of writing). FIFO order is by float(when), not by name. A `.pck` name it cannot parse kills
+Mailman's own runner, so such names are reported, never made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+_WHEN = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?\Z")
+
+
+class Suffix(StrEnum):
+    """What the ending of a file in a queue directory means to Mailman."""
+
+    WAITING = ".pck"
+    CLAIMED = ".bak"
+    PRESERVED = ".psv"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class QueueFile:
+    """A well-formed entry name. Sorts first in, first out; equal times by digest, as good as any order.
+
+    when_s    received time in seconds since the epoch
+    filebase  the name without its suffix
+    """
+
+    when_s: float
+    filebase: str
+    suffix: Suffix
+
+    @property
+    def name(self) -> str:
+        return self.filebase + self.suffix.value
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignName:
+    """A name that is not an entry's. `kills_runner`: Mailman's own runner dies on it (a .pck it cannot parse)."""
+
+    name: str
+    reason: str
+    kills_runner: bool = False
+
+
+def parse_name(name: str) -> QueueFile | ForeignName:
+    """What a file name in a queue directory says.
+
+    Returns  QueueFile for `<when>+<digest>` with .pck, .bak or .psv; else ForeignName with a reason of one clause.
+             Any digest will do, as it does for Mailman (unless it runs slices)
+    Source   Mailman Switchboard.get_files: splits at '+', float() of the first half
+    """
+    if name.endswith(".tmp"):
+        return ForeignName(name, "half-written (.tmp): never read")
+    for suffix in Suffix:
+        if name.endswith(suffix.value):
+            break
+    else:
+        return ForeignName(name, "not a queue file")
+    filebase = name[: -len(suffix.value)]
+    when, plus, digest = filebase.partition("+")
+    kills_runner = suffix is Suffix.WAITING and not (plus and _is_float(when))
+    if not plus:
+        return ForeignName(name, "no '+' in the name", kills_runner)
+    if not _WHEN.match(when) or not math.isfinite(float(when)):
+        return ForeignName(name, "no time before the '+'", kills_runner)
+    if not digest or "+" in digest:
+        return ForeignName(name, "not exactly one '+' with a digest behind it", kills_runner or "+" in digest)
+    return QueueFile(float(when), filebase, suffix)
+
+
+def renamed_filebase(filebase: str, salt: str) -> str:
+    """Another name for the same entry, with the same received time, so that its place in the order stays.
+
+    salt  anything that makes it differ from names given before
+    """
+    when, _, _ = filebase.partition("+")
+    digest = hashlib.sha1(f"{filebase} {salt}".encode(), usedforsecurity=False).hexdigest()
+    return f"{when}+{digest}"
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

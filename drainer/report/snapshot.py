@@ -1,0 +1,134 @@
+"""All we say of ourselves at one moment. The JSON of `drainer status --json`; names are public, fields only ever added.
+
+Pure  values only; seconds and counts, null where nothing true can be said yet
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+ServiceState = Literal[
+    "starting", "scanning", "draining", "paused", "stopped_by_guard", "mta_down", "idle", "stopping"
+]
+EtaState = Literal["draining", "done", "paused", "stalled", "growing", "measuring"]
+Verdict = Literal["go", "slow", "stop"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Backlog(_Part):
+    """Not finished yet. `recipients` counts entries read so far; `unread_entries` are not in it."""
+
+    entries: int = 0
+    recipients: int = 0
+    bytes: int = 0
+    oldest_age_s: float | None = None
+    deferred_recipients: int = 0
+    in_doubt_recipients: int = 0
+    held_entries: int = 0
+    unread_entries: int = 0
+    duplicate_entries: int = 0
+    duplicate_recipients: int = 0
+
+
+class Done(_Part):
+    delivered_entries: int = 0
+    delivered_recipients: int = 0
+    suppressed_entries: int = 0
+    suppressed_recipients: int = 0
+    bounced_recipients: int = 0
+    dropped_entries: int = 0
+    unreadable_entries: int = 0
+    transactions: int = 0
+    since: float | None = None
+
+
+class Rate(_Part):
+    """Per second. A limit of null is unlimited. `binding` names what holds the rate down now."""
+
+    limit_messages_per_s: float | None = None
+    limit_recipients_per_s: float | None = None
+    messages_per_s: float | None = None
+    recipients_per_s: float | None = None
+    arrivals_recipients_per_s: float | None = None
+    binding: str = ""
+
+
+class Eta(_Part):
+    """finish: seconds since the epoch. low_s..high_s is the interval that holds `confidence` of the time."""
+
+    state: EtaState
+    finish: float | None = None
+    seconds: float | None = None
+    low_s: float | None = None
+    high_s: float | None = None
+    confidence: float | None = None
+
+
+class Guard(_Part):
+    name: str
+    verdict: Verdict
+    reason: str = ""
+    value: float | None = None
+    limit: float | None = None
+
+
+class Mta(_Part):
+    """state: up, down or unknown (no session was tried yet)."""
+
+    host: str
+    port: int
+    state: Literal["up", "down", "unknown"] = "unknown"
+    reason: str = ""
+    sessions: int = 0
+    next_try_s: float | None = None
+
+
+class QueueCount(_Part):
+    name: str
+    entries: int
+    oldest_age_s: float | None = None
+
+
+class Runner(_Part):
+    name: str
+    pid: int
+
+
+class Mailman(_Part):
+    flavour: str = ""
+    queue_dir: str = ""
+    runners: list[Runner] = []
+    queues: list[QueueCount] = []
+    outgoing_runner_competes: bool = False
+
+
+class ListBacklog(_Part):
+    list: str
+    entries: int
+    recipients: int
+    oldest_age_s: float | None = None
+    paused: bool = False
+
+
+class Snapshot(_Part):
+    """`at` is when it was taken. `since` is when `state` began; both in seconds since the epoch."""
+
+    version: str
+    at: float
+    pid: int
+    state: ServiceState
+    reason: str = ""
+    since: float
+    backlog: Backlog = Backlog()
+    done: Done = Done()
+    rate: Rate = Rate()
+    eta: Eta
+    guards: list[Guard] = []
+    mta: Mta
+    mailman: Mailman = Mailman()
+    lists: list[ListBacklog] = []

@@ -1,0 +1,251 @@
+"""Every setting with its unit, default and meaning. The descriptions are the documentation; config/drainer.toml shows them.
+
+In    a mapping, as read from TOML and the environment by settings_file.py
+Out   a frozen Settings; unknown keys and impossible values are refused with key, value and what would be right
+Pure  no file, no environment
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)\Z")
+_DURATION_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|m|h)\Z")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?\Z")
+_SIZE_BYTES = {
+    None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
+    "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+}  # fmt: skip
+
+
+def duration_s(value: object) -> float:
+    """Seconds meant by "30s", "5m", "24h", "7d", "500ms" or a number of seconds. Raises ValueError."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    match = _DURATION.match(value.strip()) if isinstance(value, str) else None
+    if not match:
+        raise ValueError('not a duration; right would be "30s", "5m", "24h" or "7d"')
+    return float(match[1]) * _DURATION_S[match[2]]
+
+
+def rate_per_s(value: object) -> float | None:
+    """Events per second meant by "20/s", "600/m", "5000/h", a number per second, or "unlimited" (None).
+
+    Zero means paused. Raises ValueError.
+    """
+    if value is None or value == "unlimited":
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    if isinstance(value, str) and value.strip() == "0":
+        return 0.0
+    match = _RATE.match(value.strip()) if isinstance(value, str) else None
+    if not match:
+        raise ValueError('not a rate; right would be "20/s", "600/m", "5000/h" or "unlimited"')
+    return float(match[1]) / _DURATION_S[match[2]]
+
+
+def size_bytes(value: object) -> int:
+    """Bytes meant by "64MiB", "1GB" or a number of bytes. Raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.match(value.strip()) if isinstance(value, str) else None
+    if not match:
+        raise ValueError('not a size; right would be "64MiB" or "2GiB"')
+    return int(float(match[1]) * _SIZE_BYTES[match[2]])
+
+
+Duration = Annotated[float, BeforeValidator(duration_s)]
+Rate = Annotated[float | None, BeforeValidator(rate_per_s)]
+Size = Annotated[int, BeforeValidator(size_bytes)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MailmanSettings(_Section):
+    flavour: Literal["auto", "mailman3", "mailman2"] = Field(
+        "auto", description="which Mailman wrote the queue; auto looks at the entries"
+    )
+    queue_dir: Path = Field(
+        Path("/var/lib/mailman3/queue"),
+        description="the directory that holds out/, bad/, shunt/, ... (2.1: /var/lib/mailman/qfiles)",
+    )
+    config: Path | None = Field(None, description="Mailman 3: its mailman.cfg; none lets Mailman look for it")
+    python: Path = Field(
+        Path("/usr/bin/python3"),
+        description="Mailman 3: the Python that can `import mailman`; the composer runs in it",
+    )
+    coprocesses: int = Field(2, ge=1, le=64, description="Mailman 3: how many composers run side by side")
+    remember: Duration = Field(
+        60.0,
+        description="Mailman 3: how long a composer remembers list settings and templates; a change shows after that",
+    )
+    lists_dir: Path = Field(
+        Path("/var/lib/mailman/lists"), description="Mailman 2.1: holds <list>/config.pck"
+    )
+    settings: dict[str, str | int | float | bool] = Field(
+        default_factory=dict,
+        description="Mailman 2.1: values of mm_cfg.py that differ from its defaults, such as VERP_FORMAT, SMTP_MAX_RCPTS",
+    )
+
+
+class CustodySettings(_Section):
+    queues: tuple[Literal["out", "retry"], ...] = Field(
+        ("out",), description="queues entries are taken from; add retry after an outage of the MTA"
+    )
+    scope: Literal["all", "backlog"] = Field(
+        "all",
+        description="all: every entry; backlog: only what was there at the start, fresh mail stays Mailman's",
+    )
+    bak_age: Duration = Field(
+        3600.0, description="a .bak older than this is taken when no outgoing runner lives"
+    )
+    poll: Duration = Field(1.0, gt=0, description="how often the queue directory is looked at")
+
+    @model_validator(mode="after")
+    def _out_is_there(self) -> CustodySettings:
+        if "out" not in self.queues:
+            raise ValueError('queues must name "out"; right would be ["out"] or ["out", "retry"]')
+        return self
+
+
+class MtaSettings(_Section):
+    host: str = Field("127.0.0.1", min_length=1, description="the MTA to feed")
+    port: int = Field(25, ge=1, le=65535, description="its port")
+    helo: str = Field("", description="name given at EHLO; empty: this machine's own fully qualified name")
+    tls: Literal["none", "starttls", "implicit"] = Field("none", description="how the session is encrypted")
+    tls_ca_file: Path | None = Field(None, description="CA certificates to trust instead of the system's")
+    username: str = Field("", description="for AUTH; empty: none")
+    password_file: Path | None = Field(None, description="file whose first line is the password for AUTH")
+    sessions: int = Field(20, ge=1, le=1000, description="SMTP sessions open at once")
+    transactions_per_session: int = Field(100, ge=1, description="transactions before a session is renewed")
+    connect_timeout: Duration = Field(30.0, gt=0, description="for connecting and TLS")
+    command_timeout: Duration = Field(
+        300.0, gt=0, description="for EHLO, MAIL, RCPT, 354; RFC 5321 §4.5.3.2 asks 300 s"
+    )
+    content_timeout: Duration = Field(
+        180.0, gt=0, description="for each block of content; RFC 5321 §4.5.3.2.5"
+    )
+    final_dot_timeout: Duration = Field(
+        600.0, gt=0, description="for the reply to the final dot; RFC 5321 §4.5.3.2.6"
+    )
+    log_file: Path | None = Field(
+        None, description="the MTA's log (Postfix format), asked about recipients in doubt"
+    )
+    queue: Literal["none", "postfix", "exim"] = Field("none", description="whose queue length is watched")
+    queue_high: int = Field(
+        10_000, ge=1, description="feeding stops above this many messages in the MTA's queue"
+    )
+    queue_low: int = Field(5_000, ge=0, description="and goes on below this")
+
+
+class FeedSettings(_Section):
+    via: Literal["smtp", "mailman"] = Field(
+        "smtp", description="smtp: we deliver; mailman: release to Mailman's runner"
+    )
+    messages: Rate = Field(20.0, description="ceiling on transactions begun; 0 pauses")
+    recipients: Rate = Field(None, description="ceiling on recipients; 0 pauses")
+    adaptive: bool = Field(True, description="slow start, back off on 4xx and connection trouble")
+    order: Literal["fair", "fresh", "fifo", "priority"] = Field(
+        "fifo",
+        description="fifo: oldest first; fresh: newest first; fair: lists take turns; priority: as `priority` says",
+    )
+    priority: tuple[str, ...] = Field(
+        (), description="lists in the order they go when order is priority; others after"
+    )
+    max_recipients: int = Field(
+        0, ge=0, description="most recipients in a transaction; 0: as Mailman itself would split"
+    )
+    window: int = Field(100, ge=1, description="via mailman: most entries released to out/ at a time")
+    retry_first: Duration = Field(
+        300.0, gt=0, description="wait before the second attempt at a deferred recipient"
+    )
+    retry_longest: Duration = Field(3600.0, gt=0, description="the wait doubles up to this")
+    give_up_after: Duration = Field(
+        432_000.0, gt=0, description="a deferred recipient fails after this; RFC 5321 §4.5.4.1: 4-5 days"
+    )
+    domains: dict[str, Rate] = Field(
+        default_factory=dict, description='ceilings per recipient domain, such as { "gmail.com" = "10/s" }'
+    )
+
+    @model_validator(mode="after")
+    def _waits_in_order(self) -> FeedSettings:
+        if self.retry_first > self.retry_longest:
+            raise ValueError(
+                "retry_first is longer than retry_longest; right would be retry_first <= retry_longest"
+            )
+        return self
+
+
+class DuplicateSettings(_Section):
+    exact: Literal["suppress", "hold", "deliver"] = Field(
+        "suppress", description="entries whose recipients all had it"
+    )
+    resend: Literal["suppress", "hold", "deliver"] = Field(
+        "hold", description="the same text sent again by a person"
+    )
+    window: Duration = Field(
+        259_200.0, gt=0, description="how far apart two sendings of one text count as a resend"
+    )
+    keep: Duration = Field(
+        1_209_600.0, gt=0, description="how long suppressed entries stay in drainer/duplicates/"
+    )
+
+
+class LedgerSettings(_Section):
+    path: Path = Field(
+        Path("/var/lib/drainer/ledger.sqlite"), description="the SQLite file; best on another filesystem"
+    )
+    in_doubt: Literal["ask", "resend", "hold"] = Field("ask", description="ask: look in mta.log_file")
+    in_doubt_fallback: Literal["resend", "hold"] = Field(
+        "resend", description="when the log cannot answer; RFC 5321: resend"
+    )
+    keep: Duration = Field(7_776_000.0, gt=0, description="how long deliveries are remembered")
+
+
+class ControlSettings(_Section):
+    socket: Path = Field(
+        Path("/run/drainer/control.sock"), description="unix socket, mode 0660; its group may operate"
+    )
+
+
+class WebSettings(_Section):
+    listen: str = Field("", description='"127.0.0.1:8025" for the read-only status; empty: off')
+
+
+class GuardSettings(_Section):
+    min_free_bytes: Size = Field(
+        67_108_864, description="feeding stops below this on the ledger's filesystem"
+    )
+    min_free_inodes: int = Field(100, ge=0, description="feeding stops below this on the ledger's filesystem")
+    max_load: float = Field(0.0, ge=0, description="1-minute load above which feeding slows; 0: never")
+
+
+class LogSettings(_Section):
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe line written"
+    )
+
+
+class Settings(_Section):
+    mailman: MailmanSettings = MailmanSettings()
+    custody: CustodySettings = CustodySettings()
+    mta: MtaSettings = MtaSettings()
+    feed: FeedSettings = FeedSettings()
+    duplicates: DuplicateSettings = DuplicateSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    control: ControlSettings = ControlSettings()
+    web: WebSettings = WebSettings()
+    guards: GuardSettings = GuardSettings()
+    log: LogSettings = LogSettings()
+
+    def shown(self) -> dict[str, Any]:
+        """Every setting as JSON values, for `drainer config`; holds no secret (passwords live in files)."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,83 @@
+"""Reads the settings: a TOML file, overridden by DRAINER_SECTION__KEY in the environment.
+
+In    a path, or none for /etc/drainer/drainer.toml
+Out   Settings
+Raises SettingsError with one line per mistake: key, value, what would be right
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from drainer.errors import SettingsError
+from drainer.settings import Settings
+
+DEFAULT_PATH = Path("/etc/drainer/drainer.toml")
+ENVIRONMENT_PREFIX = "DRAINER_"
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Settings from `path` and the environment.
+
+    path  None: /etc/drainer/drainer.toml
+    Raises SettingsError when the file is missing, is not TOML, or holds an unknown key or an impossible value
+    """
+    chosen = path or DEFAULT_PATH
+    if not chosen.is_file():
+        raise SettingsError(
+            f"no settings file at {chosen}; name one with --config FILE (config/drainer.toml is a sample)"
+        )
+
+    class _Loaded(BaseSettings, Settings):  # type: ignore[misc]
+        model_config = SettingsConfigDict(
+            env_prefix=ENVIRONMENT_PREFIX,
+            env_nested_delimiter="__",
+            toml_file=chosen,
+            frozen=True,
+            extra="forbid",
+        )
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (EnvSettingsSource(settings_cls), TomlConfigSettingsSource(settings_cls))
+
+    try:
+        loaded = _Loaded()
+        return Settings.model_validate({name: getattr(loaded, name) for name in Settings.model_fields})
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError(f"{chosen}: not TOML: {exc}") from exc
+    except OSError as exc:
+        raise SettingsError(f"{chosen}: cannot be read: {exc.strerror}") from exc
+    except ValidationError as exc:
+        raise SettingsError(f"{chosen}:\n" + "\n".join(mistakes(exc))) from exc
+
+
+def mistakes(error: ValidationError) -> list[str]:
+    """One line per mistake: `feed.messages = 'fast': not a rate; right would be ...`."""
+    lines = []
+    for detail in error.errors():
+        key = ".".join(str(part) for part in detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            lines.append(f"  {key}: no such setting; `drainer config --defaults` lists them all")
+        elif detail["type"] == "value_error":
+            lines.append(f"  {key} = {detail['input']!r}: {detail['ctx']['error']}")
+        else:
+            lines.append(f"  {key} = {detail['input']!r}: {detail['msg'][:1].lower()}{detail['msg'][1:]}")
+    return lines
