@@ -87,9 +87,7 @@ class MailmanSettings(_Section):
         60.0,
         description="Mailman 3: how long a composer remembers list settings and templates; a change shows after that",
     )
-    lists_dir: Path = Field(
-        Path("/var/lib/mailman/lists"), description="Mailman 2.1: holds <list>/config.pck"
-    )
+    lists_dir: Path = Field(Path("/var/lib/mailman/lists"), description="Mailman 2.1: holds <list>/config.pck")
     settings: dict[str, str | int | float | bool] = Field(
         default_factory=dict,
         description="Mailman 2.1: values of mm_cfg.py that differ from its defaults, such as VERP_FORMAT, SMTP_MAX_RCPTS",
@@ -104,9 +102,7 @@ class CustodySettings(_Section):
         "all",
         description="all: every entry; backlog: only what was there at the start, fresh mail stays Mailman's",
     )
-    bak_age: Duration = Field(
-        3600.0, description="a .bak older than this is taken when no outgoing runner lives"
-    )
+    bak_age: Duration = Field(3600.0, description="a .bak older than this is taken when no outgoing runner lives")
     poll: Duration = Field(1.0, gt=0, description="how often the queue directory is looked at")
 
     @model_validator(mode="after")
@@ -130,19 +126,11 @@ class MtaSettings(_Section):
     command_timeout: Duration = Field(
         300.0, gt=0, description="for EHLO, MAIL, RCPT, 354; RFC 5321 §4.5.3.2 asks 300 s"
     )
-    content_timeout: Duration = Field(
-        180.0, gt=0, description="for each block of content; RFC 5321 §4.5.3.2.5"
-    )
-    final_dot_timeout: Duration = Field(
-        600.0, gt=0, description="for the reply to the final dot; RFC 5321 §4.5.3.2.6"
-    )
-    log_file: Path | None = Field(
-        None, description="the MTA's log (Postfix format), asked about recipients in doubt"
-    )
+    content_timeout: Duration = Field(180.0, gt=0, description="for each block of content; RFC 5321 §4.5.3.2.5")
+    final_dot_timeout: Duration = Field(600.0, gt=0, description="for the reply to the final dot; RFC 5321 §4.5.3.2.6")
+    log_file: Path | None = Field(None, description="the MTA's log (Postfix format), asked about recipients in doubt")
     queue: Literal["none", "postfix", "exim"] = Field("none", description="whose queue length is watched")
-    queue_high: int = Field(
-        10_000, ge=1, description="feeding stops above this many messages in the MTA's queue"
-    )
+    queue_high: int = Field(10_000, ge=1, description="feeding stops above this many messages in the MTA's queue")
     queue_low: int = Field(5_000, ge=0, description="and goes on below this")
 
 
@@ -157,16 +145,12 @@ class FeedSettings(_Section):
         "fifo",
         description="fifo: oldest first; fresh: newest first; fair: lists take turns; priority: as `priority` says",
     )
-    priority: tuple[str, ...] = Field(
-        (), description="lists in the order they go when order is priority; others after"
-    )
+    priority: tuple[str, ...] = Field((), description="lists in the order they go when order is priority; others after")
     max_recipients: int = Field(
         0, ge=0, description="most recipients in a transaction; 0: as Mailman itself would split"
     )
     window: int = Field(100, ge=1, description="via mailman: most entries released to out/ at a time")
-    retry_first: Duration = Field(
-        300.0, gt=0, description="wait before the second attempt at a deferred recipient"
-    )
+    retry_first: Duration = Field(300.0, gt=0, description="wait before the second attempt at a deferred recipient")
     retry_longest: Duration = Field(3600.0, gt=0, description="the wait doubles up to this")
     give_up_after: Duration = Field(
         432_000.0, gt=0, description="a deferred recipient fails after this; RFC 5321 §4.5.4.1: 4-5 days"
@@ -178,25 +162,15 @@ class FeedSettings(_Section):
     @model_validator(mode="after")
     def _waits_in_order(self) -> FeedSettings:
         if self.retry_first > self.retry_longest:
-            raise ValueError(
-                "retry_first is longer than retry_longest; right would be retry_first <= retry_longest"
-            )
+            raise ValueError("retry_first is longer than retry_longest; right would be retry_first <= retry_longest")
         return self
 
 
 class DuplicateSettings(_Section):
-    exact: Literal["suppress", "hold", "deliver"] = Field(
-        "suppress", description="entries whose recipients all had it"
-    )
-    resend: Literal["suppress", "hold", "deliver"] = Field(
-        "hold", description="the same text sent again by a person"
-    )
-    window: Duration = Field(
-        259_200.0, gt=0, description="how far apart two sendings of one text count as a resend"
-    )
-    keep: Duration = Field(
-        1_209_600.0, gt=0, description="how long suppressed entries stay in drainer/duplicates/"
-    )
+    exact: Literal["suppress", "hold", "deliver"] = Field("suppress", description="entries whose recipients all had it")
+    resend: Literal["suppress", "hold", "deliver"] = Field("hold", description="the same text sent again by a person")
+    window: Duration = Field(259_200.0, gt=0, description="how far apart two sendings of one text count as a resend")
+    keep: Duration = Field(1_209_600.0, gt=0, description="how long suppressed entries stay in drainer/duplicates/")
 
 
 class LedgerSettings(_Section):
@@ -211,9 +185,7 @@ class LedgerSettings(_Section):
 
 
 class ControlSettings(_Section):
-    socket: Path = Field(
-        Path("/run/drainer/control.sock"), description="unix socket, mode 0660; its group may operate"
-    )
+    socket: Path = Field(Path("/run/drainer/control.sock"), description="unix socket, mode 0660; its group may operate")
 
 
 class WebSettings(_Section):
@@ -221,17 +193,13 @@ class WebSettings(_Section):
 
 
 class GuardSettings(_Section):
-    min_free_bytes: Size = Field(
-        67_108_864, description="feeding stops below this on the ledger's filesystem"
-    )
+    min_free_bytes: Size = Field(67_108_864, description="feeding stops below this on the ledger's filesystem")
     min_free_inodes: int = Field(100, ge=0, description="feeding stops below this on the ledger's filesystem")
     max_load: float = Field(0.0, ge=0, description="1-minute load above which feeding slows; 0: never")
 
 
 class LogSettings(_Section):
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least severe line written"
-    )
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line written")
 
 
 class Settings(_Section):

@@ -38,7 +38,7 @@ def load_settings(path: Path | None = None) -> Settings:
             f"no settings file at {chosen}; name one with --config FILE (config/drainer.toml is a sample)"
         )
 
-    class _Loaded(BaseSettings, Settings):  # type: ignore[misc]
+    class _Loaded(BaseSettings, Settings):
         model_config = SettingsConfigDict(
             env_prefix=ENVIRONMENT_PREFIX,
             env_nested_delimiter="__",

@@ -9,9 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-ServiceState = Literal[
-    "starting", "scanning", "draining", "paused", "stopped_by_guard", "mta_down", "idle", "stopping"
-]
+ServiceState = Literal["starting", "scanning", "draining", "paused", "stopped_by_guard", "mta_down", "idle", "stopping"]
 EtaState = Literal["draining", "done", "paused", "stalled", "growing", "measuring"]
 Verdict = Literal["go", "slow", "stop"]
 
