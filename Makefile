@@ -1,0 +1,48 @@
+# make demo    the tour: a sample outage drained into an SMTP sink on loopback, no root, no network but PyPI's
+# make test    everything; tests that need root or Postfix say so and skip, except under CI
+# make lint    ruff and mypy, strict
+# make bench   how fast, as ratios against Mailman's own runner and Postfix's smtp-source
+
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(shell command -v $(p) 2>/dev/null)))
+MAILMAN3_VERSION ?= 3.3.10
+PIP_INSTALL = pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint bench clean
+.DELETE_ON_ERROR:
+
+demo: .venv/installed
+	.venv/bin/drainer demo
+
+test: .venv/installed-test .venv-mailman3/installed
+	.venv/bin/pytest
+
+lint: .venv/installed-test
+	.venv/bin/ruff check drainer tests
+	.venv/bin/ruff format --check drainer tests
+	.venv/bin/mypy
+
+bench: .venv/installed-test .venv-mailman3/installed
+	.venv/bin/python -m tests.bench
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 to 3.13, or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "$(PYTHON) is not Python 3.11 to 3.13: say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	.venv/bin/$(PIP_INSTALL) --editable .
+	@touch $@
+
+.venv/installed-test: pyproject.toml | .venv/bin/python
+	.venv/bin/$(PIP_INSTALL) --editable '.[test,lint]'
+	@touch $@ .venv/installed
+
+# A genuine Mailman 3 with a Python of its own, as on a real host: the composer's co-process runs in it.
+.venv-mailman3/installed: Makefile | .venv/bin/python
+	test -x .venv-mailman3/bin/python || $(PYTHON) -m venv .venv-mailman3
+	.venv-mailman3/bin/$(PIP_INSTALL) 'mailman==$(MAILMAN3_VERSION)'
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-mailman3 build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
