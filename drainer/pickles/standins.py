@@ -11,6 +11,12 @@ surrogates).
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import TypeVar, cast
+
+_LONGEST_ENCODED_TEXT = 4096
+_DATETIME_BYTES = 10
+
 
 class StandIn:
     """Holds whatever attributes the pickle gave it. `pickled_as` is the name the pickle used, "module Class"."""
@@ -18,9 +24,9 @@ class StandIn:
     pickled_as = ""
 
     def __setstate__(self, state: object) -> None:
-        if not isinstance(state, dict) or not all(type(key) is str for key in state):
+        if type(state) is not dict or set(map(type, state)) - {str} or not _RESERVED.isdisjoint(state):
             raise TypeError(f"state of {type(self).__name__} is not a dictionary of attributes")
-        self.__dict__.update(state)
+        self.__dict__ = state
 
     def attribute(self, name: str) -> object:
         """The pickled attribute, None if the pickle had none of that name."""
@@ -44,4 +50,79 @@ class Charset(StandIn):
 
 
 class Opaque(StandIn):
-    """Anything else that is allowed but means nothing to us: defects, policies, enumerations, bounce records."""
+    """Anything else that is allowed but means nothing to us: defects, policies, enumerations, bounce records.
+
+    arguments  what its constructor was given, such as the value of an enumeration's member
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        self.__dict__ = {"arguments": arguments}
+
+
+_RESERVED = frozenset(dir(StandIn))
+
+
+def inert_datetime(state: object = None, *timezone: object) -> datetime | Opaque:
+    """The datetime a pickle means; one with a time zone stays opaque.
+
+    state   ten bytes: year (2), month, day, hour, minute, second, microsecond (3); Python 2 wrote them as a `str`
+    Raises  ValueError, TypeError when they are no date
+    Source  datetime.__reduce_ex__
+    """
+    if isinstance(state, str):
+        state = state.encode("ascii", "surrogateescape")
+    if type(state) is not bytes or len(state) != _DATETIME_BYTES:
+        raise TypeError("state of a datetime is not ten bytes")
+    if timezone:
+        return Opaque(state, *timezone)
+    microsecond = int.from_bytes(state[7:], "big")
+    year, month = state[0] << 8 | state[1], state[2] & 0x7F
+    return datetime(year, month, state[3], state[4], state[5], state[6], microsecond)
+
+
+def inert_set(items: object = ()) -> set[object]:
+    """The set that protocols 0 to 3 pickle as a call with one list.
+
+    Raises  TypeError for items other than text and bytes: hashing anything else could be made to take for ever
+    """
+    if not isinstance(items, list | tuple) or not set(map(type, items)) <= {str, bytes}:
+        raise TypeError("a set is not made from a list of texts")
+    return set(items)
+
+
+def inert_frozenset(items: object = ()) -> frozenset[object]:
+    """As inert_set, for a frozenset."""
+    return frozenset(inert_set(items))
+
+
+def inert_encode(text: object, encoding: object) -> bytes:
+    """The bytes that protocols 0 to 2 pickle as `_codecs.encode(text, "latin1")`. Raises TypeError, ValueError."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1") or len(text) > _LONGEST_ENCODED_TEXT:
+        raise TypeError("bytes are not pickled as a short latin1 text")
+    return text.encode("latin-1")
+
+
+def inert_bytes(*arguments: object) -> bytes:
+    """The empty bytes that protocols 0 to 2 pickle as `bytes()`. Raises TypeError."""
+    if arguments:
+        raise TypeError("bytes() is given an argument")
+    return b""
+
+
+def inert_reconstructor(made: object, base: object, state: object) -> StandIn:
+    """The instance that protocols 0 and 1 pickle as `copyreg._reconstructor(Class, object, None)`. Raises TypeError."""
+    if not (isinstance(made, type) and issubclass(made, StandIn)) or base is not InertObject or state is not None:
+        raise TypeError("copyreg._reconstructor is given something other than (Class, object, None)")
+    return made()
+
+
+class InertObject(StandIn):
+    """`builtins.object`, named as the base by copyreg._reconstructor; never a value."""
+
+
+_Kind = TypeVar("_Kind", bound=StandIn)
+
+
+def stand_in(kind: type[_Kind], module: str, name: str) -> type[_Kind]:
+    """A class of its own for one pickled name, so that instances can tell it (`pickled_as`)."""
+    return cast(type[_Kind], type(name, (kind,), {"pickled_as": f"{module} {name}", "__module__": __name__}))

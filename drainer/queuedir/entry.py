@@ -3,15 +3,23 @@
 In    the two inert pickles of an entry
 Out   a QueueEntry
 Pure  no file is touched; read.py does that
+
+What Mailman would do with the recipients is done here, once: 2.1's `undelivered` in place of `recips`, an address named
+twice taken once. What it could only do wrong (`recips` as plain text makes a recipient of every character) is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from drainer.errors import EntryGarbage
+from drainer.pickles.restricted import LoadedPair
 from drainer.pickles.standins import Message
+from drainer.queuedir.plaintext import parsed_plaintext
+
+SITE_LIST_OF_2_1 = "mailman"
 
 
 class Flavour(StrEnum):
@@ -28,7 +36,7 @@ class QueueEntry:
     list_id        2.1: `listname`, "mailman" when absent, as Mailman does; 3: `listid`, "" when absent
     recipients     the addresses still owed, in Mailman's order (3 pickles a set: sorted), each once;
                    2.1: `undelivered` replaces `recips` where present, as in Mailman's own delivery
-    message        the inert message; an entry pickled as plain text (`_parsemsg`) has it as `plaintext` instead
+    message        the inert message; of an entry pickled as plain text (`_parsemsg`), what parsing the text gives
     plaintext      the bytes of the mail of a `_parsemsg` entry, else None
     metadata       the second pickle, inert
     raw            the whole file, unchanged
@@ -44,3 +52,87 @@ class QueueEntry:
     metadata: Mapping[str, object]
     raw: bytes
     message_bytes: int
+
+
+def entry_from_pickles(filebase: str, raw: bytes, loaded: LoadedPair) -> QueueEntry:
+    """The entry two opened pickles make.
+
+    raw      the whole file that `loaded` was opened from
+    Raises   EntryGarbage: the first is neither message nor text, the second no dictionary of a queue entry, or its
+             recipients are not a list of addresses
+    Source   MAILMAN21.md §2 to §4; Mailman 3.3.10 core/switchboard.py, runners/outgoing.py
+    """
+    metadata = loaded.metadata_object
+    if not isinstance(metadata, dict):
+        raise EntryGarbage(f"the metadata is a {type(metadata).__name__}, not a dictionary")
+    if set(map(type, metadata)) - {str}:
+        raise EntryGarbage("a metadata key is not text")
+    flavour = flavour_of(metadata, loaded.message_object)
+    message, plaintext = _content(loaded.message_object, flavour)
+    if flavour is Flavour.MAILMAN2:
+        list_id = _text_of(metadata, "listname", SITE_LIST_OF_2_1)
+        recipients = _recipients_2_1(metadata)
+    else:
+        list_id = _text_of(metadata, "listid", "")
+        recipients = _recipients_3(metadata)
+    return QueueEntry(filebase, flavour, list_id, recipients, message, plaintext, metadata, raw, loaded.message_bytes)
+
+
+def flavour_of(metadata: Mapping[str, object], message_object: object) -> Flavour:
+    """Which Mailman wrote an entry: told by its metadata, and by the class of its message where that has neither key.
+
+    Raises  EntryGarbage when nothing tells
+    """
+    if "listid" in metadata or "recipients" in metadata:
+        return Flavour.MAILMAN3
+    if "listname" in metadata or "recips" in metadata or "undelivered" in metadata:
+        return Flavour.MAILMAN2
+    if isinstance(message_object, Message):
+        return Flavour.MAILMAN2 if message_object.pickled_as.startswith("Mailman.") else Flavour.MAILMAN3
+    if "version" in metadata:
+        return Flavour.MAILMAN2 if isinstance(metadata.get("received_time"), float) else Flavour.MAILMAN3
+    raise EntryGarbage("the metadata has nothing of a queue entry")
+
+
+def _content(message_object: object, flavour: Flavour) -> tuple[Message, bytes | None]:
+    if isinstance(message_object, Message):
+        return message_object, None
+    if isinstance(message_object, str | bytes):
+        name = "Mailman.Message" if flavour is Flavour.MAILMAN2 else "mailman.email.message"
+        return parsed_plaintext(message_object, name)
+    raise EntryGarbage(f"the first pickle is a {type(message_object).__name__}, not a message")
+
+
+def _text_of(metadata: Mapping[str, object], key: str, default: str) -> str:
+    value = metadata.get(key, default)
+    if not isinstance(value, str):
+        raise EntryGarbage(f"metadata {key!r} is a {type(value).__name__}, not text")
+    return value
+
+
+def _recipients_2_1(metadata: Mapping[str, object]) -> tuple[str, ...]:
+    if "undelivered" not in metadata:
+        return _addresses(metadata.get("recips") or (), "recips")
+    chunks = metadata["undelivered"]
+    if not isinstance(chunks, list | tuple):
+        raise EntryGarbage(f"metadata 'undelivered' is a {type(chunks).__name__}, not a list of lists")
+    return _unique(address for chunk in chunks for address in _addresses(chunk, "undelivered"))
+
+
+def _recipients_3(metadata: Mapping[str, object]) -> tuple[str, ...]:
+    recipients = metadata.get("recipients") or ()
+    addresses = _addresses(recipients, "recipients")
+    return tuple(sorted(addresses)) if isinstance(recipients, set | frozenset) else addresses
+
+
+def _addresses(value: object, key: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise EntryGarbage(f"metadata {key!r} is a {type(value).__name__}, not a list of addresses")
+    if set(map(type, value)) - {str}:
+        strange = next(address for address in value if not isinstance(address, str))
+        raise EntryGarbage(f"metadata {key!r} names {repr(strange)[:60]} as a recipient, which is not text")
+    return _unique(value)
+
+
+def _unique(addresses: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(addresses))
