@@ -134,5 +134,9 @@ class LedgerUnusable(HaltError):
     """The ledger is damaged, of a newer version, or not ours."""
 
 
+class IndexUnusable(HaltError):
+    """The backlog index, a cache, cannot be written or read; it is rebuilt from the files at the next start."""
+
+
 class IllegalTransition(HaltError):
     """A delivery was to change state in a way states.py does not allow: a bug, and not one to go on with."""

@@ -17,6 +17,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+HOME_QUEUE = "out"
+MARKED_QUEUES = frozenset({"retry"})
+_QUEUE_MARK = "~"
 _WHEN = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?\Z")
 
 
@@ -58,8 +61,9 @@ def parse_name(name: str) -> QueueFile | ForeignName:
     """What a file name in a queue directory says.
 
     Returns  QueueFile for `<when>+<digest>` with .pck, .bak or .psv; else ForeignName with a reason of one clause.
-             Any digest will do, as it does for Mailman (unless it runs slices)
-    Source   Mailman Switchboard.get_files: splits at '+', float() of the first half
+             Any printable digest will do, as it does for Mailman (unless it runs slices)
+    Source   Mailman Switchboard.get_files: os.path.splitext (which sees no suffix in ".pck"), splits at '+', float()
+             of the first half; 2.1 dies on a second '+', 3 does not
     """
     if name.endswith(".tmp"):
         return ForeignName(name, "half-written (.tmp): never read")
@@ -70,13 +74,16 @@ def parse_name(name: str) -> QueueFile | ForeignName:
         return ForeignName(name, "not a queue file")
     filebase = name[: -len(suffix.value)]
     when, plus, digest = filebase.partition("+")
-    kills_runner = suffix is Suffix.WAITING and not (plus and _is_float(when))
+    kills_runner = suffix is Suffix.WAITING and bool(filebase.strip(".")) and not (plus and _is_float(when))
     if not plus:
         return ForeignName(name, "no '+' in the name", kills_runner)
     if not _WHEN.match(when) or not math.isfinite(float(when)):
         return ForeignName(name, "no time before the '+'", kills_runner)
     if not digest or "+" in digest:
-        return ForeignName(name, "not exactly one '+' with a digest behind it", kills_runner or "+" in digest)
+        kills_runner = kills_runner or (suffix is Suffix.WAITING and "+" in digest)
+        return ForeignName(name, "not exactly one '+' with a digest behind it", kills_runner)
+    if not digest.isprintable():
+        return ForeignName(name, "control characters or invalid UTF-8 in the name")
     return QueueFile(float(when), filebase, suffix)
 
 
@@ -84,10 +91,32 @@ def renamed_filebase(filebase: str, salt: str) -> str:
     """Another name for the same entry, with the same received time, so that its place in the order stays.
 
     salt  anything that makes it differ from names given before
+    Returns  a filebase as Mailman's own: 40 hex digits, no mark of a queue
     """
     when, _, _ = filebase.partition("+")
-    digest = hashlib.sha1(f"{filebase} {salt}".encode(), usedforsecurity=False).hexdigest()
+    digest = hashlib.sha1(f"{filebase} {salt}".encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
     return f"{when}+{digest}"
+
+
+def custody_filebase(filebase: str, queue: str) -> str:
+    """The name an entry of one of Mailman's queues has while it is ours: from any queue but out/ the queue's name is
+    added, so that the file itself says where it has to go back to, at no cost of an inode.
+
+    Returns  `1700000000.1+ab12` from out/ as it is, from retry/ as `1700000000.1+ab12~retry`
+    """
+    return filebase if queue == HOME_QUEUE else f"{filebase}{_QUEUE_MARK}{queue}"
+
+
+def queue_of(filebase: str) -> str:
+    """The queue an entry in custody came from."""
+    _, mark, queue = filebase.rpartition(_QUEUE_MARK)
+    return queue if mark and queue in MARKED_QUEUES else HOME_QUEUE
+
+
+def mailman_filebase(filebase: str) -> str:
+    """The name an entry in custody had in Mailman's queue."""
+    queue = queue_of(filebase)
+    return filebase if queue == HOME_QUEUE else filebase[: -len(_QUEUE_MARK + queue)]
 
 
 def _is_float(text: str) -> bool:

@@ -1,0 +1,739 @@
+"""What waits in drainer/backlog/ and drainer/held/: a cache in SQLite, rebuilt from the files at each start.
+
+In    listed files; what reading them showed; state changes
+Out   who is next; who came earlier with the same identity; selections for the operator; totals
+Refuses to know  what is durable. The files, the ledger and the operator's state are; this file is deleted at each start
+
+The state of a million entries is on disk and not in Python objects. Totals are kept as a small table in memory, by list
+and state, and change with every write, so that asking each second costs nothing. synchronous=OFF: a lost index is a
+restart's work. Every method is short, except `select` without an indexed selector, which looks at every entry.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+import sqlite3
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from drainer.control.messages import EntryLine, Selectors
+from drainer.duplicates.classes import DuplicateClass, EntrySummary
+from drainer.errors import IndexUnusable
+from drainer.queuedir.filebase import QueueFile
+
+DIGEST_BYTES = 16
+_CACHE_KIB = 32_768
+_MOST_DIGESTS_A_QUERY = 500
+_LIKE_SPECIAL = re.compile(r"[%_!]")
+
+_SCHEMA = """
+CREATE TABLE entry (
+    id INTEGER PRIMARY KEY,
+    filebase TEXT NOT NULL UNIQUE,
+    when_s REAL NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    is_read INTEGER NOT NULL DEFAULT 0,
+    ready INTEGER NOT NULL DEFAULT 0,
+    list INTEGER NOT NULL DEFAULT 0,
+    owed INTEGER NOT NULL DEFAULT 0,
+    covered INTEGER NOT NULL DEFAULT 0,
+    duplicate TEXT NOT NULL DEFAULT 'none',
+    of TEXT,
+    reason TEXT NOT NULL DEFAULT '',
+    due_s REAL
+);
+CREATE INDEX unfinished ON entry (when_s, filebase) WHERE state <> 'held';
+CREATE INDEX unfinished_of_list ON entry (list, when_s) WHERE state <> 'held';
+CREATE INDEX unread ON entry (when_s, filebase) WHERE is_read = 0;
+CREATE INDEX ready ON entry (when_s, filebase) WHERE ready = 1;
+CREATE INDEX ready_of_list ON entry (list, when_s, filebase) WHERE ready = 1;
+CREATE INDEX due ON entry (due_s) WHERE state = 'deferred' AND ready = 0;
+CREATE TABLE detail (
+    id INTEGER PRIMARY KEY,
+    message_id TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    identity BLOB NOT NULL,
+    resend_key BLOB,
+    message_id_key BLOB,
+    recipient_keys BLOB NOT NULL
+);
+CREATE INDEX resend_key ON detail (resend_key) WHERE resend_key IS NOT NULL;
+CREATE INDEX message_id_key ON detail (message_id_key) WHERE message_id_key IS NOT NULL;
+CREATE TABLE identity (digest BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (digest, id)) WITHOUT ROWID;
+"""
+
+
+class EntryState(StrEnum):
+    """LISTED: not read yet, waits to be. The others as the operator knows them (control/messages.py)."""
+
+    LISTED = "listed"
+    WAITING = "waiting"
+    ACTIVE = "active"
+    DEFERRED = "deferred"
+    HELD = "held"
+
+
+Order = Literal["fifo", "fresh", "fair", "priority"]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What reading an entry showed. `duplicate`, `of`, `covered`: the forecast of duplicates/decision.py, `covered` being
+    how many of its recipients an earlier entry or the ledger covers."""
+
+    summary: EntrySummary
+    duplicate: DuplicateClass = DuplicateClass.NONE
+    of: str | None = None
+    covered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingEntry:
+    """One that may go next. `recipients`: still owed, as far as the index was told."""
+
+    filebase: str
+    when_s: float
+    list_id: str
+    recipients: int
+    identity: tuple[bytes, ...]
+    duplicate: DuplicateClass
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierEntry:
+    """One that shares a key. `recipient_keys` concatenated, as in EntrySummary."""
+
+    filebase: str
+    when_s: float
+    recipient_keys: bytes
+    duplicate: DuplicateClass
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogTotals:
+    """All that is not finished; what is held is counted apart, since nothing will happen to it by itself.
+
+    recipients       still owed by entries read so far; deferred_recipients is a part of it
+    unread_entries   entries (held ones too) not read yet: their recipients are in no count
+    duplicate_*      forecast: entries expected to be suppressed whole, recipients not expected to be sent
+    oldest_s         least received time, seconds since the epoch; None if nothing waits
+    """
+
+    entries: int = 0
+    recipients: int = 0
+    bytes: int = 0
+    unread_entries: int = 0
+    active_entries: int = 0
+    deferred_entries: int = 0
+    deferred_recipients: int = 0
+    held_entries: int = 0
+    held_recipients: int = 0
+    held_bytes: int = 0
+    duplicate_entries: int = 0
+    duplicate_recipients: int = 0
+    oldest_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListTotals:
+    """The same for one list; entries not read yet have no list."""
+
+    list_id: str
+    entries: int
+    recipients: int
+    bytes: int
+    deferred_recipients: int
+    held_entries: int
+    oldest_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """`total` and `recipients` count all that matched; `lines` holds at most the number asked for, oldest first."""
+
+    total: int
+    recipients: int
+    lines: list[EntryLine]
+
+
+@dataclass(slots=True)
+class _Row:
+    """The part of an entry that the totals are made of."""
+
+    id: int
+    list: int
+    state: EntryState
+    duplicate: DuplicateClass
+    is_read: bool
+    ready: bool
+    owed: int
+    covered: int
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class _Sum:
+    entries: int = 0
+    owed: int = 0
+    covered: int = 0
+    bytes: int = 0
+
+
+_Candidate = tuple[str, float, int, int, str, bytes]
+_ROW = "id, list, state, duplicate, is_read, ready, owed, covered, size_bytes"
+_SUPPRESSED_WHOLE = frozenset({DuplicateClass.EXACT, DuplicateClass.RESTORED})
+
+
+class BacklogIndex:
+    """One writer, one thread: the event loop's. Every method raises IndexUnusable if SQLite cannot do it."""
+
+    def __init__(self, path: Path) -> None:
+        """Start empty at `path`; an older index there is deleted. `:memory:` is for tests."""
+        self._lists: dict[str, int] = {"": 0}
+        self._list_names: list[str] = [""]
+        self._sums: dict[tuple[int, EntryState, DuplicateClass, bool], _Sum] = {}
+        self._ready: Counter[int] = Counter()
+        self._active: dict[int, tuple[bytes, ...]] = {}
+        self._active_digests: Counter[bytes] = Counter()
+        self._last_list = 0
+        try:
+            if str(path) != ":memory:":
+                for leftover in (path, *(path.with_name(path.name + end) for end in ("-journal", "-wal", "-shm"))):
+                    leftover.unlink(missing_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.text_factory = _text
+            self._db.executescript(
+                "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
+                f"PRAGMA cache_size=-{_CACHE_KIB}; PRAGMA temp_store=MEMORY;" + _SCHEMA
+            )
+            self._db.create_function("contains_folded", 2, _contains_folded, deterministic=True)
+        except (sqlite3.Error, OSError) as exc:
+            raise IndexUnusable(f"the backlog index {path} cannot be made: {exc}") from exc
+
+    def close(self) -> None:
+        self._db.close()
+
+    def add_listed(self, files: Iterable[tuple[QueueFile, int]], state: EntryState = EntryState.LISTED) -> int:
+        """Entries found in drainer/backlog/ (LISTED) or held/ (HELD), each with its size in bytes.
+
+        Returns  how many were new; an entry that is known already stays as it is
+        """
+        added = size = 0
+        with self._transaction():
+            for file, size_bytes in files:
+                done = self._db.execute(
+                    "INSERT OR IGNORE INTO entry (filebase, when_s, size_bytes, state) VALUES (?, ?, ?, ?)",
+                    (file.filebase, file.when_s, size_bytes, state.value),
+                )
+                if done.rowcount:
+                    added += 1
+                    size += size_bytes
+            key = (0, state, DuplicateClass.NONE, False)
+            total = self._sums.setdefault(key, _Sum())
+            total.entries += added
+            total.bytes += size
+        return added
+
+    def describe(self, batch: Iterable[Description]) -> None:
+        """What reading showed, for entries listed before; one that was removed meanwhile is passed over.
+
+        A LISTED entry is WAITING then; any other state stays.
+        """
+        with self._transaction():
+            for described in list(batch):
+                summary = described.summary
+                row = self._row(summary.filebase)
+                if row is None:
+                    continue
+                self._subtract(row)
+                if row.is_read:
+                    self._forget_detail(row.id)
+                if row.state is EntryState.LISTED:
+                    row.state = EntryState.WAITING
+                row.list = self._list_number(summary.list_id)
+                row.duplicate, row.covered = described.duplicate, described.covered
+                row.owed, row.size_bytes, row.is_read = summary.recipients, summary.size_bytes, True
+                row.ready = row.state is EntryState.WAITING
+                self._db.execute(
+                    "UPDATE entry SET state=?, is_read=1, ready=?, list=?, owed=?, covered=?, duplicate=?, of=?,"
+                    " size_bytes=? WHERE id=?",
+                    (row.state.value, row.ready, row.list, row.owed, row.covered, row.duplicate.value, described.of,
+                     row.size_bytes, row.id),
+                )  # fmt: skip
+                self._add(row)
+                print_ = summary.fingerprint
+                self._db.execute(
+                    "INSERT INTO detail VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?)",
+                    (row.id, _octets(summary.message_id), _octets(summary.sender), _octets(summary.subject),
+                     b"".join(print_.identity), print_.resend, print_.message_id, summary.recipient_keys),
+                )  # fmt: skip
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO identity VALUES (?, ?)", [(digest, row.id) for digest in print_.identity]
+                )
+                if row.state is EntryState.ACTIVE:
+                    self._activate(row.id)
+
+    def set_state(self, filebase: str, state: EntryState, reason: str = "", due_s: float | None = None) -> bool:
+        """Move an entry; WAITING for one that was not read yet is LISTED. Returns False if the index has no such entry.
+
+        due_s  for DEFERRED: when it may go again, seconds since the epoch
+        Raises ValueError for DEFERRED without due_s
+        """
+        if state is EntryState.DEFERRED and due_s is None:
+            raise ValueError("a deferred entry needs a time when it is due")
+        with self._transaction():
+            row = self._row(filebase)
+            if row is None:
+                return False
+            self._subtract(row)
+            if not row.is_read and state is EntryState.WAITING:
+                state = EntryState.LISTED
+            row.state = state
+            row.ready = state is EntryState.WAITING
+            self._db.execute(
+                "UPDATE entry SET state=?, ready=?, reason=CAST(? AS TEXT), due_s=? WHERE id=?",
+                (state.value, row.ready, _octets(reason), due_s, row.id),
+            )
+            self._add(row)
+            self._deactivate(row.id)
+            if state is EntryState.ACTIVE:
+                self._activate(row.id)
+        return True
+
+    def set_owed(self, filebase: str, recipients: int) -> bool:
+        """Some recipients were settled: this many are still owed. Returns False if the index has no such entry."""
+        with self._transaction():
+            row = self._row(filebase)
+            if row is None:
+                return False
+            self._subtract(row)
+            row.owed, row.covered = recipients, min(row.covered, recipients)
+            self._db.execute("UPDATE entry SET owed=?, covered=? WHERE id=?", (row.owed, row.covered, row.id))
+            self._add(row)
+        return True
+
+    def set_duplicate(self, filebase: str, duplicate: DuplicateClass, of: str | None, covered: int) -> bool:
+        """Another forecast for an entry read before. Returns False if the index has no such entry."""
+        with self._transaction():
+            row = self._row(filebase)
+            if row is None:
+                return False
+            self._subtract(row)
+            row.duplicate, row.covered = duplicate, covered
+            self._db.execute(
+                "UPDATE entry SET duplicate=?, of=?, covered=? WHERE id=?", (duplicate.value, of, covered, row.id)
+            )
+            self._add(row)
+        return True
+
+    def rename(self, before: str, after: str) -> bool:
+        """The entry's file got another name (Custody says so). Returns False if the index has no such entry."""
+        with self._transaction():
+            return bool(self._db.execute("UPDATE entry SET filebase=? WHERE filebase=?", (after, before)).rowcount)
+
+    def remove(self, filebase: str) -> bool:
+        """The entry is finished, suppressed, handed back, or was unreadable. Returns False if there was none."""
+        with self._transaction():
+            row = self._row(filebase)
+            if row is None:
+                return False
+            self._subtract(row)
+            self._deactivate(row.id)
+            if row.is_read:
+                self._forget_detail(row.id)
+            self._db.execute("DELETE FROM entry WHERE id=?", (row.id,))
+        return True
+
+    def unread(self, limit: int) -> list[str]:
+        """Filebases not read yet, oldest first, held ones included: who holds an entry has to see what it is."""
+        return [
+            str(filebase)
+            for (filebase,) in self._query(
+                "SELECT filebase FROM entry WHERE is_read = 0 ORDER BY when_s, filebase LIMIT ?", (limit,)
+            )
+        ]
+
+    def next_waiting(
+        self,
+        order: Order,
+        now_s: float,
+        paused_lists: Set[str] = frozenset(),
+        limit: int = 1,
+        priority: Sequence[str] = (),
+    ) -> list[WaitingEntry]:
+        """Entries that may become active, in order: waiting ones, and deferred ones that are due.
+
+        priority  lists in the order they go, for order "priority"; the others after them, oldest first
+        Returns   at most `limit`; none shares an identity with an active entry or with another one returned, since what
+                  becomes of the first decides about the second. Nothing is changed: set_state(ACTIVE) is the caller's
+        """
+        self._ready_what_is_due(now_s)
+        paused = {self._lists[name] for name in paused_lists if name in self._lists}
+        found: list[WaitingEntry] = []
+        taken: set[bytes] = set()
+        with closing(self._in_order(order, paused, priority)) as candidates:
+            for filebase, when_s, number, owed, duplicate, joined in candidates:
+                if len(found) == limit:
+                    break
+                identity = _split(joined)
+                if any(digest in self._active_digests or digest in taken for digest in identity):
+                    continue
+                taken.update(identity)
+                found.append(
+                    WaitingEntry(filebase, when_s, self._list_names[number], owed, identity, DuplicateClass(duplicate))
+                )
+                self._last_list = number
+        return found
+
+    def next_due_s(self) -> float | None:
+        """When the next deferred entry is due, seconds since the epoch; None if none waits for its time."""
+        rows = self._query("SELECT min(due_s) FROM entry WHERE state = 'deferred' AND ready = 0")
+        value = rows[0][0]
+        return float(value) if isinstance(value, float | int) else None
+
+    def earlier_with(self, identity: Sequence[bytes], before: tuple[float, str]) -> list[EarlierEntry]:
+        """Entries read that share any digest and come before (when_s, filebase) in FIFO order, oldest first."""
+        found: dict[str, EarlierEntry] = {}
+        for start in range(0, len(identity), _MOST_DIGESTS_A_QUERY):
+            digests = tuple(identity[start : start + _MOST_DIGESTS_A_QUERY])
+            marks = ",".join("?" * len(digests))
+            for row in self._query(
+                f"SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate FROM identity i JOIN entry e ON e.id = i.id"
+                f" JOIN detail d ON d.id = e.id WHERE i.digest IN ({marks}) AND (e.when_s, e.filebase) < (?, ?)",
+                (*digests, *before),
+            ):
+                earlier = _earlier(row)
+                found[earlier.filebase] = earlier
+        return sorted(found.values(), key=lambda earlier: (earlier.when_s, earlier.filebase))
+
+    def with_resend_key(self, key: bytes) -> list[EarlierEntry]:
+        """Entries read with this Fingerprint.resend, oldest first."""
+        return self._with_key("resend_key", key)
+
+    def with_message_id_key(self, key: bytes) -> list[EarlierEntry]:
+        """Entries read with this Fingerprint.message_id, oldest first."""
+        return self._with_key("message_id_key", key)
+
+    def state_of(self, filebase: str) -> EntryState | None:
+        """None if the index has no such entry."""
+        row = self._row(filebase)
+        return row.state if row else None
+
+    def select(self, selectors: Selectors, now_s: float, limit: int) -> Selection:
+        """Entries that match, for the operator."""
+        where, values = _where(selectors, now_s, self._lists)
+        source = f"FROM entry e LEFT JOIN detail d ON d.id = e.id WHERE {where}"
+        ((total, recipients),) = self._query(f"SELECT count(*), coalesce(sum(e.owed), 0) {source}", values)
+        lines = [
+            self._line(row, now_s)
+            for row in self._query(
+                "SELECT e.filebase, e.state, e.list, d.sender, d.subject, d.message_id, e.owed, e.is_read, e.size_bytes,"
+                f" e.when_s, e.duplicate, e.of, e.reason, e.due_s {source} ORDER BY e.when_s, e.filebase LIMIT ?",
+                (*values, limit),
+            )
+        ]
+        return Selection(total, recipients, lines)
+
+    def matching(self, selectors: Selectors, now_s: float) -> list[str]:
+        """Filebases of all that match, oldest first."""
+        where, values = _where(selectors, now_s, self._lists)
+        query = f"SELECT e.filebase FROM entry e LEFT JOIN detail d ON d.id = e.id WHERE {where}"
+        return [str(filebase) for (filebase,) in self._query(f"{query} ORDER BY e.when_s, e.filebase", values)]
+
+    def totals(self) -> BacklogTotals:
+        """Cheap enough for each second."""
+        counted: Counter[str] = Counter()
+        for (_, state, duplicate, is_read), part in self._sums.items():
+            held = state is EntryState.HELD
+            counted["held_entries" if held else "entries"] += part.entries
+            counted["held_recipients" if held else "recipients"] += part.owed
+            counted["held_bytes" if held else "bytes"] += part.bytes
+            if not is_read:
+                counted["unread_entries"] += part.entries
+            if state is EntryState.ACTIVE:
+                counted["active_entries"] += part.entries
+            if state is EntryState.DEFERRED:
+                counted["deferred_entries"] += part.entries
+                counted["deferred_recipients"] += part.owed
+            if not held:
+                counted["duplicate_recipients"] += part.covered
+                if duplicate in _SUPPRESSED_WHOLE:
+                    counted["duplicate_entries"] += part.entries
+        ((oldest_s,),) = self._query("SELECT min(when_s) FROM entry WHERE state <> 'held'")
+        return BacklogTotals(**counted, oldest_s=oldest_s)
+
+    def per_list(self) -> list[ListTotals]:
+        """One for each list that has entries, most recipients first. Cheap enough for each second."""
+        numbers: dict[int, Counter[str]] = {}
+        for (number, state, _, is_read), part in self._sums.items():
+            if not part.entries or not is_read:
+                continue
+            counted = numbers.setdefault(number, Counter())
+            if state is EntryState.HELD:
+                counted["held_entries"] += part.entries
+                continue
+            counted["entries"] += part.entries
+            counted["recipients"] += part.owed
+            counted["bytes"] += part.bytes
+            counted["deferred_recipients"] += part.owed if state is EntryState.DEFERRED else 0
+        found = []
+        for number, counted in numbers.items():
+            ((oldest_s,),) = self._query(
+                "SELECT min(when_s) FROM entry WHERE state <> 'held' AND list = ?"
+                + (" AND is_read = 1" * (number == 0)),
+                (number,),
+            )
+            found.append(
+                ListTotals(
+                    self._list_names[number],
+                    counted["entries"],
+                    counted["recipients"],
+                    counted["bytes"],
+                    counted["deferred_recipients"],
+                    counted["held_entries"],
+                    oldest_s,
+                )
+            )
+        return sorted(found, key=lambda totals: (-totals.recipients, totals.list_id))
+
+    def _in_order(self, order: Order, paused: Set[int], priority: Sequence[str]) -> Generator[_Candidate, None, None]:
+        lists = [number for number, count in self._ready.items() if count and number not in paused]
+        match order:
+            case "fair":
+                lists.sort(key=lambda number: (number <= self._last_list, number))
+                yield from _in_turns([self._ready_of(number) for number in lists])
+            case "priority":
+                first = [self._lists[name] for name in dict.fromkeys(priority) if self._lists.get(name) in lists]
+                for number in first:
+                    yield from self._ready_of(number)
+                yield from self._merged([number for number in lists if number not in first])
+            case "fresh" | "fifo":
+                newest_first = order == "fresh"
+                if paused:
+                    yield from self._merged(lists, newest_first)
+                else:
+                    yield from self._ready_of(None, newest_first)
+
+    def _merged(self, lists: Sequence[int], newest_first: bool = False) -> Iterator[_Candidate]:
+        """By list, not by one index with the paused lists left out: a million paused entries would have to be passed."""
+        return heapq.merge(
+            *(self._ready_of(number, newest_first) for number in lists),
+            key=lambda candidate: (candidate[1], candidate[0]),
+            reverse=newest_first,
+        )
+
+    def _ready_of(self, number: int | None, newest_first: bool = False) -> Generator[_Candidate, None, None]:
+        direction = "DESC" if newest_first else "ASC"
+        of_list = "" if number is None else "AND e.list = ?"
+        with self._translated(), closing(self._db.cursor()) as cursor:
+            yield from cursor.execute(
+                "SELECT e.filebase, e.when_s, e.list, e.owed, e.duplicate, d.identity FROM entry e"
+                f" JOIN detail d ON d.id = e.id WHERE e.ready = 1 {of_list}"
+                f" ORDER BY e.when_s {direction}, e.filebase {direction}",
+                () if number is None else (number,),
+            )
+
+    def _ready_what_is_due(self, now_s: float) -> None:
+        due = self._query(
+            "SELECT id, list FROM entry WHERE state = 'deferred' AND ready = 0 AND is_read = 1 AND due_s <= ?", (now_s,)
+        )
+        if due:
+            with self._transaction():
+                self._db.executemany("UPDATE entry SET ready = 1 WHERE id = ?", [(id_,) for id_, _ in due])
+            self._ready.update(number for _, number in due)
+
+    def _with_key(self, column: str, key: bytes) -> list[EarlierEntry]:
+        return [
+            _earlier(row)
+            for row in self._query(
+                "SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate FROM detail d JOIN entry e ON e.id = d.id"
+                f" WHERE d.{column} = ? ORDER BY e.when_s, e.filebase",
+                (key,),
+            )
+        ]
+
+    def _line(self, row: tuple[Any, ...], now_s: float) -> EntryLine:
+        (
+            filebase,
+            state,
+            number,
+            sender,
+            subject,
+            message_id,
+            owed,
+            is_read,
+            size,
+            when_s,
+            duplicate,
+            of,
+            reason,
+            due,
+        ) = row
+        return EntryLine(
+            entry=filebase,
+            state=EntryState.WAITING.value if state == EntryState.LISTED else state,
+            list=self._list_names[number],
+            sender=sender or "",
+            subject=subject or "",
+            message_id=message_id or "",
+            recipients=owed if is_read else None,
+            bytes=size,
+            age_s=max(0.0, now_s - when_s),
+            duplicate=duplicate,
+            of=of,
+            reason=reason,
+            due=due,
+        )
+
+    def _row(self, filebase: str) -> _Row | None:
+        rows = self._query(f"SELECT {_ROW} FROM entry WHERE filebase = ?", (filebase,))
+        if not rows:
+            return None
+        id_, number, state, duplicate, is_read, ready, owed, covered, size_bytes = rows[0]
+        return _Row(
+            id_, number, EntryState(state), DuplicateClass(duplicate), bool(is_read), bool(ready), owed, covered, size_bytes
+        )  # fmt: skip
+
+    def _add(self, row: _Row) -> None:
+        total = self._sums.setdefault((row.list, row.state, row.duplicate, row.is_read), _Sum())
+        total.entries += 1
+        total.owed += row.owed
+        total.covered += row.covered
+        total.bytes += row.size_bytes
+        self._ready[row.list] += row.ready
+
+    def _subtract(self, row: _Row) -> None:
+        total = self._sums[(row.list, row.state, row.duplicate, row.is_read)]
+        total.entries -= 1
+        total.owed -= row.owed
+        total.covered -= row.covered
+        total.bytes -= row.size_bytes
+        self._ready[row.list] -= row.ready
+
+    def _activate(self, id_: int) -> None:
+        digests = self._identity(id_)
+        self._active[id_] = digests
+        self._active_digests.update(digests)
+
+    def _deactivate(self, id_: int) -> None:
+        for digest in self._active.pop(id_, ()):
+            self._active_digests[digest] -= 1
+            if not self._active_digests[digest]:
+                del self._active_digests[digest]
+
+    def _identity(self, id_: int) -> tuple[bytes, ...]:
+        rows = self._query("SELECT identity FROM detail WHERE id = ?", (id_,))
+        return _split(rows[0][0]) if rows else ()
+
+    def _forget_detail(self, id_: int) -> None:
+        self._db.executemany(
+            "DELETE FROM identity WHERE digest = ? AND id = ?", [(digest, id_) for digest in self._identity(id_)]
+        )
+        self._db.execute("DELETE FROM detail WHERE id = ?", (id_,))
+
+    def _list_number(self, name: str) -> int:
+        number = self._lists.setdefault(name, len(self._list_names))
+        if number == len(self._list_names):
+            self._list_names.append(name)
+        return number
+
+    def _query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._translated():
+            return self._db.execute(sql, tuple(values)).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._translated():
+            self._db.execute("BEGIN")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise IndexUnusable(f"the backlog index failed ({exc}); it is rebuilt when drainer starts again") from exc
+
+
+def _in_turns(sources: Sequence[Iterator[_Candidate]]) -> Iterator[_Candidate]:
+    waiting = deque(sources)
+    while waiting:
+        source = waiting.popleft()
+        candidate = next(source, None)
+        if candidate is not None:
+            yield candidate
+            waiting.append(source)
+
+
+def _where(selectors: Selectors, now_s: float, lists: Mapping[str, int]) -> tuple[str, list[object]]:
+    terms: list[str] = ["1"]
+    values: list[object] = []
+
+    def add(term: str, *arguments: object) -> None:
+        terms.append(term)
+        values.extend(arguments)
+
+    if selectors.list is not None:
+        wanted = selectors.list.casefold()
+        numbers = [number for name, number in lists.items() if wanted in name.casefold()]
+        add(f"e.is_read = 1 AND e.list IN ({','.join('?' * len(numbers))})", *numbers)
+    for column, text in (
+        ("sender", selectors.sender),
+        ("subject", selectors.subject),
+        ("message_id", selectors.message_id),
+    ):
+        if text is None:
+            continue
+        if text.isascii():
+            add(f"d.{column} LIKE ? ESCAPE '!'", "%" + _LIKE_SPECIAL.sub(r"!\g<0>", text) + "%")
+        else:
+            add(f"contains_folded(d.{column}, CAST(? AS TEXT))", _octets(text))
+    if selectors.duplicate is not None:
+        add("e.is_read = 1 AND e.duplicate = ?", selectors.duplicate)
+    if selectors.state is not None:
+        add("e.state = ?" + (" OR e.state = 'listed'" * (selectors.state == "waiting")), selectors.state)
+    if selectors.older_than_s is not None:
+        add("e.when_s <= ?", now_s - selectors.older_than_s)
+    if selectors.younger_than_s is not None:
+        add("e.when_s >= ?", now_s - selectors.younger_than_s)
+    if selectors.entry is not None:
+        add("e.filebase >= ? AND e.filebase < ?", selectors.entry, selectors.entry + "\U0010ffff")
+    return " AND ".join(f"({term})" for term in terms), values
+
+
+def _earlier(row: tuple[Any, ...]) -> EarlierEntry:
+    filebase, when_s, recipient_keys, duplicate = row
+    return EarlierEntry(filebase, when_s, recipient_keys, DuplicateClass(duplicate))
+
+
+def _contains_folded(haystack: str | None, needle: str) -> bool:
+    return haystack is not None and needle.casefold() in haystack.casefold()
+
+
+def _split(joined: bytes) -> tuple[bytes, ...]:
+    return tuple(joined[start : start + DIGEST_BYTES] for start in range(0, len(joined), DIGEST_BYTES))
+
+
+def _octets(text: str) -> bytes:
+    """A text for SQLite, which takes no surrogates: bytes that were not UTF-8 go in as they were and come out so."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode("utf-8", "surrogateescape")
