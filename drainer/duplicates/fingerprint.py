@@ -1,0 +1,308 @@
+"""What a message is: digests that stay the same when it is resubmitted, restored or retried, tagged with the rules' version.
+
+In    a QueueEntry; for a retry copy of 2.1 also the header and footer that are in its text already
+Out   a Fingerprint, an EntrySummary
+Pure  no file, no clock
+
+Two entries are the same message if they share any identity digest. All of them hold the list and the role of the mail
+on it (post, mail to the owners, digest, notice): a mail to a list and its owners, or to two lists, is two messages.
+  named    body + Message-ID + Date. The Date is in it because devices and scripts reuse a Message-ID, with the same
+           text, day after day; what is resubmitted keeps its Date.
+  dated    posts only: body + author + Date + Subject + In-Reply-To, for copies that a list or a relay gave Message-IDs of
+           their own. Nothing in one copy alone tells that this happened to the other, so every post of a person has
+           it; a program's post, which may well say the same twice in a second, only if its Message-ID is not its own.
+  received received_time + Message-ID (posts without one: author + Date + Subject): "received_time stays with a mail
+           for life" in 2.1, and 3 gives it to posts when they arrive. Body left out: a retry copy is decorated.
+  only-file where none of these can be made: the same metadata and content under the same time in the name, so that the
+           ledger still knows the entry itself after a restart.
+An original taken for a copy would be lost, a copy taken for an original is only a second mail: whatever is missing makes
+fewer digests.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from drainer.duplicates.canonical import (
+    Leaf,
+    all_values,
+    canonical_leaves,
+    canonical_text,
+    first_headers,
+    header_source,
+    header_text,
+    is_text,
+    octets_of,
+    readable,
+)
+from drainer.duplicates.classes import EntrySummary, Fingerprint
+from drainer.ledger.records import recipient_key
+from drainer.pickles.standins import Header
+from drainer.queuedir.entry import Flavour, QueueEntry
+
+RULES = 1
+"""First byte of every digest. Raise it with any change to what goes into one: digests of two rules never match."""
+
+_DIGEST_BYTES = 15
+_MADE_BY_MAILMAN = re.compile(r"<mailman\.[0-9]+\.[0-9]+\.[0-9]+\.[^@]*@")
+_RECEIVED_BY = re.compile(r"\sby\s+([A-Za-z0-9.-]{1,255})", re.IGNORECASE)
+_WORDS = re.compile(r"[a-z0-9]+")
+_PROGRAMS = frozenset(
+    "root daemon cron anacron nobody noreply donotreply mailer postmaster majordomo listserv listmaster bounce bounces "
+    "apache nginx httpd backup nagios icinga zabbix munin prometheus alertmanager grafana jenkins buildbot robot bot "
+    "notification notifications notifier alert alerts monitor monitoring automailer autoresponder".split()
+)
+"""Words in a local part that name a program rather than a person: RFC 5230 §4.6, Debian's system accounts, and the usual
+senders of monitoring, backup and build systems."""
+_PROGRAM_PHRASES = ("no-reply", "do-not-reply", "mailer-daemon", "www-data")
+_PROGRAM_HEADERS = ("x-cron-env", "x-auto-response-suppress", "x-autoreply", "x-autorespond", "feedback-id")
+_NOT_OF_A_COPY = frozenset({"received_time", "version", "_parsemsg", "_bak_count", "filebase", "whichq"})
+_NESTING_AT_MOST = 8
+
+
+def own_identity(entry: EntrySummary) -> tuple[bytes, ...]:
+    """An identity no other entry has, for one that is delivered whatever was delivered before: `duplicates.exact =
+    "deliver"`, or released by an operator.
+    """
+    return (_digest(b"own", entry.fingerprint.copy, octets_of(entry.filebase)),)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoration:
+    """A list's header and footer as bulk delivery would have inserted them, substitutions made; "" for none."""
+
+    header: str
+    footer: str
+
+
+def fingerprint(entry: QueueEntry, decoration: Decoration | None = None) -> Fingerprint:
+    """The digests of an entry.
+
+    decoration  what to take out of an entry that is decorated already; ignored for others. Where it does not fit (the
+                footer was changed meanwhile) the text stays as it is
+    """
+    return _Reader(entry).fingerprint(decoration)
+
+
+def summarise(entry: QueueEntry, decoration: Decoration | None = None) -> EntrySummary:
+    """What the index keeps of an entry. `when_s` is the received time in its name."""
+    reader = _Reader(entry)
+    return EntrySummary(
+        filebase=entry.filebase,
+        when_s=float(entry.filebase.partition("+")[0]),
+        flavour=entry.flavour,
+        list_id=entry.list_id,
+        message_id=readable(reader.message_id),
+        sender=readable(reader.author),
+        subject=readable(header_text(reader.headers.get("subject"))),
+        size_bytes=len(entry.raw),
+        recipients=len(entry.recipients),
+        recipient_keys=b"".join([recipient_key(address) for address in entry.recipients]),
+        decorated=reader.is_decorated,
+        fingerprint=reader.fingerprint(decoration),
+    )
+
+
+def is_automated(headers: Mapping[str, object], author: str) -> bool:
+    """A program's mail, by its own declaration or by the name it writes under.
+
+    headers  lower-case name to value, as canonical.first_headers gives them
+    Source   RFC 3834 §5 (Auto-Submitted), RFC 5230 §4.6; a Precedence of bulk or junk is the author's own, Mailman's is list
+    """
+    submitted = header_text(headers.get("auto-submitted")).lower()
+    if submitted and not submitted.startswith("no"):
+        return True
+    if header_text(headers.get("precedence")).lower() in ("bulk", "junk"):
+        return True
+    if header_source(headers.get("return-path")).strip() == "<>" or any(name in headers for name in _PROGRAM_HEADERS):
+        return True
+    if header_source(headers.get("content-type")).lstrip().lower().startswith("multipart/report"):
+        return True
+    local = author.partition("@")[0].lower()
+    return not _PROGRAMS.isdisjoint(_WORDS.findall(local)) or any(phrase in local for phrase in _PROGRAM_PHRASES)
+
+
+def undecorated(leaves: tuple[Leaf, ...], decoration: Decoration) -> tuple[Leaf, ...]:
+    """The leaves without the list's header and footer, wherever bulk delivery puts them: around the text of a plain
+    message, or as first and last part. Leaves that do not have them there stay as they are.
+    """
+    header = canonical_text(octets_of(decoration.header))
+    footer = canonical_text(octets_of(decoration.footer))
+    if len(leaves) == 1 and is_text(leaves[0]):
+        text = leaves[0].content
+        if header and text.startswith(header + b"\n"):
+            text = text[len(header) + 1 :]
+        if footer and (text == footer or text.endswith(b"\n" + footer)):
+            text = canonical_text(text[: -len(footer)])
+        return (Leaf(leaves[0].kind, "", text),)
+    if header and leaves and is_text(leaves[0]) and leaves[0].content == header:
+        leaves = leaves[1:]
+    if footer and leaves and is_text(leaves[-1]) and leaves[-1].content == footer:
+        leaves = leaves[:-1]
+    return leaves
+
+
+class _Reader:
+    """Looks up once what several digests need."""
+
+    def __init__(self, entry: QueueEntry) -> None:
+        self.entry = entry
+        self.metadata = entry.metadata
+        self.message = entry.message
+        self.headers = first_headers(self.message)
+        self.message_id = header_text(self.headers.get("message-id"))
+        self.role = self._role()
+        self.author = self._author()
+        self.is_decorated = self._is_decorated()
+
+    def fingerprint(self, decoration: Decoration | None) -> Fingerprint:
+        scope = octets_of(f"{self.entry.list_id.lower()}\0{self.role}")
+        name = octets_of(self.message_id.replace(" ", ""))
+        date = _utc(header_text(self.headers.get("date")))
+        author = octets_of(self.author)
+        subject = octets_of(self._subject())
+        is_post = self.role in ("list", "owner")
+        automated = is_automated(self.headers, self.author)
+        by_person_or_renamed = is_post and (not automated or self._is_renamed())
+        identity: list[bytes] = []
+        bodies = self._bodies(decoration)
+        for body in bodies:
+            if name:
+                identity.append(_digest(b"named", scope, body, name, date))
+            if by_person_or_renamed and author and date:
+                reply_to = octets_of(header_text(self.headers.get("in-reply-to")))
+                identity.append(_digest(b"dated", scope, body, author, date, subject, reply_to))
+        received = _received_time(self.metadata.get("received_time"))
+        if received and name:
+            identity.append(_digest(b"received", scope, received, name))
+        elif received and is_post and author and date:
+            identity.append(_digest(b"received-dated", scope, received, author, date, subject))
+        elif received:
+            identity.append(_digest(b"received-body", scope, received, bodies[-1]))
+        copy = self._copy(scope, bodies[0])
+        if not identity:
+            when, _, _ = self.entry.filebase.partition("+")
+            identity.append(_digest(b"only-file", copy, octets_of(when)))
+        return Fingerprint(
+            identity=tuple(dict.fromkeys(identity)),
+            resend=_digest(b"resend", scope, author, subject, bodies[-1])
+            if is_post and author and not automated
+            else None,
+            message_id=_digest(b"message-id", scope, name) if name else None,
+            copy=copy,
+        )
+
+    def _bodies(self, decoration: Decoration | None) -> list[bytes]:
+        """Digest of the body as it is, and of the one without header and footer where those were found."""
+        leaves = canonical_leaves(self.message, len(self.entry.raw))
+        if leaves is None:
+            return [_digest(b"unwalkable", self.entry.raw[: self.entry.message_bytes])]
+        bodies = [_body(leaves)]
+        if decoration and self.is_decorated:
+            stripped = undecorated(leaves, decoration)
+            if stripped != leaves:
+                bodies.append(_body(stripped))
+        return bodies
+
+    def _copy(self, scope: bytes, body: bytes) -> bytes:
+        headers = self.message.attribute("_headers")
+        lines = [
+            f"{header[0]}:{header_source(header[1])}"
+            for header in (headers if isinstance(headers, list) else ())
+            if isinstance(header, tuple) and len(header) == 2
+        ]
+        facts = [f"{key}={_shown(self.metadata[key])}" for key in sorted(self.metadata) if key not in _NOT_OF_A_COPY]
+        return _digest(b"copy", scope, body, octets_of("\n".join(lines)), octets_of("\n".join(facts)))
+
+    def _role(self) -> str:
+        metadata = self.metadata
+        if metadata.get("isdigest"):
+            return "digest"
+        if metadata.get("toowner") or metadata.get("to_owner"):
+            return "owner"
+        if metadata.get("tolist") or metadata.get("to_list"):
+            return "list"
+        return "notice"
+
+    def _author(self) -> str:
+        author = self.metadata.get("original_sender")
+        if isinstance(author, str) and author:
+            return author.lower()
+        sender = header_text(self.headers.get("from"))
+        _, address = email.utils.parseaddr(sender[:2000])
+        return (address or sender).lower()
+
+    def _subject(self) -> str:
+        for key in ("origsubj", "original_subject"):
+            subject = self.metadata.get(key)
+            if isinstance(subject, str | Header):
+                return header_text(subject)
+        return header_text(self.headers.get("subject"))
+
+    def _is_decorated(self) -> bool:
+        if self.entry.flavour is Flavour.MAILMAN2:
+            return bool(self.metadata.get("decorated"))
+        return self.role == "list" and bool(self.metadata.get("nodecorate"))
+
+    def _is_renamed(self) -> bool:
+        """The Message-ID is not the sender's: there is none, Mailman made it, or a host that took the mail in did."""
+        if not self.message_id or _MADE_BY_MAILMAN.match(self.message_id):
+            return True
+        host = self.message_id.rpartition("@")[2].rstrip(">").lower()
+        for value in all_values(self.message, "received"):
+            text = header_source(value)[:2000]
+            taken_in_by = _RECEIVED_BY.search(text) if text.lstrip().lower().startswith("from") else None
+            if taken_in_by and taken_in_by[1].lower() == host:
+                return True
+        return False
+
+
+def _digest(purpose: bytes, *parts: bytes) -> bytes:
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES, person=purpose)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return bytes((RULES,)) + digest.digest()
+
+
+def _body(leaves: tuple[Leaf, ...]) -> bytes:
+    parts: list[bytes] = []
+    for leaf in leaves:
+        parts += (octets_of(leaf.kind), octets_of(leaf.name), leaf.content)
+    return _digest(b"body", *parts)
+
+
+def _utc(date: str) -> bytes:
+    """A Date as seconds since the epoch, so that a relay may write it differently; as it stands if it is no date."""
+    try:
+        fields = email.utils.parsedate_tz(date[:200])
+        if fields:
+            return str(email.utils.mktime_tz(fields)).encode()
+    except (ValueError, OverflowError, TypeError, IndexError):
+        pass
+    return octets_of(date)
+
+
+def _received_time(value: object) -> bytes:
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return repr(float(value)).encode()
+    return value.isoformat().encode() if isinstance(value, datetime) else b""
+
+
+def _shown(value: object, nesting: int = 0) -> str:
+    """A metadata value as text that is equal for equal values, whatever order a set or dictionary was pickled in."""
+    if isinstance(value, Header):
+        return header_source(value)
+    if nesting < _NESTING_AT_MOST:
+        if isinstance(value, set | frozenset):
+            return ",".join(sorted(_shown(item, nesting + 1) for item in value))
+        if isinstance(value, list | tuple):
+            return ",".join([_shown(item, nesting + 1) for item in value])
+        if isinstance(value, dict):
+            return ",".join(sorted(f"{_shown(k, nesting + 1)}:{_shown(v, nesting + 1)}" for k, v in value.items()))
+    return repr(value) if isinstance(value, str | bytes | int | float | datetime | None) else type(value).__name__
