@@ -1,7 +1,14 @@
 """The Ledger protocol: what any storage must promise. One suite (tests/contract/) runs on every implementation.
 
 Every coroutine that writes returns only when what it wrote is durable, and raises LedgerNotDurable, having changed
-nothing, when it cannot commit. Readers see every write that has returned.
+nothing, when it cannot commit: the same call may be made again. Readers see every write that has returned.
+
+The state of a recipient belongs to an entry (filebase) of a message; DELIVERED, ATTEMPTING and IN_DOUBT bind every
+entry that shares a digest with that message, since a second copy would follow. FAILED, SKIPPED, HELD and DEFERRED bind
+their own entry only: a first copy that fails, or is dropped, leaves the second one free to deliver.
+
+Messages are never merged: what binds is a digest shared directly. Were resemblance to spread along a chain (A with B,
+B with C), an original C could be suppressed for the sake of an A that it has nothing in common with.
 """
 
 from __future__ import annotations
@@ -53,20 +60,35 @@ class Ledger(Protocol):
     async def open_attempt(self, attempt: NewAttempt) -> int:
         """Write that content is about to be sent (state ATTEMPTING). Returns the attempt's id.
 
-        Raises IllegalTransition if any recipient of this message is settled, ATTEMPTING or IN_DOUBT already.
+        DEFERRED rows of these recipients of this entry are superseded.
+        Raises IllegalTransition if any recipient is DELIVERED, ATTEMPTING or IN_DOUBT by any entry of this message, or
+               FAILED, SKIPPED or HELD for this entry; nothing is written then
+        Cancelled before it returned, the attempt is withdrawn: nobody has its id, so nothing was sent under it.
         """
 
     async def close_attempt(self, attempt_id: int, state: State, reply: str, at_s: float) -> None:
-        """Write how an attempt ended: DELIVERED, DEFERRED, FAILED or IN_DOUBT, for all its recipients."""
+        """Write how an attempt ended: DELIVERED, DEFERRED, FAILED or IN_DOUBT, for all its recipients.
+
+        Counts one transaction, and its recipients if delivered or failed.
+        Raises IllegalTransition if the attempt is not ATTEMPTING (or there is none)
+        """
 
     async def record(self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome]) -> None:
-        """Write outcomes that needed no attempt: refused at MAIL or RCPT, skipped, held, in doubt from a .bak."""
+        """Write outcomes that needed no attempt: refused at MAIL or RCPT, skipped, held, in doubt from a .bak.
+
+        All or none. Each replaces the recipients' DEFERRED or HELD rows of this entry. IN_DOUBT becomes an unresolved
+        attempt with an unknown (empty) reverse-path.
+        Raises IllegalTransition for what states.py does not allow from the state the recipient has for this entry
+        """
 
     async def unresolved_attempts(self) -> list[OpenAttempt]:
         """Attempts in state ATTEMPTING (found open at start) or IN_DOUBT, oldest first."""
 
     async def resolve(self, attempt_id: int, state: State, why: str, at_s: float) -> None:
-        """Move an attempt: ATTEMPTING to IN_DOUBT; IN_DOUBT to PENDING (forgotten: may be sent again), DELIVERED, HELD."""
+        """Move an attempt: ATTEMPTING to IN_DOUBT; IN_DOUBT to PENDING (forgotten: may be sent again), DELIVERED, HELD.
+
+        DELIVERED counts its recipients. Raises IllegalTransition for any other step
+        """
 
     async def finish_entry(self, filebase: str, counts: Mapping[str, int] = ...) -> None:
         """The entry is settled and about to leave the disk: drop its deferral, hold and DEFERRED rows; add `counts`."""
@@ -110,4 +132,7 @@ class Ledger(Protocol):
         """The fate of a message: every list it went to, with what became of its recipients."""
 
     async def expire(self, older_than_s: float) -> int:
-        """Forget messages whose last delivery is older. Returns how many were forgotten."""
+        """Forget messages whose last delivery is older than this moment (seconds since the epoch).
+
+        A message with recipients that wait, are held, attempted or in doubt stays. Returns how many were forgotten.
+        """

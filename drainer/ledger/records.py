@@ -29,7 +29,8 @@ def recipient_key(address: str) -> RecipientKey:
 class MessageRecord:
     """What the ledger remembers of a message.
 
-    identity    digests; two entries carry the same message if any digest is equal (duplicates/fingerprint.py)
+    identity    digests, at least one; two entries carry the same message if any digest is equal
+                (duplicates/fingerprint.py); given back in ascending order
     list_id, message_id   for people; message_id "" if the mail has none
     """
 
@@ -85,12 +86,19 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """One earlier claim on recipients of a message: an entry of the ledger."""
+    """One earlier claim on recipients of a message: an entry of the ledger.
+
+    at_s       whole seconds: the ledger drops the fraction
+    reply      the server's answer or our reason; "" for DELIVERED (the log line has it) and while ATTEMPTING
+    addresses  in clear where a person has to act: FAILED, IN_DOUBT, HELD and while ATTEMPTING; else empty
+    """
 
     filebase: str
     state: State
     at_s: float
     recipients: frozenset[RecipientKey]
+    reply: str = ""
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,3 +47,17 @@ def check(before: State, after: State) -> None:
     """Raises IllegalTransition unless `before` may become `after`."""
     if after not in LEGAL[before]:
         raise IllegalTransition(f"a delivery cannot go from {before} to {after}")
+
+
+def check_close(before: State, after: State) -> None:
+    """As check, for an attempt that ends by itself: only an open one can."""
+    if before is not State.ATTEMPTING:
+        raise IllegalTransition(f"an attempt that is {before} cannot end as {after}: it is not open")
+    check(before, after)
+
+
+def check_resolve(before: State, after: State) -> None:
+    """As check, for an attempt nobody will end: it goes in doubt first, and from there by a decision."""
+    if before is State.ATTEMPTING and after is not State.IN_DOUBT:
+        raise IllegalTransition(f"an open attempt cannot be resolved to {after}: it has to be in doubt first")
+    check(before, after)

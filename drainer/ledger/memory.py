@@ -1,0 +1,283 @@
+"""The ledger's promise kept in dictionaries: for tests and the demo's dry parts, gone with the process.
+
+In    the calls of contract.py
+Out   the same answers sqlite.py gives; the contract suite and a stateful test hold them equal
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from drainer.clock import Clock, SystemClock
+from drainer.errors import IllegalTransition
+from drainer.ledger.records import (
+    Coverage,
+    Deferral,
+    History,
+    Hold,
+    JournalLine,
+    MessageRecord,
+    NewAttempt,
+    OpenAttempt,
+    OperatorState,
+    Outcome,
+    RecipientKey,
+    Totals,
+    recipient_key,
+)
+from drainer.ledger.states import SETTLED, State, check, check_close, check_resolve
+
+_BINDING = frozenset({State.DELIVERED, State.ATTEMPTING, State.IN_DOUBT})
+"""What one entry did that binds every other entry of the same message."""
+
+_NAMED = frozenset({State.FAILED, State.IN_DOUBT, State.HELD, State.ATTEMPTING})
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    """Some recipients of one entry of one message, all in one state. `attempt_id` while an attempt is unresolved."""
+
+    message: MessageRecord
+    filebase: str
+    state: State
+    at_s: float
+    recipients: tuple[str, ...]
+    reply: str = ""
+    reverse_path: str = ""
+    attempt_id: int | None = None
+
+    def recipient_keys(self) -> frozenset[RecipientKey]:
+        return frozenset(map(recipient_key, self.recipients))
+
+
+class MemoryLedger:
+    """The Ledger in memory."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._since_s = (clock or SystemClock()).now_s()
+        self._messages: dict[frozenset[bytes], MessageRecord] = {}
+        self._rows: list[_Row] = []
+        self._last_attempt = 0
+        self._deferrals: dict[str, Deferral] = {}
+        self._holds: dict[str, Hold] = {}
+        self._operator = OperatorState()
+        self._journal: list[JournalLine] = []
+        self._counts: dict[str, int] = {}
+
+    async def open(self) -> None:
+        """Nothing to do."""
+
+    async def close(self) -> None:
+        """Nothing to do: what was written stays for the next open, as it would on disk."""
+
+    # -- deliveries ----------------------------------------------------------------------------------------------------
+
+    async def history(self, identity: Sequence[bytes]) -> History:
+        return _history(self._sharing(identity))
+
+    async def open_attempt(self, attempt: NewAttempt) -> int:
+        wanted = frozenset(map(recipient_key, attempt.recipients))
+        sharing = self._sharing(attempt.message.identity)
+        for row in sharing:
+            if (row.state in _BINDING or row.filebase == attempt.filebase) and wanted & row.recipient_keys():
+                check(row.state, State.ATTEMPTING)
+        self._supersede(sharing, attempt.filebase, wanted)
+        self._last_attempt += 1
+        self._rows.append(
+            _Row(
+                self._message(attempt.message),
+                attempt.filebase,
+                State.ATTEMPTING,
+                attempt.at_s,
+                attempt.recipients,
+                "",
+                attempt.reverse_path,
+                self._last_attempt,
+            )
+        )
+        return self._last_attempt
+
+    async def close_attempt(self, attempt_id: int, state: State, reply: str, at_s: float) -> None:
+        row = self._attempt(attempt_id)
+        check_close(row.state, state)
+        self._end_attempt(row, state, reply, at_s)
+        await self.count({"transactions": 1})
+
+    async def record(self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome]) -> None:
+        sharing = self._sharing(message.identity)
+        before = {key: row.state for row in sharing if row.filebase == filebase for key in row.recipient_keys()}
+        for outcome in outcomes:
+            keys = frozenset(map(recipient_key, outcome.recipients))
+            for key in keys:
+                check(before.get(key, State.PENDING), outcome.state)
+            before.update(dict.fromkeys(keys, outcome.state))
+        for outcome in outcomes:
+            if outcome.recipients:
+                self._write_outcome(filebase, self._message(message), outcome)
+
+    async def unresolved_attempts(self) -> list[OpenAttempt]:
+        found = (
+            OpenAttempt(
+                row.attempt_id,
+                row.state,
+                row.filebase,
+                row.message.list_id,
+                row.message.message_id,
+                row.reverse_path,
+                row.recipients,
+                row.at_s,
+            )
+            for row in self._rows
+            if row.attempt_id is not None
+        )
+        return sorted(found, key=lambda attempt: (attempt.at_s, attempt.attempt_id))
+
+    async def resolve(self, attempt_id: int, state: State, why: str, at_s: float) -> None:
+        row = self._attempt(attempt_id)
+        check_resolve(row.state, state)
+        self._end_attempt(row, state, why, at_s)
+
+    async def finish_entry(self, filebase: str, counts: Mapping[str, int] | None = None) -> None:
+        self._deferrals.pop(filebase, None)
+        self._holds.pop(filebase, None)
+        self._rows = [row for row in self._rows if row.filebase != filebase or row.state is not State.DEFERRED]
+        await self.count(counts or {})
+
+    # -- entries that wait ---------------------------------------------------------------------------------------------
+
+    async def defer(self, deferral: Deferral) -> None:
+        self._deferrals[deferral.filebase] = deferral
+
+    async def deferrals(self) -> list[Deferral]:
+        return sorted(self._deferrals.values(), key=lambda deferral: (deferral.due_s, deferral.filebase))
+
+    async def hold(self, holds: Sequence[Hold]) -> None:
+        self._holds.update((hold.filebase, hold) for hold in holds)
+
+    async def release(self, filebases: Sequence[str]) -> None:
+        for filebase in filebases:
+            self._holds.pop(filebase, None)
+            self._deferrals.pop(filebase, None)
+        self._rows = [row for row in self._rows if row.filebase not in filebases or row.state is not State.HELD]
+
+    async def holds(self) -> list[Hold]:
+        return sorted(self._holds.values(), key=lambda hold: (hold.at_s, hold.filebase))
+
+    async def rename_entry(self, before: str, after: str) -> None:
+        for row in self._rows:
+            if row.filebase == before:
+                row.filebase = after
+        if before in self._deferrals:
+            self._deferrals[after] = replace(self._deferrals.pop(before), filebase=after)
+        if before in self._holds:
+            self._holds[after] = replace(self._holds.pop(before), filebase=after)
+
+    # -- the operator --------------------------------------------------------------------------------------------------
+
+    async def operator_state(self) -> OperatorState:
+        return self._operator
+
+    async def set_operator_state(self, state: OperatorState, journal: JournalLine) -> None:
+        self._operator = replace(state, pauses=tuple(sorted(state.pauses, key=lambda pause: pause.list_id)))
+        self._journal.append(journal)
+
+    async def write_journal(self, line: JournalLine) -> None:
+        self._journal.append(line)
+
+    async def journal(self, limit: int = 100) -> list[JournalLine]:
+        return self._journal[-limit:] if limit else []
+
+    # -- counters and questions ----------------------------------------------------------------------------------------
+
+    async def count(self, counts: Mapping[str, int]) -> None:
+        for name, count in counts.items():
+            self._counts[name] = self._counts.get(name, 0) + count
+
+    async def totals(self) -> Totals:
+        return Totals(self._since_s, dict(self._counts))
+
+    async def messages_by_message_id(self, message_id: str) -> list[tuple[MessageRecord, History]]:
+        return [
+            (message, _history(row for row in self._rows if row.message is message))
+            for message in self._messages.values()
+            if message.message_id == message_id
+        ]
+
+    async def expire(self, older_than_s: float) -> int:
+        kept = {
+            frozenset(row.message.identity)
+            for row in self._rows
+            if row.state not in SETTLED or int(row.at_s) >= older_than_s
+        }
+        gone = self._messages.keys() - kept
+        self._rows = [row for row in self._rows if frozenset(row.message.identity) in kept]
+        for identity in gone:
+            del self._messages[identity]
+        return len(gone)
+
+    # -- rows ----------------------------------------------------------------------------------------------------------
+
+    def _sharing(self, identity: Sequence[bytes]) -> list[_Row]:
+        digests = set(identity)
+        return [row for row in self._rows if not digests.isdisjoint(row.message.identity)]
+
+    def _message(self, record: MessageRecord) -> MessageRecord:
+        """The message of exactly this identity, as it was first written."""
+        if not record.identity:
+            raise ValueError("a message needs at least one identity digest")
+        identity = frozenset(record.identity)
+        return self._messages.setdefault(identity, replace(record, identity=tuple(sorted(identity))))
+
+    def _attempt(self, attempt_id: int) -> _Row:
+        for row in self._rows:
+            if row.attempt_id == attempt_id:
+                return row
+        raise IllegalTransition(f"there is no open attempt {attempt_id}")
+
+    def _end_attempt(self, row: _Row, state: State, reply: str, at_s: float) -> None:
+        row.reply = reply
+        row.state = state
+        if state is State.IN_DOUBT:
+            return
+        row.attempt_id = None
+        row.at_s = at_s
+        if state is State.PENDING:
+            self._rows.remove(row)
+        self._count_recipients(state, row.recipients)
+
+    def _write_outcome(self, filebase: str, message: MessageRecord, outcome: Outcome) -> None:
+        keys = frozenset(map(recipient_key, outcome.recipients))
+        self._supersede(self._sharing(message.identity), filebase, keys)
+        row = _Row(message, filebase, outcome.state, outcome.at_s, outcome.recipients, outcome.reply)
+        if outcome.state is State.IN_DOUBT:
+            self._last_attempt += 1
+            row.attempt_id = self._last_attempt
+        self._rows.append(row)
+        self._count_recipients(outcome.state, outcome.recipients)
+
+    def _supersede(self, rows: Iterable[_Row], filebase: str, keys: frozenset[RecipientKey]) -> None:
+        for row in rows:
+            if row.filebase == filebase and row.state in (State.DEFERRED, State.HELD):
+                row.recipients = tuple(address for address in row.recipients if recipient_key(address) not in keys)
+        self._rows = [row for row in self._rows if row.recipients]
+
+    def _count_recipients(self, state: State, recipients: Sequence[str]) -> None:
+        name = {State.DELIVERED: "delivered_recipients", State.FAILED: "bounced_recipients"}.get(state)
+        if name is not None:
+            self._counts[name] = self._counts.get(name, 0) + len(recipients)
+
+
+def _history(rows: Iterable[_Row]) -> History:
+    coverage = (
+        Coverage(
+            row.filebase,
+            row.state,
+            float(int(row.at_s)),
+            row.recipient_keys(),
+            "" if row.state is State.DELIVERED else row.reply,
+            row.recipients if row.state in _NAMED else (),
+        )
+        for row in rows
+    )
+    return History(tuple(sorted(coverage, key=lambda part: (part.at_s, part.filebase, part.state))))

@@ -1,0 +1,200 @@
+"""Entries that wait, what the operator decided, counters and questions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from drainer.clock import StoppedClock
+from drainer.ledger.contract import Ledger
+from drainer.ledger.records import Deferral, Hold, JournalLine, MessageRecord, OperatorState, Outcome, Pause
+from drainer.ledger.states import State
+from tests.contract.test_deliveries import (
+    ANN,
+    AT,
+    BOB,
+    EVE,
+    FIRST,
+    MESSAGE,
+    SECOND,
+    A,
+    B,
+    C,
+    attempt,
+    deliver,
+    row,
+    states,
+)
+
+
+def deferral(filebase: str, due_s: float, attempts: int = 1) -> Deferral:
+    return Deferral(filebase, attempts, AT, due_s, 2, "450 4.2.0 später")
+
+
+async def test_deferral_is_replaced_and_survives_restart(ledger: Ledger) -> None:
+    await ledger.defer(deferral(FIRST, AT + 300.5))
+    await ledger.defer(deferral(SECOND, AT + 10))
+    await ledger.defer(deferral(FIRST, AT + 600.25, attempts=2))
+    await ledger.close()
+    await ledger.open()
+    assert await ledger.deferrals() == [deferral(SECOND, AT + 10), deferral(FIRST, AT + 600.25, attempts=2)]
+
+
+async def test_finished_entry_waits_for_nothing_and_its_counts_are_added(ledger: Ledger) -> None:
+    await deliver(ledger, ANN)
+    await ledger.defer(deferral(FIRST, AT))
+    await ledger.hold([Hold(FIRST, "resend", "", "drainer", AT)])
+    await ledger.finish_entry(FIRST, {"delivered_entries": 1})
+    assert (await ledger.deferrals(), await ledger.holds()) == ([], [])
+    assert (await ledger.totals()).get("delivered_entries") == 1
+    assert await states(ledger) == row(FIRST, State.DELIVERED, ANN)
+
+
+async def test_holds_survive_restart_and_go_on_release(ledger: Ledger) -> None:
+    holds = [Hold(FIRST, "resend", "of another", "drainer", AT), Hold(SECOND, "operator", "", "jörg", AT + 1)]
+    await ledger.hold(holds)
+    await ledger.hold([Hold(FIRST, "operator", "looks wrong", "ann", AT)])
+    await ledger.defer(deferral(FIRST, AT))
+    await ledger.close()
+    await ledger.open()
+    assert await ledger.holds() == [Hold(FIRST, "operator", "looks wrong", "ann", AT), holds[1]]
+    await ledger.release([FIRST, "unknown"])
+    assert await ledger.holds() == [holds[1]]
+    assert await ledger.deferrals() == []
+
+
+async def test_release_frees_held_recipients_of_that_entry_only(ledger: Ledger) -> None:
+    for filebase in (FIRST, SECOND):
+        await ledger.record(
+            filebase, MESSAGE, [Outcome(State.HELD, (ANN,), "resend", AT), Outcome(State.DEFERRED, (BOB,), "450", AT)]
+        )
+    await ledger.release([FIRST])
+    assert await states(ledger) == row(FIRST, State.DEFERRED, BOB) | row(SECOND, State.HELD, ANN) | row(
+        SECOND, State.DEFERRED, BOB
+    )
+
+
+async def test_everything_known_of_an_entry_moves_with_its_name(ledger: Ledger) -> None:
+    other = MessageRecord((B,), "list", "<two@x>")
+    await deliver(ledger, ANN, filebase=SECOND)
+    await deliver(ledger, BOB)
+    await ledger.record(FIRST, MESSAGE, [Outcome(State.FAILED, (EVE,), "550", AT)])
+    await deliver(ledger, ANN, filebase=FIRST, message=other)
+    await ledger.record(FIRST, MESSAGE, [Outcome(State.DEFERRED, ("d@x",), "450", AT)])
+    opened = await ledger.open_attempt(attempt("e@x"))
+    await ledger.defer(deferral(FIRST, AT))
+    await ledger.hold([Hold(FIRST, "operator", "", "ann", AT)])
+    renamed = "1700000000.5+" + "9" * 40
+    await ledger.rename_entry(FIRST, renamed)
+    assert await states(ledger) == (
+        row(SECOND, State.DELIVERED, ANN)
+        | row(renamed, State.DELIVERED, BOB)
+        | row(renamed, State.FAILED, EVE)
+        | row(renamed, State.DEFERRED, "d@x")
+        | row(renamed, State.ATTEMPTING, "e@x")
+    )
+    assert await states(ledger, B) == row(renamed, State.DELIVERED, ANN)
+    assert [found.filebase for found in await ledger.unresolved_attempts()] == [renamed]
+    assert [found.filebase for found in await ledger.deferrals()] == [renamed]
+    assert [found.filebase for found in await ledger.holds()] == [renamed]
+    await ledger.close_attempt(opened, State.DELIVERED, "250", AT)
+    assert row(renamed, State.DELIVERED, "e@x") <= await states(ledger)
+
+
+async def test_failed_recipient_binds_under_the_new_name_and_not_under_the_old(ledger: Ledger) -> None:
+    await ledger.record(FIRST, MESSAGE, [Outcome(State.SKIPPED, (ANN,), "dropped", AT)])
+    await ledger.rename_entry(FIRST, SECOND)
+    await deliver(ledger, ANN, filebase=FIRST)
+    assert await states(ledger) == row(SECOND, State.SKIPPED, ANN) | row(FIRST, State.DELIVERED, ANN)
+
+
+async def test_operators_orders_survive_restart_with_their_journal_line(ledger: Ledger) -> None:
+    assert await ledger.operator_state() == OperatorState()
+    order = OperatorState(
+        pauses=(Pause("", AT, None, "ann", "MTA upgrade"), Pause("liste.example.org", AT, AT + 60, "jörg", "")),
+        messages_per_s=0.0,
+        recipients_per_s=math.inf,
+    )
+    await ledger.set_operator_state(order, JournalLine(AT, "ann", "pause", "MTA upgrade"))
+    await ledger.close()
+    await ledger.open()
+    assert await ledger.operator_state() == order
+    assert await ledger.journal() == [JournalLine(AT, "ann", "pause", "MTA upgrade")]
+    await ledger.set_operator_state(OperatorState(), JournalLine(AT + 9, "ann", "resume", ""))
+    assert await ledger.operator_state() == OperatorState()
+
+
+async def test_journal_gives_the_newest_lines_in_order(ledger: Ledger) -> None:
+    lines = [JournalLine(AT - number, "ann", "hold", str(number)) for number in range(5)]
+    for line in lines:
+        await ledger.write_journal(line)
+    assert await ledger.journal(3) == lines[2:]
+    assert await ledger.journal() == lines
+
+
+async def test_counters_add_up_and_survive_restart(ledger: Ledger) -> None:
+    await deliver(ledger, ANN, BOB)
+    await ledger.record(
+        FIRST, MESSAGE, [Outcome(State.FAILED, (EVE,), "550", AT), Outcome(State.SKIPPED, ("x",), "", AT)]
+    )
+    doubtful = await ledger.open_attempt(attempt("f@x", "g@x", "h@x"))
+    await ledger.close_attempt(doubtful, State.IN_DOUBT, "", AT)
+    await ledger.resolve(doubtful, State.DELIVERED, "log", AT)
+    await ledger.count({"unreadable_entries": 2, "dropped_entries": 1})
+    await ledger.count({"unreadable_entries": 1})
+    await ledger.close()
+    await ledger.open()
+    totals = await ledger.totals()
+    assert totals.since_s == StoppedClock().now_s()
+    assert totals.counts == {
+        "delivered_recipients": 5,
+        "bounced_recipients": 1,
+        "transactions": 2,
+        "unreadable_entries": 3,
+        "dropped_entries": 1,
+    }
+
+
+async def test_fate_of_a_message_names_every_list_it_went_to(ledger: Ledger) -> None:
+    news = MessageRecord((A, B), "news.example.org", "<cross@x>")
+    talk = MessageRecord((C,), "talk.example.org", "<cross@x>")
+    await deliver(ledger, ANN, message=news)
+    await deliver(ledger, BOB, filebase=SECOND, message=talk)
+    await deliver(ledger, EVE, filebase=SECOND, message=MessageRecord((b"z" * 16,), "talk.example.org", "<other@x>"))
+    fates = await ledger.messages_by_message_id("<cross@x>")
+    assert [message for message, _ in fates] == [news, talk]
+    assert [[part.filebase for part in history.coverage] for _, history in fates] == [[FIRST], [SECOND]]
+    assert await ledger.messages_by_message_id("<nobody@x>") == []
+
+
+async def test_expire_forgets_old_messages_and_keeps_what_is_not_settled(ledger: Ledger) -> None:
+    digests = [bytes([number]) * 16 for number in range(6)]
+    old, fresh, deferred, in_doubt, held, both = (
+        MessageRecord((digest, b"\xff" + digest[1:]), "list", f"<{digest.hex()}@x>") for digest in digests
+    )
+    await deliver(ledger, ANN, message=old)
+    await deliver(ledger, ANN, message=fresh)
+    await ledger.record(FIRST, fresh, [Outcome(State.FAILED, (BOB,), "550", AT + 1000)])
+    await ledger.record(FIRST, deferred, [Outcome(State.DEFERRED, (ANN,), "450", AT)])
+    await ledger.open_attempt(attempt(ANN, message=in_doubt))
+    await ledger.record(FIRST, held, [Outcome(State.HELD, (ANN,), "resend", AT)])
+    await deliver(ledger, ANN, message=both)
+    await ledger.record(FIRST, both, [Outcome(State.HELD, (BOB,), "resend", AT)])
+    assert await ledger.expire(AT - 1000) == 0
+    assert await ledger.expire(AT + 500) == 1
+    assert await ledger.expire(AT + 500) == 0
+    kept = [bool((await ledger.history([digest])).coverage) for digest in digests]
+    assert kept == [False, True, True, True, True, True]
+    await deliver(ledger, ANN, message=old)
+
+
+@pytest.mark.parametrize("count", [450])
+async def test_expire_forgets_many(ledger: Ledger, count: int) -> None:
+    for number in range(count):
+        digest = number.to_bytes(16, "big")
+        await ledger.record(
+            f"{number}.5+{'0' * 40}", MessageRecord((digest,), "list", ""), [Outcome(State.SKIPPED, (ANN,), "", AT)]
+        )
+    assert await ledger.expire(AT + 10) == count
+    assert await ledger.messages_by_message_id("") == []
