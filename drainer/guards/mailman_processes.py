@@ -1,0 +1,216 @@
+"""Mailman's own processes: who of them lives, and does one deliver from the queue we drain?
+
+In    the machine's processes (psutil), queue_dir, and Mailman's configuration file if it is known
+Out   MailmanProcesses: those of this site, or that cannot be told to be of another
+
+Which site a process is of:
+  3    its `-C FILE`, which Mailman's master always gives to its runners: the file itself where ours is known, else the
+       queue_dir it leads to
+  2.1  has no such argument, so the directory its program is in, and its open files, tell
+What cannot be told counts as ours: then a `.bak` is left alone, which is never wrong.
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from string import Template
+from typing import Literal
+
+import psutil
+
+from drainer.report.snapshot import Guard, Runner
+
+_QUEUE_OF_RUNNER2 = {
+    "ArchRunner": "archive", "BounceRunner": "bounces", "CommandRunner": "commands", "IncomingRunner": "in",
+    "NewsRunner": "news", "OutgoingRunner": "out", "RetryRunner": "retry", "VirginRunner": "virgin",
+}  # fmt: skip
+_RUNNERS3 = frozenset(
+    {"archive", "bounces", "command", "digest", "in", "lmtp", "out", "pipeline", "rest", "retry", "virgin"}
+)
+_EVERY_QUEUE = "All"
+_Role = Literal["runner", "master"]
+_Flavour = Literal["mailman2", "mailman3"]
+_PROGRAMS: dict[str, tuple[_Role, _Flavour]] = {
+    "runner": ("runner", "mailman3"), "master": ("master", "mailman3"),
+    "qrunner": ("runner", "mailman2"), "mailmanctl": ("master", "mailman2"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MailmanProcess:
+    """role: "runner" works queues; "master" starts runners again when they die.
+
+    name   of the runner as Mailman has it ("out", "OutgoingRunner"), of a master its program's
+    queue  the queue it works, "All" for 2.1's run-everything, "" for a master
+    """
+
+    pid: int
+    role: _Role
+    flavour: _Flavour
+    name: str
+    queue: str
+    config: str
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class MailmanProcesses:
+    """`missing`: runners a started Mailman would have and this one has not; empty while no master lives."""
+
+    processes: tuple[MailmanProcess, ...]
+
+    @property
+    def master_lives(self) -> bool:
+        return any(process.role == "master" for process in self.processes)
+
+    @property
+    def outgoing_runner_competes(self) -> bool:
+        return self.runner_lives("out")
+
+    @property
+    def runners(self) -> list[Runner]:
+        return [Runner(name=process.name, pid=process.pid) for process in self.processes if process.role == "runner"]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        found: set[str] = set()
+        for flavour in sorted({process.flavour for process in self.processes if process.role == "master"}):
+            names = {process.name for process in self.processes if process.flavour == flavour}
+            if _EVERY_QUEUE not in names:
+                found |= (_RUNNERS3 if flavour == "mailman3" else set(_QUEUE_OF_RUNNER2)) - names
+        return tuple(sorted(found))
+
+    def runner_lives(self, queue: str) -> bool:
+        """Whether a runner works this queue of ours, or one that cannot be told to be of another site."""
+        return any(process.queue in (queue, _EVERY_QUEUE) for process in self.processes if process.role == "runner")
+
+    def guard(self) -> Guard:
+        """Always go: whoever renames an entry first owns it, so a competing runner costs nothing but surprise."""
+        competitors = [str(p.pid) for p in self.processes if p.role == "runner" and p.queue in ("out", _EVERY_QUEUE)]
+        reason = f"Mailman's outgoing runner delivers too (pid {', '.join(competitors)})" if competitors else ""
+        if not reason and self.missing:
+            reason = f"runners missing: {', '.join(self.missing)}"
+        return Guard(name="mailman", verdict="go", reason=reason, value=len(self.processes))
+
+
+class _Site(Enum):
+    OURS = auto()
+    ANOTHER = auto()
+    UNKNOWN = auto()
+
+
+def mailman_processes(queue_dir: Path, config: Path | None = None) -> MailmanProcesses:
+    """Mailman's processes that are this site's, or may be. A process that ends meanwhile is left out.
+
+    config  Mailman 3's mailman.cfg, if known
+    """
+    found = []
+    for process in psutil.process_iter():
+        try:
+            seen = parse_command(process.pid, process.cmdline())
+            if seen and _site_of(seen, process, queue_dir, config) is not _Site.ANOTHER:
+                found.append(seen)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return MailmanProcesses(tuple(found))
+
+
+def parse_command(pid: int, command: Sequence[str]) -> MailmanProcess | None:
+    """What a command line says, None if it is none of Mailman's (always python: Postfix has a `master` as well).
+
+    Source  mailman/bin/master.py (python runner -C FILE --runner=NAME:SLICE:COUNT); 2.1 bin/mailmanctl
+            (python qrunner --runner=CLASS:SLICE:COUNT -s)
+    """
+    if not command or "python" not in Path(command[0]).name:
+        return None
+    at = next((at for at, argument in enumerate(command) if at and not argument.startswith("-")), 0)
+    program = command[at]
+    if not at or Path(program).name not in _PROGRAMS:
+        return None
+    role, flavour = _PROGRAMS[Path(program).name]
+    options = command[at + 1 :]
+    config = _option(options, "-C", "--config") or ""
+    if role == "master":
+        return MailmanProcess(pid, role, flavour, Path(program).name, "", config, program)
+    spec = _option(options, "-r", "--runner")
+    if spec is None:
+        return None
+    name = spec.split(":")[0]
+    queue = name if flavour == "mailman3" or name == _EVERY_QUEUE else _QUEUE_OF_RUNNER2.get(name, "")
+    return MailmanProcess(pid, role, flavour, name, queue, config, program)
+
+
+def configured_queue_dir(config: Path) -> Path | None:
+    """The queue_dir a mailman.cfg leads to; None if the file cannot be read or does not say.
+
+    Source  mailman/config/schema.cfg, [mailman] layout and [paths.*]; layouts of Mailman's own are in its mailman.cfg
+    """
+    parser = configparser.ConfigParser(
+        strict=False, interpolation=None, allow_no_value=True, inline_comment_prefixes=("#",)
+    )
+    try:
+        parser.read_string(config.read_text("utf-8", "replace"))
+    except (OSError, configparser.Error):
+        return None
+    layout = parser.get("mailman", "layout", fallback="") or ""
+    paths = dict(parser[f"paths.{layout}"]) if f"paths.{layout}" in parser else {}
+    if layout == "fhs":
+        paths = {"queue_dir": "/var/spool/mailman", **paths}
+    values = {"cfg_file": str(config), "var_dir": paths.get("var_dir") or ""}
+    values["var_dir"] = Template(values["var_dir"]).safe_substitute(values)
+    queue_dir = Template(paths.get("queue_dir") or "$var_dir/queue").safe_substitute(values)
+    if not queue_dir.startswith("/") or "$" in queue_dir:
+        return None
+    return Path(queue_dir)
+
+
+def _site_of(seen: MailmanProcess, process: psutil.Process, queue_dir: Path, config: Path | None) -> _Site:
+    if seen.config:
+        theirs = Path(seen.config)
+        if not theirs.is_absolute():
+            theirs = Path(process.cwd()) / theirs
+        if config is not None and _same(theirs, config):
+            return _Site.OURS
+        configured = configured_queue_dir(theirs)
+        if configured is not None:
+            return _Site.OURS if _same(configured, queue_dir) else _Site.ANOTHER
+        if config is not None:
+            return _Site.ANOTHER
+    return _site_by_files(seen, process, queue_dir)
+
+
+def _site_by_files(seen: MailmanProcess, process: psutil.Process, queue_dir: Path) -> _Site:
+    """2.1: the queue is VAR_PREFIX/qfiles, its programs usually VAR_PREFIX/bin, its logs and locks VAR_PREFIX/logs."""
+    site = queue_dir.resolve().parent
+    try:
+        opened = [Path(file.path) for file in process.open_files()]
+        program = Path(process.cwd()) / seen.program
+    except psutil.AccessDenied:
+        return _Site.UNKNOWN
+    if program.is_relative_to(site) or any(path.resolve().is_relative_to(site) for path in (*opened, program)):
+        return _Site.OURS
+    return _Site.UNKNOWN
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one == other
+
+
+def _option(arguments: Iterable[str], short: str, long: str) -> str | None:
+    """The value of an option given as `-Cx`, `-C x`, `--config=x` or `--config x`."""
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in (short, long):
+            return next(rest, None)
+        if argument.startswith(long + "="):
+            return argument[len(long) + 1 :]
+        if argument.startswith(short) and not argument.startswith("--"):
+            return argument[len(short) :]
+    return None

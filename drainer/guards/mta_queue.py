@@ -1,0 +1,152 @@
+"""How long the MTA's own queue is.
+
+In    which MTA; its queue directory or its own queue command
+Out   a guard that stops feeding above queue_high until below queue_low
+
+Postfix: its queue directories are counted where we may read them (root, postfix); otherwise `postqueue -j`, which any
+user may ask, and which costs Postfix a pass over its queue files. Exim: `exim -bpc` (for its admin users).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from drainer.errors import MtaError
+from drainer.guards.verdict import between_marks, unknown
+from drainer.report.snapshot import Guard
+
+POSTFIX_QUEUES = ("maildrop", "incoming", "active", "deferred")
+"""hold/ is left out: nobody delivers from there until an operator says so."""
+
+_SBIN = "/usr/sbin:/sbin:/usr/local/sbin"
+
+
+class MtaQueue:
+    """Asks for the length, remembers whether feeding was stopped for it.
+
+    high, low  messages; see settings mta.queue_high, mta.queue_low
+    spool      Postfix's queue_directory
+    command    instead of the MTA's usual one
+    """
+
+    def __init__(
+        self,
+        kind: Literal["none", "postfix", "exim"],
+        high: int,
+        low: int,
+        *,
+        spool: Path = Path("/var/spool/postfix"),
+        command: Sequence[str] = (),
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._kind = kind
+        self._high = high
+        self._low = low
+        self._spool = spool
+        self._command = tuple(command)
+        self._timeout_s = timeout_s
+        self._stopped = False
+
+    async def look(self) -> Guard:
+        """go, slow or stop; slow, with the reason, when the length cannot be had."""
+        if self._kind == "none":
+            return Guard(name="mta_queue", verdict="go", reason="not watched (mta.queue)")
+        try:
+            length = await self.length()
+        except MtaError as exc:
+            return unknown("mta_queue", "slow", str(exc))
+        guard = between_marks("mta_queue", length, self._high, self._low, "messages in the MTA's queue:", self._stopped)
+        self._stopped = guard.verdict == "stop"
+        return guard
+
+    async def length(self) -> int:
+        """Messages in the MTA's queue. Raises MtaError with the reason why it cannot be told."""
+        if self._kind == "exim":
+            output = await self._run(self._command or (_program("exim", "exim4"), "-bpc"))
+            return parse_exim_count(output)
+        if not self._command:
+            with suppress(PermissionError, FileNotFoundError):
+                return await asyncio.to_thread(count_postfix_queue, self._spool)
+        output = await self._run(self._command or (_program("postqueue"), "-j"))
+        return sum(count for name, count in parse_postqueue(output.splitlines()).items() if name in POSTFIX_QUEUES)
+
+    async def _run(self, command: Sequence[str]) -> str:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as exc:
+            raise MtaError(f"{command[0]}: {exc.strerror}") from exc
+        try:
+            output, errors = await asyncio.wait_for(process.communicate(), self._timeout_s)
+        except TimeoutError as exc:
+            raise MtaError(f"{command[0]} did not answer within {self._timeout_s:g} s") from exc
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode:
+            said = errors.decode("utf-8", "replace").strip().splitlines()
+            raise MtaError(f"{command[0]} ended with status {process.returncode}: {said[-1] if said else 'no message'}")
+        return output.decode("utf-8", "replace")
+
+
+def count_postfix_queue(spool: Path) -> int:
+    """Queue files in Postfix's directories, hashed ones included. Raises PermissionError, FileNotFoundError."""
+    return sum(_count_files(spool / name) for name in POSTFIX_QUEUES)
+
+
+def parse_postqueue(lines: Iterable[str]) -> dict[str, int]:
+    """Messages by queue_name, from `postqueue -j`: one JSON object a line. Raises MtaError for anything else.
+
+    Source  postqueue(1), "JSON OBJECT FORMAT"
+    """
+    counts: dict[str, int] = {}
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            name = json.loads(line)["queue_name"]
+        except (ValueError, KeyError, TypeError) as exc:
+            raise MtaError(f"postqueue -j said {line[:80]!r}") from exc
+        counts[str(name)] = counts.get(str(name), 0) + 1
+    return counts
+
+
+def parse_exim_count(output: str) -> int:
+    """The number `exim -bpc` prints. Raises MtaError for anything else."""
+    text = output.strip()
+    if not text.isdecimal():
+        raise MtaError(f"exim -bpc said {text[:80]!r}")
+    return int(text)
+
+
+def _count_files(directory: Path) -> int:
+    count = 0
+    with os.scandir(directory) as listing:
+        for found in listing:
+            if found.is_dir(follow_symlinks=False):
+                with suppress(FileNotFoundError):
+                    count += _count_files(Path(found.path))
+            else:
+                count += 1
+    return count
+
+
+def _program(*names: str) -> str:
+    """Its path, also where a service's PATH has no sbin."""
+    search = f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"
+    for name in names:
+        if path := shutil.which(name, path=search):
+            return path
+    raise MtaError(f'{names[0]} is not installed here; right would be mta.queue = "none"')

@@ -1,0 +1,53 @@
+"""What a guard says, and what several say together.
+
+In    measured values and their limits
+Out   report.snapshot.Guard: go, slow or stop, with a reason fit for an operator
+Pure  nothing is measured here
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from drainer.report.snapshot import Guard, Verdict
+
+_STRICTNESS: dict[Verdict, int] = {"go": 0, "slow": 1, "stop": 2}
+
+
+def strictest(guards: Iterable[Guard]) -> Guard:
+    """The guard whose verdict counts; among equals the first. With no guards at all, one that says go."""
+    return max(guards, key=lambda guard: _STRICTNESS[guard.verdict], default=Guard(name="none", verdict="go"))
+
+
+def not_below(name: str, value: float, limit: float, what: str, otherwise: Verdict) -> Guard:
+    """go while value >= limit, else `otherwise`, saying how much of `what` there is."""
+    if value >= limit:
+        return Guard(name=name, verdict="go", value=value, limit=limit)
+    return Guard(name=name, verdict=otherwise, reason=f"{value:g} {what}, limit {limit:g}", value=value, limit=limit)
+
+
+def not_above(name: str, value: float, limit: float, what: str, otherwise: Verdict) -> Guard:
+    """go while value <= limit, else `otherwise`."""
+    if value <= limit:
+        return Guard(name=name, verdict="go", value=value, limit=limit)
+    return Guard(name=name, verdict=otherwise, reason=f"{what} {value:g}, limit {limit:g}", value=value, limit=limit)
+
+
+def between_marks(name: str, value: float, high: float, low: float, what: str, was_stopped: bool) -> Guard:
+    """stop above `high`, and then until below `low` again; on the way up, slow from `low`.
+
+    high, low  high >= low; two marks, so that feeding does not flutter at one
+    """
+    if value > high:
+        return Guard(name=name, verdict="stop", reason=f"{what} {value:g}, limit {high:g}", value=value, limit=high)
+    if value < low:
+        return Guard(name=name, verdict="go", value=value, limit=high)
+    if was_stopped:
+        reason = f"{what} {value:g}, goes on below {low:g}"
+        return Guard(name=name, verdict="stop", reason=reason, value=value, limit=low)
+    return Guard(name=name, verdict="slow", reason=f"{what} {value:g}, stops at {high:g}", value=value, limit=high)
+
+
+def unknown(name: str, verdict: Verdict, why: str) -> Guard:
+    """The value could not be had."""
+    return Guard(name=name, verdict=verdict, reason=why)
