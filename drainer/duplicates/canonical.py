@@ -101,25 +101,28 @@ def canonical_leaves(message: Message, octets_at_most: int) -> tuple[Leaf, ...] 
 
 def first_headers(message: Message) -> dict[str, object]:
     """Lower-case name to value (str or Header), of the first header of each name."""
-    found: dict[str, object] = {}
     headers = message.attribute("_headers")
-    if isinstance(headers, list):
-        for header in headers:
-            if isinstance(header, tuple) and len(header) == 2 and isinstance(header[0], str):
-                found.setdefault(header[0].lower(), header[1])
-    return found
+    if type(headers) is not list:
+        return {}
+    try:
+        return {name.lower(): value for name, value in reversed(headers)}
+    except (TypeError, ValueError, AttributeError):
+        return {name.lower(): value for name, value in reversed(header_pairs(message))}
+
+
+def header_pairs(message: Message) -> list[tuple[str, object]]:
+    """Name and value of every header in order, leaving out what is none."""
+    headers = message.attribute("_headers")
+    return [
+        (header[0], header[1])
+        for header in (headers if isinstance(headers, list) else ())
+        if isinstance(header, tuple) and len(header) == 2 and isinstance(header[0], str)
+    ]
 
 
 def all_values(message: Message, name: str) -> list[object]:
     """The values (str or Header) of every header of this lower-case name, first to last."""
-    headers = message.attribute("_headers")
-    if not isinstance(headers, list):
-        return []
-    return [
-        header[1]
-        for header in headers
-        if isinstance(header, tuple) and len(header) == 2 and isinstance(header[0], str) and header[0].lower() == name
-    ]
+    return [value for header, value in header_pairs(message) if header.lower() == name]
 
 
 def header_text(value: object) -> str:

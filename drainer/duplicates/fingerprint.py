@@ -34,6 +34,7 @@ from drainer.duplicates.canonical import (
     canonical_leaves,
     canonical_text,
     first_headers,
+    header_pairs,
     header_source,
     header_text,
     is_text,
@@ -63,6 +64,7 @@ _PROGRAM_PHRASES = ("no-reply", "do-not-reply", "mailer-daemon", "www-data")
 _PROGRAM_HEADERS = ("x-cron-env", "x-auto-response-suppress", "x-autoreply", "x-autorespond", "feedback-id")
 _NOT_OF_A_COPY = frozenset({"received_time", "version", "_parsemsg", "_bak_count", "filebase", "whichq"})
 _NESTING_AT_MOST = 8
+_PLAIN = frozenset({str, bytes, int, float, bool, datetime})
 
 
 def own_identity(entry: EntrySummary) -> tuple[bytes, ...]:
@@ -210,11 +212,9 @@ class _Reader:
         return bodies
 
     def _copy(self, scope: bytes, body: bytes) -> bytes:
-        headers = self.message.attribute("_headers")
         lines = [
-            f"{header[0]}:{header_source(header[1])}"
-            for header in (headers if isinstance(headers, list) else ())
-            if isinstance(header, tuple) and len(header) == 2
+            f"{name}:{value if type(value) is str else header_source(value)}"
+            for name, value in header_pairs(self.message)
         ]
         facts = [f"{key}={_shown(self.metadata[key])}" for key in sorted(self.metadata) if key not in _NOT_OF_A_COPY]
         return _digest(b"copy", scope, body, octets_of("\n".join(lines)), octets_of("\n".join(facts)))
@@ -263,11 +263,8 @@ class _Reader:
 
 
 def _digest(purpose: bytes, *parts: bytes) -> bytes:
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES, person=purpose)
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return bytes((RULES,)) + digest.digest()
+    framed = b"".join([len(part).to_bytes(8, "big") + part for part in parts])
+    return bytes((RULES,)) + hashlib.blake2b(framed, digest_size=_DIGEST_BYTES, person=purpose).digest()
 
 
 def _body(leaves: tuple[Leaf, ...]) -> bytes:
@@ -296,6 +293,8 @@ def _received_time(value: object) -> bytes:
 
 def _shown(value: object, nesting: int = 0) -> str:
     """A metadata value as text that is equal for equal values, whatever order a set or dictionary was pickled in."""
+    if value is None or type(value) in _PLAIN:
+        return repr(value)
     if isinstance(value, Header):
         return header_source(value)
     if nesting < _NESTING_AT_MOST:
@@ -305,4 +304,4 @@ def _shown(value: object, nesting: int = 0) -> str:
             return ",".join([_shown(item, nesting + 1) for item in value])
         if isinstance(value, dict):
             return ",".join(sorted(f"{_shown(k, nesting + 1)}:{_shown(v, nesting + 1)}" for k, v in value.items()))
-    return repr(value) if isinstance(value, str | bytes | int | float | datetime | None) else type(value).__name__
+    return type(value).__name__
