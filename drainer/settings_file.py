@@ -26,14 +26,15 @@ DEFAULT_PATH = Path("/etc/drainer/drainer.toml")
 ENVIRONMENT_PREFIX = "DRAINER_"
 
 
-def load_settings(path: Path | None = None) -> Settings:
+def load_settings(path: Path | None = None, *, required: bool = True) -> Settings:
     """Settings from `path` and the environment.
 
-    path  None: /etc/drainer/drainer.toml
+    path      None: /etc/drainer/drainer.toml
+    required  False: a missing file counts as an empty one
     Raises SettingsError when the file is missing, is not TOML, or holds an unknown key or an impossible value
     """
     chosen = path or DEFAULT_PATH
-    if not chosen.is_file():
+    if required and not chosen.is_file():
         raise SettingsError(
             f"no settings file at {chosen}; name one with --config FILE (config/drainer.toml is a sample)"
         )

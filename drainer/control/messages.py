@@ -2,7 +2,7 @@
 
     GET  /status                 Snapshot
     GET  /eta?at=RATE&by=EPOCH   EtaReply
-    GET  /entries?SELECTORS      EntriesReply
+    GET  /entries?SELECTORS&limit=N  EntriesReply
     GET  /entries/{key}          ShowReply      key: filebase, unique beginning of one, or Message-ID
     POST /pause                  PauseRequest   -> Done
     POST /resume                 ResumeRequest  -> Done
@@ -18,15 +18,22 @@ Pure  values only
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from drainer.report.snapshot import Eta, Snapshot
+from drainer.settings import rate_per_s
 
 
 class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Reply(BaseModel):
+    """Fields are only ever added, so an older client ignores what it does not know."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 class Peer(_Wire):
@@ -41,7 +48,7 @@ class PauseRequest(_Wire):
     """list "": everything. for_s None: until resumed."""
 
     list: str = ""
-    for_s: float | None = None
+    for_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     reason: str = ""
 
 
@@ -49,14 +56,17 @@ class ResumeRequest(_Wire):
     list: str = ""
 
 
+_NewRate = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["unlimited"] | None
+
+
 class RateRequest(_Wire):
     """A rate is per second; "unlimited" lifts the ceiling; None leaves it as it is."""
 
-    messages: float | Literal["unlimited"] | None = None
-    recipients: float | Literal["unlimited"] | None = None
+    messages: _NewRate = None
+    recipients: _NewRate = None
 
 
-class RateReply(_Wire):
+class RateReply(_Reply):
     """Per second, None unlimited."""
 
     messages: float | None
@@ -66,7 +76,8 @@ class RateReply(_Wire):
 
 
 class Selectors(_Wire):
-    """Which entries; every selector given must match, none given selects all. Texts match as substrings, case ignored.
+    """Which entries; every selector given must match, none given selects all. Texts match as substrings, case ignored;
+    an empty text is refused, since it would match everything.
 
     state          waiting, active, deferred, held
     duplicate      exact, partial, restored, resend, conflict, none
@@ -74,15 +85,37 @@ class Selectors(_Wire):
     entry          filebase, or the beginning of one
     """
 
-    list: str | None = None
-    sender: str | None = None
-    subject: str | None = None
-    message_id: str | None = None
-    duplicate: str | None = None
-    state: str | None = None
-    older_than_s: float | None = None
-    younger_than_s: float | None = None
-    entry: str | None = None
+    list: str | None = Field(None, min_length=1)
+    sender: str | None = Field(None, min_length=1)
+    subject: str | None = Field(None, min_length=1)
+    message_id: str | None = Field(None, min_length=1)
+    duplicate: Literal["exact", "partial", "restored", "resend", "conflict", "none"] | None = None
+    state: Literal["waiting", "active", "deferred", "held"] | None = None
+    older_than_s: float | None = Field(None, ge=0, allow_inf_nan=False)
+    younger_than_s: float | None = Field(None, ge=0, allow_inf_nan=False)
+    entry: str | None = Field(None, min_length=1)
+
+
+class EntryQuery(Selectors):
+    """The query string of GET /entries."""
+
+    limit: int = Field(100, ge=0)
+
+
+def _asked_rate(value: object) -> float | None:
+    """A rate as a query string has it: "20/s", "20" or nothing. Raises ValueError."""
+    if isinstance(value, str) and value.replace(".", "", 1).isdecimal():
+        return float(value)
+    if value == "unlimited":
+        raise ValueError('not a rate to reckon with; right would be "20/s", "600/m" or "5000/h"')
+    return rate_per_s(value)
+
+
+class EtaQuery(_Wire):
+    """The query string of GET /eta. at: recipients per second, as a number or "20/s"; by: seconds since the epoch."""
+
+    at: Annotated[float | None, BeforeValidator(_asked_rate)] = None
+    by: float | None = Field(None, allow_inf_nan=False)
 
 
 class SelectRequest(_Wire):
@@ -93,7 +126,7 @@ class SelectRequest(_Wire):
     reason: str = ""
 
 
-class EntryLine(_Wire):
+class EntryLine(_Reply):
     """One entry as listed. `duplicate` is the class found by scanning, a forecast; `of` the entry it repeats."""
 
     entry: str
@@ -111,14 +144,14 @@ class EntryLine(_Wire):
     due: float | None = None
 
 
-class EntriesReply(_Wire):
+class EntriesReply(_Reply):
     """`total` matched; `entries` holds at most the number asked for."""
 
     total: int
     entries: list[EntryLine]
 
 
-class SelectReply(_Wire):
+class SelectReply(_Reply):
     """`done` False: a dry run. `matched` and `recipients` count what the selectors found; `skipped` says what could not
     be done now, with the reason (an entry in delivery, for example)."""
 
@@ -130,7 +163,7 @@ class SelectReply(_Wire):
     entries: list[EntryLine] = []
 
 
-class Fate(_Wire):
+class Fate(_Reply):
     """What became of some recipients of one message on one list."""
 
     list: str
@@ -142,7 +175,7 @@ class Fate(_Wire):
     detail: str = ""
 
 
-class ShowReply(_Wire):
+class ShowReply(_Reply):
     """`entry` None: no such entry waits; `fates` is what the ledger knows."""
 
     entry: EntryLine | None
@@ -152,7 +185,7 @@ class ShowReply(_Wire):
     fates: list[Fate] = []
 
 
-class EtaReply(_Wire):
+class EtaReply(_Reply):
     """`what_if`: the estimate at the rate asked about. `needed_recipients_per_s`: to be through at the time asked about;
     `shown_recipients_per_s`: the fastest the MTA has been seen to take."""
 
@@ -163,7 +196,7 @@ class EtaReply(_Wire):
     shown_recipients_per_s: float | None = None
 
 
-class Done(_Wire):
+class Done(_Reply):
     message: str
 
 

@@ -1,0 +1,85 @@
+"""`drainer`: the subcommands, and what each kind of error means for the exit status.
+
+Exit status  0 done, 1 failed, 2 usage or settings, 3 service not running
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from drainer import __version__
+from drainer.cli.pause import pause_command, resume_command
+from drainer.cli.rate import rate_command
+from drainer.cli.status import status_command
+from drainer.errors import DrainerError, ServiceNotRunning, SettingsError, UsageError
+
+FAILED, USAGE, NOT_RUNNING = 1, 2, 3
+
+_ABOUT = """Drains a GNU Mailman outgoing queue after an outage: every recipient once, at a rate the MTA can bear, with an
+honest finish time.
+
+\b
+drainer scan --queue-dir /var/lib/mailman3/queue   what is there? (changes nothing)
+drainer run --config /etc/drainer/drainer.toml     the service
+drainer status --watch                             how far is it?
+drainer pause --for 10m --reason "disk"            stop for a while
+drainer handback --yes                             give everything back to Mailman
+
+Exit status: 0 done, 1 failed, 2 usage or settings, 3 service not running.
+"""
+
+app = typer.Typer(
+    help=_ABOUT,
+    add_completion=False,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("status")(status_command)
+app.command("pause")(pause_command)
+app.command("resume")(resume_command)
+app.command("rate")(rate_command)
+
+
+@app.callback()
+def _no_command(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        print(f"drainer {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(USAGE)
+
+
+@app.command("version")
+def version_command() -> None:
+    """Show the version."""
+    print(f"drainer {__version__}")
+
+
+def main() -> None:
+    """The console script: runs one subcommand and leaves with its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # List names and subjects may hold what the terminal's encoding lacks; that must not end a status report.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except DrainerError as exc:
+        print(f"drainer: {exc}", file=sys.stderr)
+        sys.exit(exit_status(exc))
+
+
+def exit_status(error: DrainerError) -> int:
+    if isinstance(error, ServiceNotRunning):
+        return NOT_RUNNING
+    if isinstance(error, SettingsError | UsageError):
+        return USAGE
+    return FAILED

@@ -1,0 +1,23 @@
+"""Log lines as fixed keys and values, so that one search tells a message's story.
+
+Pure  text only
+"""
+
+from __future__ import annotations
+
+
+def logfmt(**fields: object) -> str:
+    """`outcome=deferred filebase=1700000000.1+ab12 reply="451 4.3.0 later"`; fields of None are left out.
+
+    Values with blanks, quotes, '=' or control characters are quoted, the latter escaped, so that nothing a mail or a
+    server says can look like another field or another line.
+    """
+    return " ".join(f"{name}={_value(value)}" for name, value in fields.items() if value is not None)
+
+
+def _value(value: object) -> str:
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    if text and text.isprintable() and not any(character in text for character in ' "=\\'):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in escaped) + '"'

@@ -1,0 +1,87 @@
+"""Numbers, times and foreign text as people read them in a terminal.
+
+Pure  values in, text out; the local time zone is the only thing taken from outside, and only where no zone is given
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, tzinfo
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ud800-\udfff]")
+
+
+def shown(text: str) -> str:
+    """`text` without what could steer a terminal: subjects and replies are written by strangers."""
+    return _UNPRINTABLE.sub("?", text)
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` in at most `width` characters, an ellipsis of dots in place of what was cut."""
+    if len(text) <= width:
+        return text
+    return text[: max(0, width - 2)] + ".."[: max(0, width)]
+
+
+def count(number: int, noun: str = "", nouns: str = "") -> str:
+    """ "12,345", or with its noun: "1 entry", "12,345 entries"."""
+    if not noun:
+        return f"{number:,}"
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """ "42 s", "5 min 10 s", "25 min", "2 h 05 min", "3 d 04 h"."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60:02d} s" if whole % 60 else f"{whole // 60} min"
+    minutes = round(whole / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(whole / 3600)
+    return f"{hours // 24} d {hours % 24:02d} h"
+
+
+def quantised_s(seconds: float) -> float:
+    """An estimate rounded to what it can be trusted for, so that it does not flicker: 10 s, 1, 5, 15 or 60 minutes."""
+    for below, step in ((120.0, 10.0), (3600.0, 60.0), (6 * 3600.0, 300.0), (86400.0, 900.0)):
+        if seconds < below:
+            return max(step, round(seconds / step) * step)
+    return round(seconds / 3600.0) * 3600.0
+
+
+def rate(per_s: float) -> str:
+    """ "1,820/s", "18.4/s", "0.25/s", and what is slower than one in ten seconds per hour: "90/h"."""
+    if per_s >= 100:
+        return f"{per_s:,.0f}/s"
+    if per_s >= 10:
+        return f"{per_s:.1f}".removesuffix(".0") + "/s"
+    if per_s >= 0.1 or per_s == 0:
+        return f"{per_s:.2f}".rstrip("0").rstrip(".") + "/s"
+    return f"{per_s * 3600:,.1f}".removesuffix(".0") + "/h"
+
+
+def limit(per_s: float | None) -> str:
+    return "unlimited" if per_s is None else rate(per_s)
+
+
+def size(number: int) -> str:
+    """ "812 B", "4.2 KiB", "64 MiB"."""
+    amount = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1000:
+            return f"{amount:.1f}".removesuffix(".0") + f" {unit}" if amount < 10 else f"{amount:.0f} {unit}"
+        amount /= 1024
+    return f"{amount:,.1f} TiB"
+
+
+def clock_time(at_s: float, now_s: float, zone: tzinfo | None = None) -> str:
+    """ "18:40 CET" today, "Tue 3 Mar 18:40 CET" on another day. zone None: the machine's own."""
+    at, now = (datetime.fromtimestamp(moment, zone).astimezone(zone) for moment in (at_s, now_s))
+    day = "" if at.date() == now.date() else f"{at:%a} {at.day} {at:%b} "
+    year = f"{at.year} " if at.year != now.year else ""
+    return f"{day}{year}{at:%H:%M} {at.tzname() or ''}".rstrip()
