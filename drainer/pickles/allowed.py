@@ -16,7 +16,6 @@ from collections.abc import Callable
 from drainer.pickles.standins import (
     Charset,
     Header,
-    InertObject,
     Message,
     Opaque,
     StandIn,
@@ -24,7 +23,6 @@ from drainer.pickles.standins import (
     inert_datetime,
     inert_encode,
     inert_frozenset,
-    inert_reconstructor,
     inert_set,
     stand_in,
 )
@@ -114,10 +112,6 @@ _CONSTRUCTORS: dict[tuple[str, str], Callable[..., object]] = {
     ("__builtin__", "frozenset"): inert_frozenset,
     ("_codecs", "encode"): inert_encode,  # bytes inside a datetime, protocol 0/1
     ("__builtin__", "bytes"): inert_bytes,  # empty bytes, protocol 0/1
-    ("copy_reg", "_reconstructor"): inert_reconstructor,  # any instance, protocol 0/1
-    ("copyreg", "_reconstructor"): inert_reconstructor,
-    ("__builtin__", "object"): InertObject,  # the base that _reconstructor is given
-    ("builtins", "object"): InertObject,
 }
 
 ALLOWED: dict[tuple[str, str], Callable[..., object]] = {

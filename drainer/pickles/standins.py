@@ -109,17 +109,6 @@ def inert_bytes(*arguments: object) -> bytes:
     return b""
 
 
-def inert_reconstructor(made: object, base: object, state: object) -> StandIn:
-    """The instance that protocols 0 and 1 pickle as `copyreg._reconstructor(Class, object, None)`. Raises TypeError."""
-    if not (isinstance(made, type) and issubclass(made, StandIn)) or base is not InertObject or state is not None:
-        raise TypeError("copyreg._reconstructor is given something other than (Class, object, None)")
-    return made()
-
-
-class InertObject(StandIn):
-    """`builtins.object`, named as the base by copyreg._reconstructor; never a value."""
-
-
 _Kind = TypeVar("_Kind", bound=StandIn)
 
 
