@@ -1,0 +1,272 @@
+"""One transaction: MAIL, RCPT; attempt to ledger; DATA, content, final dot; outcome to ledger.
+
+In    a ComposedMessage, the entry's filebase and MessageRecord, a Session
+Out   a Transaction: what became of every recipient, durable in the ledger before it is returned
+Not here  what replies mean (outcome.py); which recipients are still owed (duplicates/); when to try again (the pipeline)
+
+Refusals at MAIL and RCPT are written after the attempt, together with its outcome, in one group commit: a crash before
+that forgets them, which costs one more RCPT and nothing else, since a refused recipient got nothing; written before,
+they would cost a commit while the MTA holds the transaction open.
+
+Cancelling stops a transaction before its attempt is written, never after: from there on it is finished first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from drainer.clock import Clock
+from drainer.compose.wire import ComposedMessage
+from drainer.errors import LedgerNotDurable
+from drainer.feed.outcome import (
+    Meaning,
+    SessionLost,
+    after_data,
+    after_final_dot,
+    after_loss,
+    after_mail,
+    after_rcpt,
+)
+from drainer.feed.session import Session, UnsafeAddress
+from drainer.ledger.contract import Ledger
+from drainer.ledger.records import MessageRecord, NewAttempt, Outcome
+from drainer.ledger.states import State
+
+log = logging.getLogger(__name__)
+
+LEDGER_RETRY_FIRST_S = 0.25
+LEDGER_RETRY_LONGEST_S = 10.0
+_TRIES_WHEN_CANCELLED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What became of the recipients of one ComposedMessage; addresses as the entry has them (owed_for).
+
+    outcomes    in the ledger: DELIVERED, DEFERRED, FAILED, IN_DOUBT; recipients grouped by state and reply
+    untouched   owed as before and no attempt counted: the MTA's state kept them from being tried. Those whose attempt was
+                open already stand in the ledger as DEFERRED, which is no more than that
+    trouble     the MTA's trouble in words ("" if none), for the adaptive rate and the log
+    attempt_id  None: the content was not begun
+    """
+
+    outcomes: tuple[Outcome, ...]
+    untouched: tuple[str, ...] = ()
+    trouble: str = ""
+    attempt_id: int | None = None
+
+    def recipients(self, state: State) -> tuple[str, ...]:
+        """Recipients that ended in a state."""
+        return tuple(
+            recipient for outcome in self.outcomes if outcome.state is state for recipient in outcome.recipients
+        )
+
+
+async def deliver(
+    composed: ComposedMessage, filebase: str, message: MessageRecord, ledger: Ledger, session: Session, clock: Clock
+) -> Transaction:
+    """Carry out one transaction and write its outcome.
+
+    Raises   UnsafeAddress   the reverse-path or a MAIL parameter must not reach the wire: hold the entry
+             LedgerNotDurable   the attempt could not be written and nothing was sent; or, cancelled while the ledger
+                                refuses the outcome, the attempt stays open there and the log has the outcome
+             IllegalTransition, LedgerUnusable   from the ledger
+             CancelledError  after the transaction was finished, if it had begun its attempt
+    """
+    transaction = _Transaction(composed, filebase, message, ledger, session, clock)
+    accepted = await transaction.envelope()
+    if not accepted:
+        await session.reset()
+        return await transaction.finished(None, None)
+    return await _finish_despite_cancellation(transaction.content, accepted)
+
+
+class _Transaction:
+    """The steps, and what is known of each recipient so far (by its place in owed_for)."""
+
+    def __init__(
+        self,
+        composed: ComposedMessage,
+        filebase: str,
+        message: MessageRecord,
+        ledger: Ledger,
+        session: Session,
+        clock: Clock,
+    ) -> None:
+        self.composed = composed
+        self.filebase = filebase
+        self.message = message
+        self.ledger = ledger
+        self.session = session
+        self.clock = clock
+        self.refused: dict[str, Meaning] = {}
+        self.trouble = ""
+
+    async def envelope(self) -> tuple[str, ...]:
+        """MAIL and RCPT. Returns the recipients accepted, as the entry has them."""
+        envelope, owed_for = self.composed.envelope, self.composed.owed_for
+        accepted: list[str] = []
+        try:
+            refusal = after_mail(await self.session.mail(envelope, len(self.composed.content)))
+            if refusal is not None:
+                self._refuse(owed_for, refusal)
+                return ()
+            for recipient, owed in zip(envelope.recipients, owed_for, strict=True):
+                try:
+                    refusal = after_rcpt(await self.session.rcpt(recipient))
+                except UnsafeAddress as exc:
+                    refusal = Meaning(State.FAILED, f"553 5.1.3 {exc}")
+                if refusal is None:
+                    accepted.append(owed)
+                elif refusal.blames_entry:
+                    self._refuse((owed,), refusal)
+                else:
+                    self._refuse(tuple(o for o in owed_for if o not in self.refused), refusal)
+                    return ()
+        except SessionLost as lost:
+            self._refuse(tuple(o for o in owed_for if o not in self.refused), after_loss(lost))
+            return ()
+        return tuple(accepted)
+
+    async def content(self, accepted: tuple[str, ...], cancelled: asyncio.Event) -> Transaction:
+        """The attempt, DATA, the content and the outcome."""
+        attempt = NewAttempt(
+            self.filebase, self.message, self.composed.envelope.reverse_path, accepted, self.clock.now_s()
+        )
+        # INVARIANT attempt-before-DATA: the attempt is on disk before DATA is sent.
+        #   Crash before: the MTA saw MAIL and RCPT only and owns nothing; the entry is read again.
+        #   Crash after:  the row stays ATTEMPTING; reconcile.py makes it IN_DOUBT, not PENDING.
+        #   Leans on the ledger's promise that open_attempt returns only when durable. Held by tests/feed/test_deliver.py.
+        try:
+            attempt_id = await self.ledger.open_attempt(attempt)
+        except BaseException:
+            await self.session.reset()
+            raise
+        meaning = await self._data()
+        # INVARIANT outcome-before-anything: the outcome is on disk before the caller learns it, so the entry is finished,
+        # deferred or bounced only on what the ledger says too.
+        #   Crash before: the row stays ATTEMPTING although the MTA answered; reconcile.py makes it IN_DOUBT and the MTA's
+        #                 log, where there is one, settles it. A second copy is possible only by the in-doubt policy.
+        #   Crash after:  DELIVERED and FAILED are final, DEFERRED is tried again.
+        #   The ledger refuses: the truth is known here only, so this waits and writes it until it is durable.
+        return await self.finished((attempt_id, accepted), meaning, cancelled)
+
+    async def _data(self) -> Meaning:
+        try:
+            refusal = after_data(await self.session.begin_data())
+            if refusal is None:
+                return after_final_dot(await self.session.send_content(self.composed.content))
+            await self.session.reset()
+            return refusal
+        except SessionLost as lost:
+            return after_loss(lost)
+
+    async def finished(
+        self,
+        attempt: tuple[int, tuple[str, ...]] | None,
+        meaning: Meaning | None,
+        cancelled: asyncio.Event | None = None,
+    ) -> Transaction:
+        """Write what became of the attempt and of those refused before it."""
+        at_s = self.clock.now_s()
+        refusals = _grouped({owed: refusal for owed, refusal in self.refused.items() if refusal.blames_entry}, at_s)
+        outcomes = refusals
+        writes: list[Callable[[], Awaitable[None]]] = []
+        untouched = tuple(owed for owed, refusal in self.refused.items() if not refusal.blames_entry)
+        if attempt is not None and meaning is not None:
+            attempt_id, accepted = attempt
+            writes.append(lambda: self.ledger.close_attempt(attempt_id, meaning.state, meaning.reply, at_s))
+            outcomes = (Outcome(meaning.state, accepted, meaning.reply, at_s), *refusals)
+            if meaning.state is State.DEFERRED and not meaning.blames_entry:
+                untouched += accepted
+            if not meaning.blames_entry or meaning.state is State.IN_DOUBT:
+                self.trouble = meaning.reply
+        if refusals:
+            writes.append(lambda: self.ledger.record(self.filebase, self.message, refusals))
+        if writes:
+            await asyncio.gather(*(_until_durable(write, outcomes, self.message, cancelled) for write in writes))
+        return Transaction(outcomes, untouched, self.trouble, attempt[0] if attempt else None)
+
+    def _refuse(self, owed: tuple[str, ...], refusal: Meaning) -> None:
+        for recipient in owed:
+            self.refused[recipient] = refusal
+        if not refusal.blames_entry:
+            self.trouble = refusal.reply
+
+
+def _grouped(meanings: dict[str, Meaning], at_s: float) -> tuple[Outcome, ...]:
+    alike: dict[tuple[State, str], list[str]] = {}
+    for owed, meaning in meanings.items():
+        alike.setdefault((meaning.state, meaning.reply), []).append(owed)
+    return tuple(Outcome(state, tuple(owed), reply, at_s) for (state, reply), owed in alike.items())
+
+
+async def _until_durable(
+    write: Callable[[], Awaitable[None]],
+    outcomes: tuple[Outcome, ...],
+    message: MessageRecord,
+    cancelled: asyncio.Event | None,
+) -> None:
+    """Write to the ledger, again and again while it cannot commit.
+
+    Nothing else is sent meanwhile: every open_attempt fails on the same ledger. Raises LedgerNotDurable only after being
+    cancelled, with the outcomes in the log.
+    """
+    wait_s = LEDGER_RETRY_FIRST_S
+    tries_left = _TRIES_WHEN_CANCELLED
+    while True:
+        try:
+            await write()
+            return
+        except LedgerNotDurable as exc:
+            stopping = cancelled is not None and cancelled.is_set()
+            tries_left -= stopping
+            if tries_left <= 0:
+                for outcome in outcomes:
+                    log.critical(
+                        "outcome=%s not_in_ledger=yes message_id=%s recipients=%s reply=%r",
+                        outcome.state,
+                        message.message_id,
+                        ",".join(outcome.recipients),
+                        outcome.reply,
+                    )
+                raise
+            log.error("ledger cannot commit an outcome, waiting %.2f s: %s", wait_s, exc)
+        await _pause(LEDGER_RETRY_FIRST_S if stopping else wait_s, cancelled)
+        wait_s = min(2 * wait_s, LEDGER_RETRY_LONGEST_S)
+
+
+async def _pause(seconds: float, cancelled: asyncio.Event | None) -> None:
+    """Sleep; a cancellation that comes meanwhile ends it early, one that came before does not."""
+    if cancelled is None or cancelled.is_set():
+        await asyncio.sleep(seconds)
+        return
+    try:
+        await asyncio.wait_for(cancelled.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+async def _finish_despite_cancellation(
+    content: Callable[[tuple[str, ...], asyncio.Event], Awaitable[Transaction]], accepted: tuple[str, ...]
+) -> Transaction:
+    cancelled = asyncio.Event()
+
+    async def run() -> Transaction:
+        return await content(accepted, cancelled)
+
+    task = asyncio.create_task(run())
+    interruption: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as exc:
+            cancelled.set()
+            interruption = exc
+    result = task.result()
+    if interruption is not None:
+        raise interruption
+    return result

@@ -1,0 +1,162 @@
+"""What the replies, or their absence, mean for each recipient of one transaction.
+
+In    the reply to MAIL, RCPT, DATA or the final dot, or the SessionLost that came in its place
+Out   a Meaning: DELIVERED, DEFERRED, FAILED or IN_DOUBT, and whether the entry is to blame
+Pure  no socket, no clock, no ledger
+
+A connection lost once the final dot may be out is IN_DOUBT, never DEFERRED: the MTA may own the message, and a second
+try would make the very duplicate this project exists to prevent (RFC 1047; RFC 5321 §6.1). Lost before that, the MTA
+owns nothing (RFC 5321 §4.1.1.4: only the end of mail data makes it process the message), and the entry is not to blame.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from drainer.errors import MtaError
+from drainer.ledger.states import State
+
+_ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:\s+|\Z)")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
+_LONGEST_TEXT = 500
+
+_MTA_STATE_CODES = frozenset({421, 500, 502, 503, 521, 530, 534, 535, 538})
+"""Refusals of the session rather than of the mail: closing, command unknown, not implemented or out of sequence, host
+takes no mail, authentication or encryption wanted (RFC 5321 §4.2.3; RFC 4954 §6; RFC 7504)."""
+
+_NO_ANSWER_TO_FINAL_DOT = frozenset({211, 214, 220, 221, 235})
+"""Positive replies that belong to other commands: HELP, greeting, QUIT, AUTH (RFC 5321 §4.3.2)."""
+
+
+class Stage(StrEnum):
+    """Where in a session something happened. FINAL_DOT begins before the write that may carry the final dot."""
+
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    CONTENT = "content"
+    FINAL_DOT = "final dot"
+    RESET = "RSET"
+
+
+class SessionLost(MtaError):
+    """The session ended, fell silent or stopped making sense where a reply was due; it is closed.
+
+    stage   where; `in_doubt` is True when the MTA may own the message
+    """
+
+    def __init__(self, stage: Stage, detail: str) -> None:
+        super().__init__(f"session lost at {stage}: {detail}")
+        self.stage = stage
+        self.detail = detail
+
+    @property
+    def in_doubt(self) -> bool:
+        return self.stage is Stage.FINAL_DOT
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The server's answer (RFC 5321 §4.2).
+
+    code      three digits
+    enhanced  enhanced status code "5.1.1" (RFC 3463), "" if the server gave none
+    text      the rest, printable and on one line
+    """
+
+    code: int
+    enhanced: str
+    text: str
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (str(self.code), self.enhanced, self.text) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What became of a recipient.
+
+    state         DELIVERED, DEFERRED, FAILED or IN_DOUBT
+    reply         the server's words, or ours in their place
+    blames_entry  False: the MTA's state; try again once it is better, and count no attempt against the entry
+    """
+
+    state: State
+    reply: str
+    blames_entry: bool = True
+
+
+def parse_reply(code: int, text: str) -> Reply:
+    """A Reply from a reply code and the text behind it.
+
+    text     as received; lines joined by newlines, undecodable octets as surrogates
+    Raises   ValueError if the code is none of RFC 5321 §4.2 (200 to 599)
+    """
+    if not 200 <= code <= 599:
+        raise ValueError(f"no reply code: {code}")
+    enhanced = ""
+    match = _ENHANCED.match(text)
+    if match and match[1][0] == str(code)[0]:
+        enhanced = match[1]
+        text = text[match.end() :].replace("\n" + enhanced + " ", "\n")
+    return Reply(code, enhanced, _UNPRINTABLE.sub(" ", text[:_LONGEST_TEXT]).strip())
+
+
+def after_mail(reply: Reply) -> Meaning | None:
+    """What the reply to MAIL means for all recipients; None: go on with RCPT."""
+    if reply.code == 250:
+        return None
+    return _refusal(reply)
+
+
+def after_rcpt(reply: Reply) -> Meaning | None:
+    """What the reply to RCPT means for its recipient; None: accepted.
+
+    552 is temporary here: servers with a limit on recipients answer it from RFC 821's times (RFC 5321 §4.5.3.1.10), and
+    Mailman treats it so.
+    """
+    if reply.code in (250, 251, 252):
+        return None
+    if reply.code == 552:
+        return Meaning(State.DEFERRED, str(reply))
+    return _refusal(reply)
+
+
+def after_data(reply: Reply) -> Meaning | None:
+    """What the reply to DATA means for the recipients accepted so far; None: send the content (354)."""
+    if reply.code == 354:
+        return None
+    return _refusal(reply)
+
+
+def after_final_dot(reply: Reply) -> Meaning:
+    """What the reply to the final dot means for the recipients of the content.
+
+    A positive reply that belongs to another command, or an intermediate one, says nothing about the message: IN_DOUBT.
+    """
+    kind = reply.code // 100
+    if kind == 2 and reply.code not in _NO_ANSWER_TO_FINAL_DOT:
+        return Meaning(State.DELIVERED, str(reply))
+    if reply.code == 421:
+        return Meaning(State.DEFERRED, str(reply), blames_entry=False)
+    if kind == 4:
+        return Meaning(State.DEFERRED, str(reply))
+    if kind == 5:
+        return Meaning(State.FAILED, str(reply))
+    return Meaning(State.IN_DOUBT, f"out-of-turn reply to the final dot: {reply}")
+
+
+def after_loss(lost: SessionLost) -> Meaning:
+    """What a lost session means for the recipients that were not refused before."""
+    if lost.in_doubt:
+        return Meaning(State.IN_DOUBT, str(lost))
+    return Meaning(State.DEFERRED, str(lost), blames_entry=False)
+
+
+def _refusal(reply: Reply) -> Meaning:
+    """A reply before the content that is not the one to go on with; out of turn means the session is to blame."""
+    if reply.code in _MTA_STATE_CODES or reply.code < 400:
+        return Meaning(State.DEFERRED, str(reply), blames_entry=False)
+    return Meaning(State.DEFERRED if reply.code < 500 else State.FAILED, str(reply))

@@ -1,0 +1,151 @@
+"""Waits until the rate allows one more transaction.
+
+In    ceilings in messages and in recipients per second; how many recipients the next transaction has
+Out   permission, evenly spaced, to one waiter after the other in the order they came
+Not here  which ceiling is right (adaptive_rate.py, the operator)
+
+asyncio_throttle.Throttler alone counts calls in a window: its first `rate_limit` pass in one burst, and waiters poll. So
+there is one Throttler per ceiling with `rate_limit=1`, one waiter at a time on it, its period set to what the transaction
+before has used up, and its retry interval to what is left of that. Permission is due at fixed places in time rather than
+one period after the last wake-up, or the rate would fall short by the event loop's latency; what is made up for that way
+is bounded by CATCH_UP_S.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from asyncio_throttle.throttler import Throttler
+
+from drainer.clock import Clock, SystemClock
+
+CATCH_UP_S = 0.01
+"""How far permission may lag and still be made up for: no window holds more than rate * (window + this) + 1."""
+_SHORTEST_SLEEP_S = 0.0005
+
+
+class _EvenThrottler(Throttler):
+    """Throttler for one waiter that knows when it may go, instead of asking every so often."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._passed = clock.monotonic_s()
+        self._due = self._passed
+        super().__init__(rate_limit=1, period=0.0)
+
+    @property
+    def retry_interval(self) -> float:
+        return max(_SHORTEST_SLEEP_S, self._due - self._clock.monotonic_s())
+
+    @retry_interval.setter
+    def retry_interval(self, value: float) -> None:
+        """Given by the base class; what is left to wait takes its place."""
+
+    async def acquire_at(self, due: float) -> None:
+        """Pass no earlier than `due`, in seconds of the monotonic clock; the first time at once."""
+        self._due = due
+        self.period = due - self._passed
+        await self.acquire()  # type: ignore[no-untyped-call]
+        self._passed = self._clock.monotonic_s()
+
+
+class _Pace:
+    """One ceiling: when the next transaction is due under it."""
+
+    def __init__(self, per_s: float | None, clock: Clock) -> None:
+        self.per_s = _checked(per_s)
+        self._clock = clock
+        self._throttler = _EvenThrottler(clock)
+        self._slot = -math.inf
+        self._used = 0
+
+    def due(self) -> float:
+        """Seconds of the monotonic clock; always past when unlimited, never when paused."""
+        if self.per_s is None:
+            return -math.inf
+        if self.per_s == 0:
+            return math.inf
+        return self._slot + self._used / self.per_s
+
+    async def wait(self) -> None:
+        await self._throttler.acquire_at(self.due())
+
+    def grant(self, amount: int) -> None:
+        now, due = self._clock.monotonic_s(), self.due()
+        self._slot = due if now - due <= CATCH_UP_S else now
+        self._used = amount
+
+
+class Throttle:
+    """Both ceilings together; None is unlimited, zero pauses. For one event loop."""
+
+    def __init__(
+        self, messages_per_s: float | None, recipients_per_s: float | None, clock: Clock | None = None
+    ) -> None:
+        """Raises ValueError for a negative ceiling. `clock` must run as time.monotonic does: the library reads that."""
+        clock = clock or SystemClock()
+        self._clock = clock
+        self._messages = _Pace(messages_per_s, clock)
+        self._recipients = _Pace(recipients_per_s, clock)
+        self._turn = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._binding = ""
+
+    @property
+    def messages_per_s(self) -> float | None:
+        return self._messages.per_s
+
+    @property
+    def recipients_per_s(self) -> float | None:
+        return self._recipients.per_s
+
+    @property
+    def binding(self) -> str:
+        """The ceiling that made the last transaction wait, or makes the next one: "messages", "recipients" or ""."""
+        return self._binding
+
+    def set(self, messages_per_s: float | None, recipients_per_s: float | None) -> None:
+        """Change the ceilings; whoever waits notices at once. Raises ValueError for a negative one."""
+        messages_per_s, recipients_per_s = _checked(messages_per_s), _checked(recipients_per_s)
+        self._messages.per_s = messages_per_s
+        self._recipients.per_s = recipients_per_s
+        self._changed.set()
+
+    async def acquire(self, recipients: int) -> None:
+        """Wait for permission to begin a transaction with so many recipients; first come, first served.
+
+        A large transaction goes when its turn comes and makes the next ones wait for it: 100 recipients at 10/s are
+        followed by ten seconds of nothing.
+        """
+        async with self._turn:
+            binding = ""
+            while True:
+                self._changed.clear()
+                name, pace = ("messages", self._messages)
+                if self._recipients.due() > pace.due():
+                    name, pace = ("recipients", self._recipients)
+                if pace.due() <= self._clock.monotonic_s():
+                    break
+                self._binding = binding = name
+                await self._wait_for(pace)
+            self._binding = binding
+            self._messages.grant(1)
+            self._recipients.grant(recipients)
+
+    async def _wait_for(self, pace: _Pace) -> None:
+        """Until the pace may allow one more, or the ceilings change."""
+        waits: set[asyncio.Task[object]] = {asyncio.create_task(self._changed.wait())}
+        if pace.due() < math.inf:
+            waits.add(asyncio.create_task(pace.wait()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
+def _checked(per_s: float | None) -> float | None:
+    if per_s is not None and not 0 <= per_s < math.inf:
+        raise ValueError(f"a ceiling of {per_s} per second; right would be 0 or more, or None for unlimited")
+    return per_s
