@@ -48,6 +48,8 @@ _CLASSES: dict[type[StandIn], tuple[tuple[str, str], ...]] = {
         ("email.mime.application", "MIMEApplication"),
         ("email.mime.image", "MIMEImage"),
         ("email.mime.audio", "MIMEAudio"),
+        # the mails inside a Mailman 3 MIME digest, as they come out of the list's digest.mmdf
+        ("mailbox", "MMDFMessage"),
         # the same under the names the email package had before Python 2.5
         ("email.Message", "Message"),
         ("email.MIMEBase", "MIMEBase"),

@@ -1,0 +1,24 @@
+VSubject: Grüße\u000aMessage-ID: <m15.sample@post.example.com>\u000a\u000aÄpfel\u000a
+p0
+.(dp0
+Vlistid
+p1
+Vkites.example.org
+p2
+sVrecipients
+p3
+c__builtin__
+set
+p4
+((lp5
+Vann@example.com
+p6
+atp7
+Rp8
+sVversion
+p9
+I3
+sV_parsemsg
+p10
+I01
+s.
