@@ -40,7 +40,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from drainer.clock import Clock
 from drainer.errors import CustodyRefused, EntryVanished
@@ -68,7 +68,8 @@ _PROBE = ".drainer-probe"
 
 
 class Custody:
-    """One queue_dir's entries in our hands. `prepare` before anything else; `close` gives up the lock, not the entries.
+    """One queue_dir's entries in our hands. `prepare` before anything else; `close` gives up the lock, not the entries
+    (a `with` block does both).
 
     queues  names of Mailman's queues taken from, "out" first
     scope   "all", or "backlog": only what was written before the drain began
@@ -102,6 +103,13 @@ class Custody:
         self._lock_fd: int | None = None
         self._cutoff_s: float | None = None
         self._unsynced: dict[Path, None] = {}
+
+    def __enter__(self) -> Self:
+        self.prepare()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def check(self) -> None:
         """Look whether custody is possible; change nothing. Raises CustodyRefused with what would be right."""
