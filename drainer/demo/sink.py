@@ -109,7 +109,7 @@ class Behaviour:
                from here on
     takes      at dot: whether the sink owns the message; None: as the reply code says (2xx does), a missing reply not
     delay_s    wait before the reply
-    after_bytes  at content: how much of it to let in first
+    after_bytes  at content: how much of it to let in first, one octet at least
     """
 
     reply: bytes | None = None
@@ -515,7 +515,7 @@ class _Connection(asyncio.Protocol):
     def _take_content(self) -> bool:
         """Look for the end of the mail data. False: more has to come."""
         rule = self._content_rule
-        if rule is not None and len(self._buffer) >= rule.after_bytes:
+        if rule is not None and len(self._buffer) >= max(1, rule.after_bytes):
             self._content_rule = None
             self._follow(rule, b"")
             return not self._silent

@@ -20,9 +20,10 @@ import re
 import socket
 import ssl
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import aiosmtplib
+from aiosmtplib.protocol import SMTPProtocol
 
 from drainer.compose.wire import Envelope
 from drainer.errors import EntryError, MtaError, MtaRefusesLogin, MtaUnreachable
@@ -159,9 +160,10 @@ class Session:
                 early_reply = asyncio.create_task(protocol.read_response())
                 for start in range(0, last, _BLOCK_BYTES):
                     protocol.write(octets[start : min(start + _BLOCK_BYTES, last)])
-                    await asyncio.wait_for(protocol._drain_helper(), self._settings.content_timeout)
-                    if early_reply.done():
+                    if await self._answered_before_drained(protocol, early_reply):
                         return self._early_refusal(early_reply.result())
+            if not protocol.is_connected:
+                raise self._lose(stage, "connection lost")
             # INVARIANT final-dot-in-doubt: from here on the MTA may own the message, before it cannot. The last block
             # holds CRLF.CRLF whole, and nothing written before can end the mail data: every line of it that begins
             # with a dot has two. So a loss before this write is safe to try again, and one after it is IN_DOUBT.
@@ -174,7 +176,9 @@ class Session:
                 response = await asyncio.wait_for(early_reply, self._settings.final_dot_timeout)
             reply = self._reply(stage, response)
         except BaseException as exc:
-            self._abandon(early_reply)
+            self.close()
+            if early_reply is not None:
+                _abandon(early_reply)
             if isinstance(exc, aiosmtplib.SMTPException | OSError):
                 raise self._lose(stage, _said(exc)) from exc
             raise
@@ -241,10 +245,23 @@ class Session:
             raise self._lose(Stage.CONTENT, f"out-of-turn reply: {reply}")
         return reply
 
-    def _abandon(self, early_reply: asyncio.Task[aiosmtplib.SMTPResponse] | None) -> None:
-        self.close()
-        if early_reply is not None and not early_reply.cancel() and not early_reply.cancelled():
-            early_reply.exception()  # seen: what was raised tells the same
+    async def _answered_before_drained(
+        self, protocol: SMTPProtocol, early_reply: asyncio.Task[aiosmtplib.SMTPResponse]
+    ) -> bool:
+        """Wait until the MTA has taken in what was written, or speaks (or is gone) in the middle of the content."""
+        drained = asyncio.ensure_future(protocol._drain_helper())
+        try:
+            await asyncio.wait(
+                {drained, early_reply}, timeout=self._settings.content_timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            if early_reply.done():
+                return True
+            if not drained.done():
+                raise TimeoutError("the MTA takes in no more content")
+            drained.result()
+            return False
+        finally:
+            _abandon(drained)
 
     def _lose(self, stage: Stage, detail: str) -> SessionLost:
         self.close()
@@ -298,6 +315,13 @@ def _said(exc: BaseException) -> str:
     if isinstance(exc, TimeoutError):
         return "timed out" if not str(exc) else str(exc)
     return str(exc) or type(exc).__name__
+
+
+def _abandon(task: asyncio.Future[Any]) -> None:
+    """Of no interest any more; if it failed, what was raised instead tells the same."""
+    if task.done() and not task.cancelled():
+        task.exception()
+    task.cancel()
 
 
 def _abort(smtp: aiosmtplib.SMTP) -> None:

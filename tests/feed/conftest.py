@@ -1,0 +1,58 @@
+"""A sink on loopback and what is fed to it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from drainer.compose.wire import ComposedMessage, Envelope
+from drainer.demo.sink import Sink, SinkOptions
+from drainer.ledger.memory import MemoryLedger
+from drainer.ledger.records import MessageRecord
+from drainer.settings import MtaSettings
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+async def sink() -> AsyncIterator[Sink]:
+    async with Sink(SinkOptions(keep_content=True)) as running:
+        yield running
+
+
+@pytest.fixture
+async def ledger() -> AsyncIterator[MemoryLedger]:
+    memory = MemoryLedger()
+    await memory.open()
+    yield memory
+    await memory.close()
+
+
+@pytest.fixture
+def mta(sink: Sink) -> MtaSettings:
+    """Settings that feed the sink; timeouts of a few seconds, which no test waits for on purpose."""
+    return mta_settings(sink.port)
+
+
+def mta_settings(port: int, **changes: object) -> MtaSettings:
+    settings = {"host": "127.0.0.1", "port": port, "helo": "drainer.example", "sessions": 4}
+    return MtaSettings.model_validate(settings | changes)
+
+
+def composed(
+    *recipients: str, content: bytes | None = None, reverse_path: str = "ants-bounces@example.org"
+) -> ComposedMessage:
+    """A message of its own, for these recipients."""
+    if content is None:
+        content = f"Message-ID: <{next(_numbers)}@example.org>\r\nSubject: ants\r\n\r\nText\r\n".encode()
+    return ComposedMessage(Envelope(reverse_path, recipients), content, recipients)
+
+
+def record_of(message: ComposedMessage) -> MessageRecord:
+    message_id = message.content.partition(b"Message-ID: ")[2].partition(b"\r\n")[0].decode()
+    return MessageRecord((message_id.encode().ljust(16)[:16],), "ants.example.org", message_id)
+
+
+Compose = Callable[..., ComposedMessage]

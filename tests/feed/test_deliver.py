@@ -1,0 +1,310 @@
+"""One transaction against a real sink: each misbehaviour gives the right outcome, and ledger and sink agree."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from drainer.clock import StoppedClock
+from drainer.demo.sink import GARBAGE, HALF_A_REPLY, HANG_UP, TAKE_AND_HANG_UP, Behaviour, Rule, Sink, answer
+from drainer.errors import LedgerNotDurable
+from drainer.feed.deliver import Transaction, deliver
+from drainer.feed.session import Session, UnsafeAddress
+from drainer.ledger.memory import MemoryLedger
+from drainer.ledger.records import NewAttempt, recipient_key
+from drainer.ledger.states import State
+from drainer.settings import MtaSettings
+from tests.feed.conftest import composed, mta_settings, record_of
+
+ANN, BEN, CAT = "ann@example.org", "ben@example.net", "cat@example.com"
+FILEBASE = "1700000000.1+ab12"
+
+
+async def carried_out(
+    mta: MtaSettings, ledger: MemoryLedger, *recipients: str, content: bytes | None = None
+) -> tuple[Transaction, dict[State, set[str]]]:
+    """One transaction on a session of its own, and what the ledger says of each recipient afterwards."""
+    message = composed(*recipients, content=content)
+    record = record_of(message)
+    session = await Session.open(mta)
+    try:
+        done = await deliver(message, FILEBASE, record, ledger, session, StoppedClock())
+    finally:
+        await session.quit()
+    history = await ledger.history(record.identity)
+    names = {recipient_key(recipient): recipient for recipient in recipients}
+    states = {state: {names[key] for key in history.with_state(state)} for state in State}
+    return done, {state: found for state, found in states.items() if found}
+
+
+async def test_accepted_message_is_delivered_and_arrives_as_composed(
+    sink: Sink, mta: MtaSettings, ledger: MemoryLedger
+) -> None:
+    content = b"Message-ID: <dots@example.org>\r\n\r\n.\r\n..two\r\nend."
+    done, in_ledger = await carried_out(mta, ledger, ANN, BEN, content=content)
+    assert in_ledger == {State.DELIVERED: {ANN, BEN}}
+    assert done.recipients(State.DELIVERED) == (ANN, BEN) and done.untouched == () and done.trouble == ""
+    (taken,) = sink.taken
+    assert taken.recipients == (ANN, BEN) and taken.reverse_path == "ants-bounces@example.org"
+    assert taken.content == content + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("rule", "in_ledger"),
+    [
+        ("rcpt 550 5.1.1 no such user recipient=ann@*", {State.FAILED: {ANN}, State.DELIVERED: {BEN, CAT}}),
+        ("rcpt 450 4.2.0 greylisted recipient=ann@*", {State.DEFERRED: {ANN}, State.DELIVERED: {BEN, CAT}}),
+        ("rcpt 552 5.5.3 too many recipients recipient=cat@*", {State.DEFERRED: {CAT}, State.DELIVERED: {ANN, BEN}}),
+        ("rcpt 550 5.1.1 no such user", {State.FAILED: {ANN, BEN, CAT}}),
+        ("mail 451 4.3.0 try later", {State.DEFERRED: {ANN, BEN, CAT}}),
+        ("mail 550 5.7.1 reverse-path refused", {State.FAILED: {ANN, BEN, CAT}}),
+        ("data 451 4.3.0 try later", {State.DEFERRED: {ANN, BEN, CAT}}),
+        ("data 554 5.5.1 no valid recipients", {State.FAILED: {ANN, BEN, CAT}}),
+        ("dot 451 4.3.0 try later", {State.DEFERRED: {ANN, BEN, CAT}}),
+        ("dot 554 5.7.1 content refused", {State.FAILED: {ANN, BEN, CAT}}),
+        ("dot 552 5.3.4 too big", {State.FAILED: {ANN, BEN, CAT}}),
+    ],
+)
+async def test_refusal_blames_the_entry_for_the_recipients_it_concerns(
+    sink: Sink, mta: MtaSettings, ledger: MemoryLedger, rule: str, in_ledger: dict[State, set[str]]
+) -> None:
+    sink.scripts.append(Rule.parse(rule))
+    done, found = await carried_out(mta, ledger, ANN, BEN, CAT)
+    assert found == in_ledger
+    assert done.untouched == () and done.trouble == ""
+    assert {recipient for recipient, _ in sink.delivered()} == in_ledger.get(State.DELIVERED, set())
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "mail hang-up",
+        "mail garbage",
+        "mail 421 4.3.2 closing",
+        "mail 530 5.7.0 authentication required",
+        "mail 503 5.5.1 EHLO first",
+        "rcpt hang-up recipient=ben@*",
+        "rcpt 421 4.7.0 closing recipient=ben@*",
+        "rcpt half recipient=ben@*",
+        "mail twice 250 2.1.0 Ok",
+    ],
+)
+async def test_trouble_before_data_leaves_recipients_untouched(
+    sink: Sink, mta: MtaSettings, ledger: MemoryLedger, rule: str
+) -> None:
+    sink.scripts.append(Rule.parse(rule))
+    done, in_ledger = await carried_out(mta, ledger, ANN, BEN, CAT)
+    assert in_ledger == {} and await ledger.unresolved_attempts() == []
+    assert set(done.untouched) == {ANN, BEN, CAT} and done.trouble
+    assert sink.taken == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["data hang-up", "data 421 4.3.2 closing", "data 250 2.0.0 Ok", "content hang-up", "dot 421 4.3.2 closing"],
+)
+async def test_trouble_before_the_mta_can_own_the_message_defers_without_blame(
+    sink: Sink, mta: MtaSettings, ledger: MemoryLedger, rule: str
+) -> None:
+    content = b"Message-ID: <large@example.org>\r\n\r\n" + b"x" * 70_000_000 if rule == "content hang-up" else None
+    sink.scripts.append(Rule.parse(rule))
+    done, in_ledger = await carried_out(mta, ledger, ANN, BEN, content=content)
+    assert in_ledger == {State.DEFERRED: {ANN, BEN}}
+    assert set(done.untouched) == {ANN, BEN} and done.trouble
+    assert sink.taken == []
+
+
+@pytest.mark.parametrize(
+    ("at_final_dot", "taken"),
+    [
+        (HANG_UP, False),
+        (TAKE_AND_HANG_UP, True),
+        (HALF_A_REPLY, True),
+        (GARBAGE, False),
+        (answer("354 go ahead"), False),
+        (answer("220 2.0.0 hello"), True),
+        (Behaviour(b"250 Ok\r\n250 Ok\r\n"), True),
+        (Behaviour(b"099 what\r\n"), False),
+    ],
+)
+async def test_anything_but_a_plain_reply_after_the_final_dot_is_in_doubt(
+    sink: Sink, mta: MtaSettings, ledger: MemoryLedger, at_final_dot: Behaviour, taken: bool
+) -> None:
+    sink.scripts.append(lambda step: at_final_dot if step.stage == "dot" else None)
+    done, in_ledger = await carried_out(mta, ledger, ANN, BEN)
+    assert in_ledger == {State.IN_DOUBT: {ANN, BEN}}
+    assert done.untouched == () and done.trouble
+    assert bool(sink.taken) is taken
+
+
+async def test_silence_after_the_final_dot_is_in_doubt_when_its_own_timeout_ends(
+    sink: Sink, ledger: MemoryLedger
+) -> None:
+    sink.scripts.append(Rule.parse("dot take-and-silence"))
+    mta = mta_settings(sink.port, final_dot_timeout=0.05)
+    _, in_ledger = await carried_out(mta, ledger, ANN)
+    assert in_ledger == {State.IN_DOUBT: {ANN}}
+
+
+async def test_silence_before_354_defers_when_the_command_timeout_ends(sink: Sink, ledger: MemoryLedger) -> None:
+    sink.scripts.append(Rule.parse("data silence"))
+    mta = mta_settings(sink.port, command_timeout=0.05)
+    done, in_ledger = await carried_out(mta, ledger, ANN)
+    assert in_ledger == {State.DEFERRED: {ANN}} and done.untouched == (ANN,)
+
+
+async def test_closing_notice_behind_a_250_does_not_undo_the_delivery(
+    sink: Sink, mta: MtaSettings, ledger: MemoryLedger
+) -> None:
+    both = Behaviour(b"250 2.0.0 Ok\r\n421 4.3.2 closing\r\n", "hang_up")
+    sink.scripts.append(lambda step: both if step.stage == "dot" else None)
+    _, in_ledger = await carried_out(mta, ledger, ANN)
+    assert in_ledger == {State.DELIVERED: {ANN}}
+
+
+async def test_failing_quit_after_250_is_still_delivered(sink: Sink, mta: MtaSettings, ledger: MemoryLedger) -> None:
+    sink.scripts.append(Rule.parse("quit hang-up"))
+    _, in_ledger = await carried_out(mta, ledger, ANN)
+    assert in_ledger == {State.DELIVERED: {ANN}} and len(sink.taken) == 1
+
+
+async def test_early_refusal_of_large_content_is_the_outcome(
+    sink: Sink, mta: MtaSettings, ledger: MemoryLedger
+) -> None:
+    sink.scripts.append(Rule.parse("content 552 5.3.4 too big"))
+    content = b"Message-ID: <large@example.org>\r\n\r\n" + b"x" * 70_000_000
+    done, in_ledger = await carried_out(mta, ledger, ANN, content=content)
+    assert in_ledger == {State.FAILED: {ANN}}
+    assert done.outcomes[0].reply == "552 5.3.4 too big"
+
+
+async def test_message_nobody_may_receive_sends_no_data_and_session_carries_the_next(
+    sink: Sink, mta: MtaSettings, ledger: MemoryLedger
+) -> None:
+    sink.scripts.append(Rule.parse("rcpt 550 5.1.1 no such user recipient=ann@*"))
+    session = await Session.open(mta)
+    for recipient in (ANN, BEN):
+        message = composed(recipient)
+        await deliver(message, FILEBASE, record_of(message), ledger, session, StoppedClock())
+    await session.quit()
+    assert sink.commands["DATA"] == 1 and sink.commands["RSET"] == 1 and sink.sessions_seen == 1
+    assert [recipient for recipient, _ in sink.delivered()] == [BEN]
+
+
+async def test_hostile_recipient_fails_without_reaching_the_wire(
+    sink: Sink, mta: MtaSettings, ledger: MemoryLedger
+) -> None:
+    hostile = "eve@example.org>\r\nRCPT TO:<victim@example.org"
+    done, in_ledger = await carried_out(mta, ledger, hostile, ANN)
+    assert in_ledger == {State.FAILED: {hostile}, State.DELIVERED: {ANN}}
+    assert done.recipients(State.FAILED) == (hostile,)
+    assert sink.commands["RCPT"] == 1
+
+
+async def test_hostile_reverse_path_is_refused_whole(sink: Sink, mta: MtaSettings, ledger: MemoryLedger) -> None:
+    message = composed(ANN, reverse_path="a@example.org>\r\nRSET")
+    session = await Session.open(mta)
+    with pytest.raises(UnsafeAddress):
+        await deliver(message, FILEBASE, record_of(message), ledger, session, StoppedClock())
+    await session.quit()
+    assert "MAIL" not in sink.commands and "RSET" not in sink.commands
+
+
+class FullDisk(MemoryLedger):
+    """A ledger whose disk is full for a number of writes of one kind."""
+
+    def __init__(self, open_fails: int = 0, close_fails: int = 0) -> None:
+        super().__init__()
+        self.open_fails = open_fails
+        self.close_fails = close_fails
+        self.closing = asyncio.Event()
+
+    async def open_attempt(self, attempt: NewAttempt) -> int:
+        if self.open_fails:
+            self.open_fails -= 1
+            raise LedgerNotDurable("disk full")
+        return await super().open_attempt(attempt)
+
+    async def close_attempt(self, attempt_id: int, state: State, reply: str, at_s: float) -> None:
+        self.closing.set()
+        if self.close_fails:
+            self.close_fails -= 1
+            raise LedgerNotDurable("disk full")
+        await super().close_attempt(attempt_id, state, reply, at_s)
+
+
+async def test_nothing_is_sent_when_the_attempt_cannot_be_written(sink: Sink, mta: MtaSettings) -> None:
+    ledger = FullDisk(open_fails=1)
+    message = composed(ANN)
+    session = await Session.open(mta)
+    with pytest.raises(LedgerNotDurable):
+        await deliver(message, FILEBASE, record_of(message), ledger, session, StoppedClock())
+    assert "DATA" not in sink.commands and sink.commands["RSET"] == 1 and session.usable
+    await session.quit()
+
+
+async def test_outcome_is_written_once_the_ledger_can_again(sink: Sink, mta: MtaSettings) -> None:
+    ledger = FullDisk(close_fails=2)
+    _, in_ledger = await carried_out(mta, ledger, ANN)
+    assert in_ledger == {State.DELIVERED: {ANN}} and ledger.close_fails == 0 and len(sink.taken) == 1
+
+
+async def test_outcome_that_cannot_be_written_when_cancelled_stays_open_and_is_logged(
+    sink: Sink, mta: MtaSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = FullDisk(close_fails=1_000)
+    task = asyncio.create_task(carried_out(mta, ledger, ANN))
+    await ledger.closing.wait()
+    task.cancel()
+    with pytest.raises(LedgerNotDurable):
+        await task
+    (attempt,) = await ledger.unresolved_attempts()
+    assert attempt.state is State.ATTEMPTING and len(sink.taken) == 1
+    assert any("outcome=delivered" in record.message and ANN in record.message for record in caplog.records)
+
+
+async def test_cancelling_finishes_a_transaction_whose_content_is_out(
+    sink: Sink, mta: MtaSettings, ledger: MemoryLedger
+) -> None:
+    reached = asyncio.Event()
+
+    def slow(step: object) -> Behaviour | None:
+        if getattr(step, "stage", "") != "dot":
+            return None
+        reached.set()
+        return Behaviour(delay_s=0.05, takes=True)
+
+    sink.scripts.append(slow)
+    message = composed(ANN)
+    session = await Session.open(mta)
+    task = asyncio.create_task(deliver(message, FILEBASE, record_of(message), ledger, session, StoppedClock()))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    history = await ledger.history(record_of(message).identity)
+    assert history.with_state(State.DELIVERED) == {recipient_key(ANN)} and len(sink.taken) == 1
+    await session.quit()
+
+
+async def test_cancelling_before_the_attempt_sends_nothing_and_closes_the_session(
+    sink: Sink, mta: MtaSettings, ledger: MemoryLedger
+) -> None:
+    reached = asyncio.Event()
+
+    def stuck(step: object) -> Behaviour | None:
+        if getattr(step, "stage", "") != "rcpt":
+            return None
+        reached.set()
+        return Behaviour(b"", "silence")
+
+    sink.scripts.append(stuck)
+    message = composed(ANN)
+    session = await Session.open(mta)
+    task = asyncio.create_task(deliver(message, FILEBASE, record_of(message), ledger, session, StoppedClock()))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not session.usable and await ledger.unresolved_attempts() == []
