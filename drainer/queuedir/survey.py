@@ -1,0 +1,227 @@
+"""Reads and fingerprints many entries in a small pool of worker processes.
+
+In    paths of .pck and .bak files
+Out   for each, in the same order, a summary or the named reason why there is none
+Refuses to know  what is a duplicate of what
+
+Workers are the second line of defence behind the restricted unpickler. Each is bound in address space and, per file, in
+processor time; a file that needs more costs itself only. A worker that dies (the kernel's out-of-memory killer, a crash)
+takes its batch with it; the batch is read again one file at a time, and only a file that kills its worker again is blamed.
+Processes are started by `spawn`, which needs no file, no inode and no fork of a process with threads.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import resource
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from drainer.duplicates.classes import EntrySummary
+from drainer.duplicates.fingerprint import Decoration, summarise
+from drainer.errors import EntryError, EntryUnreadable, UnsafePickle
+from drainer.queuedir.read import DEFAULT_MAX_BYTES, read_entry
+
+WORKER_ADDRESS_SPACE_BYTES = 2**30
+"""RLIMIT_AS of a worker. An honest entry of 60 MiB needs a third of it."""
+
+FILE_PROCESSOR_S = 60.0
+"""Processor time one file may take. An honest entry of 60 MiB takes about a second."""
+
+BATCH_FILES = 200
+READER_KILLED = "reader_killed"
+CANNOT_READ = "cannot_read"
+
+_DEFAULT_WORKERS = 2
+_BATCHES_AHEAD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """What reading one file gave.
+
+    path           as it was handed in
+    summary        None if there is none; then
+    reason         EntryError.reason, or "reader_killed" (it ended its worker twice), "cannot_read" (the system refused)
+    detail         one clause for the operator
+    is_unreadable  Mailman could not read it either: it belongs in bad/. False for what may yet be readable
+    recipients     the addresses, only where they were asked for
+    """
+
+    path: str
+    summary: EntrySummary | None
+    reason: str = ""
+    detail: str = ""
+    is_unreadable: bool = False
+    recipients: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    max_bytes: int
+    with_recipients: bool
+    decorations: Mapping[str, Decoration]
+
+
+class Surveyor:
+    """Keeps the workers between calls. One caller at a time; from asyncio, call `read` with run_in_executor.
+
+    workers          processes; None: two, or the number of processors if that is less
+    max_bytes        a larger file is not read
+    with_recipients  give the addresses back too
+    decorations      list to the header and footer that its decorated entries have in their text
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        with_recipients: bool = False,
+        decorations: Mapping[str, Decoration] | None = None,
+    ) -> None:
+        self._workers = workers or min(_DEFAULT_WORKERS, os.cpu_count() or 1)
+        self._task = _Task(max_bytes, with_recipients, dict(decorations or {}))
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers, at once."""
+        if self._pool:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def read(self, paths: Sequence[str | Path]) -> list[Surveyed]:
+        """One result per path, in their order. Blocks."""
+        return list(self.survey(paths))
+
+    def survey(self, paths: Iterable[str | Path]) -> Iterator[Surveyed]:
+        """One result per path, in their order; takes paths as it goes and holds a few batches at a time."""
+        names = (os.fspath(path) for path in paths)
+        ahead: deque[tuple[list[str], Future[list[Surveyed]] | None]] = deque()
+        while True:
+            while len(ahead) < self._workers * _BATCHES_AHEAD and (batch := list(islice(names, BATCH_FILES))):
+                ahead.append((batch, self._submit(batch)))
+            if not ahead:
+                return
+            batch, future = ahead.popleft()
+            results = self._result(future)
+            if results is None:
+                ahead = deque((waiting, None) for waiting, _ in ahead)
+                results = self._one_by_one(batch)
+                ahead = deque((waiting, self._submit(waiting)) for waiting, _ in ahead)
+            yield from results
+
+    def _submit(self, batch: list[str]) -> Future[list[Surveyed]] | None:
+        if self._pool is None:
+            self._pool = self._new_pool(self._workers)
+        try:
+            return self._pool.submit(_read_batch, batch)
+        except BrokenProcessPool:
+            return None
+
+    def _result(self, future: Future[list[Surveyed]] | None) -> list[Surveyed] | None:
+        """None if the pool broke; it is gone then."""
+        try:
+            if future is not None:
+                return future.result()
+        except BrokenProcessPool:
+            pass
+        self.close()
+        return None
+
+    def _one_by_one(self, batch: list[str]) -> list[Surveyed]:
+        results: list[Surveyed] = []
+        pool: ProcessPoolExecutor | None = None
+        try:
+            for path in batch:
+                pool = pool or self._new_pool(1)
+                try:
+                    results += pool.submit(_read_batch, [path]).result()
+                except BrokenProcessPool:
+                    pool.shutdown()
+                    pool = None
+                    results.append(Surveyed(path, None, READER_KILLED, "the process that read it was killed"))
+        finally:
+            if pool:
+                pool.shutdown()
+        return results
+
+    def _new_pool(self, workers: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(self._task,),
+        )
+
+
+def survey(
+    paths: Iterable[str | Path], workers: int | None = None, *, with_recipients: bool = False
+) -> Iterator[Surveyed]:
+    """Read and fingerprint files once; see Surveyor."""
+    with Surveyor(workers, with_recipients=with_recipients) as surveyor:
+        yield from surveyor.survey(paths)
+
+
+def survey_file(path: str, task: _Task) -> Surveyed:
+    """Read and fingerprint one file in this process, unbounded but for `max_bytes`."""
+    try:
+        entry = read_entry(path, task.max_bytes)
+        summary = summarise(entry, task.decorations.get(entry.list_id))
+    except EntryError as exc:
+        return Surveyed(path, None, exc.reason, exc.detail, isinstance(exc, EntryUnreadable))
+    except (MemoryError, RecursionError) as exc:
+        return Surveyed(
+            path, None, UnsafePickle.reason, f"costs more than its size justifies: {type(exc).__name__}", True
+        )
+    except OSError as exc:
+        return Surveyed(path, None, CANNOT_READ, exc.strerror or str(exc))
+    return Surveyed(path, summary, recipients=entry.recipients if task.with_recipients else ())
+
+
+_worker_task: _Task | None = None
+
+
+def _start_worker(task: _Task) -> None:
+    global _worker_task
+    _worker_task = task
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    ceiling = WORKER_ADDRESS_SPACE_BYTES if hard == resource.RLIM_INFINITY else min(hard, WORKER_ADDRESS_SPACE_BYTES)
+    resource.setrlimit(resource.RLIMIT_AS, (ceiling, ceiling))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    gc.freeze()
+
+
+def _read_batch(paths: list[str]) -> list[Surveyed]:
+    assert _worker_task is not None
+    results: list[Surveyed] = []
+    gc.disable()  # entries are trees; a collection per file costs a tenth of the time (measured on 20,000 files)
+    try:
+        for path in paths:
+            signal.setitimer(signal.ITIMER_PROF, FILE_PROCESSOR_S)
+            results.append(survey_file(path, _worker_task))
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        gc.enable()
+    return results
