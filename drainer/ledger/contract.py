@@ -100,6 +100,9 @@ class Ledger(Protocol):
 
     async def deferrals(self) -> list[Deferral]: ...
 
+    async def deferral(self, filebase: str) -> Deferral | None:
+        """When this entry is due again; None if it is not deferred."""
+
     async def hold(self, holds: Sequence[Hold]) -> None:
         """Write that entries are set aside (replaces an earlier reason)."""
 
@@ -107,6 +110,9 @@ class Ledger(Protocol):
         """Forget holds and deferrals, and return HELD recipients of these entries to PENDING."""
 
     async def holds(self) -> list[Hold]: ...
+
+    async def hold_of(self, filebase: str) -> Hold | None:
+        """Why this entry is set aside; None if it is not."""
 
     async def rename_entry(self, before: str, after: str) -> None:
         """The entry's file got another name; everything known of it moves along."""

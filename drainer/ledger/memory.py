@@ -152,6 +152,9 @@ class MemoryLedger:
     async def deferrals(self) -> list[Deferral]:
         return sorted(self._deferrals.values(), key=lambda deferral: (deferral.due_s, deferral.filebase))
 
+    async def deferral(self, filebase: str) -> Deferral | None:
+        return self._deferrals.get(filebase)
+
     async def hold(self, holds: Sequence[Hold]) -> None:
         self._holds.update((hold.filebase, hold) for hold in holds)
 
@@ -163,6 +166,9 @@ class MemoryLedger:
 
     async def holds(self) -> list[Hold]:
         return sorted(self._holds.values(), key=lambda hold: (hold.at_s, hold.filebase))
+
+    async def hold_of(self, filebase: str) -> Hold | None:
+        return self._holds.get(filebase)
 
     async def rename_entry(self, before: str, after: str) -> None:
         for row in self._rows:

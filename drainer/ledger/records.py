@@ -144,9 +144,13 @@ class Hold:
     at_s: float
 
 
+INTAKE = "*"
+"""Pause.list_id for taking entries from Mailman's queues: paused after a hand-back, or they would be taken again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A pause the operator ordered. list_id "" pauses everything; until_s None lasts until resumed."""
+    """A pause the operator ordered. list_id "" pauses all delivery; until_s None lasts until resumed."""
 
     list_id: str
     since_s: float

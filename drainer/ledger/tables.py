@@ -1,0 +1,137 @@
+"""Questions to the ledger's tables.
+
+In    a connection: the reader's, or the writer's inside its transaction
+Out   records
+Not here  anything that writes (sqlite.py)
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from drainer.ledger.columns import (
+    STATES,
+    addresses_in,
+    delivery_ids,
+    filebase_in,
+    keys_of,
+    split_keys,
+    stored_text,
+    text_in,
+)
+from drainer.ledger.records import Coverage, History, MessageRecord, OpenAttempt
+
+EXPIRED_AT_MOST = 20_000
+"""Messages `expired` finds in one pass: bounds what it holds in memory."""
+
+
+def messages_sharing(connection: sqlite3.Connection, identity: Sequence[bytes]) -> list[int]:
+    places = ",".join("?" * len(identity))
+    rows = connection.execute(f"SELECT message FROM identities WHERE digest IN ({places})", identity).fetchall()
+    return sorted({message for (message,) in rows}) if rows else []
+
+
+def history(reader: sqlite3.Connection, messages: Sequence[int]) -> History:
+    """Read in one snapshot: between two an attempt could end, and be seen neither as open nor as delivered."""
+    if not reader.in_transaction:
+        reader.execute("BEGIN")
+        try:
+            return history(reader, messages)
+        finally:
+            reader.execute("COMMIT")
+    coverage: list[Coverage] = []
+    for message in messages:
+        first = reader.execute("SELECT filebase FROM messages WHERE id = ?", (message,)).fetchone()
+        if first is None:
+            continue
+        for code, at, stored, joined, reply, addresses in reader.execute(
+            "SELECT state, at, filebase, recipients, reply, addresses FROM deliveries WHERE id BETWEEN ? AND ?"
+            " UNION ALL SELECT state, at, filebase, recipients, reply, addresses FROM waiting WHERE message = ?",
+            (*delivery_ids(message), message),
+        ):
+            coverage.append(
+                Coverage(
+                    filebase_in(first[0] if stored is None else stored),
+                    STATES[code],
+                    float(at),
+                    frozenset(split_keys(joined)),
+                    text_in(reply),
+                    addresses_in(addresses),
+                )
+            )
+        for code, at, stored, reply, addresses in reader.execute(
+            "SELECT state, at, filebase, reply, addresses FROM attempts WHERE message = ?", (message,)
+        ):
+            named = addresses_in(addresses)
+            coverage.append(
+                Coverage(
+                    filebase_in(stored), STATES[code], float(int(at)), frozenset(keys_of(named)), text_in(reply), named
+                )
+            )
+    return History(tuple(sorted(coverage, key=lambda part: (part.at_s, part.filebase, part.state))))
+
+
+_NOTHING_KEEPS = (
+    "NOT EXISTS (SELECT 1 FROM deliveries WHERE at >= :older_than"
+    " AND id BETWEEN {message} << 24 AND ({message} << 24) + 16777215)"
+    " AND NOT EXISTS (SELECT 1 FROM waiting WHERE message = {message})"
+    " AND NOT EXISTS (SELECT 1 FROM attempts WHERE message = {message})"
+)
+
+
+def expired(reader: sqlite3.Connection, older_than_s: float) -> dict[int, list[bytes]]:
+    """Messages to forget, some at a time, with their digests."""
+    rows = reader.execute(
+        "SELECT id FROM messages m WHERE " + _NOTHING_KEEPS.format(message="m.id") + f" LIMIT {EXPIRED_AT_MOST}",
+        {"older_than": older_than_s},
+    ).fetchall()
+    return digests_of(reader, {message for (message,) in rows})
+
+
+def is_expired(connection: sqlite3.Connection, message: int, older_than_s: float) -> bool:
+    values = {"older_than": older_than_s, "message": message}
+    return bool(connection.execute("SELECT " + _NOTHING_KEEPS.format(message=":message"), values).fetchone()[0])
+
+
+def digests_of(reader: sqlite3.Connection, messages: set[int]) -> dict[int, list[bytes]]:
+    """The digests of some messages, ascending. Reads the whole table: nothing else needs an index this way round."""
+    found: dict[int, list[bytes]] = {message: [] for message in messages}
+    if messages:
+        for digest, message in reader.execute("SELECT digest, message FROM identities"):
+            if message in found:
+                found[message].append(digest)
+    return found
+
+
+def unresolved_attempts(reader: sqlite3.Connection) -> list[OpenAttempt]:
+    rows = reader.execute(
+        "SELECT a.id, a.state, a.filebase, l.name, m.message_id, a.reverse_path, a.addresses, a.at"
+        " FROM attempts a JOIN messages m ON m.id = a.message JOIN lists l ON l.id = m.list ORDER BY a.at, a.id"
+    )
+    return [
+        OpenAttempt(
+            attempt_id=attempt_id,
+            state=STATES[code],
+            filebase=filebase_in(filebase),
+            list_id=text_in(list_id),
+            message_id=text_in(message_id),
+            reverse_path=text_in(reverse_path),
+            recipients=addresses_in(addresses),
+            at_s=at,
+        )
+        for attempt_id, code, filebase, list_id, message_id, reverse_path, addresses, at in rows
+    ]
+
+
+def messages_by_message_id(reader: sqlite3.Connection, message_id: str) -> list[tuple[MessageRecord, History]]:
+    """Reads the whole table: only a person asks, and an index would be among the dearest things in the file."""
+    rows = reader.execute(
+        "SELECT m.id, l.name FROM messages m JOIN lists l ON l.id = m.list WHERE m.message_id = ? ORDER BY m.id",
+        (stored_text(message_id),),
+    ).fetchall()
+    digests = digests_of(reader, {message for message, _ in rows})
+    return [
+        (MessageRecord(tuple(digests[message]), text_in(list_id), message_id), history(reader, [message]))
+        for message, list_id in rows
+    ]
