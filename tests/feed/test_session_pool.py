@@ -1,0 +1,191 @@
+"""The pool against a real sink: how many sessions, when renewed, what is said of an MTA that is down."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from drainer.clock import SystemClock
+from drainer.demo.sink import Behaviour, Rule, Sink, SinkOptions, Step
+from drainer.errors import MtaUnreachable
+from drainer.feed.deliver import Transaction, deliver
+from drainer.feed.session_pool import SessionPool
+from drainer.ledger.memory import MemoryLedger
+from drainer.ledger.states import State
+from drainer.settings import MtaSettings
+from tests.feed.conftest import composed, mta_settings, record_of
+
+
+def quick_pool(settings: MtaSettings) -> SessionPool:
+    return SessionPool(settings, SystemClock(), back_off_first_s=0.01, back_off_longest_s=0.04)
+
+
+def seen(pool: SessionPool) -> str:
+    return pool.state.state
+
+
+async def fed(pool: SessionPool, ledger: MemoryLedger, recipient: str) -> Transaction:
+    message = composed(recipient)
+    async with pool.session() as session:
+        return await deliver(message, f"1.0+{recipient}", record_of(message), ledger, session, SystemClock())
+
+
+async def test_twenty_sessions_carry_transactions_side_by_side(sink: Sink, ledger: MemoryLedger) -> None:
+    waiting = 0
+    all_there = asyncio.Event()
+
+    def together(step: Step) -> Behaviour | None:
+        """Counts sessions that stand at RCPT at the same moment; the test lets them go once all are there."""
+        nonlocal waiting
+        if step.stage == "rcpt" and not all_there.is_set():
+            waiting += 1
+            if waiting == 20:
+                all_there.set()
+        return None
+
+    sink.scripts.append(together)
+    pool = quick_pool(mta_settings(sink.port, sessions=20))
+
+    async def hold(number: int) -> Transaction:
+        message = composed(f"member{number}@example.org")
+        async with pool.session() as session:
+            if number < 20:
+                await session.mail(message.envelope, 1)
+                await session.rcpt("someone@example.org")
+                await all_there.wait()
+                await session.reset()
+            return await deliver(message, f"1.0+{number}", record_of(message), ledger, session, SystemClock())
+
+    done = await asyncio.gather(*(hold(number) for number in range(200)))
+    await pool.close()
+    assert all(transaction.recipients(State.DELIVERED) for transaction in done)
+    assert sink.most_sessions == 20 and sink.sessions_seen == 20
+    assert sorted(recipient for recipient, _ in sink.delivered()) == sorted(
+        f"member{number}@example.org" for number in range(200)
+    )
+
+
+async def test_session_is_renewed_after_its_transactions(sink: Sink, ledger: MemoryLedger) -> None:
+    pool = quick_pool(mta_settings(sink.port, sessions=1, transactions_per_session=3))
+    for number in range(7):
+        await fed(pool, ledger, f"member{number}@example.org")
+    await pool.close()
+    assert sink.sessions_seen == 3 and sink.commands["QUIT"] == 3 and len(sink.taken) == 7
+
+
+async def test_mta_that_is_down_is_waited_for_and_state_says_why(ledger: MemoryLedger) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+    pool = quick_pool(mta_settings(port))
+    assert seen(pool) == "unknown"
+    waits: list[float] = []
+    down = asyncio.Event()
+    noted = pool._down
+
+    def note(reason: str) -> None:
+        noted(reason)
+        waits.append(round(pool._next_try - asyncio.get_running_loop().time(), 3))
+        if len(waits) == 5:
+            down.set()
+
+    pool._down = note  # type: ignore[method-assign]
+    tasks = [asyncio.create_task(fed(pool, ledger, f"member{number}@example.org")) for number in range(8)]
+    await down.wait()
+    state = pool.state
+    assert state.state == "down" and str(port) in state.reason and state.next_try_s is not None
+    assert waits == pytest.approx([0.01, 0.02, 0.04, 0.04, 0.04], abs=0.002)
+    async with Sink(SinkOptions(port=port)) as sink:
+        done = await asyncio.gather(*tasks)
+        assert seen(pool) == "up" and pool.state.reason == "" and pool.state.next_try_s is None
+        assert len(sink.taken) == 8
+        await pool.close()
+    assert all(transaction.recipients(State.DELIVERED) for transaction in done)
+
+
+async def test_one_session_at_a_time_tries_an_mta_that_hangs_up(sink: Sink, ledger: MemoryLedger) -> None:
+    sink.scripts.append(Rule.parse("mail hang-up first=4"))
+    pool = quick_pool(mta_settings(sink.port, sessions=1))
+    await fed(pool, ledger, "first@example.org")
+    assert seen(pool) == "down"
+    pool.reconfigure(mta_settings(sink.port, sessions=8))
+    sink.most_sessions = 0
+    done = [await fed(pool, ledger, "second@example.org") for _ in range(3)]
+    assert [bool(transaction.untouched) for transaction in done] == [True, True, True] and sink.most_sessions == 1
+    others = await asyncio.gather(*(fed(pool, ledger, f"member{number}@example.org") for number in range(8)))
+    await pool.close()
+    assert all(transaction.recipients(State.DELIVERED) for transaction in others)
+    assert seen(pool) == "up"
+
+
+async def test_session_that_died_while_idle_is_replaced_without_blaming_the_mta(
+    sink: Sink, ledger: MemoryLedger
+) -> None:
+    pool = quick_pool(mta_settings(sink.port, sessions=1))
+    await fed(pool, ledger, "first@example.org")
+    sink.hang_up_all()
+    done = [await fed(pool, ledger, "second@example.org") for _ in range(2)]  # the first may find out only at MAIL
+    assert done[0].untouched or done[0].recipients(State.DELIVERED)
+    assert done[1].recipients(State.DELIVERED) and seen(pool) == "up"
+    await pool.close()
+
+
+async def test_mta_with_a_session_limit_gets_fewer_and_everything_is_delivered(ledger: MemoryLedger) -> None:
+    async with Sink(SinkOptions(session_limit=3)) as sink:
+        pool = quick_pool(mta_settings(sink.port, sessions=10))
+        done = await asyncio.gather(*(fed(pool, ledger, f"member{number}@example.org") for number in range(60)))
+        assert all(transaction.recipients(State.DELIVERED) for transaction in done)
+        assert pool.limit < 10 and seen(pool) == "up" and "421" in pool.state.reason
+        await pool.close()
+        assert sink.most_sessions == 3 and len(sink.taken) == 60
+
+
+async def test_closing_waits_for_sessions_at_work_and_takes_leave_of_all(sink: Sink, ledger: MemoryLedger) -> None:
+    pool = quick_pool(mta_settings(sink.port, sessions=2))
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> Transaction:
+        message = composed("ann@example.org")
+        async with pool.session() as session:
+            reached.set()
+            await go_on.wait()
+            return await deliver(message, "1.0+slow", record_of(message), ledger, session, SystemClock())
+
+    at_work = asyncio.create_task(slow())
+    await fed(pool, ledger, "ben@example.org")
+    await reached.wait()
+    closing = asyncio.create_task(pool.close())
+    await asyncio.sleep(0)
+    with pytest.raises(MtaUnreachable):
+        await fed(pool, ledger, "late@example.org")
+    assert not closing.done()
+    go_on.set()
+    assert (await at_work).recipients(State.DELIVERED)
+    await closing
+    assert pool.state.sessions == 0 and sink.commands["QUIT"] == 2
+
+
+async def test_cancelled_waiter_does_not_keep_the_session_from_the_next(sink: Sink, ledger: MemoryLedger) -> None:
+    pool = quick_pool(mta_settings(sink.port, sessions=1))
+    async with pool.session():
+        impatient = asyncio.create_task(fed(pool, ledger, "ann@example.org"))
+        patient = asyncio.create_task(fed(pool, ledger, "ben@example.org"))
+        await asyncio.sleep(0)
+    impatient.cancel()
+    assert (await patient).recipients(State.DELIVERED)
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    await pool.close()
+
+
+async def test_new_settings_renew_sessions_before_their_next_transaction(sink: Sink, ledger: MemoryLedger) -> None:
+    pool = quick_pool(mta_settings(sink.port, sessions=1))
+    await fed(pool, ledger, "ann@example.org")
+    async with Sink() as other:
+        pool.reconfigure(mta_settings(other.port, sessions=1))
+        await fed(pool, ledger, "ben@example.org")
+        await pool.close()
+        assert [recipient for recipient, _ in other.delivered()] == ["ben@example.org"]
+    assert sink.commands["QUIT"] == 1
