@@ -8,7 +8,7 @@ Not here  who still has to get it (duplicates/, ledger/); sending (feed/).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from drainer.compose.wire import ComposedMessage
@@ -21,7 +21,7 @@ class Composer(Protocol):
     async def start(self) -> None:
         """Make ready. Raises ComposerUnavailable with the command to try by hand, SettingsError."""
 
-    def compose(self, entry: QueueEntry, recipients: Sequence[str]) -> AsyncIterator[ComposedMessage]:
+    def compose(self, entry: QueueEntry, recipients: Sequence[str]) -> AsyncGenerator[ComposedMessage, None]:
         """Compose for some of the entry's recipients.
 
         recipients  those still owed, a subset of entry.recipients, at least one

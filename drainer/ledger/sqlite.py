@@ -62,12 +62,12 @@ _HOLDS = "SELECT filebase, reason, detail, by, at FROM holds"
 
 def _deferral(row: tuple[Any, ...]) -> Deferral:
     filebase, attempts, first_at, due, recipients, reply = row
-    return Deferral(_filebase(filebase), attempts, first_at, due, recipients, _text(reply))
+    return Deferral(filebase_in(filebase), attempts, first_at, due, recipients, text_in(reply))
 
 
 def _hold(row: tuple[Any, ...]) -> Hold:
     filebase, reason, detail, by, at = row
-    return Hold(_filebase(filebase), _text(reason), _text(detail), _text(by), at)
+    return Hold(filebase_in(filebase), text_in(reason), text_in(detail), text_in(by), at)
 
 
 class SqliteLedger:
@@ -176,7 +176,7 @@ class SqliteLedger:
 
     async def deferral(self, filebase: str) -> Deferral | None:
         with self._reading() as reader:
-            row = reader.execute(f"{_DEFERRALS} WHERE filebase = ?", (_stored_filebase(filebase),)).fetchone()
+            row = reader.execute(f"{_DEFERRALS} WHERE filebase = ?", (stored_filebase(filebase),)).fetchone()
         return None if row is None else _deferral(row)
 
     async def hold(self, holds: Sequence[Hold]) -> None:
@@ -212,7 +212,7 @@ class SqliteLedger:
 
     async def hold_of(self, filebase: str) -> Hold | None:
         with self._reading() as reader:
-            row = reader.execute(f"{_HOLDS} WHERE filebase = ?", (_stored_filebase(filebase),)).fetchone()
+            row = reader.execute(f"{_HOLDS} WHERE filebase = ?", (stored_filebase(filebase),)).fetchone()
         return None if row is None else _hold(row)
 
     async def rename_entry(self, before: str, after: str) -> None:
