@@ -73,12 +73,12 @@ def value_text(value: object) -> str:
     if "=?" not in text:
         return text
     try:
-        pieces = email.header.decode_header(text)
-    except (email.errors.HeaderParseError, binascii.Error, ValueError):
+        return "".join(
+            piece if isinstance(piece, str) else piece.decode(charset or "utf-8")
+            for piece, charset in email.header.decode_header(text)
+        ).strip()
+    except (email.errors.HeaderParseError, binascii.Error, LookupError, ValueError):
         return text
-    return "".join(
-        piece if isinstance(piece, str) else _decoded(piece, charset or "ascii") for piece, charset in pieces
-    ).strip()
 
 
 def _chunks_text(header: Header) -> str:
