@@ -1,0 +1,196 @@
+"""How fast recipients and messages leave and arrive, smoothed, with how sure that is.
+
+In    cumulative counts, one observation every second or so
+Out   Measured: service rate and arrival rate with their variances; None while too little was seen
+Pure  the observer brings the monotonic time along
+
+Rates are smoothed here; the estimate made from them (drain_time.py) never is, or it would tell an old story after a
+change. Seconds in which feeding was not allowed (paused, a guard, no MTA) do not count against the service rate: it
+answers "how fast, when we may", and drain_time.py says the word when we may not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+HORIZON_S = 60.0
+"""Age at which an observation counts 1/e. Long against one transaction of some hundred recipients, short against the
+hours a drain takes."""
+
+MEASURED_AFTER_S = 5.0
+_BIN_S = 1.0
+_KEPT_S = 10 * HORIZON_S
+_BATCHES = 10
+_FASTEST_OVER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What had happened by `at_s`, counted from any fixed beginning.
+
+    at_s      monotonic seconds
+    serviced  recipients settled by work (delivered, bounced), and the transactions that took; suppressed ones cost none
+    arrived   recipients owed by entries that came after the drain began; those of the first scan are not arrivals
+    feeding   whether sending was allowed since the observation before
+    """
+
+    at_s: float
+    serviced_recipients: int
+    serviced_messages: int
+    arrived_recipients: int = 0
+    feeding: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Smoothed rates per second. A variance is that of the rate it stands beside (the standard error squared).
+
+    feeding_s   seconds of feeding that were observed
+    worth_s     seconds an unweighted mean would need to be as sure; about two horizons once those have passed
+    idle_s      seconds of feeding since a recipient was last settled
+    fastest_recipients_per_s   best ten seconds seen since the beginning
+    """
+
+    service_recipients_per_s: float
+    service_messages_per_s: float
+    service_variance: float
+    arrival_recipients_per_s: float
+    arrival_variance: float
+    feeding_s: float
+    idle_s: float
+    worth_s: float = 2 * HORIZON_S
+    fastest_recipients_per_s: float | None = None
+
+    @property
+    def recipients_per_message(self) -> float | None:
+        if self.service_messages_per_s <= 0:
+            return None
+        return self.service_recipients_per_s / self.service_messages_per_s
+
+
+@dataclass(slots=True)
+class _Bin:
+    seconds: float = 0.0
+    feeding_s: float = 0.0
+    recipients: int = 0
+    messages: int = 0
+    arrived: int = 0
+
+
+class RateSeries:
+    """The last ten horizons of observations, in bins of about a second: bounded, whatever the load."""
+
+    def __init__(self, horizon_s: float = HORIZON_S) -> None:
+        self._horizon_s = horizon_s
+        self._bins: deque[_Bin] = deque(maxlen=math.ceil(_KEPT_S / HORIZON_S * horizon_s / _BIN_S))
+        self._before: Counts | None = None
+        self._idle_s = 0.0
+        self._fastest: float | None = None
+
+    def observe(self, counts: Counts) -> None:
+        """Add an observation. One that is not later than the one before is left to the next."""
+        before = self._before
+        if before is not None and counts.at_s <= before.at_s:
+            return
+        self._before = counts
+        if before is None:
+            return
+        if not self._bins or self._bins[-1].seconds >= _BIN_S:
+            self._bins.append(_Bin())
+        last = self._bins[-1]
+        seconds = counts.at_s - before.at_s
+        settled = max(0, counts.serviced_recipients - before.serviced_recipients)
+        last.seconds += seconds
+        last.recipients += settled
+        last.messages += max(0, counts.serviced_messages - before.serviced_messages)
+        last.arrived += max(0, counts.arrived_recipients - before.arrived_recipients)
+        if counts.feeding:
+            last.feeding_s += seconds
+        self._idle_s = 0.0 if settled else self._idle_s + (seconds if counts.feeding else 0.0)
+        self._note_fastest()
+
+    def restart(self) -> None:
+        """Forget the service rate, after a change that makes it worthless (a new limit, another MTA)."""
+        self._bins.clear()
+        self._idle_s = 0.0
+
+    def measured(self) -> Measured | None:
+        """The rates now; None until MEASURED_AFTER_S of feeding were seen."""
+        feeding_s = sum(one.feeding_s for one in self._bins)
+        if feeding_s < MEASURED_AFTER_S:
+            return None
+        newest_first = list(reversed(self._bins))
+        fed = [one for one in newest_first if one.feeding_s > 0]
+        per_batch_s = max(_BIN_S, min(feeding_s, self._horizon_s) / _BATCHES)
+        service, variance = smoothed(
+            batched(((one.feeding_s, one.recipients) for one in fed), per_batch_s), self._horizon_s
+        )
+        messages, _ = smoothed(batched(((one.feeding_s, one.messages) for one in fed), per_batch_s), self._horizon_s)
+        arrivals, arrival_variance = smoothed(
+            batched(((one.seconds, one.arrived) for one in newest_first), per_batch_s), self._horizon_s
+        )
+        return Measured(
+            service_recipients_per_s=service,
+            service_messages_per_s=messages,
+            service_variance=variance,
+            arrival_recipients_per_s=arrivals,
+            arrival_variance=arrival_variance,
+            feeding_s=feeding_s,
+            idle_s=self._idle_s,
+            worth_s=min(feeding_s, 2 * self._horizon_s),
+            fastest_recipients_per_s=self._fastest,
+        )
+
+    def _note_fastest(self) -> None:
+        seconds, recipients = 0.0, 0
+        for one in reversed(self._bins):
+            seconds += one.seconds
+            recipients += one.recipients
+            if seconds >= _FASTEST_OVER_S:
+                self._fastest = max(self._fastest or 0.0, recipients / seconds)
+                return
+
+
+def batched(bins: Iterable[tuple[float, int]], at_least_s: float) -> list[tuple[float, int]]:
+    """Neighbouring (seconds, amount) added up until each spans `at_least_s`; a shorter rest joins the last.
+
+    Neighbouring seconds are alike (one transaction settles hundreds of recipients at once), so their scatter would
+    understate how unsure the mean is; that of longer batches does so less.
+    """
+    batches: list[tuple[float, int]] = []
+    seconds, amount = 0.0, 0
+    for more_s, more in bins:
+        seconds, amount = seconds + more_s, amount + more
+        if seconds >= at_least_s:
+            batches.append((seconds, amount))
+            seconds, amount = 0.0, 0
+    if seconds and batches:
+        batches[-1] = (batches[-1][0] + seconds, batches[-1][1] + amount)
+    elif seconds:
+        batches.append((seconds, amount))
+    return batches
+
+
+def smoothed(newest_first: Sequence[tuple[float, int]], horizon_s: float) -> tuple[float, float]:
+    """Mean rate and its variance, each batch weighing exp(-age / horizon_s).
+
+    newest_first  (seconds > 0, amount) of neighbouring spans
+    Returns  (per second, variance of that mean); of a single batch the variance is the rate squared: nothing is known
+    """
+    weights, rates, age_s = [], [], 0.0
+    for seconds, amount in newest_first:
+        weights.append(seconds * math.exp(-(age_s + seconds / 2) / horizon_s))
+        rates.append(amount / seconds)
+        age_s += seconds
+    total = sum(weights)
+    if total <= 0:
+        return 0.0, 0.0
+    mean = sum(weight * rate for weight, rate in zip(weights, rates, strict=True)) / total
+    effective = total**2 / sum(weight**2 for weight in weights)
+    if effective < 1.5:
+        return mean, mean**2
+    scatter = sum((weight * (rate - mean)) ** 2 for weight, rate in zip(weights, rates, strict=True)) / total**2
+    return mean, scatter * effective / (effective - 1)
