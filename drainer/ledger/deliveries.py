@@ -76,7 +76,8 @@ class Deliveries:
         self._execute: Callable[[str, Sequence[Any]], sqlite3.Cursor] = writer.execute
         self._writer = writer
         self._count = count
-        ((self._last_attempt,),) = writer.execute("SELECT coalesce(max(id), 0) FROM attempts").fetchall()
+        ((last,),) = writer.execute("SELECT coalesce(max(id), 0) FROM attempts").fetchall()
+        self._last_attempt = int(last)
         self._lists: dict[str, int] = {}
         self._open: dict[int, _Attempt] = {}
         self._known: OrderedDict[int, _Known] = OrderedDict()
@@ -274,7 +275,7 @@ class Deliveries:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (self._last_attempt, message, CODES[state], at_s, filebase, reverse_path, reply, addresses),
         )
-        return int(self._last_attempt)
+        return self._last_attempt
 
     def _end_attempt(self, attempt_id: int, attempt: _Attempt, state: State, reply: str, at_s: float) -> None:
         self._open.pop(attempt_id, None)

@@ -40,6 +40,16 @@ async def test_deferral_is_replaced_and_survives_restart(ledger: Ledger) -> None
     assert await ledger.deferrals() == [deferral(SECOND, AT + 10), deferral(FIRST, AT + 600.25, attempts=2)]
 
 
+async def test_one_entry_is_asked_about_by_name(ledger: Ledger) -> None:
+    await ledger.defer(deferral(FIRST, AT))
+    await ledger.hold([Hold(SECOND, "operator", "", "ann", AT)])
+    assert (await ledger.deferral(FIRST), await ledger.hold_of(FIRST)) == (deferral(FIRST, AT), None)
+    assert (await ledger.deferral(SECOND), await ledger.hold_of(SECOND)) == (
+        None,
+        Hold(SECOND, "operator", "", "ann", AT),
+    )
+
+
 async def test_finished_entry_waits_for_nothing_and_its_counts_are_added(ledger: Ledger) -> None:
     await deliver(ledger, ANN)
     await ledger.defer(deferral(FIRST, AT))
