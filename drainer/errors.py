@@ -96,8 +96,14 @@ class ComposerFailed(ComposeError):
     reason = "composer_failed"
 
 
+class ComposeDeferred(ComposeError):
+    """What Mailman needs for it (database, template server) does not answer now: try later, as its runner does."""
+
+    reason = "compose_later"
+
+
 class ComposerUnavailable(DrainerError):
-    """The co-process cannot be started at all; the text carries the command to try by hand."""
+    """The co-process cannot be started at all; the text carries the command to try by hand. No entry is to blame."""
 
 
 class CustodyRefused(DrainerError):

@@ -1,0 +1,86 @@
+"""What goes over the pipes between the composer and its co-process: frames of a kind, a few fields, and octets.
+
+In    fields and octets, or the octets of a frame
+Out   the octets of a frame, or fields and octets; FrameError for anything that is no frame
+Pure  no pipe is touched: each end reads and writes its own way
+
+A frame is: magic (4), kind (1), length of the fields (4), length of the octets (4), CRC-32 of all that follows (4), the
+fields as JSON, the octets. Python's json carries lone surrogates, so any string of Mailman's survives.
+
+    parent                               co-process
+    HELLO  settings, allowed names   ->
+                                     <-  READY  versions         or REFUSED  reason, detail
+    COMPOSE  recipients; the entry   ->
+                                     <-  CONTENT  number; octets      before the first transaction that has it
+                                     <-  TRANSACTION  envelope, number of its content     any number of these
+                                     <-  DONE  recipients left over   or FAILED  reason, detail
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from typing import Any, NamedTuple
+
+MAGIC = b"drn\x01"
+HELLO, READY, REFUSED, COMPOSE, CONTENT, TRANSACTION, DONE, FAILED = range(1, 9)
+
+LONGEST_FIELDS = 64 * 2**20  # a bulk entry names each recipient twice at most: 64 MiB is 300,000 of them
+LONGEST_OCTETS = 512 * 2**20
+
+_PREFIX = struct.Struct(">4sBIII")
+PREFIX_BYTES = _PREFIX.size
+
+
+class FrameError(Exception):
+    """These octets are no frame, or one too large to be true."""
+
+
+class Prefix(NamedTuple):
+    """What the first PREFIX_BYTES of a frame say; lengths in octets."""
+
+    kind: int
+    fields_length: int
+    octets_length: int
+    checksum: int
+
+    @property
+    def rest_length(self) -> int:
+        return self.fields_length + self.octets_length
+
+
+def frame(kind: int, fields: dict[str, Any], octets: bytes = b"") -> bytes:
+    """One frame, ready to be written. Raises FrameError if it would be too large."""
+    encoded = json.dumps(fields, separators=(",", ":")).encode("ascii")
+    if len(encoded) > LONGEST_FIELDS or len(octets) > LONGEST_OCTETS:
+        raise FrameError(f"a frame with {len(encoded)} octets of fields and {len(octets)} of content is too large")
+    checksum = zlib.crc32(octets, zlib.crc32(encoded))
+    return _PREFIX.pack(MAGIC, kind, len(encoded), len(octets), checksum) + encoded + octets
+
+
+def prefix(octets: bytes) -> Prefix:
+    """What the first PREFIX_BYTES octets announce. Raises FrameError."""
+    if len(octets) != PREFIX_BYTES:
+        raise FrameError(f"a frame ended after {len(octets)} octets")
+    magic, kind, fields_length, octets_length, checksum = _PREFIX.unpack(octets)
+    if magic != MAGIC:
+        raise FrameError(f"not a frame but {octets!r}")
+    if not HELLO <= kind <= FAILED or fields_length > LONGEST_FIELDS or octets_length > LONGEST_OCTETS:
+        raise FrameError(f"impossible frame of kind {kind} with {fields_length} + {octets_length} octets")
+    return Prefix(kind, fields_length, octets_length, checksum)
+
+
+def fields_and_octets(announced: Prefix, rest: bytes) -> tuple[dict[str, Any], bytes]:
+    """The body of a frame; `rest` is what follows its prefix. Raises FrameError."""
+    if len(rest) != announced.rest_length:
+        raise FrameError(f"a frame ended after {len(rest)} of {announced.rest_length} octets")
+    if zlib.crc32(rest) != announced.checksum:
+        raise FrameError("a frame does not match its checksum")
+    try:
+        fields = json.loads(rest[: announced.fields_length])
+    except ValueError as exc:
+        raise FrameError("the fields of a frame are not JSON") from exc
+    if not isinstance(fields, dict):
+        raise FrameError("the fields of a frame are not an object")
+    return fields, rest[announced.fields_length :]

@@ -1,0 +1,131 @@
+"""Starts Mailman in this process such that it can read everything and change nothing.
+
+In    the path of mailman.cfg, None for Mailman's own search
+Out   mailman.config.config ready for use; Unusable with the reason where it cannot be
+Shell runs in Mailman's Python
+
+What Mailman's own start would write, and what is done instead:
+- directories, a template mailman.cfg, a lock file: config.create_paths is off;
+- log files: everything from WARNING up goes to standard error;
+- the database file, its schema, its lock file: opened as it is, refused where its schema is not this Mailman's;
+- rows: the database itself refuses (SQLite query_only; read-only sessions elsewhere), sessions are rolled back;
+- queue entries: Switchboard.enqueue refuses; files below Mailman's directories: an audit hook refuses.
+"""
+
+# mypy: disable-error-code="import-not-found, import-untyped"
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGES = frozenset(
+    ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown")
+)
+_READ_ONLY_SQL = {
+    "sqlite": "PRAGMA query_only = ON",
+    "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "mysql": "SET SESSION TRANSACTION READ ONLY",
+    "mariadb": "SET SESSION TRANSACTION READ ONLY",
+}
+
+
+class Unusable(Exception):
+    """Mailman cannot be used from here; the text says why."""
+
+
+def start_mailman(config_path: str | None, overlay: str) -> None:
+    """Initialise Mailman as its runners do, without their side effects.
+
+    config_path  mailman.cfg; None: Mailman looks for it itself
+    overlay      text of a configuration file pushed over the site's
+    Raises       Unusable, and whatever Mailman's own initialisation raises
+    """
+    import mailman.core.initialize
+    import mailman.core.logging
+    from mailman.config import config
+    from mailman.core.switchboard import Switchboard
+    from mailman.database.factory import DatabaseFactory
+
+    config.create_paths = False
+    mailman.core.logging.initialize = _log_to_stderr
+    DatabaseFactory.create = staticmethod(_open_database)
+    Switchboard.enqueue = _refuse_enqueue
+    mailman.core.initialize.initialize_1(config_path)
+    config.push("drainer", overlay)
+    mailman.core.initialize.initialize_2()
+    mailman.core.initialize.initialize_3()
+    sys.addaudithook(_refuse_changes_below(sorted(set(config.paths.values()))))
+
+
+def _log_to_stderr(propagate: bool | None = None) -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+
+
+def _refuse_enqueue(switchboard: Any, *args: Any, **kwargs: Any) -> None:
+    raise RuntimeError(f"Mailman wanted to put an entry into {switchboard.name}/, which a composer must not do")
+
+
+def _open_database() -> Any:
+    from mailman.config import config
+    from mailman.interfaces.database import IDatabase
+    from mailman.utilities.modules import call_name
+    from mailman.utilities.string import expand
+    from sqlalchemy import event
+    from zope.interface.verify import verifyObject
+
+    url = urlparse(expand(config.database.url, None, config.paths))
+    if url.scheme == "sqlite" and not Path(url.path).is_file():
+        raise Unusable(f"there is no database at {url.path}; is this the right mailman.cfg?")
+    database = call_name(config.database["class"])
+    verifyObject(IDatabase, database)
+    database.initialize()
+    event.listen(database.engine, "connect", _make_read_only(database.engine.dialect.name))
+    _check_schema(database)
+    return database
+
+
+def _make_read_only(dialect: str) -> Any:
+    def connected(connection: Any, _record: object) -> None:
+        statement = _READ_ONLY_SQL.get(dialect)
+        if statement is not None:
+            cursor = connection.cursor()
+            cursor.execute(statement)
+            cursor.close()
+            connection.commit()
+
+    return connected
+
+
+def _check_schema(database: Any) -> None:
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from mailman.database.alembic import alembic_cfg
+
+    found = MigrationContext.configure(database.store.connection()).get_current_revision()
+    wanted = ScriptDirectory.from_config(alembic_cfg).get_current_head()
+    database.store.close()
+    if found != wanted:
+        raise Unusable(
+            f"the database has schema {found}, this Mailman needs {wanted}; let Mailman itself start once to upgrade it"
+        )
+
+
+def _refuse_changes_below(directories: list[str]) -> Any:
+    prefixes = tuple(f"{directory}/" for directory in directories)
+
+    def audit(event: str, args: tuple[Any, ...]) -> None:
+        if event == "open":
+            if not args[2] & _WRITING or not isinstance(args[0], (str, bytes)):
+                return
+        elif event not in _CHANGES:
+            return
+        for path in args[:2]:
+            if isinstance(path, (str, bytes)) and f"{Path.cwd() / os.fsdecode(path)}/".startswith(prefixes):
+                raise PermissionError(f"Mailman wanted to change {os.fsdecode(path)}, which a composer must not do")
+
+    return audit

@@ -1,0 +1,295 @@
+"""Answers Mailman's delivery code asks for again and again, remembered for a while; the code itself runs unchanged.
+
+In    for how many seconds an answer holds; Mailman, initialised
+Out   Memory, whose look-ups have taken the place of Mailman's own
+Shell runs in Mailman's Python
+
+Remembered across requests, for `remember_s`: the rows of lists, domains and archivers; which templates are set and
+what they say, by their final URI; templates found in the file system; archivers and their configuration files; the
+language of a sender. A list, domain or archiver row that is missing is never remembered as missing.
+Within one request only: members, fetched for many recipients with one query and kept by exact address. Nothing a
+member's row or address goes into is shared with another recipient, except through the URI of a template, which is
+its key. With remember_s = 0 every look-up is made anew, by Mailman's own code.
+
+Two look-ups of Mailman's also write, and are replaced whatever remember_s is: ListArchiverSet adds rows for archivers
+a list has none of yet (here: they exist for the moment), and a fetched template is stored in the file cache.
+"""
+
+# mypy: disable-error-code="import-not-found, import-untyped"
+from __future__ import annotations
+
+import io
+import time
+from contextlib import contextmanager
+from typing import Any, Callable, Hashable, Iterator, Sequence  # noqa: UP035 (runs on Python 3.8)
+
+_MOST_ANSWERS = 20_000
+_BATCH = 100  # members fetched with one query; as many as an answer to the parent has copies
+
+
+class _Raised:
+    """An answer that was an exception."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class Memory:
+    """What is remembered, and the members of the request at hand."""
+
+    def __init__(self, remember_s: float) -> None:
+        self._remember_s = remember_s
+        self._answers: dict[Hashable, tuple[float, Any]] = {}
+        self._now_s = 0.0
+        self._upcoming: list[str] = []
+        self._fetched: set[str] = set()
+        self._members: dict[str, list[Any]] = {}
+        self.addresses: dict[str, Any] = {}
+        self.is_delivering = False
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Around all of Mailman's code for one request."""
+        from mailman.config import config
+
+        self._now_s = time.monotonic()
+        try:
+            yield
+        finally:
+            if config.db.store.dirty or config.db.store.deleted:
+                self._answers.clear()  # a remembered row was changed: it is not what the database says
+            self.is_delivering = False
+            self._upcoming = []
+            self._forget_members()
+            config.db.store.close()
+
+    def begin_delivery(self, recipients: Sequence[str]) -> None:
+        """From now on members are asked for as recipients, in this order."""
+        self.is_delivering = True
+        self._upcoming = list(recipients)[::-1]
+
+    def recall(self, key: Hashable, ask: Callable[[], Any], *, expected: type[Exception] | tuple[()] = ()) -> Any:
+        """What `ask` answered the last time, or answers now. Exceptions other than `expected` are not remembered."""
+        known = self._answers.get(key)
+        if known is None or known[0] <= self._now_s:
+            try:
+                answer = ask()
+            except expected as exc:
+                answer = _Raised(exc)
+            if self._remember_s:
+                if len(self._answers) >= _MOST_ANSWERS:
+                    self._answers.clear()
+                self._answers[key] = (self._now_s + self._remember_s, answer)
+        else:
+            answer = known[1]
+        if isinstance(answer, _Raised):
+            raise answer.error
+        return answer
+
+    def row(self, store: Any, key: Hashable, ask: Callable[[], Any]) -> Any:
+        """A row that outlives its session: it is put into the session at hand as it was loaded. None is asked again."""
+        found = self.recall(key, ask)
+        if found is None:
+            self._answers.pop(key, None)
+        elif found not in store:
+            store.add(found)
+        return found
+
+    def memberships(self, roster: Any, email: str, ask: Callable[[], list[Any]]) -> list[Any]:
+        """A recipient's memberships, fetched together with those of the recipients that come next."""
+        if not self._remember_s or not self.is_delivering:
+            return ask()
+        if email not in self._fetched and self._upcoming:
+            self._fetch_members(roster, email)
+        # absent: not a member, or one the database finds by its own idea of equal addresses
+        return self._members.get(email) or ask()
+
+    def _forget_members(self) -> None:
+        self._fetched.clear()
+        self._members.clear()
+        self.addresses.clear()
+
+    def _fetch_members(self, roster: Any, email: str) -> None:
+        from mailman.config import config
+        from mailman.model.address import Address
+        from mailman.model.member import Member
+        from mailman.model.user import User
+        from sqlalchemy.orm import joinedload
+
+        if email in self._upcoming:
+            del self._upcoming[self._upcoming.index(email) + 1 :]
+        batch = self._upcoming[: -_BATCH - 1 : -1]
+        del self._upcoming[-len(batch) :]
+        self._forget_members()
+        self._fetched.update(batch)
+        of_user = joinedload(Member._user)
+        of_address = joinedload(Member._address)
+        options = (
+            joinedload(Member.preferences),
+            of_address.joinedload(Address.preferences),
+            of_address.joinedload(Address.user).joinedload(User.preferences),
+            of_user.joinedload(User.preferences),
+            of_user.joinedload(User._preferred_address).joinedload(Address.preferences),
+        )
+        rows = config.db.store.query(Address, Member).filter(
+            Member.list_id == roster._mlist.list_id, Member.role == roster.role, Address.email.in_(batch)
+        )
+        for joined in (
+            rows.filter(Member.address_id == Address.id),
+            rows.filter(Member.user_id == User.id, User._preferred_address_id == Address.id),
+        ):
+            for address, member in joined.options(*options):
+                self._members.setdefault(address.email, []).append(member)
+                self.addresses[address.email] = address
+
+
+class _Sender:
+    """All the runner wants of the sender's membership."""
+
+    def __init__(self, preferred_language: Any) -> None:
+        self.preferred_language = preferred_language
+
+
+def install(remember_s: float) -> Memory:
+    """Put a Memory in the place of Mailman's look-ups."""
+    from mailman.config import config
+
+    config.db.sessionmaker.configure(autoflush=False)
+    memory = Memory(remember_s)
+    _replace_writers(memory)
+    if remember_s:
+        _remember_rows(memory)
+        _remember_members(memory)
+        _remember_templates(memory)
+        _remember_archivers(memory)
+    return memory
+
+
+def _replace_writers(memory: Memory) -> None:
+    from mailman.config import config
+    from mailman.model.cache import CacheManager
+    from mailman.model.mailinglist import ListArchiver, ListArchiverSet
+
+    def rows(list_set: Any) -> list[Any]:
+        mlist = list_set._mailing_list
+        found = config.db.store.query(ListArchiver).filter(ListArchiver.mailing_list_id == mlist.id).all()
+        for row in found:
+            config.db.store.expunge(row)
+        named = {row.name for row in found}
+        return [*found, *(ListArchiver(None, item.name, item) for item in config.archivers if item.name not in named)]
+
+    def archivers(list_set: Any) -> Iterator[Any]:
+        yield from memory.recall(("archivers", list_set._mailing_list.list_id), lambda: rows(list_set))
+
+    def remember_list(list_set: Any, mlist: Any) -> None:
+        list_set._mailing_list = mlist
+
+    def keep_nothing(manager: Any, key: str, contents: Any, lifetime: Any = None) -> str:
+        file_id: str = manager._key_to_file_id(key)
+        return file_id
+
+    ListArchiverSet.__init__ = remember_list
+    ListArchiverSet.archivers = property(archivers)
+    CacheManager.add = keep_nothing
+
+
+def _remember_rows(memory: Memory) -> None:
+    from mailman.config import config
+    from mailman.model.domain import DomainManager
+    from mailman.model.listmanager import ListManager
+
+    by_id, by_name, domain_of = ListManager.get_by_list_id, ListManager.get_by_fqdn, DomainManager.get
+
+    def get_by_list_id(manager: Any, list_id: str) -> Any:
+        return memory.row(config.db.store, ("list", list_id), lambda: by_id(manager, list_id))
+
+    def get_by_fqdn(manager: Any, name: str) -> Any:
+        return memory.row(config.db.store, ("list", name), lambda: by_name(manager, name))
+
+    def get_domain(manager: Any, mail_host: str, default: Any = None) -> Any:
+        found = memory.row(config.db.store, ("domain", mail_host), lambda: domain_of(manager, mail_host))
+        return default if found is None else found
+
+    ListManager.get_by_list_id = get_by_list_id
+    ListManager.get_by_fqdn = get_by_fqdn
+    DomainManager.get = get_domain
+
+
+def _remember_members(memory: Memory) -> None:
+    from mailman.interfaces.languages import ILanguageManager
+    from mailman.model.roster import AbstractRoster
+    from mailman.model.usermanager import UserManager
+    from zope.component import getUtility
+
+    memberships, get_member = AbstractRoster._get_all_memberships, AbstractRoster.get_member
+    get_address = UserManager.get_address
+
+    def all_memberships(roster: Any, email: str) -> list[Any]:
+        return memory.memberships(roster, email, lambda: memberships(roster, email))
+
+    def member_or_sender(roster: Any, email: str) -> Any:
+        if memory.is_delivering:
+            return get_member(roster, email)
+
+        def language_of_sender() -> str | None:
+            member = get_member(roster, email)
+            return None if member is None else member.preferred_language.code
+
+        code = memory.recall(("sender", roster.name, roster._mlist.list_id, email), language_of_sender)
+        return None if code is None else _Sender(getUtility(ILanguageManager)[code])
+
+    def address_of(manager: Any, email: str) -> Any:
+        return memory.addresses.get(email) or get_address(manager, email)
+
+    AbstractRoster._get_all_memberships = all_memberships
+    AbstractRoster.get_member = member_or_sender
+    UserManager.get_address = address_of
+
+
+def _remember_templates(memory: Memory) -> None:
+    from mailman.model import template
+    from mailman.utilities.string import expand
+
+    manager = template.TemplateManager
+    fetch, raw, find = manager.get, manager.raw, template.find
+
+    def which(templates: Any, name: str, context: str | None) -> tuple[str, str] | None:
+        row = raw(templates, name, context)
+        return None if row is None else (row.uri, row.username)
+
+    def get(templates: Any, name: str, context: str | None, **kws: Any) -> Any:
+        found = memory.recall(("template", name, context), lambda: which(templates, name, context))
+        if found is None:
+            return None
+        key = ("contents", name, context, expand(found[0], None, kws))
+        return memory.recall(key, lambda: fetch(templates, name, context, **kws))
+
+    def read(name: str, mlist: Any, language: str | None) -> tuple[str, str]:
+        path, stream = find(name, mlist, language)
+        with stream:
+            return path, stream.read()
+
+    def find_again(name: str, mlist: Any = None, language: str | None = None, _trace: bool = False) -> tuple[str, Any]:
+        of_list = None if mlist is None else (mlist.list_id, mlist.preferred_language.code)
+        key = ("file", name, of_list, language)
+        path, text = memory.recall(key, lambda: read(name, mlist, language), expected=template.TemplateNotFoundError)
+        return path, io.StringIO(text)
+
+    manager.get = get
+    template.find = find_again
+
+
+def _remember_archivers(memory: Memory) -> None:
+    from mailman.archiving import mailarchive
+    from mailman.config.config import Configuration
+
+    instances, parsed = Configuration.archivers.fget, mailarchive.external_configuration
+
+    def archivers(configuration: Any) -> Iterator[Any]:
+        yield from memory.recall("archivers", lambda: list(instances(configuration)))
+
+    def external_configuration(path: str) -> Any:
+        return memory.recall(("configuration", path), lambda: parsed(path))
+
+    Configuration.archivers = property(archivers)
+    mailarchive.external_configuration = external_configuration

@@ -1,0 +1,212 @@
+"""A genuine Mailman 3 for tests and the benchmark: lists, members, and an `out/` filled by its own runners.
+
+In    an empty directory and a description of lists and posts
+Out   a Site: mailman.cfg, an SQLite database, queue entries; Mailman's own outgoing runner on request
+
+Mailman runs in a Python of its own (inside.py is its side), found by `mailman_python`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+_INSIDE = Path(__file__).with_name("inside.py")
+
+_CONFIG = """\
+[mailman]
+layout: here
+site_owner: owner@lists.example.org
+[paths.here]
+var_dir: {var}
+[mta]
+incoming: mailman.mta.null.NullMTA
+smtp_host: 127.0.0.1
+smtp_port: 1
+{mta}
+[language.de]
+description: German
+charset: iso-8859-1
+enabled: yes
+"""
+
+
+def mailman_python() -> Path:
+    """The Python that can import mailman. Skips the test where there is none, fails it in CI."""
+    named = os.environ.get("DRAINER_TEST_MAILMAN3_PYTHON")
+    python = Path(named) if named else _ROOT / ".venv-mailman3" / "bin" / "python"
+    if not python.exists():
+        reason = f"no genuine Mailman 3 at {python}; install it with `make .venv-mailman3`"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return python
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """by_user: subscribed as a user with a preferred address, not by address."""
+
+    address: str
+    name: str = ""
+    by_user: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MailingList:
+    """personalize: none, individual or full. templates: template name = text, stored below the site."""
+
+    name: str
+    members: Sequence[Member]
+    display_name: str = "A list"
+    description: str = ""
+    personalize: str = "none"
+    language: str = "en"
+    templates: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A mail for a list. With `recipients` it goes into out/ as plain text (`_parsemsg`) for just these."""
+
+    mailing_list: str
+    octets: bytes
+    recipients: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A mail Mailman itself writes, through the virgin queue."""
+
+    mailing_list: str
+    recipient: str
+    subject: str
+    text: str
+
+
+class Site:
+    """One Mailman 3 below `directory`.
+
+    config   its mailman.cfg
+    out      its outgoing queue directory
+    entries  the genuine entries `post` made: file name = bytes
+    """
+
+    def __init__(self, directory: Path, python: Path, mta: str = "") -> None:
+        self.directory = directory
+        self.python = python
+        self.var = directory / "var"
+        self.config = directory / "mailman.cfg"
+        self.out = self.var / "queue" / "out"
+        self.entries: dict[str, bytes] = {}
+        directory.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(_CONFIG.format(var=self.var, mta=mta))
+
+    def populate(
+        self,
+        lists: Sequence[MailingList],
+        posts: Sequence[Post] = (),
+        notices: Sequence[Notice] = (),
+        post_ids: Mapping[str, int] | None = None,
+    ) -> None:
+        """Make lists, post, and run the incoming, pipeline and virgin runners until `out/` holds it all.
+
+        post_ids  list name = number of posts it counts afterwards (decides about VERP by interval)
+        """
+        self._inside(
+            {"command": "build", "lists": [self._list_spec(item) for item in lists]},
+            {
+                "command": "post",
+                "posts": [self._post_spec(number, item) for number, item in enumerate(posts)],
+                "notices": [
+                    {"list": item.mailing_list, "recipient": item.recipient, "subject": item.subject, "text": item.text}
+                    for item in notices
+                ],
+                "post_ids": dict(post_ids or {}),
+            },
+        )
+        self.entries = {path.name: path.read_bytes() for path in sorted(self.out.glob("*.pck"))}
+
+    def clone_entry(self, name: str, copies: int, recipients: Sequence[str] = ()) -> None:
+        """Put copies of an entry into out/, each with its own Message-ID and, if given, these recipients."""
+        source = self.directory / "cloned.pck"
+        source.write_bytes(self.entries[name])
+        self._inside({"command": "clone", "entry": str(source), "copies": copies, "recipients": list(recipients)})
+
+    def set_template(self, mailing_list: str, name: str, uri: str) -> None:
+        """Give a list another template, as an administrator does."""
+        self._inside({"command": "templates", "templates": [{"list": mailing_list, "name": name, "uri": uri}]})
+
+    def restore_entries(self) -> None:
+        """Put the genuine entries back into out/, and nothing else."""
+        for path in self.out.iterdir():
+            path.unlink()
+        for name, raw in self.entries.items():
+            (self.out / name).write_bytes(raw)
+
+    def run_outgoing_once(self, port: int) -> None:
+        """Let Mailman's own outgoing runner deliver all of out/ to an SMTP server on 127.0.0.1."""
+        overlay = self.directory / "port.cfg"
+        overlay.write_text(f"[mta]\nsmtp_port: {port}\n")
+        self._inside({"command": "outgoing"}, environment={"MAILMAN_EXTRA_TESTING_CFG": str(overlay)})
+
+    def copy_to(self, directory: Path) -> Site:
+        """The same site elsewhere, for tests that change it."""
+        shutil.copytree(self.directory, directory, dirs_exist_ok=True)
+        copied = Site.__new__(Site)
+        copied.directory, copied.python = directory, self.python
+        copied.var, copied.config = directory / "var", directory / "mailman.cfg"
+        copied.out, copied.entries = copied.var / "queue" / "out", dict(self.entries)
+        copied.config.write_text(self.config.read_text().replace(str(self.directory), str(directory)))
+        return copied
+
+    def _list_spec(self, item: MailingList) -> dict[str, object]:
+        templates = {}
+        for name, text in item.templates.items():
+            path = self.directory / "templates" / item.name.replace("@", ".") / f"{name}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            templates[name] = f"file://{path}"
+        return {
+            "name": item.name,
+            "display_name": item.display_name,
+            "description": item.description,
+            "personalize": item.personalize,
+            "language": item.language,
+            "members": [[member.address, member.name, member.by_user] for member in item.members],
+            "templates": templates,
+        }
+
+    def _post_spec(self, number: int, item: Post) -> dict[str, object]:
+        path = self.directory / "posts" / f"{number}.eml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(item.octets)
+        return {
+            "list": item.mailing_list,
+            "file": str(path),
+            "plaintext": bool(item.recipients),
+            "recipients": list(item.recipients),
+        }
+
+    def _inside(self, *steps: Mapping[str, object], environment: Mapping[str, str] | None = None) -> None:
+        script = self.directory / "steps.json"
+        script.write_text(json.dumps(steps))
+        done = subprocess.run(
+            [self.python, _INSIDE, script],
+            env={**os.environ, "MAILMAN_CONFIG_FILE": str(self.config), **(environment or {})},
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"Mailman's side failed:\n{done.stdout}{done.stderr}")
