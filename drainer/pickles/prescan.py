@@ -31,7 +31,9 @@ FREE_OPCODES = 400_000
 BYTES_PER_OPCODE = 8
 FREE_FETCHED = 4 * 2**20
 FETCHED_PER_BYTE = 16
+CONTAINER_COSTS_OPCODES = 2
 SET_COSTS_OPCODES = 4
+STRETCH = 1024
 LONGEST_NAME = 256
 LONGEST_NUMBER = 100
 LATEST_PROTOCOL = 5
@@ -68,7 +70,8 @@ class _Machine:
         self.fetched = 0
         self.most_fetched = FREE_FETCHED + FETCHED_PER_BYTE * len(raw)
         self.atom_keys = 0
-        self.sets = self.most_sets = 0
+        self.sets = 0
+        self.budget = 0
 
     def new(self, kind: int, held: list[int]) -> int:
         nodes = self.nodes
@@ -152,10 +155,11 @@ class _Machine:
         if self.fetched > self.most_fetched:
             raise UnsafePickle("values are fetched again more often than the size justifies")
 
-    def count_set(self) -> None:
-        self.sets += 1
-        if self.sets > self.most_sets:
-            raise UnsafePickle("more sets than the size justifies")
+    def charge(self, opcodes: int) -> None:
+        """Take the next opcodes off the budget, before they are run, and hold against it what has been made so far."""
+        self.budget -= opcodes
+        if self.budget + opcodes < CONTAINER_COSTS_OPCODES * len(self.nodes) + SET_COSTS_OPCODES * self.sets:
+            raise UnsafePickle("more opcodes than the size justifies")
 
     def line(self, pos: int, longest: int) -> tuple[bytes, int]:
         """The line at `pos` without its end, and where the next one begins."""
@@ -278,7 +282,7 @@ def _tuple3(m: _Machine, pos: int) -> int:
 
 
 def _empty_set(m: _Machine, pos: int) -> int:
-    m.count_set()
+    m.sets += 1
     m.stack.append(m.new(_SET, []))
     return pos
 
@@ -293,7 +297,7 @@ def _add_items(m: _Machine, pos: int) -> int:
 def _frozenset(m: _Machine, pos: int) -> int:
     held = m.from_mark()
     m.check_keys(held)
-    m.count_set()
+    m.sets += 1
     m.stack.append(m.new(_SET, held))
     return pos
 
@@ -339,7 +343,7 @@ def _reduce(m: _Machine, pos: int) -> int:
     arguments = m.stack.pop()
     if arguments <= 0 or m.nodes[arguments][_KIND] != _TUPLE or m.stack.pop() != _CLASS:
         raise UnsafePickle("REDUCE without a class and a tuple")
-    m.count_set()
+    m.sets += 1
     m.stack.append(m.new(_INSTANCE, [arguments]))
     return pos
 
@@ -423,82 +427,83 @@ def pickle_end(raw: bytes, start: int = 0, *, max_depth: int = MAX_DEPTH) -> int
     stack, marks, memo, nodes = m.stack, m.marks, m.memo, m.nodes
     push, pop, remember = stack.append, stack.pop, memo.append
     pos = start
-    budget = FREE_OPCODES + (size - start) // BYTES_PER_OPCODE
-    m.most_sets = budget // SET_COSTS_OPCODES
+    m.budget = FREE_OPCODES + (size - start) // BYTES_PER_OPCODE
     # Hot loop: what nearly all of an entry consists of is spelt out here, a text or tuple together with its memo opcode,
     # because a call for each opcode made it two and a half times as slow (2.7 KB of Mailman 3, 456 opcodes).
     try:
-        for _ in range(budget):
-            opcode = raw[pos]
-            pos += 1
-            if opcode >= 0x80:
-                if opcode == 0x8C:  # SHORT_BINUNICODE
+        while True:
+            m.charge(STRETCH)
+            for _ in range(STRETCH):
+                opcode = raw[pos]
+                pos += 1
+                if opcode >= 0x80:
+                    if opcode == 0x8C:  # SHORT_BINUNICODE
+                        slot = _TEXT - raw[pos]
+                        pos += 1 + _TEXT - slot
+                        push(slot)
+                        if raw[pos] == 0x94 and not m.memo_has_gaps:
+                            pos += 1
+                            remember(slot)
+                    elif opcode == 0x94:  # MEMOIZE
+                        if m.memo_has_gaps:
+                            raise UnsafePickle("MEMOIZE and PUT are mixed")
+                        remember(stack[-1])
+                    elif opcode == 0x86:  # TUPLE2
+                        second = pop()
+                        first = pop()
+                        push(len(nodes))
+                        if first < 0 and second < 0:
+                            nodes.append([_TUPLE, _CONTAINER_WEIGHT - first - second, 1, 0])
+                        else:
+                            m.new(_TUPLE, [first, second])
+                    else:
+                        pos = _OTHERS[opcode](m, pos)
+                elif opcode == 0x71:  # BINPUT
+                    if raw[pos] == len(memo):
+                        remember(stack[-1])
+                    else:
+                        m.put(raw[pos])
+                    pos += 1
+                elif opcode == 0x55:  # SHORT_BINSTRING
                     slot = _TEXT - raw[pos]
                     pos += 1 + _TEXT - slot
                     push(slot)
-                    if raw[pos] == 0x94 and not m.memo_has_gaps:
-                        pos += 1
+                    if raw[pos] == 0x71 and raw[pos + 1] == len(memo):
+                        pos += 2
                         remember(slot)
-                elif opcode == 0x94:  # MEMOIZE
-                    if m.memo_has_gaps:
-                        raise UnsafePickle("MEMOIZE and PUT are mixed")
-                    remember(stack[-1])
-                elif opcode == 0x86:  # TUPLE2
-                    second = pop()
-                    first = pop()
-                    push(len(nodes))
-                    if first < 0 and second < 0:
-                        nodes.append([_TUPLE, _CONTAINER_WEIGHT - first - second, 1, 0])
+                elif opcode == 0x68:  # BINGET
+                    slot = memo[raw[pos]]
+                    pos += 1
+                    if slot > _ABSENT:
+                        m.get(slot)
+                    elif slot == _ABSENT:
+                        raise EntryGarbage("a value is fetched that was never memoized")
                     else:
-                        m.new(_TUPLE, [first, second])
+                        m.fetched -= slot
+                        push(slot)
+                elif opcode == 0x4E:  # NONE
+                    push(_SCALAR)
+                elif opcode == 0x4B:  # BININT1
+                    push(_SCALAR)
+                    pos += 1
+                elif opcode == 0x28:  # MARK
+                    marks.append(len(stack))
+                elif opcode == 0x7D:  # EMPTY_DICT
+                    push(len(nodes))
+                    nodes.append([_DICT, _CONTAINER_WEIGHT, 1, 0])
+                elif opcode == 0x5D:  # EMPTY_LIST
+                    push(len(nodes))
+                    nodes.append([_LIST, _CONTAINER_WEIGHT, 1, 0])
+                elif opcode == 0x29:  # EMPTY_TUPLE
+                    push(len(nodes))
+                    nodes.append([_TUPLE, _CONTAINER_WEIGHT, 1, 0])
+                elif opcode == 0x2E:  # STOP
+                    if len(stack) != 1 or marks or stack[0] == _CLASS:
+                        raise EntryGarbage("the pickle does not leave exactly one value")
+                    m.check_fetched()
+                    return pos
                 else:
                     pos = _OTHERS[opcode](m, pos)
-            elif opcode == 0x71:  # BINPUT
-                if raw[pos] == len(memo):
-                    remember(stack[-1])
-                else:
-                    m.put(raw[pos])
-                pos += 1
-            elif opcode == 0x55:  # SHORT_BINSTRING
-                slot = _TEXT - raw[pos]
-                pos += 1 + _TEXT - slot
-                push(slot)
-                if raw[pos] == 0x71 and raw[pos + 1] == len(memo):
-                    pos += 2
-                    remember(slot)
-            elif opcode == 0x68:  # BINGET
-                slot = memo[raw[pos]]
-                pos += 1
-                if slot > _ABSENT:
-                    m.get(slot)
-                elif slot == _ABSENT:
-                    raise EntryGarbage("a value is fetched that was never memoized")
-                else:
-                    m.fetched -= slot
-                    push(slot)
-            elif opcode == 0x4E:  # NONE
-                push(_SCALAR)
-            elif opcode == 0x4B:  # BININT1
-                push(_SCALAR)
-                pos += 1
-            elif opcode == 0x28:  # MARK
-                marks.append(len(stack))
-            elif opcode == 0x7D:  # EMPTY_DICT
-                push(len(nodes))
-                nodes.append([_DICT, _CONTAINER_WEIGHT, 1, 0])
-            elif opcode == 0x5D:  # EMPTY_LIST
-                push(len(nodes))
-                nodes.append([_LIST, _CONTAINER_WEIGHT, 1, 0])
-            elif opcode == 0x29:  # EMPTY_TUPLE
-                push(len(nodes))
-                nodes.append([_TUPLE, _CONTAINER_WEIGHT, 1, 0])
-            elif opcode == 0x2E:  # STOP
-                if len(stack) != 1 or marks or stack[0] == _CLASS:
-                    raise EntryGarbage("the pickle does not leave exactly one value")
-                m.check_fetched()
-                return pos
-            else:
-                pos = _OTHERS[opcode](m, pos)
     except IndexError:
         if pos >= size:
             raise EntryTruncated("the file ends within a pickle") from None
@@ -507,4 +512,3 @@ def pickle_end(raw: bytes, start: int = 0, *, max_depth: int = MAX_DEPTH) -> int
         if opcode in _NEVER_MAILMANS:
             raise UnsafePickle(f"opcode {_NEVER_MAILMANS[opcode]} is none Mailman's pickles have") from None
         raise EntryGarbage(f"{opcode:#04x} is no pickle opcode") from None
-    raise UnsafePickle("more opcodes than the size justifies")
