@@ -17,7 +17,7 @@ import contextlib
 import logging
 import shlex
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ class Mailman3Composer:
                 await self.close()
                 raise item
 
-    async def compose(self, entry: QueueEntry, recipients: Sequence[str]) -> AsyncIterator[ComposedMessage]:
+    async def compose(self, entry: QueueEntry, recipients: Sequence[str]) -> AsyncGenerator[ComposedMessage, None]:
         """See Composer. Raises ComposeError; ComposerUnavailable when Mailman cannot be started any more."""
         owed = list(dict.fromkeys(recipients))
         while owed:
