@@ -1,0 +1,83 @@
+"""Reads a Mailman 2.1 list's settings from its config.pck.
+
+In    the directory of all lists, a list's name
+Out   ListSettings, remembered until the file changes
+Else  nothing of a list is ever written
+
+A damaged config.pck is passed over for config.pck.last, as Mailman does.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+from drainer.compose.mailman2_site import ListSettings, list_settings
+from drainer.errors import EntryError, ListConfigUnreadable, NoSuchList
+from drainer.pickles.restricted import load_one
+
+__all__ = ["ListSettings", "ListSettingsStore"]
+
+_FILES = ("config.pck", "config.pck.last")
+_MARSHALLED = ("config.db", "config.db.last")
+_REMEMBERED = 256
+
+_Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+class ListSettingsStore:
+    """The settings of all lists of a site, read when asked for.
+
+    lists_dir  holds <list>/config.pck
+    """
+
+    def __init__(self, lists_dir: Path) -> None:
+        self._lists_dir = lists_dir
+        self._known: OrderedDict[str, tuple[_Stamp, ListSettings]] = OrderedDict()
+
+    def get(self, name: str) -> ListSettings:
+        """The settings of the list with this internal name; case counts, as it does for Mailman.
+
+        Raises  NoSuchList, ListConfigUnreadable
+        """
+        _refuse_path_tricks(name)
+        directory = self._lists_dir / name
+        stamp = tuple(_stamp(directory / file) for file in _FILES)
+        known = self._known.get(name)
+        if known is not None and known[0] == stamp:
+            self._known.move_to_end(name)
+            return known[1]
+        settings = _read(name, directory)
+        self._known[name] = stamp, settings
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return settings
+
+
+def _refuse_path_tricks(name: str) -> None:
+    if not name or name in (".", "..") or "/" in name or not name.isprintable():
+        raise NoSuchList(f"{name!r} cannot be the name of a list")
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _read(name: str, directory: Path) -> ListSettings:
+    reasons = []
+    for file in _FILES:
+        try:
+            return list_settings(name, load_one((directory / file).read_bytes()))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, EntryError) as exc:
+            reasons.append(f"{file}: {exc}")
+    if reasons:
+        raise ListConfigUnreadable(f"list {name}: {'; '.join(reasons)}")
+    if any((directory / file).exists() for file in _MARSHALLED):
+        raise ListConfigUnreadable(f"list {name}: only config.db is there; Mailman 2.1 itself has to convert it first")
+    raise NoSuchList(f"no list {name} in {directory.parent}")

@@ -1,0 +1,68 @@
+"""The composer for Mailman 2.1: the list's settings from disk, everything else from mailman2.py.
+
+In    queue entries
+Out   composed transactions
+Else  the event loop gets its turn between copies; a large message is composed in a thread
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from drainer.compose.list_settings import ListSettingsStore
+from drainer.compose.mailman2 import compose_transactions
+from drainer.compose.mailman2_site import site_settings
+from drainer.compose.wire import ComposedMessage
+from drainer.errors import SettingsError
+from drainer.queuedir.entry import QueueEntry
+
+_LARGE_BYTES = 2**18
+_TURN_S = 0.005
+
+
+class Mailman2Composer:
+    """Composes entries of Mailman 2.1 (drainer.compose.Composer).
+
+    lists_dir       holds <list>/config.pck
+    site            values of mm_cfg.py that differ from Mailman's defaults
+    max_recipients  most recipients in a transaction; 0: as Mailman itself would split
+    """
+
+    def __init__(self, lists_dir: Path, site: Mapping[str, str | int | float | bool], max_recipients: int = 0) -> None:
+        self._lists_dir = lists_dir
+        self._lists = ListSettingsStore(lists_dir)
+        self._site = site_settings(site)
+        self._max_recipients = max_recipients
+
+    async def start(self) -> None:
+        """Raises SettingsError when there are no lists to read."""
+        if not await asyncio.to_thread(self._lists_dir.is_dir):
+            raise SettingsError(
+                f"mailman.lists_dir = {str(self._lists_dir)!r} is no directory; "
+                "right would be the directory that holds <list>/config.pck"
+            )
+
+    async def compose(self, entry: QueueEntry, recipients: Sequence[str]) -> AsyncIterator[ComposedMessage]:
+        """See drainer.compose.Composer. Raises NoSuchList, ListConfigUnreadable, ComposerFailed."""
+        settings = self._lists.get(entry.list_id)
+        composed = compose_transactions(entry, settings, self._site, recipients, self._max_recipients)
+        is_large = len(entry.raw) > _LARGE_BYTES
+        turn_ends = time.monotonic() + _TURN_S
+        while True:
+            message = await asyncio.to_thread(_next, composed) if is_large else _next(composed)
+            if message is None:
+                return
+            yield message
+            if time.monotonic() > turn_ends:
+                await asyncio.sleep(0)
+                turn_ends = time.monotonic() + _TURN_S
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _next(composed: Iterator[ComposedMessage]) -> ComposedMessage | None:
+    return next(composed, None)

@@ -1,0 +1,264 @@
+"""Header and footer of a list: their text, and how it gets into a message.
+
+In    a message, the list's and the site's settings, the recipient where each gets a copy of his own
+Out   the message with header and footer
+Pure  values only
+
+Source  MAILMAN21.md §5. Where Mailman shunts the entry or loses text, this delivers it:
+  - multipart/mixed whose payload is no list of parts is wrapped, instead of failing
+  - a template with a stray `%s`, which Mailman fills with all the list's settings, goes out raw
+  - text that the list's charset cannot hold goes out in utf-8, instead of failing
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from drainer.compose.mailman2_charset import (
+    BASE64,
+    QUOTED_PRINTABLE,
+    Charset,
+    body_in_base64,
+    body_in_quoted_printable,
+    charset_named,
+    decode,
+    encode,
+)
+from drainer.compose.mailman2_part import Part, decoded_body
+from drainer.compose.mailman2_site import ListSettings, SiteSettings
+
+_BLANKS_AT_LINE_END = re.compile(r"(?m)(?<!^--) +(?=\n)")
+_DOLLAR = re.compile(r"\$\$|\$([_a-z]\w*)|\$\{([_a-z]\w*)\}", re.IGNORECASE | re.ASCII)
+_ASCII_REPR = re.compile(r"%(?:\([^)]*\))?[-+ #0]*[0-9*]*(?:\.[0-9*]*)?[hlL]?a")
+_MIME_VERSION = (b"MIME-Version", b"1.0")
+
+
+class _Substitutions(Mapping[str, object]):
+    """Leaves an unknown `%(key)s` as it is. Has no text of its own, so a `%s` without a key is an error."""
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self._values = values
+
+    def __getitem__(self, key: str) -> object:
+        return self._values.get(key, f"%({key})s")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        raise ValueError("a conversion without a key")
+
+
+def is_decorated(metadata: Mapping[str, object]) -> bool:
+    """Whether delivery adds header and footer: not to digests and notices."""
+    return not metadata.get("isdigest") and not metadata.get("nodecorate")
+
+
+def decoration(
+    settings: ListSettings, site: SiteSettings, metadata: Mapping[str, object], recipient: str | None = None
+) -> tuple[str, str]:
+    """The texts of header and footer, "" for none; octets in the list's charset as ASCII with surrogates.
+
+    recipient  given when each recipient gets a copy of his own; adds the user_... substitutions
+    """
+    values: dict[str, object] = {
+        "real_name": settings.real_name,
+        "list_name": settings.internal_name,
+        "_internal_name": settings.internal_name,
+        "host_name": settings.host_name,
+        "web_page_url": settings.web_page_url,
+        "description": settings.description,
+        "info": settings.info,
+        "cgiext": site.cgiext,
+    }
+    if recipient is not None:
+        values |= _member_values(settings, site, recipient)
+    extra = metadata.get("decoration-data")
+    if isinstance(extra, dict):
+        values |= {key: value for key, value in extra.items() if isinstance(key, str)}
+    return (
+        _text(settings.msg_header, settings.use_dollar_strings, values),
+        _text(settings.msg_footer, settings.use_dollar_strings, values),
+    )
+
+
+def depends_on_recipient(settings: ListSettings, metadata: Mapping[str, object]) -> bool:
+    """Whether header or footer may differ from recipient to recipient."""
+    extra = metadata.get("decoration-data")
+    texts = [settings.msg_header, settings.msg_footer]
+    if isinstance(extra, dict):
+        texts += [value for value in extra.values() if isinstance(value, str)]
+    return any("user_" in text for text in texts)
+
+
+def _member_values(settings: ListSettings, site: SiteSettings, recipient: str) -> dict[str, object]:
+    member = recipient.lower()
+    values: dict[str, object] = {"user_address": member}
+    if not settings.is_member(member):
+        return values
+    values["user_delivered_to"] = settings.address_as_written(member)
+    if member not in settings.passwords:
+        return values
+    language = settings.member_language(member, site)
+    quoted = urllib.parse.quote(member, errors="surrogateescape").replace("~", "%7E")
+    return values | {
+        "user_password": settings.passwords[member],
+        "user_language": language,
+        "user_name": _shown_name(settings.member_name(member), site.charset(language)) or member,
+        "user_optionsurl": f"{settings.web_page_url}options{site.cgiext}/{settings.internal_name}/{quoted}",
+    }
+
+
+def _shown_name(name: str, charset: str) -> str:
+    """The name as octets of the charset; "" for one it cannot hold, or that is no unicode and not ASCII."""
+    try:
+        return encode(name, charset).decode("ascii", "surrogateescape")
+    except (UnicodeError, LookupError):
+        return ""
+
+
+def _text(template: str, dollar_strings: bool, values: Mapping[str, object]) -> str:
+    if not template.strip(" \t\n\r\f\v"):
+        return ""
+    if dollar_strings:
+        template = _DOLLAR.sub(_percent_key, template.replace("%", "%%"))
+    try:
+        if _ASCII_REPR.search(template.replace("%%", "")):
+            raise ValueError("no conversion of Python 2")
+        text = _unmixed(template % _Substitutions(values))
+        text = _BLANKS_AT_LINE_END.sub("", text.replace("\r\n", "\n"))
+    except (ValueError, TypeError):
+        text = template
+    return text if text.endswith("\n") else text + "\n"
+
+
+def _percent_key(match: re.Match[str]) -> str:
+    key = match[1] or match[2]
+    return f"%({key})s" if key else "$"
+
+
+def _unmixed(text: str) -> str:
+    """Raises ValueError for byte strings and unicode in one text, which Python 2 cannot join."""
+    if not text.isascii():
+        has_octets = any("\udc80" <= character <= "\udcff" for character in text)
+        if has_octets and any(character > "\x7f" and not "\udc80" <= character <= "\udcff" for character in text):
+            raise ValueError("octets and unicode in one text")
+    return text
+
+
+def readable(text: str, charset: str) -> str:
+    """A text of decoration() as characters; octets that the charset does not know are dropped."""
+    try:
+        octets = text.encode("ascii", "surrogateescape")
+    except UnicodeEncodeError:
+        return text
+    try:
+        return decode(octets, charset, "ignore")
+    except LookupError:
+        return decode(octets, "ascii", "ignore")
+
+
+def decorated(part: Part, header: str, footer: str, list_charset: str) -> Part:
+    """The message with header and footer; untouched if both are empty.
+
+    Into the body of a plain text, as parts of their own into multipart/mixed, around everything else.
+    """
+    if not header and not footer:
+        return part
+    full = part.content_type.full
+    if not part.is_multipart and full == "text/plain":
+        in_the_body = _in_the_body(part, header, footer, list_charset)
+        if in_the_body is not None:
+            return in_the_body
+    head = (_text_part(header, list_charset),) if header else ()
+    foot = (_text_part(footer, list_charset),) if footer else ()
+    if isinstance(part.payload, tuple) and full == "multipart/mixed":
+        return replace(part, payload=(*head, *part.payload, *foot))
+    inner = replace(part, headers=tuple(one for one in part.headers if one[0].lower().startswith(b"content-")))
+    if not inner.headers:
+        inner = inner.with_field(b"Content-Type", b"text/plain")
+    outer = part.without(b"content-type", b"content-transfer-encoding", b"content-disposition")
+    outer = _with_mime_version(outer).with_field(b"Content-Type", b"multipart/mixed")
+    return replace(outer, payload=(*head, inner, *foot))
+
+
+def _in_the_body(part: Part, header: str, footer: str, list_charset: str) -> Part | None:
+    """None when the body cannot be decoded, or no charset holds it together with header and footer."""
+    kind = part.content_type
+    message_charset = kind.charset or "us-ascii"
+    try:
+        body = decode(decoded_body(part), message_charset)
+        header, footer = readable(header, list_charset), readable(footer, list_charset)
+        joined = header + body + ("" if not footer or body.endswith("\n") else "\n") + footer
+        charset, text = _first_fitting(joined, list_charset, message_charset)
+    except (UnicodeError, LookupError):
+        return None
+    bare = part.without(b"content-type", b"content-transfer-encoding")
+    done = with_text_payload(bare, text, charset_named(charset))
+    parameters = [(b"Format", kind.flowed), (b"DelSp", kind.delete_sp)]
+    flowed = b"".join(b'; %s="%s"' % (name, _escaped(value)) for name, value in parameters if value)
+    if flowed:
+        value = done.get(b"content-type") or b""
+        done = done.without(b"content-type").with_field(b"Content-Type", value + flowed)
+    return done
+
+
+def _first_fitting(text: str, list_charset: str, message_charset: str) -> tuple[str, bytes]:
+    try:
+        return list_charset, encode(text, list_charset)
+    except UnicodeError:
+        return message_charset, encode(text, message_charset)
+
+
+def _escaped(value: str) -> bytes:
+    return value.replace("\\", "\\\\").replace('"', '\\"').encode("latin-1", "replace")
+
+
+def _with_mime_version(part: Part) -> Part:
+    return part if part.get(b"mime-version") is not None else part.with_field(*_MIME_VERSION)
+
+
+def with_text_payload(part: Part, text: bytes, charset: Charset) -> Part:
+    """The part with this text, given in the charset's input codec, as its body; for a part without Content-Type."""
+    part = _with_mime_version(part)
+    part = part.with_field(
+        b"Content-Type", b'text/plain; charset="%s"' % charset.output_charset.encode("ascii", "replace")
+    )
+    if charset.input_charset != charset.output_charset:
+        text = charset.convert(text)
+    if charset.body_encoding == QUOTED_PRINTABLE:
+        encoding, text = b"quoted-printable", body_in_quoted_printable(text)
+    elif charset.body_encoding == BASE64:
+        encoding, text = b"base64", body_in_base64(text)
+    else:
+        seven_bit = text.isascii() or charset.output_charset.startswith("iso-2022-")
+        encoding = b"7bit" if seven_bit else b"8bit"
+    if part.get(b"content-transfer-encoding") is None:
+        part = part.with_field(b"Content-Transfer-Encoding", encoding)
+    return replace(part, payload=text)
+
+
+def _text_part(text: str, list_charset: str) -> Part:
+    """Header or footer as a part of its own; octets go in as they are, whether they fit the list's charset or not."""
+    charset = charset_named(list_charset)
+    try:
+        part = with_text_payload(Part((), None), _octets(text, list_charset), charset)
+    except (UnicodeError, LookupError):
+        charset = charset_named("utf-8")
+        part = with_text_payload(Part((), None), encode(readable(text, list_charset), "utf-8", "replace"), charset)
+    version, kind, *rest = part.headers
+    first = (version, kind) if charset.input_charset != charset.output_charset else (kind, version)
+    return replace(part, headers=(*first, *rest)).with_field(b"Content-Disposition", b"inline")
+
+
+def _octets(text: str, charset: str) -> bytes:
+    try:
+        return text.encode("ascii", "surrogateescape")
+    except UnicodeEncodeError:
+        return encode(text, charset)

@@ -1,0 +1,129 @@
+"""A message written out as Mailman 2.1 writes it, and the form it has on the wire.
+
+In    Part values
+Out   FlatMessage: the header as lines that can still be changed, and the finished body
+Pure  no randomness: a boundary that has to be drawn is made of a digest of the text, so a message comes out the same
+      every time
+
+Source  MAILMAN21.md §6. Line ends behind closing boundaries are those of Python 2.7.18
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from drainer.compose.mailman2_header import HeaderValue, folded, unfolded
+from drainer.compose.mailman2_part import Part, content_type_with_boundary
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+@dataclass(frozen=True)
+class FlatMessage:
+    """A message written out.
+
+    lines  (name in lower case, the whole field with its line end) of each header field
+    body   all that stands behind the blank line
+    """
+
+    lines: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+    @cached_property
+    def _wire_body(self) -> bytes:
+        return on_the_wire(self.body)
+
+    def with_lines(self, lines: tuple[tuple[bytes, bytes], ...]) -> FlatMessage:
+        """Another header on the same body."""
+        other = replace(self, lines=lines)
+        other.__dict__["_wire_body"] = self._wire_body
+        return other
+
+    def without(self, *names: bytes) -> FlatMessage:
+        """All fields of these names gone. The names in lower case."""
+        return self.with_lines(tuple(line for line in self.lines if line[0] not in names))
+
+    def with_field(self, name: bytes, value: HeaderValue) -> FlatMessage:
+        """One more field, at the end. Raises ComposerFailed."""
+        return self.with_lines((*self.lines, field_line(name, value)))
+
+    @property
+    def size(self) -> int:
+        """Octets before line ends become CRLF: what Mailman announces as SIZE."""
+        return sum(len(line) for _, line in self.lines) + 1 + len(self.body)
+
+    @property
+    def content(self) -> bytes:
+        """As it goes on the wire, before dot-stuffing."""
+        head = on_the_wire(b"".join(line for _, line in self.lines) + b"\n")
+        content = head + self._wire_body
+        return content if content.endswith(b"\r\n") else content + b"\r\n"
+
+
+def on_the_wire(text: bytes) -> bytes:
+    """CRLF, LF and lone CR all become CRLF."""
+    if b"\r" not in text:
+        return text.replace(b"\n", b"\r\n")
+    return _LINE_END.sub(b"\r\n", text)
+
+
+def field_line(name: bytes, value: HeaderValue) -> tuple[bytes, bytes]:
+    """A header field of the message itself, as in FlatMessage.lines. Raises ComposerFailed."""
+    return name.lower(), name + b": " + folded(name, value) + b"\n"
+
+
+def flattened(part: Part) -> FlatMessage:
+    """Write out a whole message. Raises ComposerFailed for a header field Mailman could not write."""
+    part, body = _with_body(part)
+    return FlatMessage(tuple(field_line(name, value) for name, value in part.headers), body)
+
+
+def _inner(part: Part) -> bytes:
+    part, body = _with_body(part)
+    head = b"".join(name + b": " + unfolded(value) + b"\n" for name, value in part.headers)
+    return head + b"\n" + body
+
+
+def _with_body(part: Part) -> tuple[Part, bytes]:
+    """The body, and the part with its Content-Type naming the boundary that the body came to use."""
+    full = part.content_type.full
+    if full.startswith("multipart/"):
+        return _multipart(part)
+    if full == "message/delivery-status" and isinstance(part.payload, tuple):
+        return part, b"\n".join(_inner(one).removesuffix(b"\n") for one in part.payload)
+    if isinstance(part.payload, tuple):
+        return part, _inner(part.payload[0]) if part.payload else b""
+    return part, part.payload or b""
+
+
+def _multipart(part: Part) -> tuple[Part, bytes]:
+    if isinstance(part.payload, bytes):
+        return part, part.payload
+    texts = [_inner(one) for one in part.payload or ()]
+    boundary = part.content_type.boundary
+    if not boundary:
+        boundary = drawn_boundary(texts)
+        part = replace(part, headers=tuple(_bounded(name, value, boundary) for name, value in part.headers))
+    pieces = [] if part.preamble is None else [part.preamble, b"\n"]
+    pieces += [b"--", boundary, b"\n", (b"\n--" + boundary + b"\n").join(texts), b"\n--", boundary, b"--\n"]
+    return part, b"".join([*pieces, part.epilogue or b""])
+
+
+def _bounded(name: bytes, value: HeaderValue, boundary: bytes) -> tuple[bytes, HeaderValue]:
+    if name.lower() != b"content-type":
+        return name, value
+    return name, content_type_with_boundary(unfolded(value), boundary)
+
+
+def drawn_boundary(texts: list[bytes]) -> bytes:
+    """A boundary of Mailman's form that begins no line of the texts: 15 `=`, 19 digits, `==`."""
+    digest = hashlib.sha256(b"\0".join(texts)).digest()
+    number = int.from_bytes(digest[:8], "big") >> 1
+    while True:
+        boundary = b"===============%019d==" % number
+        if not any(b"--" + boundary in text for text in texts):
+            return boundary
+        number = (number + 1) % 2**63

@@ -1,0 +1,313 @@
+"""A message of Mailman 2.1 and its parts, as octets: what delivery changes and writes out.
+
+In    an inert message from a queue entry, or a mail as plain text
+Out   Part values
+Pure  values only
+
+Text in a pickle of Python 2 is a byte string; here it is `bytes` again, so that the rules of Python 2 hold unchanged.
+"""
+
+from __future__ import annotations
+
+import binascii
+import email.message
+import email.parser
+import email.policy
+import io
+import quopri
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from drainer.compose.mailman2_charset import Charset, charset_named, encode
+from drainer.compose.mailman2_header import HEADER_LENGTH, EncodedHeader, HeaderValue, encoded_text, unfolded
+from drainer.errors import ComposerFailed
+from drainer.pickles import standins
+
+_DEEPEST = 150
+_UUENCODE = (b"x-uuencode", b"uuencode", b"uue", b"x-uue")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """email.message.Message. `payload` is the body, the parts of a multipart or message, or None."""
+
+    headers: tuple[tuple[bytes, HeaderValue], ...]
+    payload: bytes | tuple[Part, ...] | None
+    preamble: bytes | None = None
+    epilogue: bytes | None = None
+    default_type: str = "text/plain"
+
+    @property
+    def is_multipart(self) -> bool:
+        return isinstance(self.payload, tuple)
+
+    def get(self, name: bytes) -> bytes | None:
+        """The first value of that name, folds kept; None if there is none."""
+        wanted = name.lower()
+        for one, value in self.headers:
+            if one.lower() == wanted:
+                return unfolded(value)
+        return None
+
+    def without(self, *names: bytes) -> Part:
+        """All fields of these names gone. The names in lower case."""
+        return replace(self, headers=tuple(field for field in self.headers if field[0].lower() not in names))
+
+    def with_field(self, name: bytes, value: HeaderValue) -> Part:
+        """One more field, at the end."""
+        return replace(self, headers=(*self.headers, (name, value)))
+
+    @property
+    def content_type(self) -> ContentType:
+        value = self.get(b"content-type")
+        return ContentType("", self.default_type, None, None, None, None) if value is None else content_type(value)
+
+
+@dataclass(frozen=True, slots=True)
+class ContentType:
+    """What a Content-Type says.
+
+    full               type/subtype in lower case; text/plain for one that is none
+    charset            in lower case; None if missing or not ASCII
+    boundary           None if missing or empty
+    flowed, delete_sp  the format and delsp parameters of RFC 3676
+    """
+
+    value: str
+    full: str
+    charset: str | None
+    boundary: bytes | None
+    flowed: str | None
+    delete_sp: str | None
+
+
+@lru_cache(maxsize=1024)
+def content_type(value: bytes) -> ContentType:
+    """Read a Content-Type."""
+    message = _with_content_type(value)
+    boundary = message.get_boundary()
+    return ContentType(
+        value.decode("latin-1"),
+        message.get_content_type(),
+        message.get_content_charset(),
+        boundary.encode("latin-1", "replace") if boundary else None,
+        _simple(message.get_param("format")),
+        _simple(message.get_param("delsp")),
+    )
+
+
+def content_type_with_boundary(value: bytes, boundary: bytes) -> bytes:
+    """The Content-Type rewritten to name this boundary."""
+    message = _with_content_type(value)
+    message.set_boundary(boundary.decode("latin-1"))
+    return str(message["Content-Type"]).encode("latin-1", "replace")
+
+
+def _with_content_type(value: bytes) -> email.message.Message:
+    message = email.message.Message(email.policy.compat32)
+    message["Content-Type"] = value.decode("latin-1")
+    return message
+
+
+def _simple(parameter: object) -> str | None:
+    if isinstance(parameter, tuple):  # RFC 2231
+        return str(parameter[2])
+    return parameter if isinstance(parameter, str) else None
+
+
+def decoded_body(part: Part) -> bytes:
+    """The body without its transfer encoding; as it is where that is unknown or broken."""
+    body = part.payload if isinstance(part.payload, bytes) else b""
+    encoding = (part.get(b"content-transfer-encoding") or b"").lower()
+    if encoding == b"quoted-printable":
+        return quopri.decodestring(body)
+    if encoding == b"base64":
+        return _from_base64(body)
+    if encoding in _UUENCODE:
+        return _from_uuencode(body)
+    return body
+
+
+def _from_base64(body: bytes) -> bytes:
+    try:
+        decoded = binascii.a2b_base64(body)
+    except binascii.Error:
+        return body
+    if not body.endswith(b"\n") and decoded.endswith(b"\n"):
+        return decoded[:-1]
+    return decoded
+
+
+def _from_uuencode(body: bytes) -> bytes:
+    lines = io.BytesIO(body)
+    for line in lines:
+        words = line.split(b" ", 2)
+        if line.startswith(b"begin") and len(words) == 3 and words[0] == b"begin" and _is_octal(words[1]):
+            break
+    else:
+        return body
+    out: list[bytes] = []
+    for line in lines:
+        if line.strip(b" \t\r\n\f") == b"end":
+            return b"".join(out)
+        try:
+            out.append(binascii.a2b_uu(line))
+        except binascii.Error:  # trailing garbage of a broken encoder: as many octets as the line announces
+            octets = (((line[0] - 32) & 63) * 4 + 5) // 3
+            try:
+                out.append(binascii.a2b_uu(line[:octets]))
+            except binascii.Error:
+                return body
+    return body
+
+
+def _is_octal(text: bytes) -> bool:
+    return bool(text) and all(digit in b"01234567" for digit in text)
+
+
+def part_of_message(message: standins.Message, depth: int = 0) -> Part:
+    """The Part a pickled message is. Raises ComposerFailed for what Mailman could not write out either."""
+    if depth > _DEEPEST:
+        raise ComposerFailed(f"more than {_DEEPEST} parts inside each other")
+    payload = message.attribute("_payload")
+    if isinstance(payload, list):
+        parts = [one for one in payload if isinstance(one, standins.Message)]
+        if len(parts) != len(payload):
+            raise ComposerFailed("a part of the message is no message")
+        body: bytes | tuple[Part, ...] | None = tuple(part_of_message(one, depth + 1) for one in parts)
+    elif payload is None or isinstance(payload, str):
+        body = None if payload is None else octets(payload, "the body")
+    else:
+        raise ComposerFailed(f"the body is a {type(payload).__name__}")
+    headers = message.attribute("_headers")
+    if not isinstance(headers, list):
+        raise ComposerFailed("the message has no header")
+    default_type = message.attribute("_default_type")
+    return Part(
+        tuple(_field(field) for field in headers),
+        body,
+        _text(message.attribute("preamble")),
+        _text(message.attribute("epilogue")),
+        default_type if isinstance(default_type, str) else "text/plain",
+    )
+
+
+def _text(value: object) -> bytes | None:
+    return octets(value, "a preamble") if isinstance(value, str) else None
+
+
+def octets(text: str, what: str) -> bytes:
+    """The byte string that Python 2 pickled. Raises ComposerFailed for a genuine unicode text that is not ASCII."""
+    try:
+        return text.encode("ascii", "surrogateescape")
+    except UnicodeEncodeError:
+        raise ComposerFailed(f"{what} is unicode, which Mailman cannot write out") from None
+
+
+def _field(field: object) -> tuple[bytes, HeaderValue]:
+    if not (isinstance(field, tuple) and len(field) == 2 and isinstance(field[0], str)):
+        raise ComposerFailed("a header field is no pair of name and value")
+    name, value = octets(field[0], "the name of a header field"), field[1]
+    if isinstance(value, standins.Header):
+        return name, _header(value)
+    if not isinstance(value, str):
+        return name, str(value).encode("ascii", "replace")
+    try:
+        return name, value.encode("ascii", "surrogateescape")
+    except UnicodeEncodeError:
+        return name, encoded_text(value, charset_named("us-ascii"))
+
+
+def _header(header: standins.Header) -> EncodedHeader:
+    chunks = header.attribute("_chunks")
+    if not isinstance(chunks, list):
+        raise ComposerFailed("a header object without its text")
+    continuation = header.attribute("_continuation_ws")
+    return EncodedHeader(
+        tuple(_chunk(chunk) for chunk in chunks),
+        _number(header.attribute("_firstlinelen"), HEADER_LENGTH),
+        _number(header.attribute("_maxlinelen"), HEADER_LENGTH - 1),
+        octets(continuation, "a header") if isinstance(continuation, str) else b" ",
+    )
+
+
+def _chunk(chunk: object) -> tuple[bytes, Charset]:
+    if not (isinstance(chunk, tuple) and len(chunk) == 2 and isinstance(chunk[0], str)):
+        raise ComposerFailed("a header object without its text")
+    text, pickled = chunk
+    charset = _charset(pickled) if isinstance(pickled, standins.Charset) else charset_named("us-ascii")
+    try:
+        return text.encode("ascii", "surrogateescape"), charset
+    except UnicodeEncodeError:
+        return encode(text, "utf-8", "replace"), charset_named("utf-8")
+
+
+def _charset(pickled: standins.Charset) -> Charset:
+    def text(name: str) -> str | None:
+        value = pickled.attribute(name)
+        return value if isinstance(value, str) else None
+
+    def number(name: str) -> int | None:
+        value = pickled.attribute(name)
+        return value if isinstance(value, int) else None
+
+    name = text("input_charset") or "us-ascii"
+    return Charset(
+        name,
+        text("output_charset") or name,
+        number("header_encoding"),
+        number("body_encoding"),
+        text("input_codec"),
+        text("output_codec"),
+    )
+
+
+def _number(value: object, default: int) -> int:
+    return value if isinstance(value, int) and value > 0 else default
+
+
+class _Python2Fields(email.policy.Compat32):
+    """Reads a header field as Python 2 does: white space in front of the value goes, line ends included."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, _, value = sourcelines[0].partition(":")
+        return name, (value.lstrip(" \t\r\n\v\f") + "".join(sourcelines[1:])).rstrip("\r\n")
+
+
+_PARSER: Callable[[bytes], email.message.Message] = email.parser.BytesParser(policy=_Python2Fields()).parsebytes
+
+
+def part_of_plaintext(mail: bytes) -> Part:
+    """The Part a whole mail in plain text is, read as Python 2's email package reads it."""
+    return _part_of_parsed(_PARSER(mail), 0)
+
+
+def _part_of_parsed(message: email.message.Message, depth: int) -> Part:
+    if depth > _DEEPEST:
+        raise ComposerFailed(f"more than {_DEEPEST} parts inside each other")
+    payload = message.get_payload()
+    body = (
+        tuple(_part_of_parsed(one, depth + 1) for one in payload if isinstance(one, email.message.Message))
+        if isinstance(payload, list)
+        else None
+        if payload is None
+        else _raw_payload(message)
+    )
+    return Part(
+        tuple((_raw(name), _raw(str(value))) for name, value in message.raw_items()),
+        body,
+        None if message.preamble is None else _raw(message.preamble),
+        None if message.epilogue is None else _raw(message.epilogue),
+        message.get_default_type(),
+    )
+
+
+def _raw(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _raw_payload(message: email.message.Message) -> bytes:
+    """The body as it was; get_payload() would decode 8-bit text, so it is asked through the pickled state."""
+    payload = message.__dict__["_payload"]
+    return _raw(payload) if isinstance(payload, str) else b""
