@@ -20,6 +20,7 @@ from enum import StrEnum
 HOME_QUEUE = "out"
 MARKED_QUEUES = frozenset({"retry"})
 _QUEUE_MARK = "~"
+_USUAL = re.compile(r"(([0-9]{1,15}\.[0-9]{1,9})\+[0-9a-f]{40})(\.(?:pck|bak|psv))\Z")
 _WHEN = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?\Z")
 
 
@@ -65,6 +66,8 @@ def parse_name(name: str) -> QueueFile | ForeignName:
     Source   Mailman Switchboard.get_files: os.path.splitext (which sees no suffix in ".pck"), splits at '+', float()
              of the first half; 2.1 dies on a second '+', 3 does not
     """
+    if usual := _USUAL.match(name):
+        return QueueFile(float(usual[2]), usual[1], Suffix(usual[3]))
     if name.endswith(".tmp"):
         return ForeignName(name, "half-written (.tmp): never read")
     for suffix in Suffix:

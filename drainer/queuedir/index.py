@@ -5,8 +5,9 @@ Out   who is next; who came earlier with the same identity; selections for the o
 Refuses to know  what is durable. The files, the ledger and the operator's state are; this file is deleted at each start
 
 The state of a million entries is on disk and not in Python objects. Totals are kept as a small table in memory, by list
-and state, and change with every write, so that asking each second costs nothing. synchronous=OFF: a lost index is a
-restart's work. Every method is short, except `select` without an indexed selector, which looks at every entry.
+and state, and change with every write, so that asking each second costs nothing. No journal, no sync, and one
+transaction that never ends: a lost index is a restart's work, and SQLite writes only what its cache has no room for.
+Every method is short, except `select` and `matching` by text, which look at every entry.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -49,11 +50,11 @@ CREATE TABLE entry (
     reason TEXT NOT NULL DEFAULT '',
     due_s REAL
 );
-CREATE INDEX unfinished ON entry (when_s, filebase) WHERE state <> 'held';
+CREATE INDEX unfinished ON entry (when_s) WHERE state <> 'held';
 CREATE INDEX unfinished_of_list ON entry (list, when_s) WHERE state <> 'held';
-CREATE INDEX unread ON entry (when_s, filebase) WHERE is_read = 0;
-CREATE INDEX ready ON entry (when_s, filebase) WHERE ready = 1;
-CREATE INDEX ready_of_list ON entry (list, when_s, filebase) WHERE ready = 1;
+CREATE INDEX unread ON entry (when_s) WHERE is_read = 0;
+CREATE INDEX ready ON entry (when_s) WHERE ready = 1;
+CREATE INDEX ready_of_list ON entry (list, when_s) WHERE ready = 1;
 CREATE INDEX due ON entry (due_s) WHERE state = 'deferred' AND ready = 0;
 CREATE TABLE detail (
     id INTEGER PRIMARY KEY,
@@ -61,11 +62,12 @@ CREATE TABLE detail (
     sender TEXT NOT NULL,
     subject TEXT NOT NULL,
     identity BLOB NOT NULL,
-    resend_key BLOB,
     message_id_key BLOB,
+    copy BLOB NOT NULL,
     recipient_keys BLOB NOT NULL
 );
-CREATE INDEX resend_key ON detail (resend_key) WHERE resend_key IS NOT NULL;
+CREATE TABLE text (resend_key BLOB NOT NULL, when_s REAL NOT NULL, filebase TEXT NOT NULL, identity BLOB NOT NULL,
+    PRIMARY KEY (resend_key, when_s, filebase)) WITHOUT ROWID;
 CREATE INDEX message_id_key ON detail (message_id_key) WHERE message_id_key IS NOT NULL;
 CREATE TABLE identity (digest BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (digest, id)) WITHOUT ROWID;
 """
@@ -115,6 +117,17 @@ class EarlierEntry:
     when_s: float
     recipient_keys: bytes
     duplicate: DuplicateClass
+    copy: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Resembled:
+    """One with the same text, finished or not. `recipient_keys` is empty: its recipients are not those of a copy."""
+
+    filebase: str
+    when_s: float
+    identity: tuple[bytes, ...]
+    recipient_keys: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +224,10 @@ class BacklogIndex:
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.text_factory = _text
             self._db.executescript(
-                "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
+                "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
                 f"PRAGMA cache_size=-{_CACHE_KIB}; PRAGMA temp_store=MEMORY;" + _SCHEMA
             )
+            self._db.execute("BEGIN")
             self._db.create_function("contains_folded", 2, _contains_folded, deterministic=True)
         except (sqlite3.Error, OSError) as exc:
             raise IndexUnusable(f"the backlog index {path} cannot be made: {exc}") from exc
@@ -226,60 +240,59 @@ class BacklogIndex:
 
         Returns  how many were new; an entry that is known already stays as it is
         """
-        added = size = 0
-        with self._transaction():
-            for file, size_bytes in files:
-                done = self._db.execute(
-                    "INSERT OR IGNORE INTO entry (filebase, when_s, size_bytes, state) VALUES (?, ?, ?, ?)",
-                    (file.filebase, file.when_s, size_bytes, state.value),
-                )
-                if done.rowcount:
-                    added += 1
-                    size += size_bytes
-            key = (0, state, DuplicateClass.NONE, False)
-            total = self._sums.setdefault(key, _Sum())
-            total.entries += added
-            total.bytes += size
-        return added
+        ((last,),) = self._query("SELECT coalesce(max(id), 0) FROM entry")
+        self._execute_many(
+            f"INSERT OR IGNORE INTO entry (filebase, when_s, size_bytes, state) VALUES (?, ?, ?, '{state.value}')",
+            [(file.filebase, file.when_s, size_bytes) for file, size_bytes in files],
+        )
+        ((added, size),) = self._query("SELECT count(*), coalesce(sum(size_bytes), 0) FROM entry WHERE id > ?", (last,))
+        total = self._sums.setdefault((0, state, DuplicateClass.NONE, False), _Sum())
+        total.entries += added
+        total.bytes += size
+        return int(added)
 
     def describe(self, batch: Iterable[Description]) -> None:
         """What reading showed, for entries listed before; one that was removed meanwhile is passed over.
 
         A LISTED entry is WAITING then; any other state stays.
         """
-        with self._transaction():
-            for described in list(batch):
-                summary = described.summary
-                row = self._row(summary.filebase)
-                if row is None:
-                    continue
-                self._subtract(row)
-                if row.is_read:
-                    self._forget_detail(row.id)
-                if row.state is EntryState.LISTED:
-                    row.state = EntryState.WAITING
-                row.list = self._list_number(summary.list_id)
-                row.duplicate, row.covered = described.duplicate, described.covered
-                row.owed, row.size_bytes, row.is_read = summary.recipients, summary.size_bytes, True
-                row.ready = row.state is EntryState.WAITING
-                self._db.execute(
-                    "UPDATE entry SET state=?, is_read=1, ready=?, list=?, owed=?, covered=?, duplicate=?, of=?,"
-                    " size_bytes=? WHERE id=?",
-                    (row.state.value, row.ready, row.list, row.owed, row.covered, row.duplicate.value, described.of,
-                     row.size_bytes, row.id),
-                )  # fmt: skip
-                self._add(row)
-                print_ = summary.fingerprint
-                self._db.execute(
-                    "INSERT INTO detail VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?)",
-                    (row.id, _octets(summary.message_id), _octets(summary.sender), _octets(summary.subject),
-                     b"".join(print_.identity), print_.resend, print_.message_id, summary.recipient_keys),
-                )  # fmt: skip
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO identity VALUES (?, ?)", [(digest, row.id) for digest in print_.identity]
+        for described in list(batch):
+            summary = described.summary
+            row = self._row(summary.filebase)
+            if row is None:
+                continue
+            self._subtract(row)
+            if row.is_read:
+                self._forget_detail(row.id)
+            if row.state is EntryState.LISTED:
+                row.state = EntryState.WAITING
+            row.list = self._list_number(summary.list_id)
+            row.duplicate, row.covered = described.duplicate, described.covered
+            row.owed, row.size_bytes, row.is_read = summary.recipients, summary.size_bytes, True
+            row.ready = row.state is EntryState.WAITING
+            self._execute(
+                "UPDATE entry SET state=?, is_read=1, ready=?, list=?, owed=?, covered=?, duplicate=?, of=?,"
+                " size_bytes=? WHERE id=?",
+                (row.state.value, row.ready, row.list, row.owed, row.covered, row.duplicate.value, described.of,
+                 row.size_bytes, row.id),
+            )  # fmt: skip
+            self._add(row)
+            print_ = summary.fingerprint
+            self._execute(
+                "INSERT INTO detail VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?)",
+                (row.id, _octets(summary.message_id), _octets(summary.sender), _octets(summary.subject),
+                 b"".join(print_.identity), print_.message_id, print_.copy, summary.recipient_keys),
+            )  # fmt: skip
+            if print_.resend:
+                self._execute(
+                    "INSERT OR IGNORE INTO text VALUES (?, ?, ?, ?)",
+                    (print_.resend, summary.when_s, summary.filebase, b"".join(print_.identity)),
                 )
-                if row.state is EntryState.ACTIVE:
-                    self._activate(row.id)
+            self._execute_many(
+                "INSERT OR IGNORE INTO identity VALUES (?, ?)", [(digest, row.id) for digest in print_.identity]
+            )
+            if row.state is EntryState.ACTIVE:
+                self._activate(row.id)
 
     def set_state(self, filebase: str, state: EntryState, reason: str = "", due_s: float | None = None) -> bool:
         """Move an entry; WAITING for one that was not read yet is LISTED. Returns False if the index has no such entry.
@@ -289,67 +302,63 @@ class BacklogIndex:
         """
         if state is EntryState.DEFERRED and due_s is None:
             raise ValueError("a deferred entry needs a time when it is due")
-        with self._transaction():
-            row = self._row(filebase)
-            if row is None:
-                return False
-            self._subtract(row)
-            if not row.is_read and state is EntryState.WAITING:
-                state = EntryState.LISTED
-            row.state = state
-            row.ready = state is EntryState.WAITING
-            self._db.execute(
-                "UPDATE entry SET state=?, ready=?, reason=CAST(? AS TEXT), due_s=? WHERE id=?",
-                (state.value, row.ready, _octets(reason), due_s, row.id),
-            )
-            self._add(row)
-            self._deactivate(row.id)
-            if state is EntryState.ACTIVE:
-                self._activate(row.id)
+        row = self._row(filebase)
+        if row is None:
+            return False
+        self._subtract(row)
+        if not row.is_read and state is EntryState.WAITING:
+            state = EntryState.LISTED
+        row.state = state
+        row.ready = state is EntryState.WAITING
+        self._execute(
+            "UPDATE entry SET state=?, ready=?, reason=CAST(? AS TEXT), due_s=? WHERE id=?",
+            (state.value, row.ready, _octets(reason), due_s, row.id),
+        )
+        self._add(row)
+        self._deactivate(row.id)
+        if state is EntryState.ACTIVE:
+            self._activate(row.id)
         return True
 
     def set_owed(self, filebase: str, recipients: int) -> bool:
-        """Some recipients were settled: this many are still owed. Returns False if the index has no such entry."""
-        with self._transaction():
-            row = self._row(filebase)
-            if row is None:
-                return False
-            self._subtract(row)
-            row.owed, row.covered = recipients, min(row.covered, recipients)
-            self._db.execute("UPDATE entry SET owed=?, covered=? WHERE id=?", (row.owed, row.covered, row.id))
-            self._add(row)
+        """Some recipients were settled: this many are still owed. Returns False if the index has no such entry,
+        or it was not read yet."""
+        row = self._row(filebase)
+        if row is None or not row.is_read:
+            return False
+        self._subtract(row)
+        row.owed, row.covered = recipients, min(row.covered, recipients)
+        self._execute("UPDATE entry SET owed=?, covered=? WHERE id=?", (row.owed, row.covered, row.id))
+        self._add(row)
         return True
 
     def set_duplicate(self, filebase: str, duplicate: DuplicateClass, of: str | None, covered: int) -> bool:
-        """Another forecast for an entry read before. Returns False if the index has no such entry."""
-        with self._transaction():
-            row = self._row(filebase)
-            if row is None:
-                return False
-            self._subtract(row)
-            row.duplicate, row.covered = duplicate, covered
-            self._db.execute(
-                "UPDATE entry SET duplicate=?, of=?, covered=? WHERE id=?", (duplicate.value, of, covered, row.id)
-            )
-            self._add(row)
+        """Another forecast for an entry read before. Returns False if there is no such entry."""
+        row = self._row(filebase)
+        if row is None or not row.is_read:
+            return False
+        self._subtract(row)
+        row.duplicate, row.covered = duplicate, covered
+        self._execute(
+            "UPDATE entry SET duplicate=?, of=?, covered=? WHERE id=?", (duplicate.value, of, covered, row.id)
+        )
+        self._add(row)
         return True
 
     def rename(self, before: str, after: str) -> bool:
         """The entry's file got another name (Custody says so). Returns False if the index has no such entry."""
-        with self._transaction():
-            return bool(self._db.execute("UPDATE entry SET filebase=? WHERE filebase=?", (after, before)).rowcount)
+        return bool(self._execute("UPDATE entry SET filebase=? WHERE filebase=?", (after, before)).rowcount)
 
     def remove(self, filebase: str) -> bool:
         """The entry is finished, suppressed, handed back, or was unreadable. Returns False if there was none."""
-        with self._transaction():
-            row = self._row(filebase)
-            if row is None:
-                return False
-            self._subtract(row)
-            self._deactivate(row.id)
-            if row.is_read:
-                self._forget_detail(row.id)
-            self._db.execute("DELETE FROM entry WHERE id=?", (row.id,))
+        row = self._row(filebase)
+        if row is None:
+            return False
+        self._subtract(row)
+        self._deactivate(row.id)
+        if row.is_read:
+            self._forget_detail(row.id)
+        self._execute("DELETE FROM entry WHERE id=?", (row.id,))
         return True
 
     def unread(self, limit: int) -> list[str]:
@@ -393,6 +402,12 @@ class BacklogIndex:
                 self._last_list = number
         return found
 
+    def last_due_s(self) -> float | None:
+        """When the last deferred entry is due, seconds since the epoch; None if none is deferred."""
+        rows = self._query("SELECT max(due_s) FROM entry WHERE state = 'deferred'")
+        value = rows[0][0]
+        return float(value) if isinstance(value, float | int) else None
+
     def next_due_s(self) -> float | None:
         """When the next deferred entry is due, seconds since the epoch; None if none waits for its time."""
         rows = self._query("SELECT min(due_s) FROM entry WHERE state = 'deferred' AND ready = 0")
@@ -406,7 +421,7 @@ class BacklogIndex:
             digests = tuple(identity[start : start + _MOST_DIGESTS_A_QUERY])
             marks = ",".join("?" * len(digests))
             for row in self._query(
-                f"SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate FROM identity i JOIN entry e ON e.id = i.id"
+                f"SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate, d.copy FROM identity i JOIN entry e ON e.id = i.id"
                 f" JOIN detail d ON d.id = e.id WHERE i.digest IN ({marks}) AND (e.when_s, e.filebase) < (?, ?)",
                 (*digests, *before),
             ):
@@ -414,9 +429,10 @@ class BacklogIndex:
                 found[earlier.filebase] = earlier
         return sorted(found.values(), key=lambda earlier: (earlier.when_s, earlier.filebase))
 
-    def with_resend_key(self, key: bytes) -> list[EarlierEntry]:
-        """Entries read with this Fingerprint.resend, oldest first."""
-        return self._with_key("resend_key", key)
+    def with_resend_key(self, key: bytes) -> list[Resembled]:
+        """Entries read with this Fingerprint.resend, oldest first, those that were finished since the start too."""
+        rows = self._query("SELECT filebase, when_s, identity FROM text WHERE resend_key = ? ORDER BY when_s", (key,))
+        return [Resembled(filebase, when_s, _split(identity)) for filebase, when_s, identity in rows]
 
     def with_message_id_key(self, key: bytes) -> list[EarlierEntry]:
         """Entries read with this Fingerprint.message_id, oldest first."""
@@ -533,28 +549,28 @@ class BacklogIndex:
     def _ready_of(self, number: int | None, newest_first: bool = False) -> Generator[_Candidate, None, None]:
         direction = "DESC" if newest_first else "ASC"
         of_list = "" if number is None else "AND e.list = ?"
-        with self._translated(), closing(self._db.cursor()) as cursor:
-            yield from cursor.execute(
-                "SELECT e.filebase, e.when_s, e.list, e.owed, e.duplicate, d.identity FROM entry e"
-                f" JOIN detail d ON d.id = e.id WHERE e.ready = 1 {of_list}"
-                f" ORDER BY e.when_s {direction}, e.filebase {direction}",
-                () if number is None else (number,),
-            )
+        cursor = self._execute(
+            "SELECT e.filebase, e.when_s, e.list, e.owed, e.duplicate, d.identity FROM entry e"
+            f" JOIN detail d ON d.id = e.id WHERE e.ready = 1 {of_list}"
+            f" ORDER BY e.when_s {direction}, e.filebase {direction}",
+            () if number is None else (number,),
+        )
+        with closing(cursor):
+            yield from cursor
 
     def _ready_what_is_due(self, now_s: float) -> None:
         due = self._query(
             "SELECT id, list FROM entry WHERE state = 'deferred' AND ready = 0 AND is_read = 1 AND due_s <= ?", (now_s,)
         )
         if due:
-            with self._transaction():
-                self._db.executemany("UPDATE entry SET ready = 1 WHERE id = ?", [(id_,) for id_, _ in due])
+            self._execute_many("UPDATE entry SET ready = 1 WHERE id = ?", [(id_,) for id_, _ in due])
             self._ready.update(number for _, number in due)
 
     def _with_key(self, column: str, key: bytes) -> list[EarlierEntry]:
         return [
             _earlier(row)
             for row in self._query(
-                "SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate FROM detail d JOIN entry e ON e.id = d.id"
+                "SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate, d.copy FROM detail d JOIN entry e ON e.id = d.id"
                 f" WHERE d.{column} = ? ORDER BY e.when_s, e.filebase",
                 (key,),
             )
@@ -634,10 +650,10 @@ class BacklogIndex:
         return _split(rows[0][0]) if rows else ()
 
     def _forget_detail(self, id_: int) -> None:
-        self._db.executemany(
+        self._execute_many(
             "DELETE FROM identity WHERE digest = ? AND id = ?", [(digest, id_) for digest in self._identity(id_)]
         )
-        self._db.execute("DELETE FROM detail WHERE id = ?", (id_,))
+        self._execute("DELETE FROM detail WHERE id = ?", (id_,))
 
     def _list_number(self, name: str) -> int:
         number = self._lists.setdefault(name, len(self._list_names))
@@ -646,26 +662,22 @@ class BacklogIndex:
         return number
 
     def _query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with self._translated():
-            return self._db.execute(sql, tuple(values)).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._translated():
-            self._db.execute("BEGIN")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
         try:
-            yield
+            return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as exc:
-            raise IndexUnusable(f"the backlog index failed ({exc}); it is rebuilt when drainer starts again") from exc
+            raise _unusable(exc) from exc
+
+    def _execute(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(sql, values)
+        except sqlite3.Error as exc:
+            raise _unusable(exc) from exc
+
+    def _execute_many(self, sql: str, values: Iterable[Sequence[object]]) -> None:
+        try:
+            self._db.executemany(sql, values)
+        except sqlite3.Error as exc:
+            raise _unusable(exc) from exc
 
 
 def _in_turns(sources: Sequence[Iterator[_Candidate]]) -> Iterator[_Candidate]:
@@ -712,6 +724,10 @@ def _where(selectors: Selectors, now_s: float, lists: Mapping[str, int]) -> tupl
     if selectors.entry is not None:
         add("e.filebase >= ? AND e.filebase < ?", selectors.entry, selectors.entry + "\U0010ffff")
     return " AND ".join(f"({term})" for term in terms), values
+
+
+def _unusable(exc: sqlite3.Error) -> IndexUnusable:
+    return IndexUnusable(f"the backlog index failed ({exc}); it is rebuilt when drainer starts again")
 
 
 def _earlier(row: tuple[Any, ...]) -> EarlierEntry:
