@@ -1,0 +1,281 @@
+"""Opening a session, what goes over the wire, and the private names of aiosmtplib it leans on."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiosmtplib
+import pytest
+from aiosmtplib.protocol import SMTPProtocol
+
+from drainer.compose.wire import Envelope
+from drainer.demo.sink import Behaviour, Rule, Sink, SinkOptions
+from drainer.errors import MtaRefusesLogin, MtaUnreachable
+from drainer.feed.outcome import SessionLost, Stage
+from drainer.feed.session import MtaBusy, NeedsSmtputf8, Session, UnsafeAddress
+from drainer.settings import MtaSettings
+from tests.feed.conftest import mta_settings
+
+CONTENT = b"Message-ID: <1@example.org>\r\n\r\nText\r\n"
+
+
+async def sent(session: Session, envelope: Envelope, content: bytes = CONTENT) -> str:
+    """One accepted transaction; the reply to its final dot."""
+    assert (await session.mail(envelope, len(content))).code == 250
+    for recipient in envelope.recipients:
+        assert (await session.rcpt(recipient)).code == 250
+    assert (await session.begin_data()).code == 354
+    return str(await session.send_content(content))
+
+
+# -- opening -----------------------------------------------------------------------------------------------------------
+
+
+async def test_nobody_listening_is_unreachable(mta: MtaSettings, sink: Sink) -> None:
+    await sink.close()
+    with pytest.raises(MtaUnreachable, match=str(mta.port)):
+        await Session.open(mta)
+
+
+@pytest.mark.parametrize("rule", ["connect 421 4.7.0 too many", "connect 450 4.3.2 later", "ehlo 421 4.3.2 closing"])
+async def test_mta_that_has_enough_is_busy(sink: Sink, mta: MtaSettings, rule: str) -> None:
+    sink.scripts.append(Rule.parse(rule))
+    with pytest.raises(MtaBusy, match="4"):
+        await Session.open(mta)
+
+
+@pytest.mark.parametrize("rule", ["connect 554 5.7.1 go away", "connect hang-up", "connect garbage", "ehlo hang-up"])
+async def test_mta_that_wants_none_of_us_is_unreachable_but_not_busy(sink: Sink, mta: MtaSettings, rule: str) -> None:
+    sink.scripts.append(Rule.parse(rule))
+    with pytest.raises(MtaUnreachable) as caught:
+        await Session.open(mta)
+    assert not isinstance(caught.value, MtaBusy)
+
+
+async def test_silent_greeting_ends_with_the_connect_timeout(sink: Sink) -> None:
+    sink.scripts.append(Rule.parse("connect silence"))
+    with pytest.raises(MtaUnreachable):
+        await Session.open(mta_settings(sink.port, connect_timeout=0.05))
+
+
+async def test_server_without_ehlo_is_greeted_with_helo_and_offers_nothing(sink: Sink, mta: MtaSettings) -> None:
+    sink.scripts.append(Rule.parse("ehlo 502 5.5.1 what first=1"))
+    session = await Session.open(mta)
+    assert not session.offers("size")
+    await sent(session, Envelope("a@example.org", ("b@example.org",), ("BODY=8BITMIME",)))
+    await session.quit()
+    assert sink.taken[0].parameters == ()
+
+
+CERTIFICATE = Path(__file__).with_name("loopback.pem")
+
+
+def server_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return context
+
+
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+async def test_encrypted_session_with_login_carries_mail(tmp_path: Path, tls: str) -> None:
+    password = tmp_path / "password"
+    password.write_text("sesame\n")
+    options = SinkOptions(tls=tls, tls_context=server_context(), accounts=(("drainer", "sesame"),))  # type: ignore[arg-type]
+    async with Sink(options) as sink:
+        changes = {"tls": tls, "tls_ca_file": CERTIFICATE, "username": "drainer", "password_file": password}
+        session = await Session.open(mta_settings(sink.port, **changes))
+        await sent(session, Envelope("a@example.org", ("b@example.org",)))
+        await session.quit()
+        assert len(sink.taken) == 1
+
+
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+async def test_certificate_nobody_vouches_for_is_refused(tls: str) -> None:
+    async with Sink(SinkOptions(tls=tls, tls_context=server_context())) as sink:  # type: ignore[arg-type]
+        with pytest.raises(MtaRefusesLogin):
+            await Session.open(mta_settings(sink.port, tls=tls))
+        assert "MAIL" not in sink.commands
+
+
+async def test_starttls_wanted_but_not_offered_is_refused(sink: Sink) -> None:
+    with pytest.raises(MtaRefusesLogin):
+        await Session.open(mta_settings(sink.port, tls="starttls"))
+
+
+async def test_wrong_password_is_refused_and_missing_file_named(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    async with Sink(SinkOptions(accounts=(("drainer", "sesame"),))) as sink:
+        mta = mta_settings(sink.port, username="drainer", password_file=password)
+        with pytest.raises(MtaRefusesLogin, match="password_file"):
+            await Session.open(mta)
+        password.write_text("wrong")
+        with pytest.raises(MtaRefusesLogin, match="535"):
+            await Session.open(mta)
+
+
+# -- what goes over the wire -------------------------------------------------------------------------------------------
+
+
+async def test_parameters_go_out_only_where_offered() -> None:
+    wanted = ("BODY=8BITMIME", "RET=HDRS", "XSTRANGE=1")
+    for offered, seen in [
+        ((), ()),
+        (("SIZE",), ("SIZE=37",)),
+        (("SIZE", "8BITMIME", "DSN"), ("SIZE=37", "BODY=8BITMIME", "RET=HDRS")),
+    ]:
+        async with Sink(SinkOptions(extensions=offered)) as sink:
+            session = await Session.open(mta_settings(sink.port))
+            await sent(session, Envelope("", ("b@example.org",), wanted, size=None if not seen else 37))
+            await session.quit()
+            assert sink.taken[0].parameters == seen and sink.taken[0].reverse_path == ""
+
+
+async def test_address_outside_ascii_announces_smtputf8(sink: Sink, mta: MtaSettings) -> None:
+    session = await Session.open(mta)
+    await sent(session, Envelope("a@example.org", ("jörg@exämple.org",)))
+    await sent(session, Envelope("a@example.org", ("ann@example.org",)))
+    await session.quit()
+    assert "SMTPUTF8" in sink.taken[0].parameters and sink.taken[0].recipients == ("jörg@exämple.org",)
+    assert "SMTPUTF8" not in sink.taken[1].parameters
+
+
+async def test_address_outside_ascii_is_not_sent_where_smtputf8_is_not_offered() -> None:
+    async with Sink(SinkOptions(extensions=("SIZE",))) as sink:
+        session = await Session.open(mta_settings(sink.port))
+        await session.mail(Envelope("a@example.org", ("jörg@example.org",)), 10)
+        with pytest.raises(NeedsSmtputf8):
+            await session.rcpt("jörg@example.org")
+        assert (await session.rcpt("ann@example.org")).code == 250
+        await session.quit()
+
+
+@pytest.mark.parametrize("character", ["\r", "\n", "\0", ">", "<", "\x7f", "\x85", "\u2028", "\udc80"])
+async def test_unsafe_address_never_reaches_the_wire(sink: Sink, mta: MtaSettings, character: str) -> None:
+    session = await Session.open(mta)
+    address = f"eve{character}@example.org"
+    with pytest.raises(UnsafeAddress):
+        await session.mail(Envelope(address, ("b@example.org",)), 10)
+    with pytest.raises(UnsafeAddress):
+        await session.mail(Envelope("a@example.org", ("b@example.org",), (f"RET=HDRS{character}RSET",)), 10)
+    assert (await session.mail(Envelope("a@example.org", ("b@example.org",)), 10)).code == 250
+    with pytest.raises(UnsafeAddress):
+        await session.rcpt(address)
+    await session.quit()
+    assert sink.commands == {"EHLO": 1, "MAIL": 1, "QUIT": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "arrives"),
+    [
+        (b"", b"\r\n"),
+        (b".", b".\r\n"),
+        (b".\r\n", b".\r\n"),
+        (b"\r\n..\r\n.\r\n\r\n.\r\n", b"\r\n..\r\n.\r\n\r\n.\r\n"),
+        (b"a\r\n.\r\nMAIL FROM:<x>\r\n", b"a\r\n.\r\nMAIL FROM:<x>\r\n"),
+        (b"x" * 200_000 + b"\r\n.", b"x" * 200_000 + b"\r\n.\r\n"),
+        (b"a\n.\nb\r\n", b"a\n..\nb\r\n"),  # a bare LF might end a line for a careless MTA: never a lone dot behind it
+    ],
+)
+async def test_content_arrives_octet_for_octet(sink: Sink, mta: MtaSettings, content: bytes, arrives: bytes) -> None:
+    session = await Session.open(mta)
+    for _ in range(2):
+        await sent(session, Envelope("a@example.org", ("b@example.org",)), content)
+    await session.quit()
+    assert [taken.content for taken in sink.taken] == [arrives, arrives]
+
+
+# -- losing it ---------------------------------------------------------------------------------------------------------
+
+
+async def lost_at(mta: MtaSettings, content: bytes = CONTENT) -> SessionLost:
+    session = await Session.open(mta)
+    with pytest.raises(SessionLost) as caught:
+        await sent(session, Envelope("a@example.org", ("b@example.org",)), content)
+    assert not session.usable and session.lost is caught.value
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("rule", "stage"),
+    [
+        ("mail hang-up", Stage.MAIL),
+        ("rcpt hang-up", Stage.RCPT),
+        ("data hang-up", Stage.DATA),
+        ("dot hang-up", Stage.FINAL_DOT),
+        ("dot half", Stage.FINAL_DOT),
+    ],
+)
+async def test_loss_names_its_stage_and_only_the_final_dot_is_in_doubt(
+    sink: Sink, mta: MtaSettings, rule: str, stage: Stage
+) -> None:
+    sink.scripts.append(Rule.parse(rule))
+    lost = await lost_at(mta)
+    assert lost.stage is stage and lost.in_doubt is (stage is Stage.FINAL_DOT)
+
+
+async def test_hang_up_in_the_middle_of_large_content_is_not_in_doubt(sink: Sink, mta: MtaSettings) -> None:
+    sink.scripts.append(
+        lambda step: Behaviour(b"", "hang_up", after_bytes=100_000) if step.stage == "content" else None
+    )
+    lost = await lost_at(mta, b"x" * 70_000_000)
+    assert lost.stage is Stage.CONTENT and not lost.in_doubt
+
+
+async def test_mta_that_stops_taking_in_content_is_left_after_the_content_timeout(sink: Sink) -> None:
+    def stop_reading(step: object) -> None:
+        if getattr(step, "stage", "") == "content":
+            for connection in sink._open:
+                assert connection._transport is not None
+                connection._transport.pause_reading()
+
+    sink.scripts.append(stop_reading)
+    lost = await lost_at(mta_settings(sink.port, content_timeout=0.05), b"x" * 70_000_000)
+    assert lost.stage is Stage.CONTENT
+
+
+async def test_cancelled_command_closes_the_session(sink: Sink, mta: MtaSettings) -> None:
+    sink.scripts.append(Rule.parse("mail delay=3600"))
+    session = await Session.open(mta)
+    task = asyncio.create_task(session.mail(Envelope("a@example.org", ("b@example.org",)), 10))
+    while "MAIL" not in sink.commands:  # noqa: ASYNC110 - the sink has no event for it
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not session.usable
+
+
+# -- what of aiosmtplib is leant on ------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def connected(sink: Sink) -> AsyncIterator[SMTPProtocol]:
+    smtp = aiosmtplib.SMTP(hostname="127.0.0.1", port=sink.port, start_tls=False)
+    await smtp.connect()
+    assert smtp.protocol is not None
+    yield smtp.protocol
+    smtp.close()
+
+
+async def test_aiosmtplib_keeps_what_follows_a_reply_in_its_buffer(sink: Sink) -> None:
+    sink.scripts.append(Rule.parse("ehlo twice 250 second"))
+    async with connected(sink) as protocol:
+        assert (await protocol.execute_command(b"EHLO", b"drainer.example")).code == 250
+        assert bytes(protocol._buffer) == b"250 second\r\n"
+
+
+async def test_aiosmtplib_waits_in_drain_helper_while_writing_is_paused(sink: Sink) -> None:
+    assert list(inspect.signature(SMTPProtocol._drain_helper).parameters) == ["self"]
+    async with connected(sink) as protocol:
+        await protocol._drain_helper()
+        protocol.pause_writing()
+        drained = asyncio.ensure_future(protocol._drain_helper())
+        await asyncio.sleep(0)
+        assert not drained.done()
+        protocol.resume_writing()
+        await drained
