@@ -160,8 +160,9 @@ def configured_queue_dir(config: Path) -> Path | None:
     paths = dict(parser[f"paths.{layout}"]) if f"paths.{layout}" in parser else {}
     if layout == "fhs":
         paths = {"queue_dir": "/var/spool/mailman", **paths}
-    values = {"cfg_file": str(config), "var_dir": paths.get("var_dir") or ""}
-    values["var_dir"] = Template(values["var_dir"]).safe_substitute(values)
+    values = {"cfg_file": str(config)}
+    if var_dir := paths.get("var_dir"):
+        values["var_dir"] = Template(var_dir).safe_substitute(values)
     queue_dir = Template(paths.get("queue_dir") or "$var_dir/queue").safe_substitute(values)
     if not queue_dir.startswith("/") or "$" in queue_dir:
         return None
