@@ -1,0 +1,92 @@
+"""What replies mean, for any reply."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drainer.feed.outcome import (
+    Reply,
+    SessionLost,
+    Stage,
+    after_data,
+    after_final_dot,
+    after_loss,
+    after_mail,
+    after_rcpt,
+    parse_reply,
+)
+from drainer.ledger.states import State
+
+replies = st.builds(parse_reply, st.integers(200, 599), st.text(max_size=40))
+
+
+def reply(text: str) -> Reply:
+    return parse_reply(int(text[:3]), text[4:])
+
+
+@given(st.integers(), st.text())
+def test_any_code_and_text_give_a_printable_reply_or_a_value_error(code: int, text: str) -> None:
+    try:
+        parsed = parse_reply(code, text)
+    except ValueError:
+        assert not 200 <= code <= 599
+        return
+    assert parsed.code == code and "\n" not in str(parsed) and "\x00" not in str(parsed) and len(str(parsed)) < 520
+    str(parsed).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("550 5.1.1 no such user", Reply(550, "5.1.1", "no such user")),
+        ("250 2.0.0 Ok: queued", Reply(250, "2.0.0", "Ok: queued")),
+        ("550 no such user", Reply(550, "", "no such user")),
+        ("550 2.1.5 contradicts itself", Reply(550, "", "2.1.5 contradicts itself")),
+        ("450 4.7.1 first\n4.7.1 second", Reply(450, "4.7.1", "first second")),
+        ("421 ", Reply(421, "", "")),
+    ],
+)
+def test_enhanced_status_code_is_told_from_text(text: str, expected: Reply) -> None:
+    assert reply(text) == expected
+
+
+@given(replies)
+def test_only_a_positive_reply_to_the_final_dot_delivers(given_reply: Reply) -> None:
+    meaning = after_final_dot(given_reply)
+    kinds = {2: {State.DELIVERED, State.IN_DOUBT}, 3: {State.IN_DOUBT}, 4: {State.DEFERRED}, 5: {State.FAILED}}
+    assert meaning.state in kinds[given_reply.code // 100]
+
+
+@given(replies, st.sampled_from([after_mail, after_rcpt, after_data]))
+def test_nothing_before_the_content_delivers_or_is_in_doubt(given_reply: Reply, after: object) -> None:
+    assert callable(after)
+    meaning = after(given_reply)
+    assert meaning is None or meaning.state in (State.DEFERRED, State.FAILED)
+    if meaning is not None and meaning.state is State.FAILED:
+        assert 500 <= given_reply.code <= 599 and meaning.blames_entry
+    if meaning is None:
+        assert given_reply.code in (250, 251, 252, 354)
+
+
+def test_552_is_temporary_for_a_recipient_and_final_for_a_message() -> None:
+    refused = after_rcpt(reply("552 5.5.3 too many recipients"))
+    assert refused is not None and refused.state is State.DEFERRED and refused.blames_entry
+    assert after_final_dot(reply("552 5.3.4 too big")).state is State.FAILED
+
+
+@pytest.mark.parametrize("text", ["421 closing", "503 EHLO first", "530 5.7.0 STARTTLS first", "535 5.7.8 no"])
+def test_refusal_of_the_session_blames_no_entry(text: str) -> None:
+    for after in (after_mail, after_rcpt, after_data):
+        meaning = after(reply(text))
+        assert meaning is not None and meaning.state is State.DEFERRED and not meaning.blames_entry
+
+
+@given(st.sampled_from(Stage))
+def test_loss_is_in_doubt_from_the_final_dot_on_and_blameless_before(stage: Stage) -> None:
+    meaning = after_loss(SessionLost(stage, "Connection lost"))
+    if stage is Stage.FINAL_DOT:
+        assert meaning.state is State.IN_DOUBT
+    else:
+        assert meaning.state is State.DEFERRED and not meaning.blames_entry
