@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from drainer.clock import StoppedClock
-from drainer.demo.sink import GARBAGE, HALF_A_REPLY, HANG_UP, TAKE_AND_HANG_UP, Behaviour, Rule, Sink, answer
+from drainer.demo.sink import GARBAGE, HALF_A_REPLY, HANG_UP, TAKE_AND_HANG_UP, Behaviour, Rule, Sink, Step, answer
 from drainer.errors import LedgerNotDurable
 from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.session import Session, UnsafeAddress
@@ -234,6 +234,33 @@ class FullDisk(MemoryLedger):
         await super().close_attempt(attempt_id, state, reply, at_s)
 
 
+async def test_attempt_is_written_before_data_and_outcome_before_anything_else(sink: Sink, mta: MtaSettings) -> None:
+    order: list[str] = []
+
+    class Noting(MemoryLedger):
+        async def open_attempt(self, attempt: NewAttempt) -> int:
+            await asyncio.sleep(0.01)  # as a disk would
+            attempt_id = await super().open_attempt(attempt)
+            order.append("attempt")
+            return attempt_id
+
+        async def close_attempt(self, attempt_id: int, state: State, reply: str, at_s: float) -> None:
+            await asyncio.sleep(0.01)
+            await super().close_attempt(attempt_id, state, reply, at_s)
+            order.append("outcome")
+
+    def noting(step: Step) -> None:
+        order.append(step.stage)
+
+    sink.scripts.append(noting)
+    message = composed(ANN, BEN)
+    session = await Session.open(mta)
+    await deliver(message, FILEBASE, record_of(message), Noting(), session, StoppedClock())
+    order.append("returned")
+    assert order[2:] == ["mail", "rcpt", "rcpt", "attempt", "data", "content", "dot", "outcome", "returned"]
+    await session.quit()
+
+
 async def test_nothing_is_sent_when_the_attempt_cannot_be_written(sink: Sink, mta: MtaSettings) -> None:
     ledger = FullDisk(open_fails=1)
     message = composed(ANN)
@@ -269,8 +296,8 @@ async def test_cancelling_finishes_a_transaction_whose_content_is_out(
 ) -> None:
     reached = asyncio.Event()
 
-    def slow(step: object) -> Behaviour | None:
-        if getattr(step, "stage", "") != "dot":
+    def slow(step: Step) -> Behaviour | None:
+        if step.stage != "dot":
             return None
         reached.set()
         return Behaviour(delay_s=0.05, takes=True)
@@ -293,8 +320,8 @@ async def test_cancelling_before_the_attempt_sends_nothing_and_closes_the_sessio
 ) -> None:
     reached = asyncio.Event()
 
-    def stuck(step: object) -> Behaviour | None:
-        if getattr(step, "stage", "") != "rcpt":
+    def stuck(step: Step) -> Behaviour | None:
+        if step.stage != "rcpt":
             return None
         reached.set()
         return Behaviour(b"", "silence")
