@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from drainer.compose.list_settings import ListSettingsStore
@@ -45,7 +45,7 @@ class Mailman2Composer:
                 "right would be the directory that holds <list>/config.pck"
             )
 
-    async def compose(self, entry: QueueEntry, recipients: Sequence[str]) -> AsyncIterator[ComposedMessage]:
+    async def compose(self, entry: QueueEntry, recipients: Sequence[str]) -> AsyncGenerator[ComposedMessage, None]:
         """See drainer.compose.Composer. Raises NoSuchList, ListConfigUnreadable, ComposerFailed."""
         settings = self._lists.get(entry.list_id)
         composed = compose_transactions(entry, settings, self._site, recipients, self._max_recipients)

@@ -202,6 +202,9 @@ class _Sum:
 
 _Candidate = tuple[str, float, int, int, str, bytes]
 _ROW = "id, list, state, duplicate, is_read, ready, owed, covered, size_bytes"
+_EARLIER = (
+    "SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate, d.copy FROM entry e JOIN detail d ON d.id = e.id"
+)
 _SUPPRESSED_WHOLE = frozenset({DuplicateClass.EXACT, DuplicateClass.RESTORED})
 
 
@@ -421,8 +424,8 @@ class BacklogIndex:
             digests = tuple(identity[start : start + _MOST_DIGESTS_A_QUERY])
             marks = ",".join("?" * len(digests))
             for row in self._query(
-                f"SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate, d.copy FROM identity i JOIN entry e ON e.id = i.id"
-                f" JOIN detail d ON d.id = e.id WHERE i.digest IN ({marks}) AND (e.when_s, e.filebase) < (?, ?)",
+                f"{_EARLIER} JOIN identity i ON i.id = e.id WHERE i.digest IN ({marks})"
+                " AND (e.when_s, e.filebase) < (?, ?)",
                 (*digests, *before),
             ):
                 earlier = _earlier(row)
@@ -569,11 +572,7 @@ class BacklogIndex:
     def _with_key(self, column: str, key: bytes) -> list[EarlierEntry]:
         return [
             _earlier(row)
-            for row in self._query(
-                "SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate, d.copy FROM detail d JOIN entry e ON e.id = d.id"
-                f" WHERE d.{column} = ? ORDER BY e.when_s, e.filebase",
-                (key,),
-            )
+            for row in self._query(f"{_EARLIER} WHERE d.{column} = ? ORDER BY e.when_s, e.filebase", (key,))
         ]
 
     def _line(self, row: tuple[Any, ...], now_s: float) -> EntryLine:
@@ -731,8 +730,8 @@ def _unusable(exc: sqlite3.Error) -> IndexUnusable:
 
 
 def _earlier(row: tuple[Any, ...]) -> EarlierEntry:
-    filebase, when_s, recipient_keys, duplicate = row
-    return EarlierEntry(filebase, when_s, recipient_keys, DuplicateClass(duplicate))
+    filebase, when_s, recipient_keys, duplicate, copy = row
+    return EarlierEntry(filebase, when_s, recipient_keys, DuplicateClass(duplicate), copy)
 
 
 def _contains_folded(haystack: str | None, needle: str) -> bool:

@@ -1,0 +1,230 @@
+"""What an operator can ask of the running service: the control socket's requests, carried out.
+
+In    requests of control/messages.py, with who asked
+Out   their replies
+Promise   what an operator decided is in the ledger, with who and why, before it is answered; a dry run changes nothing
+Not here  HTTP (control/server.py); when things happen by themselves (service.py)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from drainer.control.messages import (
+    Done,
+    EntriesReply,
+    EtaReply,
+    Fate,
+    PauseRequest,
+    Peer,
+    RateReply,
+    RateRequest,
+    ResumeRequest,
+    Selectors,
+    SelectReply,
+    SelectRequest,
+    ShowReply,
+)
+from drainer.errors import EntryError, RequestRefused
+from drainer.ledger.records import INTAKE, JournalLine, OperatorState, Pause
+from drainer.queuedir.content import header_pairs, value_text
+from drainer.report.snapshot import Snapshot
+from drainer.report.wording import count, duration, limit
+
+if TYPE_CHECKING:
+    from drainer.service import Service
+
+SHOWN_OF_A_DRY_RUN = 20
+"""Entries listed in the answer to hold, release, drop and handback; the counts are of all."""
+
+
+class ServiceOperations:
+    """Implements control.messages.Operations."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._pipeline = service.pipeline
+        self._parts = service.pipeline.parts
+
+    # -- questions -----------------------------------------------------------------------------------------------------
+
+    async def status(self) -> Snapshot:
+        return await self._service.snapshot()
+
+    async def eta(self, at_recipients_per_s: float | None, by_s: float | None) -> EtaReply:
+        return await self._service.estimate(at_recipients_per_s, by_s)
+
+    async def entries(self, selectors: Selectors, limit: int) -> EntriesReply:
+        found = self._parts.index.select(selectors, self._parts.clock.now_s(), limit)
+        return EntriesReply(total=found.total, entries=found.lines)
+
+    async def show(self, key: str) -> ShowReply:
+        """Raises KeyError if neither an entry nor a message of that name is known, RequestRefused if several are."""
+        index, now_s = self._parts.index, self._parts.clock.now_s()
+        selectors = Selectors(message_id=key) if "@" in key else Selectors(entry=key)
+        found = index.select(selectors, now_s, 2)
+        if found.total > 1 and "@" not in key:
+            raise RequestRefused(f"{found.total} entries begin with {key}; say more of the name")
+        line = found.lines[0] if found.lines else None
+        message_id = key if "@" in key else line.message_id if line else ""
+        fates = [
+            Fate(
+                list=record.list_id, message_id=record.message_id, state=part.state.value, recipients=len(part.recipients),
+                entry=part.filebase, at=part.at_s, detail=" ".join([part.reply, *part.addresses]).strip(),
+            )
+            for record, history in (await self._parts.ledger.messages_by_message_id(message_id) if message_id else [])
+            for part in history.coverage
+        ]  # fmt: skip
+        if line is None and not fates:
+            raise KeyError(key)
+        if line is None:
+            return ShowReply(entry=None, fates=fates)
+        try:
+            entry = self._pipeline.read(line.entry)
+        except EntryError as exc:
+            raise RequestRefused(f"{line.entry} cannot be read: {exc}") from exc
+        headers = [(name, value_text(value)) for name, value in header_pairs(entry.message)]
+        metadata = {name: _plain(value) for name, value in entry.metadata.items()}
+        return ShowReply(entry=line, headers=headers, recipients=list(entry.recipients), metadata=metadata, fates=fates)
+
+    async def config(self) -> dict[str, Any]:
+        return self._parts.settings.shown()
+
+    # -- pause, resume, rate -------------------------------------------------------------------------------------------
+
+    async def pause(self, request: PauseRequest, peer: Peer) -> Done:
+        now_s = self._parts.clock.now_s()
+        until_s = now_s + request.for_s if request.for_s is not None else None
+        pause = Pause(request.list, now_s, until_s, peer.user, request.reason)
+        kept = tuple(known for known in self._service.operator.pauses if known.list_id != request.list)
+        await self._decide(
+            dataclasses.replace(self._service.operator, pauses=(*kept, pause)),
+            peer, "pause", " ".join(filter(None, [request.list or "everything", request.reason])),
+        )  # fmt: skip
+        what = f"list {request.list}" if request.list else "everything"
+        how_long = f"for {duration(request.for_s)}" if request.for_s is not None else "until `drainer resume`"
+        in_flight = self._pipeline.active
+        tail = f"; {count(in_flight, 'transaction')} in flight will be finished" if in_flight else ""
+        return Done(message=f"paused: {what}, {how_long}{tail}")
+
+    async def resume(self, request: ResumeRequest, peer: Peer) -> Done:
+        operator = self._service.operator
+        gone = {request.list} if request.list else {"", INTAKE}
+        ended = [pause for pause in operator.pauses if pause.list_id in gone]
+        kept = tuple(pause for pause in operator.pauses if pause.list_id not in gone)
+        what = f"list {request.list}" if request.list else "everything"
+        if not ended:
+            return Done(message=f"{what} was not paused")
+        await self._decide(dataclasses.replace(operator, pauses=kept), peer, "resume", what)
+        lists = [pause.list_id for pause in kept if pause.list_id != INTAKE]
+        tail = f"; still paused: list {', '.join(lists)}" if lists and not request.list else ""
+        return Done(message=f"resumed: {what}{tail}")
+
+    async def rate(self) -> RateReply:
+        rates = (await self._service.snapshot()).rate
+        return RateReply(
+            messages=rates.limit_messages_per_s,
+            recipients=rates.limit_recipients_per_s,
+            messages_per_s=rates.messages_per_s,
+            recipients_per_s=rates.recipients_per_s,
+        )
+
+    async def set_rate(self, request: RateRequest, peer: Peer) -> RateReply:
+        operator = self._service.operator
+        messages = operator.messages_per_s if request.messages is None else _per_s(request.messages)
+        recipients = operator.recipients_per_s if request.recipients is None else _per_s(request.recipients)
+        await self._decide(
+            dataclasses.replace(operator, messages_per_s=messages, recipients_per_s=recipients),
+            peer, "rate", f"messages {_shown(messages)}, recipients {_shown(recipients)}",
+        )  # fmt: skip
+        return await self.rate()
+
+    async def _decide(self, state: OperatorState, peer: Peer, action: str, detail: str) -> None:
+        await self._parts.ledger.set_operator_state(
+            state, JournalLine(self._parts.clock.now_s(), peer.user, action, detail)
+        )
+        self._service.apply(state)
+
+    # -- entries -------------------------------------------------------------------------------------------------------
+
+    async def hold(self, request: SelectRequest, peer: Peer) -> SelectReply:
+        async def hold(filebase: str) -> None:
+            await self._pipeline.hold(filebase, "operator", request.reason, by=peer.user)
+
+        return await self._each(request, peer, "hold", hold)
+
+    async def release(self, request: SelectRequest, peer: Peer) -> SelectReply:
+        return await self._each(request, peer, "release", self._pipeline.release)
+
+    async def drop(self, request: SelectRequest, peer: Peer) -> SelectReply:
+        async def drop(filebase: str) -> None:
+            await self._pipeline.drop(filebase, f"dropped by {peer.user} {request.reason}".strip())
+
+        return await self._each(request, peer, "drop", drop)
+
+    async def handback(self, request: SelectRequest, peer: Peer) -> SelectReply:
+        if request.yes:
+            now_s = self._parts.clock.now_s()
+            reason = "handed back to Mailman; `drainer resume` takes entries from its queue again"
+            pause = Pause(INTAKE, now_s, None, peer.user, reason)
+            kept = tuple(known for known in self._service.operator.pauses if known.list_id != INTAKE)
+            # Before the first entry is back in out/, or the next look there would take it again.
+            await self._decide(
+                dataclasses.replace(self._service.operator, pauses=(*kept, pause)), peer, "handback", request.reason
+            )
+        reply = await self._each(request, peer, "handback", self._pipeline.hand_back)
+        if request.yes:
+            self._parts.custody.sync()
+        return reply
+
+    async def _each(
+        self,
+        request: SelectRequest,
+        peer: Peer,
+        action: Literal["hold", "release", "drop", "handback"],
+        change: Callable[[str], Awaitable[None]],
+    ) -> SelectReply:
+        index, now_s = self._parts.index, self._parts.clock.now_s()
+        found = index.select(request.selectors, now_s, SHOWN_OF_A_DRY_RUN)
+        if not request.yes:
+            return SelectReply(done=False, matched=found.total, recipients=found.recipients, entries=found.lines)
+        changed, skipped = 0, []
+        for filebase in index.matching(request.selectors, now_s):
+            try:
+                async with self._pipeline.taken_out(filebase):
+                    await change(filebase)
+                changed += 1
+            except (RequestRefused, EntryError) as exc:
+                skipped.append(f"{filebase}: {exc}")
+        asked = request.selectors.model_dump(exclude_none=True)
+        detail = " ".join([*(f"{name}={value}" for name, value in asked.items()), request.reason]).strip()
+        await self._parts.ledger.write_journal(JournalLine(now_s, peer.user, action, f"{changed} entries: {detail}"))
+        self._pipeline.wake()
+        return SelectReply(
+            done=True, matched=found.total, recipients=found.recipients, changed=changed, skipped=skipped,
+            entries=found.lines,
+        )  # fmt: skip
+
+
+def _per_s(asked: float | Literal["unlimited"]) -> float:
+    return math.inf if asked == "unlimited" else asked
+
+
+def _shown(per_s: float | None) -> str:
+    return "as the settings say" if per_s is None else limit(None if math.isinf(per_s) else per_s)
+
+
+def _plain(value: object) -> Any:
+    """Metadata as JSON; what JSON has no form for as text."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(element) for element in value]
+    if isinstance(value, dict):
+        return {str(_plain(key)): _plain(element) for key, element in value.items()}
+    return value_text(value)

@@ -1,0 +1,49 @@
+"""What the service is doing, in one word, and why: the strictest reason first.
+
+Pure  values only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from drainer.report.snapshot import ServiceState
+
+
+def service_state(
+    *,
+    reasons: Mapping[str, str],
+    intake_on: bool,
+    listed: bool,
+    entries: int,
+    unread: int,
+    active: int,
+    mta_down: str,
+    intake_reason: str = "",
+) -> tuple[ServiceState, str]:
+    """State and reason.
+
+    reasons        why feeding stands still, by name: stopping, paused, ledger, guard (feed/gate.py)
+    intake_on      False: the operator gave the queue back to Mailman; intake_reason says how to go on
+    listed         the first listing of Mailman's queues is done
+    entries, unread, active   in the backlog; of these not read yet; in delivery
+    mta_down       why the MTA is down, "" while it is not
+    """
+    if "stopping" in reasons:
+        return "stopping", reasons["stopping"]
+    if "paused" in reasons:
+        return "paused", reasons["paused"]
+    for name in ("ledger", "guard"):
+        if name in reasons:
+            return "stopped_by_guard", reasons[name]
+    if not intake_on and not entries:
+        return "paused", intake_reason
+    if mta_down and entries:
+        return "mta_down", mta_down
+    if active:
+        return "draining", ""
+    if unread or not listed:
+        return "scanning", f"{unread} entries to read" if unread else "listing Mailman's queue"
+    if entries:
+        return "draining", "waiting for deferred entries to be due"
+    return "idle", "nothing waits"

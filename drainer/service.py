@@ -1,0 +1,523 @@
+"""The service: starts, supervises and stops the tasks; signals; the order of shutdown.
+
+Start     custody (lock) > ledger > what earlier runs left > composers > control socket > READY
+Run       the pipeline's three tasks, doubts, the tick (guards, rates, the operator's pauses, systemd) until a signal,
+          or with --until-empty until nothing is left but held entries
+Stop      the gate closes > transactions past DATA finish > sessions QUIT > composers > control socket > ledger > lock
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from drainer import __version__
+from drainer.clock import Clock, SystemClock
+from drainer.compose import Composer
+from drainer.compose.mailman2_composer import Mailman2Composer
+from drainer.compose.mailman3 import Mailman3Composer
+from drainer.control.messages import EtaReply
+from drainer.control.server import ControlServer, StatusListener
+from drainer.errors import DrainerError, EntryError, LedgerNotDurable
+from drainer.estimate.backlog import EntrySizes, Work
+from drainer.estimate.drain_time import Ceilings, drain_time, needed_rate, what_if
+from drainer.estimate.rates import Counts, RateSeries
+from drainer.feed.gate import Gate
+from drainer.feed.rate_in_force import RateInForce
+from drainer.feed.session_pool import SessionPool
+from drainer.feed.throttle import Throttle
+from drainer.guards.disk import disk_guards, load_guard
+from drainer.guards.mailman_processes import MailmanProcesses, mailman_processes
+from drainer.guards.mta_queue import MtaQueue
+from drainer.guards.verdict import strictest
+from drainer.in_doubt import InDoubt
+from drainer.ledger.records import INTAKE, JournalLine, OperatorState, Totals
+from drainer.ledger.sqlite import SqliteLedger
+from drainer.operations import ServiceOperations
+from drainer.pipeline import Parts, Pipeline
+from drainer.queuedir.custody import Custody
+from drainer.queuedir.entry import Flavour
+from drainer.queuedir.index import BacklogIndex, BacklogTotals
+from drainer.queuedir.read import read_entry
+from drainer.queuedir.scan import QueueCensus, scan_queue
+from drainer.queuedir.survey import Surveyor
+from drainer.report import systemd
+from drainer.report.logfmt import logfmt
+from drainer.report.service_state import service_state
+from drainer.report.snapshot import (
+    Backlog,
+    Done,
+    Guard,
+    ListBacklog,
+    Mailman,
+    Mta,
+    QueueCount,
+    Rate,
+    ServiceState,
+    Snapshot,
+)
+from drainer.report.status_text import status_line
+from drainer.settings import Settings
+
+log = logging.getLogger("drainer")
+
+TICK_S = 1.0
+LOOK_AROUND_S = 5.0
+"""How often guards, Mailman's processes and its queues are looked at."""
+LEDGER_PROBE_S = 5.0
+EXPIRE_S = 3600.0
+_LOOKED_AT_FOR_FLAVOUR = 50
+
+
+def run(settings: Settings, until_empty: bool = False, reread: Callable[[], Settings] | None = None) -> int:
+    """Run the service until a signal, or until nothing is left. Returns the exit status.
+
+    reread  gives the settings anew at SIGHUP
+    Raises  CustodyRefused, LedgerUnusable, ComposerUnavailable and the like: the start failed and nothing was touched
+    """
+    logging.basicConfig(level=settings.log.level.upper(), format="%(message)s" if _under_systemd() else _LINE)
+    return uvloop.run(Service(settings, until_empty, reread).main())
+
+
+_LINE = "%(asctime)s %(levelname)s %(message)s"
+
+
+def _under_systemd() -> bool:
+    return "JOURNAL_STREAM" in os.environ
+
+
+class Service:
+    """One run of the service."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        until_empty: bool = False,
+        reread: Callable[[], Settings] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.settings = settings
+        self.operator = OperatorState()
+        self._until_empty = until_empty
+        self._reread = reread
+        self._clock = clock or SystemClock()
+        self._stop = asyncio.Event()
+        self._state: ServiceState = "starting"
+        self._state_reason = ""
+        self._state_since_s = self._clock.now_s()
+        self._rates = RateSeries()
+        self._sizes = EntrySizes()
+        self._guards: list[Guard] = []
+        self._mailman = MailmanProcesses(())
+        self._queues: list[QueueCount] = []
+        self._totals = Totals()
+        self._in_doubt_recipients = 0
+        self._until: asyncio.TimerHandle | None = None
+        self.pipeline: Pipeline
+
+    # -- start and stop ------------------------------------------------------------------------------------------------
+
+    async def main(self) -> int:
+        async with contextlib.AsyncExitStack() as stack:
+            await self._start(stack)
+            stop = asyncio.create_task(self._stop.wait())
+            tasks = [asyncio.create_task(work, name=name) for name, work in self._work().items()]
+            systemd.notify_ready()
+            log.info(logfmt(event="ready", version=__version__, queue_dir=self.settings.mailman.queue_dir))
+            done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            await self._wind_down(tasks)
+            stop.cancel()
+            for task in done - {stop}:
+                task.result()
+        return 0
+
+    def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
+        return {
+            "intake": self.pipeline.intake(),
+            "survey": self.pipeline.survey(),
+            "feed": self.pipeline.feed(),
+            "in_doubt": self.pipeline.parts.in_doubt.run(),
+            "tick": self._tick(),
+            "look_around": self._look_around(),
+            "expire": self._expire(),
+        }
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        settings, clock = self.settings, self._clock
+        custody = Custody(
+            settings.mailman.queue_dir,
+            clock=clock,
+            queues=settings.custody.queues,
+            scope=settings.custody.scope,
+            bak_age_s=settings.custody.bak_age,
+        )
+        custody.prepare()
+        stack.callback(custody.close)
+        _make_parent(settings.ledger.path)
+        ledger = SqliteLedger(settings.ledger.path, clock)
+        await ledger.open()
+        stack.push_async_callback(ledger.close)
+        self._totals = await ledger.totals()
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="drainer-", dir=settings.ledger.path.parent))
+        index = BacklogIndex(Path(directory) / "backlog-index.sqlite")
+        stack.callback(index.close)
+        surveyor = stack.enter_context(Surveyor())
+        gate = Gate()
+        throttle = Throttle(settings.feed.messages, settings.feed.recipients)
+        pool = SessionPool(settings.mta, clock)
+        parts = Parts(
+            settings=settings,
+            clock=clock,
+            custody=custody,
+            index=index,
+            ledger=ledger,
+            composers=await self._composers(stack),
+            surveyor=surveyor,
+            pool=pool,
+            throttle=throttle,
+            gate=gate,
+            in_doubt=InDoubt(settings, ledger, clock),
+            rate=RateInForce(settings.feed, throttle, clock),
+        )
+        self.pipeline = Pipeline(parts)
+        parts.in_doubt.on_resolved = self.pipeline.doubt_resolved
+        await parts.in_doubt.recover()
+        await self.pipeline.recover()
+        self.apply(await ledger.operator_state())
+        control = ControlServer(settings.control.socket, ServiceOperations(self))
+        await control.start()
+        stack.push_async_callback(control.stop)
+        if settings.web.listen:
+            listener = StatusListener(settings.web.listen, ServiceOperations(self))
+            await listener.start()
+            stack.push_async_callback(listener.stop)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+
+    async def _composers(self, stack: contextlib.AsyncExitStack) -> dict[Flavour, Composer]:
+        mailman, most = self.settings.mailman, self.settings.feed.max_recipients
+        flavour = Flavour(mailman.flavour) if mailman.flavour != "auto" else await asyncio.to_thread(self._flavour)
+        composer: Composer
+        if flavour is Flavour.MAILMAN2:
+            composer = Mailman2Composer(mailman.lists_dir, mailman.settings, most)
+        else:
+            composer = Mailman3Composer(mailman.python, mailman.config, mailman.coprocesses, most, mailman.remember)
+        await composer.start()
+        stack.push_async_callback(composer.close)
+        return {flavour: composer}
+
+    def _flavour(self) -> Flavour:
+        """As the first readable entries say; of an empty queue, as the site looks."""
+        queue_dir = self.settings.mailman.queue_dir
+        looked_at = 0
+        for name in ("drainer/backlog", "out", "retry", "drainer/held", "shunt"):
+            directory = queue_dir / name
+            for listed in scan_queue(directory) if directory.is_dir() else ():
+                with contextlib.suppress(EntryError):
+                    return read_entry(directory / listed.file.name).flavour
+                looked_at += 1
+                if looked_at >= _LOOKED_AT_FOR_FLAVOUR:
+                    break
+        return Flavour.MAILMAN2 if self.settings.mailman.lists_dir.is_dir() else Flavour.MAILMAN3
+
+    async def _wind_down(self, tasks: list[asyncio.Task[None]]) -> None:
+        systemd.notify_stopping()
+        self._set_state("stopping", "")
+        self.pipeline.parts.gate.close("stopping", "the service is stopping")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.pipeline.settle()
+        await self.pipeline.parts.pool.close()
+        self.pipeline.parts.custody.sync()
+        log.info(logfmt(event="stopped", backlog_entries=self.pipeline.parts.index.totals().entries))
+
+    def stop(self, why: str) -> None:
+        log.info(logfmt(event="stopping", why=why))
+        self._stop.set()
+
+    def reload(self) -> None:
+        """SIGHUP: read the settings again; what is wrong with them is logged, and the old ones stay in force."""
+        if self._reread is None:
+            return
+        systemd.notify_reloading()
+        try:
+            settings = self._reread()
+        except DrainerError as exc:
+            log.error(logfmt(event="reload_refused", detail=exc))
+        else:
+            fixed = [name for name in ("mailman", "custody", "ledger", "control", "web") if
+                     getattr(settings, name) != getattr(self.settings, name)]  # fmt: skip
+            kept = {name: getattr(self.settings, name) for name in fixed}
+            self.settings = settings.model_copy(update=kept)
+            self.pipeline.reconfigure(self.settings)
+            self.apply(self.operator)
+            logging.getLogger().setLevel(self.settings.log.level.upper())
+            log.info(logfmt(event="reloaded", needs_restart=",".join(fixed) or None))
+        systemd.notify_ready()
+
+    # -- the operator's decisions --------------------------------------------------------------------------------------
+
+    def apply(self, operator: OperatorState) -> None:
+        """Put pauses and rates into force."""
+        self.operator = operator
+        gate, now_s = self.pipeline.parts.gate, self._clock.now_s()
+        in_force = {pause.list_id: pause for pause in operator.pauses if pause.until_s is None or pause.until_s > now_s}
+        self.pipeline.intake_on = INTAKE not in in_force
+        gate.close_lists(frozenset(name for name in in_force if name not in ("", INTAKE)))
+        if everything := in_force.get(""):
+            by = f"by {everything.by}" if everything.by else ""
+            gate.close("paused", " ".join(filter(None, [by, everything.reason])))
+        else:
+            gate.open("paused")
+        self.pipeline.parts.rate.limit(self.settings.feed, operator.messages_per_s, operator.recipients_per_s)
+        self.pipeline.wake()
+
+    async def _end_pauses(self) -> None:
+        """Pauses whose time is over."""
+        now_s = self._clock.now_s()
+        over = [pause for pause in self.operator.pauses if pause.until_s is not None and pause.until_s <= now_s]
+        if over:
+            kept = tuple(pause for pause in self.operator.pauses if pause not in over)
+            lists = ", ".join(pause.list_id or "everything" for pause in over)
+            state = dataclasses.replace(self.operator, pauses=kept)
+            await self.pipeline.parts.ledger.set_operator_state(
+                state, JournalLine(now_s, "drainer", "resume", f"time is over: {lists}")
+            )
+            self.apply(state)
+
+    # -- what is done now and then -------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        """Each second: rates, state, pauses that end, systemd; and the end of --until-empty."""
+        watchdog = systemd.Watchdog()
+        while True:
+            parts = self.pipeline.parts
+            with contextlib.suppress(LedgerNotDurable):
+                await self._end_pauses()
+            self._totals = await parts.ledger.totals()
+            self._in_doubt_recipients = await parts.in_doubt.recipients()
+            parts.rate.look()
+            self._rates.observe(self._counts())
+            self._update_state()
+            snapshot = await self.snapshot()
+            systemd.notify_status(status_line(snapshot))
+            watchdog.alive()
+            if self._until_empty and self._is_empty():
+                self.stop("nothing is left but held entries")
+                return
+            await asyncio.sleep(TICK_S)
+
+    async def _look_around(self) -> None:
+        """Now and then: guards, Mailman's processes and queues, and whether the ledger can commit again."""
+        settings, parts = self.settings, self.pipeline.parts
+        census = QueueCensus(settings.mailman.queue_dir)
+        mta_queue = MtaQueue(settings.mta.queue, settings.mta.queue_high, settings.mta.queue_low)
+        while True:
+            guards = self.settings.guards
+            found = await asyncio.to_thread(
+                disk_guards,
+                settings.ledger.path,
+                settings.mailman.queue_dir,
+                guards.min_free_bytes,
+                guards.min_free_inodes,
+            )
+            self._mailman = await asyncio.to_thread(
+                mailman_processes, settings.mailman.queue_dir, settings.mailman.config
+            )
+            self._guards = [*found, load_guard(guards.max_load), await mta_queue.look(), self._mailman.guard()]
+            worst = strictest(self._guards)
+            if worst.verdict == "stop":
+                parts.gate.close("guard", f"{worst.name}: {worst.reason}")
+            else:
+                parts.gate.open("guard")
+            parts.rate.slow(worst.verdict == "slow")
+            now_s = self._clock.now_s()
+            with contextlib.suppress(OSError):
+                counted = await asyncio.to_thread(census.count, now_s)
+                self._queues = [
+                    QueueCount(
+                        name=queue.name,
+                        entries=queue.entries,
+                        oldest_age_s=None if queue.oldest_s is None else max(0.0, now_s - queue.oldest_s),
+                    )
+                    for queue in counted
+                ]
+            if "ledger" in parts.gate.reasons:
+                await self._probe_ledger()
+            await asyncio.sleep(LOOK_AROUND_S)
+
+    async def _probe_ledger(self) -> None:
+        """Sending stopped because the ledger could not commit: a commit that succeeds lets it go on."""
+        parts = self.pipeline.parts
+        with contextlib.suppress(LedgerNotDurable):
+            line = JournalLine(self._clock.now_s(), "drainer", "ledger", "can commit again: sending goes on")
+            await parts.ledger.write_journal(line)
+            parts.gate.open("ledger")
+            log.info(logfmt(event="ledger_ok"))
+
+    async def _expire(self) -> None:
+        """Now and then: forget what is older than `duplicates.keep` and `ledger.keep`."""
+        while True:
+            parts = self.pipeline.parts
+            with contextlib.suppress(LedgerNotDurable):
+                parts.custody.expire_duplicates(self.settings.duplicates.keep)
+                await parts.ledger.expire(self._clock.now_s() - self.settings.ledger.keep)
+            await asyncio.sleep(EXPIRE_S)
+
+    def _is_empty(self) -> bool:
+        totals = self.pipeline.parts.index.totals()
+        return self.pipeline.progress.listed and not (totals.entries or self.pipeline.active)
+
+    # -- what we say of ourselves --------------------------------------------------------------------------------------
+
+    def _counts(self) -> Counts:
+        delivered = self._totals.get("delivered_recipients") + self._totals.get("bounced_recipients")
+        return Counts(
+            at_s=self._clock.monotonic_s(),
+            serviced_recipients=delivered,
+            serviced_messages=self._totals.get("transactions"),
+            arrived_recipients=self.pipeline.progress.arrived_recipients,
+            feeding=self._state in ("draining", "scanning", "idle"),
+        )
+
+    def _update_state(self) -> None:
+        parts, totals = self.pipeline.parts, self.pipeline.parts.index.totals()
+        state, reason = service_state(
+            reasons=parts.gate.reasons,
+            intake_on=self.pipeline.intake_on,
+            listed=self.pipeline.progress.listed,
+            entries=totals.entries,
+            unread=totals.unread_entries,
+            active=self.pipeline.active,
+            mta_down=parts.pool.state.reason if parts.pool.state.state == "down" else "",
+            intake_reason=next((pause.reason for pause in self.operator.pauses if pause.list_id == INTAKE), ""),
+        )
+        self._set_state(state, reason)
+
+    def _set_state(self, state: ServiceState, reason: str) -> None:
+        if state != self._state:
+            self._state_since_s = self._clock.now_s()
+            log.info(logfmt(event="state", state=state, reason=reason or None))
+        self._state, self._state_reason = state, reason
+
+    def _work_left(self, totals: BacklogTotals) -> Work:
+        index, closed = self.pipeline.parts.index, self.pipeline.parts.gate.closed_lists
+        paused = sum(line.recipients for line in index.per_list() if line.list_id in closed) if closed else 0
+        latest = index.last_due_s()
+        now_s = self._clock.now_s()
+        return Work(
+            recipients=max(0, totals.recipients - totals.duplicate_recipients - paused),
+            deferred_recipients=totals.deferred_recipients,
+            last_due_in_s=max(0.0, latest - now_s) if latest is not None else 0.0,
+            retry_wait_s=self.settings.feed.retry_first,
+            paused_recipients=paused,
+            unread_entries=totals.unread_entries,
+            sizes=self.pipeline.progress.sizes,
+        )
+
+    def _ceilings(self) -> Ceilings:
+        rate = self.pipeline.parts.rate
+        return Ceilings(rate.messages_per_s, rate.recipients_per_s)
+
+    async def estimate(self, at_recipients_per_s: float | None, by_s: float | None) -> EtaReply:
+        totals, now_s = self.pipeline.parts.index.totals(), self._clock.now_s()
+        work, measured = self._work_left(totals), self._rates.measured()
+        return EtaReply(
+            eta=drain_time(work, measured, self._ceilings(), self._state, now_s),
+            backlog_recipients=work.recipients,
+            what_if=what_if(work, measured, at_recipients_per_s, now_s, self._state) if at_recipients_per_s else None,
+            needed_recipients_per_s=needed_rate(work, measured, by_s - now_s) if by_s is not None else None,
+            shown_recipients_per_s=measured.fastest_recipients_per_s if measured else None,
+        )
+
+    async def snapshot(self) -> Snapshot:
+        parts, now_s = self.pipeline.parts, self._clock.now_s()
+        totals = parts.index.totals()
+        measured = self._rates.measured()
+        mta = parts.pool.state
+        self._totals = done = await parts.ledger.totals()
+        return Snapshot(
+            version=__version__,
+            at=now_s,
+            pid=os.getpid(),
+            state=self._state,
+            reason=self._state_reason,
+            since=self._state_since_s,
+            backlog=Backlog(
+                entries=totals.entries,
+                recipients=totals.recipients,
+                bytes=totals.bytes,
+                oldest_age_s=None if totals.oldest_s is None else max(0.0, now_s - totals.oldest_s),
+                deferred_recipients=totals.deferred_recipients,
+                in_doubt_recipients=self._in_doubt_recipients,
+                held_entries=totals.held_entries,
+                unread_entries=totals.unread_entries,
+                duplicate_entries=totals.duplicate_entries,
+                duplicate_recipients=totals.duplicate_recipients,
+            ),
+            done=Done(
+                delivered_entries=done.get("delivered_entries"),
+                delivered_recipients=done.get("delivered_recipients"),
+                suppressed_entries=done.get("suppressed_entries"),
+                suppressed_recipients=done.get("suppressed_recipients"),
+                bounced_recipients=done.get("bounced_recipients"),
+                dropped_entries=done.get("dropped_entries"),
+                unreadable_entries=done.get("unreadable_entries"),
+                transactions=done.get("transactions"),
+                since=done.since_s or None,
+            ),
+            rate=Rate(
+                limit_messages_per_s=parts.rate.messages_per_s,
+                limit_recipients_per_s=parts.rate.recipients_per_s,
+                messages_per_s=measured.service_messages_per_s if measured else None,
+                recipients_per_s=measured.service_recipients_per_s if measured else None,
+                arrivals_recipients_per_s=measured.arrival_recipients_per_s if measured else None,
+                binding=parts.rate.binding if self._state == "draining" else "",
+            ),
+            eta=drain_time(self._work_left(totals), measured, self._ceilings(), self._state, now_s),
+            guards=self._guards,
+            mta=Mta(
+                host=self.settings.mta.host,
+                port=self.settings.mta.port,
+                state=mta.state,
+                reason=mta.reason,
+                sessions=mta.sessions,
+                next_try_s=mta.next_try_s,
+            ),
+            mailman=Mailman(
+                flavour=next(iter(parts.composers)).value,
+                queue_dir=str(self.settings.mailman.queue_dir),
+                runners=self._mailman.runners,
+                queues=self._queues,
+                outgoing_runner_competes=self._mailman.outgoing_runner_competes,
+            ),
+            lists=[
+                ListBacklog(
+                    list=line.list_id,
+                    entries=line.entries,
+                    recipients=line.recipients,
+                    oldest_age_s=None if line.oldest_s is None else max(0.0, now_s - line.oldest_s),
+                    paused=line.list_id in parts.gate.closed_lists,
+                )
+                for line in parts.index.per_list()
+                if line.entries
+            ],
+        )
+
+
+def _make_parent(path: Path) -> None:
+    """The ledger's directory, 0750, if it is missing."""
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)

@@ -1,0 +1,158 @@
+"""The real service and the real sink as processes, for stories told end to end.
+
+`Drain` is one site: a queue directory, a settings file, a sink, and as many runs of the service as the story needs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+READY_WITHIN_S = 60.0
+DONE_WITHIN_S = 240.0
+
+
+@dataclass(slots=True)
+class SinkProcess:
+    """`python -m drainer.demo.sink`, with its capture file and its mail log."""
+
+    process: subprocess.Popen[str]
+    port: int
+    capture: Path
+    log: Path
+
+    def taken(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.capture.read_text().splitlines()]
+
+    def deliveries(self) -> Counter[tuple[str, str]]:
+        """(Message-ID, recipient) -> how often the sink took it."""
+        return Counter((taken["message_id"], recipient) for taken in self.taken() for recipient in taken["recipients"])
+
+
+@contextmanager
+def running_sink(directory: Path, *options: str) -> Iterator[SinkProcess]:
+    directory.mkdir(exist_ok=True)
+    capture, log = directory / "capture.jsonl", directory / "mail.log"
+    capture.touch()
+    command = [sys.executable, "-m", "drainer.demo.sink", "--port", "0", "--capture", str(capture), "--log", str(log)]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(":")[2])
+        try:
+            yield SinkProcess(process, port, capture, log)
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+class Service:
+    """One run of `drainer run`, told to be ready through a real NOTIFY_SOCKET."""
+
+    def __init__(self, settings: Path, log: Path, *options: str) -> None:
+        self.settings = settings
+        self.log = log
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            address = log.parent / f"notify-{os.getpid()}-{len(list(log.parent.glob('notify-*')))}"
+            notify.bind(str(address))
+            notify.settimeout(READY_WITHIN_S)
+            with log.open("ab") as output:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "drainer", "run", "--config", str(settings), *options],
+                    stdout=output,
+                    stderr=output,
+                    env={**os.environ, "NOTIFY_SOCKET": str(address)},
+                )
+            self.notified: list[str] = []
+            while not any("READY=1" in said for said in self.notified):
+                try:
+                    self.notified.append(notify.recv(65536).decode())
+                except TimeoutError:
+                    raise AssertionError(f"not ready; its log says:\n{self.log_text()}") from None
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait(self) -> int:
+        try:
+            return self.process.wait(DONE_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running; its log ends:\n{self.log_text()[-4000:]}") from None
+
+    def kill(self) -> None:
+        """kill -9, as the kernel's out-of-memory killer or an impatient operator does."""
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> int:
+        self.process.terminate()
+        return self.wait()
+
+
+def drainer(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run one command of the command line."""
+    return subprocess.run(
+        [sys.executable, "-m", "drainer", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def status(settings: Path) -> dict[str, Any]:
+    done = drainer("status", "--json", "--config", settings)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@contextmanager
+def running_service(settings: Path, log: Path, *options: str) -> Iterator[Service]:
+    service = Service(settings, log, *options)
+    try:
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.kill()
+
+
+def write_settings(path: Path, sections: dict[str, dict[str, Any]]) -> Path:
+    """A settings file with these sections; JSON's scalars and arrays are TOML's too."""
+    lines: list[str] = []
+    for section, values in sections.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(element)}" for key, element in value.items()) + " }"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def site_settings(home: Path, port: int, mailman: dict[str, Any], **sections: dict[str, Any]) -> Path:
+    """Settings with everything of the service's own in `home`; `sections` come on top."""
+    own: dict[str, dict[str, Any]] = {
+        "mailman": mailman,
+        "custody": {"poll": "100ms"},
+        "mta": {"host": "127.0.0.1", "port": port},
+        "feed": {"messages": "unlimited", "adaptive": False},
+        "ledger": {"path": home / "ledger.sqlite"},
+        "control": {"socket": home / "control.sock"},
+    }
+    for name, values in sections.items():
+        own[name] = {**own.get(name, {}), **values}
+    return write_settings(home / "drainer.toml", own)
