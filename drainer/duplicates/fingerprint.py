@@ -92,7 +92,7 @@ def fingerprint(entry: QueueEntry, decoration: Decoration | None = None) -> Fing
 
 
 def summarise(entry: QueueEntry, decoration: Decoration | None = None) -> EntrySummary:
-    """What the index keeps of an entry. `when_s` is the received time in its name."""
+    """What the index keeps of an entry. `when_s` is the received time in its name, which has to be an entry's."""
     reader = _Reader(entry)
     return EntrySummary(
         filebase=entry.filebase,

@@ -30,6 +30,7 @@ from typing import Self
 from drainer.duplicates.classes import EntrySummary
 from drainer.duplicates.fingerprint import Decoration, summarise
 from drainer.errors import EntryError, EntryUnreadable, UnsafePickle
+from drainer.queuedir.filebase import ForeignName, parse_name
 from drainer.queuedir.read import DEFAULT_MAX_BYTES, read_entry
 
 WORKER_ADDRESS_SPACE_BYTES = 2**30
@@ -41,6 +42,7 @@ FILE_PROCESSOR_S = 60.0
 BATCH_FILES = 200
 READER_KILLED = "reader_killed"
 CANNOT_READ = "cannot_read"
+FOREIGN_NAME = "foreign_name"
 
 _DEFAULT_WORKERS = 2
 _BATCHES_AHEAD = 3
@@ -52,7 +54,8 @@ class Surveyed:
 
     path           as it was handed in
     summary        None if there is none; then
-    reason         EntryError.reason, or "reader_killed" (it ended its worker twice), "cannot_read" (the system refused)
+    reason         EntryError.reason, or "reader_killed" (it ended its worker twice), "cannot_read" (the system refused),
+                   "foreign_name" (no queue entry's name; not opened)
     detail         one clause for the operator
     is_unreadable  Mailman could not read it either: it belongs in bad/. False for what may yet be readable
     recipients     the addresses, only where they were asked for
@@ -69,6 +72,8 @@ class Surveyed:
 @dataclass(frozen=True, slots=True)
 class _Task:
     max_bytes: int
+    address_space_bytes: int
+    file_processor_s: float
     with_recipients: bool
     decorations: Mapping[str, Decoration]
 
@@ -76,10 +81,12 @@ class _Task:
 class Surveyor:
     """Keeps the workers between calls. One caller at a time; from asyncio, call `read` with run_in_executor.
 
-    workers          processes; None: two, or the number of processors if that is less
-    max_bytes        a larger file is not read
-    with_recipients  give the addresses back too
-    decorations      list to the header and footer that its decorated entries have in their text
+    workers              processes; None: two, or the number of processors if that is less
+    max_bytes            a larger file is not read
+    with_recipients      give the addresses back too
+    decorations          list to the header and footer that its decorated entries have in their text
+    address_space_bytes  bound of each worker (RLIMIT_AS); an entry that needs more is "unsafe_pickle"
+    file_processor_s     processor time one file may take; one that needs more is "reader_killed"
     """
 
     def __init__(
@@ -89,9 +96,11 @@ class Surveyor:
         max_bytes: int = DEFAULT_MAX_BYTES,
         with_recipients: bool = False,
         decorations: Mapping[str, Decoration] | None = None,
+        address_space_bytes: int = WORKER_ADDRESS_SPACE_BYTES,
+        file_processor_s: float = FILE_PROCESSOR_S,
     ) -> None:
         self._workers = workers or min(_DEFAULT_WORKERS, os.cpu_count() or 1)
-        self._task = _Task(max_bytes, with_recipients, dict(decorations or {}))
+        self._task = _Task(max_bytes, address_space_bytes, file_processor_s, with_recipients, dict(decorations or {}))
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -183,6 +192,9 @@ def survey(
 
 def survey_file(path: str, task: _Task) -> Surveyed:
     """Read and fingerprint one file in this process, unbounded but for `max_bytes`."""
+    name = parse_name(path[path.rfind("/") + 1 :])
+    if isinstance(name, ForeignName):
+        return Surveyed(path, None, FOREIGN_NAME, name.reason)
     try:
         entry = read_entry(path, task.max_bytes)
         summary = summarise(entry, task.decorations.get(entry.list_id))
@@ -207,7 +219,7 @@ def _start_worker(task: _Task) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    ceiling = WORKER_ADDRESS_SPACE_BYTES if hard == resource.RLIM_INFINITY else min(hard, WORKER_ADDRESS_SPACE_BYTES)
+    ceiling = task.address_space_bytes if hard == resource.RLIM_INFINITY else min(hard, task.address_space_bytes)
     resource.setrlimit(resource.RLIMIT_AS, (ceiling, ceiling))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     gc.freeze()
@@ -219,7 +231,7 @@ def _read_batch(paths: list[str]) -> list[Surveyed]:
     gc.disable()  # entries are trees; a collection per file costs a tenth of the time (measured on 20,000 files)
     try:
         for path in paths:
-            signal.setitimer(signal.ITIMER_PROF, FILE_PROCESSOR_S)
+            signal.setitimer(signal.ITIMER_PROF, _worker_task.file_processor_s)
             results.append(survey_file(path, _worker_task))
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)

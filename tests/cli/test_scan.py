@@ -1,0 +1,149 @@
+"""`drainer scan` on genuine queues of Mailman 2.1, as an operator and as a script sees it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drainer.cli.scan import scan, scan_command
+from tests.duplicates.labelled import RESUBMISSION, SAMPLES, labels
+
+QFILES = SAMPLES / "qfiles"
+REPEATS = ("exact", "restored", "partial")
+
+
+def contents(directory: Path) -> dict[str, tuple[bytes, int]]:
+    return {str(file): (file.read_bytes(), file.stat().st_mtime_ns) for file in directory.rglob("*") if file.is_file()}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    """The JSON of one scan of the labelled queue."""
+    from drainer.cli.scan import as_object
+
+    return json.loads(json.dumps(as_object(scan(RESUBMISSION, with_entries=True), True)))  # type: ignore[no-any-return]
+
+
+def test_every_entry_is_listed_with_the_fields_scripts_rely_on(document: dict[str, Any]) -> None:
+    entries = {entry["file"]: entry for entry in document["entries"]}
+    assert set(entries) == set(labels())
+    for name, entry in entries.items():
+        label = labels()[name]
+        assert {"file", "list", "message_id", "recipients", "size", "received", "class", "of", "covered"} <= set(entry)
+        assert entry["list"] == label["list"]
+        assert entry["message_id"] == (label["message_id"] or "")
+        assert entry["recipients"] == len(label["recips"])
+        assert entry["size"] == label["size"]
+        assert entry["received"] == float(name.partition("+")[0])
+
+
+def test_covered_recipients_are_named_and_no_original_has_any(document: dict[str, Any]) -> None:
+    for entry in document["entries"]:
+        label = labels()[entry["file"]]
+        if label["class"] in REPEATS:
+            assert sorted(entry["covered"]) == sorted(label["recipients_already_covered"]), entry
+        else:
+            assert entry["covered"] == [] and entry["class"] in ("none", "resend", "conflict"), entry
+        assert entry["of"] is None or entry["of"] in labels()
+
+
+def test_counts_add_up(document: dict[str, Any]) -> None:
+    backlog, entries = document["backlog"], document["entries"]
+    assert backlog["entries"] == len(entries) == sum(part["entries"] for part in document["classes"].values())
+    for name in ("entries", "recipients", "recipients_to_send"):
+        for key in ("lists", "ages"):
+            assert sum(part[name] for part in document[key]) == backlog[name]
+    assert backlog["recipients_to_send"] == backlog["recipients"] - sum(len(entry["covered"]) for entry in entries)
+    assert backlog["claimed_entries"] == 1 and backlog["bytes"] == sum(entry["size"] for entry in entries)
+
+
+def test_a_queue_dir_and_a_queue_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    assert scan_command(QFILES, "out", as_json=True, with_entries=False) == 0
+    holding = json.loads(capsys.readouterr().out)
+    assert (holding["queue_dir"], holding["queue"], "entries" in holding) == (str(QFILES), "out", False)
+    assert scan_command(QFILES / "out", "out", as_json=True, with_entries=False) == 0
+    single = json.loads(capsys.readouterr().out)
+    assert (single["queue_dir"], single["queue"]) == (None, "out")
+    assert single["backlog"]["recipients"] == holding["backlog"]["recipients"] > 4000
+    assert {queue["name"] for queue in holding["queues"]} == {"resubmission"}
+
+
+def test_unreadable_and_foreign_files_are_named_with_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    assert scan_command(QFILES, "out", as_json=True, with_entries=True) == 0
+    found = json.loads(capsys.readouterr().out)
+    every = json.loads((SAMPLES / "labels.json").read_text())
+    broken = {
+        name.removeprefix("out/")
+        for name, label in every.items()
+        if name.startswith("out/") and label.get("unreadable")
+    }
+    unreadable = {file["file"]: file["reason"] for file in found["unreadable"]}
+    foreign = {file["file"]: file for file in found["foreign"]}
+    assert broken and set(unreadable) == broken - set(foreign)
+    assert set(unreadable.values()) == {"truncated", "empty", "garbage"}
+    assert "README" in foreign and sum(file["kills_runner"] for file in foreign.values()) == 1
+    listed = {entry["file"] for entry in found["entries"]}
+    assert len(listed) + len(unreadable) + len(foreign) == len(list((QFILES / "out").iterdir()))
+
+
+def test_text_is_readable_and_fits_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert scan_command(RESUBMISSION, "out", as_json=False, with_entries=True) == 0
+    text = capsys.readouterr().out
+    assert "184 entries, 1,242 recipients" in text and "nothing was changed" in text
+    assert "kite-makers" in text and "restored" in text and "\x1b" not in text
+
+
+def test_nothing_in_the_queue_is_touched(tmp_path: Path) -> None:
+    copy = tmp_path / "qfiles"
+    shutil.copytree(QFILES, copy)
+    before = contents(copy)
+    report = scan(copy, "resubmission")
+    assert report.total.entries == 184
+    assert contents(copy) == before
+
+
+def test_a_claimed_copy_beside_a_waiting_one_of_the_same_name_is_a_second_entry(tmp_path: Path) -> None:
+    entry = next(RESUBMISSION.glob("*.pck"))
+    shutil.copy(entry, tmp_path / entry.name)
+    shutil.copy(entry, tmp_path / entry.with_suffix(".bak").name)
+    waiting, claimed = scan(tmp_path, with_entries=True).entries
+    assert (waiting.found.kind.value, claimed.found.kind.value) == ("none", "restored")
+    assert claimed.found.of == entry.name and len(claimed.covered) == claimed.summary.recipients
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_a_directory_without_queue_is_a_usage_error(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert scan_command(tmp_path / name, "out", as_json=True, with_entries=False) == 2
+    refused = capsys.readouterr()
+    assert refused.out == "" and "right would be" in refused.err
+
+
+def test_a_queue_that_is_not_there_is_a_usage_error_that_names_those_that_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("in", "retry"):
+        (tmp_path / name).mkdir()
+    assert scan_command(tmp_path, "out", as_json=False, with_entries=False) == 2
+    assert "in, retry" in capsys.readouterr().err
+
+
+def test_an_empty_queue_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").mkdir()
+    assert scan_command(tmp_path, "out", as_json=True, with_entries=True) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["entries"] == [] and found["backlog"]["entries"] == 0
+
+
+def test_window_and_queue_dir_come_from_the_settings_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "drainer.toml"
+    config.write_text(f'[mailman]\nqueue_dir = "{QFILES}"\n[duplicates]\nwindow = "1s"\n')
+    assert scan_command(None, "resubmission", as_json=True, with_entries=False, config=config) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["backlog"]["entries"], found["classes"]["resend"]["entries"]) == (184, 0)
