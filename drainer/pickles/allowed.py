@@ -16,6 +16,7 @@ from collections.abc import Callable
 from drainer.pickles.standins import (
     Charset,
     Header,
+    InertObject,
     Message,
     Opaque,
     StandIn,
@@ -23,6 +24,7 @@ from drainer.pickles.standins import (
     inert_datetime,
     inert_encode,
     inert_frozenset,
+    inert_reconstructor,
     inert_set,
     stand_in,
 )
@@ -113,6 +115,9 @@ _CONSTRUCTORS: dict[tuple[str, str], Callable[..., object]] = {
     ("builtins", "frozenset"): inert_frozenset,
     ("__builtin__", "frozenset"): inert_frozenset,
     ("_codecs", "encode"): inert_encode,  # bytes inside a datetime, protocol 0/1
+    # a Header as `original_subject` of a recovered entry, protocol 0/1
+    ("copy_reg", "_reconstructor"): inert_reconstructor,
+    ("__builtin__", "object"): InertObject,
     ("__builtin__", "bytes"): inert_bytes,  # empty bytes, protocol 0/1
 }
 

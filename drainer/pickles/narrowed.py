@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from drainer.errors import EntryGarbage
+from drainer.pickles.prescan import pickle_end
 from drainer.pickles.restricted import load_one
 from drainer.pickles.standins import StandIn
 
@@ -78,11 +79,12 @@ class _Value:
 def narrowed(pickled: bytes, keep: Collection[str], keys: Collection[str]) -> bytes:
     """The metadata pickle with only the recipients to keep.
 
-    pickled   one pickle of a dictionary, from its first opcode to its STOP
+    pickled   begins with one pickle of a dictionary; what stands behind it is left out
     keep      addresses that stay; of an address named twice the first stays
     keys      the metadata keys that hold recipients: a list, a set, or a list of lists; absent ones do not matter
     Raises    EntryGarbage when the recipients are pickled in a form that cannot be edited (none of Mailman's)
     """
+    pickled = pickled[: pickle_end(pickled)]
     before = load_one(pickled)
     program = _Program(pickled)
     if program.result.pairs is None or not isinstance(before, dict):

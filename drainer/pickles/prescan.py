@@ -43,10 +43,12 @@ _ABSENT = -2  # a memo index that was skipped
 _TEXT = -16  # _TEXT - n is a text or bytes of n bytes
 _CLASS = 0  # the number of no container
 
-_LIST, _DICT, _SET, _TUPLE, _INSTANCE = range(1, 6)
+_LIST, _DICT, _SET, _TUPLE, _INSTANCE, _RECONSTRUCTED = range(1, 7)
 _KIND, _WEIGHT, _DEPTH, _CLOSED = range(4)
 _CONTAINER_WEIGHT = 64
 
+# what repr() of a Python 2 string holds; other escapes would make the unpickler warn
+_ESCAPED = re.compile(rb"(?:[^\\]+|\\[\\'\"nrt]|\\x[0-9a-f]{2})*+\Z")
 _DIGITS = re.compile(rb"[0-9]{1,9}\r?\Z")
 
 
@@ -96,6 +98,8 @@ class _Machine:
                 raise UnsafePickle("a class stands where a value belongs")
             else:
                 inner = self.nodes[slot]
+                if inner[_KIND] == _RECONSTRUCTED:
+                    raise UnsafePickle("a class stands where a value belongs")
                 inner[_CLOSED] = 1
                 weight += inner[_WEIGHT]
                 if inner[_DEPTH] >= depth:
@@ -155,6 +159,9 @@ class _Machine:
         if self.fetched > self.most_fetched:
             raise UnsafePickle("values are fetched again more often than the size justifies")
 
+    def holds_classes(self, slot: int) -> bool:
+        return slot > 0 and self.nodes[slot][_KIND] == _RECONSTRUCTED
+
     def charge(self, opcodes: int) -> None:
         """Take the next opcodes off the budget, before they are run, and hold against it what has been made so far."""
         self.budget -= opcodes
@@ -179,6 +186,11 @@ class _Machine:
         self.stack.append(_TEXT - size)
         return end
 
+    def long_index(self, pos: int) -> int:
+        if pos + 4 > len(self.raw):
+            raise EntryTruncated("the file ends within a memo index")
+        return int.from_bytes(self.raw[pos : pos + 4], "little")
+
     def index_line(self, pos: int) -> tuple[int, int]:
         line, pos = self.line(pos, LONGEST_NUMBER)
         if not _DIGITS.match(line):
@@ -187,6 +199,14 @@ class _Machine:
 
 
 def _string(m: _Machine, pos: int) -> int:
+    line, pos = m.line(pos, len(m.raw))
+    if not _ESCAPED.match(line):
+        raise EntryGarbage("a text has escapes that Python 2 does not write")
+    m.stack.append(_TEXT - len(line))
+    return pos
+
+
+def _unicode(m: _Machine, pos: int) -> int:
     line, pos = m.line(pos, len(m.raw))
     m.stack.append(_TEXT - len(line))
     return pos
@@ -216,12 +236,12 @@ def _get_line(m: _Machine, pos: int) -> int:
 
 
 def _long_binput(m: _Machine, pos: int) -> int:
-    m.put(int.from_bytes(m.raw[pos : pos + 4], "little"))
+    m.put(m.long_index(pos))
     return pos + 4
 
 
 def _long_binget(m: _Machine, pos: int) -> int:
-    m.get(m.memo[int.from_bytes(m.raw[pos : pos + 4], "little")])
+    m.get(m.memo[m.long_index(pos)])
     return pos + 4
 
 
@@ -265,7 +285,11 @@ def _list(m: _Machine, pos: int) -> int:
 
 
 def _tuple(m: _Machine, pos: int) -> int:
-    m.stack.append(m.new(_TUPLE, m.from_mark()))
+    held = m.from_mark()
+    if held == [_CLASS, _CLASS, _SCALAR]:  # what copyreg._reconstructor is given, and nothing else is
+        m.stack.append(m.new(_RECONSTRUCTED, []))
+    else:
+        m.stack.append(m.new(_TUPLE, held))
     return pos
 
 
@@ -341,10 +365,11 @@ def _new_object(m: _Machine, pos: int) -> int:
 
 def _reduce(m: _Machine, pos: int) -> int:
     arguments = m.stack.pop()
-    if arguments <= 0 or m.nodes[arguments][_KIND] != _TUPLE or m.stack.pop() != _CLASS:
+    kind = m.nodes[arguments][_KIND] if arguments > 0 else _CLASS
+    if kind not in (_TUPLE, _RECONSTRUCTED) or m.stack.pop() != _CLASS:
         raise UnsafePickle("REDUCE without a class and a tuple")
     m.sets += 1
-    m.stack.append(m.new(_INSTANCE, [arguments]))
+    m.stack.append(m.new(_INSTANCE, [arguments] if kind == _TUPLE else []))
     return pos
 
 
@@ -391,7 +416,7 @@ def _text(width: int) -> Callable[[_Machine, int], int]:
 _OTHERS: dict[int, Callable[[_Machine, int], int]] = {
     ord(opcode): meaning
     for opcode, meaning in {
-        b"S": _string, b"V": _string, b"I": _number, b"L": _number, b"F": _number, b"\x8a": _long1,
+        b"S": _string, b"V": _unicode, b"I": _number, b"L": _number, b"F": _number, b"\x8a": _long1,
         b"M": _scalar(2), b"J": _scalar(4), b"G": _scalar(8), b"\x88": _scalar(0), b"\x89": _scalar(0),
         b"T": _text(4), b"X": _text(4), b"B": _text(4), b"C": _text(1), b"\x8d": _text(8), b"\x8e": _text(8),
         b"p": _put_line, b"g": _get_line, b"r": _long_binput, b"j": _long_binget,
@@ -468,9 +493,13 @@ def pickle_end(raw: bytes, start: int = 0, *, max_depth: int = MAX_DEPTH) -> int
                     slot = _TEXT - raw[pos]
                     pos += 1 + _TEXT - slot
                     push(slot)
-                    if raw[pos] == 0x71 and raw[pos + 1] == len(memo):
-                        pos += 2
-                        remember(slot)
+                    if raw[pos] == 0x71:
+                        pos += 1
+                        if raw[pos] == len(memo):
+                            remember(slot)
+                        else:
+                            m.put(raw[pos])
+                        pos += 1
                 elif opcode == 0x68:  # BINGET
                     slot = memo[raw[pos]]
                     pos += 1
@@ -498,7 +527,7 @@ def pickle_end(raw: bytes, start: int = 0, *, max_depth: int = MAX_DEPTH) -> int
                     push(len(nodes))
                     nodes.append([_TUPLE, _CONTAINER_WEIGHT, 1, 0])
                 elif opcode == 0x2E:  # STOP
-                    if len(stack) != 1 or marks or stack[0] == _CLASS:
+                    if len(stack) != 1 or marks or stack[0] == _CLASS or m.holds_classes(stack[0]):
                         raise EntryGarbage("the pickle does not leave exactly one value")
                     m.check_fetched()
                     return pos

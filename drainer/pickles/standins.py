@@ -109,6 +109,18 @@ def inert_bytes(*arguments: object) -> bytes:
     return b""
 
 
+class InertObject(StandIn):
+    """`builtins.object`, named as the base by copyreg._reconstructor; never a value."""
+
+
+def inert_reconstructor(*arguments: object) -> StandIn:
+    """The instance that protocols 0 and 1 pickle as `copyreg._reconstructor(Class, object, None)`. Raises TypeError."""
+    made = arguments[0] if len(arguments) == 3 and arguments[1:] == (InertObject, None) else None
+    if not (isinstance(made, type) and issubclass(made, StandIn)) or issubclass(made, InertObject):
+        raise TypeError("copyreg._reconstructor is given something other than (Class, object, None)")
+    return made()
+
+
 _Kind = TypeVar("_Kind", bound=StandIn)
 
 

@@ -71,8 +71,8 @@ def python2() -> Path:
     """A Python 2.7, named by DRAINER_TEST_PYTHON2 or found; the test skips where there is none."""
     places = [
         os.environ.get("DRAINER_TEST_PYTHON2"),
-        shutil.which("python2.7"),
         Path.home() / ".pyenv/versions/2.7.18/bin/python",
+        shutil.which("python2.7"),
     ]
     for place in places:
         if place and Path(place).exists():

@@ -11,9 +11,9 @@ c__builtin__
 set
 p4
 ((lp5
-Vbob@example.com
+Vann@example.com
 p6
-aVann@example.com
+aVbob@example.com
 p7
 atp8
 Rp9
@@ -25,7 +25,7 @@ p11
 (c_codecs
 encode
 p12
-(Vê%œì
+(Vê1Ú{
 p13
 Vlatin1
 p14
