@@ -7,6 +7,7 @@ Pure  no file, no environment
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,7 +26,7 @@ _SIZE_BYTES = {
 
 def duration_s(value: object) -> float:
     """Seconds meant by "30s", "5m", "24h", "7d", "500ms" or a number of seconds. Raises ValueError."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
         return float(value)
     match = _DURATION.match(value.strip()) if isinstance(value, str) else None
     if not match:
@@ -40,7 +41,7 @@ def rate_per_s(value: object) -> float | None:
     """
     if value is None or value == "unlimited":
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
         return float(value)
     if isinstance(value, str) and value.strip() == "0":
         return 0.0

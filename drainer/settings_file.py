@@ -18,6 +18,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as UnreadableEnvironment
 
 from drainer.errors import SettingsError
 from drainer.settings import Settings
@@ -64,6 +65,13 @@ def load_settings(path: Path | None = None, *, required: bool = True) -> Setting
         return Settings.model_validate({name: getattr(loaded, name) for name in Settings.model_fields})
     except tomllib.TOMLDecodeError as exc:
         raise SettingsError(f"{chosen}: not TOML: {exc}") from exc
+    except UnicodeDecodeError as exc:
+        raise SettingsError(f"{chosen}: not UTF-8, as TOML has to be: {exc.reason} at byte {exc.start}") from exc
+    except UnreadableEnvironment as exc:
+        raise SettingsError(
+            f"environment: {exc}: lists and tables are written as JSON, such as "
+            f"""{ENVIRONMENT_PREFIX}CUSTODY__QUEUES='["out", "retry"]'"""
+        ) from exc
     except OSError as exc:
         raise SettingsError(f"{chosen}: cannot be read: {exc.strerror}") from exc
     except ValidationError as exc:

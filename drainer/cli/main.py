@@ -11,8 +11,16 @@ from typing import Annotated
 import typer
 
 from drainer import __version__
+from drainer.cli.config import config_command
+from drainer.cli.demo import demo_command
+from drainer.cli.entries import entries_command, show_command
+from drainer.cli.eta import eta_command
+from drainer.cli.handback import handback_command
+from drainer.cli.hold import drop_command, hold_command, release_command
 from drainer.cli.pause import pause_command, resume_command
 from drainer.cli.rate import rate_command
+from drainer.cli.run import run_command
+from drainer.cli.scan import scan_subcommand
 from drainer.cli.status import status_command
 from drainer.errors import DrainerError, ServiceNotRunning, SettingsError, UsageError
 
@@ -39,10 +47,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("run")(run_command)
+app.command("scan")(scan_subcommand)
 app.command("status")(status_command)
+app.command("eta")(eta_command)
 app.command("pause")(pause_command)
 app.command("resume")(resume_command)
 app.command("rate")(rate_command)
+app.command("entries")(entries_command)
+app.command("show")(show_command)
+app.command("hold")(hold_command)
+app.command("release")(release_command)
+app.command("drop")(drop_command)
+app.command("handback")(handback_command)
+app.command("config")(config_command)
+app.command("demo")(demo_command)
 
 
 @app.callback()

@@ -1,0 +1,165 @@
+"""`drainer config`: every setting with its meaning, as a settings file."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from drainer.cli.options import ConfigOption, JsonOption, print_json
+from drainer.errors import UsageError
+from drainer.settings import Duration, Rate, Settings, Size
+from drainer.settings_file import DEFAULT_PATH, load_settings
+
+_WIDTH = 100
+_DURATIONS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+_SIZES = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+_ABOUT_SECTIONS = {
+    "mailman": "Where Mailman is. The defaults suit Debian's Mailman 3.",
+    "custody": "What is taken from Mailman's queues.",
+    "mta": "The MTA that is fed.",
+    "feed": "How fast, in which order, and what happens to what is deferred.",
+    "duplicates": "What happens to a message that was there before.",
+    "ledger": "The durable record of what was delivered to whom.",
+    "control": "Where operators reach the service.",
+    "web": "The read-only view over TCP.",
+    "guards": "When to slow down or stop before harm is done.",
+    "log": "Lines on standard error (the journal).",
+}
+
+_EXAMPLES = {
+    "config": "/etc/mailman3/mailman.cfg",
+    "tls_ca_file": "/etc/ssl/certs/ca-certificates.crt",
+    "password_file": "/etc/drainer/mta-password",
+    "log_file": "/var/log/mail.log",
+}
+
+
+def config_command(
+    config: ConfigOption = None,
+    defaults: Annotated[bool, typer.Option("--defaults", help="Show the defaults; needs no settings file.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether the settings are right.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the settings in force, from the settings file and the environment, each with its meaning.
+
+    \b
+    drainer config
+    drainer config --check
+    drainer config --defaults > /etc/drainer/drainer.toml
+    """
+    if defaults and check:
+        raise UsageError("--defaults and --check do not go together")
+    settings = Settings() if defaults else load_settings(config)
+    if as_json:
+        print_json({"ok": True} if check else settings.shown())
+    elif check:
+        print(f"{config or DEFAULT_PATH}: all settings are right.")
+    else:
+        print("\n".join(as_toml(settings, commented=defaults)))
+
+
+def as_toml(settings: Settings, *, commented: bool) -> list[str]:
+    """The settings as TOML that reads back as the same settings, each under its meaning.
+
+    commented  put "# " before each setting, as in a sample
+    """
+    lines = [
+        '# drainer settings. Durations "30s" "5m" "24h", rates "20/s" "600/m" "5000/h" "unlimited", sizes "64MiB".',
+        "# The environment overrides: DRAINER_FEED__MESSAGES=10/s sets messages in [feed].",
+    ]
+    for name in Settings.model_fields:
+        section: BaseModel = getattr(settings, name)
+        lines += ["", "", f"# {_ABOUT_SECTIONS[name]}", f"[{name}]"]
+        for key, field in type(section).model_fields.items():
+            lines += ["", *_meaning(field), *_assignment(key, getattr(section, key), field, commented)]
+    return lines
+
+
+def _meaning(field: FieldInfo) -> Iterator[str]:
+    text = field.description or ""
+    choices = _choices(field.annotation)
+    if choices:
+        text += f"; one of {choices}" if get_origin(field.annotation) is Literal else f"; any of {choices}"
+    yield from textwrap.wrap(text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+
+
+def _choices(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return ", ".join(f'"{choice}"' for choice in get_args(annotation))
+    return next((found for part in get_args(annotation) if (found := _choices(part))), "")
+
+
+def _assignment(key: str, value: object, field: FieldInfo, commented: bool) -> Iterator[str]:
+    mark = "# " if commented else ""
+    if value is None and not _is(field, Rate):
+        # TOML has no null.
+        yield f"# not set; an example: {key} = {_toml(_EXAMPLES[key])}"
+        return
+    yield f"{mark}{key} = {_value(value, field)}"
+
+
+def _is(field: FieldInfo, kind: Any) -> bool:
+    return any(part in field.metadata for part in get_args(kind)[1:])
+
+
+def _value(value: object, field: FieldInfo) -> str:
+    if _is(field, Duration) and isinstance(value, float):
+        return _toml(_in_unit(value, _DURATIONS, "s"))
+    if _is(field, Size) and isinstance(value, int):
+        return _toml(_in_unit(value, _SIZES, "B"))
+    if _is(field, Rate):
+        return _toml(rate_text(value))
+    if isinstance(value, Mapping):
+        return _toml(
+            {
+                key: rate_text(part) if get_args(Rate)[1] in _value_metadata(field) else part
+                for key, part in value.items()
+            }
+        )
+    return _toml(value)
+
+
+def _value_metadata(field: FieldInfo) -> tuple[Any, ...]:
+    arguments = get_args(field.annotation)
+    return getattr(arguments[1], "__metadata__", ()) if len(arguments) == 2 else ()
+
+
+def rate_text(per_s: object) -> str:
+    """A rate as the settings file has it: whole numbers per second, minute or hour where that is exact."""
+    if per_s is None:
+        return "unlimited"
+    assert isinstance(per_s, float)
+    for unit, factor in (("s", 1), ("m", 60), ("h", 3600)):
+        amount = per_s * factor
+        if abs(amount - round(amount)) < 1e-9 * max(1.0, amount):
+            return f"{round(amount)}/{unit}"
+    return f"{per_s:.9f}".rstrip("0") + "/s"
+
+
+def _in_unit(amount: float, units: tuple[tuple[str, int], ...], smallest: str) -> str:
+    for unit, factor in units:
+        if amount and amount % factor == 0:
+            return f"{int(amount // factor)}{unit}"
+    return f"{amount:g}{smallest}" if amount != int(amount) else f"{int(amount)}{smallest}"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{_toml(str(key))} = {_toml(part)}" for key, part in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(part) for part in value)}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return repr(value)
+    # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,192 @@
+"""`drainer entries` and `drainer show`: what waits, and what became of it. Also the selectors of hold, release and drop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+
+import typer
+
+from drainer.cli.options import ConfigOption, JsonOption, ask, parse_duration, print_json, terminal_width
+from drainer.control.messages import EntryLine, Fate, Selectors, ShowReply
+from drainer.errors import UsageError
+from drainer.report.wording import count, duration, shortened, shown, size
+
+_State = Literal["waiting", "active", "deferred", "held"]
+_Class = Literal["exact", "partial", "restored", "resend", "conflict", "none"]
+
+EntryArgument = Annotated[
+    str | None, typer.Argument(metavar="[ENTRY]", help="File name of an entry, or its beginning.")
+]
+ListOption = Annotated[str | None, typer.Option("--list", metavar="TEXT", help="In the list's name or address.")]
+SenderOption = Annotated[str | None, typer.Option("--sender", metavar="TEXT", help="In the sender.")]
+SubjectOption = Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="In the subject.")]
+MessageIdOption = Annotated[str | None, typer.Option("--message-id", metavar="TEXT", help="In the Message-ID.")]
+ClassOption = Annotated[_Class | None, typer.Option("--class", help="Kind of duplicate, as scanning found it.")]
+StateOption = Annotated[_State | None, typer.Option("--state", help="Where it stands.")]
+OlderOption = Annotated[
+    float | None, typer.Option("--older-than", metavar="D", parser=parse_duration, help='Received longer ago: "2d".')
+]
+YoungerOption = Annotated[
+    float | None, typer.Option("--younger-than", metavar="D", parser=parse_duration, help='Received since: "1h".')
+]
+
+_SHOWN_FILEBASE = 6
+
+
+def selected(**given: str | float | None) -> Selectors:
+    """The selectors given. Raises UsageError for an empty one: it would match everything, and means an unset variable."""
+    for name, value in given.items():
+        if isinstance(value, str) and not value.strip():
+            option = {"duplicate": "class", "message_id": "message-id"}.get(name, name)
+            raise UsageError(f"--{option} is empty; leave it out to select by something else")
+    return Selectors.model_validate(given)
+
+
+def entries_command(
+    entry: EntryArgument = None,
+    config: ConfigOption = None,
+    of_list: ListOption = None,
+    sender: SenderOption = None,
+    subject: SubjectOption = None,
+    message_id: MessageIdOption = None,
+    duplicate: ClassOption = None,
+    state: StateOption = None,
+    older_than: OlderOption = None,
+    younger_than: YoungerOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Show at most that many.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """List the entries in custody. Selectors narrow it down; all that are given must match.
+
+    \b
+    drainer entries --state held
+    drainer entries --list announce --older-than 2d --limit 20
+    drainer entries --class resend --json
+    """
+    selectors = selected(
+        entry=entry,
+        list=of_list,
+        sender=sender,
+        subject=subject,
+        message_id=message_id,
+        duplicate=duplicate,
+        state=state,
+        older_than_s=older_than,
+        younger_than_s=younger_than,
+    )
+    reply = ask(config, lambda service: service.entries(selectors, limit))
+    if as_json:
+        print_json(reply)
+        return
+    for line in entry_table(reply.entries, terminal_width()):
+        print(line)
+    print(_how_many(len(reply.entries), reply.total))
+
+
+def show_command(
+    entry: Annotated[str, typer.Argument(metavar="ENTRY", help="File name, its beginning, or a Message-ID.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one entry, or what became of a message: headers, recipients still owed, deliveries.
+
+    \b
+    drainer show 1772438466.0116487+e3c7fa
+    drainer show '<4711@example.org>'
+    """
+    if not entry.strip():
+        raise UsageError("ENTRY is empty")
+    reply = ask(config, lambda service: service.show(entry))
+    if as_json:
+        print_json(reply)
+        return
+    for line in _details(reply):
+        print(line)
+
+
+def entry_table(entries: Sequence[EntryLine], width: int) -> list[str]:
+    """One row per entry. The name is cut to what is still unique among some thousands, and can be given back to us."""
+    if not entries:
+        return []
+    rows = [
+        (
+            short_name(one.entry),
+            one.state,
+            duration(one.age_s),
+            "?" if one.recipients is None else count(one.recipients),
+            "" if one.duplicate == "none" else one.duplicate,
+        )
+        for one in entries
+    ]
+    heads = ("entry", "state", "age", "rcpts", "class")
+    widths = [max(len(head), *(len(row[at]) for row in rows)) for at, head in enumerate(heads)]
+    rest = max(10, width - sum(widths) - 2 * len(widths))
+    lines = [_row(heads, widths) + shortened("list: subject (why)", rest)]
+    for one, row in zip(entries, rows, strict=True):
+        text = f"{shown(one.list)}: {shown(one.subject)}" + (f" ({shown(one.reason)})" if one.reason else "")
+        lines.append(_row(row, widths) + shortened(text, rest))
+    return lines
+
+
+def short_name(filebase: str) -> str:
+    """The time and six digits of the digest."""
+    when, plus, digest = filebase.partition("+")
+    return shown(when + plus + digest[:_SHOWN_FILEBASE])
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    aligned = (
+        f"{cell:>{width}}" if at in (2, 3) else f"{cell:<{width}}"
+        for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "".join(f"{cell}  " for cell in aligned)
+
+
+def _how_many(listed: int, total: int) -> str:
+    if not total:
+        return "No entry matches."
+    if listed < total:
+        return f"{count(listed)} of {count(total, 'entry', 'entries')}; --limit {total} shows all"
+    return count(total, "entry", "entries")
+
+
+def _details(reply: ShowReply) -> list[str]:
+    lines = []
+    one = reply.entry
+    if one is None:
+        lines.append("No such entry waits.")
+    else:
+        lines += [
+            f"entry       {shown(one.entry)}",
+            f"state       {one.state}" + (f": {shown(one.reason)}" if one.reason else ""),
+            f"list        {shown(one.list)}",
+            f"received    {duration(one.age_s)} ago",
+            f"size        {size(one.bytes)}",
+        ]
+        if one.duplicate != "none":
+            lines.append(f"duplicate   {one.duplicate}" + (f" of {shown(one.of)}" if one.of else ""))
+        if one.due is not None:
+            lines.append(f"due         {_when(one.due)}")
+    if reply.headers:
+        lines += ["", *(f"{shown(name)}: {shown(value)}" for name, value in reply.headers)]
+    if reply.recipients:
+        lines += ["", f"{count(len(reply.recipients), 'recipient')} still owed:"]
+        lines += [f"  {shown(address)}" for address in reply.recipients]
+    if reply.metadata:
+        lines += ["", "metadata:"]
+        lines += [f"  {shown(name)} = {shown(json.dumps(value))}" for name, value in sorted(reply.metadata.items())]
+    if reply.fates:
+        lines += ["", "deliveries:", *(_fate(fate) for fate in reply.fates)]
+    return lines
+
+
+def _fate(fate: Fate) -> str:
+    text = f"  {_when(fate.at)}  {fate.state:<10} {count(fate.recipients, 'recipient')}  {shown(fate.list)}"
+    return f"{text}  {shown(fate.detail)}".rstrip()
+
+
+def _when(at_s: float) -> str:
+    return f"{datetime.fromtimestamp(at_s).astimezone():%Y-%m-%d %H:%M:%S %Z}"

@@ -1,0 +1,35 @@
+"""`drainer handback`: everything back to Mailman. A dry run unless --yes."""
+
+from __future__ import annotations
+
+from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_json
+from drainer.control.messages import SelectRequest
+from drainer.report.wording import count, shown
+
+
+def handback_command(
+    config: ConfigOption = None, yes: YesOption = False, reason: ReasonOption = "", as_json: JsonOption = False
+) -> None:
+    """Give every entry in custody back to Mailman's queue. Without --yes it only says how many.
+
+    Untouched entries go back unchanged; of part-delivered ones only the recipients still owed.
+
+    \b
+    drainer handback
+    drainer handback --yes --reason "Mailman takes over"
+    """
+    request = SelectRequest(yes=yes, reason=reason)
+    reply = ask(config, lambda service: service.handback(request))
+    if as_json:
+        print_json(reply)
+        return
+    found = f"{count(reply.matched, 'entry', 'entries')}, {count(reply.recipients, 'recipient')}"
+    for why in reply.skipped:
+        print(f"not now: {shown(why)}")
+    if not reply.matched:
+        print("Nothing is in custody; there is nothing to give back.")
+    elif not reply.done:
+        print(f"Dry run: nothing was changed. With --yes {found} would go back to Mailman.")
+    else:
+        print(f"{count(reply.changed, 'entry', 'entries')} given back to Mailman (of {found}).")
+        print("Mailman's outgoing runner delivers them from here; `drainer status` shows what is left with us.")

@@ -1,0 +1,30 @@
+"""`drainer run`: the service."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from drainer.cli.options import ConfigOption
+from drainer.settings_file import load_settings
+
+
+def run_command(
+    config: ConfigOption = None,
+    until_empty: Annotated[
+        bool, typer.Option("--until-empty", help="End when nothing is left but held entries.")
+    ] = False,
+) -> None:
+    """Run the service in the foreground: take the queue into custody and drain it.
+
+    SIGTERM finishes what is being sent and ends; SIGHUP reads the settings again.
+
+    \b
+    drainer run
+    drainer run --config /etc/drainer/drainer.toml --until-empty
+    """
+    settings = load_settings(config)
+    from drainer.service import run
+
+    raise typer.Exit(run(settings, until_empty, lambda: load_settings(config)))

@@ -1,0 +1,211 @@
+"""`drainer entries`, `show`, `hold`, `release`, `drop`, `handback`, `eta` and `config` as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from drainer.cli.eta import moment
+from drainer.errors import UsageError
+from drainer.settings import Settings
+from tests.cli.conftest import CommandLine
+from tests.control.small_service import SmallService
+
+
+def test_entries_are_listed_without_what_could_steer_the_terminal(cli: CommandLine, service: SmallService) -> None:
+    ran = cli("entries")
+    assert (ran.code, ran.err) == (0, "")
+    assert "\x1b" not in ran.out
+    assert "1772438466.0116487+aaaaaa" in ran.out
+    assert ran.out.endswith("4 entries\n")
+    assert max(len(line) for line in ran.out.splitlines()) <= 80
+
+
+def test_entries_are_selected_by_every_selector_given(cli: CommandLine, service: SmallService) -> None:
+    answer = json.loads(cli("entries", "--list", "orchard", "--class", "resend", "--state", "held", "--json").out)
+    assert answer["total"] == 1
+    assert answer["entries"][0]["subject"] == "Apples"
+    assert json.loads(cli("entries", "--younger-than", "1h", "--json").out)["total"] == 0
+    assert json.loads(cli("entries", "1772438469", "--json").out)["total"] == 1
+
+
+def test_limit_says_how_many_there_are(cli: CommandLine, service: SmallService) -> None:
+    assert "2 of 4 entries" in cli("entries", "--limit", "2").out
+
+
+def test_show_tells_headers_recipients_and_deliveries(cli: CommandLine, service: SmallService) -> None:
+    ran = cli("show", "<sunday/1@example.org>")
+    assert ran.code == 0
+    for part in (
+        "Subject: Kites on Sunday",
+        "2 recipients still owed:",
+        "dan@example.org",
+        "delivered",
+        "250 2.0.0 Ok",
+    ):
+        assert part in ran.out
+    assert json.loads(cli("show", "1772438467", "--json").out)["entry"]["list"] == "orchard@example.org"
+
+
+def test_entry_nobody_knows_exits_1(cli: CommandLine, service: SmallService) -> None:
+    ran = cli("show", "4711")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "drainer: no entry and no message known as '4711'\n"
+
+
+@pytest.mark.parametrize("action", ["hold", "release", "drop"])
+def test_without_yes_nothing_is_changed_and_it_says_so(cli: CommandLine, service: SmallService, action: str) -> None:
+    before = list(service.backlog)
+    ran = cli(action, "--list", "orchard")
+    assert ran.code == 0
+    assert f"Dry run: nothing was changed. With --yes this would {action} 3 entries, 90 recipients." in ran.out
+    assert service.backlog == before
+    assert service.seen[0][2].yes is False
+
+
+def test_drop_with_yes_drops_what_was_selected_and_no_more(cli: CommandLine, service: SmallService) -> None:
+    ran = cli("drop", "--sender", "bob@", "--yes", "--reason", "asked by Bob")
+    assert ran.code == 0
+    assert "2 entries dropped" in ran.out
+    assert [entry.sender for entry in service.backlog] == ["ann@example.org", "cyd@example.org"]
+    assert service.seen[0][2].reason == "asked by Bob"
+
+
+def test_entry_in_delivery_is_reported_as_not_done(cli: CommandLine, service: SmallService) -> None:
+    ran = cli("hold", "--list", "orchard", "--yes")
+    assert "2 entries held (of 3 entries, 90 recipients)." in ran.out
+    assert "not now: 1772438469.5+" in ran.out
+    answer = json.loads(cli("release", "--state", "held", "--yes", "--json").out)
+    assert (answer["done"], answer["changed"]) == (True, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("drop", "--yes"), "--all for every one"),
+        (("hold", "--yes"), "--all for every one"),
+        (("release", "--yes"), "--all for every one"),
+        (("drop", "--list", "", "--yes"), "--list is empty"),
+        (("drop", "--message-id", " ", "--yes"), "--message-id is empty"),
+        (("drop", "", "--yes"), "--entry is empty"),
+        (("drop", "--all", "--list", "x", "--yes"), "do not go together"),
+        (("drop", "--class", "same", "--yes"), "'same'"),
+        (("drop", "--older-than", "long", "--yes"), "not a duration"),
+        (("eta", "--at", "fast"), "not a rate"),
+        (("eta", "--at", "unlimited"), "right would be"),
+        (("eta", "--by", "soon"), "is not a time"),
+        (("eta", "--by", "2020-01-01T00:00"), "in the past"),
+        (("show",), "ENTRY"),
+        (("config", "--defaults", "--check"), "do not go together"),
+    ],
+)
+def test_wrong_usage_exits_2_and_changes_nothing(
+    cli: CommandLine, service: SmallService, arguments: tuple[str, ...], said: str
+) -> None:
+    ran = cli(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert "Traceback" not in ran.err
+    assert service.seen == []
+    assert len(service.backlog) == 4
+
+
+def test_all_selects_every_entry(cli: CommandLine, service: SmallService) -> None:
+    assert "3 entries dropped" in cli("drop", "--all", "--yes").out
+    assert [entry.state for entry in service.backlog] == ["active"]
+
+
+def test_handback_needs_yes(cli: CommandLine, service: SmallService) -> None:
+    assert "Dry run: nothing was changed. With --yes 4 entries, 210 recipients would go back" in cli("handback").out
+    assert len(service.backlog) == 4
+    assert "3 entries given back to Mailman" in cli("handback", "--yes").out
+    assert len(service.backlog) == 1
+
+
+def test_eta_tells_the_interval_what_if_and_the_rate_needed(cli: CommandLine, service: SmallService) -> None:
+    ran = cli("eta", "--at", "20/s", "--by", "+2h")
+    assert ran.code == 0
+    first, what_if, needed, fastest = ran.out.splitlines()
+    assert first.startswith("180 recipients left: about 1 min 30 s (1 min 10 s to 2 min in 80 % of cases), at ")
+    assert what_if.startswith("at 20/s recipients: about 10 s (10 s to")
+    assert needed.endswith("12.5/s recipients needed")
+    assert fastest.endswith("40/s recipients")
+    _action, _peer, (at, by) = service.seen[0]
+    assert at == 20
+    assert timedelta(minutes=119) < datetime.fromtimestamp(by, UTC) - datetime.now(UTC) <= timedelta(hours=2)
+
+
+def test_eta_while_paused_is_a_word(cli: CommandLine, service: SmallService) -> None:
+    cli("pause")
+    assert cli("eta").out == "180 recipients left: no finish time while paused\n"
+    assert json.loads(cli("eta", "--json").out)["eta"] == {
+        "state": "paused",
+        "finish": None,
+        "seconds": None,
+        "low_s": None,
+        "high_s": None,
+        "confidence": None,
+    }
+
+
+NOON = datetime(2026, 1, 31, 12, 0, 30).astimezone()
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("18:00", datetime(2026, 1, 31, 18, 0)),
+        ("9:05", datetime(2026, 2, 1, 9, 5)),
+        ("12:00", datetime(2026, 2, 1, 12, 0)),
+        ("2026-03-01T06:30", datetime(2026, 3, 1, 6, 30)),
+        ("+2h", datetime(2026, 1, 31, 14, 0, 30)),
+        ("+90m", datetime(2026, 1, 31, 13, 30, 30)),
+    ],
+)
+def test_time_is_the_next_such_time_an_instant_or_a_span(text: str, meant: datetime) -> None:
+    assert moment(text, NOON) == meant.astimezone()
+
+
+def test_time_with_a_zone_is_that_instant() -> None:
+    assert moment("2026-01-31T18:00+05:00", NOON) == datetime(2026, 1, 31, 13, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["24:00", "noon", "18", "12:60", ""])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="right would be"):
+        moment(text, NOON)
+
+
+def test_config_shows_what_is_in_force_from_file_and_environment(cli: CommandLine) -> None:
+    ran = cli("config", DRAINER_FEED__MESSAGES="600/m")
+    assert (ran.code, ran.err) == (0, "")
+    shown = Settings.model_validate(tomllib.loads(ran.out))
+    assert shown.control.socket == cli.socket
+    assert shown.feed.messages == 10
+    assert "# ceiling on transactions begun" in ran.out
+    assert json.loads(cli("config", "--json").out)["feed"]["messages"] == 20
+
+
+def test_config_check_says_right_or_what_is_wrong(cli: CommandLine) -> None:
+    assert "all settings are right" in cli("config", "--check").out
+    cli.config.write_text("[mta]\nport = 0\n")
+    ran = cli("config", "--check")
+    assert (ran.code, ran.out) == (2, "")
+    assert "mta.port = 0" in ran.err
+
+
+def test_run_without_a_settings_file_exits_2(cli: CommandLine, tmp_path: Path) -> None:
+    ran = cli("run", "--config", str(tmp_path / "none.toml"), config=False)
+    assert ran.code == 2
+    assert "no settings file" in ran.err
+
+
+@pytest.mark.parametrize("command", ["run", "status", "eta", "pause", "entries", "drop", "handback", "config", "demo"])
+def test_every_command_has_a_help_with_an_example(cli: CommandLine, command: str) -> None:
+    ran = cli(command, "--help", config=False, COLUMNS="60")
+    assert ran.code == 0
+    assert f"\n  drainer {command}" in ran.out
