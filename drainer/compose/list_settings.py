@@ -9,6 +9,7 @@ A damaged config.pck is passed over for config.pck.last, as Mailman does.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from pathlib import Path
 
@@ -26,7 +27,7 @@ _Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class ListSettingsStore:
-    """The settings of all lists of a site, read when asked for.
+    """The settings of all lists of a site, read when asked for. May be used from several threads.
 
     lists_dir  holds <list>/config.pck
     """
@@ -34,32 +35,46 @@ class ListSettingsStore:
     def __init__(self, lists_dir: Path) -> None:
         self._lists_dir = lists_dir
         self._known: OrderedDict[str, tuple[_Stamp, ListSettings]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def remembered(self, name: str) -> ListSettings | None:
+        """The settings read before, if the list's files are still the same; costs two stat calls. Raises NoSuchList."""
+        stamp = _stamp(self._directory(name))
+        with self._lock:
+            known = self._known.get(name)
+            if known is None or known[0] != stamp:
+                return None
+            self._known.move_to_end(name)
+            return known[1]
 
     def get(self, name: str) -> ListSettings:
         """The settings of the list with this internal name; case counts, as it does for Mailman.
 
         Raises  NoSuchList, ListConfigUnreadable
         """
-        _refuse_path_tricks(name)
-        directory = self._lists_dir / name
-        stamp = tuple(_stamp(directory / file) for file in _FILES)
-        known = self._known.get(name)
-        if known is not None and known[0] == stamp:
-            self._known.move_to_end(name)
-            return known[1]
+        known = self.remembered(name)
+        if known is not None:
+            return known
+        directory = self._directory(name)
+        stamp = _stamp(directory)
         settings = _read(name, directory)
-        self._known[name] = stamp, settings
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        with self._lock:
+            self._known[name] = stamp, settings
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
         return settings
 
+    def _directory(self, name: str) -> Path:
+        if not name or name in (".", "..") or "/" in name or not name.isprintable():
+            raise NoSuchList(f"{name!r} cannot be the name of a list")
+        return self._lists_dir / name
 
-def _refuse_path_tricks(name: str) -> None:
-    if not name or name in (".", "..") or "/" in name or not name.isprintable():
-        raise NoSuchList(f"{name!r} cannot be the name of a list")
+
+def _stamp(directory: Path) -> _Stamp:
+    return tuple(_file_stamp(directory / file) for file in _FILES)
 
 
-def _stamp(file: Path) -> tuple[int, int, int] | None:
+def _file_stamp(file: Path) -> tuple[int, int, int] | None:
     try:
         status = file.stat()
     except OSError:

@@ -47,7 +47,9 @@ class Mailman2Composer:
 
     async def compose(self, entry: QueueEntry, recipients: Sequence[str]) -> AsyncGenerator[ComposedMessage, None]:
         """See drainer.compose.Composer. Raises NoSuchList, ListConfigUnreadable, ComposerFailed."""
-        settings = self._lists.get(entry.list_id)
+        settings = self._lists.remembered(entry.list_id)
+        if settings is None:
+            settings = await asyncio.to_thread(self._lists.get, entry.list_id)
         composed = compose_transactions(entry, settings, self._site, recipients, self._max_recipients)
         is_large = len(entry.raw) > _LARGE_BYTES
         turn_ends = time.monotonic() + _TURN_S

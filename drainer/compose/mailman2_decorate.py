@@ -8,6 +8,7 @@ Source  MAILMAN21.md §5. Where Mailman shunts the entry or loses text, this del
   - multipart/mixed whose payload is no list of parts is wrapped, instead of failing
   - a template with a stray `%s`, which Mailman fills with all the list's settings, goes out raw
   - text that the list's charset cannot hold goes out in utf-8, instead of failing
+  - a plain text in broken uuencode keeps its form, instead of failing
 """
 
 from __future__ import annotations
@@ -237,8 +238,7 @@ def with_text_payload(part: Part, text: bytes, charset: Charset) -> Part:
     elif charset.body_encoding == BASE64:
         encoding, text = b"base64", body_in_base64(text)
     else:
-        seven_bit = text.isascii() or charset.output_charset.startswith("iso-2022-")
-        encoding = b"7bit" if seven_bit else b"8bit"
+        encoding = b"7bit" if text.isascii() else b"8bit"
     if part.get(b"content-transfer-encoding") is None:
         part = part.with_field(b"Content-Transfer-Encoding", encoding)
     return replace(part, payload=text)
@@ -246,14 +246,17 @@ def with_text_payload(part: Part, text: bytes, charset: Charset) -> Part:
 
 def _text_part(text: str, list_charset: str) -> Part:
     """Header or footer as a part of its own; octets go in as they are, whether they fit the list's charset or not."""
-    charset = charset_named(list_charset)
+    name = list_charset
     try:
-        part = with_text_payload(Part((), None), _octets(text, list_charset), charset)
+        part = with_text_payload(Part((), None), _octets(text, name), charset_named(name))
     except (UnicodeError, LookupError):
-        charset = charset_named("utf-8")
-        part = with_text_payload(Part((), None), encode(readable(text, list_charset), "utf-8", "replace"), charset)
+        name = "utf-8"
+        part = with_text_payload(
+            Part((), None), encode(readable(text, list_charset), name, "replace"), charset_named(name)
+        )
     version, kind, *rest = part.headers
-    first = (version, kind) if charset.input_charset != charset.output_charset else (kind, version)
+    # The email package writes Content-Type first, and again at the end where it renames the charset.
+    first = (kind, version) if charset_named(name).output_charset == name else (version, kind)
     return replace(part, headers=(*first, *rest)).with_field(b"Content-Disposition", b"inline")
 
 

@@ -19,6 +19,7 @@ from drainer.errors import ComposerFailed
 
 _ATOM = r"[^][\x00-\x20()<>@,:;.\"\\\x7f-\U0010ffff]+"
 _PLAIN_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_ATOM}(?:\.{_ATOM})*\Z")
+_BLANKS = re.compile(r"[ \t]+")  # Python 2 drops them inside an address, Python 3 does not
 # Pythons that have a strict mode use it by default; Python 2 had none.
 _parse: Callable[[str], tuple[str, str]] = (
     partial(email.utils.parseaddr, strict=False)
@@ -37,7 +38,8 @@ def wire_address(address: str) -> str:
         return address
     if any(character in address for character in "\r\n\0"):
         raise ComposerFailed(f"an address with a line end or NUL in it: {address!r}")
-    return _parse(address)[1]
+    parsed = _parse(address)[1]
+    return parsed if '"' in address else _BLANKS.sub("", parsed)
 
 
 def envelope_sender(settings: ListSettings, metadata: Mapping[str, object]) -> str:
