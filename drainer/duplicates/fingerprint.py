@@ -8,9 +8,10 @@ Two entries are the same message if they share any identity digest. All of them 
 on it (post, mail to the owners, digest, notice): a mail to a list and its owners, or to two lists, is two messages.
   named    body + Message-ID + Date. The Date is in it because devices and scripts reuse a Message-ID, with the same
            text, day after day; what is resubmitted keeps its Date.
-  dated    posts only: body + author + Date + Subject + In-Reply-To, for copies that a list or a relay gave Message-IDs of
-           their own. Nothing in one copy alone tells that this happened to the other, so every post of a person has
-           it; a program's post, which may well say the same twice in a second, only if its Message-ID is not its own.
+  dated    posts only: body + author + From + Date + Subject + In-Reply-To, for copies that a list or a relay gave
+           Message-IDs of their own. Nothing in one copy alone tells that this happened to the other, so every post of a
+           person has it; a program's post, which may well say the same twice in a second, only if its Message-ID is not
+           its own. (From tells apart the people who post through one address of a forum or ticket system.)
   received received_time + Message-ID (posts without one: author + Date + Subject): "received_time stays with a mail
            for life" in 2.1, and 3 gives it to posts when they arrive. Body left out: a retry copy is decorated.
   only-file where none of these can be made: the same metadata and content under the same time in the name, so that the
@@ -167,6 +168,7 @@ class _Reader:
         name = octets_of(self.message_id.replace(" ", ""))
         date = _utc(header_text(self.headers.get("date")))
         author = octets_of(self.author)
+        sender = octets_of(header_text(self.headers.get("from")))
         subject = octets_of(self._subject())
         is_post = self.role in ("list", "owner")
         automated = is_automated(self.headers, self.author)
@@ -178,7 +180,7 @@ class _Reader:
                 identity.append(_digest(b"named", scope, body, name, date))
             if by_person_or_renamed and author and date:
                 reply_to = octets_of(header_text(self.headers.get("in-reply-to")))
-                identity.append(_digest(b"dated", scope, body, author, date, subject, reply_to))
+                identity.append(_digest(b"dated", scope, body, author, sender, date, subject, reply_to))
         received = _received_time(self.metadata.get("received_time"))
         if received and name:
             identity.append(_digest(b"received", scope, received, name))

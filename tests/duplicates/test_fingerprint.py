@@ -123,6 +123,13 @@ def test_a_programs_mail_without_a_message_id_of_its_own_is_recognised(made: str
     assert same(one.entry(), other.later().entry())
 
 
+def test_two_people_who_write_the_same_through_one_address_in_one_second_are_two_messages() -> None:
+    one = Mail(sender="Ann via Forum <forum@site.example>", message_id="<1@site.example>", text="+1\n")
+    other = replace(one, sender="Ben via Forum <forum@site.example>", message_id="<2@site.example>")
+    author = "forum@site.example"
+    assert not same(Post(one.octets(), author=author).entry(), Post(other.octets(), author=author).later(1).entry())
+
+
 def test_notices_of_one_text_in_one_second_to_one_person_are_many_messages() -> None:
     notice: dict[str, object] = {"nodecorate": 1, "reduced_list_headers": 1}
     one = Mail(message_id="<mailman.27.1774231334.4242.talk@lists.example.org>")
