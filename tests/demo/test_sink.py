@@ -11,13 +11,16 @@ import signal
 import smtplib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from drainer.demo.sink import Greylisting, Rule, Sink, SinkOptions, SinkThread, Step
+from drainer.ledger.mta_log import Answer, MtaEvidence
 
 CONTENT = "Received: by x\r\nMESSAGE-ID: <one@example.org>\r\n\r\nMessage-ID: <not@this>\r\n..dots\r\n"
 
@@ -160,3 +163,22 @@ async def test_sessions_beyond_the_limit_are_greeted_with_421() -> None:
         for writer in (first, second):
             writer.close()
             await writer.wait_closed()
+
+
+def test_its_log_answers_what_became_of_recipients_in_doubt(tmp_path: Path) -> None:
+    log = tmp_path / "mail.log"
+    began_s = time.time()
+    rules = [Rule.parse("dot take-and-hang-up sender=owned@*"), Rule.parse("dot hang-up sender=refused@*")]
+    with SinkThread(SinkOptions(log=log), *rules) as sink:
+        for sender in ("owned@example.org", "refused@example.org"):
+            client = smtplib.SMTP("127.0.0.1", sink.port)
+            with pytest.raises(smtplib.SMTPServerDisconnected):
+                client.sendmail(sender, ["ann@example.org", "ben@example.net"], f"Message-ID: <{sender}>\r\n\r\n")
+            client.close()
+    early = time.strftime("%b %d %H:%M:%S", time.localtime(began_s - 60)) + " sink postfix/qmgr[1]: start"
+    late = time.strftime("%b %d %H:%M:%S", time.localtime(began_s + 60)) + " sink postfix/qmgr[1]: end"
+    evidence = MtaEvidence(latest_s=began_s + 120, zone=datetime.now().astimezone().tzinfo or UTC)
+    evidence.feed([early, *log.read_text().splitlines(), late])
+    for sender, answer in (("owned@example.org", Answer.YES), ("refused@example.org", Answer.NO)):
+        recipients = ("ann@example.org", "ben@example.net")
+        assert evidence.answers(f"<{sender}>", sender, recipients, began_s) == dict.fromkeys(recipients, answer)
