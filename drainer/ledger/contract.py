@@ -78,7 +78,8 @@ class Ledger(Protocol):
 
         All or none. Each replaces the recipients' DEFERRED or HELD rows of this entry. IN_DOUBT becomes an unresolved
         attempt with an unknown (empty) reverse-path.
-        Raises IllegalTransition for what states.py does not allow from the state the recipient has for this entry
+        Raises IllegalTransition for what states.py does not allow from the state the recipient has for this entry, and
+               for recipients of this entry that are ATTEMPTING or IN_DOUBT: resolve those attempts first
         """
 
     async def unresolved_attempts(self) -> list[OpenAttempt]:

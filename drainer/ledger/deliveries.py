@@ -29,7 +29,7 @@ from drainer.ledger.columns import (
     stored_text,
 )
 from drainer.ledger.records import MessageRecord, NewAttempt, Outcome, RecipientKey
-from drainer.ledger.states import State, check, check_close, check_resolve
+from drainer.ledger.states import State, check, check_close, check_record, check_resolve
 from drainer.ledger.tables import is_expired, messages_sharing
 
 REMEMBERED_KEYS = 100_000
@@ -135,7 +135,7 @@ class Deliveries:
         before = self._states_for_entry(sharing, filebase)
         for outcome, keys in keyed:
             for key in keys:
-                check(before.get(key, State.PENDING), outcome.state)
+                check_record(before.get(key, State.PENDING), outcome.state)
             before.update(dict.fromkeys(keys, outcome.state))
         if not keyed:
             return

@@ -26,7 +26,7 @@ from drainer.ledger.records import (
     Totals,
     recipient_key,
 )
-from drainer.ledger.states import SETTLED, State, check, check_close, check_resolve
+from drainer.ledger.states import SETTLED, State, check, check_close, check_record, check_resolve
 
 _BINDING = frozenset({State.DELIVERED, State.ATTEMPTING, State.IN_DOUBT})
 """What one entry did that binds every other entry of the same message."""
@@ -110,7 +110,7 @@ class MemoryLedger:
         for outcome in outcomes:
             keys = frozenset(map(recipient_key, outcome.recipients))
             for key in keys:
-                check(before.get(key, State.PENDING), outcome.state)
+                check_record(before.get(key, State.PENDING), outcome.state)
             before.update(dict.fromkeys(keys, outcome.state))
         for outcome in outcomes:
             if outcome.recipients:

@@ -61,3 +61,10 @@ def check_resolve(before: State, after: State) -> None:
     if before is State.ATTEMPTING and after is not State.IN_DOUBT:
         raise IllegalTransition(f"an open attempt cannot be resolved to {after}: it has to be in doubt first")
     check(before, after)
+
+
+def check_record(before: State, after: State) -> None:
+    """As check, for an outcome that had no attempt: one under way or in doubt ends as an attempt, not beside it."""
+    if before in (State.ATTEMPTING, State.IN_DOUBT) or after in (State.PENDING, State.ATTEMPTING):
+        raise IllegalTransition(f"a delivery that is {before} cannot be recorded as {after}")
+    check(before, after)
