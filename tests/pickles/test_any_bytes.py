@@ -114,7 +114,10 @@ def test_plain_values_come_back_as_they_were_pickled_in_every_protocol(value: ob
 
 
 def test_pickles_end_where_pickletools_finds_their_stop() -> None:
+    beyond_pickletools = path2("plaintext_entry_8bit")  # it cannot decode 8-bit bytes in a STRING
     for path in readable():
+        if path == beyond_pickletools:
+            continue
         raw = path.read_bytes()
         pair, stream = load_pair(raw), io.BytesIO(raw)
         for end in (pair.message_bytes, pair.metadata_end):
