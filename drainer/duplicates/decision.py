@@ -135,7 +135,7 @@ def decide(
     recipients  the addresses it still owes
     history     the ledger's, of the entry's identity
     exact       an entry all of whose recipients others have had is suppressed, or held for a person. (To deliver all
-                the same, give the ledger `own_identity` in place of the shared one: then history knows this entry only.)
+                the same, give the ledger an identity of its own: then history knows this entry only.)
     resend      what is done with a person's second sending of one text; matters only if `resembled` is given
     resembled   the ledger's history of the messages whose text this one repeats (class RESEND); None: it repeats none,
                 or an operator has released it

@@ -68,13 +68,6 @@ _NESTING_AT_MOST = 8
 _PLAIN = frozenset({str, bytes, int, float, bool, datetime})
 
 
-def own_identity(entry: EntrySummary) -> tuple[bytes, ...]:
-    """An identity no other entry has, for one that is delivered whatever was delivered before: `duplicates.exact =
-    "deliver"`, or released by an operator.
-    """
-    return (_digest(b"own", entry.fingerprint.copy, octets_of(entry.filebase)),)
-
-
 @dataclass(frozen=True, slots=True)
 class Decoration:
     """A list's header and footer as bulk delivery would have inserted them, substitutions made; "" for none."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainer.duplicates.fingerprint import RULES, fingerprint, own_identity, summarise
+from drainer.duplicates.fingerprint import RULES, fingerprint, summarise
 from drainer.ledger.records import recipient_key
 from drainer.pickles.standins import Charset, Header, Message
 from drainer.queuedir.entry import Flavour, QueueEntry
@@ -234,13 +234,6 @@ def test_summary_holds_one_key_per_recipient_and_readable_text() -> None:
     assert summary.recipient_keys == recipient_key("ann@example.org") + recipient_key("ben@example.com")
     assert (summary.recipients, summary.subject, summary.message_id) == (2, "Säge und Holz", "<1@sender.example>")
     assert (summary.sender, summary.when_s) == ("ann@example.net", 1_774_212_196.25)
-
-
-def test_an_identity_of_its_own_is_shared_with_nobody() -> None:
-    octets = Mail().octets()
-    one, other = summarise(Post(octets).entry()), summarise(Post(octets).later().entry())
-    assert own_identity(one) == own_identity(one) != own_identity(other)
-    assert not set(own_identity(one)) & set(one.fingerprint.identity)
 
 
 # -- whatever a pickle may hold ---------------------------------------------------------------------------------------
