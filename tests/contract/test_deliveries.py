@@ -237,6 +237,15 @@ async def test_record_cannot_claim_a_delivery_nobody_attempted(ledger: Ledger) -
     assert await states(ledger) == set()
 
 
+@pytest.mark.parametrize("state", [State.SKIPPED, State.HELD, State.DELIVERED, State.IN_DOUBT])
+async def test_record_does_not_settle_beside_an_attempt_in_doubt(ledger: Ledger, state: State) -> None:
+    opened = await ledger.open_attempt(attempt(ANN))
+    await ledger.close_attempt(opened, State.IN_DOUBT, "lost", AT)
+    with pytest.raises(IllegalTransition):
+        await ledger.record(FIRST, MESSAGE, [Outcome(state, (BOB, ANN), "", AT)])
+    assert await states(ledger) == row(FIRST, State.IN_DOUBT, ANN)
+
+
 async def test_dropped_entry_takes_its_held_and_deferred_recipients_along(ledger: Ledger) -> None:
     await ledger.record(
         FIRST, MESSAGE, [Outcome(State.DEFERRED, (ANN,), "450", AT), Outcome(State.HELD, (BOB,), "resend", AT)]

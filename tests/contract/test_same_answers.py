@@ -1,0 +1,143 @@
+"""Whatever is asked of them, the ledger in memory and the one on disk give the same answers."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from drainer.clock import StoppedClock
+from drainer.errors import IllegalTransition
+from drainer.ledger.contract import Ledger
+from drainer.ledger.memory import MemoryLedger
+from drainer.ledger.records import Deferral, History, Hold, MessageRecord, NewAttempt, Outcome
+from drainer.ledger.sqlite import SqliteLedger
+from drainer.ledger.states import State
+
+FILEBASES = [f"1700000000.5+{digit * 40}" for digit in "123"]
+DIGESTS = [bytes([number]) * 16 for number in range(3)]
+filebases = st.sampled_from(FILEBASES)
+identities = st.sets(st.sampled_from(DIGESTS), min_size=1, max_size=2)
+messages = identities.map(lambda digests: MessageRecord(tuple(sorted(digests)), "list", f"<{len(digests)}@x>"))
+addresses = st.lists(st.sampled_from(["a@x", "b@x", "c@x", "d@X"]), min_size=1, max_size=3, unique=True).map(tuple)
+times = st.integers(1000, 1010).map(float)
+states = st.sampled_from(State)
+attempts = st.integers(1, 12)
+
+
+def told(history: History) -> list[tuple[Any, ...]]:
+    return sorted(
+        (part.filebase, part.state, part.at_s, sorted(part.recipients), part.reply, sorted(part.addresses))
+        for part in history.coverage
+    )
+
+
+class SameAnswers(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.place = tempfile.TemporaryDirectory(prefix="drainer-ledger-")
+        self.ledgers: list[Ledger] = [
+            MemoryLedger(StoppedClock()),
+            SqliteLedger(Path(self.place.name) / "ledger.sqlite", StoppedClock()),
+        ]
+        for ledger in self.ledgers:
+            self.loop.run_until_complete(ledger.open())
+
+    def teardown(self) -> None:
+        for ledger in self.ledgers:
+            self.loop.run_until_complete(ledger.close())
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+        self.place.cleanup()
+
+    def both(self, call: Callable[[Ledger], Awaitable[Any]]) -> None:
+        """The same result, or both refuse."""
+
+        async def one(ledger: Ledger) -> Any:
+            try:
+                return await call(ledger)
+            except IllegalTransition:
+                return "refused"
+
+        first, second = (self.loop.run_until_complete(one(ledger)) for ledger in self.ledgers)
+        assert first == second
+
+    @rule(filebase=filebases, message=messages, recipients=addresses, at_s=times)
+    def open_attempt(self, filebase: str, message: MessageRecord, recipients: tuple[str, ...], at_s: float) -> None:
+        attempt = NewAttempt(filebase, message, "b@x", recipients, at_s)
+        self.both(lambda ledger: ledger.open_attempt(attempt))
+
+    @rule(attempt=attempts, state=states, at_s=times)
+    def close_attempt(self, attempt: int, state: State, at_s: float) -> None:
+        self.both(lambda ledger: ledger.close_attempt(attempt, state, "reply", at_s))
+
+    @rule(attempt=attempts, state=states, at_s=times)
+    def resolve(self, attempt: int, state: State, at_s: float) -> None:
+        self.both(lambda ledger: ledger.resolve(attempt, state, "why", at_s))
+
+    @rule(
+        filebase=filebases,
+        message=messages,
+        outcomes=st.lists(st.tuples(states, addresses, times), min_size=1, max_size=2),
+    )
+    def record(
+        self, filebase: str, message: MessageRecord, outcomes: list[tuple[State, tuple[str, ...], float]]
+    ) -> None:
+        written = [Outcome(state, recipients, "said", at_s) for state, recipients, at_s in outcomes]
+        self.both(lambda ledger: ledger.record(filebase, message, written))
+
+    @rule(filebase=filebases)
+    def finish_entry(self, filebase: str) -> None:
+        self.both(lambda ledger: ledger.finish_entry(filebase, {"delivered_entries": 1}))
+
+    @rule(filebase=filebases, at_s=times)
+    def defer_and_hold(self, filebase: str, at_s: float) -> None:
+        self.both(lambda ledger: ledger.defer(Deferral(filebase, 1, at_s, at_s + 9, 1, "450")))
+        self.both(lambda ledger: ledger.hold([Hold(filebase, "operator", "", "ann", at_s)]))
+
+    @rule(filebase=filebases)
+    def release(self, filebase: str) -> None:
+        self.both(lambda ledger: ledger.release([filebase]))
+
+    @rule(before=filebases, after=filebases)
+    def rename_entry(self, before: str, after: str) -> None:
+        self.both(lambda ledger: ledger.rename_entry(before, after))
+
+    @rule(older_than_s=times)
+    def expire(self, older_than_s: float) -> None:
+        self.both(lambda ledger: ledger.expire(older_than_s))
+
+    @rule()
+    def restart(self) -> None:
+        self.both(lambda ledger: ledger.close())
+        self.both(lambda ledger: ledger.open())
+
+    @invariant()
+    def answers_are_the_same(self) -> None:
+        for digest in DIGESTS:
+            first, second = (told(self.loop.run_until_complete(ledger.history([digest]))) for ledger in self.ledgers)
+            assert first == second
+        self.both(lambda ledger: ledger.unresolved_attempts())
+        self.both(lambda ledger: ledger.deferrals())
+        self.both(lambda ledger: ledger.holds())
+        self.both(lambda ledger: ledger.totals())
+
+
+def test_memory_and_sqlite_give_the_same_answers() -> None:
+    run_state_machine_as_test(
+        SameAnswers,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+            derandomize=True,
+        ),
+    )
