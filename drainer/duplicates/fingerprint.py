@@ -188,7 +188,7 @@ class _Reader:
         return Fingerprint(
             identity=tuple(dict.fromkeys(identity)),
             resend=_digest(b"resend", scope, author, subject, bodies[-1])
-            if is_post and author and not automated
+            if is_post and author and not automated and not self._is_anonymous()
             else None,
             message_id=_digest(b"message-id", scope, name) if name else None,
             copy=copy,
@@ -243,6 +243,10 @@ class _Reader:
         if self.entry.flavour is Flavour.MAILMAN2:
             return bool(self.metadata.get("decorated"))
         return self.role == "list" and bool(self.metadata.get("nodecorate"))
+
+    def _is_anonymous(self) -> bool:
+        """Mailman 3 gives every post of an anonymous list the list itself as its author, so nobody can send it again."""
+        return self.author.replace("@", ".", 1) == self.entry.list_id.lower()
 
     def _is_renamed(self) -> bool:
         """The Message-ID is not the sender's: there is none, Mailman made it, or a host that took the mail in did."""

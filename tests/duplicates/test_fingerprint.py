@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from drainer.duplicates.fingerprint import RULES, fingerprint, summarise
 from drainer.ledger.records import recipient_key
 from drainer.pickles.standins import Charset, Header, Message
 from drainer.queuedir.entry import Flavour, QueueEntry
+from drainer.queuedir.read import read_entry
+from tests.duplicates.labelled import SAMPLES
 from tests.duplicates.mails import Mail, Post
 
+MAILMAN3 = SAMPLES.parent / "mailman3"
 WORDS = st.text(st.sampled_from("abc äß€ 19,.-\n"), min_size=1, max_size=200).filter(lambda text: text.strip() != "")
 
 
@@ -208,6 +212,17 @@ def test_routine_mail_is_never_a_resend(author: str, headers: tuple[tuple[str, s
     assert fingerprint(Post(Mail(headers=headers).octets(), author=author).entry()).resend is None
 
 
+def test_two_members_of_an_anonymous_list_of_mailman_3_may_write_the_same_words() -> None:
+    post = Post(
+        Mail(sender="Confide <confide@example.org>", text="+1\n").octets(),
+        list_id="confide.example.org",
+        author="confide@example.org",
+        flavour=Flavour.MAILMAN3,
+        metadata={"to_list": True},
+    )
+    assert fingerprint(post.entry()).resend is None
+
+
 def test_mailmans_own_precedence_and_auto_submitted_no_leave_a_post_a_persons() -> None:
     headers = (("Precedence", "list"), ("Auto-Submitted", "no"))
     assert fingerprint(Post(Mail(headers=headers).octets()).entry()).resend is not None
@@ -234,6 +249,23 @@ def test_summary_holds_one_key_per_recipient_and_readable_text() -> None:
     assert summary.recipient_keys == recipient_key("ann@example.org") + recipient_key("ben@example.com")
     assert (summary.recipients, summary.subject, summary.message_id) == (2, "Säge und Holz", "<1@sender.example>")
     assert (summary.sender, summary.when_s) == ("ann@example.net", 1_774_212_196.25)
+
+
+@pytest.mark.parametrize("file", sorted(MAILMAN3.glob("*.pck")), ids=lambda file: str(file.name[:18]))
+def test_genuine_entries_of_mailman_3_are_nobodys_copy_but_their_own(file: Path) -> None:
+    entry = read_entry(file)
+    kin = [
+        other.name
+        for other in MAILMAN3.glob("*.pck")
+        if other != file and same(entry, read_entry(other)) and not is_recovered(other) and not is_recovered(file)
+    ]
+    assert kin == []
+    assert same(entry, entry)
+
+
+def is_recovered(file: Path) -> bool:
+    """One of the sample's entries that Mailman's recovery wrote: the same mail as another, on purpose."""
+    return "_bak_count" in read_entry(file).metadata
 
 
 # -- whatever a pickle may hold ---------------------------------------------------------------------------------------
