@@ -18,7 +18,7 @@ from drainer.report.snapshot import Eta, Guard, Rate, ServiceState, Snapshot
 from drainer.report.wording import clock_time, count, duration, limit, quantised_s, rate, shortened, shown, size
 
 _LABEL = 11
-_NARROWEST = 40
+_NARROWEST = 60
 _RED, _YELLOW, _GREEN, _PLAIN = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1;32m", "\x1b[0m"
 
 _STATE: dict[ServiceState, tuple[str, str]] = {
@@ -45,7 +45,7 @@ def status_lines(
 ) -> list[str]:
     """The whole text of `drainer status`.
 
-    width   columns; below 40 counts as 40
+    width   columns; below 60 counts as 60
     lists   rows of the table of lists, the longest backlog first; 0: no table
     colour  ANSI colours on the state and on guards that do not say go
     zone    for clock times; None: the machine's own
@@ -89,7 +89,7 @@ def eta_text(eta: Eta, now_s: float, zone: tzinfo | None = None) -> str:
     if eta.low_s is not None and eta.high_s is not None:
         low, high = duration(quantised_s(eta.low_s)), duration(quantised_s(eta.high_s))
         sure = f" in {eta.confidence:.0%} of cases".replace("%", " %") if eta.confidence else ""
-        text += f" ({low} to {high}{sure})" if low != high else f" (surer than the rounding{sure})"
+        text += f" ({low} to {high}{sure})" if low != high else f" (give or take the rounding{sure})"
     return f"{text}, at {clock_time(now_s + quantised_s(eta.seconds), now_s, zone)}"
 
 
