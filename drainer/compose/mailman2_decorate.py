@@ -6,7 +6,8 @@ Pure  values only
 
 Source  MAILMAN21.md §5. Where Mailman shunts the entry or loses text, this delivers it:
   - multipart/mixed whose payload is no list of parts is wrapped, instead of failing
-  - a template with a stray `%s`, which Mailman fills with all the list's settings, goes out raw
+  - a template with a stray `%s`, which Mailman fills with all the list's settings, goes out raw; so does
+    one that asks for a width of 10,000 and more
   - text that the list's charset cannot hold goes out in utf-8, instead of failing
   - a plain text in broken uuencode keeps its form, instead of failing
 """
@@ -34,6 +35,7 @@ from drainer.compose.mailman2_site import ListSettings, SiteSettings
 _BLANKS_AT_LINE_END = re.compile(r"(?m)(?<!^--) +(?=\n)")
 _DOLLAR = re.compile(r"\$\$|\$([_a-z]\w*)|\$\{([_a-z]\w*)\}", re.IGNORECASE | re.ASCII)
 _ASCII_REPR = re.compile(r"%(?:\([^)]*\))?[-+ #0]*[0-9*]*(?:\.[0-9*]*)?[hlL]?a")
+_TOO_WIDE = re.compile(r"%(?:\([^)]*\))?[-+ #0]*(?:[0-9]{5,}|[0-9]*\.[0-9]{5,})")  # a footer of gigabytes
 _MIME_VERSION = (b"MIME-Version", b"1.0")
 
 
@@ -130,8 +132,9 @@ def _text(template: str, dollar_strings: bool, values: Mapping[str, object]) -> 
     if dollar_strings:
         template = _DOLLAR.sub(_percent_key, template.replace("%", "%%"))
     try:
-        if _ASCII_REPR.search(template.replace("%%", "")):
-            raise ValueError("no conversion of Python 2")
+        conversions = template.replace("%%", "")
+        if _ASCII_REPR.search(conversions) or _TOO_WIDE.search(conversions):
+            raise ValueError("no conversion of Python 2, or no sensible one")
         text = _unmixed(template % _Substitutions(values))
         text = _BLANKS_AT_LINE_END.sub("", text.replace("\r\n", "\n"))
     except (ValueError, TypeError):

@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from drainer.compose.mailman2_header import HeaderValue, folded, unfolded
 from drainer.compose.mailman2_part import Part, content_type_with_boundary
 
+_LONGEST_REMEMBERED = 1000
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
@@ -38,7 +39,7 @@ class FlatMessage:
 
     def with_lines(self, lines: tuple[tuple[bytes, bytes], ...]) -> FlatMessage:
         """Another header on the same body."""
-        other = replace(self, lines=lines)
+        other = FlatMessage(lines, self.body)
         other.__dict__["_wire_body"] = self._wire_body
         return other
 
@@ -48,7 +49,7 @@ class FlatMessage:
 
     def with_field(self, name: bytes, value: HeaderValue) -> FlatMessage:
         """One more field, at the end. Raises ComposerFailed."""
-        return self.with_lines((*self.lines, field_line(name, value)))
+        return self.with_lines((*self.lines, _line(name, value)))
 
     @property
     def size(self) -> int:
@@ -70,15 +71,25 @@ def on_the_wire(text: bytes) -> bytes:
     return _LINE_END.sub(b"\r\n", text)
 
 
-def field_line(name: bytes, value: HeaderValue) -> tuple[bytes, bytes]:
-    """A header field of the message itself, as in FlatMessage.lines. Raises ComposerFailed."""
+def _line(name: bytes, value: HeaderValue) -> tuple[bytes, bytes]:
     return name.lower(), name + b": " + folded(name, value) + b"\n"
+
+
+# Most fields of a list's entries, and of the copies of one entry, are the same over and over. What differs from copy to
+# copy is put in by with_field() and stays out of this memory.
+_remembered_line = lru_cache(maxsize=2048)(_line)
+
+
+def _field_line(name: bytes, value: HeaderValue) -> tuple[bytes, bytes]:
+    if isinstance(value, bytes) and len(value) > _LONGEST_REMEMBERED:
+        return _line(name, value)
+    return _remembered_line(name, value)
 
 
 def flattened(part: Part) -> FlatMessage:
     """Write out a whole message. Raises ComposerFailed for a header field Mailman could not write."""
     part, body = _with_body(part)
-    return FlatMessage(tuple(field_line(name, value) for name, value in part.headers), body)
+    return FlatMessage(tuple(_field_line(name, value) for name, value in part.headers), body)
 
 
 def _inner(part: Part) -> bytes:

@@ -279,8 +279,11 @@ _PARSER: Callable[[bytes], email.message.Message] = email.parser.BytesParser(pol
 
 
 def part_of_plaintext(mail: bytes) -> Part:
-    """The Part a whole mail in plain text is, read as Python 2's email package reads it."""
-    return _part_of_parsed(_PARSER(mail), 0)
+    """The Part a whole mail in plain text is, read as Python 2's email package reads it. Raises ComposerFailed."""
+    try:
+        return _part_of_parsed(_PARSER(mail), 0)
+    except RecursionError:
+        raise ComposerFailed("parts too deep inside each other to be parsed") from None
 
 
 def _part_of_parsed(message: email.message.Message, depth: int) -> Part:
