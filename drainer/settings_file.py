@@ -35,7 +35,11 @@ def load_settings(path: Path | None = None, *, required: bool = True) -> Setting
     Raises SettingsError when the file is missing, is not TOML, or holds an unknown key or an impossible value
     """
     chosen = path or DEFAULT_PATH
-    if required and not chosen.is_file():
+    try:
+        there = chosen.is_file()
+    except OSError as exc:
+        raise SettingsError(f"{chosen}: cannot be read: {exc.strerror}") from exc
+    if required and not there:
         raise SettingsError(
             f"no settings file at {chosen}; name one with --config FILE (config/drainer.toml is a sample)"
         )

@@ -122,6 +122,11 @@ def test_missing_file_is_refused_unless_it_is_not_needed(written: Path) -> None:
     assert load_settings(written, required=False) == Settings()
 
 
+def test_file_that_cannot_be_looked_at_is_a_settings_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_settings(tmp_path / ("x" * 300), required=False)
+
+
 def test_file_that_is_not_utf_8_is_refused_with_its_name(written: Path) -> None:
     written.write_bytes(b"[mta]\nhost = 'm\xfcller'\n")
     with pytest.raises(SettingsError, match=r"drainer\.toml"):

@@ -19,7 +19,10 @@ class _Part(BaseModel):
 
 
 class Backlog(_Part):
-    """Not finished yet. `recipients` counts entries read so far; `unread_entries` are not in it."""
+    """Not finished yet. `recipients` counts entries read so far; `unread_entries` are in `entries`, theirs are not in it.
+
+    Expected duplicates are part of `entries` and `recipients`; held entries are counted by `held_entries` alone.
+    """
 
     entries: int = 0
     recipients: int = 0
