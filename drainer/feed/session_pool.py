@@ -28,6 +28,8 @@ BACK_OFF_FIRST_S = 1.0
 BACK_OFF_LONGEST_S = 60.0
 ONE_MORE_SESSION_S = 15.0
 """How long an MTA that had enough sessions is left alone before it gets one more."""
+REMEMBER_421_S = 600.0
+"""How long sessions are renewed as early as the MTA closed one with 421 (Exim: smtp_accept_max_per_connection)."""
 IDLE_S = 60.0
 """A session idle for longer is renewed, before the MTA hangs up on it (Postfix: 300 s)."""
 
@@ -78,6 +80,7 @@ class SessionPool:
         self._probe_out = False
         self._probe: Session | None = None
         self._fewer: tuple[int, float] | None = None
+        self._at_421: tuple[int, float] | None = None
         self._closed = False
         self._changed = asyncio.Event()
 
@@ -172,7 +175,6 @@ class SessionPool:
             session = await self._open_session(settings)
         except BaseException as exc:
             self._open -= 1
-            self._probe_out = self._probe_out and not probe
             self._changed.set()
             self._wake_one()
             if not isinstance(exc, MtaError):
@@ -182,10 +184,11 @@ class SessionPool:
             else:
                 self._down(str(exc))
             return None
+        finally:
+            self._probe_out = self._probe_out and not probe  # it is out again once handed out, if one is still wanted
         self._born[session] = settings
         if not self._failures and self._probing:
             self._works()  # the first session of all; after a failure a transaction has to prove it
-            self._probe_out = False
         elif self._state == "down":
             self._state, self._reason = "up", ""
         return session
@@ -196,18 +199,33 @@ class SessionPool:
         if session.transactions > transactions_before:
             self._works()
         if session.got_421:
-            self._take_fewer(self._open - 1, "the MTA closed a session with 421")
+            self._learn_from_421(transactions_before)
         lost_idle = session.lost is not None and session.lost.stage is Stage.MAIL and transactions_before > 0
         if session.lost is not None and not lost_idle:
             self._down(str(session.lost))
         elif session.got_421 and not session.transactions:
             self._down("the MTA closes sessions with 421 before they have carried anything")
-        if session.usable and session.transactions < self._settings.transactions_per_session:
+        if session.usable and session.transactions < self._renew_after():
             self._idle.append((asyncio.get_running_loop().time(), session))
             self._changed.set()
             self._wake_one()
         else:
             self._leave(session)
+
+    def _renew_after(self) -> int:
+        """Transactions a session carries before it is renewed: as the settings say, or fewer if the MTA ends it then."""
+        most = self._settings.transactions_per_session
+        if self._at_421 is not None and asyncio.get_running_loop().time() < self._at_421[1]:
+            return min(most, self._at_421[0])
+        return most
+
+    def _learn_from_421(self, transactions: int) -> None:
+        """A session closed by the MTA after some transactions: its limit per session, or else it has too many of them."""
+        known = self._renew_after() if self._at_421 is not None else None
+        if transactions and (known is None or transactions < known):
+            self._at_421 = (transactions, asyncio.get_running_loop().time() + REMEMBER_421_S)
+        if not transactions or (known is not None and transactions < known):
+            self._take_fewer(self._open - 1, "the MTA closed a session with 421")
 
     def _works(self) -> None:
         self._failures = 0

@@ -8,9 +8,10 @@ import socket
 import pytest
 
 from drainer.clock import SystemClock
-from drainer.demo.sink import Behaviour, Rule, Sink, SinkOptions, Step
+from drainer.demo.sink import Behaviour, Rule, Sink, SinkOptions, Step, answer
 from drainer.errors import MtaUnreachable
 from drainer.feed.deliver import Transaction, deliver
+from drainer.feed.session import Session
 from drainer.feed.session_pool import SessionPool
 from drainer.ledger.memory import MemoryLedger
 from drainer.ledger.states import State
@@ -120,6 +121,44 @@ async def test_one_session_at_a_time_tries_an_mta_that_hangs_up(sink: Sink, ledg
     assert seen(pool) == "up"
 
 
+async def test_feeding_goes_on_when_another_session_proves_the_mta_works_while_one_is_being_tried(
+    sink: Sink, ledger: MemoryLedger
+) -> None:
+    opening, may_open, slow = asyncio.Event(), asyncio.Event(), False
+
+    async def open_session(settings: MtaSettings) -> Session:
+        if slow:
+            opening.set()
+            await may_open.wait()
+        return await Session.open(settings)
+
+    async def lose(session: Session) -> None:
+        rule = Rule.parse("rcpt hang-up first=1")
+        sink.scripts.append(rule)
+        message = composed("lost@example.org")
+        await deliver(message, "1.0+lost", record_of(message), ledger, session, SystemClock())
+        sink.scripts.remove(rule)
+
+    pool = SessionPool(mta_settings(sink.port), SystemClock(), open_session, back_off_first_s=0)
+    async with pool.session() as works:
+        async with pool.session() as breaks:
+            await lose(breaks)
+        assert seen(pool) == "down"
+        slow = True
+        tried = asyncio.create_task(fed(pool, ledger, "tried@example.org"))
+        await opening.wait()
+        message = composed("ann@example.org")
+        await deliver(message, "1.0+works", record_of(message), ledger, works, SystemClock())
+    may_open.set()
+    assert (await tried).recipients(State.DELIVERED) and seen(pool) == "up"
+    async with pool.session() as breaks:
+        await lose(breaks)
+    assert seen(pool) == "down"
+    async with asyncio.timeout(10):
+        assert (await fed(pool, ledger, "after@example.org")).recipients(State.DELIVERED)
+        await pool.close()
+
+
 async def test_session_that_died_while_idle_is_replaced_without_blaming_the_mta(
     sink: Sink, ledger: MemoryLedger
 ) -> None:
@@ -140,6 +179,24 @@ async def test_mta_with_a_session_limit_gets_fewer_and_everything_is_delivered(l
         assert pool.limit < 10 and seen(pool) == "up" and "421" in pool.state.reason
         await pool.close()
         assert sink.most_sessions == 3 and len(sink.taken) == 60
+
+
+async def test_limit_of_transactions_per_session_is_learnt_from_its_421(sink: Sink, ledger: MemoryLedger) -> None:
+    refused = 0
+
+    def five_each(step: Step) -> Behaviour | None:
+        nonlocal refused
+        if step.stage != "mail" or step.transaction <= 5:
+            return None
+        refused += 1
+        return answer("421 4.7.0 too many messages in one session")
+
+    sink.scripts.append(five_each)
+    pool = quick_pool(mta_settings(sink.port, sessions=1))
+    done = [await fed(pool, ledger, f"member{number}@example.org") for number in range(30)]
+    await pool.close()
+    assert refused == 1 and sum(bool(transaction.untouched) for transaction in done) == 1
+    assert len(sink.taken) == 29 and pool.limit == 1 and pool.state.reason == ""
 
 
 async def test_closing_waits_for_sessions_at_work_and_takes_leave_of_all(sink: Sink, ledger: MemoryLedger) -> None:
