@@ -450,7 +450,6 @@ def pickle_end(raw: bytes, start: int = 0, *, max_depth: int = MAX_DEPTH) -> int
     m = _Machine(raw, max_depth)
     size = len(raw)
     stack, marks, memo, nodes = m.stack, m.marks, m.memo, m.nodes
-    push, pop, remember = stack.append, stack.pop, memo.append
     pos = start
     m.budget = FREE_OPCODES + (size - start) // BYTES_PER_OPCODE
     # Hot loop: what nearly all of an entry consists of is spelt out here, a text or tuple together with its memo opcode,
@@ -465,18 +464,18 @@ def pickle_end(raw: bytes, start: int = 0, *, max_depth: int = MAX_DEPTH) -> int
                     if opcode == 0x8C:  # SHORT_BINUNICODE
                         slot = _TEXT - raw[pos]
                         pos += 1 + _TEXT - slot
-                        push(slot)
+                        stack.append(slot)
                         if raw[pos] == 0x94 and not m.memo_has_gaps:
                             pos += 1
-                            remember(slot)
+                            memo.append(slot)
                     elif opcode == 0x94:  # MEMOIZE
                         if m.memo_has_gaps:
                             raise UnsafePickle("MEMOIZE and PUT are mixed")
-                        remember(stack[-1])
+                        memo.append(stack[-1])
                     elif opcode == 0x86:  # TUPLE2
-                        second = pop()
-                        first = pop()
-                        push(len(nodes))
+                        second = stack.pop()
+                        first = stack.pop()
+                        stack.append(len(nodes))
                         if first < 0 and second < 0:
                             nodes.append([_TUPLE, _CONTAINER_WEIGHT - first - second, 1, 0])
                         else:
@@ -485,18 +484,18 @@ def pickle_end(raw: bytes, start: int = 0, *, max_depth: int = MAX_DEPTH) -> int
                         pos = _OTHERS[opcode](m, pos)
                 elif opcode == 0x71:  # BINPUT
                     if raw[pos] == len(memo):
-                        remember(stack[-1])
+                        memo.append(stack[-1])
                     else:
                         m.put(raw[pos])
                     pos += 1
                 elif opcode == 0x55:  # SHORT_BINSTRING
                     slot = _TEXT - raw[pos]
                     pos += 1 + _TEXT - slot
-                    push(slot)
+                    stack.append(slot)
                     if raw[pos] == 0x71:
                         pos += 1
                         if raw[pos] == len(memo):
-                            remember(slot)
+                            memo.append(slot)
                         else:
                             m.put(raw[pos])
                         pos += 1
@@ -509,22 +508,22 @@ def pickle_end(raw: bytes, start: int = 0, *, max_depth: int = MAX_DEPTH) -> int
                         raise EntryGarbage("a value is fetched that was never memoized")
                     else:
                         m.fetched -= slot
-                        push(slot)
+                        stack.append(slot)
                 elif opcode == 0x4E:  # NONE
-                    push(_SCALAR)
+                    stack.append(_SCALAR)
                 elif opcode == 0x4B:  # BININT1
-                    push(_SCALAR)
+                    stack.append(_SCALAR)
                     pos += 1
                 elif opcode == 0x28:  # MARK
                     marks.append(len(stack))
                 elif opcode == 0x7D:  # EMPTY_DICT
-                    push(len(nodes))
+                    stack.append(len(nodes))
                     nodes.append([_DICT, _CONTAINER_WEIGHT, 1, 0])
                 elif opcode == 0x5D:  # EMPTY_LIST
-                    push(len(nodes))
+                    stack.append(len(nodes))
                     nodes.append([_LIST, _CONTAINER_WEIGHT, 1, 0])
                 elif opcode == 0x29:  # EMPTY_TUPLE
-                    push(len(nodes))
+                    stack.append(len(nodes))
                     nodes.append([_TUPLE, _CONTAINER_WEIGHT, 1, 0])
                 elif opcode == 0x2E:  # STOP
                     if len(stack) != 1 or marks or stack[0] == _CLASS or m.holds_classes(stack[0]):
