@@ -35,7 +35,8 @@ from zope.component import getUtility
 def build(spec: dict[str, Any]) -> None:
     """Domain, lists, members and templates."""
     for domain in sorted({item["name"].partition("@")[2] for item in spec["lists"]}):
-        getUtility(IDomainManager).add(domain)
+        if domain not in getUtility(IDomainManager):
+            getUtility(IDomainManager).add(domain)
     for item in spec["lists"]:
         mlist = create_list(item["name"])
         mlist.send_welcome_message = False

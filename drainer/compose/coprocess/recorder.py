@@ -5,7 +5,9 @@ Out   one Transaction per final dot, handed to `note`
 Pure  no socket; runs in Mailman's Python
 
 smtplib's own send_message and sendmail run unchanged: the serialisation, SMTPUTF8 and the parameters of MAIL are
-theirs. Only what touches the socket is replaced, and answered as an MTA does that accepts everything.
+theirs. Only what touches the socket is replaced, and answered as an MTA does that accepts everything. A message equal
+in all its parts to the one before (the next chunk of recipients, the next VERP copy) is not serialised again: most of
+the time of a bulk entry went there. Where a boundary has to be made up, equal messages so share one.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Recording:
         self.offers = offers
         self.note = note
         self.owed: Sequence[str] | None = None
+        self.serialised: tuple[Any, bytes] | None = None
 
 
 class Recorder(smtplib.SMTP):
@@ -55,6 +58,8 @@ class Recorder(smtplib.SMTP):
         self.does_esmtp = True
         self.ehlo_resp = b"recorder"
         self._reply = _OK
+        self._line = ""
+        self._unserialised: Any = None
         self._reset()
 
     def _reset(self) -> None:
@@ -79,22 +84,47 @@ class Recorder(smtplib.SMTP):
         return (235, b"OK")
 
     def send(self, s: Any) -> None:
-        line = s.encode(self.command_encoding) if isinstance(s, str) else s
-        self._reply = (221, b"Bye") if line[:4].lower() == b"quit" else _OK
+        # what smtplib cannot encode fails here as it would on its way to a socket
+        self._line = s if s.isascii() else s.encode(self.command_encoding).decode()
+        self._reply = (221, b"Bye") if s[:4].lower() == "quit" else _OK
 
     def getreply(self) -> tuple[int, bytes]:
         return self._reply
 
+    def send_message(
+        self,
+        msg: Any,
+        from_addr: str | None = None,
+        to_addrs: Any = None,
+        mail_options: Any = (),
+        rcpt_options: Any = (),
+    ) -> Any:
+        parts = _parts(msg)
+        known = self.recording.serialised
+        if known is not None and known[0] == parts and _is_ascii(from_addr) and all(map(_is_ascii, to_addrs or [None])):
+            return self.sendmail(str(from_addr), to_addrs, known[1], mail_options, rcpt_options)
+        self.recording.serialised = None
+        self._unserialised = parts
+        try:
+            return super().send_message(msg, from_addr, to_addrs, mail_options, rcpt_options)
+        finally:
+            self._unserialised = None
+
+    def sendmail(self, from_addr: str, to_addrs: Any, msg: Any, mail_options: Any = (), rcpt_options: Any = ()) -> Any:
+        if self._unserialised is not None and not mail_options:
+            self.recording.serialised = (self._unserialised, msg)
+        return super().sendmail(from_addr, to_addrs, msg, mail_options, rcpt_options)
+
     def mail(self, sender: str, options: Sequence[str] = ()) -> tuple[int, bytes]:
         reply = super().mail(sender, options)
         self._reset()
-        self._reverse_path = _path(sender)
+        self._reverse_path = _path(self._line, " ".join(("", *options)))
         self._parameters = list(options)
         return reply
 
     def rcpt(self, recip: str, options: Sequence[str] = ()) -> tuple[int, bytes]:
         reply = super().rcpt(recip, options)
-        self._recipients.append(_path(recip))
+        self._recipients.append(_path(self._line, " ".join(("", *options))))
         self._given.append(recip)
         return reply
 
@@ -122,7 +152,30 @@ class Recorder(smtplib.SMTP):
         return None
 
 
-def _path(address: str) -> str:
-    """The argument of MAIL or RCPT as smtplib writes it, without the angle brackets."""
-    quoted: str = smtplib.quoteaddr(address)
-    return quoted[1:-1] if quoted.startswith("<") and quoted.endswith(">") else quoted
+def _path(line: str, options: str) -> str:
+    """The path of a MAIL or RCPT command without its angle brackets; `options`: what follows it."""
+    path = line[line.index(":") + 1 :].rstrip("\r\n")
+    path = path[: len(path) - len(options)]
+    return path[1:-1] if path[:1] == "<" and path[-1:] == ">" else path
+
+
+def _is_ascii(address: str | None) -> bool:
+    return address is not None and address.isascii()
+
+
+def _parts(msg: Any) -> Any:
+    """All of a message that its serialisation depends on; equal messages have equal parts."""
+    payload = msg._payload
+    return (
+        type(msg),
+        list(msg._headers),
+        [_parts(part) if hasattr(part, "_headers") else part for part in payload]
+        if isinstance(payload, list)
+        else payload,
+        msg.preamble,
+        msg.epilogue,
+        msg._unixfrom,
+        msg._default_type,
+        str(msg._charset),
+        msg.policy,
+    )

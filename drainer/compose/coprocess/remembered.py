@@ -11,6 +11,8 @@ Within one request only: members, fetched for many recipients with one query and
 member's row or address goes into is shared with another recipient, except through the URI of a template, which is
 its key. With remember_s = 0 every look-up is made anew, by Mailman's own code.
 
+Header fields are folded once for all messages that have them, which depends on nothing but the field and the policy.
+
 Two look-ups of Mailman's also write, and are replaced whatever remember_s is: ListArchiverSet adds rows for archivers
 a list has none of yet (here: they exist for the moment), and a fetched template is stored in the file cache.
 """
@@ -18,12 +20,16 @@ a list has none of yet (here: they exist for the moment), and a fetched template
 # mypy: disable-error-code="import-not-found, import-untyped"
 from __future__ import annotations
 
+import email.policy
+import functools
 import io
 import time
 from contextlib import contextmanager
 from typing import Any, Callable, Hashable, Iterator, Sequence  # noqa: UP035 (runs on Python 3.8)
 
 _MOST_ANSWERS = 20_000
+_MOST_FIELDS = 20_000
+_LONGEST_FIELD = 2_000  # characters; both bounds together keep this below 50 MB
 _BATCH = 100  # members fetched with one query; as many as an answer to the parent has copies
 
 
@@ -162,6 +168,7 @@ def install(remember_s: float) -> Memory:
         _remember_members(memory)
         _remember_templates(memory)
         _remember_archivers(memory)
+        _remember_folding()
     return memory
 
 
@@ -293,3 +300,19 @@ def _remember_archivers(memory: Memory) -> None:
 
     Configuration.archivers = property(archivers)
     mailarchive.external_configuration = external_configuration
+
+
+def _remember_folding() -> None:
+    policy_class = type(email.policy.compat32)
+    fold = policy_class.fold_binary
+
+    @functools.lru_cache(maxsize=_MOST_FIELDS)
+    def folded(settings: tuple[Any, ...], name: str, value: str) -> bytes:
+        return fold(policy_class(**dict(settings)), name, value)
+
+    def fold_binary(policy: Any, name: str, value: Any) -> bytes:
+        if type(policy) is not policy_class or type(value) is not str or len(value) > _LONGEST_FIELD:
+            return fold(policy, name, value)
+        return folded(tuple(policy.__dict__.items()), name, value)
+
+    policy_class.fold_binary = fold_binary  # type: ignore[assignment, method-assign]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import email
+import functools
 import io
 import os
 import pickle
@@ -122,6 +123,7 @@ class Composing:
         self._recording = Recording({name.lower(): "" for name in hello["offers"]}, lambda done: None)
         Recorder.recording = self._recording
         smtplib.SMTP = smtplib.SMTP_SSL = Recorder  # type: ignore[misc, assignment]
+        smtplib.quoteaddr = functools.lru_cache(maxsize=65536)(smtplib.quoteaddr)  # the same subscribers come again
         _tell_owed(self._recording)
         self._memory = remembered.install(float(hello["remember_s"]))
         self._runner = _runner(self._memory)
@@ -148,6 +150,7 @@ class Composing:
 
         self._recording.note = Answer(write, *self._slice).note
         self._recording.owed = None
+        self._recording.serialised = None
         try:
             with self._memory.request():
                 msg, msgdata = self._opened(raw)

@@ -1,0 +1,340 @@
+"""The composer when its co-processes die, hang, lie or cannot start; and that they change nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from email import message_from_bytes
+from pathlib import Path
+
+import psutil
+import pytest
+
+from drainer.compose import mailman3
+from drainer.compose.mailman3 import Mailman3Composer
+from drainer.compose.wire import ComposedMessage
+from drainer.errors import ComposeDeferred, ComposerFailed, ComposerUnavailable, NoSuchList
+from drainer.queuedir.entry import QueueEntry
+from tests.mailman3.site import MailingList, Site
+
+PLAIN, INDIVIDUAL, DECORATED = (f"{name}.lists.example.org" for name in ("plain", "individual", "decorated"))
+_FRAMES = Path(mailman3.__file__).with_name("coprocess")
+
+
+@asynccontextmanager
+async def composer_of(
+    site: Site, remember_s: float = 60.0, python: Path | None = None
+) -> AsyncIterator[Mailman3Composer]:
+    composer = Mailman3Composer(python or site.python, site.config, 1, 0, remember_s)
+    await composer.start()
+    try:
+        yield composer
+    finally:
+        await composer.close()
+
+
+async def composed(composer: Mailman3Composer, entry: QueueEntry) -> list[ComposedMessage]:
+    return [message async for message in composer.compose(entry, entry.recipients)]
+
+
+def coprocesses() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "serve.py" in " ".join(child.cmdline())]
+
+
+def impostor(directory: Path, genuine: Path, on_request: str, times: int) -> Path:
+    """A Python whose first `times` co-processes greet properly and then do `on_request`; later ones are genuine."""
+    directory.mkdir(exist_ok=True)
+    script = directory / "impostor.py"
+    script.write_text(
+        textwrap.dedent(f"""\
+        import os, sys, time
+        counter = {str(directory / "count")!r}
+        count = os.path.getsize(counter) if os.path.exists(counter) else 0
+        if count >= {times}:
+            os.execv({str(genuine)!r}, [{str(genuine)!r}, *sys.argv[1:]])
+        open(counter, "a").write("x")
+        sys.path.insert(0, {str(_FRAMES)!r})
+        import frames
+        def read():
+            announced = frames.prefix(sys.stdin.buffer.read(frames.PREFIX_BYTES))
+            return frames.fields_and_octets(announced, sys.stdin.buffer.read(announced.rest_length))
+        def write(*args):
+            sys.stdout.buffer.write(frames.frame(*args))
+            sys.stdout.buffer.flush()
+        read()
+        write(frames.READY, dict(mailman="0", python="0", queue_dir="", config=""))
+        asked, _ = read()
+        """)
+        + textwrap.dedent(on_request)
+    )
+    python = directory / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n')
+    python.chmod(0o755)
+    return python
+
+
+DIES_IN_THE_MIDDLE = """\
+write(frames.CONTENT, dict(number=0), b"half an answer")
+write(frames.TRANSACTION, dict(reverse_path="x@example.org", recipients=asked["recipients"][:1], mail_parameters=[],
+                               size=14, content=0))
+os.kill(os.getpid(), 9)
+"""
+WRITES_RUBBISH = 'sys.stdout.write("Traceback: this is what a print() looks like\\n"); sys.stdout.flush(); read()'
+HANGS = "time.sleep(600)"
+NAMES_A_STRANGER = """\
+write(frames.CONTENT, dict(number=0), b"hello")
+write(frames.TRANSACTION, dict(reverse_path="", recipients=["stranger@example.org"], mail_parameters=[], size=5, content=0))
+write(frames.DONE, dict(complete=True))
+read()
+"""
+
+
+async def test_killed_idle_coprocess_is_replaced(mailman3_site: Site, entries: dict[str, list[QueueEntry]]) -> None:
+    entry = entries[PLAIN][0]
+    async with composer_of(mailman3_site) as composer:
+        before = await composed(composer, entry)
+        (victim,) = coprocesses()
+        victim.kill()
+        assert {m.content for m in await composed(composer, entry)} == {m.content for m in before}
+
+
+async def test_coprocess_dying_within_an_answer_hands_on_nothing_of_it(
+    mailman3_site: Site, entries: dict[str, list[QueueEntry]], tmp_path: Path
+) -> None:
+    entry = entries[PLAIN][0]
+    python = impostor(tmp_path, mailman3_site.python, DIES_IN_THE_MIDDLE, times=1)
+    async with composer_of(mailman3_site, python=python) as composer:
+        messages = await composed(composer, entry)
+    assert sorted(a for m in messages for a in m.owed_for) == sorted(entry.recipients)
+    assert all(message.content != b"half an answer" for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("on_request", "reason"),
+    [(DIES_IN_THE_MIDDLE, "ended"), (WRITES_RUBBISH, "not a frame but b'Trace"), (HANGS, "did not answer within")],
+    ids=["dies", "rubbish", "hangs"],
+)
+async def test_entry_that_breaks_two_coprocesses_fails_by_name_and_the_next_is_composed(
+    mailman3_site: Site,
+    entries: dict[str, list[QueueEntry]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    on_request: str,
+    reason: str,
+) -> None:
+    python = impostor(tmp_path, mailman3_site.python, on_request, times=2)
+    async with composer_of(mailman3_site, python=python) as composer:
+        if on_request is HANGS:
+            monkeypatch.setattr(mailman3, "ANSWER_TIMEOUT_S", 0.3)
+        with pytest.raises(ComposerFailed, match=reason):
+            await composed(composer, entries[PLAIN][0])
+        monkeypatch.undo()
+        assert await composed(composer, entries[PLAIN][1])
+
+
+async def test_answer_for_somebody_not_asked_for_is_refused(
+    mailman3_site: Site, entries: dict[str, list[QueueEntry]], tmp_path: Path
+) -> None:
+    python = impostor(tmp_path, mailman3_site.python, NAMES_A_STRANGER, times=1)
+    async with composer_of(mailman3_site, python=python) as composer:
+        with pytest.raises(ComposerFailed, match="not asked for"):
+            await composed(composer, entries[PLAIN][0])
+
+
+async def test_missing_python_is_named_with_the_command_to_try(mailman3_site: Site) -> None:
+    composer = Mailman3Composer(Path("/nonexistent/python"), mailman3_site.config, 2, 0, 60.0)
+    with pytest.raises(
+        ComposerUnavailable, match=r"/nonexistent/python: No such file(.|\n)*try by hand: MAILMAN_CONFIG"
+    ):
+        await composer.start()
+    assert not coprocesses()
+
+
+async def test_python_without_mailman_is_named(mailman3_site: Site) -> None:
+    composer = Mailman3Composer(Path(sys.executable), mailman3_site.config, 2, 0, 60.0)
+    with pytest.raises(ComposerUnavailable, match="No module named 'mailman'"):
+        await composer.start()
+    assert not coprocesses()
+
+
+async def test_config_without_its_database_is_named(mailman3_site: Site, tmp_path: Path) -> None:
+    config = tmp_path / "mailman.cfg"
+    config.write_text(f"[mailman]\nlayout: here\n[paths.here]\nvar_dir: {tmp_path}/elsewhere\n")
+    composer = Mailman3Composer(mailman3_site.python, config, 1, 0, 60.0)
+    with pytest.raises(ComposerUnavailable, match=r"there is no database at .*elsewhere/data/mailman\.db"):
+        await composer.start()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_schema_of_another_mailman_is_refused_not_upgraded(mailman3_copy: Site) -> None:
+    database = mailman3_copy.var / "data" / "mailman.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '33bc0099223'")
+    connection.close()
+    before = database.read_bytes()
+    composer = Mailman3Composer(mailman3_copy.python, mailman3_copy.config, 1, 0, 60.0)
+    with pytest.raises(ComposerUnavailable, match="database has schema 33bc0099223"):
+        await composer.start()
+    assert database.read_bytes() == before
+
+
+async def test_entry_of_a_list_that_is_gone_is_no_such_list(
+    mailman3_site: Site, entries: dict[str, list[QueueEntry]]
+) -> None:
+    entry = entries[PLAIN][0]
+    raw = entry.raw.replace(b"plain.lists.example.org", b"PLAIN.lists.example.org")
+    async with composer_of(mailman3_site) as composer:
+        with pytest.raises(NoSuchList, match=r"no list 'PLAIN\.lists\.example\.org'"):
+            await composed(composer, replace(entry, raw=raw))
+        assert await composed(composer, entry)
+
+
+async def test_pickle_with_a_name_not_allowed_runs_nothing(
+    mailman3_site: Site, entries: dict[str, list[QueueEntry]], tmp_path: Path
+) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path}/ran",)
+
+    async with composer_of(mailman3_site) as composer:
+        with pytest.raises(ComposerFailed, match=r"posix\.system is not on the allowed list"):
+            await composed(composer, replace(entries[PLAIN][0], raw=pickle.dumps(Hostile()) + pickle.dumps({})))
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+async def test_template_that_cannot_be_fetched_defers_the_entry(
+    mailman3_copy: Site, entries: dict[str, list[QueueEntry]]
+) -> None:
+    mailman3_copy.set_template(
+        "plain@lists.example.org", "list:member:regular:footer", "file:///nonexistent/footer.txt"
+    )
+    async with composer_of(mailman3_copy) as composer:
+        with pytest.raises(ComposeDeferred, match="/nonexistent/footer"):
+            await composed(composer, entries[PLAIN][0])
+        assert await composed(composer, entries[DECORATED][0])
+
+
+async def test_personal_copies_come_in_slices_that_cover_everybody_once(
+    mailman3_site: Site, entries: dict[str, list[QueueEntry]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailman3, "SLICE_CONTENTS", 3)
+    entry = entries[INDIVIDUAL][0]
+    async with composer_of(mailman3_site) as composer:
+        messages = await composed(composer, entry)
+    assert sorted(a for m in messages for a in m.owed_for) == sorted(entry.recipients)
+    assert len(entry.recipients) > 2 * 3
+
+
+@pytest.mark.parametrize("remember_s", [0.0, 60.0])
+async def test_nobody_gets_what_was_written_for_another(
+    mailman3_site: Site, entries: dict[str, list[QueueEntry]], remember_s: float
+) -> None:
+    """The footer of this list holds $user_email."""
+    entry = entries[INDIVIDUAL][0]
+    async with composer_of(mailman3_site, remember_s) as composer:
+        for _ in range(2):
+            for message in await composed(composer, entry):
+                (recipient,) = message.owed_for
+                body = message_from_bytes(message.content).get_payload(decode=True)
+                named = {address for address in entry.recipients if f"for {address} ".encode() in body}
+                assert named == {recipient}
+
+
+async def test_changed_footer_is_seen_once_the_memory_has_run_out(
+    mailman3_copy: Site, entries: dict[str, list[QueueEntry]], tmp_path: Path
+) -> None:
+    footer = tmp_path / "footer.txt"
+    footer.write_text("the new footer\n")
+    async with composer_of(mailman3_copy, 0.01) as brief, composer_of(mailman3_copy, 3600.0) as lasting:
+        before = [(await composed(composer, entries[PLAIN][0]))[0].content for composer in (brief, lasting)]
+        mailman3_copy.set_template("plain@lists.example.org", "list:member:regular:footer", footer.as_uri())
+        after = [(await composed(composer, entries[PLAIN][0]))[0].content for composer in (brief, lasting)]
+    assert before[0] == before[1] == after[1]
+    assert b"the new footer" in after[0]
+
+
+async def test_list_made_while_running_is_found_at_once(
+    mailman3_copy: Site, entries: dict[str, list[QueueEntry]]
+) -> None:
+    entry = entries[PLAIN][0]
+    raw = entry.raw.replace(b"plain.lists.example.org", b"fresh.lists.example.org")
+    async with composer_of(mailman3_copy, 3600.0) as composer:
+        with pytest.raises(NoSuchList):
+            await composed(composer, replace(entry, raw=raw))
+        mailman3_copy.populate([MailingList("fresh@lists.example.org", [])])
+        assert await composed(composer, replace(entry, raw=raw))
+
+
+async def test_composing_changes_nothing_on_the_site(mailman3_copy: Site, entries: dict[str, list[QueueEntry]]) -> None:
+    """Even for a list without archiver rows, to which Mailman's own look-up would add some."""
+    with sqlite3.connect(mailman3_copy.var / "data" / "mailman.db") as connection:
+        connection.execute("DELETE FROM listarchiver")
+    connection.close()
+    mailman3_copy.restore_entries()
+    before = _everything_in(mailman3_copy.var)
+    for remember_s in (0.0, 60.0):
+        async with composer_of(mailman3_copy, remember_s) as composer:
+            for of_list in entries.values():
+                assert await composed(composer, of_list[0])
+    assert _everything_in(mailman3_copy.var) == before
+
+
+def _everything_in(directory: Path) -> dict[str, str]:
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "directory"
+        for path in directory.rglob("*")
+    }
+
+
+async def test_max_recipients_of_ours_takes_the_place_of_mailmans(
+    mailman3_site: Site, entries: dict[str, list[QueueEntry]]
+) -> None:
+    composer = Mailman3Composer(mailman3_site.python, mailman3_site.config, 1, 3, 60.0)
+    await composer.start()
+    try:
+        messages = await composed(composer, entries[PLAIN][0])
+    finally:
+        await composer.close()
+    assert max(len(message.envelope.recipients) for message in messages) == 3
+
+
+async def test_recipient_mailman_cannot_write_to_fails_by_name(
+    mailman3_site: Site, entries: dict[str, list[QueueEntry]]
+) -> None:
+    """Mailman shunts such an entry: Python's smtplib has no SMTPUTF8 for the message class Mailman uses."""
+    async with composer_of(mailman3_site) as composer:
+        with pytest.raises(ComposerFailed, match="utf8"):
+            async for _ in composer.compose(entries[PLAIN][0], ["jörg@example.de"]):
+                pass
+
+
+def test_coprocess_does_not_outlive_a_killed_parent(mailman3_site: Site) -> None:
+    program = textwrap.dedent(f"""\
+        import asyncio, pathlib, psutil
+        from drainer.compose.mailman3 import Mailman3Composer
+        async def main():
+            composer = Mailman3Composer(pathlib.Path({str(mailman3_site.python)!r}),
+                                        pathlib.Path({str(mailman3_site.config)!r}), 2, 0, 60.0)
+            await composer.start()
+            print(*(child.pid for child in psutil.Process().children()), flush=True)
+            await asyncio.sleep(600)
+        asyncio.run(main())
+        """)
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    assert len(children) == 2
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive

@@ -1,0 +1,50 @@
+"""Frames: what is written is read, and nothing else passes for a frame."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drainer.compose.coprocess import frames
+
+_strings = st.text(st.characters(), max_size=20) | st.just("lone \udcfc surrogate")
+
+
+@given(st.dictionaries(_strings, _strings | st.integers() | st.lists(_strings)), st.binary(max_size=200))
+def test_a_frame_is_read_as_it_was_written(fields: dict[str, object], octets: bytes) -> None:
+    written = frames.frame(frames.COMPOSE, fields, octets)
+    announced = frames.prefix(written[: frames.PREFIX_BYTES])
+    assert announced.kind == frames.COMPOSE
+    assert frames.fields_and_octets(announced, written[frames.PREFIX_BYTES :]) == (fields, octets)
+
+
+@given(st.binary(min_size=frames.PREFIX_BYTES, max_size=frames.PREFIX_BYTES))
+def test_any_octets_are_a_prefix_within_bounds_or_an_error(octets: bytes) -> None:
+    try:
+        announced = frames.prefix(octets)
+    except frames.FrameError:
+        return
+    assert announced.rest_length <= frames.LONGEST_FIELDS + frames.LONGEST_OCTETS
+
+
+@given(st.data())
+def test_a_frame_with_one_octet_changed_is_refused(data: st.DataObject) -> None:
+    written = bytearray(frames.frame(frames.DONE, {"complete": True}, b"some content"))
+    place = data.draw(st.integers(frames.PREFIX_BYTES, len(written) - 1))
+    written[place] ^= data.draw(st.integers(1, 255))
+    announced = frames.prefix(bytes(written[: frames.PREFIX_BYTES]))
+    with pytest.raises(frames.FrameError):
+        frames.fields_and_octets(announced, bytes(written[frames.PREFIX_BYTES :]))
+
+
+def test_what_a_stray_print_writes_is_refused() -> None:
+    with pytest.raises(frames.FrameError, match="not a frame but b'Hello"):
+        frames.prefix(b"Hello, I am a plugin\n"[: frames.PREFIX_BYTES])
+
+
+def test_a_cut_frame_is_refused() -> None:
+    written = frames.frame(frames.DONE, {"complete": True}, b"some content")
+    announced = frames.prefix(written[: frames.PREFIX_BYTES])
+    with pytest.raises(frames.FrameError, match="ended after"):
+        frames.fields_and_octets(announced, written[frames.PREFIX_BYTES : -1])
