@@ -269,6 +269,8 @@ class Pipeline:
             reply = "left as .bak by Mailman's runner"
             outcome = Outcome(State.IN_DOUBT, owed, reply, self.parts.clock.now_s())
             await self.parts.ledger.record(filebase, record, [outcome])
+            self._log(entry, record, outcome)
+            self.parts.in_doubt.wake()
         # INVARIANT doubt-before-pck: the ledger has the doubt before the file looks like any other.
         #   Crash before: the file is still .bak and comes here again. Crash after: the ledger has it in doubt.
         self.parts.custody.promote_bak(filebase)

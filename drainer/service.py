@@ -263,6 +263,7 @@ class Service:
             kept = {name: getattr(self.settings, name) for name in fixed}
             self.settings = settings.model_copy(update=kept)
             self.pipeline.reconfigure(self.settings)
+            self.pipeline.parts.in_doubt.settings = self.settings
             self.apply(self.operator)
             logging.getLogger().setLevel(self.settings.log.level.upper())
             log.info(logfmt(event="reloaded", needs_restart=",".join(fixed) or None))

@@ -182,6 +182,7 @@ class LedgerSettings(_Section):
     in_doubt_fallback: Literal["resend", "hold"] = Field(
         "resend", description="when the log cannot answer; RFC 5321: resend"
     )
+    in_doubt_wait: Duration = Field(60.0, description="how long the log is asked again before the fallback is taken")
     keep: Duration = Field(7_776_000.0, gt=0, description="how long deliveries are remembered")
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 READY_WITHIN_S = 60.0
-DONE_WITHIN_S = 240.0
+DONE_WITHIN_S = 120.0
 
 
 @dataclass(slots=True)
@@ -52,6 +52,7 @@ def running_sink(directory: Path, *options: str) -> Iterator[SinkProcess]:
             yield SinkProcess(process, port, capture, log)
         finally:
             process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=READY_WITHIN_S)
 
 
 class Service:
