@@ -29,7 +29,7 @@ _QUEUE_OF_RUNNER2 = {
     "NewsRunner": "news", "OutgoingRunner": "out", "RetryRunner": "retry", "VirginRunner": "virgin",
 }  # fmt: skip
 _RUNNERS3 = frozenset(
-    {"archive", "bounces", "command", "digest", "in", "lmtp", "out", "pipeline", "rest", "retry", "virgin"}
+    {"archive", "bounces", "command", "digest", "in", "lmtp", "out", "pipeline", "rest", "retry", "task", "virgin"}
 )
 _EVERY_QUEUE = "All"
 _Role = Literal["runner", "master"]

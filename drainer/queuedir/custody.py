@@ -76,7 +76,9 @@ class Custody:
     bak_age_s  a .bak that was claimed longer ago than this is taken if no runner of its queue lives
     step    called with a name between two steps of a move; tests kill the process there
     Every method raises EntryVanished if the entry is not where it should be, and CustodyRefused if the filesystem
-    refuses (no space to grow a directory, read-only, no permission): then nothing has moved.
+    refuses (no space to grow a directory, read-only, no permission): then nothing has moved. `take` refused for want of
+    space is no reason to stop: each entry finished makes room for more. (ext4 with not one block free let 16 of 200
+    entries in, and 129 more after those were finished; tmpfs, whose directories take no blocks, let all in.)
     """
 
     def __init__(
