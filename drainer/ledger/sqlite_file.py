@@ -155,6 +155,8 @@ def _lock(path: Path) -> int:
         lock_fd = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     except OSError as exc:
         raise LedgerNotDurable(f"cannot create {lock_path}: {exc.strerror}") from exc
+    if os.fstat(lock_fd).st_uid == os.geteuid():
+        os.fchmod(lock_fd, FILE_MODE)
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
