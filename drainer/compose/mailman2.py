@@ -100,7 +100,7 @@ def _bulk(
     sender = envelope_sender(settings, entry.metadata)
     if is_decorated(entry.metadata) and not entry.metadata.get("decorated"):
         part = _decorated_for(entry, part, settings, site, None)
-    message = _with_sender(flattened(part), sender, settings)
+    message = _with_sender(flattened(part, site.closing_line), sender, settings)
     content, size = message.content, message.size
     reverse_path = wire_address(sender)
     for chunk in chunks:
@@ -115,14 +115,14 @@ def _one_by_one(
     decorates = is_decorated(metadata) and not metadata.get("decorated")
     shared = None
     if not decorates:
-        shared = flattened(part)
+        shared = flattened(part, site.closing_line)
     elif not depends_on_recipient(settings, metadata):
-        shared = flattened(_decorated_for(entry, part, settings, site, ""))
+        shared = flattened(_decorated_for(entry, part, settings, site, ""), site.closing_line)
     for recipient in owed:
         own_sender = verp_sender(sender, recipient, site) if metadata.get("verp") else sender
         if own_sender is None:
             continue
-        message = shared or flattened(_decorated_for(entry, part, settings, site, recipient))
+        message = shared or flattened(_decorated_for(entry, part, settings, site, recipient), site.closing_line)
         message = _personalised(message, settings, site, metadata, recipient)
         message = _with_sender(message, own_sender, settings)
         envelope = Envelope(wire_address(own_sender), (wire_address(recipient),), (), message.size)

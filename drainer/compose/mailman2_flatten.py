@@ -5,7 +5,7 @@ Out   FlatMessage: the header as lines that can still be changed, and the finish
 Pure  no randomness: a boundary that has to be drawn is made of a digest of the text, so a message comes out the same
       every time
 
-Source  MAILMAN21.md §6. Line ends behind closing boundaries are those of Python 2.7.18
+Source  MAILMAN21.md §6
 """
 
 from __future__ import annotations
@@ -86,40 +86,47 @@ def _field_line(name: bytes, value: HeaderValue) -> tuple[bytes, bytes]:
     return _remembered_line(name, value)
 
 
-def flattened(part: Part) -> FlatMessage:
-    """Write out a whole message. Raises ComposerFailed for a header field Mailman could not write."""
-    part, body = _with_body(part)
+def flattened(part: Part, closing_line: bool = True) -> FlatMessage:
+    """Write out a whole message.
+
+    closing_line  a line end stands behind the closing boundary of a multipart without epilogue: True as Python 2.7.18
+                  has it, False as 2.7.3
+    Raises  ComposerFailed for a header field Mailman could not write
+    """
+    part, body = _with_body(part, closing_line)
     return FlatMessage(tuple(_field_line(name, value) for name, value in part.headers), body)
 
 
-def _inner(part: Part) -> bytes:
-    part, body = _with_body(part)
+def _inner(part: Part, closing_line: bool) -> bytes:
+    part, body = _with_body(part, closing_line)
     head = b"".join(name + b": " + unfolded(value) + b"\n" for name, value in part.headers)
     return head + b"\n" + body
 
 
-def _with_body(part: Part) -> tuple[Part, bytes]:
+def _with_body(part: Part, closing_line: bool) -> tuple[Part, bytes]:
     """The body, and the part with its Content-Type naming the boundary that the body came to use."""
     full = part.content_type.full
     if full.startswith("multipart/"):
-        return _multipart(part)
+        return _multipart(part, closing_line)
     if full == "message/delivery-status" and isinstance(part.payload, tuple):
-        return part, b"\n".join(_inner(one).removesuffix(b"\n") for one in part.payload)
+        return part, b"\n".join(_inner(one, closing_line).removesuffix(b"\n") for one in part.payload)
     if isinstance(part.payload, tuple):
-        return part, _inner(part.payload[0]) if part.payload else b""
+        return part, _inner(part.payload[0], closing_line) if part.payload else b""
     return part, part.payload or b""
 
 
-def _multipart(part: Part) -> tuple[Part, bytes]:
+def _multipart(part: Part, closing_line: bool) -> tuple[Part, bytes]:
     if isinstance(part.payload, bytes):
         return part, part.payload
-    texts = [_inner(one) for one in part.payload or ()]
+    texts = [_inner(one, closing_line) for one in part.payload or ()]
     boundary = part.content_type.boundary
     if not boundary:
         boundary = drawn_boundary(texts)
         part = replace(part, headers=tuple(_bounded(name, value, boundary) for name, value in part.headers))
     pieces = [] if part.preamble is None else [part.preamble, b"\n"]
-    pieces += [b"--", boundary, b"\n", (b"\n--" + boundary + b"\n").join(texts), b"\n--", boundary, b"--\n"]
+    pieces += [b"--", boundary, b"\n", (b"\n--" + boundary + b"\n").join(texts), b"\n--", boundary, b"--"]
+    if closing_line or part.epilogue is not None:
+        pieces.append(b"\n")
     return part, b"".join([*pieces, part.epilogue or b""])
 
 

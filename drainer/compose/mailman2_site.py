@@ -9,6 +9,7 @@ Text of a list is as it was pickled: byte strings as ASCII with surrogates, genu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +22,11 @@ LANGUAGE_CHARSETS: Mapping[str, str] = {
     **dict.fromkeys("ar ca eo fa gl he ro ru sk sr uk vi zh_CN zh_TW".split(), "utf-8"),
     "el": "iso-8859-7", "en": "us-ascii", "ja": "euc-jp", "ko": "euc-kr", "lt": "iso-8859-13", "tr": "iso-8859-9",
 }  # fmt: skip
+_WITHOUT_CLOSING_LINE = (
+    2,
+    7,
+    3,
+)  # the latest known to write none; where between it and 2.7.18 that changed is not known
 _LANGUAGE_PREFIX = "LANGUAGE_CHARSET_"
 
 
@@ -28,6 +34,8 @@ _LANGUAGE_PREFIX = "LANGUAGE_CHARSET_"
 class SiteSettings:
     """Values of mm_cfg.py; the defaults are Mailman 2.1.39's.
 
+    closing_line       a line end stands behind the closing boundary of a multipart without epilogue; not so where
+                       Mailman runs on an early Python: PYTHON = "2.7.3" in the settings
     language_charsets  charset of each language; LANGUAGE_CHARSET_<language> in the settings changes or adds one, as
                        add_language() does in mm_cfg.py
     """
@@ -37,6 +45,7 @@ class SiteSettings:
     rcpt_base64_header_name: str = ""
     cgiext: str = ""
     default_server_language: str = "en"
+    closing_line: bool = True
     language_charsets: Mapping[str, str] = field(default_factory=lambda: dict(LANGUAGE_CHARSETS))
 
     def charset(self, language: str) -> str:
@@ -65,7 +74,8 @@ def site_settings(values: Mapping[str, str | int | float | bool]) -> SiteSetting
     most = known.get("SMTP_MAX_RCPTS", SiteSettings().smtp_max_rcpts)
     if isinstance(most, bool) or not isinstance(most, int):
         raise SettingsError(f"mailman.settings.SMTP_MAX_RCPTS = {most!r} is not a number; right would be 500")
-    site = SiteSettings(smtp_max_rcpts=most, language_charsets=_charsets(values), **changed)
+    closing_line = _python_version(known.get("PYTHON", "2.7.18")) > _WITHOUT_CLOSING_LINE
+    site = SiteSettings(smtp_max_rcpts=most, closing_line=closing_line, language_charsets=_charsets(values), **changed)
     try:
         expanded = site.verp_format % {"bounces": "bounces", "mailbox": "mailbox", "host": "host"}
     except (KeyError, ValueError, TypeError):
@@ -76,6 +86,12 @@ def site_settings(values: Mapping[str, str | int | float | bool]) -> SiteSetting
             "right would be '%(bounces)s+%(mailbox)s=%(host)s'"
         )
     return site
+
+
+def _python_version(value: object) -> tuple[int, ...]:
+    if isinstance(value, str) and re.fullmatch(r"2(\.[0-9]+){1,2}", value):
+        return tuple(int(number) for number in value.split("."))
+    raise SettingsError(f'mailman.settings.PYTHON = {value!r} is no version of Python 2; right would be "2.7.18"')
 
 
 def _charsets(values: Mapping[str, str | int | float | bool]) -> Mapping[str, str]:

@@ -27,8 +27,10 @@ Delivery = tuple[str, int, bytes, str]
 
 
 @cache
-def transcripts() -> dict[str, Any]:
-    entries: dict[str, Any] = json.loads((SAMPLES / "transcripts.json").read_text())["entries"]
+def transcripts(python: str = "") -> dict[str, Any]:
+    """What Mailman said to the MTA, by file; under another Python only the entries that come out differently there."""
+    name = f"transcripts-python-{python}.json" if python else "transcripts.json"
+    entries: dict[str, Any] = json.loads((SAMPLES / name).read_text())["entries"]
     return entries
 
 
@@ -57,9 +59,11 @@ def entry_of(case: str) -> QueueEntry:
     return read_entry(SAMPLES / "qfiles" / file_of(case))
 
 
-def composed(entry: QueueEntry, max_recipients: int = 0) -> list[ComposedMessage]:
+def composed(
+    entry: QueueEntry, max_recipients: int = 0, settings_of_site: SiteSettings | None = None
+) -> list[ComposedMessage]:
     settings = lists().get(entry.list_id)
-    return list(compose_transactions(entry, settings, site(), entry.recipients, max_recipients))
+    return list(compose_transactions(entry, settings, settings_of_site or site(), entry.recipients, max_recipients))
 
 
 def composed_case(case: str) -> list[ComposedMessage]:
@@ -71,10 +75,10 @@ def numbered_boundaries(content: bytes) -> bytes:
     return _BOUNDARY.sub(lambda match: numbers.setdefault(match[0], b"boundary %d" % len(numbers)), content)
 
 
-def deliveries_of_mailman(file: str) -> Counter[Delivery]:
+def deliveries_of_mailman(file: str, python: str = "") -> Counter[Delivery]:
     contents: list[bytes] = []
     deliveries: Counter[Delivery] = Counter()
-    for transaction in transcripts()[file]["transactions"]:
+    for transaction in transcripts(python)[file]["transactions"]:
         same_as = transaction.get("data_same_as")
         contents.append(contents[same_as] if transaction["data"] is None else base64.b64decode(transaction["data"]))
         size = _SIZE.search(transaction["mail_line"])

@@ -150,7 +150,14 @@ def test_site_settings_change_verp_chunks_and_address_field() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"VERP_FORMAT": "%(nobody)s"}, {"SMTP_MAX_RCPTS": "many"}, {"SMTP_MAX_RCPTS": True}, {"CGIEXT": 5}]
+    "values",
+    [
+        {"VERP_FORMAT": "%(nobody)s"},
+        {"SMTP_MAX_RCPTS": "many"},
+        {"SMTP_MAX_RCPTS": True},
+        {"CGIEXT": 5},
+        {"PYTHON": "3.11"},
+    ],
 )
 def test_impossible_site_setting_is_refused_by_name(values: dict[str, str | int | float | bool]) -> None:
     with pytest.raises(SettingsError, match=next(iter(values))):

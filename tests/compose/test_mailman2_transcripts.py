@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from drainer.compose.mailman2_site import site_settings
 from drainer.errors import ComposeError, ComposerFailed, NoSuchList
 from drainer.queuedir.read import read_entry
 from tests.compose import mailman2_samples as samples
@@ -23,6 +24,18 @@ def test_all_but_the_known_entries_come_out_byte_for_byte_as_mailman_delivered_t
             differing.add(samples.labels()[file]["case"])
     assert len(delivered) == 340
     assert differing == set(KNOWN_DIFFERENCES)
+
+
+def test_site_with_an_early_python_gets_what_mailman_writes_there() -> None:
+    site = site_settings({"PYTHON": "2.7.3"})
+    differing = set()
+    for file in samples.transcripts("2.7.3"):
+        entry = read_entry(samples.SAMPLES / "qfiles" / file)
+        ours = samples.deliveries_of_ours(samples.composed(entry, settings_of_site=site))
+        if ours != samples.deliveries_of_mailman(file, "2.7.3"):
+            differing.add(samples.labels()[file]["case"])
+    # Python 2.7.3 takes x@y@z for x@y, somebody else's address; later ones refuse it, and so do we.
+    assert differing == {"odd_recips"}
 
 
 def test_recipient_named_twice_gets_the_same_mail_once() -> None:
