@@ -28,12 +28,17 @@ from drainer.pickles.standins import Charset, Header, Message
 _LEAVES_AT_MOST = 20_000
 _DEPTH_AT_MOST = 100
 _HEADER_CHARACTERS = 20_000
+_NAME_CHARACTERS = 200
+_ENCLOSED_HEADERS_AT_MOST = 200
+_DECODED_CHARACTERS = 4_000
+"""Encoded words in a longer header stay as they are: looking for them takes time that grows with the square."""
 
 _ENCLOSED_HEADERS = ("from", "to", "cc", "subject", "date", "message-id")
 _CHARSET = re.compile(r"""charset\s{0,9}=\s{0,9}["']?([^\s"';]{1,40})""", re.IGNORECASE)
 _FILE_NAME = re.compile(
     r"""name(?:\*[0-9]{0,3}\*?)?\s{0,9}=\s{0,9}("(?:[^"\\]|\\.){0,500}"?|[^;]{0,500})""", re.IGNORECASE
 )
+_GENUINE_UNICODE = re.compile("[\x80-\ud7ff\ue000-\U0010ffff]")
 _ASCII_SUPERSETS = (
     "utf-8",
     "ascii",
@@ -76,11 +81,12 @@ def canonical_leaves(message: Message, octets_at_most: int) -> tuple[Leaf, ...] 
     stack: list[tuple[Message, int, str]] = [(message, 0, "")]
     while stack:
         part, depth, enclosed_in = stack.pop()
-        if depth > _DEPTH_AT_MOST or len(leaves) + len(stack) > _LEAVES_AT_MOST:
+        if depth > _DEPTH_AT_MOST or len(leaves) + len(stack) > _LEAVES_AT_MOST or octets > octets_at_most:
             return None
         headers = first_headers(part)
         if enclosed_in:
             leaves.append(_enclosed_headers(headers, enclosed_in))
+            octets += len(leaves[-1].content)
         kind, type_text = _content_type(part, headers)
         payload = part.attribute("_payload")
         if isinstance(payload, list):
@@ -105,9 +111,10 @@ def first_headers(message: Message) -> dict[str, object]:
     if type(headers) is not list:
         return {}
     try:
-        return {name.lower(): value for name, value in reversed(headers)}
+        return {name.lower(): value for name, value in reversed(headers) if len(name) <= _NAME_CHARACTERS}
     except (TypeError, ValueError, AttributeError):
-        return {name.lower(): value for name, value in reversed(header_pairs(message))}
+        pairs = reversed(header_pairs(message))
+        return {name.lower(): value for name, value in pairs if len(name) <= _NAME_CHARACTERS}
 
 
 def header_pairs(message: Message) -> list[tuple[str, object]]:
@@ -122,7 +129,7 @@ def header_pairs(message: Message) -> list[tuple[str, object]]:
 
 def all_values(message: Message, name: str) -> list[object]:
     """The values (str or Header) of every header of this lower-case name, first to last."""
-    return [value for header, value in header_pairs(message) if header.lower() == name]
+    return [value for header, value in header_pairs(message) if len(header) == len(name) and header.lower() == name]
 
 
 def header_text(value: object) -> str:
@@ -133,7 +140,7 @@ def header_text(value: object) -> str:
         text = value[:_HEADER_CHARACTERS]
     else:
         return ""
-    if "=?" in text:
+    if "=?" in text and len(text) <= _DECODED_CHARACTERS:
         text = _decoded_words(text)
     elif not text.isascii():
         text = octets_of(text).decode("utf-8", "surrogateescape")
@@ -220,7 +227,7 @@ def _codec(charset: str) -> tuple[str, bool]:
 
 
 def _is_genuine_unicode(text: str) -> bool:
-    return not text.isascii() and any("\x7f" < character < "\ud800" or character > "\udfff" for character in text)
+    return not text.isascii() and _GENUINE_UNICODE.search(text) is not None
 
 
 def _content_type(part: Message, headers: dict[str, object]) -> tuple[str, str]:
@@ -239,7 +246,9 @@ def _file_name(headers: dict[str, object], type_text: str) -> str:
 
 
 def _enclosed_headers(headers: dict[str, object], kind: str) -> Leaf:
-    names: Iterable[str] = _ENCLOSED_HEADERS if kind == "message/rfc822" else sorted(headers)
+    names: Iterable[str] = (
+        _ENCLOSED_HEADERS if kind == "message/rfc822" else sorted(headers)[:_ENCLOSED_HEADERS_AT_MOST]
+    )
     lines = [f"{name}: {header_text(headers[name])}" for name in names if name in headers]
     return Leaf(f"{kind} headers", "", octets_of("\n".join(lines)))
 
@@ -247,16 +256,20 @@ def _enclosed_headers(headers: dict[str, object], kind: str) -> Leaf:
 def _chunks_text(header: Header) -> str:
     chunks = header.attribute("_chunks")
     parts: list[str] = []
+    left = _HEADER_CHARACTERS
     for chunk in chunks if isinstance(chunks, list) else ():
+        if left <= 0:
+            break
         if not (isinstance(chunk, tuple) and chunk and isinstance(chunk[0], str)):
             continue
-        text = chunk[0]
+        text = chunk[0][:left]
+        left -= len(text) + 1
         if not text.isascii() and not _is_genuine_unicode(text) and len(chunk) > 1 and isinstance(chunk[1], Charset):
             charset = chunk[1].attribute("input_charset")
             if isinstance(charset, str):
                 text = _decoded(octets_of(text), charset[:40]).decode("utf-8", "surrogateescape")
         parts.append(text)
-    return " ".join(parts)[:_HEADER_CHARACTERS]
+    return " ".join(parts)
 
 
 def _decoded_words(text: str) -> str:

@@ -207,11 +207,16 @@ class _Reader:
         return bodies
 
     def _copy(self, scope: bytes, body: bytes) -> bytes:
-        lines = [
-            f"{name}:{value if type(value) is str else header_source(value)}"
-            for name, value in header_pairs(self.message)
-        ]
-        facts = [f"{key}={_shown(self.metadata[key])}" for key in sorted(self.metadata) if key not in _NOT_OF_A_COPY]
+        lines: list[str] = []
+        left = 2 * len(self.entry.raw)
+        for name, value in header_pairs(self.message):
+            text = value if type(value) is str else header_source(value)
+            left -= len(name) + len(text)
+            if left < 0:
+                break
+            lines += (name, text)
+        show = _Shower(len(self.entry.raw)).shown
+        facts = [f"{key}={show(self.metadata[key])}" for key in sorted(self.metadata) if key not in _NOT_OF_A_COPY]
         return _digest(b"copy", scope, body, octets_of("\n".join(lines)), octets_of("\n".join(facts)))
 
     def _role(self) -> str:
@@ -290,17 +295,27 @@ def _received_time(value: object) -> bytes:
     return value.isoformat().encode() if isinstance(value, datetime) else b""
 
 
-def _shown(value: object, nesting: int = 0) -> str:
-    """A metadata value as text that is equal for equal values, whatever order a set or dictionary was pickled in."""
-    if value is None or type(value) in _PLAIN:
-        return repr(value)
-    if isinstance(value, Header):
-        return header_source(value)
-    if nesting < _NESTING_AT_MOST:
-        if isinstance(value, set | frozenset):
-            return ",".join(sorted(_shown(item, nesting + 1) for item in value))
-        if isinstance(value, list | tuple):
-            return ",".join([_shown(item, nesting + 1) for item in value])
+class _Shower:
+    """Metadata values as text that is equal for equal values, whatever order a set or dictionary was pickled in.
+
+    values_at_most  more than an honest entry can have, such as its size: a pickle may refer to one list a million times
+    """
+
+    def __init__(self, values_at_most: int) -> None:
+        self._left = values_at_most
+
+    def shown(self, value: object, nesting: int = 0) -> str:
+        if value is None or type(value) in _PLAIN:
+            return repr(value)
+        if isinstance(value, Header):
+            return header_source(value)
+        if nesting >= _NESTING_AT_MOST or not isinstance(value, list | tuple | set | frozenset | dict):
+            return type(value).__name__
+        self._left -= len(value) + 1
+        if self._left < 0:
+            return "..."
+        inner = nesting + 1
         if isinstance(value, dict):
-            return ",".join(sorted(f"{_shown(k, nesting + 1)}:{_shown(v, nesting + 1)}" for k, v in value.items()))
-    return type(value).__name__
+            return ",".join(sorted(f"{self.shown(k, inner)}:{self.shown(v, inner)}" for k, v in value.items()))
+        parts = [self.shown(item, inner) for item in value]
+        return ",".join(sorted(parts) if isinstance(value, set | frozenset) else parts)

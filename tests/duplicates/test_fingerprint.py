@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -340,3 +341,27 @@ def test_a_small_file_that_stands_for_a_large_message_is_not_walked_to_its_end()
     for _ in range(80):
         message = message_of(_payload=[message, message])
     assert fingerprint(entry_of(message)).identity
+
+
+def test_metadata_that_refers_to_one_list_many_times_is_not_walked_to_its_end() -> None:
+    bomb: list[object] = ["x"]
+    for _ in range(7):
+        bomb = [bomb] * 400
+    assert fingerprint(entry_of(message_of(_payload="x"), {"bomb": bomb})).copy
+
+
+def test_headers_that_refer_to_one_long_text_many_times_are_not_written_out() -> None:
+    text = "ü" * 100_000
+    header = Header()
+    header.__setstate__({"_chunks": [(text, None)] * 100_000})
+    pairs = [(text, text)] * 100_000 + [("Subject", header), ("Message-ID", text)] * 1000
+    report = message_of(_headers=[(f"n{number}", text) for number in range(5000)], _payload="x")
+    message = message_of(
+        _headers=pairs, _payload=[message_of(_headers=[("Content-Type", "message/x")], _payload=[report] * 5000)]
+    )
+    tracemalloc.start()
+    try:
+        assert fingerprint(entry_of(message)).identity
+        assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+    finally:
+        tracemalloc.stop()
