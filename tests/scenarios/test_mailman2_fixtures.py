@@ -68,3 +68,23 @@ def test_every_entry_mailman_would_deliver_reaches_each_recipient_once(tmp_path:
                     *(Path(key).name for key, label in LABELS.items() if label["case"] == "tmp_leftover")}  # fmt: skip
     bad = {path.stem for path in (queue_dir / "bad").iterdir()}
     assert bad == {Path(key).stem for key, label in LABELS.items() if label["class"] == "broken"}
+
+
+def test_of_resubmissions_exactly_what_is_owed_goes_out(tmp_path: Path) -> None:
+    """By the labels: originals and lookalikes whole, duplicates to those not covered yet, a person's resend to nobody."""
+    queue_dir = queue_with(tmp_path, "resubmission")
+    owed: Counter[tuple[str, str]] = Counter()
+    for key, label in LABELS.items():
+        if key.startswith("resubmission/") and label["class"] != "resend":
+            owed.update((label["message_id"] or "", recipient) for recipient in label["recipients_to_send"])
+
+    with running_sink(tmp_path / "sink") as sink:
+        settings = site_settings(
+            tmp_path, sink.port, mailman2(queue_dir), custody={"bak_age": "0s"}, ledger={"in_doubt": "resend"},
+            duplicates={"window": "30d"},
+        )  # fmt: skip
+        with running_service(settings, tmp_path / "drainer.log", "--until-empty") as service:
+            assert service.wait() == 0, service.log_text()
+        given = sink.deliveries()
+
+    assert (owed - given, given - owed) == (Counter(), Counter())
