@@ -25,7 +25,15 @@ from drainer.compose.wire import ComposedMessage
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
 from drainer.duplicates.decision import Action, Classification, Decision, Kin, classify, decide
 from drainer.duplicates.fingerprint import summarise
-from drainer.errors import EntryError, EntryUnreadable, EntryVanished, HaltError, MtaError, RequestRefused
+from drainer.errors import (
+    EntryError,
+    EntryUnreadable,
+    EntryVanished,
+    HaltError,
+    IllegalTransition,
+    MtaError,
+    RequestRefused,
+)
 from drainer.estimate.backlog import EntrySizes
 from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.gate import Gate
@@ -355,6 +363,9 @@ class Pipeline:
             await self._set_aside_unreadable(filebase, exc.reason, exc.detail)
         except EntryError as exc:
             await self.hold(filebase, exc.reason, exc.detail, by="drainer")
+        except IllegalTransition as exc:
+            # A bug, and one that concerns this entry only: the ledger wrote nothing, and nothing was sent.
+            await self.hold(filebase, "illegal_transition", str(exc), by="drainer")
         except HaltError as exc:
             self.parts.gate.close("ledger", str(exc))
             log.error(logfmt(outcome="halt", filebase=filebase, detail=exc))
@@ -376,7 +387,9 @@ class Pipeline:
         decision = await self._decide(entry, summary, record, waiting.duplicate)
         sent: list[Transaction] = []
         interrupted = False
-        shaped = split(self._shaping, decision.deliver, parts.settings.feed.domains, parts.clock.monotonic_s())
+        shaped = split(
+            self._shaping, one_per_recipient(decision.deliver), parts.settings.feed.domains, parts.clock.monotonic_s()
+        )
         if shaped.ready:
             self._shaping = after_sending(
                 self._shaping, shaped.ready, parts.settings.feed.domains, parts.clock.monotonic_s()
@@ -389,7 +402,7 @@ class Pipeline:
                 if task := asyncio.current_task():
                     task.uncancel()
             decision = await self._decide(entry, summary, record, waiting.duplicate)
-        if decision.deliver and set(decision.deliver) <= set(shaped.later):
+        if decision.deliver and set(one_per_recipient(decision.deliver)) <= set(shaped.later):
             self._put_off(filebase, decision, shaped)
             return
         untouched = {*shaped.later, *(address for transaction in sent for address in transaction.untouched)}
@@ -665,6 +678,11 @@ class Pipeline:
                     recipient=single, recipients=None if single else len(recipients), reply=outcome.reply,
                 ),
             )  # fmt: skip
+
+
+def one_per_recipient(addresses: Sequence[str]) -> tuple[str, ...]:
+    """The same addresses, in order, without those that are one recipient to the ledger (another case of the domain)."""
+    return tuple({recipient_key(address): address for address in reversed(addresses)}.values())[::-1]
 
 
 def own_identity(filebase: str) -> bytes:
