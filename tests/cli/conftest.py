@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from drainer.cli.main import main
 from tests.control.small_service import SmallService, serving
 
 
@@ -44,6 +47,17 @@ class CommandLine:
             env={**inherited, "TZ": "UTC", "COLUMNS": "80", **environment},
         )
         return Ran(done.returncode, done.stdout, done.stderr)
+
+    def inside(self, *arguments: str, config: bool = True) -> Ran:
+        """The same within this process: for what ends before the service is asked, and in a twentieth of the time."""
+        out, err, before = StringIO(), StringIO(), sys.argv
+        sys.argv = ["drainer", *arguments, *(("--config", str(self.config)) if config else ())]
+        try:
+            with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
+                main()
+        finally:
+            sys.argv = before
+        return Ran(int(left.value.code or 0), out.getvalue(), err.getvalue())
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def test_entry_in_delivery_is_reported_as_not_done(cli: CommandLine, service: Sm
 def test_wrong_usage_exits_2_and_changes_nothing(
     cli: CommandLine, service: SmallService, arguments: tuple[str, ...], said: str
 ) -> None:
-    ran = cli(*arguments)
+    ran = cli.inside(*arguments)
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
     assert "Traceback" not in ran.err
@@ -206,6 +206,6 @@ def test_run_without_a_settings_file_exits_2(cli: CommandLine, tmp_path: Path) -
 
 @pytest.mark.parametrize("command", ["run", "status", "eta", "pause", "entries", "drop", "handback", "config", "demo"])
 def test_every_command_has_a_help_with_an_example(cli: CommandLine, command: str) -> None:
-    ran = cli(command, "--help", config=False, COLUMNS="60")
+    ran = cli.inside(command, "--help", config=False)
     assert ran.code == 0
     assert f"\n  drainer {command}" in ran.out

@@ -176,7 +176,7 @@ def test_refusal_of_the_service_is_one_line_and_exit_1(cli: CommandLine, service
 def test_wrong_usage_exits_2_says_why_and_asks_the_service_nothing(
     cli: CommandLine, service: SmallService, arguments: tuple[str, ...], said: str
 ) -> None:
-    ran = cli(*arguments)
+    ran = cli.inside(*arguments)
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
     assert "Traceback" not in ran.err
