@@ -27,7 +27,8 @@ class Composer(Protocol):
         recipients  those still owed, a subset of entry.recipients, at least one
         Yields   ComposedMessage; together they cover `recipients` exactly once (owed_for). Mailman's own skips
                  (2.1 VERP: a recipient without "@") are covered by no message
-        Raises   ComposeError
+        Raises   ComposeError, even after some messages: those are good, the other recipients cannot be composed for;
+                 ComposeDeferred among them means later. ComposerUnavailable: not this entry's fault, nor the next one's
         """
 
     async def close(self) -> None:

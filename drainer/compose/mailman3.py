@@ -242,7 +242,8 @@ class _Coprocess:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
-        await self._stderr_task
+        await asyncio.wait([self._stderr_task], timeout=1.0)  # a grandchild may hold the pipe
+        self._stderr_task.cancel()
         if self._process.stdin is not None:
             self._process.stdin.close()
 

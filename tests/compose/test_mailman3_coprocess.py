@@ -107,6 +107,42 @@ async def test_killed_idle_coprocess_is_replaced(mailman3_site: Site, entries: d
         assert {m.content for m in await composed(composer, entry)} == {m.content for m in before}
 
 
+async def test_sigterm_to_the_whole_group_leaves_the_coprocess_working(
+    mailman3_site: Site, entries: dict[str, list[QueueEntry]]
+) -> None:
+    async with composer_of(mailman3_site) as composer:
+        (before,) = coprocesses()
+        before.terminate()
+        assert await composed(composer, entries[PLAIN][0])
+        assert coprocesses() == [before]
+
+
+async def test_developer_mode_settles_the_real_recipients(
+    mailman3_copy: Site, entries: dict[str, list[QueueEntry]]
+) -> None:
+    with mailman3_copy.config.open("a") as config:
+        config.write("[devmode]\nenabled: yes\nrecipient: developer@example.org\n")
+    entry = entries[PLAIN][0]
+    async with composer_of(mailman3_copy) as composer:
+        messages = await composed(composer, entry)
+    assert {a for m in messages for a in m.envelope.recipients} == {"developer@example.org"}
+    assert sorted(a for m in messages for a in m.owed_for) == sorted(entry.recipients)
+
+
+async def test_number_of_posts_that_decides_about_verp_is_never_remembered(
+    mailman3_copy: Site, entries: dict[str, list[QueueEntry]]
+) -> None:
+    entry = entries[PLAIN][0]
+    async with composer_of(mailman3_copy, 3600.0) as composer:
+        in_bulk = await composed(composer, entry)
+        with sqlite3.connect(mailman3_copy.var / "data" / "mailman.db") as connection:
+            connection.execute("UPDATE mailinglist SET post_id = 9 WHERE list_id = ?", (PLAIN,))
+        connection.close()
+        one_by_one = await composed(composer, entry)
+    assert len(in_bulk) < len(one_by_one) == len(entry.recipients)
+    assert all("+" in message.envelope.reverse_path for message in one_by_one)
+
+
 async def test_coprocess_dying_within_an_answer_hands_on_nothing_of_it(
     mailman3_site: Site, entries: dict[str, list[QueueEntry]], tmp_path: Path
 ) -> None:

@@ -38,6 +38,10 @@ class Unusable(Exception):
     """Mailman cannot be used from here; the text says why."""
 
 
+class ChangeRefused(PermissionError):
+    """Mailman's code, or a plugin's, wanted to change something; the text says what."""
+
+
 def start_mailman(config_path: str | None, overlay: str) -> None:
     """Initialise Mailman as its runners do, without their side effects.
 
@@ -67,7 +71,7 @@ def _log_to_stderr(propagate: bool | None = None) -> None:
 
 
 def _refuse_enqueue(switchboard: Any, *args: Any, **kwargs: Any) -> None:
-    raise RuntimeError(f"Mailman wanted to put an entry into {switchboard.name}/, which a composer must not do")
+    raise ChangeRefused(f"Mailman wanted to put an entry into {switchboard.name}/, which a composer must not do")
 
 
 def _open_database() -> Any:
@@ -126,6 +130,6 @@ def _refuse_changes_below(directories: list[str]) -> Any:
             return
         for path in args[:2]:
             if isinstance(path, (str, bytes)) and f"{Path.cwd() / os.fsdecode(path)}/".startswith(prefixes):
-                raise PermissionError(f"Mailman wanted to change {os.fsdecode(path)}, which a composer must not do")
+                raise ChangeRefused(f"Mailman wanted to change {os.fsdecode(path)}, which a composer must not do")
 
     return audit

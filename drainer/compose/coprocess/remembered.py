@@ -207,11 +207,19 @@ def _remember_rows(memory: Memory) -> None:
 
     by_id, by_name, domain_of = ListManager.get_by_list_id, ListManager.get_by_fqdn, DomainManager.get
 
+    counts_posts = int(config.mta.verp_delivery_interval) > 1
+
+    def list_row(name: str, ask: Callable[[], Any]) -> Any:
+        found = memory.row(config.db.store, ("list", name), ask)
+        if found is not None and counts_posts:
+            config.db.store.expire(found, ["post_id"])  # decides about VERP and changes with every post
+        return found
+
     def get_by_list_id(manager: Any, list_id: str) -> Any:
-        return memory.row(config.db.store, ("list", list_id), lambda: by_id(manager, list_id))
+        return list_row(list_id, lambda: by_id(manager, list_id))
 
     def get_by_fqdn(manager: Any, name: str) -> Any:
-        return memory.row(config.db.store, ("list", name), lambda: by_name(manager, name))
+        return list_row(name, lambda: by_name(manager, name))
 
     def get_domain(manager: Any, mail_host: str, default: Any = None) -> Any:
         found = memory.row(config.db.store, ("domain", mail_host), lambda: domain_of(manager, mail_host))

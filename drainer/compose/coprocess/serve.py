@@ -2,7 +2,7 @@
 
 In    frames on standard input (frames.py): HELLO once, then COMPOSE
 Out   frames on standard output, which nothing else reaches: what Mailman prints goes to standard error
-Shell a script for Mailman's Python; ends at end of input, or with its parent
+Shell a script for Mailman's Python; ends at end of input or with its parent, not by SIGTERM
 
 An entry is processed by the site's own outgoing runner, as far as it goes without a queue: Runner._process_one_file
 finds the list and sets the language, OutgoingRunner._dispose decides about VERP, then the configured delivery
@@ -162,6 +162,9 @@ class Composing:
         except SomeRecipientsFailed as exc:
             failed = [*exc.permanent_failures, *exc.temporary_failures]
             raise Refusal("failed", f"Mailman could not write to some recipients: {failed!r:.500}") from exc
+        except readonly.ChangeRefused as exc:
+            traceback.print_exc()
+            raise Refusal("failed", str(exc)) from exc
         except (OSError, DBAPIError) as exc:
             # a template server, an archiver or the database that does not answer: Mailman's runner tries again later
             traceback.print_exc()
@@ -298,9 +301,16 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _leave_signals_to_parent() -> None:
+    """systemd and a terminal signal the whole group; the parent still wants the answers in flight."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def main() -> int:
     requests, answers = _reserve_pipes()
     _end_with_parent()
+    _leave_signals_to_parent()
 
     def write(octets: bytes) -> None:
         answers.write(octets)
