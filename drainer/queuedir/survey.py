@@ -18,7 +18,7 @@ import os
 import resource
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ from typing import Self
 from drainer.duplicates.classes import EntrySummary
 from drainer.duplicates.fingerprint import Decoration, summarise
 from drainer.errors import EntryError, EntryUnreadable, UnsafePickle
+from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.filebase import ForeignName, parse_name
 from drainer.queuedir.read import DEFAULT_MAX_BYTES, read_entry
 
@@ -75,7 +76,7 @@ class _Task:
     address_space_bytes: int
     file_processor_s: float
     with_recipients: bool
-    decorations: Mapping[str, Decoration]
+    decoration_of: Callable[[QueueEntry], Decoration | None] | None
 
 
 class Surveyor:
@@ -84,7 +85,8 @@ class Surveyor:
     workers              processes; None: two, or the number of processors if that is less
     max_bytes            a larger file is not read
     with_recipients      give the addresses back too
-    decorations          list to the header and footer that its decorated entries have in their text
+    decoration_of        the header and footer in a decorated entry's text; called in the workers, so it has to be
+                         picklable. An EntryError of its (no such list) leaves the entry as it is
     address_space_bytes  bound of each worker (RLIMIT_AS); an entry that needs more is "unsafe_pickle"
     file_processor_s     processor time one file may take; one that needs more is "reader_killed"
     """
@@ -95,12 +97,12 @@ class Surveyor:
         *,
         max_bytes: int = DEFAULT_MAX_BYTES,
         with_recipients: bool = False,
-        decorations: Mapping[str, Decoration] | None = None,
+        decoration_of: Callable[[QueueEntry], Decoration | None] | None = None,
         address_space_bytes: int = WORKER_ADDRESS_SPACE_BYTES,
         file_processor_s: float = FILE_PROCESSOR_S,
     ) -> None:
         self._workers = workers or min(_DEFAULT_WORKERS, os.cpu_count() or 1)
-        self._task = _Task(max_bytes, address_space_bytes, file_processor_s, with_recipients, dict(decorations or {}))
+        self._task = _Task(max_bytes, address_space_bytes, file_processor_s, with_recipients, decoration_of)
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -197,7 +199,7 @@ def survey_file(path: str, task: _Task) -> Surveyed:
         return Surveyed(path, None, FOREIGN_NAME, name.reason)
     try:
         entry = read_entry(path, task.max_bytes)
-        summary = summarise(entry, task.decorations.get(entry.list_id))
+        summary = summarise(entry, _decoration(entry, task))
     except EntryError as exc:
         return Surveyed(path, None, exc.reason, exc.detail, isinstance(exc, EntryUnreadable))
     except (MemoryError, RecursionError) as exc:
@@ -207,6 +209,15 @@ def survey_file(path: str, task: _Task) -> Surveyed:
     except OSError as exc:
         return Surveyed(path, None, CANNOT_READ, exc.strerror or str(exc))
     return Surveyed(path, summary, recipients=entry.recipients if task.with_recipients else ())
+
+
+def _decoration(entry: QueueEntry, task: _Task) -> Decoration | None:
+    if task.decoration_of is None or not entry.metadata.get("decorated"):
+        return None
+    try:
+        return task.decoration_of(entry)
+    except EntryError:
+        return None
 
 
 _worker_task: _Task | None = None

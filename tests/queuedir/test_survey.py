@@ -10,10 +10,13 @@ import signal
 from pathlib import Path
 
 from drainer.demo.sample_queue import _message, python2_pickle
-from drainer.duplicates.fingerprint import summarise
+from drainer.duplicates.fingerprint import Decoration, summarise
+from drainer.errors import NoSuchList
+from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.survey import READER_KILLED, Surveyor, survey
 from tests.duplicates.labelled import RESUBMISSION, SAMPLES
+from tests.duplicates.test_decoration import KITES
 
 MIB = 2**20
 
@@ -93,3 +96,24 @@ async def test_a_service_reads_batches_without_blocking_its_loop() -> None:
         one = await loop.run_in_executor(None, surveyor.read, files[:50])
         two = await loop.run_in_executor(None, surveyor.read, files[50:])
     assert [result.path for result in one + two] == [str(file) for file in files]
+
+
+def decoration_of_kites(entry: QueueEntry) -> Decoration:
+    if entry.list_id != "kite-makers":
+        raise NoSuchList(entry.list_id)
+    return KITES
+
+
+def test_decorated_entries_are_read_without_their_header_and_footer_where_these_are_known(tmp_path: Path) -> None:
+    files = [
+        Path(shutil.copy(file, tmp_path / file.name.removeprefix("retry--")))
+        for file in sorted((SAMPLES / "failures").glob("*/retry--*"))
+    ]
+    with Surveyor(1, decoration_of=decoration_of_kites) as surveyor:
+        results = surveyor.read(files)
+    stripped = 0
+    for file, result in zip(files, results, strict=True):
+        entry = read_entry(file)
+        assert result.summary == summarise(entry, KITES if entry.list_id == "kite-makers" else None)
+        stripped += result.summary != summarise(entry)
+    assert stripped >= 3
