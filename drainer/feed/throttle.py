@@ -89,7 +89,7 @@ class Throttle:
         self._messages = _Pace(messages_per_s, clock)
         self._recipients = _Pace(recipients_per_s, clock)
         self._turn = asyncio.Lock()
-        self._changed = asyncio.Event()
+        self._waiting_for: asyncio.Future[None] | None = None
         self._binding = ""
 
     @property
@@ -110,7 +110,8 @@ class Throttle:
         messages_per_s, recipients_per_s = _checked(messages_per_s), _checked(recipients_per_s)
         self._messages.per_s = messages_per_s
         self._recipients.per_s = recipients_per_s
-        self._changed.set()
+        if self._waiting_for is not None:
+            self._waiting_for.cancel()
 
     async def acquire(self, recipients: int) -> None:
         """Wait for permission to begin a transaction with so many recipients; first come, first served.
@@ -121,7 +122,6 @@ class Throttle:
         async with self._turn:
             binding = ""
             while True:
-                self._changed.clear()
                 name, pace = ("messages", self._messages)
                 if self._recipients.due() > pace.due():
                     name, pace = ("recipients", self._recipients)
@@ -134,15 +134,16 @@ class Throttle:
             self._recipients.grant(recipients)
 
     async def _wait_for(self, pace: _Pace) -> None:
-        """Until the pace may allow one more, or the ceilings change."""
-        waits: set[asyncio.Task[object]] = {asyncio.create_task(self._changed.wait())}
+        """Until the pace may allow one more, or the ceilings change (which cancels what is waited for)."""
         if pace.due() < math.inf:
-            waits.add(asyncio.create_task(pace.wait()))
+            self._waiting_for = asyncio.ensure_future(pace.wait())
+        else:
+            self._waiting_for = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((self._waiting_for,))
         finally:
-            for wait in waits:
-                wait.cancel()
+            self._waiting_for.cancel()
+            self._waiting_for = None
 
 
 def _checked(per_s: float | None) -> float | None:
