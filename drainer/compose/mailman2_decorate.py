@@ -164,7 +164,7 @@ def readable(text: str, charset: str) -> str:
         return text
     try:
         return decode(octets, charset, "ignore")
-    except LookupError:
+    except (LookupError, UnicodeError):
         return decode(octets, "ascii", "ignore")
 
 
@@ -201,10 +201,10 @@ def _in_the_body(part: Part, header: str, footer: str, list_charset: str) -> Par
         header, footer = readable(header, list_charset), readable(footer, list_charset)
         joined = header + body + ("" if not footer or body.endswith("\n") else "\n") + footer
         charset, text = _first_fitting(joined, list_charset, message_charset)
+        bare = part.without(b"content-type", b"content-transfer-encoding")
+        done = with_text_payload(bare, text, charset_named(charset))
     except (UnicodeError, LookupError):
         return None
-    bare = part.without(b"content-type", b"content-transfer-encoding")
-    done = with_text_payload(bare, text, charset_named(charset))
     parameters = [(b"Format", kind.flowed), (b"DelSp", kind.delete_sp)]
     flowed = b"".join(b'; %s="%s"' % (name, _escaped(value)) for name, value in parameters if value)
     if flowed:

@@ -146,7 +146,7 @@ def _most_characters(characters: bytes | str, charset: Charset, limit: int) -> i
 def _characters(text: bytes, charset: Charset) -> bytes | str:
     try:
         return text if charset.input_codec is None else decode(text, charset.input_codec, "replace")
-    except LookupError:
+    except (LookupError, UnicodeError):  # idna and such know no "replace"
         return text
 
 
@@ -155,7 +155,7 @@ def _octets(characters: bytes | str, codec: str | None) -> bytes:
         return characters
     try:
         return encode(characters, codec or "utf-8", "replace")
-    except LookupError:
+    except (LookupError, UnicodeError):
         return encode(characters, "utf-8", "replace")
 
 
