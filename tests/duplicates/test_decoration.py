@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from drainer.compose.list_settings import ListSettingsStore
+from drainer.compose.mailman2 import bulk_decoration
+from drainer.compose.mailman2_site import SiteSettings
 from drainer.duplicates.fingerprint import Decoration, fingerprint, summarise
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.read import read_entry
@@ -46,6 +49,14 @@ def test_a_retry_copy_is_the_message_a_sending_mta_submits_again(before: Path, r
     entry, retried = read_entry(before), read_entry(retry)
     again = another_passage(entry)
     assert set(fingerprint(again).identity) & set(fingerprint(retried, decoration_of(retried)).identity)
+
+
+@pytest.mark.parametrize(("before", "retry"), PAIRS, ids=[retry.parent.name for _, retry in PAIRS])
+def test_a_lists_own_settings_give_the_decoration_to_take_out(before: Path, retry: Path) -> None:
+    entry, retried = read_entry(before), read_entry(retry)
+    settings = ListSettingsStore(SAMPLES / "lists").get(retried.list_id)
+    found = fingerprint(retried, Decoration(*bulk_decoration(settings, SiteSettings(), retried)))
+    assert set(fingerprint(another_passage(entry)).identity) & set(found.identity)
 
 
 def test_without_its_decoration_a_decorated_copy_is_not_recognised_by_its_text() -> None:
