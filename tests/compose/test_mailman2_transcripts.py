@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
 
 from drainer.compose.mailman2_site import site_settings
+from drainer.compose.wire import ComposedMessage
 from drainer.errors import ComposeError, ComposerFailed, NoSuchList
 from drainer.queuedir.read import read_entry
 from tests.compose import mailman2_samples as samples
@@ -36,6 +40,34 @@ def test_site_with_an_early_python_gets_what_mailman_writes_there() -> None:
             differing.add(samples.labels()[file]["case"])
     # Python 2.7.3 takes x@y@z for x@y, somebody else's address; later ones refuse it, and so do we.
     assert differing == {"odd_recips"}
+
+
+_FAILURES = sorted((samples.SAMPLES / "failures").iterdir())
+
+
+def test_entry_and_its_retry_come_out_as_mailmans_first_attempt() -> None:
+    compared = retried = 0
+    for case in _FAILURES:
+        (first,) = case.glob("entry--*")
+        attempt = {_sent(message) for message in samples.composed(read_entry(first))}
+        told = json.loads((case / "result.json").read_text())["transactions"]
+        contents = {
+            (one["mail_from"], samples.numbered_boundaries(base64.b64decode(one["data"])))
+            for one in told
+            if one["data"]
+        }
+        assert contents <= attempt
+        compared += len(contents)
+        for retry in case.glob("retry--*"):
+            messages = samples.composed(read_entry(retry))
+            assert {_sent(message) for message in messages} <= attempt
+            retried += len(messages)
+    assert compared > 10
+    assert retried > 10
+
+
+def _sent(message: ComposedMessage) -> tuple[str, bytes]:
+    return message.envelope.reverse_path, samples.numbered_boundaries(message.content)
 
 
 def test_recipient_named_twice_gets_the_same_mail_once() -> None:
