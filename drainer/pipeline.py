@@ -26,6 +26,7 @@ from drainer.duplicates.classes import DuplicateClass, EntrySummary
 from drainer.duplicates.decision import Action, Classification, Decision, Kin, classify, decide
 from drainer.duplicates.fingerprint import summarise
 from drainer.errors import (
+    CustodyRefused,
     EntryError,
     EntryUnreadable,
     EntryVanished,
@@ -124,6 +125,7 @@ class Pipeline:
         self._works: dict[str, _Work] = {}
         self._slots = asyncio.Semaphore(parts.settings.mta.sessions)
         self._news = asyncio.Event()
+        self._listed = asyncio.Event()
         self._unread = asyncio.Event()
         self._claimed: set[str] = set()
         self._late: set[str] = set()
@@ -170,15 +172,17 @@ class Pipeline:
         self._unread.set()
 
     async def intake(self) -> None:
-        """For ever: what Mailman's queues hold becomes ours."""
-        settings, custody = self.parts.settings, self.parts.custody
-        directories = {custody.queue_dir / queue: queue for queue in settings.custody.queues}
-        async for changed in changed_directories(list(directories), self.parts.clock, settings.custody.poll):
-            if not self.intake_on:
-                continue
+        """For ever: what Mailman's queues hold becomes ours. The survey waits meanwhile, since a directory is listed in no
+        order and an original has to be known before what repeats it."""
+        settings, custody = self.parts.settings.custody, self.parts.custody
+        directories = {custody.queue_dir / queue: queue for queue in settings.queues}
+        looks = changed_directories(list(directories), self.parts.clock, settings.poll, wanted=lambda: self.intake_on)
+        async for changed in looks:
+            self._listed.clear()
             for directory in changed:
                 await self._take(directory, directories[directory])
             self.progress.listed = True
+            self._listed.set()
             self.wake()
 
     async def _take(self, directory: Path, queue: str) -> None:
@@ -186,10 +190,19 @@ class Pipeline:
         runner_lives = await asyncio.to_thread(self._runner_lives, queue)
         for batch in scan_queue(directory).batches(LISTED_AT_A_TIME):
             taken: list[tuple[QueueFile, int]] = []
+            refused = ""
             for listed in batch:
-                if custody.wants(queue, listed, runner_lives):
-                    with contextlib.suppress(EntryVanished):
-                        taken.append((custody.take(queue, listed.file), listed.size_bytes))
+                if not custody.wants(queue, listed, runner_lives):
+                    continue
+                try:
+                    taken.append((custody.take(queue, listed.file), listed.size_bytes))
+                except EntryVanished:
+                    continue
+                except CustodyRefused as exc:
+                    # A full filesystem may have no room for one more name; there will be when something was finished.
+                    refused = str(exc)
+            if refused:
+                log.warning(logfmt(outcome="not_taken", queue=queue, detail=refused))
             if taken:
                 # A take lost at power failure gives the entry back to Mailman's runner, so it is durable before the index,
                 # and by it the feed, learns of the entry.
@@ -214,6 +227,8 @@ class Pipeline:
         reading: asyncio.Future[list[Surveyed]] | None = None
         while True:
             finished = list(zip(in_hand, await reading, strict=True)) if reading else []
+            if self.intake_on:
+                await self._listed.wait()
             known = set(in_hand)
             unread = self.parts.index.unread(SURVEYED_AT_A_TIME + len(known))
             in_hand = [filebase for filebase in unread if filebase not in known]

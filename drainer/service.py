@@ -436,10 +436,13 @@ class Service:
     async def estimate(self, at_recipients_per_s: float | None, by_s: float | None) -> EtaReply:
         totals, now_s = self.pipeline.parts.index.totals(), self._clock.now_s()
         work, measured = self._work_left(totals), self._rates.measured()
+        asked = at_recipients_per_s
         return EtaReply(
             eta=drain_time(work, measured, self._ceilings(), self._state, now_s),
             backlog_recipients=work.recipients,
-            what_if=what_if(work, measured, at_recipients_per_s, now_s, self._state) if at_recipients_per_s else None,
+            what_if=what_if(work, measured, at_recipients_per_s, now_s, self._state)
+            if at_recipients_per_s is not None
+            else None,
             needed_recipients_per_s=needed_rate(work, measured, by_s - now_s) if by_s is not None else None,
             shown_recipients_per_s=measured.fastest_recipients_per_s if measured else None,
         )

@@ -58,16 +58,18 @@ async def changed_directories(
     poll_s: float,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     grace_s: float = 2.0,
+    wanted: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[list[Path]]:
     """For ever: the directories worth listing, as soon as there is one; at once for the first time.
 
+    wanted   while it says no, nothing is looked at, and no change is missed by that
     poll_s   seconds between two looks
     grace_s  coarsest mtime expected
     Raises   OSError if a directory is there but cannot be looked at
     """
     watches = [DirectoryWatch(directory, clock, grace_s) for directory in directories]
     while True:
-        worth = [watch.directory for watch in watches if watch.worth_listing()]
+        worth = [watch.directory for watch in watches if wanted() and watch.worth_listing()]
         if worth:
             yield worth
         await sleep(poll_s)
