@@ -436,7 +436,6 @@ class Service:
     async def estimate(self, at_recipients_per_s: float | None, by_s: float | None) -> EtaReply:
         totals, now_s = self.pipeline.parts.index.totals(), self._clock.now_s()
         work, measured = self._work_left(totals), self._rates.measured()
-        asked = at_recipients_per_s
         return EtaReply(
             eta=drain_time(work, measured, self._ceilings(), self._state, now_s),
             backlog_recipients=work.recipients,
