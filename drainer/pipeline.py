@@ -26,6 +26,8 @@ from drainer.duplicates.classes import DuplicateClass, EntrySummary
 from drainer.duplicates.decision import Action, Classification, Decision, Kin, classify, decide
 from drainer.duplicates.fingerprint import summarise
 from drainer.errors import (
+    ComposeDeferred,
+    ComposerUnavailable,
     CustodyRefused,
     EntryError,
     EntryUnreadable,
@@ -131,6 +133,7 @@ class Pipeline:
         self._late: set[str] = set()
         self._released: dict[str, str] = {}
         self._taken_out: set[str] = set()
+        self._holding: set[asyncio.Task[None]] = set()
         self._shaping = Shaping()
         parts.gate.on_close = self.put_back_what_may_not_go_on
 
@@ -351,8 +354,14 @@ class Pipeline:
         task.add_done_callback(lambda _: self._ended(filebase))
 
     def _ended(self, filebase: str) -> None:
-        self._works.pop(filebase, None)
-        if filebase not in self._taken_out and self.parts.index.state_of(filebase) is EntryState.ACTIVE:
+        task = self._works.pop(filebase).task
+        if not task.cancelled() and (error := task.exception()):
+            # A bug that one entry brought to light must not stop the others, nor come back with it at each turn.
+            log.error(logfmt(outcome="internal_error", filebase=filebase), exc_info=error)
+            holding = asyncio.create_task(self.hold(filebase, "internal_error", repr(error), by="drainer"))
+            self._holding.add(holding)
+            holding.add_done_callback(self._holding.discard)
+        elif filebase not in self._taken_out and self.parts.index.state_of(filebase) is EntryState.ACTIVE:
             self.parts.index.set_state(filebase, EntryState.WAITING)
         self.wake()
 
@@ -376,6 +385,9 @@ class Pipeline:
             log.warning(logfmt(outcome="vanished", filebase=filebase, detail="not in drainer/backlog/ any more"))
         except EntryUnreadable as exc:
             await self._set_aside_unreadable(filebase, exc.reason, exc.detail)
+        except (ComposeDeferred, ComposerUnavailable) as exc:
+            self._later(filebase, str(exc))
+            log.warning(logfmt(outcome="put_back", filebase=filebase, detail=exc))
         except EntryError as exc:
             await self.hold(filebase, exc.reason, exc.detail, by="drainer")
         except IllegalTransition as exc:

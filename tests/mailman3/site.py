@@ -44,7 +44,7 @@ def mailman_python() -> Path:
     named = os.environ.get("DRAINER_TEST_MAILMAN3_PYTHON")
     python = Path(named) if named else _ROOT / ".venv-mailman3" / "bin" / "python"
     if not python.exists():
-        reason = f"no genuine Mailman 3 at {python}; install it with `make .venv-mailman3`"
+        reason = f"no genuine Mailman 3 at {python}; install it with `make .venv-mailman3/installed`"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)

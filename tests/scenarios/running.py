@@ -11,8 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,3 +158,14 @@ def site_settings(home: Path, port: int, mailman: dict[str, Any], **sections: di
     for name, values in sections.items():
         own[name] = {**own.get(name, {}), **values}
     return write_settings(home / "drainer.toml", own)
+
+
+def eventually(
+    condition: Callable[[], bool], otherwise: Callable[[], str] = lambda: "", within_s: float = 120.0
+) -> None:
+    """Wait until `condition` holds; fail with what `otherwise` says if it does not in time."""
+    deadline_s = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise AssertionError(f"it did not come about in {within_s:g} s\n{otherwise()[-6000:]}")
+        time.sleep(0.05)

@@ -8,9 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.scenarios.running import drainer, running_service, running_sink, site_settings
+from tests.scenarios.running import running_service, running_sink, site_settings
 
 SAMPLES = Path(__file__).parent.parent / "samples" / "mailman2"
 LABELS: dict[str, dict[str, Any]] = json.loads((SAMPLES / "labels.json").read_text())

@@ -1,4 +1,4 @@
-"""The genuine Mailman 3 that the tests of compose/ share; a test that changes it takes a copy."""
+"""The genuine Mailman 3 that tests share; a test that changes it takes a copy."""
 
 from __future__ import annotations
 
