@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -66,6 +67,8 @@ log = logging.getLogger("drainer")
 
 LISTED_AT_A_TIME = 500
 SURVEYED_AT_A_TIME = 400
+LIST_AGAIN_S = 5.0
+"""How soon a queue is listed again in which something was left that may be wanted later."""
 LOOK_AGAIN_S = 15.0
 """How soon an entry is looked at again that waits for another entry of its message, or for a doubt to be resolved."""
 
@@ -128,6 +131,7 @@ class Pipeline:
         self._slots = asyncio.Semaphore(parts.settings.mta.sessions)
         self._news = asyncio.Event()
         self._listed = asyncio.Event()
+        self._in_flight = 0
         self._unread = asyncio.Event()
         self._claimed: set[str] = set()
         self._late: set[str] = set()
@@ -141,6 +145,11 @@ class Pipeline:
     def active(self) -> int:
         """Entries in delivery."""
         return len(self._works)
+
+    @property
+    def in_flight(self) -> int:
+        """Transactions that have a session."""
+        return self._in_flight
 
     def wake(self) -> None:
         """Something changed that may let an entry go."""
@@ -179,16 +188,27 @@ class Pipeline:
         order and an original has to be known before what repeats it."""
         settings, custody = self.parts.settings.custody, self.parts.custody
         directories = {custody.queue_dir / queue: queue for queue in settings.queues}
-        looks = changed_directories(list(directories), self.parts.clock, settings.poll, wanted=lambda: self.intake_on)
+        clock, again_s = self.parts.clock, dict.fromkeys(directories, math.inf)
+        looks = changed_directories(
+            list(directories),
+            clock,
+            settings.poll,
+            wanted=lambda: self.intake_on,
+            due=lambda directory: clock.monotonic_s() >= again_s[directory],
+        )
         async for changed in looks:
             self._listed.clear()
             for directory in changed:
-                await self._take(directory, directories[directory])
+                left_some = await self._take(directory, directories[directory])
+                again_s[directory] = clock.monotonic_s() + LIST_AGAIN_S if left_some else math.inf
             self.progress.listed = True
             self._listed.set()
             self.wake()
 
-    async def _take(self, directory: Path, queue: str) -> None:
+    async def _take(self, directory: Path, queue: str) -> bool:
+        """Take what is wanted. Returns whether something was left that may be wanted later, with no change to see: a .bak
+        whose runner ends or whose time comes, or what there was no room for."""
+        left_some = False
         custody, index = self.parts.custody, self.parts.index
         runner_lives = await asyncio.to_thread(self._runner_lives, queue)
         for batch in scan_queue(directory).batches(LISTED_AT_A_TIME):
@@ -196,6 +216,7 @@ class Pipeline:
             refused = ""
             for listed in batch:
                 if not custody.wants(queue, listed, runner_lives):
+                    left_some = left_some or listed.file.suffix is Suffix.CLAIMED
                     continue
                 try:
                     taken.append((custody.take(queue, listed.file), listed.size_bytes))
@@ -205,6 +226,7 @@ class Pipeline:
                     # A full filesystem may have no room for one more name; there will be when something was finished.
                     refused = str(exc)
             if refused:
+                left_some = True
                 log.warning(logfmt(outcome="not_taken", queue=queue, detail=refused))
             if taken:
                 # A take lost at power failure gives the entry back to Mailman's runner, so it is durable before the index,
@@ -216,6 +238,7 @@ class Pipeline:
                 index.add_listed(taken)
                 self._unread.set()
             await asyncio.sleep(0)
+        return left_some
 
     def _runner_lives(self, queue: str) -> bool:
         mailman = self.parts.settings.mailman
@@ -324,9 +347,10 @@ class Pipeline:
 
     async def feed(self) -> None:
         """For ever: as many entries in delivery as there are sessions, each a task of its own."""
-        parts, settings = self.parts, self.parts.settings
+        parts = self.parts
         while True:
             await parts.gate.opened()
+            settings = parts.settings
             room = settings.mta.sessions - len(self._works)
             now_s = parts.clock.now_s()
             picked = (
@@ -501,7 +525,11 @@ class Pipeline:
     async def _deliver(self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord) -> Transaction:
         parts = self.parts
         async with parts.pool.session() as session:
-            transaction = await deliver(composed, entry.filebase, record, parts.ledger, session, parts.clock)
+            self._in_flight += 1
+            try:
+                transaction = await deliver(composed, entry.filebase, record, parts.ledger, session, parts.clock)
+            finally:
+                self._in_flight -= 1
         parts.rate.heard(transaction)
         for outcome in transaction.outcomes:
             self._log(entry, record, outcome)

@@ -59,17 +59,19 @@ async def changed_directories(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     grace_s: float = 2.0,
     wanted: Callable[[], bool] = lambda: True,
+    due: Callable[[Path], bool] = lambda directory: False,
 ) -> AsyncIterator[list[Path]]:
     """For ever: the directories worth listing, as soon as there is one; at once for the first time.
 
     wanted   while it says no, nothing is looked at, and no change is missed by that
+    due      whether a directory is to be listed although no name came or went in it
     poll_s   seconds between two looks
     grace_s  coarsest mtime expected
     Raises   OSError if a directory is there but cannot be looked at
     """
     watches = [DirectoryWatch(directory, clock, grace_s) for directory in directories]
     while True:
-        worth = [watch.directory for watch in watches if wanted() and watch.worth_listing()]
+        worth = [watch.directory for watch in watches if wanted() and (watch.worth_listing() or due(watch.directory))]
         if worth:
             yield worth
         await sleep(poll_s)
