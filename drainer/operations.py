@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from drainer.control.messages import (
@@ -31,6 +31,7 @@ from drainer.control.messages import (
 from drainer.errors import EntryError, RequestRefused
 from drainer.ledger.records import INTAKE, JournalLine, OperatorState, Pause
 from drainer.queuedir.content import header_pairs, value_text
+from drainer.queuedir.index import EntryState
 from drainer.report.snapshot import Snapshot
 from drainer.report.wording import count, duration, limit
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 SHOWN_OF_A_DRY_RUN = 20
 """Entries listed in the answer to hold, release, drop and handback; the counts are of all."""
+
+_LISTS_NAMED = 10
 
 
 class ServiceOperations:
@@ -58,7 +61,7 @@ class ServiceOperations:
         return await self._service.estimate(at_recipients_per_s, by_s)
 
     async def entries(self, selectors: Selectors, limit: int) -> EntriesReply:
-        found = self._parts.index.select(selectors, self._parts.clock.now_s(), limit)
+        found = self._parts.index.select(self._meant(selectors), self._parts.clock.now_s(), limit)
         return EntriesReply(total=found.total, entries=found.lines)
 
     async def show(self, key: str) -> ShowReply:
@@ -98,30 +101,39 @@ class ServiceOperations:
     async def pause(self, request: PauseRequest, peer: Peer) -> Done:
         now_s = self._parts.clock.now_s()
         until_s = now_s + request.for_s if request.for_s is not None else None
-        pause = Pause(request.list, now_s, until_s, peer.user, request.reason)
-        kept = tuple(known for known in self._service.operator.pauses if known.list_id != request.list)
+        known = [line.list_id for line in self._parts.index.per_list()]
+        name = list_meant(request.list, known)
+        pause = Pause(name, now_s, until_s, peer.user, request.reason)
+        kept = tuple(other for other in self._service.operator.pauses if other.list_id != name)
         await self._decide(
             dataclasses.replace(self._service.operator, pauses=(*kept, pause)),
-            peer, "pause", " ".join(filter(None, [request.list or "everything", request.reason])),
+            peer, "pause", " ".join(filter(None, [name or "everything", request.reason])),
         )  # fmt: skip
-        what = f"list {request.list}" if request.list else "everything"
+        what = f"list {name}" if name else "everything"
         how_long = f"for {duration(request.for_s)}" if request.for_s is not None else "until `drainer resume`"
-        in_flight = self._pipeline.active
-        tail = f"; {count(in_flight, 'transaction')} in flight will be finished" if in_flight else ""
+        if name and name not in known:
+            names = f" (there are entries of {', '.join(sorted(known)[:_LISTS_NAMED])})" if known else ""
+            return Done(message=f"paused: {what}, {how_long}; no entry of a list of that name is known{names}")
+        in_flight = self._pipeline.in_flight
+        tail = f"; up to {count(in_flight, 'transaction')} in flight finished first" if in_flight else ""
         return Done(message=f"paused: {what}, {how_long}{tail}")
 
     async def resume(self, request: ResumeRequest, peer: Peer) -> Done:
         operator = self._service.operator
-        gone = {request.list} if request.list else {"", INTAKE}
+        name = list_meant(request.list, [pause.list_id for pause in operator.pauses if pause.list_id])
+        gone = {name} if name else {"", INTAKE}
         ended = [pause for pause in operator.pauses if pause.list_id in gone]
         kept = tuple(pause for pause in operator.pauses if pause.list_id not in gone)
-        what = f"list {request.list}" if request.list else "everything"
+        what = f"list {name}" if name else "everything"
         if not ended:
-            return Done(message=f"{what} was not paused")
+            return Done(message=f"{what} was not paused{self._paused_lists(operator.pauses)}")
         await self._decide(dataclasses.replace(operator, pauses=kept), peer, "resume", what)
-        lists = [pause.list_id for pause in kept if pause.list_id != INTAKE]
-        tail = f"; still paused: list {', '.join(lists)}" if lists and not request.list else ""
-        return Done(message=f"resumed: {what}{tail}")
+        return Done(message=f"resumed: {what}{self._paused_lists(kept)}")
+
+    def _paused_lists(self, pauses: Sequence[Pause]) -> str:
+        left = [f"list {pause.list_id}" if pause.list_id else "everything" for pause in pauses]
+        left = [name for name in left if name != f"list {INTAKE}"]
+        return f"; still paused: {', '.join(left)}" if left else ""
 
     async def rate(self) -> RateReply:
         rates = (await self._service.snapshot()).rate
@@ -152,6 +164,8 @@ class ServiceOperations:
 
     async def hold(self, request: SelectRequest, peer: Peer) -> SelectReply:
         async def hold(filebase: str) -> None:
+            if self._parts.index.state_of(filebase) is EntryState.HELD:
+                raise RequestRefused("it is held already")
             await self._pipeline.hold(filebase, "operator", request.reason, by=peer.user)
 
         return await self._each(request, peer, "hold", hold)
@@ -180,6 +194,13 @@ class ServiceOperations:
             self._parts.custody.sync()
         return reply
 
+    def _meant(self, selectors: Selectors) -> Selectors:
+        """A list's address selects it as well, though the queue has only its name or list-id."""
+        known = [line.list_id for line in self._parts.index.per_list()]
+        if selectors.list is None or any(selectors.list.casefold() in name.casefold() for name in known):
+            return selectors
+        return selectors.model_copy(update={"list": list_meant(selectors.list, known)})
+
     async def _each(
         self,
         request: SelectRequest,
@@ -188,11 +209,12 @@ class ServiceOperations:
         change: Callable[[str], Awaitable[None]],
     ) -> SelectReply:
         index, now_s = self._parts.index, self._parts.clock.now_s()
-        found = index.select(request.selectors, now_s, SHOWN_OF_A_DRY_RUN)
+        selectors = self._meant(request.selectors)
+        found = index.select(selectors, now_s, SHOWN_OF_A_DRY_RUN)
         if not request.yes:
             return SelectReply(done=False, matched=found.total, recipients=found.recipients, entries=found.lines)
         changed, skipped = 0, []
-        for filebase in index.matching(request.selectors, now_s):
+        for filebase in index.matching(selectors, now_s):
             try:
                 async with self._pipeline.taken_out(filebase):
                     await change(filebase)
@@ -207,6 +229,17 @@ class ServiceOperations:
             done=True, matched=found.total, recipients=found.recipients, changed=changed, skipped=skipped,
             entries=found.lines,
         )  # fmt: skip
+
+
+def list_meant(asked: str, known: Collection[str]) -> str:
+    """The list an operator means who writes its name, its address or its list-id; `asked` itself if none fits.
+
+    known  as the queue has them: names in Mailman 2.1 ("choir"), list-ids in 3 ("choir.lists.example.org")
+    """
+    wanted = asked.casefold()
+    forms = (wanted, wanted.replace("@", ".", 1), wanted.partition("@")[0])
+    found = (name for form in forms for name in known if name.casefold() == form)
+    return next(found, asked)
 
 
 def _per_s(asked: float | Literal["unlimited"]) -> float:

@@ -28,7 +28,7 @@ from drainer.compose.mailman2_composer import Mailman2Composer
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.control.messages import EtaReply
 from drainer.control.server import ControlServer, StatusListener
-from drainer.errors import DrainerError, EntryError, LedgerNotDurable
+from drainer.errors import DrainerError, EntryError, LedgerNotDurable, SettingsError
 from drainer.estimate.backlog import EntrySizes, Work
 from drainer.estimate.drain_time import Ceilings, drain_time, needed_rate, what_if
 from drainer.estimate.rates import Counts, RateSeries
@@ -61,6 +61,7 @@ from drainer.report.snapshot import (
     ListBacklog,
     Mailman,
     Mta,
+    PauseInForce,
     QueueCount,
     Rate,
     ServiceState,
@@ -266,7 +267,16 @@ class Service:
             self.pipeline.parts.in_doubt.settings = self.settings
             self.apply(self.operator)
             logging.getLogger().setLevel(self.settings.log.level.upper())
-            log.info(logfmt(event="reloaded", needs_restart=",".join(fixed) or None))
+            operator = self.operator
+            overruled = [name for name, rate in (("feed.messages", operator.messages_per_s),
+                         ("feed.recipients", operator.recipients_per_s)) if rate is not None]  # fmt: skip
+            log.info(
+                logfmt(
+                    event="reloaded",
+                    needs_restart=",".join(fixed) or None,
+                    overruled_by_drainer_rate=",".join(overruled) or None,
+                )
+            )
         systemd.notify_ready()
 
     # -- the operator's decisions --------------------------------------------------------------------------------------
@@ -280,7 +290,7 @@ class Service:
         gate.close_lists(frozenset(name for name in in_force if name not in ("", INTAKE)))
         if everything := in_force.get(""):
             by = f"by {everything.by}" if everything.by else ""
-            gate.close("paused", " ".join(filter(None, [by, everything.reason])))
+            gate.close("paused", ": ".join(filter(None, [by, everything.reason])))
         else:
             gate.open("paused")
         self.pipeline.parts.rate.limit(self.settings.feed, operator.messages_per_s, operator.recipients_per_s)
@@ -317,6 +327,7 @@ class Service:
             systemd.notify_status(status_line(snapshot))
             watchdog.alive()
             if self._until_empty and self._is_empty():
+                parts.custody.end_drain()
                 self.stop("nothing is left but held entries")
                 return
             await asyncio.sleep(TICK_S)
@@ -396,6 +407,8 @@ class Service:
 
     def _update_state(self) -> None:
         parts, totals = self.pipeline.parts, self.pipeline.parts.index.totals()
+        waiting = [line.list_id for line in parts.index.per_list() if line.entries]
+        paused_lists = [name for name in waiting if name in parts.gate.closed_lists]
         state, reason = service_state(
             reasons=parts.gate.reasons,
             intake_on=self.pipeline.intake_on,
@@ -405,6 +418,9 @@ class Service:
             active=self.pipeline.active,
             mta_down=parts.pool.state.reason if parts.pool.state.state == "down" else "",
             intake_reason=next((pause.reason for pause in self.operator.pauses if pause.list_id == INTAKE), ""),
+            paused_lists=paused_lists,
+            others_wait=len(paused_lists) < len(waiting),
+            rate_is_zero=totals.entries > 0 and 0 in (parts.rate.messages_per_s, parts.rate.recipients_per_s),
         )
         self._set_state(state, reason)
 
@@ -518,9 +534,22 @@ class Service:
                 for line in parts.index.per_list()
                 if line.entries
             ],
+            pauses=[
+                PauseInForce(
+                    list=pause.list_id, by=pause.by, reason=pause.reason, since=pause.since_s, until=pause.until_s
+                )
+                for pause in self.operator.pauses
+                if pause.list_id != INTAKE
+            ],
         )
 
 
 def _make_parent(path: Path) -> None:
-    """The ledger's directory, 0750, if it is missing."""
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    """The ledger's directory, 0750, if it is missing. Raises SettingsError."""
+    try:
+        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SettingsError(
+            f"ledger.path = {str(path)!r}: cannot make {path.parent}: {exc.strerror}; right would be a directory that "
+            "the user drainer runs as may write"
+        ) from exc

@@ -5,7 +5,7 @@ Pure  values only
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from drainer.report.snapshot import ServiceState
 
@@ -20,9 +20,14 @@ def service_state(
     active: int,
     mta_down: str,
     intake_reason: str = "",
+    paused_lists: Sequence[str] = (),
+    others_wait: bool = True,
+    rate_is_zero: bool = False,
 ) -> tuple[ServiceState, str]:
     """State and reason.
 
+    paused_lists   lists of entries that wait and that the operator paused; others_wait: entries of other lists wait
+    rate_is_zero   a limit of 0 is in force: nothing is begun
     reasons        why feeding stands still, by name: stopping, paused, ledger, guard (feed/gate.py)
     intake_on      False: the operator gave the queue back to Mailman; intake_reason says how to go on
     listed         the first listing of Mailman's queues is done
@@ -38,6 +43,10 @@ def service_state(
             return "stopped_by_guard", reasons[name]
     if not intake_on and not entries:
         return "paused", intake_reason
+    if rate_is_zero:
+        return "paused", "the rate limit is 0; `drainer rate` shows and changes it"
+    if paused_lists and not (others_wait or active or unread):
+        return "paused", f"all that is left is of paused lists: {', '.join(paused_lists)}"
     if mta_down and entries:
         return "mta_down", mta_down
     if active:

@@ -116,6 +116,16 @@ class ListBacklog(_Part):
     paused: bool = False
 
 
+class PauseInForce(_Part):
+    """list "": everything. since, until: seconds since the epoch; until null: until resumed."""
+
+    list: str
+    by: str
+    reason: str = ""
+    since: float
+    until: float | None = None
+
+
 class Snapshot(_Part):
     """`at` is when it was taken. `since` is when `state` began; both in seconds since the epoch."""
 
@@ -133,3 +143,4 @@ class Snapshot(_Part):
     mta: Mta
     mailman: Mailman = Mailman()
     lists: list[ListBacklog] = []
+    pauses: list[PauseInForce] = []

@@ -52,6 +52,8 @@ def status_lines(
     """
     width = max(_NARROWEST, width)
     lines = _headline(snapshot, width, colour, zone)
+    for label, text in _pauses(snapshot, zone):
+        lines += _labelled(label, text, width)
     for label, text in _how_much(snapshot, zone):
         lines += _labelled(label, text, width)
     lines += _progress_line(snapshot, width)
@@ -119,6 +121,16 @@ def _headline(snapshot: Snapshot, width: int, colour: bool, zone: tzinfo | None)
     if colour:
         lines[0] = lines[0].replace(word, f"{ansi}{word}{_PLAIN}", 1)
     return lines
+
+
+def _pauses(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
+    label = "Paused"
+    for pause in snapshot.pauses:
+        what = f"list {shown(pause.list)}" if pause.list else "everything"
+        until = "until resumed" if pause.until is None else f"until {clock_time(pause.until, snapshot.at, zone)}"
+        reason = f": {shown(pause.reason)}" if pause.reason else ""
+        yield label, f"{what}, by {shown(pause.by)} {until}{reason}"
+        label = ""
 
 
 def _how_much(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
@@ -243,8 +255,15 @@ def _list_table(snapshot: Snapshot, width: int, rows: int) -> list[str]:
 
 
 def _hints(snapshot: Snapshot) -> Iterator[str]:
-    if snapshot.state == "paused":
+    limits = (snapshot.rate.limit_messages_per_s, snapshot.rate.limit_recipients_per_s)
+    if 0 in limits:
+        yield "a limit of 0 sends nothing; `drainer rate --messages 20/s` (or --recipients) starts it again"
+    lists = [pause.list for pause in snapshot.pauses if pause.list]
+    given_back = snapshot.state == "paused" and not snapshot.pauses and 0 not in limits
+    if given_back or len(lists) < len(snapshot.pauses):
         yield "`drainer resume` goes on"
+    for name in lists:
+        yield f"`drainer resume --list {shown(name)}` lets that list go on"
     if snapshot.state == "mta_down":
         yield "see why the MTA does not answer; no entry is lost or blamed, delivery goes on by itself when it is back"
     if snapshot.eta.state == "growing":

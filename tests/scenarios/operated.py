@@ -1,0 +1,129 @@
+"""A sample outage, a sink and the service between them, as an operator has them: through `drainer ...` alone."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drainer.demo.sample_queue import Outage, write_outage
+from tests.scenarios.running import Service, SinkProcess, drainer, running_service, running_sink, site_settings, status
+
+SOON_S = 60.0
+
+
+@dataclass(slots=True)
+class Site:
+    """One site; `run` starts the service on it, as often as the story needs."""
+
+    home: Path
+    outage: Outage
+    sink: SinkProcess
+    settings: Path
+
+    @property
+    def log(self) -> Path:
+        return self.home / "drainer.log"
+
+    @property
+    def out(self) -> Path:
+        return self.outage.queue_dir / "out"
+
+    @property
+    def custody(self) -> Path:
+        return self.outage.queue_dir / "drainer"
+
+    def run(self, *options: str) -> AbstractContextManager[Service]:
+        return running_service(self.settings, self.log, *options)
+
+    def drain(self) -> None:
+        """To the end, with a run of its own."""
+        with self.run("--until-empty") as service:
+            assert service.wait() == 0, service.log_text()[-4000:]
+
+    def says(self, *arguments: str | Path) -> str:
+        """What a command that succeeds prints."""
+        done = drainer(*arguments, "--config", self.settings)
+        assert (done.returncode, done.stderr) == (0, ""), (arguments, done.stdout, done.stderr)
+        return done.stdout
+
+    def refuses(self, exit_status: int, *arguments: str | Path) -> str:
+        """What a command that fails says: text for a person, on standard error only."""
+        done = drainer(*arguments, "--config", self.settings)
+        assert (done.returncode, done.stdout) == (exit_status, ""), (arguments, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done.stderr.strip()
+
+    def status(self) -> dict[str, Any]:
+        return status(self.settings)
+
+    def status_when(self, right: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first status of which `right` is true."""
+        found: dict[str, Any] = {}
+
+        def is_right() -> bool:
+            found.update(self.status())
+            return right(found)
+
+        when(is_right, lambda: found)
+        return found
+
+    def surveyed(self) -> dict[str, Any]:
+        """The status once every entry was taken and read."""
+        return self.status_when(
+            lambda said: (
+                said["backlog"]["entries"] + said["backlog"]["held_entries"] >= self.outage.entries
+                and not said["backlog"]["unread_entries"]
+            )
+        )
+
+    def journal(self) -> list[tuple[str, str, str]]:
+        """(by, action, detail) of everything operators decided."""
+        with sqlite3.connect(self.home / "ledger.sqlite") as ledger:
+            lines = ledger.execute("SELECT by, action, detail FROM journal ORDER BY id").fetchall()
+        ledger.close()
+        return [(_text(by), _text(action), _text(detail)) for by, action, detail in lines]
+
+    def owed(self, *, without_lists: tuple[str, ...] = (), with_held: bool = False) -> Counter[tuple[str, str]]:
+        """(Message-ID, recipient) of everybody who has to get it, each once."""
+        assert not with_held
+        return Counter(
+            (message_id, recipient)
+            for (list_name, message_id), recipients in self.outage.owed.items()
+            if list_name not in without_lists
+            for recipient in recipients
+        )
+
+    def entry_of(self, message_id: str, directory: Path | None = None) -> list[Path]:
+        """Files of a mail, by its Message-ID."""
+        where = directory or self.out
+        return sorted(path for path in where.iterdir() if path.is_file() and message_id.encode() in path.read_bytes())
+
+
+def when(right: Callable[[], bool], otherwise: Callable[[], object]) -> None:
+    """Return once it is right."""
+    deadline = time.monotonic() + SOON_S
+    while not right():
+        assert time.monotonic() < deadline, otherwise()
+        time.sleep(0.05)
+
+
+@contextmanager
+def site(
+    home: Path, mails: int = 20, *sink_options: str, members_each: int = 12, **sections: dict[str, Any]
+) -> Iterator[Site]:
+    """A site with a sample outage of that many original mails; sections go into its settings."""
+    home.mkdir(exist_ok=True)
+    outage = write_outage(home, mails, members_each)
+    with running_sink(home / "sink", *sink_options) as sink:
+        mailman = {"flavour": "mailman2", "queue_dir": outage.queue_dir, "lists_dir": outage.lists_dir}
+        yield Site(home, outage, sink, site_settings(home, sink.port, mailman, **sections))
+
+
+def _text(stored: object) -> str:
+    return stored.decode() if isinstance(stored, bytes) else str(stored)
