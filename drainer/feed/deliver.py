@@ -23,6 +23,7 @@ from drainer.compose.wire import ComposedMessage
 from drainer.errors import LedgerNotDurable
 from drainer.feed.outcome import (
     Meaning,
+    Reply,
     SessionLost,
     after_data,
     after_final_dot,
@@ -107,29 +108,37 @@ class _Transaction:
 
     async def envelope(self) -> tuple[str, ...]:
         """MAIL and RCPT. Returns the recipients accepted, as the entry has them."""
-        envelope, owed_for = self.composed.envelope, self.composed.owed_for
-        accepted: list[str] = []
+        session, envelope, owed_for = self.session, self.composed.envelope, self.composed.owed_for
+        size = len(self.composed.content)
         try:
-            refusal = after_mail(await self.session.mail(envelope, len(self.composed.content)))
-            if refusal is not None:
-                self._refuse(owed_for, refusal)
-                return ()
-            for recipient, owed in zip(envelope.recipients, owed_for, strict=True):
-                try:
-                    refusal = after_rcpt(await self.session.rcpt(recipient))
-                except UnsafeAddress as exc:
-                    refusal = Meaning(State.FAILED, f"553 5.1.3 {exc}")
-                if refusal is None:
-                    accepted.append(owed)
-                elif refusal.blames_entry:
-                    self._refuse((owed,), refusal)
-                else:
-                    self._refuse(tuple(o for o in owed_for if o not in self.refused), refusal)
-                    return ()
+            if session.offers("pipelining"):
+                first, replies = await session.mail_and_rcpt(envelope, size)
+                if self._may_go_on(owed_for, after_mail(first)):
+                    for owed, reply in zip(owed_for, replies, strict=False):
+                        if not self._may_go_on((owed,), _after_rcpt(reply)):
+                            break
+            elif self._may_go_on(owed_for, after_mail(await session.mail(envelope, size))):
+                for owed, recipient in zip(owed_for, envelope.recipients, strict=True):
+                    if not self._may_go_on((owed,), _after_rcpt(await self._rcpt(recipient))):
+                        break
         except SessionLost as lost:
             self._refuse(tuple(o for o in owed_for if o not in self.refused), after_loss(lost))
-            return ()
-        return tuple(accepted)
+        return tuple(owed for owed in owed_for if owed not in self.refused)
+
+    async def _rcpt(self, recipient: str) -> Reply | UnsafeAddress:
+        try:
+            return await self.session.rcpt(recipient)
+        except UnsafeAddress as exc:
+            return exc
+
+    def _may_go_on(self, concerned: tuple[str, ...], refusal: Meaning | None) -> bool:
+        """Note a refusal; False if it ends the transaction: it was the session's, or everybody's."""
+        owed_for = self.composed.owed_for
+        if refusal is not None and not refusal.blames_entry:
+            concerned = tuple(owed for owed in owed_for if owed not in self.refused)
+        if refusal is not None:
+            self._refuse(concerned, refusal)
+        return refusal is None or (refusal.blames_entry and concerned is not owed_for)
 
     async def content(self, accepted: tuple[str, ...], cancelled: asyncio.Event) -> Transaction:
         """The attempt, DATA, the content and the outcome."""
@@ -195,6 +204,12 @@ class _Transaction:
             self.refused[recipient] = refusal
         if not refusal.blames_entry:
             self.trouble = refusal.reply
+
+
+def _after_rcpt(reply: Reply | UnsafeAddress) -> Meaning | None:
+    if isinstance(reply, UnsafeAddress):
+        return Meaning(State.FAILED, f"553 5.1.3 {reply}")
+    return after_rcpt(reply)
 
 
 def _grouped(meanings: dict[str, Meaning], at_s: float) -> tuple[Outcome, ...]:

@@ -4,12 +4,9 @@ In    MtaSettings; envelope and content
 Out   a Reply per step; SessionLost with its stage when none came; MtaUnreachable, MtaBusy or MtaRefusesLogin at opening
 Not here  what replies mean (outcome.py); when a session is renewed (session_pool.py)
 
-Built on aiosmtplib's public API (SMTP.connect, ehlo, helo, starttls, login, execute_command, protocol, transport;
-SMTPProtocol.write, read_response), except two private names, held by tests/feed/test_session.py:
-    SMTPProtocol._buffer         octets left behind a reply: they would be taken for the answer to the next command
-    SMTPProtocol._drain_helper   flow control while content is written in blocks; asyncio's own StreamWriter calls it
-Not used: SMTP.data (cannot tell a hang-up before 354 from one after the final dot; one timeout for both), SMTP.mail and
-rcpt (parse and requote addresses Mailman wrote), sendmail (too coarse for a ledger).
+aiosmtplib opens the session: connecting, greeting, STARTTLS, AUTH (SMTP.connect, ehlo, helo, starttls, login, transport).
+What follows is driven apart by wire_replies.py, since aiosmtplib's data() cannot tell a hang-up before 354 from one after
+the final dot, its mail() and rcpt() parse and requote addresses Mailman wrote, and it cannot pipeline.
 """
 
 from __future__ import annotations
@@ -20,14 +17,14 @@ import re
 import socket
 import ssl
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import aiosmtplib
-from aiosmtplib.protocol import SMTPProtocol
 
 from drainer.compose.wire import Envelope
 from drainer.errors import EntryError, MtaError, MtaRefusesLogin, MtaUnreachable
 from drainer.feed.outcome import Reply, SessionLost, Stage, parse_reply
+from drainer.feed.wire_replies import UnreadableReply, WireReplies
 from drainer.settings import MtaSettings
 
 _UNSAFE_IN_PATH = re.compile(r"[\x00-\x1f\x7f-\x9f<>\u2028\u2029]")
@@ -65,6 +62,7 @@ class Session:
     def __init__(self, smtp: aiosmtplib.SMTP, settings: MtaSettings) -> None:
         self._smtp = smtp
         self._settings = settings
+        self._wire = WireReplies(cast(asyncio.Transport, smtp.transport))
         self._extensions = frozenset(smtp.esmtp_extensions)  # aiosmtplib forgets them when the connection closes
         self.transactions = 0
         self.got_421 = False
@@ -87,6 +85,8 @@ class Session:
         )
         try:
             await _open(smtp, settings)
+            if smtp.transport is None:
+                raise aiosmtplib.SMTPServerDisconnected("connection lost")
         except BaseException as exc:
             _abort(smtp)
             if isinstance(exc, aiosmtplib.SMTPException | OSError):
@@ -97,7 +97,7 @@ class Session:
     @property
     def usable(self) -> bool:
         """True while the connection stands, as far as this side can know."""
-        return self._smtp.is_connected and not self.got_421
+        return self._wire.is_connected and not self.got_421
 
     def offers(self, extension: str) -> bool:
         """Whether the MTA announced an ESMTP extension, such as "smtputf8"."""
@@ -109,32 +109,70 @@ class Session:
         content_bytes  octets of the content, announced where the envelope names no size of its own (RFC 1870)
         Raises   UnsafeAddress (nothing was sent), SessionLost
         """
+        return await self._command(Stage.MAIL, self._mail_line(envelope, content_bytes))
+
+    async def rcpt(self, address: str) -> Reply:
+        """Send RCPT for one recipient. Raises UnsafeAddress (nothing was sent), SessionLost."""
+        return await self._command(Stage.RCPT, self._rcpt_line(address))
+
+    async def mail_and_rcpt(self, envelope: Envelope, content_bytes: int) -> tuple[Reply, list[Reply | UnsafeAddress]]:
+        """MAIL and RCPT for all recipients in one write. Only where the MTA offers PIPELINING.
+
+        Returns  the reply to MAIL, and one per recipient: UnsafeAddress for one that was not sent; fewer behind a 421.
+                 They are returned only if nothing arrived beyond them: one reply too many, and all are another's
+        Raises   UnsafeAddress (nothing was sent), SessionLost
+        """
+        lines = [self._mail_line(envelope, content_bytes)]
+        unsafe: dict[int, UnsafeAddress] = {}
+        for place, recipient in enumerate(envelope.recipients):
+            try:
+                lines.append(self._rcpt_line(recipient))
+            except UnsafeAddress as exc:
+                unsafe[place] = exc
+        stage = Stage.MAIL
+        replies: list[Reply] = []
+        try:
+            self._send(stage, b"".join(lines))
+            while len(replies) < len(lines) and not self.got_421:
+                response = await self._wire.reply(self._settings.command_timeout)
+                is_last = len(replies) == len(lines) - 1
+                replies.append(self._reply(stage, response) if is_last else self._parsed(stage, response))
+                stage = Stage.RCPT
+        except BaseException as exc:
+            self._fail(stage, exc)
+            raise
+        if self.got_421:
+            self.close()
+        to_rcpt: list[Reply | UnsafeAddress] = list(replies[1:])
+        for place, refused in unsafe.items():
+            if place <= len(to_rcpt):
+                to_rcpt.insert(place, refused)
+        return replies[0], to_rcpt
+
+    def _mail_line(self, envelope: Envelope, content_bytes: int) -> bytes:
         smtputf8 = self.offers("smtputf8")
-        path = _path(envelope.reverse_path, smtputf8)
-        parameters = []
+        words = [b"MAIL FROM:" + _path(envelope.reverse_path, smtputf8)]
         if self.offers("size"):
-            parameters.append(f"SIZE={content_bytes if envelope.size is None else envelope.size}")
+            words.append(b"SIZE=%d" % (content_bytes if envelope.size is None else envelope.size))
         for parameter in envelope.mail_parameters:
             if _UNSAFE_IN_PARAMETER.search(parameter):
                 raise UnsafeAddress(f"MAIL parameter {parameter!r} is not fit for SMTP")
             keyword = parameter.partition("=")[0].upper()
             if keyword not in ("SIZE", "SMTPUTF8") and self.offers(_EXTENSION_OF.get(keyword, keyword)):
-                parameters.append(parameter)
+                words.append(parameter.encode("ascii"))
         if smtputf8 and ("SMTPUTF8" in envelope.mail_parameters or not _all_ascii(envelope)):
-            parameters.append("SMTPUTF8")
-        arguments = [parameter.encode("ascii") for parameter in parameters]
-        return await self._command(Stage.MAIL, b"MAIL", b"FROM:" + path, *arguments)
+            words.append(b"SMTPUTF8")
+        return b" ".join(words) + b"\r\n"
 
-    async def rcpt(self, address: str) -> Reply:
-        """Send RCPT for one recipient. Raises UnsafeAddress (nothing was sent), SessionLost."""
-        return await self._command(Stage.RCPT, b"RCPT", b"TO:" + _path(address, self.offers("smtputf8")))
+    def _rcpt_line(self, address: str) -> bytes:
+        return b"RCPT TO:" + _path(address, self.offers("smtputf8")) + b"\r\n"
 
     async def begin_data(self) -> Reply:
         """Send DATA. Only after 354 may send_content follow.
 
         Raises   SessionLost; also for a positive reply that is not 354, since the session is out of step then
         """
-        reply = await self._command(Stage.DATA, b"DATA")
+        reply = await self._command(Stage.DATA, b"DATA\r\n")
         if reply.code < 400 and reply.code != 354:
             raise self._lose(Stage.DATA, f"out-of-turn reply: {reply}")
         return reply
@@ -148,39 +186,27 @@ class Session:
         Raises   SessionLost at CONTENT while the final dot cannot be out, at FINAL_DOT from the write that carries it on
         Source   RFC 5321 §4.5.2 (transparency), §4.5.3.2 (timeouts); stuffing as in Python's smtplib, which Mailman uses
         """
-        protocol = self._smtp.protocol
-        if protocol is None:
-            raise self._lose(Stage.CONTENT, "connection lost")
         octets = _dot_stuffed(content)
         stage = Stage.CONTENT
-        early_reply: asyncio.Task[aiosmtplib.SMTPResponse] | None = None
         try:
             last = max(0, len(octets) - _BLOCK_BYTES)
-            if last:
-                early_reply = asyncio.create_task(protocol.read_response())
-                for start in range(0, last, _BLOCK_BYTES):
-                    protocol.write(octets[start : min(start + _BLOCK_BYTES, last)])
-                    if await self._answered_before_drained(protocol, early_reply):
-                        return self._early_refusal(early_reply.result())
-            if not protocol.is_connected:
+            for start in range(0, last, _BLOCK_BYTES):
+                self._wire.write(octets[start : min(start + _BLOCK_BYTES, last)])
+                await asyncio.sleep(0)
+                await self._wire.drained(self._settings.content_timeout)
+                if self._wire.is_answered:
+                    return self._early_refusal(await self._wire.reply(0))
+            if not self._wire.is_connected:
                 raise self._lose(stage, "connection lost")
             # INVARIANT final-dot-in-doubt: from here on the MTA may own the message, before it cannot. The last block
             # holds CRLF.CRLF whole, and nothing written before can end the mail data: every line of it that begins
             # with a dot has two. So a loss before this write is safe to try again, and one after it is IN_DOUBT.
             #   Held by tests/feed/test_session.py (hang-ups in the content, before and after the final dot).
             stage = Stage.FINAL_DOT
-            protocol.write(octets[last:])
-            if early_reply is None:
-                response = await protocol.read_response(timeout=self._settings.final_dot_timeout)
-            else:
-                response = await asyncio.wait_for(early_reply, self._settings.final_dot_timeout)
-            reply = self._reply(stage, response)
+            self._wire.write(octets[last:])
+            reply = self._reply(stage, await self._wire.reply(self._settings.final_dot_timeout))
         except BaseException as exc:
-            self.close()
-            if early_reply is not None:
-                _abandon(early_reply)
-            if isinstance(exc, aiosmtplib.SMTPException | OSError):
-                raise self._lose(stage, _said(exc)) from exc
+            self._fail(stage, exc)
             raise
         self.transactions += 1
         return reply
@@ -190,7 +216,7 @@ class Session:
         if not self.usable:
             return
         try:
-            reply = await self._command(Stage.RESET, b"RSET")
+            reply = await self._command(Stage.RESET, b"RSET\r\n")
         except SessionLost:
             return
         self.transactions += 1
@@ -200,68 +226,63 @@ class Session:
     async def quit(self) -> None:
         """Take leave with QUIT and close. Whatever goes wrong with it is of no consequence (RFC 5321 §4.1.1.10)."""
         try:
-            await self._smtp.execute_command(b"QUIT", timeout=min(_QUIT_TIMEOUT_S, self._settings.command_timeout))
-        except (aiosmtplib.SMTPException, OSError):
+            self._wire.write(b"QUIT\r\n")
+            await self._wire.reply(min(_QUIT_TIMEOUT_S, self._settings.command_timeout))
+        except (UnreadableReply, OSError):
             pass
         finally:
             self.close()
 
     def close(self) -> None:
         """Drop the connection at once; nothing that is still buffered goes out."""
-        _abort(self._smtp)
+        self._wire.close()
+        self._smtp.close()
 
-    async def _command(self, stage: Stage, *words: bytes) -> Reply:
+    async def _command(self, stage: Stage, line: bytes) -> Reply:
         try:
-            response = await self._smtp.execute_command(*words, timeout=self._settings.command_timeout)
-            return self._reply(stage, response)
+            self._send(stage, line)
+            return self._reply(stage, await self._wire.reply(self._settings.command_timeout))
         except BaseException as exc:
             # Also when cancelled: the reply still to come would be taken for the next command's.
-            self.close()
-            if isinstance(exc, aiosmtplib.SMTPException | OSError):
-                raise self._lose(stage, _said(exc)) from exc
+            self._fail(stage, exc)
             raise
 
-    def _reply(self, stage: Stage, response: aiosmtplib.SMTPResponse) -> Reply:
+    def _send(self, stage: Stage, octets: bytes) -> None:
+        if (unasked := self._wire.unasked()) and self._wire.is_connected:
+            raise self._lose(stage, f"a reply to nothing: {unasked[:80]}")
+        self._wire.write(octets)
+
+    def _fail(self, stage: Stage, exc: BaseException) -> None:
+        """Close after an exception; one of the connection's raises SessionLost in its place."""
+        self.close()
+        if isinstance(exc, UnreadableReply | OSError):
+            raise self._lose(stage, _said(exc)) from exc
+
+    def _parsed(self, stage: Stage, response: tuple[int, str]) -> Reply:
         try:
-            reply = parse_reply(response.code, response.message)
+            reply = parse_reply(*response)
         except ValueError as exc:
             raise self._lose(stage, f"unparsable reply: {exc}") from exc
-        protocol = self._smtp.protocol
-        if protocol is not None and protocol._buffer:
-            more = bytes(protocol._buffer)
-            if not more.startswith(b"421"):  # it may come at any time (RFC 5321 §3.8) and does not undo the reply
+        self.got_421 = self.got_421 or reply.code == 421
+        return reply
+
+    def _reply(self, stage: Stage, response: tuple[int, str]) -> Reply:
+        """The reply to the last command sent: nothing may be left behind it."""
+        reply = self._parsed(stage, response)
+        if more := self._wire.unasked():
+            if not more.startswith("421"):  # it may come at any time (RFC 5321 §3.8) and does not undo the reply
                 raise self._lose(stage, f"more than one reply: {reply}, then {more[:80]!r}")
-            self.got_421 = True
-        if reply.code == 421:
             self.got_421 = True
         if self.got_421:
             self.close()
         return reply
 
-    def _early_refusal(self, response: aiosmtplib.SMTPResponse) -> Reply:
+    def _early_refusal(self, response: tuple[int, str]) -> Reply:
         reply = self._reply(Stage.CONTENT, response)
         self.close()
         if reply.code < 400:
             raise self._lose(Stage.CONTENT, f"out-of-turn reply: {reply}")
         return reply
-
-    async def _answered_before_drained(
-        self, protocol: SMTPProtocol, early_reply: asyncio.Task[aiosmtplib.SMTPResponse]
-    ) -> bool:
-        """Wait until the MTA has taken in what was written, or speaks (or is gone) in the middle of the content."""
-        drained = asyncio.ensure_future(protocol._drain_helper())
-        try:
-            await asyncio.wait(
-                {drained, early_reply}, timeout=self._settings.content_timeout, return_when=asyncio.FIRST_COMPLETED
-            )
-            if early_reply.done():
-                return True
-            if not drained.done():
-                raise TimeoutError("the MTA takes in no more content")
-            drained.result()
-            return False
-        finally:
-            _abandon(drained)
 
     def _lose(self, stage: Stage, detail: str) -> SessionLost:
         self.close()
@@ -315,13 +336,6 @@ def _said(exc: BaseException) -> str:
     if isinstance(exc, TimeoutError):
         return "timed out" if not str(exc) else str(exc)
     return str(exc) or type(exc).__name__
-
-
-def _abandon(task: asyncio.Future[Any]) -> None:
-    """Of no interest any more; if it failed, what was raised instead tells the same."""
-    if task.done() and not task.cancelled():
-        task.exception()
-    task.cancel()
 
 
 def _abort(smtp: aiosmtplib.SMTP) -> None:

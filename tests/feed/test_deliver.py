@@ -7,7 +7,18 @@ import asyncio
 import pytest
 
 from drainer.clock import StoppedClock
-from drainer.demo.sink import GARBAGE, HALF_A_REPLY, HANG_UP, TAKE_AND_HANG_UP, Behaviour, Rule, Sink, Step, answer
+from drainer.demo.sink import (
+    GARBAGE,
+    HALF_A_REPLY,
+    HANG_UP,
+    TAKE_AND_HANG_UP,
+    Behaviour,
+    Rule,
+    Sink,
+    SinkOptions,
+    Step,
+    answer,
+)
 from drainer.errors import LedgerNotDurable
 from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.session import Session, UnsafeAddress
@@ -335,3 +346,34 @@ async def test_cancelling_before_the_attempt_sends_nothing_and_closes_the_sessio
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not session.usable and await ledger.unresolved_attempts() == []
+
+
+async def test_envelope_goes_out_in_one_write_where_the_mta_pipelines(ledger: MemoryLedger) -> None:
+    seen: dict[tuple[str, ...], set[int]] = {}
+    for extensions in [("PIPELINING",), ()]:
+        async with Sink(SinkOptions(extensions=extensions)) as sink:
+            behind: set[int] = set()
+
+            def count(step: Step, sink: Sink = sink, behind: set[int] = behind) -> None:
+                if step.stage in ("mail", "rcpt"):
+                    (connection,) = sink._open
+                    behind.add(bytes(connection._buffer).count(b"RCPT TO"))
+
+            sink.scripts.append(count)
+            await carried_out(mta_settings(sink.port), ledger, ANN, BEN, CAT)
+            seen[extensions] = behind
+    assert seen == {("PIPELINING",): {0, 1, 2, 3}, (): {0}}
+
+
+async def test_one_reply_too_many_blames_no_recipient(sink: Sink, mta: MtaSettings, ledger: MemoryLedger) -> None:
+    sink.scripts.append(Rule.parse("rcpt twice 550 5.1.1 gone recipient=ann@* first=1"))
+    done, in_ledger = await carried_out(mta, ledger, ANN, BEN, CAT)
+    assert in_ledger == {} and set(done.untouched) == {ANN, BEN, CAT} and "more than one reply" in done.trouble
+    assert sink.taken == []
+
+
+async def test_address_not_fit_for_smtp_fails_alone_among_pipelined_ones(
+    sink: Sink, mta: MtaSettings, ledger: MemoryLedger
+) -> None:
+    _, in_ledger = await carried_out(mta, ledger, "a>b@example.org", ANN, "c>d@example.org", BEN)
+    assert in_ledger == {State.FAILED: {"a>b@example.org", "c>d@example.org"}, State.DELIVERED: {ANN, BEN}}

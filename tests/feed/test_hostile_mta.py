@@ -23,6 +23,7 @@ RULES = [
     "rcpt 450 4.2.0 greylisted chance=0.1",
     "rcpt 550 5.1.1 no such user recipient=eve@*",
     "rcpt hang-up chance=0.02",
+    "rcpt twice 250 again chance=0.02",
     "data hang-up chance=0.03",
     "data 421 4.3.2 closing chance=0.02",
     "content hang-up chance=0.03",
@@ -38,13 +39,16 @@ RULES = [
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_ledger_and_sink_agree_on_every_recipient(ledger: MemoryLedger, seed: int) -> None:
+@pytest.mark.parametrize("extensions", [("PIPELINING", "SIZE"), ("SIZE",)])
+async def test_ledger_and_sink_agree_on_every_recipient(
+    ledger: MemoryLedger, seed: int, extensions: tuple[str, ...]
+) -> None:
     rules = [Rule.parse(line) for line in RULES]
     for number, rule in enumerate(rules):
         rule._random.seed(seed * 100 + number)
     everybody = ("ann@example.org", "ben@example.net", "cat@example.com", "eve@example.org")
     messages = [composed(*everybody) for _ in range(60)]
-    async with Sink(SinkOptions(session_limit=6), *rules) as sink:
+    async with Sink(SinkOptions(session_limit=6, extensions=extensions), *rules) as sink:
         pool = SessionPool(mta_settings(sink.port, sessions=8), SystemClock(), back_off_first_s=0, back_off_longest_s=0)
 
         async def drain(number: int) -> None:

@@ -1,17 +1,12 @@
-"""Opening a session, what goes over the wire, and the private names of aiosmtplib it leans on."""
+"""Opening a session, what goes over the wire, and losing it."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiosmtplib
 import pytest
-from aiosmtplib.protocol import SMTPProtocol
 
 from drainer.compose.wire import Envelope
 from drainer.demo.sink import Behaviour, Rule, Sink, SinkOptions, Step
@@ -248,34 +243,3 @@ async def test_cancelled_command_closes_the_session(sink: Sink, mta: MtaSettings
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not session.usable
-
-
-# -- what of aiosmtplib is leant on ------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def connected(sink: Sink) -> AsyncIterator[SMTPProtocol]:
-    smtp = aiosmtplib.SMTP(hostname="127.0.0.1", port=sink.port, start_tls=False)
-    await smtp.connect()
-    assert smtp.protocol is not None
-    yield smtp.protocol
-    smtp.close()
-
-
-async def test_aiosmtplib_keeps_what_follows_a_reply_in_its_buffer(sink: Sink) -> None:
-    sink.scripts.append(Rule.parse("ehlo twice 250 second"))
-    async with connected(sink) as protocol:
-        assert (await protocol.execute_command(b"EHLO", b"drainer.example")).code == 250
-        assert bytes(protocol._buffer) == b"250 second\r\n"
-
-
-async def test_aiosmtplib_waits_in_drain_helper_while_writing_is_paused(sink: Sink) -> None:
-    assert list(inspect.signature(SMTPProtocol._drain_helper).parameters) == ["self"]
-    async with connected(sink) as protocol:
-        await protocol._drain_helper()
-        protocol.pause_writing()
-        drained = asyncio.ensure_future(protocol._drain_helper())
-        await asyncio.sleep(0)
-        assert not drained.done()
-        protocol.resume_writing()
-        await drained
