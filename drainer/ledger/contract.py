@@ -73,6 +73,14 @@ class Ledger(Protocol):
         Raises IllegalTransition if the attempt is not ATTEMPTING (or there is none)
         """
 
+    async def split_attempt(self, attempt_id: int, recipients: Sequence[str]) -> int:
+        """Some recipients of an open attempt end apart from the others: they get an attempt of their own, alike in all else.
+
+        recipients  among the attempt's, as it has them; not none and not all
+        Returns     the new attempt's id; neither is counted as a transaction until it is closed
+        Raises      IllegalTransition if the attempt is not ATTEMPTING; ValueError for any other recipients
+        """
+
     async def record(self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome]) -> None:
         """Write outcomes that needed no attempt: refused at MAIL or RCPT, skipped, held, in doubt from a .bak.
 

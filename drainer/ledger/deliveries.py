@@ -29,7 +29,7 @@ from drainer.ledger.columns import (
     stored_text,
 )
 from drainer.ledger.records import MessageRecord, NewAttempt, Outcome, RecipientKey
-from drainer.ledger.states import State, check, check_close, check_record, check_resolve
+from drainer.ledger.states import State, check, check_close, check_record, check_resolve, check_split
 from drainer.ledger.tables import is_expired, messages_sharing
 
 REMEMBERED_KEYS = 100_000
@@ -122,6 +122,20 @@ class Deliveries:
         check_close(attempt.state, state)
         self._end_attempt(attempt_id, attempt, state, reply, at_s)
         self._count("transactions", 1)
+
+    def split_attempt(self, attempt_id: int, recipients: Sequence[str]) -> int:
+        attempt = self._attempt(attempt_id)
+        ((at_s, reverse_path, joined),) = self._execute(
+            "SELECT at, reverse_path, addresses FROM attempts WHERE id = ?", (attempt_id,)
+        ).fetchall()
+        named = addresses_in(joined)
+        check_split(attempt.state, named, recipients)
+        rest = tuple(address for address in named if address not in recipients)
+        self._open.pop(attempt_id, None)
+        self._execute("UPDATE attempts SET addresses = ? WHERE id = ?", (stored_addresses(rest), attempt_id))
+        return self._insert_attempt(
+            attempt.message, attempt.state, at_s, attempt.filebase, reverse_path, "", stored_addresses(recipients)
+        )
 
     def resolve(self, attempt_id: int, state: State, why: str, at_s: float) -> None:
         attempt = self._attempt(attempt_id)

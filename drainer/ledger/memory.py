@@ -26,7 +26,7 @@ from drainer.ledger.records import (
     Totals,
     recipient_key,
 )
-from drainer.ledger.states import SETTLED, State, check, check_close, check_record, check_resolve
+from drainer.ledger.states import SETTLED, State, check, check_close, check_record, check_resolve, check_split
 
 _BINDING = frozenset({State.DELIVERED, State.ATTEMPTING, State.IN_DOUBT})
 """What one entry did that binds every other entry of the same message."""
@@ -103,6 +103,14 @@ class MemoryLedger:
         check_close(row.state, state)
         self._end_attempt(row, state, reply, at_s)
         await self.count({"transactions": 1})
+
+    async def split_attempt(self, attempt_id: int, recipients: Sequence[str]) -> int:
+        row = self._attempt(attempt_id)
+        check_split(row.state, row.recipients, recipients)
+        row.recipients = tuple(address for address in row.recipients if address not in recipients)
+        self._last_attempt += 1
+        self._rows.append(replace(row, recipients=tuple(recipients), attempt_id=self._last_attempt))
+        return self._last_attempt
 
     async def record(self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome]) -> None:
         sharing = self._sharing(message.identity)

@@ -130,6 +130,9 @@ class SqliteLedger:
     async def close_attempt(self, attempt_id: int, state: State, reply: str, at_s: float) -> None:
         await self._write(partial(self._opened.deliveries.close_attempt, attempt_id, state, reply, at_s))
 
+    async def split_attempt(self, attempt_id: int, recipients: Sequence[str]) -> int:
+        return await self._write(partial(self._opened.deliveries.split_attempt, attempt_id, tuple(recipients)))
+
     async def record(self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome]) -> None:
         await self._write(partial(self._opened.deliveries.record, filebase, message, outcomes))
 

@@ -5,6 +5,7 @@ Pure  a table; every write passes through `check`, and a test holds the SQL CHEC
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 
 from drainer.errors import IllegalTransition
@@ -61,6 +62,14 @@ def check_resolve(before: State, after: State) -> None:
     if before is State.ATTEMPTING and after is not State.IN_DOUBT:
         raise IllegalTransition(f"an open attempt cannot be resolved to {after}: it has to be in doubt first")
     check(before, after)
+
+
+def check_split(before: State, recipients: Collection[str], some: Collection[str]) -> None:
+    """Raises IllegalTransition unless the attempt is open, ValueError unless `some` are a part of its recipients."""
+    if before is not State.ATTEMPTING:
+        raise IllegalTransition(f"an attempt that is {before} cannot be split: it is not open")
+    if not set() < set(some) < set(recipients):
+        raise ValueError("recipients to split off are none, all, or not the attempt's")
 
 
 def check_record(before: State, after: State) -> None:

@@ -362,3 +362,34 @@ async def test_attempt_of_a_cancelled_caller_is_withdrawn(ledger: Ledger) -> Non
         await ledger.count({"unreadable_entries": 1})
         assert await ledger.unresolved_attempts() == []
     await deliver(ledger, ANN)
+
+
+async def test_part_of_an_attempt_ends_apart_from_the_rest(ledger: Ledger) -> None:
+    whole = await ledger.open_attempt(attempt(ANN, BOB, EVE))
+    part = await ledger.split_attempt(whole, (BOB,))
+    both = await ledger.unresolved_attempts()
+    assert [(open_.attempt_id, open_.recipients) for open_ in both] == [(whole, (ANN, EVE)), (part, (BOB,))]
+    assert {(open_.filebase, open_.reverse_path, open_.at_s, open_.message_id) for open_ in both} == {
+        (FIRST, "b@l", AT, "<one@example.org>")
+    }
+    await ledger.close_attempt(whole, State.DELIVERED, "", AT + 1)
+    assert await states(ledger, A) == row(FIRST, State.DELIVERED, ANN, EVE) | row(FIRST, State.ATTEMPTING, BOB)
+    await ledger.close_attempt(part, State.FAILED, "550 5.1.1 no such user", AT + 2)
+    assert await states(ledger, A) == row(FIRST, State.DELIVERED, ANN, EVE) | row(FIRST, State.FAILED, BOB)
+
+
+@pytest.mark.parametrize("some", [(), (ANN, BOB), ("mallory@example.org",)], ids=["none", "all", "strangers"])
+async def test_attempt_is_split_into_two_parts_of_its_own_recipients_only(
+    ledger: Ledger, some: tuple[str, ...]
+) -> None:
+    whole = await ledger.open_attempt(attempt(ANN, BOB))
+    with pytest.raises(ValueError, match="recipients to split off"):
+        await ledger.split_attempt(whole, some)
+    assert await states(ledger, A) == row(FIRST, State.ATTEMPTING, ANN, BOB)
+
+
+async def test_attempt_in_doubt_cannot_be_split(ledger: Ledger) -> None:
+    whole = await ledger.open_attempt(attempt(ANN, BOB))
+    await ledger.close_attempt(whole, State.IN_DOUBT, "connection lost", AT + 1)
+    with pytest.raises(IllegalTransition):
+        await ledger.split_attempt(whole, (ANN,))
