@@ -35,6 +35,7 @@ from drainer.errors import (
     EntryVanished,
     HaltError,
     IllegalTransition,
+    LedgerNotDurable,
     MtaError,
     RequestRefused,
 )
@@ -69,6 +70,7 @@ LISTED_AT_A_TIME = 500
 SURVEYED_AT_A_TIME = 400
 LIST_AGAIN_S = 5.0
 """How soon a queue is listed again in which something was left that may be wanted later."""
+LEDGER_AGAIN_S = 1.0
 LOOK_AGAIN_S = 15.0
 """How soon an entry is looked at again that waits for another entry of its message, or for a doubt to be resolved."""
 
@@ -78,6 +80,10 @@ RESEND, DUPLICATE, IN_DOUBT = "resend", "duplicate", "in_doubt"
 RELEASED = "released"
 """Reason of a Hold that is none any more: an operator released this entry, and `detail` says from which of RESEND and
 DUPLICATE, since that policy no longer applies to it. Kept in the ledger, as everything an operator decided."""
+
+RESEMBLES = "resembles"
+"""Reason of a Hold that is none yet: this entry repeats the text of the entry `detail`. The index forgets at a restart
+what was finished before it; without this a resend would then go out as if it were the first."""
 
 
 @dataclass(slots=True)
@@ -136,6 +142,8 @@ class Pipeline:
         self._claimed: set[str] = set()
         self._late: set[str] = set()
         self._released: dict[str, str] = {}
+        self._resembling: set[str] = set()
+        self._waiting_for: dict[str, set[str]] = {}
         self._taken_out: set[str] = set()
         self._holding: set[asyncio.Task[None]] = set()
         self._shaping = Shaping()
@@ -174,9 +182,11 @@ class Pipeline:
                 with contextlib.suppress(EntryVanished):
                     custody.release(hold.filebase)
                 index.set_state(hold.filebase, EntryState.WAITING)
+            elif hold.reason == RESEMBLES:
+                self._resembling.add(hold.filebase)
             elif index.state_of(hold.filebase) is not None:
                 custody.hold(hold.filebase)
-                index.set_state(hold.filebase, EntryState.HELD, hold.reason)
+                index.set_state(hold.filebase, EntryState.HELD, _why_held(hold.reason, hold.detail))
         for deferral in await ledger.deferrals():
             if index.state_of(deferral.filebase) not in (None, EntryState.HELD):
                 index.set_state(deferral.filebase, EntryState.DEFERRED, deferral.reply, deferral.due_s)
@@ -261,7 +271,12 @@ class Pipeline:
             paths = [self._file(filebase) for filebase in in_hand]
             reading = asyncio.ensure_future(asyncio.to_thread(self.parts.surveyor.read, paths)) if paths else None
             for filebase, read in finished:
-                await self._surveyed(filebase, read)
+                try:
+                    await self._surveyed(filebase, read)
+                except LedgerNotDurable as exc:
+                    # Still unread, so it is read again; until then sending stops as for any other write that failed.
+                    self._halt(filebase, exc)
+                    await asyncio.sleep(LEDGER_AGAIN_S)
             if finished:
                 self.wake()
             elif reading is None:
@@ -289,11 +304,24 @@ class Pipeline:
         if summary.filebase in self._claimed:
             await self._doubt_claimed(summary, record)
         found = await self._forecast(summary, record)
+        if found.kind is DuplicateClass.RESEND:
+            await self._mark_resend(summary.filebase, found.of or "")
         self.progress.sizes = self.progress.sizes.plus(summary.recipients - len(found.covered))
         index.describe([Description(summary, found.kind, found.of, len(found.covered))])
         if summary.filebase in self._late:
             self._late.discard(summary.filebase)
             self.progress.arrived_recipients += summary.recipients
+
+    async def _mark_resend(self, filebase: str, of: str) -> None:
+        # INVARIANT resemblance-before-index: written down before the entry can be picked, and so before a later restart.
+        #   Crash before: both entries are still here and are compared again; if the first was finished meanwhile, the
+        #   second goes out as a mail of its own. Crash after: recover() knows. Held by tests/crash/.
+        policy = self.parts.settings.duplicates.resend
+        if policy == "deliver" or filebase in self._resembling or filebase in self._released:
+            return
+        if await self.parts.ledger.hold_of(filebase) is None:
+            await self.parts.ledger.hold([Hold(filebase, RESEMBLES, of, "drainer", self.parts.clock.now_s())])
+        self._resembling.add(filebase)
 
     async def _forecast(self, summary: EntrySummary, record: MessageRecord) -> Classification:
         index, print_ = self.parts.index, summary.fingerprint
@@ -418,13 +446,17 @@ class Pipeline:
             # A bug, and one that concerns this entry only: the ledger wrote nothing, and nothing was sent.
             await self.hold(filebase, "illegal_transition", str(exc), by="drainer")
         except HaltError as exc:
-            self.parts.gate.close("ledger", str(exc))
-            log.error(logfmt(outcome="halt", filebase=filebase, detail=exc))
+            self._halt(filebase, exc)
         except MtaError as exc:
             log.info(logfmt(outcome="put_back", filebase=filebase, detail=exc))
         except OSError as exc:
             self._later(filebase, f"cannot be read: {exc.strerror}")
             log.error(logfmt(outcome="put_back", filebase=filebase, detail=exc))
+
+    def _halt(self, filebase: str, exc: HaltError) -> None:
+        """Send nothing more until the ledger can be written again (service.py tries)."""
+        self.parts.gate.close("ledger", str(exc))
+        log.error(logfmt(outcome="halt", filebase=filebase, detail=exc))
 
     async def _drain(self, waiting: WaitingEntry) -> None:
         """One entry, as far as it goes now."""
@@ -471,14 +503,18 @@ class Pipeline:
     ) -> Decision:
         """Against the ledger, now. A resend the operator released is a mail like any other."""
         duplicates = self.parts.settings.duplicates
-        is_resend = duplicate is DuplicateClass.RESEND and entry.filebase not in self._released
+        is_known = entry.filebase in self._resembling
+        is_resend = (is_known or duplicate is DuplicateClass.RESEND) and entry.filebase not in self._released
+        resembled = await self._resembled(summary) if is_resend else None
+        # Known from an earlier run, and the first sending is finished: whom that reached, a person can say, not the index.
+        forgotten = is_known and resembled == History() and duplicates.resend == "suppress"
         return decide(
             entry.filebase,
             entry.recipients,
             await self.parts.ledger.history(record.identity),
             "hold" if duplicates.exact == "hold" else "suppress",
-            duplicates.resend,
-            await self._resembled(summary) if is_resend else None,
+            "hold" if forgotten else duplicates.resend,
+            resembled,
         )
 
     async def _resembled(self, summary: EntrySummary) -> History:
@@ -554,6 +590,8 @@ class Pipeline:
                 await self.hold(filebase, reason, f"{len(decision.hold or decision.skip)} recipients", by="drainer")
             case Action.WAIT:
                 index.set_owed(filebase, len(decision.wait))
+                for claim in decision.wait:
+                    self._waiting_for.setdefault(claim.filebase, set()).add(filebase)
                 claim = decision.wait[0]
                 self._later(filebase, f"{claim.state} by {'itself' if claim.filebase == filebase else claim.filebase}")
             case Action.DELIVER if blameless:
@@ -573,6 +611,7 @@ class Pipeline:
         )
         self.parts.custody.finish(filebase)
         self.parts.index.remove(filebase)
+        self._wake_those_waiting_for(filebase)
         log.info(
             logfmt(
                 outcome="finished", filebase=filebase, list=entry.list_id, recipients=len(entry.recipients),
@@ -624,13 +663,18 @@ class Pipeline:
         """Set an entry aside for a person. The ledger first: a hold whose rename is lost is done again at the next start."""
         await self.parts.ledger.hold([Hold(filebase, reason, detail, by, self.parts.clock.now_s())])
         self.parts.custody.hold(filebase)
-        self.parts.index.set_state(filebase, EntryState.HELD, reason if not detail else f"{reason}: {detail}")
+        self.parts.index.set_state(filebase, EntryState.HELD, _why_held(reason, detail))
         log.warning(logfmt(outcome="held", filebase=filebase, reason=reason, detail=detail or None, by=by))
 
     def doubt_resolved(self, filebase: str) -> None:
         """The ledger says now what became of recipients in doubt: the entry can be looked at again."""
-        if self.parts.index.state_of(filebase) is EntryState.DEFERRED:
-            self.parts.index.set_state(filebase, EntryState.WAITING)
+        self._wake_those_waiting_for(filebase)
+
+    def _wake_those_waiting_for(self, filebase: str) -> None:
+        """Entries (itself among them, if it has recipients in doubt) that need not wait for this one any more."""
+        for waiter in self._waiting_for.pop(filebase, ()):
+            if self.parts.index.state_of(waiter) is EntryState.DEFERRED:
+                self.parts.index.set_state(waiter, EntryState.WAITING)
         self.wake()
 
     def reconfigure(self, settings: Settings) -> None:
@@ -675,6 +719,8 @@ class Pipeline:
         if why and why.reason in (RESEND, DUPLICATE):
             await ledger.hold([Hold(filebase, RELEASED, why.reason, why.by, self.parts.clock.now_s())])
             self._released[filebase] = why.reason
+        elif filebase in self._resembling:
+            await ledger.hold([Hold(filebase, RESEMBLES, "", "drainer", self.parts.clock.now_s())])
         if index.state_of(filebase) is EntryState.HELD:
             self.parts.custody.release(filebase)
         index.set_state(filebase, EntryState.WAITING)
@@ -738,6 +784,10 @@ class Pipeline:
 def one_per_recipient(addresses: Sequence[str]) -> tuple[str, ...]:
     """The same addresses, in order, without those that are one recipient to the ledger (another case of the domain)."""
     return tuple({recipient_key(address): address for address in reversed(addresses)}.values())[::-1]
+
+
+def _why_held(reason: str, detail: str) -> str:
+    return f"{reason}: {detail}" if detail else reason
 
 
 def own_identity(filebase: str) -> bytes:
