@@ -68,7 +68,7 @@ class ServiceOperations:
         """Raises KeyError if neither an entry nor a message of that name is known, RequestRefused if several are."""
         index, now_s = self._parts.index, self._parts.clock.now_s()
         selectors = Selectors(message_id=key) if "@" in key else Selectors(entry=key)
-        found = index.select(selectors, now_s, 2)
+        found = index.select(selectors, now_s, SHOWN_OF_A_DRY_RUN)
         if found.total > 1 and "@" not in key:
             raise RequestRefused(f"{found.total} entries begin with {key}; say more of the name")
         line = found.lines[0] if found.lines else None
@@ -91,7 +91,15 @@ class ServiceOperations:
             raise RequestRefused(f"{line.entry} cannot be read: {exc}") from exc
         headers = [(name, value_text(value)) for name, value in header_pairs(entry.message)]
         metadata = {name: _plain(value) for name, value in entry.metadata.items()}
-        return ShowReply(entry=line, headers=headers, recipients=list(entry.recipients), metadata=metadata, fates=fates)
+        others = [other.entry for other in found.lines[1:]]
+        return ShowReply(
+            entry=line,
+            others=others,
+            headers=headers,
+            recipients=list(entry.recipients),
+            metadata=metadata,
+            fates=fates,
+        )
 
     async def config(self) -> dict[str, Any]:
         return self._parts.settings.shown()

@@ -170,6 +170,7 @@ def _details(reply: ShowReply) -> list[str]:
             lines.append(f"duplicate   {one.duplicate}" + (f" of {shown(one.of)}" if one.of else ""))
         if one.due is not None:
             lines.append(f"due         {_when(one.due)}")
+        lines += [f"also waits  {shown(other)}" for other in reply.others]
     if reply.headers:
         lines += ["", *(f"{shown(name)}: {shown(value)}" for name, value in reply.headers)]
     if reply.recipients:

@@ -176,9 +176,10 @@ class Fate(_Reply):
 
 
 class ShowReply(_Reply):
-    """`entry` None: no such entry waits; `fates` is what the ledger knows."""
+    """`entry` None: no such entry waits; `others` wait as well under that Message-ID; `fates` is what the ledger knows."""
 
     entry: EntryLine | None
+    others: list[str] = []
     headers: list[tuple[str, str]] = []
     recipients: list[str] = []
     metadata: dict[str, Any] = {}

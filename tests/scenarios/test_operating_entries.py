@@ -1,0 +1,166 @@
+"""What an operator decides about entries: hold, release and drop, by every selector, each undone or final as promised."""
+
+from __future__ import annotations
+
+import json
+import re
+from email.parser import Parser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scenarios.operated import Site, site
+
+PAUSED = {"messages": "0"}
+
+
+def entries(lists: Site, *selectors: str) -> list[dict[str, Any]]:
+    found = json.loads(lists.says("entries", *selectors, "--limit", "1000", "--json"))
+    assert found["total"] == len(found["entries"])
+    return list(found["entries"])
+
+
+def one_of(lists: Site, list_name: str, single: bool = True) -> dict[str, Any]:
+    """A waiting original of that list of which there is no other copy."""
+    known = entries(lists, "--list", list_name)
+    copies = [one["message_id"] for one in entries(lists)]
+    return next(one for one in known if one["duplicate"] == "none" and copies.count(one["message_id"]) == 1)
+
+
+def test_entries_are_found_by_every_selector_and_shown_by_name_beginning_and_message_id(tmp_path: Path) -> None:
+    with site(tmp_path, 25, feed=PAUSED) as lists, lists.run():
+        lists.surveyed()
+        known = entries(lists)
+        assert {one["entry"] for one in known} == {path.stem for path in lists.custody.joinpath("backlog").iterdir()}
+        assert sum(one["recipients"] for one in known) == lists.outage.recipients
+        some = known[7]
+        for option, value in (
+            ("--list", "NIGHT-sky"), ("--list", "night-sky@lists.example.org"), ("--sender", some["sender"]),
+            ("--subject", some["subject"][4:12]), ("--message-id", some["message_id"]),
+        ):  # fmt: skip
+            key = option.removeprefix("--").replace("-", "_")
+            wanted = value.partition("@lists")[0].casefold()
+            expected = [one["entry"] for one in known if wanted in one[key].casefold()]
+            assert expected
+            assert [one["entry"] for one in entries(lists, option, value)] == expected
+        for kind in ("exact", "restored", "resend"):
+            assert len(entries(lists, "--class", kind)) == lists.outage.duplicates.get(kind, 0)
+        age_s = int(known[9]["age_s"])
+        older = entries(lists, "--older-than", f"{age_s}s")
+        younger = entries(lists, "--younger-than", f"{age_s}s")
+        assert 0 < len(older) < len(known)
+        assert 0 < len(younger) < len(known)
+        assert len(older) + len(younger) >= len(known)
+        held = entries(lists, "--state", "held")
+        assert held == []
+        assert "No entry matches." in lists.says("entries", "--subject", "no such subject")
+
+        by_name = json.loads(lists.says("show", some["entry"], "--json"))
+        by_beginning = json.loads(lists.says("show", some["entry"][:20], "--json"))
+        assert by_name["entry"]["entry"] == by_beginning["entry"]["entry"] == some["entry"]
+        assert dict(by_name["headers"])["Message-ID"] == some["message_id"]
+        assert len(by_name["recipients"]) == some["recipients"]
+        waiting = lists.says("show", some["message_id"])
+        for named in (one["entry"] for one in known if one["message_id"] == some["message_id"]):
+            assert re.search(rf"^(entry|also waits) +{re.escape(named)}$", waiting, re.MULTILINE)
+        assert Parser().parsestr(waiting.split("\n\n")[1])["Subject"] == some["subject"]
+        assert lists.refuses(1, "show", "<nobody@example.org>") == (
+            "drainer: no entry and no message known as '<nobody@example.org>'"
+        )
+        assert re.fullmatch(r"drainer: \d+ entries begin with 17; say more of the name", lists.refuses(1, "show", "17"))
+
+        lists.says("rate", "--messages", "unlimited")
+        lists.status_when(lambda said: not said["backlog"]["entries"])
+        delivered = lists.says("show", some["message_id"])
+        assert delivered.startswith("No such entry waits.\n")
+        told = re.findall(r"delivered +(\d+) recipient", delivered)
+        assert sum(map(int, told)) == sum(
+            number for (message_id, _), number in lists.sink.deliveries().items() if message_id == some["message_id"]
+        )
+
+
+def test_dry_runs_say_so_and_change_nothing(tmp_path: Path) -> None:
+    with site(tmp_path, 12, feed=PAUSED) as lists, lists.run():
+        lists.surveyed()
+        before = entries(lists)
+        for action in ("hold", "release", "drop"):
+            said = lists.says(action, "--list", "choir")
+            assert f"Dry run: nothing was changed. With --yes this would {action} " in said
+        assert "Dry run: nothing was changed." in lists.says("handback")
+        assert [(one["entry"], one["state"]) for one in entries(lists)] == [
+            (one["entry"], one["state"]) for one in before
+        ]
+        assert not {"hold", "release", "drop", "handback"} & {action for _, action, _ in lists.journal()}
+        assert list(lists.out.iterdir()) == []
+
+
+def test_dropped_recipients_never_get_it_and_the_file_is_kept(tmp_path: Path) -> None:
+    with site(tmp_path, 25, feed=PAUSED) as lists, lists.run("--until-empty") as service:
+        lists.surveyed()
+        dropped = {str(one["entry"]) for one in entries(lists, "--list", "choir")}
+        gone = entries(lists, "--list", "choir")
+        said = lists.says("drop", "--list", "choir", "--yes", "--reason", "spam run")
+        assert (
+            f"{len(gone)} entries dropped (of {len(gone)} entries, {sum(one['recipients'] for one in gone)} r" in said
+        )
+        assert {path.stem for path in (lists.custody / "duplicates").iterdir()} == dropped
+        assert lists.status()["done"]["dropped_entries"] == len(gone)
+        shown = lists.says("show", gone[0]["message_id"])
+        assert "skipped" in shown
+        assert "spam run" in shown
+        lists.says("rate", "--messages", "unlimited")
+        assert service.wait() == 0
+        assert lists.sink.deliveries() == lists.owed(but_list="choir")
+        assert ("drop", f"{len(gone)} entries: list=choir spam run") in [line[1:] for line in lists.journal()]
+
+
+def test_held_entries_wait_over_a_restart_and_go_out_once_after_release(tmp_path: Path) -> None:
+    with site(tmp_path, 20, feed=PAUSED, duplicates={"resend": "deliver"}) as lists:
+        with lists.run() as service:
+            lists.surveyed()
+            held = one_of(lists, "harbour")
+            said = lists.says("hold", held["entry"][:24], "--yes", "--reason", "wrong attachment")
+            assert "1 entry held" in said
+            lists.says("rate", "--messages", "unlimited")
+            lists.status_when(lambda said: not said["backlog"]["entries"])
+            service.kill()
+        # Only held entries are left, so this ends by itself.
+        lists.drain()
+        with lists.run():
+            idle = lists.status_when(lambda said: said["state"] == "idle")
+            assert (idle["backlog"]["held_entries"], idle["eta"]["state"]) == (1, "done")
+            (kept,) = entries(lists, "--state", "held")
+            assert (kept["entry"], kept["reason"]) == (held["entry"], "operator: wrong attachment")
+            assert [path.stem for path in (lists.custody / "held").iterdir()] == [held["entry"]]
+            assert held["message_id"] not in {message_id for message_id, _ in lists.sink.deliveries()}
+            again = lists.says("hold", "--message-id", held["message_id"], "--yes")
+            assert "it is held already" in again
+            assert "1 entry released" in lists.says("release", "--message-id", held["message_id"], "--yes")
+            lists.status_when(lambda said: not said["backlog"]["held_entries"] and not said["backlog"]["entries"])
+        assert lists.sink.deliveries() == lists.owed(resends_too=True)
+
+
+def test_held_resend_is_delivered_once_after_release_even_over_a_kill(tmp_path: Path) -> None:
+    with site(tmp_path, 40, feed={"messages": "unlimited"}) as lists:
+        with lists.run() as service:
+            lists.status_when(lambda said: said["state"] == "idle" and said["backlog"]["held_entries"] > 0)
+            held = entries(lists, "--state", "held")
+            assert {one["message_id"] for one in held} == {message_id for _, message_id in lists.outage.held}
+            assert all(one["reason"].startswith("resend") for one in held)
+            assert lists.sink.deliveries() == lists.owed()
+            lists.says("pause")
+            assert f"{len(held)} entries released" in lists.says("release", "--class", "resend", "--yes")
+            service.kill()
+        with lists.run("--until-empty") as service:
+            waiting = lists.surveyed(len(held))
+            assert (waiting["state"], waiting["backlog"]["held_entries"]) == ("paused", 0)
+            lists.says("resume")
+            assert service.wait() == 0
+        assert lists.sink.deliveries() == lists.owed(resends_too=True)
+
+
+@pytest.mark.parametrize("arguments", [("drop",), ("hold", "--list", ""), ("release", "--all", "--class", "exact")])
+def test_selecting_everything_by_accident_is_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    with site(tmp_path, 1) as lists:
+        assert lists.refuses(2, *arguments, "--yes").startswith("drainer: ")

@@ -1,0 +1,124 @@
+"""Pausing, resuming and the rate: at once, across kill -9, with who and why, and everybody once in the end."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from pathlib import Path
+
+from tests.scenarios.operated import Site, site
+
+RESENDS_TOO = {"resend": "deliver"}
+SLOW = ("--rule", "dot delay=0.05")
+USER = getpass.getuser()
+
+
+def taken_while(a_site: Site, seconds: float) -> tuple[int, int]:
+    """What the sink has taken, at the beginning and the end of a span of the service's own time."""
+    before = len(a_site.sink.taken())
+    since_s = a_site.status()["at"]
+    a_site.status_when(lambda said: said["at"] >= since_s + seconds)
+    return before, len(a_site.sink.taken())
+
+
+def test_pause_stops_at_once_lasts_over_a_kill_and_resume_delivers_the_rest_once(tmp_path: Path) -> None:
+    with site(tmp_path, 25, *SLOW, feed={"messages": "30/s"}, mta={"sessions": 4}, duplicates=RESENDS_TOO) as lists:
+        with lists.run() as service:
+            lists.status_when(lambda said: said["done"]["delivered_recipients"] > 0)
+            said = lists.says("pause", "--reason", "provider asked")
+            assert said.startswith("paused: everything, until `drainer resume`")
+            paused = lists.status_when(lambda said: said["state"] == "paused")
+            active = json.loads(lists.says("entries", "--state", "active", "--json"))
+            assert active["total"] == 0
+            before, after = taken_while(lists, 2.0)
+            assert before == after
+            assert (paused["reason"], paused["eta"]["state"]) == (f"by {USER}: provider asked", "paused")
+            assert [(p["list"], p["by"], p["reason"], p["until"]) for p in paused["pauses"]] == [
+                ("", USER, "provider asked", None)
+            ]
+            there = lists.status()
+            assert there["done"]["delivered_recipients"] == sum(lists.sink.deliveries().values())
+            assert there["backlog"]["in_doubt_recipients"] == 0
+            service.kill()
+        with lists.run("--until-empty") as service:
+            assert lists.status_when(lambda said: said["state"] != "starting")["state"] == "paused"
+            text = lists.says("status")
+            assert f"everything, by {USER} until resumed: provider asked" in " ".join(text.split())
+            before, after = taken_while(lists, 2.0)
+            assert before == after < len(lists.owed())
+            assert lists.says("resume").startswith("resumed: everything\n")
+            lists.says("rate", "--messages", "unlimited")
+            assert service.wait() == 0
+        assert lists.sink.deliveries() == lists.owed(resends_too=True)
+        assert ("pause", "everything provider asked") in [(action, detail) for _, action, detail in lists.journal()]
+        assert {by for by, action, _ in lists.journal() if action in ("pause", "resume", "rate")} == {USER}
+
+
+def test_pause_for_a_while_ends_by_itself_and_is_journalled(tmp_path: Path) -> None:
+    with site(tmp_path, 8, feed={"messages": "0"}) as lists, lists.run("--until-empty") as service:
+        assert "for 3 s" in lists.says("pause", "--for", "3s")
+        lists.says("rate", "--messages", "unlimited")
+        paused = lists.status()
+        (pause,) = paused["pauses"]
+        assert (paused["state"], pause["until"] - pause["since"]) == ("paused", 3.0)
+        assert lists.sink.taken() == []
+        assert service.wait() == 0
+        assert lists.sink.deliveries() == lists.owed()
+        assert ("drainer", "resume", "time is over: everything") in lists.journal()
+        assert min(taken["at"] for taken in lists.sink.taken()) >= pause["until"]
+
+
+def test_paused_list_waits_alone_under_its_address_too(tmp_path: Path) -> None:
+    with site(tmp_path, 25, feed={"messages": "0"}) as lists, lists.run("--until-empty") as service:
+        lists.surveyed()
+        assert lists.says("pause", "--list", "choir@lists.example.org", "--reason", "typo").startswith(
+            "paused: list choir, until"
+        )
+        assert "no entry of a list of that name is known (there are entries of beekeepers, " in lists.says(
+            "pause", "--list", "chior"
+        )
+        assert "still paused: list choir" in lists.says("resume", "--list", "chior")
+        lists.says("rate", "--messages", "unlimited")
+        left = lists.status_when(lambda said: {one["list"] for one in said["lists"]} == {"choir"})
+        left = lists.status_when(lambda said: said["state"] == "paused")
+        assert left["reason"] == "all that is left is of paused lists: choir"
+        assert left["eta"]["state"] == "paused"
+        assert [one["paused"] for one in left["lists"]] == [True]
+        assert lists.sink.deliveries() == lists.owed(but_list="choir")
+        text = lists.says("status")
+        assert f"list choir, by {USER} until resumed: typo" in text
+        assert "`drainer resume --list choir` lets that list go on" in text
+        assert lists.says("resume").startswith("everything was not paused; still paused: list choir")
+        assert lists.says("resume", "--list", "choir@lists.example.org").startswith("resumed: list choir\n")
+        assert service.wait() == 0
+        assert lists.sink.deliveries() == lists.owed()
+
+
+def test_rate_is_shown_changed_while_running_and_kept_over_a_kill(tmp_path: Path) -> None:
+    with site(tmp_path, 20, feed={"messages": "0"}, duplicates=RESENDS_TOO) as lists:
+        with lists.run() as service:
+            lists.surveyed()
+            stopped = lists.status_when(lambda said: said["state"] == "paused")
+            assert (stopped["rate"]["limit_messages_per_s"], stopped["eta"]["state"]) == (0.0, "paused")
+            assert "the rate limit is 0; `drainer rate` shows and changes it" in " ".join(lists.says("status").split())
+            assert lists.says("rate").splitlines()[0] == "Limits:"
+
+            changed = json.loads(lists.says("rate", "--messages", "600/m", "--recipients", "90/s", "--json"))
+            assert (changed["messages"], changed["recipients"]) == (10.0, 90.0)
+            since_s = lists.status()["at"]
+            some = lists.status_when(lambda said: said["at"] > since_s + 2 and said["done"]["transactions"] > 0)
+            sent = [taken for taken in lists.sink.taken() if taken["at"] <= some["at"]]
+            # Even: never more than the rate times the time since it was set, and the one that went first.
+            assert len(sent) <= 10.0 * (some["at"] - since_s + 2) + 1
+            assert sum(len(taken["recipients"]) for taken in sent) <= 90.0 * (some["at"] - since_s + 2) + 20
+
+            assert json.loads(lists.says("rate", "--recipients", "0", "--json"))["recipients"] == 0
+            service.kill()
+        with lists.run("--until-empty") as service:
+            kept = json.loads(lists.says("rate", "--json"))
+            assert (kept["messages"], kept["recipients"]) == (10.0, 0.0)
+            lifted = lists.says("rate", "--messages", "unlimited", "--recipients", "unlimited")
+            assert lifted.count("unlimited") == 2
+            assert service.wait() == 0
+        assert lists.sink.deliveries() == lists.owed(resends_too=True)
+        assert (USER, "rate", "messages 10/s, recipients 90/s") in lists.journal()
