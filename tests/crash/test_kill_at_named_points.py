@@ -1,0 +1,100 @@
+"""kill -9 at the points of one transaction that decide who owns the mail: in doubt from DATA on, and not before."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from drainer.demo.sink import SILENCE, TAKE_AND_SILENCE, Behaviour, SinkOptions, SinkThread, StageName, Step
+from tests.scenarios.troubled import Outbreak, every_session_read, given, once, outbreak
+
+MAILS = 4
+
+
+class SilentOnce:
+    """Script: falls silent the first time a session comes to `stage`, and says so."""
+
+    def __init__(self, stage: StageName, behaviour: Behaviour = SILENCE) -> None:
+        self.stage = stage
+        self.behaviour = behaviour
+        self.reached = threading.Event()
+
+    def __call__(self, step: Step) -> Behaviour | None:
+        if step.stage != self.stage or self.reached.is_set():
+            return None
+        self.reached.set()
+        return self.behaviour
+
+
+def site_with_one_session(home: Path, port: int, log: Path) -> Outbreak:
+    return outbreak(
+        home, port, MAILS, members_each=3, mta={"log_file": log, "sessions": 1},
+        ledger={"in_doubt": "ask", "in_doubt_wait": "100ms"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", ["connect", "mail", "rcpt"])
+def test_nobody_is_in_doubt_who_was_killed_before_data(tmp_path: Path, stage: StageName) -> None:
+    script, capture, log = SilentOnce(stage), tmp_path / "capture.jsonl", tmp_path / "mail.log"
+    with SinkThread(SinkOptions(capture=capture, log=log), script) as sink:
+        site = site_with_one_session(tmp_path, sink.port, log)
+        with site.run() as service:
+            site.until(f"silence at {stage}", script.reached.is_set)
+            service.kill()
+        site.drain()
+    assert site.in_doubt() == set()
+    once(stage, site.owed(), given(capture))
+
+
+@pytest.mark.parametrize(
+    ("stage", "behaviour", "resolved_as"),
+    [
+        ("data", SILENCE, "in_doubt_resend"),
+        ("content", SILENCE, "in_doubt_resend"),
+        ("dot", SILENCE, "in_doubt_resend"),
+        ("dot", TAKE_AND_SILENCE, "in_doubt_delivered"),
+    ],
+    ids=["before_354", "in_the_content", "not_taken_at_the_final_dot", "taken_at_the_final_dot"],
+)
+def test_killed_after_data_is_in_doubt_and_the_log_of_the_mta_settles_it(
+    tmp_path: Path, stage: StageName, behaviour: Behaviour, resolved_as: str
+) -> None:
+    script, capture, log = SilentOnce(stage, behaviour), tmp_path / "capture.jsonl", tmp_path / "mail.log"
+    with SinkThread(SinkOptions(capture=capture, log=log), script) as sink:
+        site = site_with_one_session(tmp_path, sink.port, log)
+        with site.run() as service:
+            site.until(f"silence at {stage}", script.reached.is_set)
+            service.kill()
+        every_session_read(sink.port)
+        site.drain()
+    (doubt,) = site.outcomes("in_doubt")
+    (resolved,) = site.outcomes(resolved_as)
+    assert (doubt["filebase"], doubt["recipients"]) == (resolved["filebase"], resolved["recipients"])
+    once(stage, site.owed(), given(capture))
+
+
+def test_status_counts_who_is_in_doubt_until_it_is_resolved(tmp_path: Path) -> None:
+    """The log says nothing of that moment yet, so it is asked again; everything else goes on meanwhile."""
+    script, capture, log = SilentOnce("dot", SILENCE), tmp_path / "capture.jsonl", tmp_path / "mail.log"
+    with SinkThread(SinkOptions(capture=capture, log=log), script) as sink:
+        site = outbreak(
+            tmp_path, sink.port, MAILS, members_each=3, mta={"log_file": log, "sessions": 1},
+            ledger={"in_doubt": "ask", "in_doubt_wait": "1h"},
+        )  # fmt: skip
+        with site.run() as service:
+            site.until("silence at the final dot", script.reached.is_set)
+            service.kill()
+        with site.run() as service:
+            said = site.status_when(
+                "only the doubtful is left",
+                lambda said: (
+                    said.backlog.recipients == said.backlog.in_doubt_recipients != 0 and said.mta.state == "up"
+                ),
+            )
+            service.terminate()
+    assert said.backlog.in_doubt_recipients == len(site.in_doubt())
+    missing = site.owed() - given(capture)
+    assert {(message_id, recipient) for _, message_id, recipient in missing} == site.in_doubt()
+    assert given(capture) - site.owed() == {}
