@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
@@ -25,7 +25,7 @@ from drainer.compose import Composer
 from drainer.compose.wire import ComposedMessage
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
 from drainer.duplicates.decision import Action, Classification, Decision, Kin, classify, decide
-from drainer.duplicates.fingerprint import summarise
+from drainer.duplicates.fingerprint import Decoration, summarise
 from drainer.errors import (
     ComposeDeferred,
     ComposerUnavailable,
@@ -88,7 +88,10 @@ what was finished before it; without this a resend would then go out as if it we
 
 @dataclass(slots=True)
 class Parts:
-    """What the stages work with; service.py puts it together."""
+    """What the stages work with; service.py puts it together.
+
+    decoration_of  as the surveyor's, so that survey and delivery know an entry by the same fingerprint; may read a file
+    """
 
     settings: Settings
     clock: Clock
@@ -102,6 +105,7 @@ class Parts:
     gate: Gate
     in_doubt: InDoubt
     rate: RateInForce
+    decoration_of: Callable[[QueueEntry], Decoration | None] | None = None
 
 
 @dataclass(slots=True)
@@ -465,7 +469,7 @@ class Pipeline:
         if (not_before_s := deliver_after_s(entry.metadata)) > parts.clock.now_s():
             parts.index.set_state(filebase, EntryState.DEFERRED, "deliver_after", not_before_s)
             return
-        summary = summarise(entry)
+        summary = await self._summarised(entry)
         record = self._record(summary)
         decision = await self._decide(entry, summary, record, waiting.duplicate)
         sent: list[Transaction] = []
@@ -490,6 +494,12 @@ class Pipeline:
             return
         untouched = {*shaped.later, *(address for transaction in sent for address in transaction.untouched)}
         await self._conclude(entry, record, decision, interrupted or set(decision.deliver) <= untouched)
+
+    async def _summarised(self, entry: QueueEntry) -> EntrySummary:
+        decoration_of = self.parts.decoration_of
+        if decoration_of is None or not entry.metadata.get("decorated"):
+            return summarise(entry)
+        return summarise(entry, await asyncio.to_thread(decoration_of, entry))
 
     def _put_off(self, filebase: str, decision: Decision, shaped: Split) -> None:
         """What is left waits for the ceilings of its domains."""
@@ -651,9 +661,10 @@ class Pipeline:
         attempts = before.attempts + 1 if before else 1
         due_s = now_s + retry_delay_s(attempts, feed.retry_first, feed.retry_longest)
         owed = len(decision.deliver) + len(decision.wait)
-        await parts.ledger.defer(Deferral(filebase, attempts, first_at_s, due_s, owed, ""))
+        reason = f"attempt {attempts} deferred"
+        await parts.ledger.defer(Deferral(filebase, attempts, first_at_s, due_s, owed, reason))
         parts.index.set_owed(filebase, owed)
-        parts.index.set_state(filebase, EntryState.DEFERRED, f"attempt {attempts} deferred", due_s)
+        parts.index.set_state(filebase, EntryState.DEFERRED, reason, due_s)
 
     def _later(self, filebase: str, reason: str) -> None:
         due_s = self.parts.clock.now_s() + LOOK_AGAIN_S
@@ -759,7 +770,7 @@ class Pipeline:
     async def _owed(self, filebase: str) -> tuple[QueueEntry, MessageRecord, Decision]:
         """Raises RequestRefused while any recipient is in doubt by this very entry."""
         entry = self.read(filebase)
-        summary = summarise(entry)
+        summary = await self._summarised(entry)
         record = self._record(summary)
         decision = await self._decide(entry, summary, record, DuplicateClass.NONE)
         doubtful = [c for c in decision.wait if c.filebase == filebase and c.state is State.IN_DOUBT]

@@ -24,6 +24,7 @@ import uvloop
 from drainer import __version__
 from drainer.clock import Clock, SystemClock
 from drainer.compose import Composer
+from drainer.compose.list_decorations import ListDecorations
 from drainer.compose.mailman2_composer import Mailman2Composer
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.control.messages import EtaReply
@@ -172,7 +173,11 @@ class Service:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="drainer-", dir=settings.ledger.path.parent))
         index = BacklogIndex(Path(directory) / "backlog-index.sqlite")
         stack.callback(index.close)
-        surveyor = stack.enter_context(Surveyor())
+        composers = await self._composers(stack)
+        decorations = None
+        if Flavour.MAILMAN2 in composers:
+            decorations = ListDecorations(settings.mailman.lists_dir, settings.mailman.settings)
+        surveyor = stack.enter_context(Surveyor(decoration_of=decorations))
         gate = Gate()
         throttle = Throttle(settings.feed.messages, settings.feed.recipients)
         pool = SessionPool(settings.mta, clock)
@@ -182,13 +187,14 @@ class Service:
             custody=custody,
             index=index,
             ledger=ledger,
-            composers=await self._composers(stack),
+            composers=composers,
             surveyor=surveyor,
             pool=pool,
             throttle=throttle,
             gate=gate,
             in_doubt=InDoubt(settings, ledger, clock),
             rate=RateInForce(settings.feed, throttle, clock),
+            decoration_of=decorations,
         )
         self.pipeline = Pipeline(parts)
         parts.in_doubt.on_resolved = self.pipeline.doubt_resolved

@@ -6,6 +6,7 @@ Out   counts, lists, ages, classes of duplicates, unreadable and foreign files: 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ import typer
 
 from drainer import __version__
 from drainer.cli.options import ConfigOption, JsonOption, print_json
+from drainer.compose.list_decorations import ListDecorations
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
 from drainer.duplicates.decision import Backlog, Classification, classify, fifo_key
 from drainer.errors import DrainerError, SettingsError, UsageError
@@ -26,7 +28,7 @@ from drainer.queuedir.filebase import ForeignName, QueueFile, Suffix, parse_name
 from drainer.queuedir.scan import ListedFile, QueueScan, queue_counts, scan_queue
 from drainer.queuedir.survey import Surveyed, survey
 from drainer.report.wording import count, duration, shortened, shown, size
-from drainer.settings import DuplicateSettings
+from drainer.settings import DuplicateSettings, MailmanSettings
 from drainer.settings_file import load_settings
 
 _USUAL_QUEUE_DIRS = (
@@ -146,8 +148,14 @@ def scan_command(
 ) -> int:
     """Scan and print. Returns the exit status: 0 done, 1 the directory cannot be listed, 2 there is no such directory."""
     try:
-        window_s = _window_s(config)
-        report = scan(queue_dir or _configured_queue_dir(config), queue, with_entries=with_entries, window_s=window_s)
+        settings = load_settings(config, required=config is not None)
+        report = scan(
+            queue_dir or _configured_queue_dir(config),
+            queue,
+            with_entries=with_entries,
+            window_s=settings.duplicates.window,
+            decoration_of=_decorations(settings.mailman),
+        )
     except (UsageError, SettingsError) as exc:
         print(f"drainer: {exc}", file=sys.stderr)
         return 2
@@ -169,11 +177,14 @@ def scan(
     window_s: float | None = None,
     now_s: float | None = None,
     workers: int | None = None,
+    decoration_of: ListDecorations | None = None,
 ) -> ScanReport:
     """Read a queue directory without changing anything in it.
 
-    queue_dir  holds Mailman's queues, or is a queue itself (then `queue` is not looked at)
-    window_s   how far apart two sendings of one text count as a resend; None: the default of duplicates.window
+    queue_dir      holds Mailman's queues, or is a queue itself (then `queue` is not looked at)
+    window_s       how far apart two sendings of one text count as a resend; None: the default of duplicates.window
+    decoration_of  tells the header and footer in a decorated entry's text; without it an entry of retry/ may not be
+                   known for the same mail submitted anew
     Raises  UsageError if there is no such directory or it is no queue of Mailman's; DrainerError if it cannot be listed
     """
     directory, holds_queues = _directory(queue_dir, queue)
@@ -191,7 +202,7 @@ def scan(
     _note_listing(report, listing)
     window_s = DuplicateSettings().window if window_s is None else window_s
     backlog = Backlog()
-    for _, same_time in groupby(_read(report, files, workers), key=lambda pair: pair[0].when_s):
+    for _, same_time in groupby(_read(report, files, workers, decoration_of), key=lambda pair: pair[0].when_s):
         for summary, recipients in sorted(same_time, key=lambda pair: _entry_key(pair[0])):
             found = classify(summary, backlog.kin_of(summary, window_s), History(), window_s)
             backlog.add(summary, window_s)
@@ -274,8 +285,11 @@ def as_lines(report: ScanReport, with_entries: bool) -> list[str]:
     return lines
 
 
-def _window_s(config: Path | None) -> float:
-    return load_settings(config, required=config is not None).duplicates.window
+def _decorations(mailman: MailmanSettings) -> ListDecorations | None:
+    """Of a site of Mailman 2.1 whose lists can be read."""
+    if mailman.flavour == "mailman3" or not os.access(mailman.lists_dir, os.R_OK | os.X_OK):
+        return None
+    return ListDecorations(mailman.lists_dir, mailman.settings)
 
 
 def _configured_queue_dir(config: Path | None) -> Path:
@@ -335,11 +349,11 @@ def _note_listing(report: ScanReport, listing: QueueScan) -> None:
 
 
 def _read(
-    report: ScanReport, files: list[QueueFile], workers: int | None
+    report: ScanReport, files: list[QueueFile], workers: int | None, decoration_of: ListDecorations | None
 ) -> Iterator[tuple[EntrySummary, tuple[str, ...]]]:
     """The readable ones, in the order given; the others are noted."""
     paths = (report.directory / file.name for file in files)
-    for done, result in enumerate(survey(paths, workers, with_recipients=True), start=1):
+    for done, result in enumerate(survey(paths, workers, with_recipients=True, decoration_of=decoration_of), start=1):
         _show_progress(done, len(files))
         if result.summary is not None:
             yield replace(result.summary, filebase=Path(result.path).name), result.recipients

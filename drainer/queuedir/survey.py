@@ -86,7 +86,7 @@ class Surveyor:
     max_bytes            a larger file is not read
     with_recipients      give the addresses back too
     decoration_of        the header and footer in a decorated entry's text; called in the workers, so it has to be
-                         picklable. An EntryError of its (no such list) leaves the entry as it is
+                         picklable, and gives None, rather than an error, where the list cannot be read
     address_space_bytes  bound of each worker (RLIMIT_AS); an entry that needs more is "unsafe_pickle"
     file_processor_s     processor time one file may take; one that needs more is "reader_killed"
     """
@@ -185,10 +185,14 @@ class Surveyor:
 
 
 def survey(
-    paths: Iterable[str | Path], workers: int | None = None, *, with_recipients: bool = False
+    paths: Iterable[str | Path],
+    workers: int | None = None,
+    *,
+    with_recipients: bool = False,
+    decoration_of: Callable[[QueueEntry], Decoration | None] | None = None,
 ) -> Iterator[Surveyed]:
     """Read and fingerprint files once; see Surveyor."""
-    with Surveyor(workers, with_recipients=with_recipients) as surveyor:
+    with Surveyor(workers, with_recipients=with_recipients, decoration_of=decoration_of) as surveyor:
         yield from surveyor.survey(paths)
 
 
@@ -214,10 +218,7 @@ def survey_file(path: str, task: _Task) -> Surveyed:
 def _decoration(entry: QueueEntry, task: _Task) -> Decoration | None:
     if task.decoration_of is None or not entry.metadata.get("decorated"):
         return None
-    try:
-        return task.decoration_of(entry)
-    except EntryError:
-        return None
+    return task.decoration_of(entry)
 
 
 _worker_task: _Task | None = None

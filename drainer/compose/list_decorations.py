@@ -1,0 +1,53 @@
+"""The header and footer that stand in a decorated entry's text already, so that its fingerprint can do without them.
+
+In    a decorated queue entry of Mailman 2.1 (one that was in retry/)
+Out   the Decoration that its list's settings give; None where there is none to be known, and the text stays as it is
+Else  the settings are read from config.pck when asked for (list_settings.py)
+
+It travels to the survey's workers, so it can be pickled; each copy remembers the lists it has read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from drainer.compose.list_settings import ListSettingsStore
+from drainer.compose.mailman2 import bulk_decoration
+from drainer.compose.mailman2_site import site_settings
+from drainer.duplicates.fingerprint import Decoration
+from drainer.errors import EntryError
+from drainer.queuedir.entry import Flavour, QueueEntry
+
+_Site = Mapping[str, str | int | float | bool]
+
+
+class ListDecorations:
+    """Looks decorations up.
+
+    lists_dir  holds <list>/config.pck
+    site       values of mm_cfg.py that differ from Mailman's defaults
+    Raises     SettingsError for values of `site` that cannot be
+    """
+
+    def __init__(self, lists_dir: Path, site: _Site) -> None:
+        self._made_of = (lists_dir, dict(site))
+        self._lists = ListSettingsStore(lists_dir)
+        self._site = site_settings(site)
+
+    def __reduce__(self) -> tuple[type[ListDecorations], tuple[Path, _Site]]:
+        return ListDecorations, self._made_of
+
+    def __call__(self, entry: QueueEntry) -> Decoration | None:
+        """None for an entry that is not decorated, and for one whose list cannot be read. Reads a file now and then."""
+        if not is_decorated(entry):
+            return None
+        try:
+            return Decoration(*bulk_decoration(self._lists.get(entry.list_id), self._site, entry))
+        except (EntryError, MemoryError, RecursionError):
+            return None
+
+
+def is_decorated(entry: QueueEntry) -> bool:
+    """Whether Mailman 2.1 has put header and footer into the text of this entry."""
+    return entry.flavour is Flavour.MAILMAN2 and bool(entry.metadata.get("decorated"))
