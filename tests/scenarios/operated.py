@@ -108,10 +108,8 @@ class Site:
         resends_too  with duplicates.resend = "deliver"
         """
         owed = {key: set(recipients) for key, recipients in self.outage.owed.items()}
-        for list_name, message_id in self.outage.held if resends_too else ():
-            serial = message_id.partition(".")[2].partition("@")[0]
-            (original,) = (key for key in self.outage.owed if key[0] == list_name and key[1].startswith(f"<{serial}."))
-            owed[list_name, message_id] = owed[original]
+        if resends_too:
+            owed |= {held: owed[original] for held, original in self.resent().items()}
         return Counter(
             (message_id, recipient)
             for (list_name, message_id), recipients in owed.items()
@@ -119,10 +117,14 @@ class Site:
             for recipient in recipients
         )
 
-    def entry_of(self, message_id: str, directory: Path | None = None) -> list[Path]:
-        """Files of a mail, by its Message-ID."""
-        where = directory or self.out
-        return sorted(path for path in where.iterdir() if path.is_file() and message_id.encode() in path.read_bytes())
+    def resent(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """(list, Message-ID) of each mail a person sent again -> of its original, which has the same recipients."""
+        found = {}
+        for list_name, message_id in self.outage.held:
+            serial = message_id.partition(".")[2].partition("@")[0]
+            (original,) = (key for key in self.outage.owed if key[0] == list_name and key[1].startswith(f"<{serial}."))
+            found[list_name, message_id] = original
+        return found
 
 
 def when(right: Callable[[], bool], otherwise: Callable[[], object]) -> None:

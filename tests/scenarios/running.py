@@ -65,7 +65,7 @@ class Service:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             address = log.parent / f"notify-{os.getpid()}-{len(list(log.parent.glob('notify-*')))}"
             notify.bind(str(address))
-            notify.settimeout(READY_WITHIN_S)
+            notify.settimeout(0.5)
             with log.open("ab") as output:
                 self.process = subprocess.Popen(
                     [sys.executable, "-m", "drainer", "run", "--config", str(settings), *options],
@@ -74,11 +74,14 @@ class Service:
                     env={**os.environ, "NOTIFY_SOCKET": str(address)},
                 )
             self.notified: list[str] = []
+            deadline_s = time.monotonic() + READY_WITHIN_S
             while not any("READY=1" in said for said in self.notified):
                 try:
                     self.notified.append(notify.recv(65536).decode())
                 except TimeoutError:
-                    raise AssertionError(f"not ready; its log says:\n{self.log_text()}") from None
+                    if self.process.poll() is not None or time.monotonic() > deadline_s:
+                        self.kill()
+                        raise AssertionError(f"not ready; its log says:\n{self.log_text()}") from None
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace")
