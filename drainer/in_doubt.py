@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from drainer.clock import Clock
 from drainer.errors import LedgerNotDurable
+from drainer.feed.released import mark_in
 from drainer.ledger.contract import Ledger
 from drainer.ledger.mta_log import Answer, MtaEvidence
 from drainer.ledger.mta_log_file import read_mta_log
@@ -45,7 +46,8 @@ class InDoubt:
     async def recover(self) -> None:
         """At start, before anything is sent: what was being attempted when an earlier run died is in doubt now."""
         for attempt in await self._ledger.unresolved_attempts():
-            if attempt.state is State.ATTEMPTING:
+            # What was released to Mailman is still there, or its fate can be seen: feed/release.py follows it.
+            if attempt.state is State.ATTEMPTING and mark_in(attempt.reverse_path) is None:
                 why = "the service ended before the outcome was written"
                 await self._ledger.resolve(attempt.attempt_id, State.IN_DOUBT, why, self._clock.now_s())
                 log.warning(_line(attempt, State.IN_DOUBT, why))
@@ -79,8 +81,9 @@ class InDoubt:
 
         def ask(attempt: OpenAttempt) -> Collection[Answer]:
             assert evidence is not None
-            # A .bak has no reverse-path on record; nor has the null one, for which a "no" is foregone likewise.
-            reverse_path = attempt.reverse_path or None
+            # A .bak has no reverse-path on record, nor has what Mailman delivers; nor has the null one, for which a "no" is
+            # foregone likewise.
+            reverse_path = None if mark_in(attempt.reverse_path) else attempt.reverse_path or None
             return evidence.answers(attempt.message_id, reverse_path, attempt.recipients, attempt.at_s).values()
 
         for decision in decide(doubtful, policy.in_doubt, policy.in_doubt_fallback, ask if evidence else None):

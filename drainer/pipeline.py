@@ -43,6 +43,9 @@ from drainer.estimate.backlog import EntrySizes
 from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.gate import Gate
 from drainer.feed.rate_in_force import RateInForce
+from drainer.feed.refusals import Refusals, after_transaction
+from drainer.feed.release import Release
+from drainer.feed.released import is_released_list
 from drainer.feed.retry import retry_delay_s
 from drainer.feed.session_pool import SessionPool
 from drainer.feed.shaping import Shaping, Split, after_sending, split
@@ -113,6 +116,7 @@ class Progress:
     """Counts since the start of the process that no file or ledger keeps.
 
     arrived_recipients  of entries taken after the first listing
+    release: Release
     listed              the first listing of every queue is done: the backlog's entries and bytes are known
     sizes               recipients per entry, as far as entries were read
     """
@@ -162,6 +166,7 @@ class Pipeline:
     def in_flight(self) -> int:
         """Transactions that have a session."""
         return self._in_flight
+        parts.release.on_back = self._something_came_back
 
     def wake(self) -> None:
         """Something changed that may let an entry go."""
@@ -177,6 +182,12 @@ class Pipeline:
         custody, index, ledger = self.parts.custody, self.parts.index, self.parts.ledger
         for directory, state in ((custody.backlog, EntryState.LISTED), (custody.held, EntryState.HELD)):
             for batch in scan_queue(directory).batches(LISTED_AT_A_TIME):
+    def _something_came_back(self) -> None:
+        """Of what Mailman was given: an entry to be read, or a doubt to be resolved."""
+        self._unread.set()
+        self.parts.in_doubt.wake()
+        self.wake()
+
                 index.add_listed(((listed.file, listed.size_bytes) for listed in batch), state)
                 self._claimed.update(listed.file.filebase for listed in batch if listed.file.suffix is Suffix.CLAIMED)
                 await asyncio.sleep(0)
@@ -205,6 +216,7 @@ class Pipeline:
         clock, again_s = self.parts.clock, dict.fromkeys(directories, math.inf)
         looks = changed_directories(
             list(directories),
+        await self.parts.release.recover()
             clock,
             settings.poll,
             wanted=lambda: self.intake_on,
@@ -238,7 +250,10 @@ class Pipeline:
                     continue
                 except CustodyRefused as exc:
                     # A full filesystem may have no room for one more name; there will be when something was finished.
+            released = await self.parts.release.ours(queue, batch)
                     refused = str(exc)
+                if listed.file.filebase in released:
+                    continue
             if refused:
                 left_some = True
                 log.warning(logfmt(outcome="not_taken", queue=queue, detail=refused))
@@ -314,6 +329,8 @@ class Pipeline:
         index.describe([Description(summary, found.kind, found.of, len(found.covered))])
         if summary.filebase in self._late:
             self._late.discard(summary.filebase)
+        if released := self.parts.release.path(filebase):
+            return released
             self.progress.arrived_recipients += summary.recipients
 
     async def _mark_resend(self, filebase: str, of: str) -> None:
@@ -367,12 +384,8 @@ class Pipeline:
         log.warning(logfmt(outcome="unreadable", filebase=filebase, reason=reason, detail=detail, kept=kept))
 
     def _record(self, summary: EntrySummary) -> MessageRecord:
-        """The message as the ledger knows it. An entry without identity, or where duplicates are to be delivered, is
-        nobody's copy, as is a duplicate that an operator released: its own name is its identity."""
-        identity = summary.fingerprint.identity
-        released = self._released.get(summary.filebase) == DUPLICATE
-        if not identity or released or self.parts.settings.duplicates.exact == "deliver":
-            identity = (own_identity(summary.filebase),)
+        """The message as the ledger knows it."""
+        identity = self._identity(summary.filebase, summary.fingerprint.identity)
         return MessageRecord(identity, summary.list_id, summary.message_id)
 
     # -- feed: pick > read > decision > compose > throttle > deliver > finish --------------------------------------------
@@ -411,13 +424,25 @@ class Pipeline:
 
     def _ended(self, filebase: str) -> None:
         task = self._works.pop(filebase).task
+    def _identity(self, filebase: str, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """An entry without identity, or where duplicates are to be delivered, is nobody's copy, as is a duplicate that an
+        operator released: its own name is its identity."""
+        released = self._released.get(filebase) == DUPLICATE
+        if not digests or released or self.parts.settings.duplicates.exact == "deliver":
+            return (own_identity(filebase),)
+        return digests
+
         if not task.cancelled() and (error := task.exception()):
             # A bug that one entry brought to light must not stop the others, nor come back with it at each turn.
             log.error(logfmt(outcome="internal_error", filebase=filebase), exc_info=error)
             holding = asyncio.create_task(self.hold(filebase, "internal_error", repr(error), by="drainer"))
             self._holding.add(holding)
             holding.add_done_callback(self._holding.discard)
-        elif filebase not in self._taken_out and self.parts.index.state_of(filebase) is EntryState.ACTIVE:
+        elif (
+            filebase not in self._taken_out
+            and not self.parts.release.has(filebase)
+            and self.parts.index.state_of(filebase) is EntryState.ACTIVE
+        ):
             self.parts.index.set_state(filebase, EntryState.WAITING)
         self.wake()
 
@@ -469,9 +494,11 @@ class Pipeline:
         if (not_before_s := deliver_after_s(entry.metadata)) > parts.clock.now_s():
             parts.index.set_state(filebase, EntryState.DEFERRED, "deliver_after", not_before_s)
             return
-        summary = await self._summarised(entry)
-        record = self._record(summary)
-        decision = await self._decide(entry, summary, record, waiting.duplicate)
+        record = MessageRecord(self._identity(filebase, waiting.identity), waiting.list_id, waiting.message_id)
+        decision = await self._decide(entry, record, waiting.duplicate)
+        if decision.deliver and self._is_for_mailman(entry):
+            await self._release(entry, record, decision)
+            return
         sent: list[Transaction] = []
         interrupted = False
         shaped = split(
@@ -552,6 +579,24 @@ class Pipeline:
                         await parts.throttle.acquire(len(composed.envelope.recipients))
                     except asyncio.CancelledError:
                         self._slots.release()
+    def _is_for_mailman(self, entry: QueueEntry) -> bool:
+        """Whether Mailman's own runner is to deliver it."""
+        settings = self.parts.settings
+        return settings.feed.via == "mailman" or is_released_list(
+            entry.list_id, entry.flavour, settings.mailman.release_lists
+        )
+
+    async def _release(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
+        """Into Mailman's hands with all it owes at once, since there is one file: whoever cannot be settled yet is waited
+        for."""
+        if decision.hold:
+            await self.hold(entry.filebase, IN_DOUBT, f"{len(decision.hold)} recipients", by="drainer")
+        elif decision.wait:
+            claim = decision.wait[0]
+            self._later(entry.filebase, f"{claim.state} by {claim.filebase}")
+        elif why_not := await self.parts.release.release(entry, record, one_per_recipient(decision.deliver)):
+            self._later(entry.filebase, why_not)
+
                         raise
                     covered.update(composed.owed_for)
                     deliveries.append(asyncio.create_task(self._deliver(composed, entry, record)))
@@ -705,8 +750,11 @@ class Pipeline:
 
     @contextlib.asynccontextmanager
     async def taken_out(self, filebase: str) -> AsyncIterator[None]:
-        """The entry is in nobody else's hands: its delivery is interrupted first, and it is not picked meanwhile."""
-        index = self.parts.index
+        """The entry is in nobody else's hands: its delivery is interrupted first, and it is not picked meanwhile.
+
+        Raises  RequestRefused if it was released to Mailman
+        """
+        index, release = self.parts.index, self.parts.release
         self._taken_out.add(filebase)
         try:
             if work := self._works.get(filebase):
@@ -717,7 +765,8 @@ class Pipeline:
             yield
         finally:
             self._taken_out.discard(filebase)
-            if index.state_of(filebase) is EntryState.ACTIVE and filebase not in self._works:
+            in_hands = filebase in self._works or release.has(filebase)
+            if index.state_of(filebase) is EntryState.ACTIVE and not in_hands:
                 index.set_state(filebase, EntryState.WAITING)
 
     async def release(self, filebase: str) -> None:
@@ -757,6 +806,7 @@ class Pipeline:
         # Whom another entry is retrying, that one owes; handed back by both, Mailman would send twice.
         owed = (*decision.deliver, *(claim.recipient for claim in decision.hold))
         if not owed:
+        self.parts.release.settings = settings
             await self._conclude(entry, record, decision, blameless=True)
             return
         if len(owed) == len(entry.recipients):
@@ -776,6 +826,8 @@ class Pipeline:
         doubtful = [c for c in decision.wait if c.filebase == filebase and c.state is State.IN_DOUBT]
         if doubtful:
             raise RequestRefused(f"{len(doubtful)} recipients are in doubt; they have to be resolved first")
+            if release.has(filebase):
+                raise RequestRefused("Mailman has it: it was released to out/ for Mailman's runner to deliver")
         return entry, record, decision
 
     def _log(self, entry: QueueEntry, record: MessageRecord, outcome: Outcome) -> None:

@@ -19,11 +19,13 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import psutil
 import uvloop
 
 from drainer import __version__
 from drainer.clock import Clock, SystemClock
 from drainer.compose import Composer
+from drainer.compose.left_to_mailman import LeftToMailman
 from drainer.compose.list_decorations import ListDecorations
 from drainer.compose.mailman2_composer import Mailman2Composer
 from drainer.compose.mailman3 import Mailman3Composer
@@ -35,6 +37,7 @@ from drainer.estimate.drain_time import Ceilings, drain_time, needed_rate, what_
 from drainer.estimate.rates import Counts, RateSeries
 from drainer.feed.gate import Gate
 from drainer.feed.rate_in_force import RateInForce
+from drainer.feed.release import Release
 from drainer.feed.session_pool import SessionPool
 from drainer.feed.throttle import Throttle
 from drainer.guards.disk import disk_guards, load_guard
@@ -148,6 +151,7 @@ class Service:
             "intake": self.pipeline.intake(),
             "survey": self.pipeline.survey(),
             "feed": self.pipeline.feed(),
+            "follow": self.pipeline.parts.release.follow(),
             "in_doubt": self.pipeline.parts.in_doubt.run(),
             "tick": self._tick(),
             "look_around": self._look_around(),
@@ -181,6 +185,7 @@ class Service:
         gate = Gate()
         throttle = Throttle(settings.feed.messages, settings.feed.recipients)
         pool = SessionPool(settings.mta, clock)
+        rate = RateInForce(settings.feed, throttle, clock)
         parts = Parts(
             settings=settings,
             clock=clock,
@@ -193,7 +198,18 @@ class Service:
             throttle=throttle,
             gate=gate,
             in_doubt=InDoubt(settings, ledger, clock),
-            rate=RateInForce(settings.feed, throttle, clock),
+            rate=rate,
+            release=Release(
+                settings,
+                clock,
+                custody,
+                ledger,
+                index,
+                throttle,
+                rate,
+                lambda: mailman_processes(settings.mailman.queue_dir, settings.mailman.config).runner_lives("out"),
+                psutil.boot_time,
+            ),
             decoration_of=decorations,
         )
         self.pipeline = Pipeline(parts)
@@ -217,7 +233,9 @@ class Service:
         mailman, most = self.settings.mailman, self.settings.feed.max_recipients
         flavour = Flavour(mailman.flavour) if mailman.flavour != "auto" else await asyncio.to_thread(self._flavour)
         composer: Composer
-        if flavour is Flavour.MAILMAN2:
+        if self.settings.feed.via == "mailman":
+            composer = LeftToMailman()
+        elif flavour is Flavour.MAILMAN2:
             composer = Mailman2Composer(mailman.lists_dir, mailman.settings, most)
         else:
             composer = Mailman3Composer(mailman.python, mailman.config, mailman.coprocesses, most, mailman.remember)
@@ -268,6 +286,9 @@ class Service:
             fixed = [name for name in ("mailman", "custody", "ledger", "control", "web") if
                      getattr(settings, name) != getattr(self.settings, name)]  # fmt: skip
             kept = {name: getattr(self.settings, name) for name in fixed}
+            if settings.feed.via != self.settings.feed.via:
+                fixed.append("feed.via")
+                kept["feed"] = settings.feed.model_copy(update={"via": self.settings.feed.via})
             self.settings = settings.model_copy(update=kept)
             self.pipeline.reconfigure(self.settings)
             self.pipeline.parts.in_doubt.settings = self.settings

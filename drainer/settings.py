@@ -91,7 +91,16 @@ class MailmanSettings(_Section):
     lists_dir: Path = Field(Path("/var/lib/mailman/lists"), description="Mailman 2.1: holds <list>/config.pck")
     settings: dict[str, str | int | float | bool] = Field(
         default_factory=dict,
-        description="Mailman 2.1: values of mm_cfg.py that differ from its defaults, such as VERP_FORMAT, SMTP_MAX_RCPTS",
+        description="Mailman 2.1: values of mm_cfg.py that differ from its defaults, such as VERP_FORMAT, SMTP_MAX_RCPTS;"
+        " `drainer config --mm-cfg FILE` finds them",
+    )
+    release_lists: tuple[str, ...] = Field(
+        (),
+        description="lists whose entries are always released to Mailman's own runner (custom handlers, encryption),"
+        ' such as "secret@lists.example.org"',
+    )
+    smtp_log: Path | None = Field(
+        None, description="Mailman's own log of deliveries (3: smtp.log; 2.1: logs/smtp), read about released entries"
     )
 
 
@@ -137,7 +146,7 @@ class MtaSettings(_Section):
 
 class FeedSettings(_Section):
     via: Literal["smtp", "mailman"] = Field(
-        "smtp", description="smtp: we deliver; mailman: release to Mailman's runner"
+        "smtp", description="smtp: we deliver; mailman: release to Mailman's own runner, which has to run"
     )
     messages: Rate = Field(20.0, description="ceiling on transactions begun; 0 pauses")
     recipients: Rate = Field(None, description="ceiling on recipients; 0 pauses")
@@ -150,7 +159,7 @@ class FeedSettings(_Section):
     max_recipients: int = Field(
         0, ge=0, description="most recipients in a transaction; 0: as Mailman itself would split"
     )
-    window: int = Field(100, ge=1, description="via mailman: most entries released to out/ at a time")
+    window: int = Field(100, ge=1, description="most entries released to Mailman's out/ at a time")
     retry_first: Duration = Field(300.0, gt=0, description="wait before the second attempt at a deferred recipient")
     retry_longest: Duration = Field(3600.0, gt=0, description="the wait doubles up to this")
     give_up_after: Duration = Field(

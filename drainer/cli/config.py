@@ -37,6 +37,7 @@ _EXAMPLES = {
     "tls_ca_file": "/etc/ssl/certs/ca-certificates.crt",
     "password_file": "/etc/drainer/mta-password",
     "log_file": "/var/log/mail.log",
+    "smtp_log": "/var/log/mailman3/smtp.log",
 }
 
 

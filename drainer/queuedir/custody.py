@@ -352,6 +352,24 @@ class Custody:
         self._step("replaced")
         return self.hand_back(filebase, queue)
 
+    def take_back(self, queue: str, file: QueueFile, filebase: str, *, hold: bool = False) -> Path:
+        """What was handed back for Mailman to deliver, and was not delivered, becomes ours again under the name it had.
+
+        queue, file  what Mailman has made of it: another name in out/ or shunt/, a .psv in bad/
+        filebase     the name it had in custody
+        hold         to held/, else to backlog/
+        Returns      where it is: a .pck, but a .bak stays one until promote_bak
+
+        Crash before: Mailman has it. Crash after: it is found in custody at the next start, under a name that the ledger
+        has an open attempt for.
+        """
+        if known := self._in_custody(filebase):
+            raise CustodyRefused(f"cannot take {file.name} back from {queue}/: {known} is there")
+        suffix = Suffix.CLAIMED if file.suffix is Suffix.CLAIMED else Suffix.WAITING
+        destination = (self.held if hold else self.backlog) / (filebase + suffix)
+        self._rename(self.queue_dir / queue / file.name, destination)
+        return destination
+
     def _move(self, filebase: str, sources: Sequence[Path], destination: Path) -> str:
         source = self._find(filebase, sources)
         if source is None:
