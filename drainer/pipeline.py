@@ -43,7 +43,6 @@ from drainer.estimate.backlog import EntrySizes
 from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.gate import Gate
 from drainer.feed.rate_in_force import RateInForce
-from drainer.feed.refusals import Refusals, after_transaction
 from drainer.feed.release import Release
 from drainer.feed.released import is_released_list
 from drainer.feed.retry import retry_delay_s
@@ -108,6 +107,7 @@ class Parts:
     gate: Gate
     in_doubt: InDoubt
     rate: RateInForce
+    release: Release
     decoration_of: Callable[[QueueEntry], Decoration | None] | None = None
 
 
@@ -116,7 +116,6 @@ class Progress:
     """Counts since the start of the process that no file or ledger keeps.
 
     arrived_recipients  of entries taken after the first listing
-    release: Release
     listed              the first listing of every queue is done: the backlog's entries and bytes are known
     sizes               recipients per entry, as far as entries were read
     """
@@ -156,6 +155,7 @@ class Pipeline:
         self._holding: set[asyncio.Task[None]] = set()
         self._shaping = Shaping()
         parts.gate.on_close = self.put_back_what_may_not_go_on
+        parts.release.on_back = self._something_came_back
 
     @property
     def active(self) -> int:
@@ -166,11 +166,16 @@ class Pipeline:
     def in_flight(self) -> int:
         """Transactions that have a session."""
         return self._in_flight
-        parts.release.on_back = self._something_came_back
 
     def wake(self) -> None:
         """Something changed that may let an entry go."""
         self._news.set()
+
+    def _something_came_back(self) -> None:
+        """Of what Mailman was given: an entry to be read, or a doubt to be resolved."""
+        self._unread.set()
+        self.parts.in_doubt.wake()
+        self.wake()
 
     # -- intake: watch > scan > custody --------------------------------------------------------------------------------
 
@@ -182,12 +187,6 @@ class Pipeline:
         custody, index, ledger = self.parts.custody, self.parts.index, self.parts.ledger
         for directory, state in ((custody.backlog, EntryState.LISTED), (custody.held, EntryState.HELD)):
             for batch in scan_queue(directory).batches(LISTED_AT_A_TIME):
-    def _something_came_back(self) -> None:
-        """Of what Mailman was given: an entry to be read, or a doubt to be resolved."""
-        self._unread.set()
-        self.parts.in_doubt.wake()
-        self.wake()
-
                 index.add_listed(((listed.file, listed.size_bytes) for listed in batch), state)
                 self._claimed.update(listed.file.filebase for listed in batch if listed.file.suffix is Suffix.CLAIMED)
                 await asyncio.sleep(0)
@@ -206,6 +205,7 @@ class Pipeline:
             if index.state_of(deferral.filebase) not in (None, EntryState.HELD):
                 index.set_state(deferral.filebase, EntryState.DEFERRED, deferral.reply, deferral.due_s)
                 index.set_owed(deferral.filebase, deferral.recipients)
+        await self.parts.release.recover()
         self._unread.set()
 
     async def intake(self) -> None:
@@ -216,7 +216,6 @@ class Pipeline:
         clock, again_s = self.parts.clock, dict.fromkeys(directories, math.inf)
         looks = changed_directories(
             list(directories),
-        await self.parts.release.recover()
             clock,
             settings.poll,
             wanted=lambda: self.intake_on,
@@ -240,7 +239,10 @@ class Pipeline:
         for batch in scan_queue(directory).batches(LISTED_AT_A_TIME):
             taken: list[tuple[QueueFile, int]] = []
             refused = ""
+            released = await self.parts.release.ours(queue, batch)
             for listed in batch:
+                if listed.file.filebase in released:
+                    continue
                 if not custody.wants(queue, listed, runner_lives):
                     left_some = left_some or listed.file.suffix is Suffix.CLAIMED
                     continue
@@ -250,10 +252,7 @@ class Pipeline:
                     continue
                 except CustodyRefused as exc:
                     # A full filesystem may have no room for one more name; there will be when something was finished.
-            released = await self.parts.release.ours(queue, batch)
                     refused = str(exc)
-                if listed.file.filebase in released:
-                    continue
             if refused:
                 left_some = True
                 log.warning(logfmt(outcome="not_taken", queue=queue, detail=refused))
@@ -314,6 +313,8 @@ class Pipeline:
 
     def _file(self, filebase: str) -> Path:
         custody = self.parts.custody
+        if released := self.parts.release.path(filebase):
+            return released
         if filebase in self._claimed:
             return custody.backlog / (filebase + Suffix.CLAIMED.value)
         return custody.path(filebase)
@@ -329,8 +330,6 @@ class Pipeline:
         index.describe([Description(summary, found.kind, found.of, len(found.covered))])
         if summary.filebase in self._late:
             self._late.discard(summary.filebase)
-        if released := self.parts.release.path(filebase):
-            return released
             self.progress.arrived_recipients += summary.recipients
 
     async def _mark_resend(self, filebase: str, of: str) -> None:
@@ -384,8 +383,12 @@ class Pipeline:
         log.warning(logfmt(outcome="unreadable", filebase=filebase, reason=reason, detail=detail, kept=kept))
 
     def _record(self, summary: EntrySummary) -> MessageRecord:
-        """The message as the ledger knows it."""
-        identity = self._identity(summary.filebase, summary.fingerprint.identity)
+        """The message as the ledger knows it. An entry without identity, or where duplicates are to be delivered, is
+        nobody's copy, as is a duplicate that an operator released: its own name is its identity."""
+        identity = summary.fingerprint.identity
+        released = self._released.get(summary.filebase) == DUPLICATE
+        if not identity or released or self.parts.settings.duplicates.exact == "deliver":
+            identity = (own_identity(summary.filebase),)
         return MessageRecord(identity, summary.list_id, summary.message_id)
 
     # -- feed: pick > read > decision > compose > throttle > deliver > finish --------------------------------------------
@@ -424,14 +427,6 @@ class Pipeline:
 
     def _ended(self, filebase: str) -> None:
         task = self._works.pop(filebase).task
-    def _identity(self, filebase: str, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """An entry without identity, or where duplicates are to be delivered, is nobody's copy, as is a duplicate that an
-        operator released: its own name is its identity."""
-        released = self._released.get(filebase) == DUPLICATE
-        if not digests or released or self.parts.settings.duplicates.exact == "deliver":
-            return (own_identity(filebase),)
-        return digests
-
         if not task.cancelled() and (error := task.exception()):
             # A bug that one entry brought to light must not stop the others, nor come back with it at each turn.
             log.error(logfmt(outcome="internal_error", filebase=filebase), exc_info=error)
@@ -494,8 +489,9 @@ class Pipeline:
         if (not_before_s := deliver_after_s(entry.metadata)) > parts.clock.now_s():
             parts.index.set_state(filebase, EntryState.DEFERRED, "deliver_after", not_before_s)
             return
-        record = MessageRecord(self._identity(filebase, waiting.identity), waiting.list_id, waiting.message_id)
-        decision = await self._decide(entry, record, waiting.duplicate)
+        summary = await self._summarised(entry)
+        record = self._record(summary)
+        decision = await self._decide(entry, summary, record, waiting.duplicate)
         if decision.deliver and self._is_for_mailman(entry):
             await self._release(entry, record, decision)
             return
@@ -527,6 +523,24 @@ class Pipeline:
         if decoration_of is None or not entry.metadata.get("decorated"):
             return summarise(entry)
         return summarise(entry, await asyncio.to_thread(decoration_of, entry))
+
+    def _is_for_mailman(self, entry: QueueEntry) -> bool:
+        """Whether Mailman's own runner is to deliver it."""
+        settings = self.parts.settings
+        return settings.feed.via == "mailman" or is_released_list(
+            entry.list_id, entry.flavour, settings.mailman.release_lists
+        )
+
+    async def _release(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
+        """Into Mailman's hands with all it owes at once, since there is one file: whoever cannot be settled yet is waited
+        for."""
+        if decision.hold:
+            await self.hold(entry.filebase, IN_DOUBT, f"{len(decision.hold)} recipients", by="drainer")
+        elif decision.wait:
+            claim = decision.wait[0]
+            self._later(entry.filebase, f"{claim.state} by {claim.filebase}")
+        elif why_not := await self.parts.release.release(entry, record, one_per_recipient(decision.deliver)):
+            self._later(entry.filebase, why_not)
 
     def _put_off(self, filebase: str, decision: Decision, shaped: Split) -> None:
         """What is left waits for the ceilings of its domains."""
@@ -579,24 +593,6 @@ class Pipeline:
                         await parts.throttle.acquire(len(composed.envelope.recipients))
                     except asyncio.CancelledError:
                         self._slots.release()
-    def _is_for_mailman(self, entry: QueueEntry) -> bool:
-        """Whether Mailman's own runner is to deliver it."""
-        settings = self.parts.settings
-        return settings.feed.via == "mailman" or is_released_list(
-            entry.list_id, entry.flavour, settings.mailman.release_lists
-        )
-
-    async def _release(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
-        """Into Mailman's hands with all it owes at once, since there is one file: whoever cannot be settled yet is waited
-        for."""
-        if decision.hold:
-            await self.hold(entry.filebase, IN_DOUBT, f"{len(decision.hold)} recipients", by="drainer")
-        elif decision.wait:
-            claim = decision.wait[0]
-            self._later(entry.filebase, f"{claim.state} by {claim.filebase}")
-        elif why_not := await self.parts.release.release(entry, record, one_per_recipient(decision.deliver)):
-            self._later(entry.filebase, why_not)
-
                         raise
                     covered.update(composed.owed_for)
                     deliveries.append(asyncio.create_task(self._deliver(composed, entry, record)))
@@ -740,6 +736,7 @@ class Pipeline:
             self._slots.release()
         self.parts.settings = settings
         self.parts.pool.reconfigure(settings.mta)
+        self.parts.release.settings = settings
         self.wake()
 
     # -- what operators ask --------------------------------------------------------------------------------------------
@@ -762,6 +759,8 @@ class Pipeline:
                 await asyncio.wait([work.task])
             elif index.state_of(filebase) in (EntryState.WAITING, EntryState.DEFERRED):
                 index.set_state(filebase, EntryState.ACTIVE)
+            if release.has(filebase):
+                raise RequestRefused("Mailman has it: it was released to out/ for Mailman's runner to deliver")
             yield
         finally:
             self._taken_out.discard(filebase)
@@ -806,7 +805,6 @@ class Pipeline:
         # Whom another entry is retrying, that one owes; handed back by both, Mailman would send twice.
         owed = (*decision.deliver, *(claim.recipient for claim in decision.hold))
         if not owed:
-        self.parts.release.settings = settings
             await self._conclude(entry, record, decision, blameless=True)
             return
         if len(owed) == len(entry.recipients):
@@ -826,8 +824,6 @@ class Pipeline:
         doubtful = [c for c in decision.wait if c.filebase == filebase and c.state is State.IN_DOUBT]
         if doubtful:
             raise RequestRefused(f"{len(doubtful)} recipients are in doubt; they have to be resolved first")
-            if release.has(filebase):
-                raise RequestRefused("Mailman has it: it was released to out/ for Mailman's runner to deliver")
         return entry, record, decision
 
     def _log(self, entry: QueueEntry, record: MessageRecord, outcome: Outcome) -> None:
