@@ -515,8 +515,10 @@ class Pipeline:
         if decision.deliver and set(one_per_recipient(decision.deliver)) <= set(shaped.later):
             self._put_off(filebase, decision, shaped)
             return
-        untouched = {*shaped.later, *(address for transaction in sent for address in transaction.untouched)}
-        await self._conclude(entry, record, decision, interrupted or set(decision.deliver) <= untouched)
+        # Only who was refused makes the entry wait. Whose doubt was resolved meanwhile is owed, and was not refused.
+        untouched = {address for transaction in sent for address in transaction.untouched}
+        refused = {address for transaction in sent for address in transaction.recipients(State.DEFERRED)} - untouched
+        await self._conclude(entry, record, decision, interrupted or not refused & set(decision.deliver))
 
     async def _summarised(self, entry: QueueEntry) -> EntrySummary:
         decoration_of = self.parts.decoration_of
