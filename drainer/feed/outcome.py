@@ -26,6 +26,11 @@ _MTA_STATE_CODES = frozenset({421, 500, 502, 503, 521, 530, 534, 535, 538})
 """Refusals of the session rather than of the mail: closing, command unknown, not implemented or out of sequence, host
 takes no mail, authentication or encryption wanted (RFC 5321 §4.2.3; RFC 4954 §6; RFC 7504)."""
 
+_STORAGE_EXCEEDED = 552
+"""Temporary at every step, as Mailman 2.1 and 3 treat it: at RCPT servers with a limit on recipients answer it from RFC
+821's times (RFC 5321 §4.5.3.1.10), after the final dot it is a full mailbox more often than a mail too large. The latter
+is then tried until feed.give_up_after, which costs time and loses nothing."""
+
 _NO_ANSWER_TO_FINAL_DOT = frozenset({211, 214, 220, 221, 235})
 """Positive replies that belong to other commands: HELP, greeting, QUIT, AUTH (RFC 5321 §4.3.2)."""
 
@@ -112,15 +117,9 @@ def after_mail(reply: Reply) -> Meaning | None:
 
 
 def after_rcpt(reply: Reply) -> Meaning | None:
-    """What the reply to RCPT means for its recipient; None: accepted.
-
-    552 is temporary here: servers with a limit on recipients answer it from RFC 821's times (RFC 5321 §4.5.3.1.10), and
-    Mailman treats it so.
-    """
+    """What the reply to RCPT means for its recipient; None: accepted."""
     if reply.code in (250, 251, 252):
         return None
-    if reply.code == 552:
-        return Meaning(State.DEFERRED, str(reply))
     return _refusal(reply)
 
 
@@ -141,7 +140,7 @@ def after_final_dot(reply: Reply) -> Meaning:
         return Meaning(State.DELIVERED, str(reply))
     if reply.code == 421:
         return Meaning(State.DEFERRED, str(reply), blames_entry=False)
-    if kind == 4:
+    if kind == 4 or reply.code == _STORAGE_EXCEEDED:
         return Meaning(State.DEFERRED, str(reply))
     if kind == 5:
         return Meaning(State.FAILED, str(reply))
@@ -159,4 +158,5 @@ def _refusal(reply: Reply) -> Meaning:
     """A reply before the content that is not the one to go on with; out of turn means the session is to blame."""
     if reply.code in _MTA_STATE_CODES or reply.code < 400:
         return Meaning(State.DEFERRED, str(reply), blames_entry=False)
-    return Meaning(State.DEFERRED if reply.code < 500 else State.FAILED, str(reply))
+    is_temporary = reply.code < 500 or reply.code == _STORAGE_EXCEEDED
+    return Meaning(State.DEFERRED if is_temporary else State.FAILED, str(reply))
