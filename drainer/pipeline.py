@@ -801,11 +801,17 @@ class Pipeline:
     async def hand_back(self, filebase: str) -> None:
         """Give the entry back to Mailman: untouched, or with only the recipients still owed. The caller syncs custody.
 
-        Raises  RequestRefused while recipients are in doubt: Mailman could only send to them again, or never
+        Raises  RequestRefused while recipients are in doubt, or held because they were: Mailman could only send to them
+                again, or never
         """
         entry, record, decision = await self._owed(filebase)
-        # Whom another entry is retrying, that one owes; handed back by both, Mailman would send twice.
-        owed = (*decision.deliver, *(claim.recipient for claim in decision.hold))
+        if doubtful := [claim for claim in decision.hold if claim.filebase == filebase]:
+            raise RequestRefused(
+                f"{len(doubtful)} recipients may have it already (they were in doubt and are held); "
+                "`drainer release` sends to them again, `drainer drop` gives them up"
+            )
+        # Whom another entry is retrying or holds in doubt, that one owes; handed back by both, Mailman would send twice.
+        owed = (*decision.deliver, *(claim.recipient for claim in decision.hold if not claim.filebase))
         if not owed:
             await self._conclude(entry, record, decision, blameless=True)
             return

@@ -259,7 +259,7 @@ def _hints(snapshot: Snapshot) -> Iterator[str]:
     if 0 in limits:
         yield "a limit of 0 sends nothing; `drainer rate --messages 20/s` (or --recipients) starts it again"
     lists = [pause.list for pause in snapshot.pauses if pause.list]
-    given_back = snapshot.state == "paused" and not (snapshot.pauses or snapshot.backlog.entries)
+    given_back = snapshot.state == "paused" and not snapshot.backlog.entries
     if given_back or len(lists) < len(snapshot.pauses):
         yield "`drainer resume` goes on"
     for name in lists:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from drainer.queuedir.read import read_entry
-from tests.scenarios.operated import site
+from tests.scenarios.operated import site, when
 
 DOMAIN = "example.org"
 
@@ -88,3 +88,18 @@ def test_entry_in_doubt_is_told_as_skipped_and_stays(tmp_path: Path) -> None:
             kept = [path.stem for path in (lists.custody / "backlog").iterdir()]
             assert kept == [stays.removeprefix("not now: ").partition(":")[0]]
             assert len(list(lists.out.iterdir())) == lists.outage.entries - 1
+
+
+def test_recipients_held_in_doubt_are_not_given_to_mailman_to_send_again(tmp_path: Path) -> None:
+    """With in_doubt = "hold" a person has to say; giving the entry back would say "send again" for them."""
+    lose = ("--rule", "dot take-and-hang-up first=1")
+    with site(tmp_path, 6, *lose, ledger={"in_doubt": "hold"}, mta={"sessions": 1}) as lists, lists.run() as service:
+        when(lambda: "outcome=in_doubt_held" in service.log_text(), service.log_text)
+        said = lists.says("handback", "--yes")
+        (stays,) = (line for line in said.splitlines() if line.startswith("not now: "))
+        assert "may have it already (they were in doubt and are held)" in stays
+        name = stays.removeprefix("not now: ").partition(":")[0]
+        assert not (lists.out / f"{name}.pck").exists()
+        assert "1 entry dropped" in lists.says("drop", name, "--yes")
+        assert lists.status_when(lambda said: not said["backlog"]["entries"])["backlog"]["held_entries"] == 0
+        assert set(lists.sink.deliveries().values()) == {1}
