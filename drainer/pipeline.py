@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
@@ -24,7 +24,7 @@ from drainer.clock import Clock
 from drainer.compose import Composer
 from drainer.compose.wire import ComposedMessage
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
-from drainer.duplicates.decision import Action, Classification, Decision, Kin, classify, decide
+from drainer.duplicates.decision import Action, Classification, Decision, Kin, classify, decide, fifo_key
 from drainer.duplicates.fingerprint import Decoration, summarise
 from drainer.errors import (
     ComposeDeferred,
@@ -58,7 +58,7 @@ from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.queuedir.filebase import QueueFile, Suffix
 from drainer.queuedir.handback import with_recipients
-from drainer.queuedir.index import BacklogIndex, Description, EntryState, WaitingEntry
+from drainer.queuedir.index import BacklogIndex, Description, EntryState, WaitingEntry, tie_order
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import scan_queue
 from drainer.queuedir.survey import Surveyed, Surveyor
@@ -69,7 +69,9 @@ from drainer.settings import Settings
 log = logging.getLogger("drainer")
 
 LISTED_AT_A_TIME = 500
-SURVEYED_AT_A_TIME = 400
+SURVEYED_AT_A_TIME = 800
+DESCRIBED_AT_A_TIME = 100
+"""As many entries are made known to the index in one go: some milliseconds."""
 LIST_AGAIN_S = 5.0
 """How soon a queue is listed again in which something was left that may be wanted later."""
 LEDGER_AGAIN_S = 1.0
@@ -288,28 +290,33 @@ class Pipeline:
             in_hand = [filebase for filebase in unread if filebase not in known]
             paths = [self._file(filebase) for filebase in in_hand]
             reading = asyncio.ensure_future(asyncio.to_thread(self.parts.surveyor.read, paths)) if paths else None
-            for filebase, read in finished:
-                try:
-                    await self._surveyed(filebase, read)
-                except LedgerNotDurable as exc:
-                    # Still unread, so it is read again; until then sending stops as for any other write that failed.
-                    self._halt(filebase, exc)
-                    await asyncio.sleep(LEDGER_AGAIN_S)
+            await self._set_aside([(filebase, read) for filebase, read in finished if read.summary is None])
+            summaries = sorted((read.summary for _, read in finished if read.summary is not None), key=fifo_key)
+            for some in batched(summaries, DESCRIBED_AT_A_TIME):
+                await self._describe(some)
+                await asyncio.sleep(0)
             if finished:
                 self.wake()
             elif reading is None:
                 self._unread.clear()
                 await self._unread.wait()
 
-    async def _surveyed(self, filebase: str, read: Surveyed) -> None:
-        if read.summary is not None:
-            await self._describe(read.summary)
-        elif read.reason == EntryVanished.reason:
-            self.parts.index.remove(filebase)
-        elif read.is_unreadable:
-            await self._set_aside_unreadable(filebase, read.reason, read.detail)
-        else:
-            await self.hold(filebase, read.reason, read.detail, by="drainer")
+    async def _set_aside(self, without_summary: Sequence[tuple[str, Surveyed]]) -> None:
+        for filebase, read in without_summary:
+            try:
+                if read.reason == EntryVanished.reason:
+                    self.parts.index.remove(filebase)
+                elif read.is_unreadable:
+                    await self._set_aside_unreadable(filebase, read.reason, read.detail)
+                else:
+                    await self.hold(filebase, read.reason, read.detail, by="drainer")
+            except LedgerNotDurable as exc:
+                await self._read_again(filebase, exc)
+
+    async def _read_again(self, filebase: str, exc: LedgerNotDurable) -> None:
+        """The entry stays unread, so it is read again; until then sending stops as for any other write that failed."""
+        self._halt(filebase, exc)
+        await asyncio.sleep(LEDGER_AGAIN_S)
 
     def _file(self, filebase: str) -> Path:
         custody = self.parts.custody
@@ -319,18 +326,39 @@ class Pipeline:
             return custody.backlog / (filebase + Suffix.CLAIMED.value)
         return custody.path(filebase)
 
-    async def _describe(self, summary: EntrySummary) -> None:
-        index, record = self.parts.index, self._record(summary)
+    async def _describe(self, summaries: Sequence[EntrySummary]) -> None:
+        """Make entries known to the index, in FIFO order where it matters: most mails have nothing in common with any
+        other, which is asked for all of them at once."""
+        strangers = self.parts.index.strangers(summaries) - self._claimed
+        records = [self._record(summary) for summary in summaries]
+        settled = await self.parts.ledger.known([digest for record in records for digest in record.identity])
+        described: list[Description] = []
+        for summary, record in zip(summaries, records, strict=True):
+            if summary.filebase in strangers and settled.isdisjoint(record.identity):
+                described.append(Description(summary))
+            else:
+                try:
+                    self._note([await self._compared(summary, record)])
+                except LedgerNotDurable as exc:
+                    await self._read_again(summary.filebase, exc)
+        self._note(described)
+
+    async def _compared(self, summary: EntrySummary, record: MessageRecord) -> Description:
         if summary.filebase in self._claimed:
             await self._doubt_claimed(summary, record)
         found = await self._forecast(summary, record)
         if found.kind is DuplicateClass.RESEND:
             await self._mark_resend(summary.filebase, found.of or "")
-        self.progress.sizes = self.progress.sizes.plus(summary.recipients - len(found.covered))
-        index.describe([Description(summary, found.kind, found.of, len(found.covered))])
-        if summary.filebase in self._late:
-            self._late.discard(summary.filebase)
-            self.progress.arrived_recipients += summary.recipients
+        return Description(summary, found.kind, found.of, len(found.covered))
+
+    def _note(self, described: Sequence[Description]) -> None:
+        self.parts.index.describe(described)
+        for entry in described:
+            filebase, recipients = entry.summary.filebase, entry.summary.recipients
+            self.progress.sizes = self.progress.sizes.plus(recipients - entry.covered)
+            if filebase in self._late:
+                self._late.discard(filebase)
+                self.progress.arrived_recipients += recipients
 
     async def _mark_resend(self, filebase: str, of: str) -> None:
         # INVARIANT resemblance-before-index: written down before the entry can be picked, and so before a later restart.
@@ -345,7 +373,7 @@ class Pipeline:
 
     async def _forecast(self, summary: EntrySummary, record: MessageRecord) -> Classification:
         index, print_ = self.parts.index, summary.fingerprint
-        same = index.earlier_with(print_.identity, (summary.when_s, summary.filebase))
+        same = index.earlier_with(print_.identity, (summary.when_s, tie_order(summary), summary.filebase))
         kin = Kin(
             same=same,
             copies={earlier.filebase for earlier in same if earlier.copy == print_.copy},
@@ -846,6 +874,12 @@ class Pipeline:
                     recipient=single, recipients=None if single else len(recipients), reply=outcome.reply,
                 ),
             )  # fmt: skip
+
+
+def batched(values: Sequence[EntrySummary], size: int) -> Iterator[Sequence[EntrySummary]]:
+    """In order, `size` at a time."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def one_per_recipient(addresses: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ B with C), an original C could be suppressed for the sake of an A that it has no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from drainer.ledger.records import (
@@ -56,6 +56,9 @@ class Ledger(Protocol):
 
     async def history(self, identity: Sequence[bytes]) -> History:
         """Everything known of the messages that share any digest with `identity`; empty if none."""
+
+    async def known(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        """Those of these digests that any message has: for the others there is no history. Asked for many at a time."""
 
     async def open_attempt(self, attempt: NewAttempt) -> int:
         """Write that content is about to be sent (state ATTEMPTING). Returns the attempt's id.

@@ -6,7 +6,7 @@ Out   the same answers sqlite.py gives; the contract suite and a stateful test h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from drainer.clock import Clock, SystemClock
@@ -75,6 +75,9 @@ class MemoryLedger:
 
     async def history(self, identity: Sequence[bytes]) -> History:
         return _history(self._sharing(identity))
+
+    async def known(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        return frozenset(digest for identity in self._messages for digest in identity.intersection(digests))
 
     async def open_attempt(self, attempt: NewAttempt) -> int:
         wanted = frozenset(map(recipient_key, attempt.recipients))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -121,6 +121,10 @@ class SqliteLedger:
         with self._reading() as reader:
             found = tables.messages_sharing(reader, identity)
             return tables.history(reader, found) if found else History()
+
+    async def known(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        with self._reading() as reader:
+            return tables.known(reader, list(digests))
 
     async def open_attempt(self, attempt: NewAttempt) -> int:
         deliveries = self._opened.deliveries

@@ -25,11 +25,24 @@ from drainer.ledger.records import Coverage, History, MessageRecord, OpenAttempt
 EXPIRED_AT_MOST = 20_000
 """Messages `expired` finds in one pass: bounds what it holds in memory."""
 
+_DIGESTS_AT_A_TIME = 500
+
 
 def messages_sharing(connection: sqlite3.Connection, identity: Sequence[bytes]) -> list[int]:
     places = ",".join("?" * len(identity))
     rows = connection.execute(f"SELECT message FROM identities WHERE digest IN ({places})", identity).fetchall()
     return sorted({message for (message,) in rows}) if rows else []
+
+
+def known(reader: sqlite3.Connection, digests: Sequence[bytes]) -> frozenset[bytes]:
+    found: set[bytes] = set()
+    for start in range(0, len(digests), _DIGESTS_AT_A_TIME):
+        some = digests[start : start + _DIGESTS_AT_A_TIME]
+        places = ",".join("?" * len(some))
+        found.update(
+            digest for (digest,) in reader.execute(f"SELECT digest FROM identities WHERE digest IN ({places})", some)
+        )
+    return frozenset(found)
 
 
 def history(reader: sqlite3.Connection, messages: Sequence[int]) -> History:

@@ -21,16 +21,20 @@ from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from drainer.control.messages import EntryLine, Selectors
-from drainer.duplicates.classes import DuplicateClass, EntrySummary
+from drainer.duplicates.classes import DuplicateClass, EntrySummary, Fingerprint
 from drainer.errors import IndexUnusable
 from drainer.queuedir.filebase import QueueFile
 
+_Value = TypeVar("_Value")
+
 DIGEST_BYTES = 16
 _CACHE_KIB = 32_768
-_MOST_DIGESTS_A_QUERY = 500
+_MOST_VALUES_A_QUERY = 500
+_MOST_RECIPIENTS = 2**24 - 1
+_MOST_BYTES = 2**36 - 1
 _LIKE_SPECIAL = re.compile(r"[%_!]")
 
 _SCHEMA = """
@@ -48,7 +52,8 @@ CREATE TABLE entry (
     duplicate TEXT NOT NULL DEFAULT 'none',
     of TEXT,
     reason TEXT NOT NULL DEFAULT '',
-    due_s REAL
+    due_s REAL,
+    tie INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX unfinished ON entry (when_s) WHERE state <> 'held';
 CREATE INDEX unfinished_of_list ON entry (list, when_s) WHERE state <> 'held';
@@ -83,6 +88,9 @@ class EntryState(StrEnum):
     HELD = "held"
 
 
+_STATES = {state.value: state for state in EntryState}
+_DUPLICATES = {kind.value: kind for kind in DuplicateClass}
+
 Order = Literal["fifo", "fresh", "fair", "priority"]
 
 
@@ -107,6 +115,7 @@ class WaitingEntry:
     recipients: int
     identity: tuple[bytes, ...]
     duplicate: DuplicateClass
+    message_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +209,13 @@ class _Sum:
     bytes: int = 0
 
 
-_Candidate = tuple[str, float, int, int, str, bytes]
+_Candidate = tuple[str, float, int, int, str, bytes, str, int]
 _ROW = "id, list, state, duplicate, is_read, ready, owed, covered, size_bytes"
-_EARLIER = (
-    "SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate, d.copy FROM entry e JOIN detail d ON d.id = e.id"
-)
+_EARLIER_COLUMNS = "SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate, d.copy"
+_EARLIER = f"{_EARLIER_COLUMNS} FROM entry e JOIN detail d ON d.id = e.id"
+_EARLIER_AND_TIE = f"{_EARLIER_COLUMNS}, e.tie FROM entry e JOIN detail d ON d.id = e.id"
+_KEYED = (("identity", "digest"), ("text", "resend_key"), ("detail", "message_id_key"))
+"""Where the three kinds of keys of a fingerprint are looked up."""
 _SUPPRESSED_WHOLE = frozenset({DuplicateClass.EXACT, DuplicateClass.RESTORED})
 
 
@@ -254,16 +265,33 @@ class BacklogIndex:
         total.bytes += size
         return int(added)
 
+    def strangers(self, batch: Sequence[EntrySummary]) -> set[str]:
+        """Filebases of those that share no key (identity, resend, message_id) with any entry read nor with each other."""
+        keys = {summary.filebase: _keys(summary.fingerprint) for summary in batch}
+        counted = Counter(key for own in keys.values() for key in own)
+        known = {key for key, times in counted.items() if times > 1}
+        for number, (table, column) in enumerate(_KEYED):
+            wanted = [key[1] for key in counted if key[0] == number]
+            for some in _portions(wanted):
+                marks = ",".join("?" * len(some))
+                rows = self._query(f"SELECT {column} FROM {table} WHERE {column} IN ({marks})", some)
+                known.update((number, digest) for (digest,) in rows)
+        return {filebase for filebase, own in keys.items() if known.isdisjoint(own)}
+
     def describe(self, batch: Iterable[Description]) -> None:
         """What reading showed, for entries listed before; one that was removed meanwhile is passed over.
 
         A LISTED entry is WAITING then; any other state stays.
         """
-        for described in list(batch):
-            summary = described.summary
-            row = self._row(summary.filebase)
-            if row is None:
-                continue
+        described_by_name = {described.summary.filebase: described for described in batch}
+        rows = self._rows(list(described_by_name))
+        entries: list[tuple[object, ...]] = []
+        details: list[tuple[object, ...]] = []
+        texts: list[tuple[object, ...]] = []
+        digests: list[tuple[bytes, int]] = []
+        for filebase, row in rows.items():
+            described = described_by_name[filebase]
+            summary, print_ = described.summary, described.summary.fingerprint
             self._subtract(row)
             if row.is_read:
                 self._forget_detail(row.id)
@@ -273,27 +301,30 @@ class BacklogIndex:
             row.duplicate, row.covered = described.duplicate, described.covered
             row.owed, row.size_bytes, row.is_read = summary.recipients, summary.size_bytes, True
             row.ready = row.state is EntryState.WAITING
-            self._execute(
-                "UPDATE entry SET state=?, is_read=1, ready=?, list=?, owed=?, covered=?, duplicate=?, of=?,"
-                " size_bytes=? WHERE id=?",
-                (row.state.value, row.ready, row.list, row.owed, row.covered, row.duplicate.value, described.of,
-                 row.size_bytes, row.id),
-            )  # fmt: skip
             self._add(row)
-            print_ = summary.fingerprint
-            self._execute(
-                "INSERT INTO detail VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?)",
-                (row.id, _octets(summary.message_id), _octets(summary.sender), _octets(summary.subject),
-                 b"".join(print_.identity), print_.message_id, print_.copy, summary.recipient_keys),
+            entries.append(
+                (row.state.value, row.ready, row.list, row.owed, row.covered, row.duplicate.value, described.of,
+                 row.size_bytes, tie_order(summary), row.id)
+            )  # fmt: skip
+            identity = b"".join(print_.identity)
+            details.append(
+                (row.id, _octets(summary.message_id), _octets(summary.sender), _octets(summary.subject), identity,
+                 print_.message_id, print_.copy, summary.recipient_keys)
             )  # fmt: skip
             if print_.resend:
-                self._execute(
-                    "INSERT OR IGNORE INTO text VALUES (?, ?, ?, ?)",
-                    (print_.resend, summary.when_s, summary.filebase, b"".join(print_.identity)),
-                )
-            self._execute_many(
-                "INSERT OR IGNORE INTO identity VALUES (?, ?)", [(digest, row.id) for digest in print_.identity]
-            )
+                texts.append((print_.resend, summary.when_s, filebase, identity))
+            digests += [(digest, row.id) for digest in print_.identity]
+        self._execute_many(
+            "UPDATE entry SET state=?, is_read=1, ready=?, list=?, owed=?, covered=?, duplicate=?, of=?, size_bytes=?,"
+            " tie=? WHERE id=?",
+            entries,
+        )
+        self._execute_many(
+            "INSERT INTO detail VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?)", details
+        )
+        self._execute_many("INSERT OR IGNORE INTO text VALUES (?, ?, ?, ?)", texts)
+        self._execute_many("INSERT OR IGNORE INTO identity VALUES (?, ?)", digests)
+        for row in rows.values():
             if row.state is EntryState.ACTIVE:
                 self._activate(row.id)
 
@@ -392,7 +423,7 @@ class BacklogIndex:
         found: list[WaitingEntry] = []
         taken: set[bytes] = set()
         with closing(self._in_order(order, paused, priority)) as candidates:
-            for filebase, when_s, number, owed, duplicate, joined in candidates:
+            for filebase, when_s, number, owed, duplicate, joined, message_id, _ in candidates:
                 if len(found) == limit:
                     break
                 identity = _split(joined)
@@ -400,7 +431,15 @@ class BacklogIndex:
                     continue
                 taken.update(identity)
                 found.append(
-                    WaitingEntry(filebase, when_s, self._list_names[number], owed, identity, DuplicateClass(duplicate))
+                    WaitingEntry(
+                        filebase,
+                        when_s,
+                        self._list_names[number],
+                        owed,
+                        identity,
+                        DuplicateClass(duplicate),
+                        message_id,
+                    )
                 )
                 self._last_list = number
         return found
@@ -417,20 +456,19 @@ class BacklogIndex:
         value = rows[0][0]
         return float(value) if isinstance(value, float | int) else None
 
-    def earlier_with(self, identity: Sequence[bytes], before: tuple[float, str]) -> list[EarlierEntry]:
-        """Entries read that share any digest and come before (when_s, filebase) in FIFO order, oldest first."""
-        found: dict[str, EarlierEntry] = {}
-        for start in range(0, len(identity), _MOST_DIGESTS_A_QUERY):
-            digests = tuple(identity[start : start + _MOST_DIGESTS_A_QUERY])
+    def earlier_with(self, identity: Sequence[bytes], before: tuple[float, int, str]) -> list[EarlierEntry]:
+        """Entries read that share any digest and come before (when_s, tie_order, filebase) in FIFO order, oldest first."""
+        found: dict[tuple[float, int, str], EarlierEntry] = {}
+        for digests in _portions(identity):
             marks = ",".join("?" * len(digests))
-            for row in self._query(
-                f"{_EARLIER} JOIN identity i ON i.id = e.id WHERE i.digest IN ({marks})"
-                " AND (e.when_s, e.filebase) < (?, ?)",
+            for *row, tie in self._query(
+                f"{_EARLIER_AND_TIE} JOIN identity i ON i.id = e.id WHERE i.digest IN ({marks})"
+                " AND (e.when_s, e.tie, e.filebase) < (?, ?, ?)",
                 (*digests, *before),
             ):
-                earlier = _earlier(row)
-                found[earlier.filebase] = earlier
-        return sorted(found.values(), key=lambda earlier: (earlier.when_s, earlier.filebase))
+                earlier = _earlier(tuple(row))
+                found[earlier.when_s, tie, earlier.filebase] = earlier
+        return [found[key] for key in sorted(found)]
 
     def with_resend_key(self, key: bytes) -> list[Resembled]:
         """Entries read with this Fingerprint.resend, oldest first, those that were finished since the start too."""
@@ -545,7 +583,7 @@ class BacklogIndex:
         """By list, not by one index with the paused lists left out: a million paused entries would have to be passed."""
         return heapq.merge(
             *(self._ready_of(number, newest_first) for number in lists),
-            key=lambda candidate: (candidate[1], candidate[0]),
+            key=lambda candidate: (candidate[1], -candidate[7] if newest_first else candidate[7], candidate[0]),
             reverse=newest_first,
         )
 
@@ -553,9 +591,9 @@ class BacklogIndex:
         direction = "DESC" if newest_first else "ASC"
         of_list = "" if number is None else "AND e.list = ?"
         cursor = self._execute(
-            "SELECT e.filebase, e.when_s, e.list, e.owed, e.duplicate, d.identity FROM entry e"
+            "SELECT e.filebase, e.when_s, e.list, e.owed, e.duplicate, d.identity, d.message_id, e.tie FROM entry e"
             f" JOIN detail d ON d.id = e.id WHERE e.ready = 1 {of_list}"
-            f" ORDER BY e.when_s {direction}, e.filebase {direction}",
+            f" ORDER BY e.when_s {direction}, e.tie, e.filebase {direction}",
             () if number is None else (number,),
         )
         with closing(cursor):
@@ -609,13 +647,21 @@ class BacklogIndex:
         )
 
     def _row(self, filebase: str) -> _Row | None:
-        rows = self._query(f"SELECT {_ROW} FROM entry WHERE filebase = ?", (filebase,))
-        if not rows:
-            return None
-        id_, number, state, duplicate, is_read, ready, owed, covered, size_bytes = rows[0]
-        return _Row(
-            id_, number, EntryState(state), DuplicateClass(duplicate), bool(is_read), bool(ready), owed, covered, size_bytes
-        )  # fmt: skip
+        return self._rows([filebase]).get(filebase)
+
+    def _rows(self, filebases: Sequence[str]) -> dict[str, _Row]:
+        """Of those there are, in the order given."""
+        found: dict[str, _Row] = {}
+        for some in _portions(filebases):
+            marks = ",".join("?" * len(some))
+            for filebase, id_, number, state, duplicate, is_read, ready, owed, covered, size_bytes in self._query(
+                f"SELECT filebase, {_ROW} FROM entry WHERE filebase IN ({marks})", some
+            ):
+                found[filebase] = _Row(
+                    id_, number, _STATES[state], _DUPLICATES[duplicate], bool(is_read), bool(ready), owed, covered,
+                    size_bytes,
+                )  # fmt: skip
+        return {filebase: found[filebase] for filebase in filebases if filebase in found}
 
     def _add(self, row: _Row) -> None:
         total = self._sums.setdefault((row.list, row.state, row.duplicate, row.is_read), _Sum())
@@ -736,6 +782,29 @@ def _earlier(row: tuple[Any, ...]) -> EarlierEntry:
 
 def _contains_folded(haystack: str | None, needle: str) -> bool:
     return haystack is not None and needle.casefold() in haystack.casefold()
+
+
+def tie_order(summary: EntrySummary) -> int:
+    """What decision.fifo_key says between received time and filebase, as one number: an entry with the less comes first."""
+    fewer_recipients = _MOST_RECIPIENTS - min(summary.recipients, _MOST_RECIPIENTS)
+    smaller = _MOST_BYTES - min(summary.size_bytes, _MOST_BYTES)
+    return (summary.decorated * (_MOST_RECIPIENTS + 1) + fewer_recipients) * (_MOST_BYTES + 1) + smaller
+
+
+def _keys(print_: Fingerprint) -> list[tuple[int, bytes]]:
+    """Each with its place in _KEYED."""
+    keys = [(0, digest) for digest in print_.identity]
+    if print_.resend:
+        keys.append((1, print_.resend))
+    if print_.message_id:
+        keys.append((2, print_.message_id))
+    return keys
+
+
+def _portions(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
+    """As many at a time as fit into one query."""
+    for start in range(0, len(values), _MOST_VALUES_A_QUERY):
+        yield values[start : start + _MOST_VALUES_A_QUERY]
 
 
 def _split(joined: bytes) -> tuple[bytes, ...]:

@@ -48,6 +48,14 @@ async def test_message_never_seen_has_no_history(ledger: Ledger) -> None:
     assert (await ledger.history([B, C])).coverage == ()
 
 
+async def test_digests_of_any_message_are_known_and_no_others(ledger: Ledger) -> None:
+    many = [number.to_bytes(16, "big") for number in range(1200)]
+    assert await ledger.known([A, *many]) == frozenset()
+    await deliver(ledger, ANN, message=MessageRecord((A, many[1100]), "list.example.org", ""))
+    await ledger.record(SECOND, MessageRecord((B,), "list.example.org", ""), [Outcome(State.SKIPPED, (BOB,), "", AT)])
+    assert await ledger.known([A, B, C, *many]) == {A, B, many[1100]}
+
+
 async def test_delivered_recipients_are_told_with_entry_and_whole_second(ledger: Ledger) -> None:
     await deliver(ledger, ANN, BOB)
     await ledger.finish_entry(FIRST)

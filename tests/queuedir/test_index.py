@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 
 from drainer.control.messages import Selectors
 from drainer.duplicates.classes import DuplicateClass, EntrySummary, Fingerprint
+from drainer.duplicates.decision import fifo_key
 from drainer.errors import IndexUnusable
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.filebase import QueueFile, Suffix
-from drainer.queuedir.index import BacklogIndex, BacklogTotals, Description, EntryState, Order
+from drainer.queuedir.index import BacklogIndex, BacklogTotals, Description, EntryState, Order, tie_order
 from drainer.queuedir.scan import scan_queue
 
 NOW_S = 1_000_000.0
@@ -52,6 +54,9 @@ def described(
         keys, False, fingerprint,
     )  # fmt: skip
     return Description(summary, duplicate, of, covered)
+
+
+TIE = tie_order(described("1.5+any").summary)
 
 
 def listed(*filebases: str) -> list[tuple[QueueFile, int]]:
@@ -218,12 +223,51 @@ def test_earlier_entries_with_a_shared_identity_are_found_in_order(index: Backlo
         described("1.5+a", identity=("y",)),
         described("2.5+z", identity=("z",)),
     )
-    found = index.earlier_with((digest("x"), digest("y")), (3.5, "3.5+c"))
+    found = index.earlier_with((digest("x"), digest("y")), (3.5, TIE, "3.5+c"))
     assert [row.filebase for row in found] == ["1.5+a", "1.5+b"]
     assert found[0].recipient_keys == b"1.5+a     " * 2
-    assert [row.filebase for row in index.earlier_with((digest("y"),), (1.5, "1.5+b"))] == ["1.5+a"]
+    assert [row.filebase for row in index.earlier_with((digest("y"),), (1.5, TIE, "1.5+b"))] == ["1.5+a"]
     index.remove("1.5+a")
-    assert index.earlier_with((digest("y"),), (1.5, "1.5+b")) == []
+    assert index.earlier_with((digest("y"),), (1.5, TIE, "1.5+b")) == []
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(1, 3)), min_size=2, max_size=8),
+    st.sampled_from(["fifo", "fair", "priority"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_entries_received_at_the_same_time_go_in_the_order_a_scan_tells(
+    facts: list[tuple[bool, int, int]], order: Order
+) -> None:
+    copies = []
+    for number, (decorated, recipients, size) in enumerate(facts):
+        one = described(f"1.5+{number}", identity=(f"{number}", "all"), recipients=recipients)
+        copies.append(replace(one, summary=replace(one.summary, decorated=decorated, size_bytes=size)))
+    in_order = sorted((copy.summary for copy in copies), key=fifo_key)
+    index = BacklogIndex(Path(":memory:"))
+    fill(index, *copies)
+    for number, summary in enumerate(in_order):
+        earlier = index.earlier_with((digest("all"),), (summary.when_s, tie_order(summary), summary.filebase))
+        assert [entry.filebase for entry in earlier] == [before.filebase for before in in_order[:number]]
+    picked = []
+    for _ in in_order:
+        picked += following(index, order)
+        index.remove(picked[-1])
+    index.close()
+    assert picked == [summary.filebase for summary in in_order]
+
+
+def test_only_what_shares_no_key_is_a_stranger(index: BacklogIndex) -> None:
+    fill(index, described("1.5+a", identity=("x", "y"), resend="text", message_id="id"), described("1.6+a"))
+    batch = [
+        described("2.5+body", identity=("z", "y")),
+        described("2.5+text", resend="text"),
+        described("2.5+id", message_id="id"),
+        described("2.5+one", identity=("p", "q")),
+        described("2.5+two", identity=("q", "r")),
+        described("2.5+stranger", resend="other", message_id="other"),
+    ]
+    assert index.strangers([one.summary for one in batch]) == {"2.5+stranger"}
 
 
 def test_entries_with_one_resend_or_message_id_key_are_found(index: BacklogIndex) -> None:
