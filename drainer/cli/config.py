@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -12,7 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from drainer.cli.options import ConfigOption, JsonOption, print_json
-from drainer.errors import UsageError
+from drainer.compose.mm_cfg import MmCfg, mm_cfg
+from drainer.errors import SettingsError, UsageError
 from drainer.settings import Duration, Rate, Settings, Size
 from drainer.settings_file import DEFAULT_PATH, load_settings
 
@@ -45,6 +47,12 @@ def config_command(
     config: ConfigOption = None,
     defaults: Annotated[bool, typer.Option("--defaults", help="Show the defaults; needs no settings file.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Only say whether the settings are right.")] = False,
+    mm_cfg_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--mm-cfg", metavar="FILE", help="Find the settings a Mailman 2.1 mm_cfg.py makes, without running it."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the settings in force, from the settings file and the environment, each with its meaning.
@@ -53,7 +61,13 @@ def config_command(
     drainer config
     drainer config --check
     drainer config --defaults > /etc/drainer/drainer.toml
+    drainer config --mm-cfg /etc/mailman/mm_cfg.py
     """
+    if mm_cfg_file is not None:
+        if defaults or check:
+            raise UsageError("--mm-cfg does not go together with --defaults and --check")
+        _show_mm_cfg(mm_cfg_file, as_json)
+        return
     if defaults and check:
         raise UsageError("--defaults and --check do not go together")
     settings = Settings() if defaults else load_settings(config)
@@ -63,6 +77,42 @@ def config_command(
         print(f"{config or DEFAULT_PATH}: all settings are right.")
     else:
         print("\n".join(as_toml(settings, commented=defaults)))
+
+
+def _show_mm_cfg(path: Path, as_json: bool) -> None:
+    try:
+        octets = path.read_bytes()
+        try:
+            text = octets.decode("utf-8")
+        except UnicodeDecodeError:
+            text = octets.decode("latin-1")
+        found = mm_cfg(text)
+    except OSError as exc:
+        raise SettingsError(f"{path} cannot be read: {exc.strerror}") from exc
+    except SettingsError as exc:
+        raise SettingsError(f"{path}: {exc}") from exc
+    if as_json:
+        print_json(
+            {
+                "settings": dict(found.settings),
+                "others": found.others,
+                "not_understood": [
+                    {"line": statement.line, "text": statement.text} for statement in found.not_understood
+                ],
+            }
+        )
+        return
+    print("\n".join(toml_settings(found)))
+
+
+def toml_settings(found: MmCfg) -> list[str]:
+    """What an mm_cfg.py says about delivery as a part of a settings file, with the rest of it as comments."""
+    lines = ["[mailman]", f"settings = {_toml(found.settings)}"]
+    lines.append(f"# {found.others} other plain assignments say nothing about delivery.")
+    if found.not_understood:
+        lines.append("# Not understood, look at it yourself:")
+        lines += [f"#   line {statement.line}: {ascii(statement.text)[1:-1]}" for statement in found.not_understood]
+    return lines
 
 
 def as_toml(settings: Settings, *, commented: bool) -> list[str]:

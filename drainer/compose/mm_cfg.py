@@ -1,0 +1,158 @@
+"""The plain assignments of a Mailman 2.1 mm_cfg.py, read without running anything in it.
+
+In    its text
+Out   MmCfg: the settings that matter to delivery as `[mailman] settings` takes them, how many others there are, and the
+      lines that only a person can judge
+Pure  no file is read; nothing in the text is ever run
+
+Understood are NAME = value, where a value is a literal, an earlier plain name, a + or % of these. Every other statement
+(conditionals, imports, add_virtualhost(), add_language()) is named with its line, unless it is known to say nothing about
+delivery. A name that such a statement may change is not believed from then on.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from drainer.compose.mailman2_site import site_settings
+from drainer.errors import SettingsError
+
+Value = str | int | float | bool
+
+DELIVERY_SETTINGS = ("VERP_FORMAT", "SMTP_MAX_RCPTS", "RCPT_BASE64_HEADER_NAME", "CGIEXT", "DEFAULT_SERVER_LANGUAGE")
+"""What drainer/compose/mailman2_site.py takes from mm_cfg.py."""
+
+_DEFAULTS: Mapping[str, Value] = {"VERP_FORMAT": "%(bounces)s+%(mailbox)s=%(host)s", "CGIEXT": "", "yes": 1, "no": 0,
+                                  "Yes": 1, "No": 0, "YES": 1, "NO": 0, "on": 1, "off": 0, "On": 1, "Off": 0}  # fmt: skip
+"""Names of Defaults.py that mm_cfg.py may refer to; it begins with `from Defaults import *`."""
+_OF_NO_CONCERN = frozenset({"add_virtualhost"})
+_LONGEST_TEXT = 10_000
+_DEEPEST = 50
+_BIGGEST = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class NotUnderstood:
+    """A statement that has to be looked at by a person. `text`: its first line."""
+
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MmCfg:
+    """settings: to be put into `[mailman] settings`. others: plain assignments that say nothing about delivery."""
+
+    settings: Mapping[str, Value]
+    others: int
+    not_understood: tuple[NotUnderstood, ...]
+
+
+def mm_cfg(text: str) -> MmCfg:
+    """What an mm_cfg.py says. Raises SettingsError if it is not Python, or sets an impossible value."""
+    try:
+        with warnings.catch_warnings():
+            # Python 2 took any backslash in a text for what it is.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
+        where = f" (line {exc.lineno})" if isinstance(exc, SyntaxError) and exc.lineno else ""
+        what = exc.msg if isinstance(exc, SyntaxError) else str(exc) or type(exc).__name__
+        raise SettingsError(
+            f"not an mm_cfg.py{where}: {what}; right would be the file Mailman runs with, "
+            "such as /etc/mailman/mm_cfg.py. Python 2's own print statements and 0777 numbers have to be taken out first"
+        ) from exc
+    lines = text.splitlines()
+    known: dict[str, Value] = dict(_DEFAULTS)
+    assigned: set[str] = set()
+    not_understood: list[NotUnderstood] = []
+    for statement in tree.body:
+        if _says_nothing(statement):
+            continue
+        names, value = _assigned(statement, known)
+        if names and value is not None:
+            known.update(dict.fromkeys(names, value))
+            assigned.update(names)
+            continue
+        for name in _names_stored(statement):
+            known.pop(name, None)
+        line = lines[statement.lineno - 1].strip() if statement.lineno <= len(lines) else ""
+        not_understood.append(NotUnderstood(statement.lineno, line))
+    settings = {name: known[name] for name in DELIVERY_SETTINGS if name in assigned and name in known}
+    site_settings(settings)
+    others = len(assigned - set(DELIVERY_SETTINGS))
+    return MmCfg(settings, others, tuple(not_understood))
+
+
+def _says_nothing(statement: ast.stmt) -> bool:
+    """Docstrings, the import every mm_cfg.py begins with, and calls that do not concern delivery."""
+    if isinstance(statement, ast.ImportFrom):
+        return statement.module in ("Defaults", "Mailman.Defaults") and [a.name for a in statement.names] == ["*"]
+    if not isinstance(statement, ast.Expr):
+        return isinstance(statement, ast.Pass)
+    call = statement.value
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+        return call.func.id in _OF_NO_CONCERN
+    return isinstance(call, ast.Constant)
+
+
+def _assigned(statement: ast.stmt, known: Mapping[str, Value]) -> tuple[tuple[str, ...], Value | None]:
+    """The plain names assigned to, and the value; no names or None if it is anything else.
+
+    Values of no type a setting has (lists, None, ...) stand for themselves as text: only whether they are plain matters.
+    """
+    if not isinstance(statement, ast.Assign):
+        return (), None
+    names = tuple(target.id for target in statement.targets if isinstance(target, ast.Name))
+    if len(names) != len(statement.targets):
+        return (), None
+    value = _value(statement.value, known, _DEEPEST)
+    if value is None and not set(names) & set(DELIVERY_SETTINGS) and _is_literal(statement.value):
+        return names, ast.unparse(statement.value)[:_LONGEST_TEXT]
+    return names, value
+
+
+def _value(node: ast.expr, known: Mapping[str, Value], deeper: int) -> Value | None:
+    if deeper == 0:
+        return None
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str | int | float | bool) and _is_small(node.value) else None
+    if isinstance(node, ast.Name):
+        return known.get(node.id)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        value = _value(node.operand, known, deeper - 1)
+        return -value if isinstance(value, int | float) else None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mult):
+        left, right = _value(node.left, known, deeper - 1), _value(node.right, known, deeper - 1)
+        return _combined(left, right, isinstance(node.op, ast.Add))
+    return None
+
+
+def _combined(left: Value | None, right: Value | None, is_sum: bool) -> Value | None:
+    value: Value | None = None
+    if isinstance(left, str) and isinstance(right, str) and is_sum:
+        value = left + right
+    elif isinstance(left, int | float) and isinstance(right, int | float):
+        value = left + right if is_sum else left * right
+    return value if value is not None and _is_small(value) else None
+
+
+def _is_small(value: Value) -> bool:
+    return len(value) <= _LONGEST_TEXT if isinstance(value, str) else abs(value) <= _BIGGEST**2
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return True
+
+
+def _names_stored(statement: ast.stmt) -> Iterator[str]:
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+            yield node.id

@@ -1,0 +1,98 @@
+"""mm_cfg.py of Mailman 2.1, read and never run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drainer.cli.config import toml_settings
+from drainer.compose.mm_cfg import MmCfg, NotUnderstood, mm_cfg
+from drainer.errors import SettingsError
+from drainer.settings_file import load_settings
+
+DEBIAN = '''\
+# -*- python -*-
+"""This is the module which takes your site-specific settings."""
+from Defaults import *
+MAILMAN_SITE_LIST = 'mailman'
+DEFAULT_EMAIL_HOST = 'lists.example.org'
+DEFAULT_URL_HOST   = 'www.' + DEFAULT_EMAIL_HOST
+add_virtualhost(DEFAULT_URL_HOST, DEFAULT_EMAIL_HOST)
+DEFAULT_SERVER_LANGUAGE = 'de'
+GLOBAL_PIPELINE = ['SpamDetect', 'ToOutgoing']
+SMTP_MAX_RCPTS = 10 * 10
+SEPARATOR = '+'
+VERP_FORMAT = '%(bounces)s' + SEPARATOR + '%(mailbox)s=%(host)s'
+'''
+
+
+def test_plain_assignments_that_matter_to_delivery_are_taken_and_others_counted() -> None:
+    assert mm_cfg(DEBIAN) == MmCfg(
+        {"VERP_FORMAT": "%(bounces)s+%(mailbox)s=%(host)s", "SMTP_MAX_RCPTS": 100, "DEFAULT_SERVER_LANGUAGE": "de"},
+        others=5,
+        not_understood=(),
+    )
+
+
+def test_nothing_in_it_is_run(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    text = (
+        f"import os\nos.mkdir({str(there)!r})\nSMTP_MAX_RCPTS = os.mkdir({str(there)!r})\n"
+        f"CGIEXT = __import__('os').mkdir({str(there)!r}) or '.cgi'\nadd_virtualhost(os.mkdir({str(there)!r}))\n"
+    )
+    assert mm_cfg(text).settings == {}
+    assert not there.exists()
+
+
+def test_other_statements_are_named_with_their_line_and_what_they_may_change_is_not_believed() -> None:
+    found = mm_cfg(
+        "SMTP_MAX_RCPTS = 10\nCGIEXT = '.cgi'\nif True:\n    SMTP_MAX_RCPTS = 20\nadd_language('xx', 'X', 'utf-8')\n"
+    )
+    assert found.settings == {"CGIEXT": ".cgi"}
+    assert found.not_understood == (NotUnderstood(3, "if True:"), NotUnderstood(5, "add_language('xx', 'X', 'utf-8')"))
+
+
+def test_later_assignment_counts() -> None:
+    assert mm_cfg("SMTP_MAX_RCPTS = 10\nSMTP_MAX_RCPTS = 20\n").settings == {"SMTP_MAX_RCPTS": 20}
+
+
+@pytest.mark.parametrize("text", ["SMTP_MAX_RCPTS = 'many'", "VERP_FORMAT = '%(nobody)s'", "SMTP_MAX_RCPTS = (", "\0"])
+def test_impossible_value_and_what_is_not_python_end_in_a_settings_error(text: str) -> None:
+    with pytest.raises(SettingsError):
+        mm_cfg(text)
+
+
+def test_what_is_printed_is_a_settings_file_that_loads_to_the_same_values(tmp_path: Path) -> None:
+    file = tmp_path / "drainer.toml"
+    file.write_text("\n".join(toml_settings(mm_cfg(DEBIAN))) + "\n")
+    assert load_settings(file).mailman.settings == mm_cfg(DEBIAN).settings
+
+
+_LINES = st.lists(
+    st.one_of(
+        st.text(),
+        st.builds(
+            "{} {} {}".format,
+            st.sampled_from(["SMTP_MAX_RCPTS", "VERP_FORMAT", "CGIEXT", "X"]),
+            st.sampled_from(["=", "+=", ":", "== 1 or"]),
+            st.one_of(
+                st.integers().map(str),
+                st.text().map(repr),
+                st.sampled_from(["X", "CGIEXT + 'x'", "X * X", "-X", "[1]", "9**9**9", "'%s' % X", "lambda: 1"]),
+            ),
+        ),
+    )
+)
+
+
+@given(_LINES.map("\n".join))
+def test_any_text_gives_a_value_or_a_settings_error(text: str) -> None:
+    try:
+        found = mm_cfg(text)
+    except SettingsError:
+        return
+    assert set(found.settings) <= {"SMTP_MAX_RCPTS", "VERP_FORMAT", "CGIEXT"}
+    assert all(0 < line.line <= len(text.splitlines()) + 1 for line in found.not_understood)
