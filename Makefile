@@ -1,25 +1,29 @@
 # make demo    the tour: a sample outage drained into an SMTP sink on loopback, no root, no network but PyPI's
 # make test    everything; tests that need root or Postfix say so and skip, except under CI
 # make lint    ruff and mypy, strict
+# make wire    what we send compared with what Mailman sends, by kind of entry, for every version of Mailman
 # make bench   how fast, as ratios against Mailman's own runner and Postfix's smtp-source
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(shell command -v $(p) 2>/dev/null)))
 MAILMAN3_VERSION ?= 3.3.10
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint wire bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
 	.venv/bin/drainer demo
 
-test: .venv/installed-test .venv-mailman3/installed
+test: .venv/installed-test .venv-mailman3/installed .venv-mailman338/installed
 	.venv/bin/pytest
 
 lint: .venv/installed-test
 	.venv/bin/ruff check drainer tests
 	.venv/bin/ruff format --check drainer tests
 	.venv/bin/mypy
+
+wire: .venv/installed-test .venv-mailman3/installed .venv-mailman338/installed
+	.venv/bin/python -m tests.wire
 
 bench: .venv/installed-test .venv-mailman3/installed
 	.venv/bin/python -m tests.bench
@@ -44,5 +48,11 @@ bench: .venv/installed-test .venv-mailman3/installed
 	.venv-mailman3/bin/$(PIP_INSTALL) 'mailman==$(MAILMAN3_VERSION)'
 	@touch $@
 
+# The Mailman of Debian 12, with the generation of SQLAlchemy it has there.
+.venv-mailman338/installed: Makefile | .venv/bin/python
+	test -x .venv-mailman338/bin/python || $(PYTHON) -m venv .venv-mailman338
+	.venv-mailman338/bin/$(PIP_INSTALL) 'mailman==3.3.8' 'sqlalchemy<2'
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-mailman3 build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-mailman3 .venv-mailman338 build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,20 +18,22 @@ _BOUNDARY = re.compile(rb"={15}\d{19}==")
 
 @dataclass(slots=True)
 class Captured:
-    """One transaction. `parameters`: of MAIL, without SIZE."""
+    """One transaction. `parameters`: of MAIL, without SIZE. `entry`: argument of the last NOOP before it."""
 
     reverse_path: str
     parameters: tuple[str, ...]
     size: int | None = None
     recipients: list[str] = field(default_factory=list)
     content: bytes = b""
+    entry: str = ""
 
 
 @dataclass(slots=True)
 class Capture:
-    """port  where it listens;  captured  the transactions, in order of their final dots"""
+    """port  where it listens;  captured  the transactions, in order of their final dots;  entry  the last NOOP's argument"""
 
     port: int
+    entry: str = ""
     captured: list[Captured] = field(default_factory=list)
 
 
@@ -71,7 +73,11 @@ async def _session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, c
         elif verb == b"DATA":
             writer.write(b"354 go on\r\n")
             current.content = (await reader.readuntil(b"\r\n.\r\n"))[:-3].replace(b"\r\n..", b"\r\n.")
+            current.entry = capture.entry
             capture.captured.append(current)
+            writer.write(b"250 ok\r\n")
+        elif verb == b"NOOP":
+            capture.entry = line[4:].strip().decode()
             writer.write(b"250 ok\r\n")
         elif verb == b"QUIT":
             writer.write(b"221 bye\r\n")

@@ -11,20 +11,24 @@ import email
 import io
 import json
 import pickle
+import smtplib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mailman.app.digests import maybe_send_digest_now
 from mailman.app.inject import inject_message
 from mailman.app.lifecycle import create_list
 from mailman.config import config
 from mailman.core.initialize import initialize
 from mailman.email.message import Message, UserNotification
+from mailman.interfaces import mailinglist
 from mailman.interfaces.domain import IDomainManager
 from mailman.interfaces.languages import ILanguageManager
 from mailman.interfaces.listmanager import IListManager
 from mailman.interfaces.mailinglist import Personalization
-from mailman.interfaces.member import MemberRole
+from mailman.interfaces.member import DeliveryMode, MemberRole
 from mailman.interfaces.template import ITemplateManager
 from mailman.interfaces.usermanager import IUserManager
 from mailman.utilities.datetime import now
@@ -42,16 +46,25 @@ def build(spec: dict[str, Any]) -> None:
         mlist.send_welcome_message = False
         mlist.display_name = item["display_name"]
         mlist.description = item["description"]
+        mlist.info = item["info"]
+        for name, value in item["settings"].items():
+            setattr(mlist, name, listed_value(value))
         mlist.personalize = Personalization[item["personalize"]]
         mlist.preferred_language = getUtility(ILanguageManager)[item["language"]]
-        for address, name, by_user in item["members"]:
-            subscribe(mlist, address, name, by_user)
+        for address, name, by_user, digest in item["members"]:
+            subscribe(mlist, address, name, by_user, digest)
         for name, uri in item["templates"].items():
             getUtility(ITemplateManager).set(name, mlist.list_id, uri)
     config.db.commit()
 
 
-def subscribe(mlist: Any, address: str, name: str, by_user: bool) -> None:
+def listed_value(value: Any) -> Any:
+    """The member of an enumeration a text like DMARCMitigateAction.munge_from names; any other value as it is."""
+    name, dot, member = value.partition(".") if isinstance(value, str) else ("", "", "")
+    return getattr(mailinglist, name)[member] if dot and hasattr(mailinglist, name) else value
+
+
+def subscribe(mlist: Any, address: str, name: str, by_user: bool, digest: str) -> None:
     """Make somebody a member: by address, or if `by_user` as a user with a preferred address."""
     users = getUtility(IUserManager)
     user = users.get_user(address) or users.make_user(address, name)
@@ -59,24 +72,21 @@ def subscribe(mlist: Any, address: str, name: str, by_user: bool) -> None:
     found.verified_on = now()
     if by_user:
         user.preferred_address = found
-    mlist.subscribe(user if by_user else found, MemberRole.member)
+    member = mlist.subscribe(user if by_user else found, MemberRole.member)
+    if digest:
+        member.preferences.delivery_mode = DeliveryMode[digest]
 
 
 def post(spec: dict[str, Any]) -> None:
-    """Posts into `in/`, a notice through `virgin/`, and the genuine runners until `out/` holds everything."""
+    """Posts into a queue, notices through `virgin/`, digests, and the genuine runners until `out/` holds everything."""
     for item in spec["posts"]:
-        mlist = getUtility(IListManager).get(item["list"])
         octets = Path(item["file"]).read_bytes()
-        if item["plaintext"]:
-            config.switchboards["out"].enqueue(
-                octets.decode("ascii"),
-                listid=mlist.list_id,
-                recipients=set(item["recipients"]),
-                nodecorate=True,
-                _plaintext=True,
-            )
+        if item["recipients"] is None:
+            mlist = getUtility(IListManager).get(item["list"])
+            msg = email.message_from_bytes(octets, Message)
+            inject_message(mlist, msg, switchboard=spec["into"], to_list=True, **item["metadata"])
         else:
-            inject_message(mlist, email.message_from_bytes(octets, Message), to_list=True)
+            enqueue_directly(item, octets)
     for item in spec["notices"]:
         mlist = getUtility(IListManager).get(item["list"])
         notice = UserNotification(
@@ -84,21 +94,37 @@ def post(spec: dict[str, Any]) -> None:
         )
         notice.send(mlist)
     config.db.commit()
-    for name in ("in", "pipeline", "virgin"):
+    for name in ("in", "pipeline"):
+        run_until_empty(name)
+    for mlist in list(getUtility(IListManager)):
+        if (Path(mlist.data_path) / "digest.mmdf").exists():
+            maybe_send_digest_now(mlist, force=True)
+    config.db.commit()
+    for name in ("digest", "virgin"):
         run_until_empty(name)
     for name, post_id in spec["post_ids"].items():
         getUtility(IListManager).get(name).post_id = post_id
     config.db.commit()
 
 
+def enqueue_directly(item: dict[str, Any], octets: bytes) -> None:
+    """An entry of `out/`, with a message or with text, by Mailman's own switchboard."""
+    is_text = item["metadata"].get("_plaintext", False)
+    content = octets.decode("ascii") if is_text else email.message_from_bytes(octets, Message)
+    listid = item["list"].replace("@", ".")
+    metadata = {**item["metadata"], "listid": listid, "recipients": set(item["recipients"])}
+    config.switchboards["out"].enqueue(content, **metadata)
+
+
 def clone(spec: dict[str, Any]) -> None:
-    """Copies of entries of `out/` by Mailman's own switchboard, each with a Message-ID of its own."""
+    """Copies of entries of `out/` by Mailman's own switchboard, each with a Message-ID and a subject of its own."""
     out = config.switchboards["out"]
     raw = Path(spec["entry"]).read_bytes()
     for number in range(spec["copies"]):
         stream = io.BytesIO(raw)
         msg, msgdata = pickle.load(stream), pickle.load(stream)
         msg.replace_header("Message-ID", f"<copy-{number}@posts.example.org>")
+        msg.replace_header("Subject", f"{msg['subject']}, copy {number}")
         if spec["recipients"]:
             msgdata["recipients"] = set(spec["recipients"])
         out.enqueue(msg, msgdata)
@@ -114,10 +140,16 @@ def set_templates(spec: dict[str, Any]) -> None:
 
 def outgoing(spec: dict[str, Any]) -> None:
     """Mailman's own outgoing runner over everything in `out/`; the SMTP port comes from the configuration."""
-    run_until_empty("out")
+
+    def announce(filebase: str) -> None:
+        with smtplib.SMTP(config.mta.smtp_host, int(config.mta.smtp_port), "localhost") as connection:
+            connection.docmd("NOOP", filebase)
+
+    run_until_empty("out", announce)
 
 
-def run_until_empty(name: str) -> None:
+def run_until_empty(name: str, announce: Callable[[str], None] | None = None) -> None:
+    """The genuine runner, told of each entry's file name before it is processed."""
     section = getattr(config, "runner." + name)
     genuine = find_name(section["class"])
 
@@ -129,7 +161,16 @@ def run_until_empty(name: str) -> None:
             if filecnt == 0 or self.rounds > 50:
                 self.stop()
 
-    UntilEmpty(name).run()
+    runner = UntilEmpty(name)
+    if announce is not None:
+        dequeue = runner.switchboard.dequeue
+
+        def dequeue_announced(filebase: str) -> Any:
+            announce(filebase)
+            return dequeue(filebase)
+
+        runner.switchboard.dequeue = dequeue_announced
+    runner.run()
 
 
 COMMANDS = {

@@ -149,7 +149,12 @@ POSTS = [
         for place, item in enumerate(LISTS)
         for number, shape in enumerate(_SHAPES if item.name.startswith(("plain", "decorated", "deutsch")) else _FEW)
     ),
-    Post(LISTS[0].name, _ascii(9001, LISTS[0].name), recipients=["someone@example.com", "other@example.net"]),
+    Post(
+        LISTS[0].name,
+        _ascii(9001, LISTS[0].name),
+        recipients=["someone@example.com", "other@example.net"],
+        metadata={"_plaintext": True, "nodecorate": True},
+    ),
 ]
 
 NOTICES = [

@@ -18,6 +18,9 @@ from pathlib import Path
 
 import pytest
 
+KIND = "sample_kind"
+NOON = 1_772_452_800.0
+
 _ROOT = Path(__file__).parents[2]
 _INSIDE = Path(__file__).with_name("inside.py")
 
@@ -32,6 +35,9 @@ incoming: mailman.mta.null.NullMTA
 smtp_host: 127.0.0.1
 smtp_port: 1
 {mta}
+"""
+
+GERMAN = """\
 [language.de]
 description: German
 charset: iso-8859-1
@@ -39,12 +45,17 @@ enabled: yes
 """
 
 
-def mailman_python() -> Path:
-    """The Python that can import mailman. Skips the test where there is none, fails it in CI."""
-    named = os.environ.get("DRAINER_TEST_MAILMAN3_PYTHON")
-    python = Path(named) if named else _ROOT / ".venv-mailman3" / "bin" / "python"
+_VENVS = {"3.3.10": ".venv-mailman3", "3.3.8": ".venv-mailman338"}
+VERSIONS = tuple(_VENVS)
+"""The newest Mailman, and the one of Debian 12."""
+
+
+def mailman_python(version: str = "3.3.10") -> Path:
+    """The Python that can import this version of mailman. Skips the test where there is none, fails it in CI."""
+    named = os.environ.get("DRAINER_TEST_MAILMAN3_PYTHON") if version == "3.3.10" else None
+    python = Path(named) if named else _ROOT / _VENVS[version] / "bin" / "python"
     if not python.exists():
-        reason = f"no genuine Mailman 3 at {python}; install it with `make .venv-mailman3/installed`"
+        reason = f"no genuine Mailman {version} at {python}; install it with `make {_VENVS[version]}/installed`"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
@@ -53,33 +64,46 @@ def mailman_python() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """by_user: subscribed as a user with a preferred address, not by address."""
+    """by_user: subscribed as a user with a preferred address, not by address. digest: name of a DeliveryMode."""
 
     address: str
     name: str = ""
     by_user: bool = False
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class MailingList:
-    """personalize: none, individual or full. templates: template name = text, stored below the site."""
+    """personalize: none, individual or full. templates: template name = text, stored below the site.
+
+    settings  other attributes of Mailman's list object; "DMARCMitigateAction.munge_from" stands for that value
+    """
 
     name: str
     members: Sequence[Member]
     display_name: str = "A list"
     description: str = ""
+    info: str = ""
     personalize: str = "none"
     language: str = "en"
     templates: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A mail for a list. With `recipients` it goes into out/ as plain text (`_parsemsg`) for just these."""
+    """A mail for a list.
+
+    recipients  given: it goes into out/ as it is, for just these
+    kind        what it shows; found again in the entry's metadata under KIND
+    metadata    added to the entry's; with `_plaintext` it is pickled as text (`_parsemsg`)
+    """
 
     mailing_list: str
     octets: bytes
-    recipients: Sequence[str] = ()
+    recipients: Sequence[str] | None = None
+    kind: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +124,7 @@ class Site:
     entries  the genuine entries `post` made: file name = bytes
     """
 
-    def __init__(self, directory: Path, python: Path, mta: str = "") -> None:
+    def __init__(self, directory: Path, python: Path, mta: str = "", extra_config: str = GERMAN) -> None:
         self.directory = directory
         self.python = python
         self.var = directory / "var"
@@ -108,7 +132,7 @@ class Site:
         self.out = self.var / "queue" / "out"
         self.entries: dict[str, bytes] = {}
         directory.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(_CONFIG.format(var=self.var, mta=mta))
+        self.config.write_text(_CONFIG.format(var=self.var, mta=mta) + extra_config)
 
     def populate(
         self,
@@ -116,10 +140,12 @@ class Site:
         posts: Sequence[Post] = (),
         notices: Sequence[Notice] = (),
         post_ids: Mapping[str, int] | None = None,
+        into: str = "in",
     ) -> None:
-        """Make lists, post, and run the incoming, pipeline and virgin runners until `out/` holds it all.
+        """Make lists, post, and run Mailman's runners (incoming, pipeline, digest, virgin) until `out/` holds it all.
 
         post_ids  list name = number of posts it counts afterwards (decides about VERP by interval)
+        into      the queue posts begin in: "pipeline" spares the rules, which change nothing in a post they let pass
         """
         self._inside(
             {"command": "build", "lists": [self._list_spec(item) for item in lists]},
@@ -131,6 +157,7 @@ class Site:
                     for item in notices
                 ],
                 "post_ids": dict(post_ids or {}),
+                "into": into,
             },
         )
         self.entries = {path.name: path.read_bytes() for path in sorted(self.out.glob("*.pck"))}
@@ -153,10 +180,33 @@ class Site:
             (self.out / name).write_bytes(raw)
 
     def run_outgoing_once(self, port: int) -> None:
-        """Let Mailman's own outgoing runner deliver all of out/ to an SMTP server on 127.0.0.1."""
+        """Let Mailman's own outgoing runner deliver all of out/ to an SMTP server on 127.0.0.1.
+
+        Before each entry the server is told its file name without suffix, as the argument of a NOOP.
+        """
         overlay = self.directory / "port.cfg"
         overlay.write_text(f"[mta]\nsmtp_port: {port}\n")
         self._inside({"command": "outgoing"}, environment={"MAILMAN_EXTRA_TESTING_CFG": str(overlay)})
+
+    def add_config(self, text: str) -> None:
+        """More sections at the end of mailman.cfg."""
+        with self.config.open("a") as config:
+            config.write(text)
+
+    def hold_still(self) -> None:
+        """From now on `python` is one whose time.time() says NOON and whose random numbers are all the same.
+
+        What is signed twice is then signed at the same second, and over the same MIME boundaries.
+        """
+        stopped = self.directory / "stopped"
+        stopped.mkdir()
+        (stopped / "sitecustomize.py").write_text(
+            f"import random, time\ntime.time = lambda: {NOON}\nrandom.randrange = lambda *bounds: 4\n"
+        )
+        python = stopped / "python"
+        python.write_text(f'#!/bin/sh\nPYTHONPATH={stopped} exec {self.python} "$@"\n')
+        python.chmod(0o755)
+        self.python = python
 
     def copy_to(self, directory: Path) -> Site:
         """The same site elsewhere, for tests that change it."""
@@ -179,9 +229,11 @@ class Site:
             "name": item.name,
             "display_name": item.display_name,
             "description": item.description,
+            "info": item.info,
+            "settings": dict(item.settings),
             "personalize": item.personalize,
             "language": item.language,
-            "members": [[member.address, member.name, member.by_user] for member in item.members],
+            "members": [[member.address, member.name, member.by_user, member.digest] for member in item.members],
             "templates": templates,
         }
 
@@ -192,8 +244,8 @@ class Site:
         return {
             "list": item.mailing_list,
             "file": str(path),
-            "plaintext": bool(item.recipients),
-            "recipients": list(item.recipients),
+            "recipients": None if item.recipients is None else list(item.recipients),
+            "metadata": {**item.metadata, KIND: item.kind},
         }
 
     def _inside(self, *steps: Mapping[str, object], environment: Mapping[str, str] | None = None) -> None:
