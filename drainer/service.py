@@ -239,8 +239,10 @@ class Service:
             composer = Mailman2Composer(mailman.lists_dir, mailman.settings, most)
         else:
             composer = Mailman3Composer(mailman.python, mailman.config, mailman.coprocesses, most, mailman.remember)
-        await composer.start()
         stack.push_async_callback(composer.close)
+        await composer.start()
+        if isinstance(composer, Mailman3Composer):
+            composer.require_queue_dir(mailman.queue_dir)
         return {flavour: composer}
 
     def _flavour(self) -> Flavour:

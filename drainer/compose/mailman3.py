@@ -24,7 +24,7 @@ from typing import Any
 
 from drainer.compose.coprocess import frames
 from drainer.compose.wire import ComposedMessage, Envelope
-from drainer.errors import ComposeDeferred, ComposeError, ComposerFailed, ComposerUnavailable, NoSuchList
+from drainer.errors import ComposeDeferred, ComposeError, ComposerFailed, ComposerUnavailable, NoSuchList, SettingsError
 from drainer.pickles.allowed import ALLOWED
 from drainer.queuedir.entry import QueueEntry
 
@@ -110,6 +110,17 @@ class Mailman3Composer:
             if isinstance(item, BaseException):
                 await self.close()
                 raise item
+
+    def require_queue_dir(self, queue_dir: Path) -> None:
+        """Raise SettingsError where the Mailman that was started works on another queue than we do."""
+        assert self.versions is not None, "asked before the start"
+        of_mailman = Path(self.versions.queue_dir)
+        if of_mailman.resolve() != queue_dir.resolve():
+            raise SettingsError(
+                f"mailman.queue_dir = {str(queue_dir)!r}: the Mailman of {self.versions.config or 'its own mailman.cfg'} "
+                f"has its queues in {of_mailman}, so it would compose with another site's lists; right would be "
+                f"{str(of_mailman)!r}, or in mailman.config the mailman.cfg that belongs to {str(queue_dir)!r}"
+            )
 
     async def compose(self, entry: QueueEntry, recipients: Sequence[str]) -> AsyncGenerator[ComposedMessage, None]:
         """See Composer. Raises ComposeError; ComposerUnavailable when Mailman cannot be started any more."""

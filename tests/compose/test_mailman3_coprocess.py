@@ -22,9 +22,10 @@ import pytest
 from drainer.compose import mailman3
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.compose.wire import ComposedMessage
-from drainer.errors import ComposeDeferred, ComposerFailed, ComposerUnavailable, NoSuchList
+from drainer.errors import ComposeDeferred, ComposerFailed, ComposerUnavailable, NoSuchList, SettingsError
 from drainer.queuedir.entry import QueueEntry
 from tests.mailman3.site import MailingList, Site
+from tests.scenarios.running import drainer, write_settings
 
 PLAIN, INDIVIDUAL, DECORATED = (f"{name}.lists.example.org" for name in ("plain", "individual", "decorated"))
 _FRAMES = Path(mailman3.__file__).with_name("coprocess")
@@ -209,6 +210,42 @@ async def test_config_without_its_database_is_named(mailman3_site: Site, tmp_pat
     with pytest.raises(ComposerUnavailable, match=r"there is no database at .*elsewhere/data/mailman\.db"):
         await composer.start()
     assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_mailman_cfg_of_another_queue_is_refused_with_both_directories(
+    mailman3_site: Site, tmp_path: Path
+) -> None:
+    alias = tmp_path / "alias"
+    alias.symlink_to(mailman3_site.out.parent)
+    async with composer_of(mailman3_site) as composer:
+        composer.require_queue_dir(alias)
+        with pytest.raises(SettingsError) as refused:
+            composer.require_queue_dir(tmp_path)
+    for told in (tmp_path, mailman3_site.out.parent, mailman3_site.config):
+        assert str(told) in str(refused.value)
+
+
+def test_service_does_not_start_with_the_mailman_cfg_of_another_queue(mailman3_site: Site, tmp_path: Path) -> None:
+    queue_dir = tmp_path / "qfiles"
+    for name in ("in", "out", "bad", "shunt", "retry", "virgin"):
+        (queue_dir / name).mkdir(parents=True)
+    settings = write_settings(
+        tmp_path / "drainer.toml",
+        {
+            "mailman": {
+                "flavour": "mailman3",
+                "queue_dir": str(queue_dir),
+                "python": str(mailman3_site.python),
+                "config": str(mailman3_site.config),
+            },
+            "ledger": {"path": str(tmp_path / "ledger.sqlite")},
+            "control": {"socket": str(tmp_path / "socket")},
+        },
+    )
+    done = drainer("run", "--config", settings)
+    assert done.returncode == 2, done.stderr
+    assert f"has its queues in {mailman3_site.out.parent}" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 async def test_schema_of_another_mailman_is_refused_not_upgraded(mailman3_copy: Site) -> None:
