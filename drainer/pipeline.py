@@ -644,7 +644,11 @@ class Pipeline:
         async with parts.pool.session() as session:
             self._in_flight += 1
             try:
-                transaction = await deliver(composed, entry.filebase, record, parts.ledger, session, parts.clock)
+                transaction = await deliver(
+                composed, entry.filebase, record, parts.ledger, session, parts.clock,
+                refused=lambda exc: parts.gate.close("ledger", str(exc)),
+                is_stopping=lambda: "stopping" in parts.gate.reasons,
+            )  # fmt: skip
             finally:
                 self._in_flight -= 1
         parts.rate.heard(transaction)

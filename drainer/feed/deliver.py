@@ -39,8 +39,8 @@ from drainer.ledger.states import State
 log = logging.getLogger(__name__)
 
 LEDGER_RETRY_FIRST_S = 0.25
-LEDGER_RETRY_LONGEST_S = 10.0
-_TRIES_WHEN_CANCELLED = 3
+LEDGER_RETRY_LONGEST_S = 5.0
+_TRIES_WHEN_STOPPING = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +67,28 @@ class Transaction:
 
 
 async def deliver(
-    composed: ComposedMessage, filebase: str, message: MessageRecord, ledger: Ledger, session: Session, clock: Clock
+    composed: ComposedMessage,
+    filebase: str,
+    message: MessageRecord,
+    ledger: Ledger,
+    session: Session,
+    clock: Clock,
+    *,
+    refused: Callable[[LedgerNotDurable], None] = lambda exc: None,
+    is_stopping: Callable[[], bool] = lambda: True,
 ) -> Transaction:
     """Carry out one transaction and write its outcome.
 
+    refused      told each time the ledger cannot commit the outcome, which is then tried again
+    is_stopping  asked once cancelled: only a service that stops may give up writing a known outcome; one that pauses, or
+                 halts because of that very ledger, has all the time it takes
     Raises   UnsafeAddress   the reverse-path or a MAIL parameter must not reach the wire: hold the entry
              LedgerNotDurable   the attempt could not be written and nothing was sent; or, cancelled while the ledger
                                 refuses the outcome, the attempt stays open there and the log has the outcome
              IllegalTransition, LedgerUnusable   from the ledger
              CancelledError  after the transaction was finished, if it had begun its attempt
     """
-    transaction = _Transaction(composed, filebase, message, ledger, session, clock)
+    transaction = _Transaction(composed, filebase, message, ledger, session, clock, refused, is_stopping)
     accepted = await transaction.envelope()
     if not accepted:
         await session.reset()
@@ -96,6 +107,8 @@ class _Transaction:
         ledger: Ledger,
         session: Session,
         clock: Clock,
+        ledger_refused: Callable[[LedgerNotDurable], None],
+        is_stopping: Callable[[], bool],
     ) -> None:
         self.composed = composed
         self.filebase = filebase
@@ -103,6 +116,8 @@ class _Transaction:
         self.ledger = ledger
         self.session = session
         self.clock = clock
+        self.ledger_refused = ledger_refused
+        self.is_stopping = is_stopping
         self.refused: dict[str, Meaning] = {}
         self.trouble = ""
 
@@ -196,8 +211,40 @@ class _Transaction:
         if refusals:
             writes.append(lambda: self.ledger.record(self.filebase, self.message, refusals))
         if writes:
-            await asyncio.gather(*(_until_durable(write, outcomes, self.message, cancelled) for write in writes))
+            await asyncio.gather(*(self._until_durable(write, outcomes, cancelled) for write in writes))
         return Transaction(outcomes, untouched, self.trouble, attempt[0] if attempt else None)
+
+    async def _until_durable(
+        self, write: Callable[[], Awaitable[None]], outcomes: tuple[Outcome, ...], cancelled: asyncio.Event | None
+    ) -> None:
+        """Write to the ledger, again and again while it cannot commit.
+
+        Nothing else is sent meanwhile: every open_attempt fails on the same ledger. Raises LedgerNotDurable only when the
+        service stops, with the outcomes in the log.
+        """
+        wait_s = LEDGER_RETRY_FIRST_S
+        tries_left = _TRIES_WHEN_STOPPING
+        while True:
+            try:
+                await write()
+                return
+            except LedgerNotDurable as exc:
+                self.ledger_refused(exc)
+                stopping = cancelled is not None and cancelled.is_set() and self.is_stopping()
+                tries_left -= stopping
+                if tries_left <= 0:
+                    for outcome in outcomes:
+                        log.critical(
+                            "outcome=%s not_in_ledger=yes message_id=%s recipients=%s reply=%r",
+                            outcome.state,
+                            self.message.message_id,
+                            ",".join(outcome.recipients),
+                            outcome.reply,
+                        )
+                    raise
+                log.error("ledger cannot commit an outcome, waiting %.2f s: %s", wait_s, exc)
+            await _pause(LEDGER_RETRY_FIRST_S if stopping else wait_s, cancelled)
+            wait_s = min(2 * wait_s, LEDGER_RETRY_LONGEST_S)
 
     def _refuse(self, owed: tuple[str, ...], refusal: Meaning) -> None:
         for recipient in owed:
@@ -217,41 +264,6 @@ def _grouped(meanings: dict[str, Meaning], at_s: float) -> tuple[Outcome, ...]:
     for owed, meaning in meanings.items():
         alike.setdefault((meaning.state, meaning.reply), []).append(owed)
     return tuple(Outcome(state, tuple(owed), reply, at_s) for (state, reply), owed in alike.items())
-
-
-async def _until_durable(
-    write: Callable[[], Awaitable[None]],
-    outcomes: tuple[Outcome, ...],
-    message: MessageRecord,
-    cancelled: asyncio.Event | None,
-) -> None:
-    """Write to the ledger, again and again while it cannot commit.
-
-    Nothing else is sent meanwhile: every open_attempt fails on the same ledger. Raises LedgerNotDurable only after being
-    cancelled, with the outcomes in the log.
-    """
-    wait_s = LEDGER_RETRY_FIRST_S
-    tries_left = _TRIES_WHEN_CANCELLED
-    while True:
-        try:
-            await write()
-            return
-        except LedgerNotDurable as exc:
-            stopping = cancelled is not None and cancelled.is_set()
-            tries_left -= stopping
-            if tries_left <= 0:
-                for outcome in outcomes:
-                    log.critical(
-                        "outcome=%s not_in_ledger=yes message_id=%s recipients=%s reply=%r",
-                        outcome.state,
-                        message.message_id,
-                        ",".join(outcome.recipients),
-                        outcome.reply,
-                    )
-                raise
-            log.error("ledger cannot commit an outcome, waiting %.2f s: %s", wait_s, exc)
-        await _pause(LEDGER_RETRY_FIRST_S if stopping else wait_s, cancelled)
-        wait_s = min(2 * wait_s, LEDGER_RETRY_LONGEST_S)
 
 
 async def _pause(seconds: float, cancelled: asyncio.Event | None) -> None:
