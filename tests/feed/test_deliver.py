@@ -74,7 +74,7 @@ async def test_accepted_message_is_delivered_and_arrives_as_composed(
         ("data 554 5.5.1 no valid recipients", {State.FAILED: {ANN, BEN, CAT}}),
         ("dot 451 4.3.0 try later", {State.DEFERRED: {ANN, BEN, CAT}}),
         ("dot 554 5.7.1 content refused", {State.FAILED: {ANN, BEN, CAT}}),
-        ("dot 552 5.3.4 too big", {State.FAILED: {ANN, BEN, CAT}}),
+        ("dot 552 5.3.4 too big", {State.DEFERRED: {ANN, BEN, CAT}}),
     ],
 )
 async def test_refusal_blames_the_entry_for_the_recipients_it_concerns(
