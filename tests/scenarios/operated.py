@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from drainer.demo.sample_queue import Outage, write_outage
+from drainer.ledger.records import JournalLine
 from tests.scenarios.running import Service, SinkProcess, drainer, running_service, running_sink, site_settings
 
 SOON_S = 60.0
@@ -95,12 +96,12 @@ class Site:
             )
         )
 
-    def journal(self) -> list[tuple[str, str, str]]:
-        """(by, action, detail) of everything operators decided."""
+    def journal(self) -> list[JournalLine]:
+        """Everything operators decided, oldest first."""
         with sqlite3.connect(self.home / "ledger.sqlite") as ledger:
-            lines = ledger.execute("SELECT by, action, detail FROM journal ORDER BY id").fetchall()
+            lines = ledger.execute("SELECT at, by, action, detail FROM journal ORDER BY id").fetchall()
         ledger.close()
-        return [(_text(by), _text(action), _text(detail)) for by, action, detail in lines]
+        return [JournalLine(at, _text(by), _text(action), _text(detail)) for at, by, action, detail in lines]
 
     def owed(self, *, but_list: str = "", resends_too: bool = False) -> Counter[tuple[str, str]]:
         """(Message-ID, recipient) of everybody who has to get it, each once.

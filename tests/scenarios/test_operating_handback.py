@@ -36,7 +36,7 @@ def test_untouched_entries_come_back_byte_for_byte_and_stay_until_resume(tmp_pat
             lists.status_when(lambda said: said["state"] == "idle" and said["done"]["delivered_entries"] > 0)
             assert service.terminate() == 0
         assert lists.sink.deliveries() == lists.owed(resends_too=True)
-        assert ("handback", "Mailman takes over") in [line[1:] for line in lists.journal()]
+        assert ("handback", "Mailman takes over") in [(line.action, line.detail) for line in lists.journal()]
 
 
 def test_part_delivered_entry_comes_back_with_only_whom_it_owes(tmp_path: Path) -> None:
