@@ -317,5 +317,9 @@ class _Shower:
         inner = nesting + 1
         if isinstance(value, dict):
             return ",".join(sorted(f"{self.shown(k, inner)}:{self.shown(v, inner)}" for k, v in value.items()))
-        parts = [self.shown(item, inner) for item in value]
+        parts = (
+            [repr(item) for item in value]
+            if _PLAIN.issuperset(map(type, value))
+            else [self.shown(item, inner) for item in value]
+        )
         return ",".join(sorted(parts) if isinstance(value, set | frozenset) else parts)

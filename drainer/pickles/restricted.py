@@ -73,7 +73,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _load(pickled: bytes) -> object:
-    source = io.BufferedReader(io.BytesIO(pickled), _PREFETCH_BYTES)
+    source = io.BufferedReader(io.BytesIO(pickled), min(len(pickled), _PREFETCH_BYTES))
     try:
         return _Unpickler(source, encoding="ascii", errors="surrogateescape").load()
     except (

@@ -69,6 +69,9 @@ class Surveyed:
     is_unreadable: bool = False
     recipients: tuple[str, ...] = ()
 
+    def __reduce__(self) -> tuple[type[Surveyed], tuple[object, ...]]:
+        return Surveyed, (self.path, self.summary, self.reason, self.detail, self.is_unreadable, self.recipients)
+
 
 @dataclass(frozen=True, slots=True)
 class _Task:

@@ -25,6 +25,8 @@ FIRST_WHEN_S = 1_795_000_000.25
 
 _LIST, _CLONED_LIST = b"kites", b"k%04d"
 _NUMBER, _CLONED_NUMBER = b"#00NUM00#", b"%09d"
+_GROUP, _CLONED_GROUP, _GROUPS = b"#GRP#", b"%05d", 200
+"""Twenty subscribers get a mail together; the same get another one of two hundred."""
 
 
 def template() -> bytes:
@@ -37,7 +39,8 @@ def template() -> bytes:
 
 
 def clone(made: bytes, number: int) -> bytes:
-    return made.replace(_NUMBER, _CLONED_NUMBER % number).replace(_LIST, _CLONED_LIST % (number % LISTS))
+    made = made.replace(_NUMBER, _CLONED_NUMBER % number).replace(_GROUP, _CLONED_GROUP % (number % _GROUPS))
+    return made.replace(_LIST, _CLONED_LIST % (number % LISTS))
 
 
 def clone_name(number: int) -> str:
@@ -53,7 +56,7 @@ def write_clones(directory: Path, entries: int) -> int:
 
 
 def _members() -> list[str]:
-    return [f"member-{number:02}.{_NUMBER.decode()}@host{number % 7}.example" for number in range(RECIPIENTS)]
+    return [f"member-{number:02}.{_GROUP.decode()}@host{number % 7}.example" for number in range(RECIPIENTS)]
 
 
 def _numbered(padding: int) -> Callable[[str], str]:
@@ -61,9 +64,8 @@ def _numbered(padding: int) -> Callable[[str], str]:
         if text.startswith("<") and text.endswith(">") and "@" in text:
             return f"<{_NUMBER.decode()}@sender.example>"
         if text.endswith("\n") and ":" not in text:
-            return (
-                f"Clone {_NUMBER.decode()}\n" + ("Bring string. " * 5 + "\n") * (padding // 71) + "x" * (padding % 71)
-            )
+            line = "Bring string, and no rain, and a kite for each who has none of his own"
+            return f"Clone {_NUMBER.decode()}\n" + (line + "\n") * (padding // 71) + "x" * (padding % 71)
         return text
 
     return text_of
