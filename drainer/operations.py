@@ -133,7 +133,8 @@ class ServiceOperations:
         ended = [pause for pause in operator.pauses if pause.list_id in gone]
         kept = tuple(pause for pause in operator.pauses if pause.list_id not in gone)
         what = f"list {name}" if name else "everything"
-        if not ended:
+        had_stopped = not name and self._pipeline.trust_mta_again()
+        if not ended and not had_stopped:
             return Done(message=f"{what} was not paused{self._paused_lists(operator.pauses)}")
         await self._decide(dataclasses.replace(operator, pauses=kept), peer, "resume", what)
         return Done(message=f"resumed: {what}{self._paused_lists(kept)}")

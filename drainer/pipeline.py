@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
+from typing import TypeVar
 
 from drainer.clock import Clock
 from drainer.compose import Composer
 from drainer.compose.wire import ComposedMessage
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
-from drainer.duplicates.decision import Action, Classification, Decision, Kin, classify, decide, fifo_key
+from drainer.duplicates.decision import Action, Claim, Classification, Decision, Kin, classify, decide, fifo_key
 from drainer.duplicates.fingerprint import Decoration, summarise
 from drainer.errors import (
     ComposeDeferred,
@@ -43,6 +44,7 @@ from drainer.estimate.backlog import EntrySizes
 from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.gate import Gate
 from drainer.feed.rate_in_force import RateInForce
+from drainer.feed.refusals import Refusals, after_transaction
 from drainer.feed.release import Release
 from drainer.feed.released import is_released_list
 from drainer.feed.retry import retry_delay_s
@@ -53,7 +55,7 @@ from drainer.guards.mailman_processes import mailman_processes
 from drainer.in_doubt import InDoubt
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import Coverage, Deferral, History, Hold, MessageRecord, Outcome, recipient_key
-from drainer.ledger.states import State
+from drainer.ledger.states import SETTLED, State
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.queuedir.filebase import QueueFile, Suffix
@@ -67,9 +69,12 @@ from drainer.report.logfmt import logfmt
 from drainer.settings import Settings
 
 log = logging.getLogger("drainer")
+_Value = TypeVar("_Value")
 
-LISTED_AT_A_TIME = 500
-SURVEYED_AT_A_TIME = 800
+LISTED_AT_A_TIME = 250
+SYNCED_AT_A_TIME = 20_000
+"""Entries are made durably ours by as many at a time: an fsync may take as long as a thousand renames."""
+SURVEYED_AT_A_TIME = 1000
 DESCRIBED_AT_A_TIME = 100
 """As many entries are made known to the index in one go: some milliseconds."""
 LIST_AGAIN_S = 5.0
@@ -80,6 +85,12 @@ LOOK_AGAIN_S = 15.0
 
 RESEND, DUPLICATE, IN_DOUBT = "resend", "duplicate", "in_doubt"
 """Why the duplicate decision holds an entry."""
+
+REFUSALS = "refusals"
+"""The gate's reason while the MTA refuses everybody (feed/refusals.py): until an operator resumes, or a restart."""
+
+LOSSES_IN_A_ROW = 3
+"""Sessions lost with the same entry before it is put off: one the MTA always hangs up on must not go first for ever."""
 
 RELEASED = "released"
 """Reason of a Hold that is none any more: an operator released this entry, and `detail` says from which of RESEND and
@@ -148,6 +159,7 @@ class Pipeline:
         self._listed = asyncio.Event()
         self._in_flight = 0
         self._unread = asyncio.Event()
+        self._workers: asyncio.Task[None] | None = None
         self._claimed: set[str] = set()
         self._late: set[str] = set()
         self._released: dict[str, str] = {}
@@ -156,6 +168,8 @@ class Pipeline:
         self._taken_out: set[str] = set()
         self._holding: set[asyncio.Task[None]] = set()
         self._shaping = Shaping()
+        self._refusals = Refusals()
+        self._losses: dict[str, int] = {}
         parts.gate.on_close = self.put_back_what_may_not_go_on
         parts.release.on_back = self._something_came_back
 
@@ -236,10 +250,10 @@ class Pipeline:
         """Take what is wanted. Returns whether something was left that may be wanted later, with no change to see: a .bak
         whose runner ends or whose time comes, or what there was no room for."""
         left_some = False
-        custody, index = self.parts.custody, self.parts.index
+        custody = self.parts.custody
         runner_lives = await asyncio.to_thread(self._runner_lives, queue)
+        taken: list[tuple[QueueFile, int]] = []
         for batch in scan_queue(directory).batches(LISTED_AT_A_TIME):
-            taken: list[tuple[QueueFile, int]] = []
             refused = ""
             released = await self.parts.release.ours(queue, batch)
             for listed in batch:
@@ -258,17 +272,28 @@ class Pipeline:
             if refused:
                 left_some = True
                 log.warning(logfmt(outcome="not_taken", queue=queue, detail=refused))
-            if taken:
-                # A take lost at power failure gives the entry back to Mailman's runner, so it is durable before the index,
-                # and by it the feed, learns of the entry.
-                await asyncio.to_thread(custody.sync)
-                self._claimed.update(file.filebase for file, _ in taken if file.suffix is Suffix.CLAIMED)
-                if self.progress.listed:
-                    self._late.update(file.filebase for file, _ in taken)
-                index.add_listed(taken)
-                self._unread.set()
+            if taken and self._workers is None:
+                self._workers = asyncio.create_task(asyncio.to_thread(self.parts.surveyor.start))
+            if len(taken) >= SYNCED_AT_A_TIME:
+                await self._add_taken(taken)
+                taken = []
             await asyncio.sleep(0)
+        await self._add_taken(taken)
         return left_some
+
+    async def _add_taken(self, taken: Sequence[tuple[QueueFile, int]]) -> None:
+        if not taken:
+            return
+        # A take lost at power failure gives the entry back to Mailman's runner, so it is durable before the index, and by
+        # it the feed, learns of the entry.
+        await asyncio.to_thread(self.parts.custody.sync)
+        for some in batched(taken, LISTED_AT_A_TIME):
+            self._claimed.update(file.filebase for file, _ in some if file.suffix is Suffix.CLAIMED)
+            if self.progress.listed:
+                self._late.update(file.filebase for file, _ in some)
+            self.parts.index.add_listed(some)
+            await asyncio.sleep(0)
+        self._unread.set()
 
     def _runner_lives(self, queue: str) -> bool:
         mailman = self.parts.settings.mailman
@@ -285,6 +310,8 @@ class Pipeline:
             finished = list(zip(in_hand, await reading, strict=True)) if reading else []
             if self.intake_on:
                 await self._listed.wait()
+            if self._workers is not None:
+                await self._workers
             known = set(in_hand)
             unread = self.parts.index.unread(SURVEYED_AT_A_TIME + len(known))
             in_hand = [filebase for filebase in unread if filebase not in known]
@@ -411,13 +438,17 @@ class Pipeline:
         log.warning(logfmt(outcome="unreadable", filebase=filebase, reason=reason, detail=detail, kept=kept))
 
     def _record(self, summary: EntrySummary) -> MessageRecord:
-        """The message as the ledger knows it. An entry without identity, or where duplicates are to be delivered, is
-        nobody's copy, as is a duplicate that an operator released: its own name is its identity."""
-        identity = summary.fingerprint.identity
-        released = self._released.get(summary.filebase) == DUPLICATE
-        if not identity or released or self.parts.settings.duplicates.exact == "deliver":
-            identity = (own_identity(summary.filebase),)
+        """The message as the ledger knows it."""
+        identity = self._identity(summary.filebase, summary.fingerprint.identity)
         return MessageRecord(identity, summary.list_id, summary.message_id)
+
+    def _identity(self, filebase: str, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """An entry without identity, or where duplicates are to be delivered, is nobody's copy, as is a duplicate that an
+        operator released: its own name is its identity."""
+        released = self._released.get(filebase) == DUPLICATE
+        if not digests or released or self.parts.settings.duplicates.exact == "deliver":
+            return (own_identity(filebase),)
+        return digests
 
     # -- feed: pick > read > decision > compose > throttle > deliver > finish --------------------------------------------
 
@@ -427,7 +458,10 @@ class Pipeline:
         while True:
             await parts.gate.opened()
             settings = parts.settings
-            room = settings.mta.sessions - len(self._works)
+            # Some more than there are sessions, asked for together: the index is asked as long for one as for ten.
+            ahead = max(1, settings.mta.sessions // 4)
+            room = settings.mta.sessions + ahead - len(self._works)
+            room = room if room >= ahead else 0
             now_s = parts.clock.now_s()
             picked = (
                 parts.index.next_waiting(
@@ -517,9 +551,8 @@ class Pipeline:
         if (not_before_s := deliver_after_s(entry.metadata)) > parts.clock.now_s():
             parts.index.set_state(filebase, EntryState.DEFERRED, "deliver_after", not_before_s)
             return
-        summary = await self._summarised(entry)
-        record = self._record(summary)
-        decision = await self._decide(entry, summary, record, waiting.duplicate)
+        record = MessageRecord(self._identity(filebase, waiting.identity), waiting.list_id, waiting.message_id)
+        decision = await self._decide(entry, record, waiting.duplicate)
         if decision.deliver and self._is_for_mailman(entry):
             await self._release(entry, record, decision)
             return
@@ -539,14 +572,26 @@ class Pipeline:
                 interrupted = True
                 if task := asyncio.current_task():
                     task.uncancel()
-            decision = await self._decide(entry, summary, record, waiting.duplicate)
+            if not interrupted and (settled := _settled_by(decision, sent, filebase)):
+                await self._finish(entry, settled)
+                return
+            decision = await self._decide(entry, record, waiting.duplicate)
         if decision.deliver and set(one_per_recipient(decision.deliver)) <= set(shaped.later):
             self._put_off(filebase, decision, shaped)
             return
         # Only who was refused makes the entry wait. Whose doubt was resolved meanwhile is owed, and was not refused.
         untouched = {address for transaction in sent for address in transaction.untouched}
         refused = {address for transaction in sent for address in transaction.recipients(State.DEFERRED)} - untouched
-        await self._conclude(entry, record, decision, interrupted or not refused & set(decision.deliver))
+        blameless = interrupted or not (refused & set(decision.deliver) or self._is_poison(filebase, sent))
+        await self._conclude(entry, record, decision, blameless)
+
+    def _is_poison(self, filebase: str, sent: Sequence[Transaction]) -> bool:
+        """Whether session after session was lost with this entry, while it is not known to be the MTA's state."""
+        if any(transaction.trouble and transaction.untouched for transaction in sent):
+            self._losses[filebase] = self._losses.get(filebase, 0) + 1
+        elif sent:
+            self._losses.pop(filebase, None)
+        return self._losses.get(filebase, 0) >= LOSSES_IN_A_ROW
 
     async def _summarised(self, entry: QueueEntry) -> EntrySummary:
         decoration_of = self.parts.decoration_of
@@ -579,14 +624,12 @@ class Pipeline:
         due_s = self.parts.clock.now_s() + max(0.0, wait_s)
         self.parts.index.set_state(filebase, EntryState.DEFERRED, "ceiling of a recipient domain", due_s)
 
-    async def _decide(
-        self, entry: QueueEntry, summary: EntrySummary, record: MessageRecord, duplicate: DuplicateClass
-    ) -> Decision:
+    async def _decide(self, entry: QueueEntry, record: MessageRecord, duplicate: DuplicateClass) -> Decision:
         """Against the ledger, now. A resend the operator released is a mail like any other."""
         duplicates = self.parts.settings.duplicates
         is_known = entry.filebase in self._resembling
         is_resend = (is_known or duplicate is DuplicateClass.RESEND) and entry.filebase not in self._released
-        resembled = await self._resembled(summary) if is_resend else None
+        resembled = await self._resembled(await self._summarised(entry)) if is_resend else None
         # Known from an earlier run, and the first sending is finished: whom that reached, a person can say, not the index.
         forgotten = is_known and resembled == History() and duplicates.resend == "suppress"
         return decide(
@@ -654,6 +697,10 @@ class Pipeline:
         parts.rate.heard(transaction)
         for outcome in transaction.outcomes:
             self._log(entry, record, outcome)
+        self._refusals = after_transaction(self._refusals, entry.filebase, transaction.outcomes)
+        if self._refusals.are_too_many and REFUSALS not in parts.gate.reasons:
+            log.error(logfmt(event="stopped", reason=self._refusals.text()))
+            parts.gate.close(REFUSALS, self._refusals.text())
         if transaction.recipients(State.IN_DOUBT):
             parts.in_doubt.wake()
         return transaction
@@ -686,14 +733,19 @@ class Pipeline:
 
     async def _finish(self, entry: QueueEntry, decision: Decision) -> None:
         filebase = entry.filebase
+        self._losses.pop(filebase, None)
         by_others = sum(claim.filebase != filebase for claim in decision.skip)
         delivered = any(claim.filebase == filebase and claim.state is State.DELIVERED for claim in decision.skip)
         # INVARIANT settled-before-unlink: every recipient is settled in the durable ledger before the file goes.
         #   Crash before the unlink: the entry is read again, found settled by itself, and finished again; the ledger adds
         #   its counts once only. Held by tests/crash/.
-        await self.parts.ledger.finish_entry(
-            filebase, {"delivered_entries": int(delivered), "suppressed_recipients": by_others}
-        )
+        try:
+            await self.parts.ledger.finish_entry(
+                filebase, {"delivered_entries": int(delivered), "suppressed_recipients": by_others}
+            )
+        except asyncio.CancelledError:
+            self.parts.index.set_owed(filebase, 0)  # it is finished at its next turn, and counts nobody until then
+            raise
         self.parts.custody.finish(filebase)
         self.parts.index.remove(filebase)
         self._wake_those_waiting_for(filebase)
@@ -751,6 +803,14 @@ class Pipeline:
         self.parts.custody.hold(filebase)
         self.parts.index.set_state(filebase, EntryState.HELD, _why_held(reason, detail))
         log.warning(logfmt(outcome="held", filebase=filebase, reason=reason, detail=detail or None, by=by))
+
+    def trust_mta_again(self) -> bool:
+        """An operator says that the MTA may be tried again after it refused everybody. Returns False if it had not."""
+        had_stopped = REFUSALS in self.parts.gate.reasons
+        self._refusals = Refusals()
+        self.parts.gate.open(REFUSALS)
+        self.wake()
+        return had_stopped
 
     def doubt_resolved(self, filebase: str) -> None:
         """The ledger says now what became of recipients in doubt: the entry can be looked at again."""
@@ -858,9 +918,8 @@ class Pipeline:
     async def _owed(self, filebase: str) -> tuple[QueueEntry, MessageRecord, Decision]:
         """Raises RequestRefused while any recipient is in doubt by this very entry."""
         entry = self.read(filebase)
-        summary = await self._summarised(entry)
-        record = self._record(summary)
-        decision = await self._decide(entry, summary, record, DuplicateClass.NONE)
+        record = self._record(await self._summarised(entry))
+        decision = await self._decide(entry, record, DuplicateClass.NONE)
         doubtful = [c for c in decision.wait if c.filebase == filebase and c.state is State.IN_DOUBT]
         if doubtful:
             raise RequestRefused(f"{len(doubtful)} recipients are in doubt; they have to be resolved first")
@@ -869,6 +928,8 @@ class Pipeline:
     def _log(self, entry: QueueEntry, record: MessageRecord, outcome: Outcome) -> None:
         """One line per outcome; recipients by name where a person may have to act on them."""
         by_name = outcome.state is not State.DELIVERED
+        if not by_name and not log.isEnabledFor(logging.INFO):
+            return
         for recipients in [[address] for address in outcome.recipients] if by_name else [list(outcome.recipients)]:
             single = recipients[0] if len(recipients) == 1 else None
             log.log(
@@ -880,7 +941,7 @@ class Pipeline:
             )  # fmt: skip
 
 
-def batched(values: Sequence[EntrySummary], size: int) -> Iterator[Sequence[EntrySummary]]:
+def batched(values: Sequence[_Value], size: int) -> Iterator[Sequence[_Value]]:
     """In order, `size` at a time."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
@@ -893,6 +954,24 @@ def one_per_recipient(addresses: Sequence[str]) -> tuple[str, ...]:
 
 def _why_held(reason: str, detail: str) -> str:
     return f"{reason}: {detail}" if detail else reason
+
+
+def _settled_by(before: Decision, sent: Sequence[Transaction], filebase: str) -> Decision | None:
+    """The decision a second look at the ledger would come to, if these transactions left nothing open; None: look again.
+
+    Enough to finish on: what was to be skipped was so by a final state in the ledger, and a Transaction is returned only
+    once its outcomes are durable there (deliver.py, INVARIANT outcome-before-anything).
+    """
+    claims = {
+        recipient_key(address): Claim(address, filebase, outcome.state, outcome.at_s)
+        for transaction in sent
+        for outcome in transaction.outcomes
+        if outcome.state in SETTLED
+        for address in outcome.recipients
+    }
+    if before.wait or before.hold or not all(recipient_key(address) in claims for address in before.deliver):
+        return None
+    return Decision(Action.FINISH, skip=(*before.skip, *claims.values()))
 
 
 def own_identity(filebase: str) -> bytes:

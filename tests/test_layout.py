@@ -22,7 +22,7 @@ MARKED = frozenset(
     compose/wire compose/transactions compose/mailman2 compose/coprocess/frames
     compose/mailman2_charset compose/mailman2_decorate compose/mailman2_envelope compose/mailman2_flatten
     compose/mailman2_header compose/mailman2_part compose/mailman2_site
-    feed/pick feed/shaping feed/adaptive_rate feed/outcome feed/dsn
+    feed/pick feed/shaping feed/adaptive_rate feed/outcome feed/refusals feed/retry feed/dsn
     guards/verdict
     estimate/rates estimate/backlog estimate/drain_time
     report/snapshot report/metrics report/page report/wording report/status_text report/logfmt report/service_state

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
@@ -22,7 +22,7 @@ _WORDS = (
     "tide rehearsal telescope comet eclipse alto tenor score jetty buoy smoker hive queen nectar lens mount"
 ).split()
 _FIRST = "ada bela cem dora emil fay gus hana ivo jana kai lena mio nora olaf pia quin rosa sven tara uwe vera".split()
-_DOMAINS = ("example.org", "mail.example.com", "post.example.net", "uni.example.edu", "home.test")
+_DOMAINS = ("example.org", "mail.example.com", "post.example.net", "uni.example.org", "home.example.net")
 
 
 @dataclass(slots=True)
@@ -41,6 +41,10 @@ class Outage:
     duplicates: dict[str, int] = field(default_factory=dict)
     owed: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     held: set[tuple[str, str]] = field(default_factory=set)
+
+    def make_queues(self) -> None:
+        for queue in ("archive", "bad", "bounces", "in", "out", "retry", "shunt", "virgin"):
+            (self.queue_dir / queue).mkdir(parents=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +144,13 @@ class _Writer:
 
     def make_lists(self, members_each: int) -> None:
         for index, name in enumerate(LISTS):
-            size = max(4, members_each * (index + 1) // 3)
-            self.members[name] = [
-                f"{_FIRST[i % len(_FIRST)]}{i}.{name}@{_DOMAINS[i % len(_DOMAINS)]}" for i in range(size)
-            ]
-            folder = self.outage.lists_dir / name
-            folder.mkdir(parents=True)
-            (folder / "config.pck").write_bytes(python2_pickle(_list_config(name, self.members[name])))
+            self.make_list(name, max(4, members_each * (index + 1) // 3))
+
+    def make_list(self, name: str, size: int) -> None:
+        self.members[name] = [f"{_FIRST[i % len(_FIRST)]}{i}.{name}@{_DOMAINS[i % len(_DOMAINS)]}" for i in range(size)]
+        folder = self.outage.lists_dir / name
+        folder.mkdir(parents=True)
+        (folder / "config.pck").write_bytes(python2_pickle(_list_config(name, self.members[name])))
 
     def tick(self) -> float:
         self.now_s += self.random.uniform(0.5, 30.0)
@@ -260,10 +264,35 @@ def write_outage(
     start_s       when the outage began, seconds since the epoch
     """
     outage = Outage(queue_dir=directory / "qfiles", lists_dir=directory / "lists")
-    for queue in ("archive", "bad", "bounces", "in", "out", "retry", "shunt", "virgin"):
-        (outage.queue_dir / queue).mkdir(parents=True)
+    outage.make_queues()
     writer = _Writer(outage, seed, start_s)
     writer.make_lists(members_each)
     for serial in range(mails):
         writer.mail(serial)
+    return outage
+
+
+def write_plain(
+    directory: Path,
+    mails: int,
+    recipients_each: int,
+    lists: Sequence[str] = LISTS[:1],
+    seed: int = 2014,
+    start_s: float = 1.7e9,
+) -> Outage:
+    """A site with original mails only, nothing sent twice: for measuring, and for stories about something else.
+
+    lists  the oldest mail is on the first of them, the next on the second, ...; all others are on the last
+    """
+    outage = Outage(queue_dir=directory / "qfiles", lists_dir=directory / "lists")
+    outage.make_queues()
+    writer = _Writer(outage, seed, start_s)
+    for name in lists:
+        writer.make_list(name, recipients_each)
+    for serial in range(mails):
+        name = lists[min(serial, len(lists) - 1)]
+        message_id, received_s = f"<{serial:06d}.plain@example.org>", writer.tick()
+        text = writer.compose(message_id, received_s)
+        writer.write(name, message_id, received_s, text, writer.members[name], received_s)
+        writer.owe(name, message_id, writer.members[name])
     return outage

@@ -22,7 +22,7 @@ Coverage never depends on order: History is a set of claims.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -244,7 +244,12 @@ class _Sorted:
         self.wait: list[Claim] = []
         self.hold: list[Claim] = []
 
-    def add(self, address: str, filebase: str, claims: Iterable[Coverage], resembled: Iterable[Coverage] = ()) -> None:
+    def add(
+        self, address: str, filebase: str, claims: Collection[Coverage], resembled: Collection[Coverage] = ()
+    ) -> None:
+        if not claims and not resembled:
+            self.deliver.append(address)
+            return
         own = {part.state: part for part in claims if part.filebase == filebase}
         others: dict[State, Coverage] = {}
         for part in claims:

@@ -8,7 +8,7 @@ Refusals at MAIL and RCPT are written after the attempt, together with its outco
 that forgets them, which costs one more RCPT and nothing else, since a refused recipient got nothing; written before,
 they would cost a commit while the MTA holds the transaction open.
 
-Cancelling stops a transaction before its attempt is written, never after: from there on it is finished first.
+Cancelling stops a transaction while its envelope is under way, never after: from there on it is finished first.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ async def deliver(
     """
     transaction = _Transaction(composed, filebase, message, ledger, session, clock, refused, is_stopping)
     accepted = await transaction.envelope()
-    if not accepted:
-        await session.reset()
-        return await transaction.finished(None, None)
-    return await _finish_despite_cancellation(transaction.content, accepted)
+    # Also when nobody was accepted: a write to the ledger that was begun may become durable after its caller was cancelled,
+    # who would then believe the ledger as it was before.
+    rest = transaction.content if accepted else transaction.nothing
+    return await _finish_despite_cancellation(rest, accepted)
 
 
 class _Transaction:
@@ -154,6 +154,11 @@ class _Transaction:
         if refusal is not None:
             self._refuse(concerned, refusal)
         return refusal is None or (refusal.blames_entry and concerned is not owed_for)
+
+    async def nothing(self, _: tuple[str, ...], cancelled: asyncio.Event) -> Transaction:
+        """Nobody was accepted: RSET, and the outcome."""
+        await self.session.reset()
+        return await self.finished(None, None, cancelled)
 
     async def content(self, accepted: tuple[str, ...], cancelled: asyncio.Event) -> Transaction:
         """The attempt, DATA, the content and the outcome."""

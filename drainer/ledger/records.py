@@ -9,6 +9,7 @@ person has to act on them (failed, in doubt) and while an attempt is open.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
 
@@ -17,7 +18,11 @@ from drainer.ledger.states import State
 RECIPIENT_KEY_BYTES = 10
 RecipientKey = bytes
 
+_REMEMBERED_KEYS = 16_384
+"""An address is asked for some six times in the life of an entry, and again with the next entry of its list. About 4 MB."""
 
+
+@functools.lru_cache(_REMEMBERED_KEYS)
 def recipient_key(address: str) -> RecipientKey:
     """The ten bytes an address is remembered by: local part as it is, domain in lower case (RFC 5321 §2.4)."""
     local, at, domain = address.rpartition("@")

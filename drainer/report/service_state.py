@@ -28,7 +28,7 @@ def service_state(
 
     paused_lists   lists of entries that wait and that the operator paused; others_wait: entries of other lists wait
     rate_is_zero   a limit of 0 is in force: nothing is begun
-    reasons        why feeding stands still, by name: stopping, paused, ledger, guard (feed/gate.py)
+    reasons        why feeding stands still, by name: stopping, paused, ledger, refusals, guard (feed/gate.py)
     intake_on      False: the operator gave the queue back to Mailman; intake_reason says how to go on
     listed         the first listing of Mailman's queues is done
     entries, unread, active   in the backlog; of these not read yet; in delivery
@@ -38,7 +38,7 @@ def service_state(
         return "stopping", reasons["stopping"]
     if "paused" in reasons:
         return "paused", reasons["paused"]
-    for name in ("ledger", "guard"):
+    for name in ("ledger", "refusals", "guard"):
         if name in reasons:
             return "stopped_by_guard", reasons[name]
     if not intake_on and not entries:

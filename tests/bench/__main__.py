@@ -1,0 +1,23 @@
+"""python -m tests.bench: how fast drainer feeds, beside others, and how fast it takes stock of a large backlog."""
+
+from __future__ import annotations
+
+import importlib
+
+from tests.bench import feeding
+
+
+def main() -> None:
+    feeding.main()
+    try:
+        backlog = importlib.import_module("tests.bench.backlog")
+    except ModuleNotFoundError as exc:
+        if exc.name != "tests.bench.backlog":
+            raise
+        print("The measurement of a large backlog is missing (tests/bench/backlog.py).")
+    else:
+        backlog.main()
+
+
+if __name__ == "__main__":
+    main()
