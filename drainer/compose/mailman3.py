@@ -212,7 +212,8 @@ class _Coprocess:
         await self._send(frames.frame(frames.HELLO, hello))
         kind, fields, _ = await self._receive(START_TIMEOUT_S)
         if kind == frames.REFUSED:
-            raise _Broken(f"says: {fields.get('detail')}{await self._last_words()}")
+            detail, words = str(fields.get("detail")), await self._last_words()
+            raise _Broken(f"says: {detail}" if detail in words else f"says: {detail}{words}")
         try:
             if kind != frames.READY:
                 raise _Broken("answered the greeting with something else")

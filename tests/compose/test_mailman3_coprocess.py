@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import signal
@@ -203,6 +202,27 @@ async def test_python_without_mailman_is_named(mailman3_site: Site) -> None:
     assert not coprocesses()
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "No such file or directory: '.*mailman.cfg'"),
+        ("[mailman\nlayout: here\n", "mailman.cfg"),
+        ("[mailman]\nlayout: nowhere\n", "No path configuration found: paths.nowhere"),
+    ],
+    ids=["missing", "garbled", "unknown layout"],
+)
+async def test_mailman_cfg_that_cannot_be_used_is_named_with_the_command_to_try(
+    mailman3_site: Site, tmp_path: Path, text: str | None, reason: str
+) -> None:
+    config = tmp_path / "mailman.cfg"
+    if text is not None:
+        config.write_text(text)
+    composer = Mailman3Composer(mailman3_site.python, config, 1, 0, 60.0)
+    with pytest.raises(ComposerUnavailable, match=rf"{reason}(.|\n)*try by hand: MAILMAN_CONFIG_FILE={config}"):
+        await composer.start()
+    assert not coprocesses()
+
+
 async def test_config_without_its_database_is_named(mailman3_site: Site, tmp_path: Path) -> None:
     config = tmp_path / "mailman.cfg"
     config.write_text(f"[mailman]\nlayout: here\n[paths.here]\nvar_dir: {tmp_path}/elsewhere\n")
@@ -353,19 +373,12 @@ async def test_composing_changes_nothing_on_the_site(mailman3_copy: Site, entrie
         connection.execute("DELETE FROM listarchiver")
     connection.close()
     mailman3_copy.restore_entries()
-    before = _everything_in(mailman3_copy.var)
+    before = mailman3_copy.all_files()
     for remember_s in (0.0, 60.0):
         async with composer_of(mailman3_copy, remember_s) as composer:
             for of_list in entries.values():
                 assert await composed(composer, of_list[0])
-    assert _everything_in(mailman3_copy.var) == before
-
-
-def _everything_in(directory: Path) -> dict[str, str]:
-    return {
-        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "directory"
-        for path in directory.rglob("*")
-    }
+    assert mailman3_copy.all_files() == before
 
 
 async def test_max_recipients_of_ours_takes_the_place_of_mailmans(

@@ -8,6 +8,7 @@ Mailman runs in a Python of its own (inside.py is its side), found by `mailman_p
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -217,6 +218,13 @@ class Site:
         copied.out, copied.entries = copied.var / "queue" / "out", dict(self.entries)
         copied.config.write_text(self.config.read_text().replace(str(self.directory), str(directory)))
         return copied
+
+    def all_files(self) -> dict[str, str]:
+        """Everything below the site's var directory: path = digest of its content."""
+        return {
+            str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "directory"
+            for path in self.var.rglob("*")
+        }
 
     def _list_spec(self, item: MailingList) -> dict[str, object]:
         templates = {}

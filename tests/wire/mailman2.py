@@ -38,5 +38,7 @@ def compare(python: str) -> Comparison:
             is_equal, detail = ours == mailmans, ""
         except ComposeError as exc:
             is_equal, detail = False, str(exc)
-        comparison.entries.append(Compared(f"list {label['list']}", label["case"], is_equal, mailmans.total(), detail))
+        comparison.entries.append(
+            Compared(f"list {label['list'] or 'mailman'}", label["case"], is_equal, mailmans.total(), detail)
+        )
     return comparison

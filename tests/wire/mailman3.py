@@ -73,8 +73,9 @@ def group_and_kind(raw: bytes) -> tuple[str, str]:
 
 
 async def compare_site(site: Site) -> list[Compared]:
-    """Every entry of a site."""
+    """Every entry of a site. Raises RuntimeError where composing changed a file below the site."""
     theirs, shunted = await mailmans_deliveries(site)
+    before = site.all_files()
     composer = Mailman3Composer(site.python, site.config, 1, 0, 60.0)
     await composer.start()
     found = []
@@ -85,6 +86,9 @@ async def compare_site(site: Site) -> list[Compared]:
             found.append(_compared(entry, ours, theirs.get(entry.filebase, Counter()), shunted))
     finally:
         await composer.close()
+    after = site.all_files()
+    if changed := [path for path in {**before, **after} if before.get(path) != after.get(path)]:
+        raise RuntimeError(f"composing changed {changed}")
     return found
 
 

@@ -321,7 +321,12 @@ def main() -> int:
     try:
         composing = Composing(greeting[1])
         write(frames.frame(frames.READY, composing.versions()))
-    except (Exception, SystemExit) as exc:  # noqa: BLE001 (whatever stops Mailman is told to the parent)
+    except SystemExit:
+        # Mailman has said why on standard error, whose last line the parent quotes
+        write(frames.frame(frames.REFUSED, {"detail": "Mailman gave up"}))
+        answers.flush()
+        return 1
+    except Exception as exc:  # noqa: BLE001 (whatever stops Mailman is told to the parent)
         traceback.print_exc()
         write(frames.frame(frames.REFUSED, {"detail": f"{type(exc).__name__}: {exc}"}))
         answers.flush()
