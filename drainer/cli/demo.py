@@ -10,7 +10,7 @@ import typer
 
 def demo_command(
     mails: Annotated[int, typer.Option("--mails", min=1, metavar="N", help="Original mails in the sample.")] = 2500,
-    messages: Annotated[str, typer.Option("--messages", metavar="R", help="Rate limit of the drain.")] = "250/s",
+    messages: Annotated[str, typer.Option("--messages", metavar="R", help="Rate limit of the drain.")] = "400/s",
     directory: Annotated[
         Path | None, typer.Option("--directory", metavar="D", help="Build it here and keep it.", show_default=False)
     ] = None,

@@ -28,8 +28,10 @@ from drainer.errors import DrainerError, ServiceNotRunning
 from drainer.report.snapshot import Snapshot
 from drainer.report.status_text import status_lines
 
-OUTAGE_S = 3 * 3600.0
-"""How long ago the sample outage began."""
+MAIL_EVERY_S = 25.0
+"""How often mail comes in during the sample outage, resubmissions included: the sample's last entry is just not of the
+future."""
+LATEST_RESEND_S = 9_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Reconciliation:
 
     once, missing, more_than_once   of what was owed
     not_owed   given to the sink though nobody asked for it
-    held       withheld for a person: the mails somebody sent again under a new Message-ID
+    held, to_hold          entries held for a person, and the mails somebody sent again under a new Message-ID
+    suppressed, to_suppress   entries suppressed, and the exact and restored duplicates in the sample
     """
 
     owed: int
@@ -47,10 +50,17 @@ class Reconciliation:
     more_than_once: int
     not_owed: int
     held: int
+    to_hold: int
+    suppressed: int
+    to_suppress: int
 
     @property
     def is_right(self) -> bool:
-        return self.once == self.owed and not (self.missing or self.more_than_once or self.not_owed)
+        return (
+            self.once == self.owed
+            and not (self.missing or self.more_than_once or self.not_owed)
+            and (self.held, self.suppressed) == (self.to_hold, self.to_suppress)
+        )
 
 
 def reconcile(outage: Outage, capture: Path) -> Reconciliation:
@@ -71,8 +81,15 @@ def reconcile(outage: Outage, capture: Path) -> Reconciliation:
         missing=sum(given[key] == 0 for key in owed),
         more_than_once=sum(given[key] > 1 for key in owed),
         not_owed=sum(key not in owed for key in given),
-        held=len(outage.held),
+        held=_entries(outage, "held"),
+        to_hold=outage.duplicates.get("resend", 0),
+        suppressed=_entries(outage, "duplicates"),
+        to_suppress=outage.duplicates.get("exact", 0) + outage.duplicates.get("restored", 0),
     )
+
+
+def _entries(outage: Outage, directory: str) -> int:
+    return sum(1 for _ in (outage.queue_dir / "drainer" / directory).glob("*.pck"))
 
 
 def write_settings(directory: Path, outage: Outage, port: int, messages: str) -> Path:
@@ -105,14 +122,14 @@ socket = "{directory / "control.sock"}"
     return path
 
 
-def run_demo(mails: int = 2500, messages: str = "250/s", directory: Path | None = None, keep: bool = False) -> int:
+def run_demo(mails: int = 2500, messages: str = "400/s", directory: Path | None = None, keep: bool = False) -> int:
     """The whole tour. Returns the exit status: 0 if every recipient got every mail exactly once.
 
     mails      original mails; some 40 % as many again come on top as resubmissions
     messages   rate limit, as in the settings
     directory  where the sample is built; None: a temporary one, removed at the end unless `keep`
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     home = directory or Path(tempfile.mkdtemp(prefix="drainer-demo-"))
     try:
         return asyncio.run(_tour(console, home, mails, messages))
@@ -128,7 +145,7 @@ def run_demo(mails: int = 2500, messages: str = "250/s", directory: Path | None 
 async def _tour(console: Console, home: Path, mails: int, messages: str) -> int:
     began_s = time.monotonic()
     console.print("A list server comes back after an outage. Building its queue ...")
-    outage = write_outage(home, mails, start_s=time.time() - OUTAGE_S)
+    outage = write_outage(home, mails, start_s=time.time() - LATEST_RESEND_S - mails * MAIL_EVERY_S)
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(outage.duplicates.items()))
     console.print(
         f"  {outage.entries:,} entries for {outage.recipients:,} recipients in {outage.queue_dir / 'out'}:\n"
@@ -156,7 +173,6 @@ async def _tour(console: Console, home: Path, mails: int, messages: str) -> int:
 
 
 async def _start_sink(home: Path, capture: Path) -> tuple[asyncio.subprocess.Process, int]:
-    capture.touch()
     sink = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "drainer.demo.sink", "--port", "0",
         "--capture", str(capture), "--log", str(home / "mail.log"), stdout=asyncio.subprocess.PIPE,
@@ -206,10 +222,23 @@ def _print_reconciliation(console: Console, outage: Outage, result: Reconciliati
         ("given to the sink more than once", result.more_than_once),
         ("missing", result.missing),
         ("given to the sink though not owed", result.not_owed),
-        ("mails sent again by a person, held for you to decide", result.held),
     )
+    if not console.is_terminal:
+        console.print()
     console.print("\nReconciliation, from what the sink wrote down:")
     for text, number in rows:
         console.print(f"  {number:>9,}  {text}")
+    planted = outage.duplicates
+    console.print("Of the duplicates the sample has:")
+    for text, number, of in (
+        (f"suppressed ({planted.get('exact', 0):,} exact, {planted.get('restored', 0):,} restored)",
+         result.suppressed, result.to_suppress),
+        ("mails sent again by a person, held for you to decide", result.held, result.to_hold),
+    ):  # fmt: skip
+        console.print(f"  {number:>9,}  of {of:,} {text}")
+    partial, crossed = planted.get("partial", 0), planted.get("cross-post", 0)
+    console.print(
+        f"             {partial:,} partial ones went to newcomers only; {crossed:,} cross-posts are no duplicates"
+    )
     verdict = "Every recipient got every mail exactly once" if result.is_right else "NOT RIGHT: see above"
     console.print(f"\n{verdict} ({seconds:.0f} s).")
