@@ -14,14 +14,14 @@ Held by tests/feed/test_release.py.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drainer.clock import Clock
 from drainer.duplicates.fingerprint import summarise
 from drainer.errors import EntryError, EntryUnreadable
 from drainer.feed.mailman_smtp_log import SmtpLog
-from drainer.feed.released import WRITTEN_EARLIER_S, Seen, enqueued_digest
+from drainer.feed.released import WRITTEN_EARLIER_S, Seen, enqueued_digest, was_handled
 from drainer.queuedir.filebase import HOME_QUEUE
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import ListedFile, scan_queue
@@ -84,10 +84,7 @@ class MailmanQueues:
         found = self._read[place]
         if found is None or found.file == listed.file:
             return found
-        return Seen(
-            queue, listed.file, found.size_bytes, found.written_s, found.list_id, found.message_id, found.enqueued,
-            found.identity, found.recipients,
-        )  # fmt: skip
+        return replace(found, file=listed.file)
 
     def _read_file(self, queue: str, listed: ListedFile) -> Seen | None:
         try:
@@ -98,6 +95,7 @@ class MailmanQueues:
         return Seen(
             queue, listed.file, listed.size_bytes, listed.written_s, entry.list_id, summary.message_id,
             enqueued_digest(entry.metadata), summary.fingerprint.identity, entry.recipients,
+            was_handled(entry.metadata),
         )  # fmt: skip
 
     def _changes(self) -> dict[str, int]:

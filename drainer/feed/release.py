@@ -8,7 +8,7 @@ Mailman's runner removes an entry only when it has disposed of it. So:
   gone from out/, not in retry/, shunt/ or bad/   delivered; refused for good where Mailman's smtp log says so
   in retry/          handed over: Mailman goes on with those recipients by itself. The attempt stays open for them, so that
                      no other copy goes to them; back in out/, the entry is ours again, to be released at the rate
-  in out/ under another name   Mailman cannot reach its MTA: ours again, and its turn comes later
+  in out/ under another name   Mailman wants to try it again: ours again, and its turn comes later
   in shunt/ or bad/  held with the reason, in our held/, its recipients too: some of them may have it
   a .bak that no runner has any more   in doubt, as any other, unless Mailman's smtp log has the delivery
 
@@ -71,8 +71,8 @@ log = logging.getLogger("drainer")
 SHUNTED = "shunted"
 """Why an entry is held that Mailman could not deliver."""
 PUT_BACK_FOR_S = 15.0
-"""How long an entry waits that Mailman wrote back because it cannot reach its MTA."""
-_MTA_DOWN = "Mailman put it back: it cannot reach its MTA"
+"""How long an entry waits that Mailman wrote back at once."""
+_PUT_BACK = "Mailman put it back into out/ to try it again"
 _LOOK_AGAIN_S = 0.05
 _LOOK_WHILE_WAITED_FOR_S = 0.25
 
@@ -308,8 +308,8 @@ class Release:
                 await self._retrying(released, seen)
             case Fate.PUT_BACK if seen is not None:
                 self._custody.take_back(seen.queue, seen.file, released.filebase)
-                await self._came_back(released, _MTA_DOWN)
-                self._rate.heard(Transaction((), trouble=_MTA_DOWN))
+                await self._came_back(released, _PUT_BACK)
+                self._rate.heard(Transaction((), trouble=_PUT_BACK))
             case Fate.SHUNTED if seen is not None:
                 self._custody.take_back(seen.queue, seen.file, released.filebase, hold=True)
                 await self._came_back(released, "by Mailman, in shunt/: its error log says why")

@@ -4,18 +4,18 @@ In    the mark an attempt carries in the ledger; entries seen in Mailman's queue
 Out   Released; whether an entry seen is what Mailman made of a released one; its Fate
 Pure  values only: no file, no ledger, no clock
 
-Mailman writes an entry anew, under another name, whenever it does not finish it: back into out/ while its MTA is down
-(3), into retry/ for the recipients refused for now, into shunt/ when its own code fails. The new file is there before the
-old one goes. What stays: the list, the Message-ID, `received_time` (2.1 always; 3 for what came by LMTP), the message by
-its fingerprint, and nobody is added to the recipients; and the file was written after the release. An entry that was
-there before, or that names anybody else, is another one: a resubmission, a copy from a backup.
+Mailman writes an entry anew, under another name, whenever it does not finish it: into retry/ for the recipients refused
+for now (all of them while its MTA is down), from there back into out/, into shunt/ when its own code fails. The new file is
+there before the old one goes. What stays: the list, the Message-ID, `received_time` (2.1 always; 3 for what came by LMTP),
+and nobody is added to the recipients; and the file was written after the release. An entry that was there before, that no
+outgoing runner has had, or that names anybody else, is another one: a resubmission, a copy from a backup.
 Source  Mailman 3.3.10 core/runner.py, core/switchboard.py, runners/outgoing.py; MAILMAN21.md §1, §7
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
@@ -65,6 +65,12 @@ def enqueued_digest(metadata: Mapping[str, object]) -> str:
     return blake2b(repr(received).encode("utf-8", "replace"), digest_size=8).hexdigest() if received else ""
 
 
+def was_handled(metadata: Mapping[str, object]) -> bool:
+    """Whether an outgoing runner had it in its hands: 3's then notes whether it was VERPed. (2.1 notes it before, but has
+    `received_time` to tell by.)"""
+    return "verp" in metadata
+
+
 @dataclass(frozen=True, slots=True)
 class Released:
     """An open attempt: an entry that Mailman has.
@@ -85,7 +91,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An entry in one of Mailman's queues, written since the oldest release."""
+    """An entry in one of Mailman's queues, written since the oldest release. `handled`: see `was_handled`."""
 
     queue: str
     file: QueueFile
@@ -96,12 +102,13 @@ class Seen:
     enqueued: str
     identity: tuple[bytes, ...]
     recipients: tuple[str, ...]
+    handled: bool
 
 
 class Fate(StrEnum):
     """WAITING   in out/, untouched
     CLAIMED   in out/, a runner has it, or died on it
-    PUT_BACK  in out/ under another name: Mailman could not reach its MTA
+    PUT_BACK  in out/ under another name: Mailman wants to try it again
     RETRYING  in retry/: Mailman goes on with it by itself
     SHUNTED   in shunt/
     BAD       in bad/
@@ -146,26 +153,23 @@ def fate(
 def is_made_of(seen: Seen, released: Released) -> bool:
     """Whether Mailman wrote this file of what was released.
 
-    Where nothing notes when it was submitted, the fingerprint has to be the same: so it is in 3, which writes the message
-    back as it was. In 2.1, whose retry entries are decorated already, `received_time` is always there.
+    The message itself may have changed: retry entries of 2.1, and of 3's bulk delivery, have the header and footer in them
+    already. Only mail without a Message-ID has to have the same fingerprint. What is shunted for want of its list was not
+    handled; but whatever is in shunt/ and names recipients can only have come from out/, or is for a person all the same.
     """
-    digests = released.record.identity
     keys = set(map(recipient_key, released.recipients))
+    message_id = released.record.message_id
     return (
         seen.file.filebase != released.mark.name
         and seen.list_id == released.record.list_id
-        and seen.message_id == released.record.message_id
+        and seen.message_id == message_id
+        and (bool(message_id) or not set(released.record.identity).isdisjoint(seen.identity))
         and seen.enqueued == released.mark.enqueued
+        and (bool(seen.enqueued) or seen.handled or seen.queue == "shunt")
         and seen.written_s >= released.at_s - WRITTEN_EARLIER_S
         and bool(seen.recipients)
         and keys.issuperset(map(recipient_key, seen.recipients))
-        and (bool(seen.enqueued) or is_own(digests) or not set(digests).isdisjoint(seen.identity))
     )
-
-
-def is_own(identity: Sequence[bytes]) -> bool:
-    """The identity of an entry that shares its message with nobody (pipeline.own_identity): it says nothing of a file."""
-    return all(digest[:1] == b"\xff" for digest in identity)
 
 
 def keys_among(recipients: Iterable[str], some: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -36,13 +36,13 @@ LIST = "choir.example.org"
 CLOCK = SystemClock()
 
 
-def entry_file(*recipients: str, subject: str = "one") -> bytes:
-    """As Mailman 3 writes a plain-text entry."""
-    mail = (
-        f"From: poster@example.org\nSubject: {subject}\nMessage-ID: <{subject}@example.org>\nDate: today\n\nThe text.\n"
-    )
+def entry_file(*recipients: str, subject: str = "one", handled: bool = False, text: str = "The text.") -> bytes:
+    """As Mailman 3 writes a plain-text entry. `handled`: by its outgoing runner."""
+    mail = f"From: poster@example.org\nSubject: {subject}\nMessage-ID: <{subject}@example.org>\nDate: today\n\n{text}\n"
     return pickle.dumps(mail, 0) + pickle.dumps(
-        {"listid": LIST, "recipients": set(recipients), "_parsemsg": True, "version": 3}, 0
+        {"listid": LIST, "recipients": set(recipients), "_parsemsg": True, "version": 3}
+        | ({"verp": False} if handled else {}),
+        0,
     )
 
 
@@ -176,7 +176,7 @@ async def test_bak_of_a_dead_runner_is_taken_back_in_doubt(site: Site) -> None:
 
 async def test_recipients_in_retry_stay_attempted_and_the_others_are_delivered(site: Site) -> None:
     record = await site.released(ANN, BOB, EVE)
-    (site.queue_dir / "retry" / (OTHER + ".pck")).write_bytes(entry_file(BOB))
+    (site.queue_dir / "retry" / (OTHER + ".pck")).write_bytes(entry_file(BOB, handled=True, text="Decorated."))
     site.out().unlink()
     expected = {State.DELIVERED: {ANN, EVE}, State.ATTEMPTING: {BOB}}
     assert await site.followed(record) == expected
@@ -191,7 +191,7 @@ async def test_recipients_in_retry_stay_attempted_and_the_others_are_delivered(s
 
 async def test_entry_back_in_out_under_another_name_is_ours_again_under_its_own(site: Site) -> None:
     record = await site.released(ANN, BOB)
-    (site.queue_dir / "out" / (OTHER + ".pck")).write_bytes(entry_file(ANN, BOB))
+    (site.queue_dir / "out" / (OTHER + ".pck")).write_bytes(entry_file(ANN, BOB, handled=True))
     site.out().unlink()
     assert await site.followed(record) == {State.DEFERRED: {ANN, BOB}}
     assert set(read_entry(site.custody.path(NAME)).recipients) == {ANN, BOB}
@@ -201,7 +201,7 @@ async def test_entry_back_in_out_under_another_name_is_ours_again_under_its_own(
 @pytest.mark.parametrize(("queue", "name"), [("shunt", OTHER + ".pck"), ("bad", NAME + ".psv")])
 async def test_shunted_or_preserved_entry_is_held_with_the_reason(site: Site, queue: str, name: str) -> None:
     record = await site.released(ANN, BOB)
-    (site.queue_dir / queue / name).write_bytes(site.out().read_bytes())
+    (site.queue_dir / queue / name).write_bytes(entry_file(ANN, BOB))
     site.out().unlink()
     assert await site.followed(record) == {State.HELD: {ANN, BOB}}
     (hold,) = await site.ledger.holds()
@@ -211,15 +211,16 @@ async def test_shunted_or_preserved_entry_is_held_with_the_reason(site: Site, qu
     assert site.index.state_of(NAME) is EntryState.HELD
 
 
-async def test_another_mail_and_an_older_copy_are_not_taken_for_what_mailman_made(site: Site) -> None:
+async def test_another_mail_an_older_copy_and_a_resubmission_are_not_taken_for_what_mailman_made(site: Site) -> None:
     record = await site.released(ANN, BOB)
     shunt = site.queue_dir / "shunt"
-    (shunt / (OTHER + ".pck")).write_bytes(entry_file(ANN, BOB, subject="two"))
+    (shunt / (OTHER + ".pck")).write_bytes(entry_file(ANN, BOB, subject="two", handled=True))
     older = shunt / ("1600000000.5+" + "c" * 40 + ".pck")
-    older.write_bytes(entry_file(ANN, BOB))
+    older.write_bytes(entry_file(ANN, BOB, handled=True))
     os.utime(older, (1.6e9, 1.6e9))
     more = shunt / ("1700000002.5+" + "d" * 40 + ".pck")
-    more.write_bytes(entry_file(ANN, BOB, EVE))
+    more.write_bytes(entry_file(ANN, BOB, EVE, handled=True))
+    (site.queue_dir / "out" / ("1700000003.5+" + "e" * 40 + ".pck")).write_bytes(entry_file(ANN, BOB))
     site.out().unlink()
     assert await site.followed(record) == {State.DELIVERED: {ANN, BOB}}
     assert len(list(shunt.iterdir())) == 3
@@ -248,7 +249,7 @@ async def test_what_was_gone_while_nobody_looked_is_not_sent_again(site: Site) -
 
 async def test_released_entry_is_known_to_intake_after_a_restart_and_under_another_name(site: Site) -> None:
     await site.released(ANN)
-    (site.queue_dir / "out" / (OTHER + ".pck")).write_bytes(entry_file(ANN))
+    (site.queue_dir / "out" / (OTHER + ".pck")).write_bytes(entry_file(ANN, handled=True))
     stranger = site.queue_dir / "out" / ("1700000002.5+" + "d" * 40 + ".pck")
     stranger.write_bytes(entry_file(ANN, subject="two"))
     restarted = site.restarted()
