@@ -1,0 +1,34 @@
+"""A small Mailman outgoing runner: claims entries of out/ by renaming .pck to .bak, "delivers" them to a file, unlinks.
+
+    python -m tests.scenarios.mailman_runner OUT DELIVERED       until OUT/../stop exists and OUT is empty of .pck
+
+DELIVERED gets a line with the filebase of each entry it handled.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+
+def main(out: Path, delivered: Path) -> None:
+    with delivered.open("a", buffering=1) as handled:
+        while True:
+            is_last = (out.parent / "stop").exists()
+            for entry in sorted(out.glob("*.pck")):
+                claimed = entry.with_suffix(".bak")
+                try:
+                    entry.rename(claimed)
+                except FileNotFoundError:
+                    continue
+                handled.write(entry.stem + "\n")
+                claimed.unlink()
+                time.sleep(0.01)
+            if is_last:
+                return
+            time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
