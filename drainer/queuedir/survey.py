@@ -40,13 +40,13 @@ WORKER_ADDRESS_SPACE_BYTES = 2**30
 FILE_PROCESSOR_S = 60.0
 """Processor time one file may take. An honest entry of 60 MiB takes about a second."""
 
-BATCH_FILES = 200
+BATCH_FILES = 50
 READER_KILLED = "reader_killed"
 CANNOT_READ = "cannot_read"
 FOREIGN_NAME = "foreign_name"
 
 _DEFAULT_WORKERS = 2
-_BATCHES_AHEAD = 3
+_BATCHES_AHEAD = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,11 @@ class Surveyor:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def start(self) -> None:
+        """Start the workers before there is anything to read, which takes them a second or so."""
+        for _ in range(self._workers):
+            self._submit([])
 
     def close(self) -> None:
         """End the workers, at once."""
