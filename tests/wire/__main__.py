@@ -15,7 +15,7 @@ from tests.wire import mailman2, mailman3
 from tests.wire.table import Comparison, by_group, differences, summary
 
 MAKE_WIRE = 2
-IN_THE_SUITE = 8
+IN_THE_SUITE = 16
 """Every how many kinds of content each list gets."""
 
 
