@@ -9,7 +9,7 @@ The data path, and where each stage lives:
     throttle > deliver                   feed/        the SMTP transactions, at a rate the MTA can bear
     finish                               queuedir/    an entry leaves the disk once the ledger has settled it
 
-`pipeline.py` says it once, one call per stage. `ledger/` remembers which recipient was handed over.
+`pipeline.py` says it once; `stages/` has a file for each. `ledger/` remembers which recipient was handed over.
 """
 
 __version__ = "0.1.0"

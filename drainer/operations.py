@@ -28,7 +28,7 @@ from drainer.control.messages import (
     SelectRequest,
     ShowReply,
 )
-from drainer.errors import EntryError, RequestRefused
+from drainer.errors import EntryError, EntryVanished, RequestRefused
 from drainer.ledger.records import INTAKE, JournalLine, OperatorState, Pause
 from drainer.queuedir.content import header_pairs, value_text
 from drainer.queuedir.index import EntryState
@@ -86,7 +86,7 @@ class ServiceOperations:
         if line is None:
             return ShowReply(entry=None, fates=fates)
         try:
-            entry = self._pipeline.read(line.entry)
+            entry = self._pipeline.standing.read(line.entry)
         except EntryError as exc:
             raise RequestRefused(f"{line.entry} cannot be read: {exc}") from exc
         headers = [(name, value_text(value)) for name, value in header_pairs(entry.message)]
@@ -122,7 +122,7 @@ class ServiceOperations:
         if name and name not in known:
             names = f" (there are entries of {', '.join(sorted(known)[:_LISTS_NAMED])})" if known else ""
             return Done(message=f"paused: {what}, {how_long}; no entry of a list of that name is known{names}")
-        in_flight = self._pipeline.in_flight
+        in_flight = self._pipeline.feed.in_flight
         tail = f"; up to {count(in_flight, 'transaction')} in flight finished first" if in_flight else ""
         return Done(message=f"paused: {what}, {how_long}{tail}")
 
@@ -133,7 +133,7 @@ class ServiceOperations:
         ended = [pause for pause in operator.pauses if pause.list_id in gone]
         kept = tuple(pause for pause in operator.pauses if pause.list_id not in gone)
         what = f"list {name}" if name else "everything"
-        had_stopped = not name and self._pipeline.trust_mta_again()
+        had_stopped = not name and self._pipeline.feed.trust_mta_again()
         if not ended and not had_stopped:
             return Done(message=f"{what} was not paused{self._paused_lists(operator.pauses)}")
         await self._decide(dataclasses.replace(operator, pauses=kept), peer, "resume", what)
@@ -175,16 +175,16 @@ class ServiceOperations:
         async def hold(filebase: str) -> None:
             if self._parts.index.state_of(filebase) is EntryState.HELD:
                 raise RequestRefused("it is held already")
-            await self._pipeline.hold(filebase, "operator", request.reason, by=peer.user)
+            await self._pipeline.conclusion.hold(filebase, "operator", request.reason, by=peer.user)
 
         return await self._each(request, peer, "hold", hold)
 
     async def release(self, request: SelectRequest, peer: Peer) -> SelectReply:
-        return await self._each(request, peer, "release", self._pipeline.release)
+        return await self._each(request, peer, "release", self._pipeline.actions.release)
 
     async def drop(self, request: SelectRequest, peer: Peer) -> SelectReply:
         async def drop(filebase: str) -> None:
-            await self._pipeline.drop(filebase, f"dropped by {peer.user} {request.reason}".strip())
+            await self._pipeline.actions.drop(filebase, f"dropped by {peer.user} {request.reason}".strip())
 
         return await self._each(request, peer, "drop", drop)
 
@@ -198,7 +198,7 @@ class ServiceOperations:
             await self._decide(
                 dataclasses.replace(self._service.operator, pauses=(*kept, pause)), peer, "handback", request.reason
             )
-        reply = await self._each(request, peer, "handback", self._pipeline.hand_back)
+        reply = await self._each(request, peer, "handback", self._pipeline.actions.hand_back)
         if request.yes:
             self._parts.custody.sync()
         return reply
@@ -225,15 +225,17 @@ class ServiceOperations:
         changed, skipped = 0, []
         for filebase in index.matching(selectors, now_s):
             try:
-                async with self._pipeline.taken_out(filebase):
+                async with self._pipeline.feed.taken_out(filebase):
                     await change(filebase)
                 changed += 1
+            except EntryVanished:
+                continue
             except (RequestRefused, EntryError) as exc:
                 skipped.append(f"{filebase}: {exc}")
         asked = request.selectors.model_dump(exclude_none=True)
         detail = " ".join([*(f"{name}={value}" for name, value in asked.items()), request.reason]).strip()
         await self._parts.ledger.write_journal(JournalLine(now_s, peer.user, action, f"{changed} entries: {detail}"))
-        self._pipeline.wake()
+        self._pipeline.standing.wake()
         return SelectReply(
             done=True, matched=found.total, recipients=found.recipients, changed=changed, skipped=skipped,
             entries=found.lines,

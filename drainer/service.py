@@ -48,7 +48,7 @@ from drainer.in_doubt import InDoubt
 from drainer.ledger.records import INTAKE, JournalLine, OperatorState, Totals
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.operations import ServiceOperations
-from drainer.pipeline import Parts, Pipeline
+from drainer.pipeline import Pipeline
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.index import BacklogIndex, BacklogTotals
@@ -73,6 +73,7 @@ from drainer.report.snapshot import (
 )
 from drainer.report.status_text import status_line
 from drainer.settings import Settings
+from drainer.stages.parts import Parts
 
 log = logging.getLogger("drainer")
 
@@ -148,9 +149,9 @@ class Service:
 
     def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
         return {
-            "intake": self.pipeline.intake(),
-            "survey": self.pipeline.survey(),
-            "feed": self.pipeline.feed(),
+            "intake": self.pipeline.intake.run(),
+            "survey": self.pipeline.survey.run(),
+            "feed": self.pipeline.feed.run(),
             "follow": self.pipeline.parts.release.follow(),
             "in_doubt": self.pipeline.parts.in_doubt.run(),
             "tick": self._tick(),
@@ -213,9 +214,8 @@ class Service:
             decoration_of=decorations,
         )
         self.pipeline = Pipeline(parts)
-        parts.in_doubt.on_resolved = self.pipeline.doubt_resolved
         await parts.in_doubt.recover()
-        await self.pipeline.recover()
+        await self.pipeline.intake.recover()
         self.apply(await ledger.operator_state())
         control = ControlServer(settings.control.socket, ServiceOperations(self))
         await control.start()
@@ -266,7 +266,7 @@ class Service:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.pipeline.settle()
+        await self.pipeline.feed.settle()
         await self.pipeline.parts.pool.close()
         self.pipeline.parts.custody.sync()
         log.info(logfmt(event="stopped", backlog_entries=self.pipeline.parts.index.totals().entries))
@@ -293,7 +293,6 @@ class Service:
                 kept["feed"] = settings.feed.model_copy(update={"via": self.settings.feed.via})
             self.settings = settings.model_copy(update=kept)
             self.pipeline.reconfigure(self.settings)
-            self.pipeline.parts.in_doubt.settings = self.settings
             self.apply(self.operator)
             logging.getLogger().setLevel(self.settings.log.level.upper())
             operator = self.operator
@@ -315,7 +314,7 @@ class Service:
         self.operator = operator
         gate, now_s = self.pipeline.parts.gate, self._clock.now_s()
         in_force = {pause.list_id: pause for pause in operator.pauses if pause.until_s is None or pause.until_s > now_s}
-        self.pipeline.intake_on = INTAKE not in in_force
+        self.pipeline.intake.is_on = INTAKE not in in_force
         gate.close_lists(frozenset(name for name in in_force if name not in ("", INTAKE)))
         if everything := in_force.get(""):
             by = f"by {everything.by}" if everything.by else ""
@@ -323,7 +322,7 @@ class Service:
         else:
             gate.open("paused")
         self.pipeline.parts.rate.limit(self.settings.feed, operator.messages_per_s, operator.recipients_per_s)
-        self.pipeline.wake()
+        self.pipeline.standing.wake()
 
     async def _end_pauses(self) -> None:
         """Pauses whose time is over."""
@@ -420,7 +419,7 @@ class Service:
 
     def _is_empty(self) -> bool:
         totals = self.pipeline.parts.index.totals()
-        return self.pipeline.progress.listed and not (totals.entries or self.pipeline.active)
+        return self.pipeline.progress.listed and not (totals.entries or self.pipeline.feed.active)
 
     # -- what we say of ourselves --------------------------------------------------------------------------------------
 
@@ -440,11 +439,11 @@ class Service:
         paused_lists = [name for name in waiting if name in parts.gate.closed_lists]
         state, reason = service_state(
             reasons=parts.gate.reasons,
-            intake_on=self.pipeline.intake_on,
+            intake_on=self.pipeline.intake.is_on,
             listed=self.pipeline.progress.listed,
             entries=totals.entries,
             unread=totals.unread_entries,
-            active=self.pipeline.active,
+            active=self.pipeline.feed.active,
             mta_down=parts.pool.state.reason if parts.pool.state.state == "down" else "",
             intake_reason=next((pause.reason for pause in self.operator.pauses if pause.list_id == INTAKE), ""),
             paused_lists=paused_lists,

@@ -2,7 +2,7 @@
 
 In    an entry in custody and whom it owes; what Mailman's queues show afterwards
 Out   the entry in out/, at most feed.window of them; the outcome in the ledger, the index and the log
-Not here  which entries go this way and when (pipeline.py); what a file seen in a queue means (released.py)
+Not here  which entries go this way and when (stages/feed.py); what a file seen in a queue means (released.py)
 
 Mailman's runner removes an entry only when it has disposed of it. So:
   gone from out/, not in retry/, shunt/ or bad/   delivered; refused for good where Mailman's smtp log says so

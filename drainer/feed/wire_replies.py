@@ -12,6 +12,8 @@ hundred. And what arrives unasked is kept, so that it is never taken for the ans
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections import deque
 
 _LONGEST_LINE = 8192
@@ -34,6 +36,7 @@ class WireReplies(asyncio.Protocol):
         self._end: Exception | None = None
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
+        self._socket = transport.get_extra_info("socket")
         transport.set_protocol(self)
 
     # -- for the session -----------------------------------------------------------------------------------------------
@@ -56,6 +59,7 @@ class WireReplies(asyncio.Protocol):
         """Raises ConnectionResetError if the connection is known to be gone."""
         if not self.is_connected:
             raise self._end or ConnectionResetError("connection lost")
+        self._acknowledge_at_once()
         self._transport.write(octets)
 
     async def reply(self, timeout_s: float) -> tuple[int, str]:
@@ -97,6 +101,7 @@ class WireReplies(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._end is not None:
             return
+        self._acknowledge_at_once()
         self._octets += data
         try:
             self._take_lines()
@@ -104,6 +109,13 @@ class WireReplies(asyncio.Protocol):
             self._ended(exc)
         if self.is_answered:
             self._wake()
+
+    def _acknowledge_at_once(self) -> None:
+        """An MTA that answers each pipelined command in a write of its own has its second answer held back by Nagle's
+        algorithm until the first is acknowledged, which Linux puts off by up to 40 ms: per transaction, on loopback too.
+        The option lasts for one exchange only, so it is set again with each segment (tcp(7), TCP_QUICKACK)."""
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _take_lines(self) -> None:
         *complete, rest = self._octets.split(b"\n")

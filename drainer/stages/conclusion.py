@@ -1,0 +1,197 @@
+"""decision and finish: what is to become of an entry, and what becomes of it.
+
+In    an entry, the ledger's history of its message, what its turn brought
+Out   the entry finished, suppressed, deferred, held or left waiting; the ledger first, then the file, then the index
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from drainer.duplicates.classes import DuplicateClass, EntrySummary
+from drainer.duplicates.decision import Action, Decision, decide
+from drainer.errors import (
+    HaltError,
+)
+from drainer.feed.retry import retry_delay_s
+from drainer.ledger.records import Coverage, Deferral, History, Hold, MessageRecord, Outcome
+from drainer.ledger.states import State
+from drainer.queuedir.entry import QueueEntry
+from drainer.queuedir.index import EntryState
+from drainer.report.logfmt import logfmt
+from drainer.stages.parts import DUPLICATE, IN_DOUBT, RESEND, Parts, Standing, why_held
+
+log = logging.getLogger("drainer")
+
+LOOK_AGAIN_S = 15.0
+"""How soon an entry is looked at again that waits for another entry of its message, or for a doubt to be resolved."""
+
+
+class Conclusion:
+    """For every stage that has to say what becomes of an entry."""
+
+    def __init__(self, parts: Parts, standing: Standing) -> None:
+        self._parts = parts
+        self._standing = standing
+        self._waiting_for: dict[str, set[str]] = {}
+
+    async def decide(self, entry: QueueEntry, record: MessageRecord, duplicate: DuplicateClass) -> Decision:
+        """Against the ledger, now. A resend the operator released is a mail like any other."""
+        duplicates = self._parts.settings.duplicates
+        is_known = entry.filebase in self._standing.resembling
+        is_resend = (is_known or duplicate is DuplicateClass.RESEND) and entry.filebase not in self._standing.released
+        resembled = await self._resembled(await self._standing.summarised(entry)) if is_resend else None
+        # Known from an earlier run, and the first sending is finished: whom that reached, a person can say, not the index.
+        forgotten = is_known and resembled == History() and duplicates.resend == "suppress"
+        return decide(
+            entry.filebase,
+            entry.recipients,
+            await self._parts.ledger.history(record.identity),
+            "hold" if duplicates.exact == "hold" else "suppress",
+            "hold" if forgotten else duplicates.resend,
+            resembled,
+        )
+
+    async def _resembled(self, summary: EntrySummary) -> History:
+        """What became of the mails whose text this one repeats."""
+        key, window_s = summary.fingerprint.resend, self._parts.settings.duplicates.window
+        coverage: list[Coverage] = []
+        for earlier in self._parts.index.with_resend_key(key) if key else ():
+            if 0 <= summary.when_s - earlier.when_s <= window_s and earlier.filebase != summary.filebase:
+                coverage += (await self._parts.ledger.history(earlier.identity)).coverage
+        return History(tuple(coverage))
+
+    async def conclude(self, entry: QueueEntry, record: MessageRecord, decision: Decision, blameless: bool) -> None:
+        """What becomes of the entry after its turn.
+
+        blameless  what is still owed was not refused: interrupted, or the MTA's state
+        """
+        filebase, index = entry.filebase, self._parts.index
+        match decision.action:
+            case Action.FINISH:
+                await self.finish(entry, decision)
+            case Action.SUPPRESS:
+                await self.suppress(entry, record, decision)
+            case Action.HOLD:
+                claim = decision.hold[0] if decision.hold else decision.skip[0]
+                reason = RESEND if not claim.filebase else DUPLICATE if not decision.hold else IN_DOUBT
+                await self.hold(filebase, reason, f"{len(decision.hold or decision.skip)} recipients", by="drainer")
+            case Action.WAIT:
+                index.set_owed(filebase, len(decision.wait))
+                for claim in decision.wait:
+                    self._waiting_for.setdefault(claim.filebase, set()).add(filebase)
+                claim = decision.wait[0]
+                self.later(filebase, f"{claim.state} by {'itself' if claim.filebase == filebase else claim.filebase}")
+            case Action.DELIVER if blameless:
+                index.set_owed(filebase, len(decision.deliver) + len(decision.wait))
+            case Action.DELIVER:
+                await self.defer(entry, record, decision)
+
+    async def finish(self, entry: QueueEntry, decision: Decision) -> None:
+        filebase = entry.filebase
+        by_others = sum(claim.filebase != filebase for claim in decision.skip)
+        delivered = any(claim.filebase == filebase and claim.state is State.DELIVERED for claim in decision.skip)
+        # INVARIANT settled-before-unlink: every recipient is settled in the durable ledger before the file goes.
+        #   Crash before the unlink: the entry is read again, found settled by itself, and finished again; the ledger adds
+        #   its counts once only. Held by tests/crash/.
+        try:
+            await self._parts.ledger.finish_entry(
+                filebase, {"delivered_entries": int(delivered), "suppressed_recipients": by_others}
+            )
+        except asyncio.CancelledError:
+            self._parts.index.set_owed(filebase, 0)  # it is finished at its next turn, and counts nobody until then
+            raise
+        self._parts.custody.finish(filebase)
+        self._parts.index.remove(filebase)
+        self.wake_those_waiting_for(filebase)
+        log.info(
+            logfmt(
+                outcome="finished", filebase=filebase, list=entry.list_id, recipients=len(entry.recipients),
+                suppressed=by_others or None,
+            )
+        )  # fmt: skip
+
+    async def suppress(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
+        filebase, first = entry.filebase, decision.skip[0]
+        # Renamed before it is counted: a crash in between leaves it in duplicates/ and out of the count, never lost and
+        # never counted twice.
+        self._parts.custody.suppress(filebase)
+        await self._parts.ledger.finish_entry(
+            filebase, {"suppressed_entries": 1, "suppressed_recipients": len(decision.skip)}
+        )
+        self._parts.index.remove(filebase)
+        log.info(
+            logfmt(
+                outcome="suppressed", filebase=filebase, list=entry.list_id, message_id=record.message_id,
+                recipients=len(decision.skip), of=first.filebase, settled_at=first.at_s,
+            )
+        )  # fmt: skip
+
+    async def defer(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
+        """Refused for now: try again later, and later, until feed.give_up_after."""
+        parts, feed, filebase = self._parts, self._parts.settings.feed, entry.filebase
+        now_s = parts.clock.now_s()
+        before = await parts.ledger.deferral(filebase)
+        first_at_s = before.first_at_s if before else now_s
+        if now_s - first_at_s >= feed.give_up_after:
+            reply = f"given up after {now_s - first_at_s:.0f} s of deferrals"
+            outcome = Outcome(State.FAILED, decision.deliver, reply, now_s)
+            await parts.ledger.record(filebase, record, [outcome])
+            self.log(entry, record, outcome)
+            parts.index.set_state(filebase, EntryState.WAITING)
+            return
+        attempts = before.attempts + 1 if before else 1
+        due_s = now_s + retry_delay_s(attempts, feed.retry_first, feed.retry_longest)
+        owed = len(decision.deliver) + len(decision.wait)
+        reason = f"attempt {attempts} deferred"
+        await parts.ledger.defer(Deferral(filebase, attempts, first_at_s, due_s, owed, reason))
+        parts.index.set_owed(filebase, owed)
+        parts.index.set_state(filebase, EntryState.DEFERRED, reason, due_s)
+
+    def later(self, filebase: str, reason: str) -> None:
+        due_s = self._parts.clock.now_s() + LOOK_AGAIN_S
+        self._parts.index.set_state(filebase, EntryState.DEFERRED, reason, due_s)
+
+    async def hold(self, filebase: str, reason: str, detail: str, by: str) -> None:
+        """Set an entry aside for a person. The ledger first: a hold whose rename is lost is done again at the next start."""
+        await self._parts.ledger.hold([Hold(filebase, reason, detail, by, self._parts.clock.now_s())])
+        self._parts.custody.hold(filebase)
+        self._parts.index.set_state(filebase, EntryState.HELD, why_held(reason, detail))
+        log.warning(logfmt(outcome="held", filebase=filebase, reason=reason, detail=detail or None, by=by))
+
+    async def set_aside_unreadable(self, filebase: str, reason: str, detail: str) -> None:
+        if filebase in self._standing.claimed:
+            self._parts.custody.promote_bak(filebase)
+            self._standing.claimed.discard(filebase)
+        kept = self._parts.custody.preserve_bad(filebase)
+        self._parts.index.remove(filebase)
+        await self._parts.ledger.finish_entry(filebase, {"unreadable_entries": 1})
+        log.warning(logfmt(outcome="unreadable", filebase=filebase, reason=reason, detail=detail, kept=kept))
+
+    def halt(self, filebase: str, exc: HaltError) -> None:
+        """Send nothing more until the ledger can be written again (service.py tries)."""
+        self._parts.gate.close("ledger", str(exc))
+        log.error(logfmt(outcome="halt", filebase=filebase, detail=exc))
+
+    def wake_those_waiting_for(self, filebase: str) -> None:
+        """Entries (itself among them, if it has recipients in doubt) that need not wait for this one any more."""
+        for waiter in self._waiting_for.pop(filebase, ()):
+            if self._parts.index.state_of(waiter) is EntryState.DEFERRED:
+                self._parts.index.set_state(waiter, EntryState.WAITING)
+        self._standing.wake()
+
+    def log(self, entry: QueueEntry, record: MessageRecord, outcome: Outcome) -> None:
+        """One line per outcome; recipients by name where a person may have to act on them."""
+        by_name = outcome.state is not State.DELIVERED
+        if not by_name and not log.isEnabledFor(logging.INFO):
+            return
+        for recipients in [[address] for address in outcome.recipients] if by_name else [list(outcome.recipients)]:
+            single = recipients[0] if len(recipients) == 1 else None
+            log.log(
+                logging.INFO if outcome.state in (State.DELIVERED, State.DEFERRED) else logging.WARNING,
+                logfmt(
+                    outcome=outcome.state, filebase=entry.filebase, list=entry.list_id, message_id=record.message_id,
+                    recipient=single, recipients=None if single else len(recipients), reply=outcome.reply,
+                ),
+            )  # fmt: skip

@@ -1,0 +1,101 @@
+"""What an operator does to single entries: release, drop, hand back. Each needs the entry to itself (Feed.taken_out).
+
+In    a filebase
+Out   the entry waiting again, kept in duplicates/, or back in Mailman's queue; the ledger knows first
+"""
+
+from __future__ import annotations
+
+import logging
+
+from drainer.duplicates.classes import DuplicateClass
+from drainer.duplicates.decision import Action, Decision
+from drainer.errors import (
+    RequestRefused,
+)
+from drainer.ledger.records import Hold, MessageRecord, Outcome
+from drainer.ledger.states import State
+from drainer.queuedir.entry import QueueEntry
+from drainer.queuedir.handback import with_recipients
+from drainer.queuedir.index import EntryState
+from drainer.report.logfmt import logfmt
+from drainer.stages.conclusion import Conclusion
+from drainer.stages.parts import DUPLICATE, RELEASED, RESEMBLES, RESEND, Parts, Standing
+
+log = logging.getLogger("drainer")
+
+
+class EntryActions:
+    """Raises RequestRefused where it cannot be done now, EntryError where the entry cannot be read."""
+
+    def __init__(self, parts: Parts, standing: Standing, conclusion: Conclusion) -> None:
+        self._parts = parts
+        self._standing = standing
+        self._conclusion = conclusion
+
+    async def release(self, filebase: str) -> None:
+        """A held or deferred entry goes next. Raises RequestRefused if it is neither."""
+        ledger, index = self._parts.ledger, self._parts.index
+        if index.state_of(filebase) is EntryState.LISTED:
+            raise RequestRefused("it waits already")
+        why = await ledger.hold_of(filebase)
+        await ledger.release([filebase])
+        if why and why.reason in (RESEND, DUPLICATE):
+            await ledger.hold([Hold(filebase, RELEASED, why.reason, why.by, self._parts.clock.now_s())])
+            self._standing.released[filebase] = why.reason
+        elif filebase in self._standing.resembling:
+            await ledger.hold([Hold(filebase, RESEMBLES, "", "drainer", self._parts.clock.now_s())])
+        if index.state_of(filebase) is EntryState.HELD:
+            self._parts.custody.release(filebase)
+        index.set_state(filebase, EntryState.WAITING)
+
+    async def drop(self, filebase: str, why: str) -> None:
+        """Deliver to nobody any more; the file is kept in duplicates/ for a while. Raises RequestRefused, EntryError."""
+        entry, record, decision = await self._owed(filebase)
+        owed = (*decision.deliver, *(claim.recipient for claim in (*decision.hold, *decision.wait)))
+        if owed:
+            outcome = Outcome(State.SKIPPED, owed, why, self._parts.clock.now_s())
+            await self._parts.ledger.record(filebase, record, [outcome])
+            self._conclusion.log(entry, record, outcome)
+        self._parts.custody.drop(filebase)
+        await self._parts.ledger.finish_entry(filebase, {"dropped_entries": 1, "dropped_recipients": len(owed)})
+        self._parts.index.remove(filebase)
+
+    async def hand_back(self, filebase: str) -> None:
+        """Give the entry back to Mailman: untouched, or with only the recipients still owed. The caller syncs custody.
+
+        Raises  RequestRefused while recipients are in doubt, or held because they were: Mailman could only send to them
+                again, or never
+        """
+        entry, record, decision = await self._owed(filebase)
+        if doubtful := [claim for claim in decision.hold if claim.filebase == filebase]:
+            raise RequestRefused(
+                f"{len(doubtful)} recipients may have it already (they were in doubt and are held); "
+                "`drainer release` sends to them again, `drainer drop` gives them up"
+            )
+        # Whom another entry is retrying or holds in doubt, that one owes; handed back by both, Mailman would send twice.
+        owed = (*decision.deliver, *(claim.recipient for claim in decision.hold if not claim.filebase))
+        if not owed and decision.action in (Action.WAIT, Action.HOLD):
+            raise RequestRefused(
+                "another entry of the same mail owes its recipients; it goes back once that one is settled"
+            )
+        if not owed:
+            await self._conclusion.conclude(entry, record, decision, blameless=True)
+            return
+        if len(owed) == len(entry.recipients):
+            self._parts.custody.hand_back(filebase)
+        else:
+            self._parts.custody.hand_back_rewritten(filebase, with_recipients(entry, owed))
+        await self._parts.ledger.finish_entry(filebase)
+        self._parts.index.remove(filebase)
+        log.info(logfmt(outcome="handed_back", filebase=filebase, list=entry.list_id, recipients=len(owed)))
+
+    async def _owed(self, filebase: str) -> tuple[QueueEntry, MessageRecord, Decision]:
+        """Raises RequestRefused while any recipient is in doubt by this very entry."""
+        entry = self._standing.read(filebase)
+        record = self._standing.record(await self._standing.summarised(entry))
+        decision = await self._conclusion.decide(entry, record, DuplicateClass.NONE)
+        doubtful = [c for c in decision.wait if c.filebase == filebase and c.state is State.IN_DOUBT]
+        if doubtful:
+            raise RequestRefused(f"{len(doubtful)} recipients are in doubt; they have to be resolved first")
+        return entry, record, decision

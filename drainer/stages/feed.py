@@ -1,0 +1,377 @@
+"""pick > read > decision > compose > throttle > deliver: the entries whose turn it is, each a task of its own.
+
+In    entries that wait in the index
+Out   transactions carried out, their outcomes in the ledger; the entry concluded (conclusion.py)
+
+Feeding does not wait for the survey to end: the decision that counts is made here, per recipient, against the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from drainer.compose.wire import ComposedMessage
+from drainer.duplicates.decision import Action, Claim, Decision
+from drainer.errors import (
+    ComposeDeferred,
+    ComposerUnavailable,
+    EntryError,
+    EntryUnreadable,
+    EntryVanished,
+    HaltError,
+    IllegalTransition,
+    MtaError,
+    RequestRefused,
+)
+from drainer.feed.deliver import Transaction, deliver
+from drainer.feed.refusals import Refusals, after_transaction
+from drainer.feed.released import is_released_list
+from drainer.feed.shaping import Shaping, Split, after_sending, split
+from drainer.ledger.records import MessageRecord, Outcome, recipient_key
+from drainer.ledger.states import SETTLED, State
+from drainer.queuedir.entry import QueueEntry
+from drainer.queuedir.index import EntryState, WaitingEntry
+from drainer.report.logfmt import logfmt
+from drainer.stages.conclusion import LOOK_AGAIN_S, Conclusion
+from drainer.stages.parts import IN_DOUBT, Parts, Standing
+
+log = logging.getLogger("drainer")
+
+REFUSALS = "refusals"
+"""The gate's reason while the MTA refuses everybody (feed/refusals.py): until an operator resumes, or a restart."""
+
+LOSSES_IN_A_ROW = 3
+"""Sessions lost with the same entry before it is put off: one the MTA always hangs up on must not go first for ever."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """An entry whose turn it is."""
+
+    list_id: str
+    task: asyncio.Task[None]
+
+
+class Feed:
+    """`run` for ever. What the gate forbids is put back; what is past DATA is finished first (feed/deliver.py)."""
+
+    def __init__(self, parts: Parts, standing: Standing, conclusion: Conclusion) -> None:
+        self._parts = parts
+        self._standing = standing
+        self._conclusion = conclusion
+        self._works: dict[str, _Work] = {}
+        self._slots = asyncio.Semaphore(parts.settings.mta.sessions)
+        self._in_flight = 0
+        self._taken_out: set[str] = set()
+        self._holding: set[asyncio.Task[None]] = set()
+        self._shaping = Shaping()
+        self._refusals = Refusals()
+        self._losses: dict[str, int] = {}
+        parts.gate.on_close = self.put_back_what_may_not_go_on
+
+    @property
+    def active(self) -> int:
+        """Entries in delivery."""
+        return len(self._works)
+
+    @property
+    def in_flight(self) -> int:
+        """Transactions that have a session."""
+        return self._in_flight
+
+    async def run(self) -> None:
+        """For ever: as many entries in delivery as there are sessions, each a task of its own."""
+        parts = self._parts
+        while True:
+            await parts.gate.opened()
+            settings = parts.settings
+            # Some more than there are sessions, asked for together: the index is asked as long for one as for ten.
+            ahead = max(1, settings.mta.sessions // 4)
+            room = settings.mta.sessions + ahead - len(self._works)
+            room = room if room >= ahead else 0
+            now_s = parts.clock.now_s()
+            picked = (
+                parts.index.next_waiting(
+                    settings.feed.order, now_s, parts.gate.closed_lists, room, settings.feed.priority
+                )
+                if room
+                else []
+            )
+            for waiting in picked:
+                self._begin(waiting)
+            if not picked:
+                self._standing.news.clear()
+                next_due_s = parts.index.next_due_s() if room else None
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(None if next_due_s is None else max(0.05, next_due_s - now_s)):
+                        await self._standing.news.wait()
+            await asyncio.sleep(0)
+
+    def _begin(self, waiting: WaitingEntry) -> None:
+        filebase = waiting.filebase
+        self._parts.index.set_state(filebase, EntryState.ACTIVE)
+        task = asyncio.create_task(self._work(waiting), name=f"entry {filebase}")
+        self._works[filebase] = _Work(waiting.list_id, task)
+        task.add_done_callback(lambda _: self._ended(filebase))
+
+    def _ended(self, filebase: str) -> None:
+        task = self._works.pop(filebase).task
+        if not task.cancelled() and (error := task.exception()):
+            # A bug that one entry brought to light must not stop the others, nor come back with it at each turn.
+            log.error(logfmt(outcome="internal_error", filebase=filebase), exc_info=error)
+            holding = asyncio.create_task(self._conclusion.hold(filebase, "internal_error", repr(error), by="drainer"))
+            self._holding.add(holding)
+            holding.add_done_callback(self._holding.discard)
+        elif (
+            filebase not in self._taken_out
+            and not self._parts.release.has(filebase)
+            and self._parts.index.state_of(filebase) is EntryState.ACTIVE
+        ):
+            self._parts.index.set_state(filebase, EntryState.WAITING)
+        if self._parts.index.state_of(filebase) is None:
+            self._losses.pop(filebase, None)
+        self._standing.wake()
+
+    def put_back_what_may_not_go_on(self) -> None:
+        """Interrupt the entries the gate no longer allows; transactions past DATA are finished first (feed/deliver.py)."""
+        for work in self._works.values():
+            if not self._parts.gate.allows(work.list_id):
+                work.task.cancel()
+
+    async def settle(self) -> None:
+        """Wait until nothing is in delivery any more."""
+        while self._works:
+            await asyncio.wait([work.task for work in self._works.values()])
+
+    @contextlib.asynccontextmanager
+    async def taken_out(self, filebase: str) -> AsyncIterator[None]:
+        """The entry is in nobody else's hands: its delivery is interrupted first, and it is not picked meanwhile.
+
+        Raises  RequestRefused if it was released to Mailman, EntryVanished if it was settled meanwhile
+        """
+        index, release = self._parts.index, self._parts.release
+        self._taken_out.add(filebase)
+        try:
+            if work := self._works.get(filebase):
+                work.task.cancel()
+                await asyncio.wait([work.task])
+            elif index.state_of(filebase) in (EntryState.WAITING, EntryState.DEFERRED):
+                index.set_state(filebase, EntryState.ACTIVE)
+            if index.state_of(filebase) is None:
+                raise EntryVanished(f"{filebase} was settled meanwhile")
+            if release.has(filebase):
+                raise RequestRefused("Mailman has it: it was released to out/ for Mailman's runner to deliver")
+            yield
+        finally:
+            self._taken_out.discard(filebase)
+            in_hands = filebase in self._works or release.has(filebase)
+            if index.state_of(filebase) is EntryState.ACTIVE and not in_hands:
+                index.set_state(filebase, EntryState.WAITING)
+
+    def trust_mta_again(self) -> bool:
+        """An operator says that the MTA may be tried again after it refused everybody. Returns False if it had not."""
+        had_stopped = REFUSALS in self._parts.gate.reasons
+        self._refusals = Refusals()
+        self._parts.gate.open(REFUSALS)
+        self._standing.wake()
+        return had_stopped
+
+    def more_slots(self, sessions: int) -> None:
+        """The MTA may be given that many sessions more."""
+        for _ in range(sessions):
+            self._slots.release()
+
+    # -- one entry --------------------------------------------------------------------------------------------------
+
+    async def _work(self, waiting: WaitingEntry) -> None:
+        filebase = waiting.filebase
+        try:
+            await self._drain(waiting)
+        except EntryVanished:
+            self._parts.index.remove(filebase)
+            log.warning(logfmt(outcome="vanished", filebase=filebase, detail="not in drainer/backlog/ any more"))
+        except EntryUnreadable as exc:
+            await self._conclusion.set_aside_unreadable(filebase, exc.reason, exc.detail)
+        except (ComposeDeferred, ComposerUnavailable) as exc:
+            self._conclusion.later(filebase, str(exc))
+            log.warning(logfmt(outcome="put_back", filebase=filebase, detail=exc))
+        except EntryError as exc:
+            await self._conclusion.hold(filebase, exc.reason, exc.detail, by="drainer")
+        except IllegalTransition as exc:
+            # A bug, and one that concerns this entry only: the ledger wrote nothing, and nothing was sent.
+            await self._conclusion.hold(filebase, "illegal_transition", str(exc), by="drainer")
+        except HaltError as exc:
+            self._conclusion.halt(filebase, exc)
+        except MtaError as exc:
+            log.info(logfmt(outcome="put_back", filebase=filebase, detail=exc))
+        except OSError as exc:
+            self._conclusion.later(filebase, f"cannot be read: {exc.strerror}")
+            log.error(logfmt(outcome="put_back", filebase=filebase, detail=exc))
+
+    async def _drain(self, waiting: WaitingEntry) -> None:
+        """One entry, as far as it goes now."""
+        filebase, parts = waiting.filebase, self._parts
+        entry = self._standing.read(filebase)
+        if (not_before_s := deliver_after_s(entry.metadata)) > parts.clock.now_s():
+            parts.index.set_state(filebase, EntryState.DEFERRED, "deliver_after", not_before_s)
+            return
+        record = MessageRecord(self._standing.identity(filebase, waiting.identity), waiting.list_id, waiting.message_id)
+        decision = await self._conclusion.decide(entry, record, waiting.duplicate)
+        if decision.deliver and self._is_for_mailman(entry):
+            await self._release(entry, record, decision)
+            return
+        sent: list[Transaction] = []
+        interrupted = False
+        shaped = split(
+            self._shaping, one_per_recipient(decision.deliver), parts.settings.feed.domains, parts.clock.monotonic_s()
+        )
+        if shaped.ready:
+            self._shaping = after_sending(
+                self._shaping, shaped.ready, parts.settings.feed.domains, parts.clock.monotonic_s()
+            )
+            try:
+                sent = await self._transmit(entry, record, shaped.ready)
+            except asyncio.CancelledError:
+                # Put back, not killed: what is in flight was finished, and the ledger says below where the entry stands.
+                interrupted = True
+                if task := asyncio.current_task():
+                    task.uncancel()
+            if not interrupted and (settled := _settled_by(decision, sent, filebase)):
+                await self._conclusion.finish(entry, settled)
+                return
+            decision = await self._conclusion.decide(entry, record, waiting.duplicate)
+        if decision.deliver and set(one_per_recipient(decision.deliver)) <= set(shaped.later):
+            self._put_off(filebase, decision, shaped)
+            return
+        # Only who was refused makes the entry wait. Whose doubt was resolved meanwhile is owed, and was not refused.
+        untouched = {address for transaction in sent for address in transaction.untouched}
+        refused = {address for transaction in sent for address in transaction.recipients(State.DEFERRED)} - untouched
+        blameless = interrupted or not (refused & set(decision.deliver) or self._is_poison(filebase, sent))
+        await self._conclusion.conclude(entry, record, decision, blameless)
+
+    def _is_poison(self, filebase: str, sent: Sequence[Transaction]) -> bool:
+        """Whether session after session was lost with this entry, while it is not known to be the MTA's state."""
+        if any(transaction.trouble and transaction.untouched for transaction in sent):
+            self._losses[filebase] = self._losses.get(filebase, 0) + 1
+        elif sent:
+            self._losses.pop(filebase, None)
+        return self._losses.get(filebase, 0) >= LOSSES_IN_A_ROW
+
+    def _is_for_mailman(self, entry: QueueEntry) -> bool:
+        """Whether Mailman's own runner is to deliver it."""
+        settings = self._parts.settings
+        return settings.feed.via == "mailman" or is_released_list(
+            entry.list_id, entry.flavour, settings.mailman.release_lists
+        )
+
+    async def _release(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
+        """Into Mailman's hands with all it owes at once, since there is one file: whoever cannot be settled yet is waited
+        for."""
+        if decision.hold:
+            await self._conclusion.hold(entry.filebase, IN_DOUBT, f"{len(decision.hold)} recipients", by="drainer")
+        elif decision.wait:
+            claim = decision.wait[0]
+            self._conclusion.later(entry.filebase, f"{claim.state} by {claim.filebase}")
+        elif why_not := await self._parts.release.release(entry, record, one_per_recipient(decision.deliver)):
+            self._conclusion.later(entry.filebase, why_not)
+
+    def _put_off(self, filebase: str, decision: Decision, shaped: Split) -> None:
+        """What is left waits for the ceilings of its domains."""
+        wait_s = min(shaped.due_s - self._parts.clock.monotonic_s(), LOOK_AGAIN_S)
+        self._parts.index.set_owed(filebase, len(decision.deliver) + len(decision.wait))
+        due_s = self._parts.clock.now_s() + max(0.0, wait_s)
+        self._parts.index.set_state(filebase, EntryState.DEFERRED, "ceiling of a recipient domain", due_s)
+
+    async def _transmit(self, entry: QueueEntry, record: MessageRecord, owed: Sequence[str]) -> list[Transaction]:
+        """Compose and deliver to those owed; returns what became of each transaction, all of them in the ledger.
+
+        Raises  CancelledError, EntryError, HaltError, once nothing of this entry is in flight any more
+        """
+        parts = self._parts
+        deliveries: list[asyncio.Task[Transaction]] = []
+        covered: set[str] = set()
+        try:
+            async with contextlib.aclosing(parts.composers[entry.flavour].compose(entry, owed)) as transactions:
+                async for composed in transactions:
+                    await self._slots.acquire()
+                    try:
+                        await parts.throttle.acquire(len(composed.envelope.recipients))
+                    except asyncio.CancelledError:
+                        self._slots.release()
+                        raise
+                    covered.update(composed.owed_for)
+                    deliveries.append(asyncio.create_task(self._deliver(composed, entry, record)))
+                    deliveries[-1].add_done_callback(lambda _: self._slots.release())
+            skipped = tuple(address for address in owed if address not in covered)
+            if skipped:
+                reply = "Mailman delivers nothing to such an address"
+                outcome = Outcome(State.SKIPPED, skipped, reply, parts.clock.now_s())
+                await parts.ledger.record(entry.filebase, record, [outcome])
+                self._conclusion.log(entry, record, outcome)
+            return await asyncio.gather(*deliveries)
+        finally:
+            for delivery in deliveries:
+                delivery.cancel()
+            await asyncio.gather(*deliveries, return_exceptions=True)
+
+    async def _deliver(self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord) -> Transaction:
+        parts = self._parts
+        async with parts.pool.session() as session:
+            self._in_flight += 1
+            try:
+                transaction = await deliver(
+                composed, entry.filebase, record, parts.ledger, session, parts.clock,
+                refused=lambda exc: parts.gate.close("ledger", str(exc)),
+                is_stopping=lambda: "stopping" in parts.gate.reasons,
+            )  # fmt: skip
+            finally:
+                self._in_flight -= 1
+        parts.rate.heard(transaction)
+        for outcome in transaction.outcomes:
+            self._conclusion.log(entry, record, outcome)
+        self._refusals = after_transaction(self._refusals, entry.filebase, transaction.outcomes)
+        if self._refusals.are_too_many and REFUSALS not in parts.gate.reasons:
+            log.error(logfmt(event="stopped", reason=self._refusals.text()))
+            parts.gate.close(REFUSALS, self._refusals.text())
+        if transaction.recipients(State.IN_DOUBT):
+            parts.in_doubt.wake()
+        return transaction
+
+
+def one_per_recipient(addresses: Sequence[str]) -> tuple[str, ...]:
+    """The same addresses, in order, without those that are one recipient to the ledger (another case of the domain)."""
+    return tuple({recipient_key(address): address for address in reversed(addresses)}.values())[::-1]
+
+
+def _settled_by(before: Decision, sent: Sequence[Transaction], filebase: str) -> Decision | None:
+    """The decision a second look at the ledger would come to, if these transactions left nothing open; None: look again.
+
+    Enough to finish on: what was to be skipped was so by a final state in the ledger, and a Transaction is returned only
+    once its outcomes are durable there (deliver.py, INVARIANT outcome-before-anything).
+    """
+    claims = {
+        recipient_key(address): Claim(address, filebase, outcome.state, outcome.at_s)
+        for transaction in sent
+        for outcome in transaction.outcomes
+        if outcome.state in SETTLED
+        for address in outcome.recipients
+    }
+    if before.wait or before.hold or not all(recipient_key(address) in claims for address in before.deliver):
+        return None
+    return Decision(Action.FINISH, skip=(*before.skip, *claims.values()))
+
+
+def deliver_after_s(metadata: Mapping[str, object]) -> float:
+    """When Mailman would deliver it at the earliest, seconds since the epoch; 0.0 if it says nothing.
+
+    Source  metadata `deliver_after`: a float in Mailman 2.1, a naive datetime in local time in 3
+    """
+    value = metadata.get("deliver_after")
+    if isinstance(value, datetime):
+        return value.timestamp()
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0

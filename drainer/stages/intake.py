@@ -1,0 +1,161 @@
+"""watch > scan > custody: what Mailman's queues hold becomes ours.
+
+In    Mailman's queue directories, what earlier runs left in ours
+Out   entries in drainer/backlog/, durably ours, listed in the index
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from drainer.errors import (
+    CustodyRefused,
+    EntryVanished,
+)
+from drainer.guards.mailman_processes import mailman_processes
+from drainer.queuedir.filebase import QueueFile, Suffix
+from drainer.queuedir.index import EntryState
+from drainer.queuedir.scan import scan_queue
+from drainer.queuedir.watch import changed_directories
+from drainer.report.logfmt import logfmt
+from drainer.stages.parts import RELEASED, RESEMBLES, Parts, Progress, Standing, why_held
+
+log = logging.getLogger("drainer")
+
+LISTED_AT_A_TIME = 250
+SYNCED_AT_A_TIME = 20_000
+"""Entries are made durably ours by as many at a time: an fsync may take as long as a thousand renames."""
+LIST_AGAIN_S = 5.0
+"""How soon a queue is listed again in which something was left that may be wanted later."""
+
+
+class Intake:
+    """`recover` once, then `run` for ever. `is_on` False: nothing is taken (the operator gave the queue back)."""
+
+    def __init__(self, parts: Parts, standing: Standing, progress: Progress) -> None:
+        self._parts = parts
+        self._standing = standing
+        self._progress = progress
+        self.is_on = True
+        self.surveyors_starting: asyncio.Task[None] | None = None
+
+    async def recover(self) -> None:
+        """List what earlier runs left in our directories, with what the ledger knows of it; before any other stage.
+
+        A hold whose rename was lost is done again: the ledger is what counts.
+        """
+        custody, index, ledger = self._parts.custody, self._parts.index, self._parts.ledger
+        for directory, state in ((custody.backlog, EntryState.LISTED), (custody.held, EntryState.HELD)):
+            for batch in scan_queue(directory).batches(LISTED_AT_A_TIME):
+                index.add_listed(((listed.file, listed.size_bytes) for listed in batch), state)
+                self._standing.claimed.update(
+                    listed.file.filebase for listed in batch if listed.file.suffix is Suffix.CLAIMED
+                )
+                await asyncio.sleep(0)
+        for hold in await ledger.holds():
+            if hold.reason == RELEASED:
+                self._standing.released[hold.filebase] = hold.detail
+                with contextlib.suppress(EntryVanished):
+                    custody.release(hold.filebase)
+                index.set_state(hold.filebase, EntryState.WAITING)
+            elif hold.reason == RESEMBLES:
+                self._standing.resembling.add(hold.filebase)
+            elif index.state_of(hold.filebase) is not None:
+                custody.hold(hold.filebase)
+                index.set_state(hold.filebase, EntryState.HELD, why_held(hold.reason, hold.detail))
+        for deferral in await ledger.deferrals():
+            if index.state_of(deferral.filebase) not in (None, EntryState.HELD):
+                index.set_state(deferral.filebase, EntryState.DEFERRED, deferral.reply, deferral.due_s)
+                index.set_owed(deferral.filebase, deferral.recipients)
+        await self._parts.release.recover()
+        self._standing.unread.set()
+
+    async def run(self) -> None:
+        """For ever: what Mailman's queues hold becomes ours. The survey waits meanwhile, since a directory is listed in no
+        order and an original has to be known before what repeats it."""
+        settings, custody = self._parts.settings.custody, self._parts.custody
+        directories = {custody.queue_dir / queue: queue for queue in settings.queues}
+        clock, again_s = self._parts.clock, dict.fromkeys(directories, math.inf)
+        looks = changed_directories(
+            list(directories),
+            clock,
+            settings.poll,
+            wanted=lambda: self.is_on,
+            due=lambda directory: clock.monotonic_s() >= again_s[directory],
+        )
+        async for changed in looks:
+            self._standing.listed.clear()
+            for directory in changed:
+                left_some = await self._take(directory, directories[directory])
+                again_s[directory] = clock.monotonic_s() + LIST_AGAIN_S if left_some else math.inf
+            self._progress.listed = True
+            self._standing.listed.set()
+            self._standing.wake()
+
+    async def _take(self, directory: Path, queue: str) -> bool:
+        """Take what is wanted. Returns whether something was left that may be wanted later, with no change to see: a .bak
+        whose runner ends or whose time comes, or what there was no room for."""
+        left_some = False
+        custody = self._parts.custody
+        runner_lives = await asyncio.to_thread(self._runner_lives, queue)
+        taken: list[tuple[QueueFile, int]] = []
+        for batch in scan_queue(directory).batches(LISTED_AT_A_TIME):
+            refused = ""
+            released = await self._parts.release.ours(queue, batch)
+            for listed in batch:
+                if listed.file.filebase in released:
+                    continue
+                if not custody.wants(queue, listed, runner_lives):
+                    left_some = left_some or listed.file.suffix is Suffix.CLAIMED
+                    continue
+                try:
+                    taken.append((custody.take(queue, listed.file), listed.size_bytes))
+                except EntryVanished:
+                    continue
+                except CustodyRefused as exc:
+                    # A full filesystem may have no room for one more name; there will be when something was finished.
+                    refused = str(exc)
+            if refused:
+                left_some = True
+                log.warning(logfmt(outcome="not_taken", queue=queue, detail=refused))
+            if taken and self.surveyors_starting is None:
+                self.surveyors_starting = asyncio.create_task(asyncio.to_thread(self._parts.surveyor.start))
+            if len(taken) >= SYNCED_AT_A_TIME:
+                await self._add_taken(taken)
+                taken = []
+            await asyncio.sleep(0)
+        await self._add_taken(taken)
+        return left_some
+
+    async def _add_taken(self, taken: Sequence[tuple[QueueFile, int]]) -> None:
+        if not taken:
+            return
+        # A take lost at power failure gives the entry back to Mailman's runner, so it is durable before the index, and by
+        # it the feed, learns of the entry.
+        await asyncio.to_thread(self._parts.custody.sync)
+        for some in batched(taken, LISTED_AT_A_TIME):
+            self._standing.claimed.update(file.filebase for file, _ in some if file.suffix is Suffix.CLAIMED)
+            if self._progress.listed:
+                self._standing.late.update(file.filebase for file, _ in some)
+            self._parts.index.add_listed(some)
+            await asyncio.sleep(0)
+        self._standing.unread.set()
+
+    def _runner_lives(self, queue: str) -> bool:
+        mailman = self._parts.settings.mailman
+        return mailman_processes(self._parts.custody.queue_dir, mailman.config).runner_lives(queue)
+
+
+_Value = TypeVar("_Value")
+
+
+def batched(values: Sequence[_Value], size: int) -> Iterator[Sequence[_Value]]:
+    """In order, `size` at a time."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]

@@ -1,0 +1,144 @@
+"""What the stages work with, and what is known of entries that neither their files nor the index say.
+
+Parts      one of each: settings, custody, index, ledger, composers, sessions; put together by service.py
+Standing   entries claimed by Mailman's runner, come late, released by an operator, or known to repeat a text; and with it
+           the rule by which an entry is known to the ledger
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from drainer.clock import Clock
+from drainer.compose import Composer
+from drainer.duplicates.classes import EntrySummary
+from drainer.duplicates.fingerprint import Decoration, summarise
+from drainer.estimate.backlog import EntrySizes
+from drainer.feed.gate import Gate
+from drainer.feed.rate_in_force import RateInForce
+from drainer.feed.release import Release
+from drainer.feed.session_pool import SessionPool
+from drainer.feed.throttle import Throttle
+from drainer.in_doubt import InDoubt
+from drainer.ledger.contract import Ledger
+from drainer.ledger.records import MessageRecord
+from drainer.queuedir.custody import Custody
+from drainer.queuedir.entry import Flavour, QueueEntry
+from drainer.queuedir.index import BacklogIndex
+from drainer.queuedir.read import read_entry
+from drainer.queuedir.survey import Surveyor
+from drainer.settings import Settings
+
+log = logging.getLogger("drainer")
+
+RESEND, DUPLICATE, IN_DOUBT = "resend", "duplicate", "in_doubt"
+"""Why the duplicate decision holds an entry."""
+
+
+RELEASED = "released"
+"""Reason of a Hold that is none any more: an operator released this entry, and `detail` says from which of RESEND and
+DUPLICATE, since that policy no longer applies to it. Kept in the ledger, as everything an operator decided."""
+
+RESEMBLES = "resembles"
+"""Reason of a Hold that is none yet: this entry repeats the text of the entry `detail`. The index forgets at a restart
+what was finished before it; without this a resend would then go out as if it were the first."""
+
+
+@dataclass(slots=True)
+class Parts:
+    """What the stages work with; service.py puts it together.
+
+    decoration_of  as the surveyor's, so that survey and delivery know an entry by the same fingerprint; may read a file
+    """
+
+    settings: Settings
+    clock: Clock
+    custody: Custody
+    index: BacklogIndex
+    ledger: Ledger
+    composers: dict[Flavour, Composer]
+    surveyor: Surveyor
+    pool: SessionPool
+    throttle: Throttle
+    gate: Gate
+    in_doubt: InDoubt
+    rate: RateInForce
+    release: Release
+    decoration_of: Callable[[QueueEntry], Decoration | None] | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts since the start of the process that no file or ledger keeps.
+
+    arrived_recipients  of entries taken after the first listing
+    listed              the first listing of every queue is done: the backlog's entries and bytes are known
+    sizes               recipients per entry, as far as entries were read
+    """
+
+    arrived_recipients: int = 0
+    listed: bool = False
+    sizes: EntrySizes = field(default_factory=EntrySizes)
+
+
+class Standing:
+    """Shared by the stages; everything in it can be rebuilt from the files and the ledger (intake.py, recover).
+
+    claimed     filebases that are still .bak in our hands
+    late        taken after the first listing, and not read yet
+    released    filebase to the reason, RESEND or DUPLICATE, that an operator has overruled
+    resembling  filebases known to repeat the text of another
+    listed      set while no directory is being listed
+    unread      set when there may be entries to read
+    news        set when an entry may go that could not before
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.claimed: set[str] = set()
+        self.late: set[str] = set()
+        self.released: dict[str, str] = {}
+        self.resembling: set[str] = set()
+        self.listed = asyncio.Event()
+        self.unread = asyncio.Event()
+        self.news = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something changed that may let an entry go."""
+        self.news.set()
+
+    def read(self, filebase: str) -> QueueEntry:
+        """An entry in our custody. Raises EntryError."""
+        return read_entry(self._parts.custody.path(filebase))
+
+    async def summarised(self, entry: QueueEntry) -> EntrySummary:
+        decoration_of = self._parts.decoration_of
+        if decoration_of is None or not entry.metadata.get("decorated"):
+            return summarise(entry)
+        return summarise(entry, await asyncio.to_thread(decoration_of, entry))
+
+    def record(self, summary: EntrySummary) -> MessageRecord:
+        """The message as the ledger knows it."""
+        identity = self.identity(summary.filebase, summary.fingerprint.identity)
+        return MessageRecord(identity, summary.list_id, summary.message_id)
+
+    def identity(self, filebase: str, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """An entry without identity, or where duplicates are to be delivered, is nobody's copy, as is a duplicate that an
+        operator released: its own name is its identity."""
+        released = self.released.get(filebase) == DUPLICATE
+        if not digests or released or self._parts.settings.duplicates.exact == "deliver":
+            return (own_identity(filebase),)
+        return digests
+
+
+def own_identity(filebase: str) -> bytes:
+    """The digest of an entry that shares its message with nobody."""
+    return b"\xff" + blake2b(filebase.encode("utf-8", "surrogatepass"), digest_size=15).digest()
+
+
+def why_held(reason: str, detail: str) -> str:
+    return f"{reason}: {detail}" if detail else reason

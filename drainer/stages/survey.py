@@ -1,0 +1,176 @@
+"""read > fingerprint > forecast: every entry taken is known to the index, in FIFO order where it matters.
+
+In    entries listed in the index
+Out   their summaries there, each with the class of duplicate it is expected to be; the unreadable in Mailman's bad/
+Not here  what happens to an entry: that is decided when its turn has come (feed.py)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from drainer.duplicates.classes import DuplicateClass, EntrySummary
+from drainer.duplicates.decision import Classification, Kin, classify, fifo_key
+from drainer.errors import (
+    EntryVanished,
+    LedgerNotDurable,
+)
+from drainer.ledger.records import Hold, MessageRecord, Outcome, recipient_key
+from drainer.ledger.states import State
+from drainer.queuedir.filebase import Suffix
+from drainer.queuedir.index import Description, tie_order
+from drainer.queuedir.read import read_entry
+from drainer.queuedir.survey import Surveyed
+from drainer.stages.conclusion import Conclusion
+from drainer.stages.intake import Intake, batched
+from drainer.stages.parts import RESEMBLES, Parts, Progress, Standing
+
+log = logging.getLogger("drainer")
+
+SURVEYED_AT_A_TIME = 1000
+DESCRIBED_AT_A_TIME = 100
+"""As many entries are made known to the index in one go: some milliseconds."""
+LEDGER_AGAIN_S = 1.0
+
+
+class Survey:
+    """`run` for ever."""
+
+    def __init__(
+        self, parts: Parts, standing: Standing, progress: Progress, intake: Intake, conclusion: Conclusion
+    ) -> None:
+        self._parts = parts
+        self._standing = standing
+        self._progress = progress
+        self._intake = intake
+        self._conclusion = conclusion
+
+    async def run(self) -> None:
+        """For ever: entries listed are read and fingerprinted, oldest first; one lot is read while the one before is
+        compared with what came earlier."""
+        in_hand: list[str] = []
+        reading: asyncio.Future[list[Surveyed]] | None = None
+        while True:
+            finished = list(zip(in_hand, await reading, strict=True)) if reading else []
+            if self._intake.is_on:
+                await self._standing.listed.wait()
+            if self._intake.surveyors_starting is not None:
+                await self._intake.surveyors_starting
+            known = set(in_hand)
+            unread = self._parts.index.unread(SURVEYED_AT_A_TIME + len(known))
+            in_hand = [filebase for filebase in unread if filebase not in known]
+            paths = [self._file(filebase) for filebase in in_hand]
+            reading = asyncio.ensure_future(asyncio.to_thread(self._parts.surveyor.read, paths)) if paths else None
+            await self._set_aside([(filebase, read) for filebase, read in finished if read.summary is None])
+            summaries = sorted((read.summary for _, read in finished if read.summary is not None), key=fifo_key)
+            for some in batched(summaries, DESCRIBED_AT_A_TIME):
+                await self._describe(some)
+                await asyncio.sleep(0)
+            if finished:
+                self._standing.wake()
+            elif reading is None:
+                self._standing.unread.clear()
+                await self._standing.unread.wait()
+
+    async def _set_aside(self, without_summary: Sequence[tuple[str, Surveyed]]) -> None:
+        for filebase, read in without_summary:
+            try:
+                if read.reason == EntryVanished.reason:
+                    self._parts.index.remove(filebase)
+                elif read.is_unreadable:
+                    await self._conclusion.set_aside_unreadable(filebase, read.reason, read.detail)
+                else:
+                    await self._conclusion.hold(filebase, read.reason, read.detail, by="drainer")
+            except LedgerNotDurable as exc:
+                await self._read_again(filebase, exc)
+
+    async def _read_again(self, filebase: str, exc: LedgerNotDurable) -> None:
+        """The entry stays unread, so it is read again; until then sending stops as for any other write that failed."""
+        self._conclusion.halt(filebase, exc)
+        await asyncio.sleep(LEDGER_AGAIN_S)
+
+    def _file(self, filebase: str) -> Path:
+        custody = self._parts.custody
+        if released := self._parts.release.path(filebase):
+            return released
+        if filebase in self._standing.claimed:
+            return custody.backlog / (filebase + Suffix.CLAIMED.value)
+        return custody.path(filebase)
+
+    async def _describe(self, summaries: Sequence[EntrySummary]) -> None:
+        """Make entries known to the index, in FIFO order where it matters: most mails have nothing in common with any
+        other, which is asked for all of them at once."""
+        strangers = self._parts.index.strangers(summaries) - self._standing.claimed
+        records = [self._standing.record(summary) for summary in summaries]
+        settled = await self._parts.ledger.known([digest for record in records for digest in record.identity])
+        described: list[Description] = []
+        for summary, record in zip(summaries, records, strict=True):
+            if summary.filebase in strangers and settled.isdisjoint(record.identity):
+                described.append(Description(summary))
+            else:
+                try:
+                    self._note([await self._compared(summary, record)])
+                except LedgerNotDurable as exc:
+                    await self._read_again(summary.filebase, exc)
+        self._note(described)
+
+    async def _compared(self, summary: EntrySummary, record: MessageRecord) -> Description:
+        if summary.filebase in self._standing.claimed:
+            await self._doubt_claimed(summary, record)
+        found = await self._forecast(summary, record)
+        if found.kind is DuplicateClass.RESEND:
+            await self._mark_resend(summary.filebase, found.of or "")
+        return Description(summary, found.kind, found.of, len(found.covered))
+
+    def _note(self, described: Sequence[Description]) -> None:
+        self._parts.index.describe(described)
+        for entry in described:
+            filebase, recipients = entry.summary.filebase, entry.summary.recipients
+            self._progress.sizes = self._progress.sizes.plus(recipients - entry.covered)
+            if filebase in self._standing.late:
+                self._standing.late.discard(filebase)
+                self._progress.arrived_recipients += recipients
+
+    async def _mark_resend(self, filebase: str, of: str) -> None:
+        # INVARIANT resemblance-before-index: written down before the entry can be picked, and so before a later restart.
+        #   Crash before: both entries are still here and are compared again; if the first was finished meanwhile, the
+        #   second goes out as a mail of its own. Crash after: recover() knows. Held by tests/crash/.
+        policy = self._parts.settings.duplicates.resend
+        if policy == "deliver" or filebase in self._standing.resembling or filebase in self._standing.released:
+            return
+        if await self._parts.ledger.hold_of(filebase) is None:
+            await self._parts.ledger.hold([Hold(filebase, RESEMBLES, of, "drainer", self._parts.clock.now_s())])
+        self._standing.resembling.add(filebase)
+
+    async def _forecast(self, summary: EntrySummary, record: MessageRecord) -> Classification:
+        index, print_ = self._parts.index, summary.fingerprint
+        same = index.earlier_with(print_.identity, (summary.when_s, tie_order(summary), summary.filebase))
+        kin = Kin(
+            same=same,
+            copies={earlier.filebase for earlier in same if earlier.copy == print_.copy},
+            resembling=index.with_resend_key(print_.resend) if print_.resend else (),
+            same_message_id=index.with_message_id_key(print_.message_id) if print_.message_id else (),
+        )
+        history = await self._parts.ledger.history(record.identity)
+        return classify(summary, kin, history, self._parts.settings.duplicates.window)
+
+    async def _doubt_claimed(self, summary: EntrySummary, record: MessageRecord) -> None:
+        """A `.bak` that Mailman's runner left behind: it may have delivered to anybody, so all recipients are in doubt."""
+        filebase = summary.filebase
+        entry = read_entry(self._file(filebase))
+        known = await self._parts.ledger.history(record.identity)
+        own = {key for part in known.coverage if part.filebase == filebase for key in part.recipients}
+        owed = tuple(address for address in entry.recipients if recipient_key(address) not in own)
+        if owed:
+            reply = "left as .bak by Mailman's runner"
+            outcome = Outcome(State.IN_DOUBT, owed, reply, self._parts.clock.now_s())
+            await self._parts.ledger.record(filebase, record, [outcome])
+            self._conclusion.log(entry, record, outcome)
+            self._parts.in_doubt.wake()
+        # INVARIANT doubt-before-pck: the ledger has the doubt before the file looks like any other.
+        #   Crash before: the file is still .bak and comes here again. Crash after: the ledger has it in doubt.
+        self._parts.custody.promote_bak(filebase)
+        self._standing.claimed.discard(filebase)
