@@ -423,6 +423,20 @@ class Service:
 
     # -- what we say of ourselves --------------------------------------------------------------------------------------
 
+    def _backlog(self) -> BacklogTotals:
+        """The index's totals, and what the first listing has still to take."""
+        totals, outside = self.pipeline.parts.index.totals(), self.pipeline.progress.outside
+        if not outside.entries:
+            return totals
+        oldest = [when_s for when_s in (totals.oldest_s, outside.oldest_s) if when_s is not None]
+        return dataclasses.replace(
+            totals,
+            entries=totals.entries + outside.entries,
+            unread_entries=totals.unread_entries + outside.entries,
+            bytes=totals.bytes + outside.bytes,
+            oldest_s=min(oldest, default=None),
+        )
+
     def _counts(self) -> Counts:
         delivered = self._totals.get("delivered_recipients") + self._totals.get("bounced_recipients")
         return Counts(
@@ -434,7 +448,7 @@ class Service:
         )
 
     def _update_state(self) -> None:
-        parts, totals = self.pipeline.parts, self.pipeline.parts.index.totals()
+        parts, totals = self.pipeline.parts, self._backlog()
         waiting = [line.list_id for line in parts.index.per_list() if line.entries]
         paused_lists = [name for name in waiting if name in parts.gate.closed_lists]
         state, reason = service_state(
@@ -478,7 +492,7 @@ class Service:
         return Ceilings(rate.messages_per_s, rate.recipients_per_s)
 
     async def estimate(self, at_recipients_per_s: float | None, by_s: float | None) -> EtaReply:
-        totals, now_s = self.pipeline.parts.index.totals(), self._clock.now_s()
+        totals, now_s = self._backlog(), self._clock.now_s()
         work, measured = self._work_left(totals), self._rates.measured()
         return EtaReply(
             eta=drain_time(work, measured, self._ceilings(), self._state, now_s),
@@ -492,7 +506,7 @@ class Service:
 
     async def snapshot(self) -> Snapshot:
         parts, now_s = self.pipeline.parts, self._clock.now_s()
-        totals = parts.index.totals()
+        totals = self._backlog()
         measured = self._rates.measured()
         mta = parts.pool.state
         self._totals = done = await parts.ledger.totals()

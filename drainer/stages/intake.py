@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ from drainer.queuedir.index import EntryState
 from drainer.queuedir.scan import scan_queue
 from drainer.queuedir.watch import changed_directories
 from drainer.report.logfmt import logfmt
-from drainer.stages.parts import RELEASED, RESEMBLES, Parts, Progress, Standing, why_held
+from drainer.stages.parts import RELEASED, RESEMBLES, Outside, Parts, Progress, Standing, why_held
 
 log = logging.getLogger("drainer")
 
@@ -91,10 +91,13 @@ class Intake:
         )
         async for changed in looks:
             self._standing.listed.clear()
+            if not self._progress.listed:
+                wanted = {directory: directories[directory] for directory in changed}
+                self._progress.outside = await asyncio.to_thread(self._outside, wanted)
             for directory in changed:
                 left_some = await self._take(directory, directories[directory])
                 again_s[directory] = clock.monotonic_s() + LIST_AGAIN_S if left_some else math.inf
-            self._progress.listed = True
+            self._progress.listed, self._progress.outside = True, Outside()
             self._standing.listed.set()
             self._standing.wake()
 
@@ -144,8 +147,26 @@ class Intake:
             if self._progress.listed:
                 self._standing.late.update(file.filebase for file, _ in some)
             self._parts.index.add_listed(some)
+            before = self._progress.outside
+            self._progress.outside = Outside(
+                max(0, before.entries - len(some)),
+                max(0, before.bytes - sum(size for _, size in some)),
+                before.oldest_s,
+            )
             await asyncio.sleep(0)
         self._standing.unread.set()
+
+    def _outside(self, directories: Mapping[Path, str]) -> Outside:
+        """What is there to be taken, by one listing each; a `.bak` is not counted before it is taken."""
+        entries = size_bytes = 0
+        oldest_s = math.inf
+        for directory, queue in directories.items():
+            for listed in scan_queue(directory):
+                if listed.file.suffix is Suffix.WAITING and self._parts.custody.wants(queue, listed, runner_lives=True):
+                    entries += 1
+                    size_bytes += listed.size_bytes
+                    oldest_s = min(oldest_s, listed.file.when_s)
+        return Outside(entries, size_bytes, oldest_s if entries else None)
 
     def _runner_lives(self, queue: str) -> bool:
         mailman = self._parts.settings.mailman

@@ -71,17 +71,31 @@ class Parts:
     decoration_of: Callable[[QueueEntry], Decoration | None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the first listing is about to take, and has not yet: so that the backlog is known before it is ours.
+
+    oldest_s  least received time, seconds since the epoch; None if there is nothing
+    """
+
+    entries: int = 0
+    bytes: int = 0
+    oldest_s: float | None = None
+
+
 @dataclass(slots=True)
 class Progress:
     """Counts since the start of the process that no file or ledger keeps.
 
     arrived_recipients  of entries taken after the first listing
     listed              the first listing of every queue is done: the backlog's entries and bytes are known
+    outside             still in Mailman's queues while that goes on
     sizes               recipients per entry, as far as entries were read
     """
 
     arrived_recipients: int = 0
     listed: bool = False
+    outside: Outside = field(default_factory=Outside)
     sizes: EntrySizes = field(default_factory=EntrySizes)
 
 
