@@ -47,11 +47,12 @@ def fill_inodes(directory: Path) -> None:
 
 @pytest.mark.parametrize("guarded", [True, False], ids=["the_guard_sees_it", "the_commit_fails"])
 def test_full_ledger_filesystem_stops_sending_until_there_is_room(tmp_path: Path, guarded: bool) -> None:
-    """By the guard while there is some room left; by the first commit that fails once there is none."""
+    """By the guard while there is some room left (it looks every five seconds); by the first commit that fails once there
+    is none."""
     capture = tmp_path / "capture.jsonl"
     with (
         small_filesystem(tmp_path / "small", "size=8m") as small,
-        SinkThread(SinkOptions(capture=capture), Rule.parse("dot delay=0.1")) as sink,
+        SinkThread(SinkOptions(capture=capture), Rule.parse(f"dot delay={0.35 if guarded else 0.1}")) as sink,
     ):
         site = outbreak(
             tmp_path, sink.port, 60, mta={"sessions": 4},
