@@ -9,6 +9,7 @@ goes before the first one, from the start of the process, is given apart as star
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -59,7 +60,7 @@ class Drained:
 
     @property
     def per_s(self) -> float:
-        return (self.messages - 1) / self.seconds
+        return (self.messages - 1) / self.seconds if self.seconds else math.inf
 
 
 class CountingSink:
