@@ -226,7 +226,11 @@ async def test_another_mail_an_older_copy_and_a_resubmission_are_not_taken_for_w
     assert len(list(shunt.iterdir())) == 3
 
 
-@pytest.mark.parametrize(("booted_s", "state"), [(0.0, State.DEFERRED), (CLOCK.now_s() + 1e6, State.IN_DOUBT)])
+@pytest.mark.parametrize(
+    ("booted_s", "state"),
+    [(0.0, State.DEFERRED), (CLOCK.now_s() + 1e6, State.IN_DOUBT)],
+    ids=["the_service_alone", "the_machine_too"],
+)
 async def test_crash_before_the_rename_owes_again_unless_the_machine_went_down(
     site: Site, booted_s: float, state: State
 ) -> None:
