@@ -70,6 +70,7 @@ from drainer.report.snapshot import (
     Rate,
     ServiceState,
     Snapshot,
+    Stop,
 )
 from drainer.report.status_text import status_line
 from drainer.settings import Settings
@@ -505,11 +506,13 @@ class Service:
         )
 
     async def snapshot(self) -> Snapshot:
-        parts, now_s = self.pipeline.parts, self._clock.now_s()
-        totals = self._backlog()
+        parts = self.pipeline.parts
+        self._totals = done = await parts.ledger.totals()
+        if self._state not in ("starting", "stopping"):
+            self._update_state()  # as old as the figures beside it: never "idle" over a backlog
+        totals, now_s = self._backlog(), self._clock.now_s()
         measured = self._rates.measured()
         mta = parts.pool.state
-        self._totals = done = await parts.ledger.totals()
         return Snapshot(
             version=__version__,
             at=now_s,
@@ -564,6 +567,8 @@ class Service:
                 runners=self._mailman.runners,
                 queues=self._queues,
                 outgoing_runner_competes=self._mailman.outgoing_runner_competes,
+                master_running=self._mailman.master_lives,
+                missing_runners=list(self._mailman.missing),
             ),
             lists=[
                 ListBacklog(
@@ -583,6 +588,7 @@ class Service:
                 for pause in self.operator.pauses
                 if pause.list_id != INTAKE
             ],
+            stops=[Stop(name=name, reason=reason) for name, reason in parts.gate.reasons.items()],
         )
 
 

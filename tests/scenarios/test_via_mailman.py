@@ -20,6 +20,7 @@ from drainer.pickles.restricted import load_pair
 from drainer.queuedir.entry import entry_from_pickles
 from tests.mailman3.site import Site
 from tests.scenarios.running import (
+    Service,
     SinkProcess,
     drainer,
     eventually,
@@ -46,6 +47,14 @@ def outgoing_runner(site: Site, port: int) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
+
+
+@contextmanager
+def released_to(site: Site, service: Service) -> Iterator[None]:
+    """From here on what is in out/ was put there by drainer: Mailman's runner may start and cannot come first."""
+    eventually(lambda: "outcome=released" in service.log_text(), service.log_text)
+    assert in_out(site.out)
+    yield
 
 
 class Watched:
@@ -171,8 +180,9 @@ def test_shunted_entry_is_held_with_the_reason_and_goes_when_its_list_is_back(si
     settings = settings_for(site, tmp_path)
     with (
         running_sink(tmp_path / "sink") as sink,
-        outgoing_runner(site, sink.port),
         running_service(settings, tmp_path / "drainer.log") as service,
+        released_to(site, service),
+        outgoing_runner(site, sink.port),
     ):
         eventually(lambda: status(settings)["backlog"]["held_entries"] == 1, service.log_text)
         told = json.loads(drainer("entries", "--state", "held", "--json", "--config", settings).stdout)["entries"]
