@@ -41,6 +41,7 @@ from drainer.control.messages import (
     SelectRequest,
 )
 from drainer.errors import DrainerError, HaltError, RequestRefused, SettingsError, UsageError
+from drainer.report.metrics import CONTENT_TYPE, exposition
 from drainer.settings_file import mistakes
 
 SOCKET_MODE = 0o660
@@ -105,6 +106,7 @@ class ControlServer:
         application.add_routes(
             [
                 web.get("/status", self._status),
+                web.get("/metrics", self._metrics),
                 web.get("/eta", self._eta),
                 web.get("/entries", self._entries),
                 web.get("/entries/{key:.+}", self._show),
@@ -123,6 +125,10 @@ class ControlServer:
 
     async def _status(self, request: web.Request) -> web.Response:
         return _reply(await self._operations.status())
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        text = exposition(await self._operations.status())
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
     async def _eta(self, request: web.Request) -> web.Response:
         asked = _query(request, EtaQuery)

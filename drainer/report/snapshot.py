@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 ServiceState = Literal["starting", "scanning", "draining", "paused", "stopped_by_guard", "mta_down", "idle", "stopping"]
 EtaState = Literal["draining", "done", "paused", "stalled", "growing", "measuring"]
 Verdict = Literal["go", "slow", "stop"]
+MtaWord = Literal["up", "down", "unknown"]
 
 
 class _Part(BaseModel):
@@ -83,7 +84,7 @@ class Mta(_Part):
 
     host: str
     port: int
-    state: Literal["up", "down", "unknown"] = "unknown"
+    state: MtaWord = "unknown"
     reason: str = ""
     sessions: int = 0
     next_try_s: float | None = None
@@ -101,11 +102,15 @@ class Runner(_Part):
 
 
 class Mailman(_Part):
+    """missing_runners: those a started Mailman would have and this one has not; none while its master does not run."""
+
     flavour: str = ""
     queue_dir: str = ""
     runners: list[Runner] = []
     queues: list[QueueCount] = []
     outgoing_runner_competes: bool = False
+    master_running: bool = False
+    missing_runners: list[str] = []
 
 
 class ListBacklog(_Part):
@@ -126,6 +131,13 @@ class PauseInForce(_Part):
     until: float | None = None
 
 
+class Stop(_Part):
+    """Why feeding stands still: paused, guard, ledger (it cannot commit), refusals (the MTA refuses everybody)."""
+
+    name: str
+    reason: str = ""
+
+
 class Snapshot(_Part):
     """`at` is when it was taken. `since` is when `state` began; both in seconds since the epoch."""
 
@@ -144,3 +156,4 @@ class Snapshot(_Part):
     mailman: Mailman = Mailman()
     lists: list[ListBacklog] = []
     pauses: list[PauseInForce] = []
+    stops: list[Stop] = []

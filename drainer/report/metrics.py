@@ -1,0 +1,266 @@
+"""The snapshot as Prometheus reads it: GET /metrics of the control socket and of the web listener.
+
+In    a Snapshot
+Out   the text format 0.0.4, every figure of `drainer status --json` under a drainer_ name, in base units
+Pure  no registry of the process, no clock; prometheus_client is asked for its text writer alone
+
+What is null in the JSON has no sample here, but for a limit: null is unlimited, +Inf. What is one of several words is
+one series per word, 1 for the one that holds. The _total counters come from the ledger: they outlive the process and
+fall only when a new ledger is begun. Labels are bounded: LISTS_SHOWN lists, the rest added up as list="other".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import get_args
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from drainer.report.snapshot import EtaState, Guard, ListBacklog, MtaWord, ServiceState, Snapshot, Verdict
+from drainer.report.wording import shown
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+LISTS_SHOWN = 50
+"""Series per figure of lists, at most: a site of 10,000 lists would fill its Prometheus with them."""
+
+OTHER = "other"
+
+STOPS = ("paused", "guard", "ledger", "refusals")
+"""Causes for which feeding stands still (feed/gate.py)."""
+
+_BINDING = {
+    "the MTA's pace": "mta_pace",
+    "a guard says slow": "guard",
+    "limit on messages": "limit_messages",
+    "limit on recipients": "limit_recipients",
+    "slow start": "slow_start",
+    "": "nothing",
+}
+
+
+def exposition(snapshot: Snapshot) -> bytes:
+    """The snapshot in the text format 0.0.4, to be served as CONTENT_TYPE.
+
+    Source  https://prometheus.io/docs/instrumenting/exposition_formats/, https://prometheus.io/docs/practices/naming/
+    """
+    return generate_latest(_OneSnapshot(snapshot))
+
+
+class _OneSnapshot(Collector):
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        snapshot = self._snapshot
+        yield from _service(snapshot)
+        yield from _backlog(snapshot)
+        yield from _done(snapshot)
+        yield from _rate(snapshot)
+        yield from _eta(snapshot)
+        yield from _guards(snapshot.guards)
+        yield from _surroundings(snapshot)
+        yield from _lists(snapshot.lists)
+
+
+def _service(snapshot: Snapshot) -> Iterator[Metric]:
+    build = {"version": snapshot.version, "flavour": snapshot.mailman.flavour}
+    yield _gauge("drainer_build_info", "Version of drainer, and the Mailman whose queue it drains.", [(build, 1)])
+    yield _one_of("drainer_state", "What the service is doing.", "state", get_args(ServiceState), snapshot.state)
+    yield _gauge("drainer_state_since_timestamp_seconds", "When that state began.", snapshot.since)
+    yield _gauge("drainer_snapshot_timestamp_seconds", "When these figures were taken.", snapshot.at)
+    stopped = {stop.name for stop in snapshot.stops}
+    yield _gauge(
+        "drainer_feeding_stopped",
+        "Whether feeding stands still for this cause; several can hold at once.",
+        [({"cause": cause}, cause in stopped) for cause in STOPS],
+    )
+    yield _gauge(
+        "drainer_pauses", "Pauses of an operator in force, of everything or of one list.", len(snapshot.pauses)
+    )
+
+
+def _backlog(snapshot: Snapshot) -> Iterator[Metric]:
+    backlog = snapshot.backlog
+    for name, meaning, value in (
+        ("backlog_entries", "Entries not finished, expected duplicates among them, held ones not.", backlog.entries),
+        ("backlog_recipients", "Recipients of them, as far as the entries were read.", backlog.recipients),
+        ("backlog_bytes", "Size of their files.", backlog.bytes),
+        ("backlog_oldest_age_seconds", "Age of the oldest of them.", backlog.oldest_age_s),
+        ("backlog_deferred_recipients", "Recipients that wait for another attempt.", backlog.deferred_recipients),
+        ("backlog_unread_entries", "Entries not read yet: their recipients are not counted.", backlog.unread_entries),
+        ("backlog_duplicate_entries", "Entries expected to be suppressed as duplicates.", backlog.duplicate_entries),
+        ("backlog_duplicate_recipients", "Recipients expected to be suppressed.", backlog.duplicate_recipients),
+        ("in_doubt_recipients", "Recipients of whom nobody knows yet if they got it.", backlog.in_doubt_recipients),
+        ("held_entries", "Entries set aside for a person.", backlog.held_entries),
+    ):
+        yield _gauge(f"drainer_{name}", meaning, value)
+
+
+def _done(snapshot: Snapshot) -> Iterator[Metric]:
+    done = snapshot.done
+    for name, meaning, value in (
+        ("delivered_entries", "Entries finished by delivery.", done.delivered_entries),
+        ("delivered_recipients", "Recipients the MTA took.", done.delivered_recipients),
+        ("suppressed_entries", "Entries not delivered because every recipient had it.", done.suppressed_entries),
+        ("suppressed_recipients", "Recipients not delivered to because they had it.", done.suppressed_recipients),
+        ("bounced_recipients", "Recipients refused for good.", done.bounced_recipients),
+        ("dropped_entries", "Entries an operator dropped.", done.dropped_entries),
+        ("unreadable_entries", "Entries moved to Mailman's bad queue.", done.unreadable_entries),
+        ("transactions", "SMTP transactions whose content was sent.", done.transactions),
+    ):
+        yield CounterMetricFamily(f"drainer_{name}", meaning, value=value)
+    yield _gauge("drainer_drain_start_timestamp_seconds", "Since when the counters count.", done.since)
+
+
+def _rate(snapshot: Snapshot) -> Iterator[Metric]:
+    rate = snapshot.rate
+    for name, meaning, value in (
+        ("limit_messages_per_second", "Limit on transactions; +Inf: none.", _unlimited(rate.limit_messages_per_s)),
+        ("limit_recipients_per_second", "Limit on recipients; +Inf: none.", _unlimited(rate.limit_recipients_per_s)),
+        ("service_messages_per_second", "Transactions, smoothed as for the forecast.", rate.messages_per_s),
+        ("service_recipients_per_second", "Recipients settled, smoothed likewise.", rate.recipients_per_s),
+        ("arrival_recipients_per_second", "Recipients of new entries, likewise.", rate.arrivals_recipients_per_s),
+    ):
+        yield _gauge(f"drainer_{name}", meaning, value)
+    bound_by = _BINDING.get(rate.binding, OTHER)
+    words = (*_BINDING.values(), OTHER)
+    yield _one_of("drainer_rate_bound_by", "What holds the rate down now.", "limit", words, bound_by)
+
+
+def _eta(snapshot: Snapshot) -> Iterator[Metric]:
+    eta = snapshot.eta
+    yield _one_of("drainer_eta_state", "Kind of the forecast.", "state", get_args(EtaState), eta.state)
+    for name, meaning, value in (
+        ("finish_timestamp_seconds", "When the backlog is expected to be gone.", eta.finish),
+        ("seconds", "Time until then.", eta.seconds),
+        ("low_seconds", "Lower bound of the interval.", eta.low_s),
+        ("high_seconds", "Upper bound of the interval.", eta.high_s),
+        ("confidence_ratio", "Share of the cases in which the interval holds the truth.", eta.confidence),
+    ):
+        yield _gauge(f"drainer_eta_{name}", meaning, value)
+
+
+def _guards(guards: Sequence[Guard]) -> Iterator[Metric]:
+    verdicts: tuple[Verdict, ...] = get_args(Verdict)
+    yield _gauge(
+        "drainer_guard_verdict",
+        "What each guard says.",
+        [
+            ({"guard": guard.name, "verdict": verdict}, guard.verdict == verdict)
+            for guard in guards
+            for verdict in verdicts
+        ],
+    )
+    by_name = {guard.name: guard for guard in guards}
+    for unit in ("bytes", "inodes"):
+        places = [(where, by_name.get(f"{where}_{unit}")) for where in ("ledger", "queue")]
+        measured = [({"filesystem": where}, guard) for where, guard in places if guard]
+        yield _gauge(
+            f"drainer_filesystem_free_{unit}",
+            f"{unit.capitalize()} free for users other than root, where the ledger and the queue are.",
+            [(label, guard.value) for label, guard in measured],
+        )
+        yield _gauge(
+            f"drainer_filesystem_free_limit_{unit}",
+            f"{unit.capitalize()} below which feeding stops (queue: is warned of).",
+            [(label, guard.limit) for label, guard in measured],
+        )
+    for guard_name, name, meaning in (
+        ("load", "load1", "1-minute load of the machine"),
+        ("mta_queue", "mta_queue_messages", "Messages in the MTA's own queue"),
+    ):
+        guard = by_name.get(guard_name, Guard(name=guard_name, verdict="go"))
+        yield _gauge(f"drainer_{name}", f"{meaning}.", guard.value)
+        yield _gauge(f"drainer_{name}_limit", f"{meaning} at which feeding slows or stops.", guard.limit)
+
+
+def _surroundings(snapshot: Snapshot) -> Iterator[Metric]:
+    mta, mailman = snapshot.mta, snapshot.mailman
+    yield _one_of("drainer_mta_state", "State of the MTA.", "state", get_args(MtaWord), mta.state)
+    yield _gauge("drainer_mta_sessions", "SMTP sessions open.", mta.sessions)
+    yield _gauge("drainer_mta_next_try_timestamp_seconds", "When an MTA that is down is tried again.", mta.next_try_s)
+    yield _gauge("drainer_mailman_master_running", "Whether Mailman's master process lives.", mailman.master_running)
+    yield _gauge(
+        "drainer_mailman_runners",
+        "Processes of each of Mailman's runners that live.",
+        _added_up(({"runner": runner.name}, 1) for runner in mailman.runners),
+    )
+    yield _gauge(
+        "drainer_mailman_runner_missing",
+        "1 for each runner that a started Mailman would have and this one has not.",
+        [({"runner": name}, 1) for name in mailman.missing_runners],
+    )
+    yield _gauge(
+        "drainer_mailman_outgoing_runner_competes",
+        "Whether Mailman's outgoing runner delivers from the same queue.",
+        mailman.outgoing_runner_competes,
+    )
+    queues = [({"queue": queue.name}, queue) for queue in mailman.queues]
+    yield _gauge(
+        "drainer_mailman_queue_entries",
+        "Entries in each of Mailman's own queues.",
+        [(label, queue.entries) for label, queue in queues],
+    )
+    yield _gauge(
+        "drainer_mailman_queue_oldest_age_seconds",
+        "Age of the oldest entry of each.",
+        [(label, queue.oldest_age_s) for label, queue in queues],
+    )
+
+
+def _lists(lists: Sequence[ListBacklog]) -> Iterator[Metric]:
+    largest = sorted(lists, key=lambda one: (-one.recipients, -one.entries, one.list))
+    named = [(one.list if place < LISTS_SHOWN else OTHER, one) for place, one in enumerate(largest)]
+    more = f"the {LISTS_SHOWN} largest by name"
+    yield _gauge(
+        "drainer_list_backlog_entries",
+        f"Entries of each list, {more}.",
+        _added_up(({"list": name}, one.entries) for name, one in named),
+    )
+    yield _gauge(
+        "drainer_list_backlog_recipients",
+        f"Recipients of each list, {more}.",
+        _added_up(({"list": name}, one.recipients) for name, one in named),
+    )
+    oldest: dict[str, float] = {}
+    for name, one in named:
+        if one.oldest_age_s is not None:
+            oldest[shown(name)] = max(one.oldest_age_s, oldest.get(shown(name), 0.0))
+    yield _gauge(
+        "drainer_list_oldest_age_seconds",
+        f"Age of the oldest entry of each list, {more}.",
+        [({"list": name}, age_s) for name, age_s in oldest.items()],
+    )
+
+
+_Labels = Mapping[str, str]
+
+
+def _gauge(name: str, meaning: str, value: float | Sequence[tuple[_Labels, float | None]] | None) -> GaugeMetricFamily:
+    """A family with one sample, or with one for each set of labels; null has none."""
+    family = GaugeMetricFamily(name, meaning)
+    for labels, number in value if isinstance(value, Sequence) else [({}, value)]:
+        if number is not None:
+            family.add_sample(name, {label: shown(text) for label, text in labels.items()}, float(number))
+    return family
+
+
+def _one_of(name: str, meaning: str, label: str, words: Iterable[str], holds: str) -> GaugeMetricFamily:
+    return _gauge(name, f"{meaning} 1 for the one that holds.", [({label: word}, word == holds) for word in words])
+
+
+def _added_up(samples: Iterable[tuple[_Labels, float]]) -> list[tuple[_Labels, float]]:
+    """Samples whose labels read the same are one: Prometheus refuses a page that has a series twice."""
+    sums: dict[tuple[tuple[str, str], ...], float] = {}
+    for labels, number in samples:
+        key = tuple((label, shown(text)) for label, text in labels.items())
+        sums[key] = sums.get(key, 0.0) + number
+    return [(dict(key), number) for key, number in sums.items()]
+
+
+def _unlimited(per_s: float | None) -> float:
+    return math.inf if per_s is None else per_s
