@@ -57,9 +57,12 @@ def running_sink(directory: Path, *options: str) -> Iterator[SinkProcess]:
 
 
 class Service:
-    """One run of `drainer run`, told to be ready through a real NOTIFY_SOCKET."""
+    """One run of `drainer run`, told to be ready through a real NOTIFY_SOCKET.
 
-    def __init__(self, settings: Path, log: Path, *options: str) -> None:
+    under  a command in front of it, that ends up as the service
+    """
+
+    def __init__(self, settings: Path, log: Path, *options: str, under: Sequence[str] = ()) -> None:
         self.settings = settings
         self.log = log
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
@@ -68,7 +71,7 @@ class Service:
             notify.settimeout(0.5)
             with log.open("ab") as output:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "drainer", "run", "--config", str(settings), *options],
+                    [*under, sys.executable, "-m", "drainer", "run", "--config", str(settings), *options],
                     stdout=output,
                     stderr=output,
                     env={**os.environ, "NOTIFY_SOCKET": str(address)},
@@ -121,8 +124,8 @@ def status(settings: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def running_service(settings: Path, log: Path, *options: str) -> Iterator[Service]:
-    service = Service(settings, log, *options)
+def running_service(settings: Path, log: Path, *options: str, under: Sequence[str] = ()) -> Iterator[Service]:
+    service = Service(settings, log, *options, under=under)
     try:
         yield service
     finally:

@@ -12,7 +12,7 @@ import re
 import smtplib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +45,8 @@ class Outbreak:
     def log(self) -> Path:
         return self.home / "drainer.log"
 
-    def run(self, *options: str) -> AbstractContextManager[Service]:
-        return running_service(self.settings, self.log, *options)
+    def run(self, *options: str, under: Sequence[str] = ()) -> AbstractContextManager[Service]:
+        return running_service(self.settings, self.log, *options, under=under)
 
     def drain(self) -> None:
         """A run to the end."""
