@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)\Z")
 _DURATION_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -23,15 +23,24 @@ _SIZE_BYTES = {
     "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
 }  # fmt: skip
 
+# What lies beyond is a slip of the finger, and more than timers, SQLite and statvfs can count.
+LONGEST_S = 36_500 * 86_400.0
+SLOWEST_PER_S, FASTEST_PER_S = 1e-6, 1e9
+LARGEST_BYTES = 2**60
+
 
 def duration_s(value: object) -> float:
     """Seconds meant by "30s", "5m", "24h", "7d", "500ms" or a number of seconds. Raises ValueError."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
-        return float(value)
-    match = _DURATION.match(value.strip()) if isinstance(value, str) else None
-    if not match:
+    seconds = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = value
+    elif isinstance(value, str) and (match := _DURATION.match(value.strip())):
+        seconds = float(match[1]) * _DURATION_S[match[2]]
+    if not 0 <= seconds < math.inf:
         raise ValueError('not a duration; right would be "30s", "5m", "24h" or "7d"')
-    return float(match[1]) * _DURATION_S[match[2]]
+    if seconds > LONGEST_S:
+        raise ValueError('longer than a hundred years; right would be "30s", "5m", "24h" or "7d"')
+    return float(seconds)
 
 
 def rate_per_s(value: object) -> float | None:
@@ -41,24 +50,39 @@ def rate_per_s(value: object) -> float | None:
     """
     if value is None or value == "unlimited":
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
-        return float(value)
-    if isinstance(value, str) and value.strip() == "0":
-        return 0.0
-    match = _RATE.match(value.strip()) if isinstance(value, str) else None
-    if not match:
+    per_s = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        per_s = value
+    elif isinstance(value, str) and value.strip() == "0":
+        per_s = 0
+    elif isinstance(value, str) and (match := _RATE.match(value.strip())):
+        per_s = float(match[1]) / _DURATION_S[match[2]]
+    if not 0 <= per_s < math.inf:
         raise ValueError('not a rate; right would be "20/s", "600/m", "5000/h" or "unlimited"')
-    return float(match[1]) / _DURATION_S[match[2]]
+    if per_s and not SLOWEST_PER_S <= per_s <= FASTEST_PER_S:
+        raise ValueError('slower or faster than can be timed; right would be "20/s", "1/h", "0" or "unlimited"')
+    return float(per_s)
 
 
 def size_bytes(value: object) -> int:
     """Bytes meant by "64MiB", "1GB" or a number of bytes. Raises ValueError."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    match = _SIZE.match(value.strip()) if isinstance(value, str) else None
-    if not match:
+    octets = math.nan
+    if isinstance(value, int) and not isinstance(value, bool):
+        octets = value
+    elif isinstance(value, str) and (match := _SIZE.match(value.strip())):
+        octets = float(match[1]) * _SIZE_BYTES[match[2]]
+    if not 0 <= octets <= LARGEST_BYTES:
         raise ValueError('not a size; right would be "64MiB" or "2GiB"')
-    return int(float(match[1]) * _SIZE_BYTES[match[2]])
+    return int(octets)
+
+
+def tcp_address(value: str) -> tuple[str, int]:
+    """Host and port meant by "127.0.0.1:8025", "[::1]:8025", or a port alone: on the loopback. Raises ValueError."""
+    host, _, port = value.strip().rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535) or (":" in host and not bracketed):
+        raise ValueError('not an address; right would be "127.0.0.1:8025", "[::1]:8025" or "" for none')
+    return (host[1:-1] if bracketed else host) or "127.0.0.1", int(port)
 
 
 Duration = Annotated[float, BeforeValidator(duration_s)]
@@ -68,6 +92,14 @@ Size = Annotated[int, BeforeValidator(size_bytes)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*")
+    @classmethod
+    def _has_no_nul(cls, value: object) -> object:
+        """No name of a file or host can have one, and what asks the system for such a name fails in ways of its own."""
+        if isinstance(value, str | Path) and "\0" in str(value):
+            raise ValueError("has a NUL character in it; right would be a text without")
+        return value
 
 
 class MailmanSettings(_Section):
@@ -129,7 +161,9 @@ class MtaSettings(_Section):
     tls: Literal["none", "starttls", "implicit"] = Field("none", description="how the session is encrypted")
     tls_ca_file: Path | None = Field(None, description="CA certificates to trust instead of the system's")
     username: str = Field("", description="for AUTH; empty: none")
-    password_file: Path | None = Field(None, description="file whose first line is the password for AUTH")
+    password_file: Path | None = Field(
+        None, description="file whose first line is the password for AUTH; refused when everybody may read it"
+    )
     sessions: int = Field(20, ge=1, le=1000, description="SMTP sessions open at once")
     transactions_per_session: int = Field(100, ge=1, description="transactions before a session is renewed")
     connect_timeout: Duration = Field(30.0, gt=0, description="for connecting and TLS")
@@ -142,6 +176,13 @@ class MtaSettings(_Section):
     queue: Literal["none", "postfix", "exim"] = Field("none", description="whose queue length is watched")
     queue_high: int = Field(10_000, ge=1, description="feeding stops above this many messages in the MTA's queue")
     queue_low: int = Field(5_000, ge=0, description="and goes on below this")
+
+    @field_validator("host", "helo")
+    @classmethod
+    def _is_one_word(cls, value: str) -> str:
+        if not all(character.isprintable() and not character.isspace() for character in value):
+            raise ValueError('not the name of a host; right would be "mail.example.org" or "192.0.2.25"')
+        return value
 
 
 class FeedSettings(_Section):
@@ -197,6 +238,10 @@ class LedgerSettings(_Section):
 
 class ControlSettings(_Section):
     socket: Path = Field(Path("/run/drainer/control.sock"), description="unix socket, mode 0660; its group may operate")
+    group: str = Field(
+        "",
+        description="group of the socket, by name or number; empty: the service's own. The directory must let it through",
+    )
 
 
 class WebSettings(_Section):

@@ -69,6 +69,8 @@ def load_settings(path: Path | None = None, *, required: bool = True) -> Setting
         return Settings.model_validate({name: getattr(loaded, name) for name in Settings.model_fields})
     except tomllib.TOMLDecodeError as exc:
         raise SettingsError(f"{chosen}: not TOML: {exc}") from exc
+    except RecursionError as exc:
+        raise SettingsError(f"{chosen}, or the environment: nested far deeper than any setting") from exc
     except UnicodeDecodeError as exc:
         raise SettingsError(f"{chosen}: not UTF-8, as TOML has to be: {exc.reason} at byte {exc.start}") from exc
     except UnreadableEnvironment as exc:

@@ -174,3 +174,26 @@ def test_numbers_with_units() -> None:
 def test_what_is_no_duration_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="right would be"):
         duration_s(text)
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ('[custody]\npoll = "' + "9" * 400 + 's"', "custody.poll"),
+        ("[custody]\npoll = 1e18", "longer than a hundred years"),
+        (f"[guards]\nmin_free_bytes = {'9' * 40}", "not a size"),
+        ('[guards]\nmin_free_bytes = "' + "9" * 400 + 'TB"', "not a size"),
+        (f"[feed]\nmessages = {'9' * 400}", "slower or faster than can be timed"),
+        ("[feed]\nmessages = 1e-300", "slower or faster than can be timed"),
+        ('[mta]\nhost = "mail example"', "mta.host = 'mail example': not the name of a host"),
+        ('[mta]\nhelo = "me\\r\\nRSET"', "mta.helo = 'me\\r\\nRSET': not the name of a host"),
+        ('[ledger]\npath = "/var/lib/drainer\\u0000/x"', "ledger.path"),
+        ("x = " + "[" * 5000 + "]" * 5000, "deep"),
+    ],
+    ids=["digits", "century", "count", "bytes", "fast", "slow", "blank", "line-end", "nul", "nested"],
+)
+def test_value_no_machine_can_use_is_a_mistake_like_any_other(written: Path, toml: str, said: str) -> None:
+    written.write_text(toml)
+    with pytest.raises(SettingsError) as refused:
+        load_settings(written)
+    assert said in str(refused.value)
