@@ -30,8 +30,9 @@ from drainer.compose.list_decorations import ListDecorations
 from drainer.compose.mailman2_composer import Mailman2Composer
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.control.messages import EtaReply
-from drainer.control.server import ControlServer, StatusListener
-from drainer.errors import DrainerError, EntryError, LedgerNotDurable, SettingsError
+from drainer.control.server import ControlServer
+from drainer.control.web import StatusListener
+from drainer.errors import DrainerError, EntryError, LedgerNotDurable, SettingsError, UsageError
 from drainer.estimate.backlog import EntrySizes, Work
 from drainer.estimate.drain_time import Ceilings, drain_time, needed_rate, what_if
 from drainer.estimate.rates import Counts, RateSeries
@@ -222,7 +223,8 @@ class Service:
         await control.start()
         stack.push_async_callback(control.stop)
         if settings.web.listen:
-            listener = StatusListener(settings.web.listen, ServiceOperations(self))
+            history = settings.ledger.path.with_name(f"{settings.ledger.path.stem}-history.json")
+            listener = StatusListener(settings.web, self.snapshot, clock, history)
             await listener.start()
             stack.push_async_callback(listener.stop)
         loop = asyncio.get_running_loop()

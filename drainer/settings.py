@@ -245,7 +245,21 @@ class ControlSettings(_Section):
 
 
 class WebSettings(_Section):
-    listen: str = Field("", description='"127.0.0.1:8025" for the read-only status; empty: off')
+    listen: str = Field(
+        "", description='"127.0.0.1:8025" or "[::1]:8025" for the read-only page, JSON and metrics; empty: off'
+    )
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="names under which that is asked for, besides the address itself and localhost,"
+        ' such as "lists.example.org"; others are refused',
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if value:
+            tcp_address(value)
+        return value
 
 
 class GuardSettings(_Section):

@@ -1,4 +1,4 @@
-"""The service's end of the control socket, and the read-only TCP listener.
+"""The service's end of the control socket.
 
 In    HTTP/1.1 requests as messages.py documents them
 Out   calls on Operations; its replies as JSON, its errors as {"error": text} with 400, 404, 409 or 500
@@ -15,10 +15,8 @@ import contextlib
 import errno
 import json
 import logging
-import math
 import os
 import pwd
-import re
 import socket
 import stat
 import struct
@@ -41,6 +39,7 @@ from drainer.control.messages import (
     SelectRequest,
 )
 from drainer.errors import DrainerError, HaltError, RequestRefused, SettingsError, UsageError
+from drainer.control.replies import json_reply
 from drainer.report.metrics import CONTENT_TYPE, exposition
 from drainer.settings_file import mistakes
 
@@ -48,7 +47,6 @@ SOCKET_MODE = 0o660
 _SHUTDOWN_S = 2.0
 _LIVE_CHECK_S = 2.0
 _UCRED = struct.Struct("3i")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _Request = TypeVar("_Request", bound=BaseModel)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -124,7 +122,7 @@ class ControlServer:
         return application
 
     async def _status(self, request: web.Request) -> web.Response:
-        return _reply(await self._operations.status())
+        return json_reply(await self._operations.status())
 
     async def _metrics(self, request: web.Request) -> web.Response:
         text = exposition(await self._operations.status())
@@ -132,17 +130,17 @@ class ControlServer:
 
     async def _eta(self, request: web.Request) -> web.Response:
         asked = _query(request, EtaQuery)
-        return _reply(await self._operations.eta(asked.at, asked.by))
+        return json_reply(await self._operations.eta(asked.at, asked.by))
 
     async def _entries(self, request: web.Request) -> web.Response:
         asked = _query(request, EntryQuery)
         selectors = Selectors(**{name: getattr(asked, name) for name in Selectors.model_fields})
-        return _reply(await self._operations.entries(selectors, asked.limit))
+        return json_reply(await self._operations.entries(selectors, asked.limit))
 
     async def _show(self, request: web.Request) -> web.Response:
         key = request.match_info["key"]
         try:
-            return _reply(await self._operations.show(key))
+            return json_reply(await self._operations.show(key))
         except KeyError as exc:
             raise _no_such(f"no entry and no message known as {key!r}") from exc
 
@@ -153,7 +151,7 @@ class ControlServer:
         return await self._change(request, ResumeRequest, self._operations.resume)
 
     async def _rate(self, request: web.Request) -> web.Response:
-        return _reply(await self._operations.rate())
+        return json_reply(await self._operations.rate())
 
     async def _set_rate(self, request: web.Request) -> web.Response:
         return await self._change(request, RateRequest, self._operations.set_rate)
@@ -171,7 +169,7 @@ class ControlServer:
         return await self._change(request, SelectRequest, self._operations.handback)
 
     async def _config(self, request: web.Request) -> web.Response:
-        return _reply(await self._operations.config())
+        return json_reply(await self._operations.config())
 
     async def _change(
         self,
@@ -193,49 +191,7 @@ class ControlServer:
             log.info("%s result=refused reason=%s", said, json.dumps(str(exc)))
             raise
         log.info("%s result=done", said)
-        return _reply(answer)
-
-
-class StatusListener:
-    """The TCP listener of `web.listen`: GET /status, and nothing that could change anything."""
-
-    def __init__(self, listen: str, operations: Operations) -> None:
-        """listen  "127.0.0.1:8025", "[::1]:8025", or a port alone: on the loopback. Raises SettingsError."""
-        self.host, self.port = host_and_port(listen)
-        self._operations = operations
-        self._runner: web.AppRunner | None = None
-
-    async def start(self) -> None:
-        """Listen; port 0 takes a free one, readable from `port` afterwards. Raises SettingsError."""
-        application = web.Application(middlewares=[_errors_as_json])
-        application.router.add_get("/status", self._status)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self.host, self.port).start()
-        except OSError as exc:
-            await self.stop()
-            raise SettingsError(
-                f"web.listen: cannot listen on {self.host} port {self.port}: {exc.strerror or exc}"
-            ) from exc
-        self.port = int(self._runner.addresses[0][1])
-
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
-
-    async def _status(self, request: web.Request) -> web.Response:
-        return _reply(await self._operations.status())
-
-
-def host_and_port(listen: str) -> tuple[str, int]:
-    """The address meant by `web.listen`; without a host, the loopback. Raises SettingsError."""
-    host, _, port = listen.strip().rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise SettingsError(f'web.listen = {listen!r}: not an address; right would be "127.0.0.1:8025"')
-    return host, int(port)
+        return json_reply(answer)
 
 
 def _refuse_unless_free(path: Path) -> None:
@@ -342,28 +298,6 @@ def _valid(kind: type[_Request], value: Mapping[str, Any]) -> _Request:
         raise UsageError("; ".join(line.strip() for line in lines)) from exc
 
 
-def _reply(value: BaseModel | Mapping[str, Any]) -> web.Response:
-    shown = value.model_dump() if isinstance(value, BaseModel) else value
-    return web.json_response(text=json.dumps(_plain(shown), allow_nan=False))
-
-
-def _plain(value: object) -> Any:
-    """`value` as JSON can carry it: what mail headers and metadata hold is not always text, nor every text UTF-8."""
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", str.__str__(value))
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, Mapping):
-        return {str(_plain(str(key))): _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(part) for part in value]
-    return _plain(str(value))
-
-
 def _no_such(text: str) -> web.HTTPNotFound:
     return web.HTTPNotFound(text=text)
 
@@ -392,4 +326,4 @@ async def _errors_as_json(request: web.Request, handler: _Handler) -> web.Stream
 
 
 def _error(status: int, text: str) -> web.Response:
-    return web.json_response(text=json.dumps({"error": _plain(text)}), status=status)
+    return json_reply({"error": text}, status)

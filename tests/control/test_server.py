@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from drainer.control.server import ControlServer, StatusListener, host_and_port
+from drainer.control.server import ControlServer
 from drainer.errors import RequestRefused, SettingsError
 from tests.control.small_service import SmallService
 
@@ -272,45 +272,3 @@ async def test_entries_are_selected_and_limited(path: Path) -> None:
         _, answer = await ask(path, "GET", "/entries?list=ORCHARD&limit=1")
     assert answer["total"] == 3
     assert len(answer["entries"]) == 1
-
-
-async def test_tcp_listener_shows_the_status_and_takes_nothing_else() -> None:
-    service = SmallService()
-    listener = StatusListener("127.0.0.1:0", service)
-    await listener.start()
-    try:
-
-        async def over_tcp(method: str, target: str) -> tuple[int, Any]:
-            return await _exchange(*await asyncio.open_connection("127.0.0.1", listener.port), method, target, "{}")
-
-        status, answer = await over_tcp("GET", "/status")
-        assert (status, answer["state"]) == (200, "draining")
-        for method, target in (("POST", "/pause"), ("GET", "/entries"), ("GET", "/config"), ("POST", "/status")):
-            assert (await over_tcp(method, target))[0] in (404, 405)
-    finally:
-        await listener.stop()
-    assert service.seen == []
-
-
-async def test_tcp_port_in_use_is_a_settings_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError, match=r"web\.listen"):
-        await StatusListener(f"127.0.0.1:{taken.getsockname()[1]}", SmallService()).start()
-
-
-@pytest.mark.parametrize(
-    ("listen", "meant"),
-    [
-        ("8025", ("127.0.0.1", 8025)),
-        (":8025", ("127.0.0.1", 8025)),
-        ("[::1]:80", ("::1", 80)),
-        ("0.0.0.0:1", ("0.0.0.0", 1)),
-    ],
-)
-def test_listen_without_a_host_means_the_loopback(listen: str, meant: tuple[str, int]) -> None:
-    assert host_and_port(listen) == meant
-
-
-@pytest.mark.parametrize("listen", ["localhost", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:http", "127.0.0.1:-1"])
-def test_impossible_listen_is_refused(listen: str) -> None:
-    with pytest.raises(SettingsError, match=r"web\.listen"):
-        host_and_port(listen)

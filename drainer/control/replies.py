@@ -1,0 +1,40 @@
+"""What the service says, as JSON that any parser reads: the replies of both listeners.
+
+In    a model, or a mapping of anything
+Out   an HTTP response
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def json_reply(value: BaseModel | Mapping[str, Any], status: int = 200) -> web.Response:
+    shown = value.model_dump() if isinstance(value, BaseModel) else value
+    return web.json_response(text=json.dumps(_plain(shown), allow_nan=False), status=status)
+
+
+def _plain(value: object) -> Any:
+    """`value` as JSON can carry it: what mail headers and metadata hold is not always text, nor every text UTF-8."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", str.__str__(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, Mapping):
+        return {str(_plain(str(key))): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(part) for part in value]
+    return _plain(str(value))

@@ -1,0 +1,200 @@
+"""The read-only TCP listener of `web.listen`: the page, and the same figures for programs.
+
+In    GET and HEAD of PATHS, from whoever can reach the port
+Out   the page, JSON, metrics; everything else is refused with a status code and no more
+Cannot change anything: it is given two functions that read, and never the operations of the control socket
+
+A web page anywhere may make a browser ask 127.0.0.1, under a name of its own that it lets point there (DNS rebinding); so a
+request is answered only if its Host is one that the operator knows: the address listened on, localhost, `web.hosts`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from drainer.clock import Clock
+from drainer.control.replies import json_reply
+from drainer.control.web_connection import Connections, protect, refusal
+from drainer.errors import SettingsError
+from drainer.report.history import History, observed, resumed
+from drainer.report.logfmt import logfmt
+from drainer.report.metrics import CONTENT_TYPE, exposition
+from drainer.report.snapshot import Snapshot
+from drainer.settings import WebSettings, tcp_address
+
+OBSERVED_EVERY_S = 2.0
+SAVED_EVERY_S = 60.0
+AS_OLD_AS_S = 1.0
+"""Whoever asks within this time of another is given the same figures: many readers cost the drain no more than one."""
+_SHUTDOWN_S = 2.0
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = logging.getLogger(__name__)
+
+
+class StatusListener:
+    """Listens on TCP for as long as the service lives, and keeps the history that the page draws."""
+
+    def __init__(
+        self,
+        settings: WebSettings,
+        status: Callable[[], Awaitable[Snapshot]],
+        clock: Clock,
+        history_file: Path | None = None,
+    ) -> None:
+        """history_file  where the burn-down survives a restart; None: nowhere"""
+        self.host, self.port = tcp_address(settings.listen)
+        self._listen = settings.listen
+        self._names = frozenset(name.lower() for name in (self.host, "localhost", *settings.hosts))
+        self._status = status
+        self._clock = clock
+        self._history_file = history_file
+        self._history = History()
+        self._snapshot: tuple[float, Snapshot] | None = None
+        self._asking = asyncio.Lock()
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+        self._observing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen; port 0 takes a free one, readable from `port` afterwards. Raises SettingsError."""
+        self._history = resumed(await asyncio.to_thread(_read_history, self._history_file), self._clock.now_s())
+        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        await self._runner.setup()
+        assert self._runner.server is not None
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                Connections(self._runner.server), self.host, self.port
+            )
+        except OSError as exc:
+            await self.stop()
+            raise SettingsError(
+                f"web.listen = {self._listen!r}: cannot listen there: {exc.strerror or exc}; "
+                'right would be a free port on an address of this host, or "" for none'
+            ) from exc
+        self.port = int(self._server.sockets[0].getsockname()[1])
+        self._observing = asyncio.create_task(self._observe(), name="web_history")
+        log.info(logfmt(event="web", address=self.host, port=self.port))
+
+    async def stop(self) -> None:
+        """Close every connection. May be called twice."""
+        if self._observing is not None:
+            self._observing.cancel()
+            await asyncio.gather(self._observing, return_exceptions=True)
+            self._observing = None
+            await asyncio.to_thread(_write_history, self._history_file, self._history)
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def _application(self) -> web.Application:
+        application = web.Application(middlewares=[self._guarded])
+        application.add_routes(
+            [
+                web.get("/status.json", self._status_json),
+                web.get("/history.json", self._history_json),
+                web.get("/metrics", self._metrics),
+                web.get("/health", self._health),
+            ]
+        )
+        return application
+
+    @web.middleware
+    async def _guarded(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Refuse what is not for us; let no answer say more than its status when something fails."""
+        status = self._reason_to_refuse(request)
+        if status:
+            return refusal(status)
+        try:
+            response = await handler(request)
+        except web.HTTPMethodNotAllowed as exc:
+            return refusal(405, allow=", ".join(sorted(exc.allowed_methods)))
+        except web.HTTPException as exc:
+            return refusal(exc.status)
+        except Exception:
+            log.exception("request=%s %s failed", request.method, request.path)
+            return refusal(500)
+        protect(response)
+        return response
+
+    def _reason_to_refuse(self, request: web.Request) -> int:
+        """A status code, or 0: the request may be answered."""
+        hosts = request.headers.getall("Host", [])
+        if not request.raw_path.startswith("/") or len(hosts) > 1:
+            return 400
+        if not hosts:  # A browser always sends one; HTTP/1.0 need not.
+            return 0 if request.version < (1, 1) else 400
+        name = _host_name(hosts[0])
+        transport = request.transport
+        local = transport.get_extra_info("sockname") if transport is not None else None
+        if name not in self._names and not (local and name == local[0]):
+            return 421
+        return 413 if request.body_exists else 0
+
+    async def _status_json(self, request: web.Request) -> web.Response:
+        return json_reply(await self._figures())
+
+    async def _history_json(self, request: web.Request) -> web.Response:
+        return json_reply(self._history)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=exposition(await self._figures()), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _health(self, request: web.Request) -> web.Response:
+        """200 while the service can tell how it is, whatever that is."""
+        return json_reply({"state": (await self._figures()).state})
+
+    async def _figures(self) -> Snapshot:
+        async with self._asking:
+            now_s = self._clock.monotonic_s()
+            if self._snapshot is None or now_s - self._snapshot[0] > AS_OLD_AS_S:
+                self._snapshot = now_s, await self._status()
+            return self._snapshot[1]
+
+    async def _observe(self) -> None:
+        """Now and then: a point of the burn-down; less often, all of them to disk."""
+        saved_s = self._clock.monotonic_s()
+        while True:
+            self._history = observed(self._history, await self._figures())
+            if self._clock.monotonic_s() - saved_s > SAVED_EVERY_S:
+                saved_s = self._clock.monotonic_s()
+                await asyncio.to_thread(_write_history, self._history_file, self._history)
+            await asyncio.sleep(OBSERVED_EVERY_S)
+
+
+def _host_name(host: str) -> str:
+    """What a Host field names, without port, brackets and final dot."""
+    name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.rpartition(":")[0] or host
+    return name.lower().removesuffix(".")
+
+
+def _read_history(path: Path | None) -> History:
+    """The burn-down of an earlier run; an empty one if there is none that can be read: it is a picture, not a record."""
+    if path is None:
+        return History()
+    try:
+        return History.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return History()
+
+
+def _write_history(path: Path | None, history: History) -> None:
+    """Replace the file; a full disk costs the picture its past, and nothing else."""
+    if path is None:
+        return
+    beside = path.with_name(path.name + ".new")
+    try:
+        beside.write_text(history.model_dump_json(), "utf-8")
+        beside.replace(path)
+    except OSError as exc:
+        log.debug(logfmt(event="history_not_saved", path=path, detail=exc.strerror))

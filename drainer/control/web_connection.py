@@ -1,0 +1,153 @@
+"""One connection of the read-only TCP listener: one request, no body, a time limit, and never more than a few at once.
+
+In    bytes from anybody who can reach the port
+Out   at most one request for aiohttp to answer; the connection is closed after it, or when it takes too long
+Refuses to know what is asked for
+
+A client that sends its request byte by byte, or reads the answer as slowly, holds one of `MOST_CONNECTIONS` until its
+time is over; a newcomer takes the place of whoever has been longest without having asked anything. The control socket
+and the drain share nothing with it but the event loop, and a connection costs that loop a timer and some kilobytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiohttp import web
+from aiohttp.web_request import BaseRequest
+
+MOST_CONNECTIONS = 64
+REQUEST_WITHIN_S = 10.0
+ANSWERED_WITHIN_S = 30.0
+"""From the connection to its end, so that a slow reader of the answer leaves too."""
+MOST_BYTES = 32_768
+"""All that a client may send: a request line and header fields, in whatever number."""
+LONGEST_LINE = 4_096
+MOST_FIELDS = 64
+
+log = logging.getLogger(__name__)
+
+
+class Connections:
+    """Those open now, oldest first, and how each new one is made."""
+
+    def __init__(self, server: web.Server) -> None:
+        self.server = server
+        self._open: dict[Connection, None] = {}
+
+    def __call__(self) -> asyncio.Protocol:
+        return Connection(self)
+
+    def admit(self, newcomer: Connection) -> bool:
+        """Whether it may stay; makes room by closing the oldest that has not asked yet."""
+        if len(self._open) >= MOST_CONNECTIONS:
+            silent = next((one for one in self._open if not one.has_asked), None)
+            if silent is None:
+                return False
+            silent.abort()
+            self.forget(silent)
+        self._open[newcomer] = None
+        return True
+
+    def forget(self, gone: Connection) -> None:
+        self._open.pop(gone, None)
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's, which has no time limit for a request's header, nor for its answer, and tells its version in its errors."""
+
+    def __init__(self, connections: Connections) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(
+            connections.server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp's own AppRunner takes None as well
+            keepalive_timeout=ANSWERED_WITHIN_S,
+            lingering_time=0,
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_LINE,
+            max_headers=MOST_FIELDS,
+        )
+        self._connections = connections
+        self._timers: tuple[asyncio.TimerHandle, ...] = ()
+        self._received_bytes = 0
+        self.has_asked = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if not self._connections.admit(self):
+            self.abort()
+            return
+        loop = asyncio.get_running_loop()
+        self._timers = (
+            loop.call_later(REQUEST_WITHIN_S, self._request_is_late),
+            loop.call_later(ANSWERED_WITHIN_S, self.abort),
+        )
+
+    def data_received(self, data: bytes) -> None:
+        self._received_bytes += len(data)
+        if self._received_bytes > MOST_BYTES:
+            self.abort()
+            return
+        super().data_received(data)
+        self.has_asked = self._request_count > 0
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._connections.forget(self)
+        super().connection_lost(exc)
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _request_is_late(self) -> None:
+        if not self.has_asked:
+            self.abort()
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is not HTTP, or failed: a word for the client, and a line in the log only for what is our fault."""
+        if status >= 500:
+            log.error("request=%s %s failed", request.method, request.path, exc_info=exc)
+        return refusal(status if status >= 500 else 400)
+
+
+def refusal(status: int, allow: str = "") -> web.Response:
+    """A response that says no more than its status code does."""
+    response = web.Response(status=status)
+    response.text = f"{response.status} {response.reason}\n"
+    if allow:
+        response.headers["Allow"] = allow
+    protect(response)
+    return response
+
+
+def protect(response: web.StreamResponse) -> None:
+    """The headers of every answer, and the end of the connection after it."""
+    response.headers.update(HEADERS)
+    response.force_close()
+
+
+HEADERS = {
+    "Server": "drainer",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}

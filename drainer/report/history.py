@@ -1,0 +1,125 @@
+"""The backlog over time, for the burn-down: fine for the last minutes, coarser the older it is, bounded in number.
+
+In    a Snapshot now and then
+Out   points and changes of state, oldest first, as JSON values too
+Pure  snapshots bring their time along
+
+A point is kept if it is further from the next newer one than a fiftieth of its age: on a chart whose left edge is the oldest
+point no gap is wider than some hundredths of the chart, and two days take fewer than MOST_POINTS.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from drainer.report.snapshot import ServiceState, Snapshot
+
+MOST_POINTS = 500
+MOST_CHANGES = 100
+REACHES_BACK_S = 48 * 3600.0
+NEW_AFTER_EMPTY_S = 3600.0
+"""Mail that comes after the backlog has been empty for so long begins a new burn-down."""
+
+
+class Point(BaseModel):
+    """at: seconds since the epoch. recipients: known to be left, with those of entries not read yet at the mean of the
+    others; null while none is read. recipients_per_s: null while not measured."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: float = Field(allow_inf_nan=False)
+    entries: int = Field(ge=0)
+    recipients: int | None = Field(ge=0)
+    recipients_per_s: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+
+class Change(BaseModel):
+    """From `at` on (seconds since the epoch) the service was in `state`; "not_running" between two runs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: float = Field(allow_inf_nan=False)
+    state: ServiceState | str
+    reason: str = ""
+
+
+class History(BaseModel):
+    """Points and changes, oldest first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    points: tuple[Point, ...] = Field((), max_length=MOST_POINTS)
+    changes: tuple[Change, ...] = Field((), max_length=MOST_CHANGES)
+
+
+def recipients_left(snapshot: Snapshot) -> int | None:
+    """Recipients in the backlog, entries not read yet by the mean of those read; None while none is."""
+    backlog = snapshot.backlog
+    read = backlog.entries - backlog.unread_entries
+    if backlog.unread_entries <= 0:
+        return backlog.recipients
+    if read <= 0 or not backlog.recipients:
+        return None
+    return round(backlog.recipients + backlog.unread_entries * backlog.recipients / read)
+
+
+def observed(history: History, snapshot: Snapshot) -> History:
+    """The history with this snapshot in it. One that is not later than the last point (a clock set back) begins anew."""
+    points, changes = history.points, history.changes
+    if points and snapshot.at <= points[-1].at:
+        points, changes = (), ()
+    if snapshot.backlog.entries and _empty_for_s(points, snapshot.at) > NEW_AFTER_EMPTY_S:
+        points, changes = points[-1:], changes[-1:]
+    points = (
+        *points,
+        Point(
+            at=snapshot.at,
+            entries=snapshot.backlog.entries,
+            recipients=recipients_left(snapshot),
+            recipients_per_s=snapshot.rate.recipients_per_s,
+        ),
+    )
+    last = changes[-1] if changes else None
+    if last is None or last.state != snapshot.state:
+        since = max(min(snapshot.since, snapshot.at), last.at if last else -math.inf)
+        changes = (*changes, Change(at=since, state=snapshot.state, reason=snapshot.reason))
+    elif last.reason != snapshot.reason:
+        changes = (*changes[:-1], last.model_copy(update={"reason": snapshot.reason}))
+    return History(points=thinned(points), changes=changes[-MOST_CHANGES:])
+
+
+def resumed(history: History, now_s: float) -> History:
+    """A history of an earlier run, as a run that begins now goes on with it; empty if it is of the future."""
+    if not history.points or history.points[-1].at >= now_s:
+        return History()
+    away = Change(at=history.points[-1].at, state="not_running")
+    return History(points=history.points, changes=(*history.changes, away)[-MOST_CHANGES:])
+
+
+def thinned(points: tuple[Point, ...]) -> tuple[Point, ...]:
+    """At most MOST_POINTS of them: the first, the last, and between them ever fewer the older they are."""
+    now_s = points[-1].at
+    recent = tuple(point for point in points if now_s - point.at <= REACHES_BACK_S)
+    if len(recent) <= MOST_POINTS:
+        return recent
+    share = 1 / 50
+    while True:
+        kept = [recent[-1]]
+        for point in reversed(recent[1:-1]):
+            if kept[-1].at - point.at >= share * (now_s - point.at):
+                kept.append(point)
+        if len(kept) < MOST_POINTS:
+            return (recent[0], *reversed(kept))
+        share *= 2
+
+
+def _empty_for_s(points: tuple[Point, ...], now_s: float) -> float:
+    """How long the backlog had been empty up to now, as far as the points say."""
+    since_s = now_s
+    for point in reversed(points):
+        if point.entries:
+            break
+        since_s = point.at
+    return now_s - since_s
