@@ -38,9 +38,9 @@ from drainer.control.messages import (
     Selectors,
     SelectRequest,
 )
-from drainer.errors import DrainerError, HaltError, RequestRefused, SettingsError, UsageError
 from drainer.control.replies import json_reply
 from drainer.report.metrics import CONTENT_TYPE, exposition
+from drainer.errors import DrainerError, HaltError, RequestRefused, SettingsError, UsageError
 from drainer.settings_file import mistakes
 
 SOCKET_MODE = 0o660
