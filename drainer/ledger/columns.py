@@ -11,8 +11,8 @@ import json
 import struct
 from collections.abc import Iterable, Sequence
 
-from drainer.ledger.records import RECIPIENT_KEY_BYTES, RecipientKey, recipient_key
-from drainer.ledger.states import State
+from drainer.ledger.records import RECIPIENT_KEY_BYTES, DsnRecipient, RecipientKey, recipient_key
+from drainer.ledger.states import DsnState, State
 
 CODES = {
     State.DELIVERED: 0,
@@ -26,6 +26,11 @@ CODES = {
 """As in 0001_initial.sql."""
 
 STATES = {code: state for state, code in CODES.items()}
+
+DSN_CODES = {DsnState.OWED: 0, DsnState.SENDING: 1, DsnState.IN_DOUBT: 2}
+"""As in 0002_dsns.sql."""
+
+DSN_STATES = {code: state for state, code in DSN_CODES.items()}
 
 DELIVERY_BITS = 24
 """A delivery's id is message << DELIVERY_BITS, plus its number among the message's."""
@@ -57,6 +62,14 @@ def stored_addresses(addresses: Sequence[str]) -> str:
 
 def addresses_in(value: str | None) -> tuple[str, ...]:
     return tuple(json.loads(value)) if value else ()
+
+
+def stored_dsn_recipients(recipients: Sequence[DsnRecipient]) -> str:
+    return json.dumps([[r.owed, r.sent, r.reply, r.status] for r in recipients], separators=(",", ":"))
+
+
+def dsn_recipients_in(value: str) -> tuple[DsnRecipient, ...]:
+    return tuple(DsnRecipient(*fields) for fields in json.loads(value))
 
 
 def stored_text(text: str) -> Stored:

@@ -18,17 +18,20 @@ from typing import Protocol
 
 from drainer.ledger.records import (
     Deferral,
+    DsnBacklog,
     History,
     Hold,
     JournalLine,
     MessageRecord,
     NewAttempt,
+    NewDsn,
     OpenAttempt,
     OperatorState,
     Outcome,
+    OwedDsn,
     Totals,
 )
-from drainer.ledger.states import State
+from drainer.ledger.states import DsnState, State
 
 COUNTERS = (
     "delivered_entries",
@@ -40,9 +43,12 @@ COUNTERS = (
     "dropped_recipients",
     "unreadable_entries",
     "transactions",
+    "dsns_sent",
+    "dsns_dropped",
 )
-"""Names of the durable counters. Those of recipients delivered, bounced and transactions are kept by the ledger itself
-in close_attempt and record; the others are added by `count` or by the `counts` argument of the write they belong to.
+"""Names of the durable counters. Those of recipients delivered, bounced, of transactions and DSNs are kept by the ledger
+itself in close_attempt, record and move_dsns; the others are added by `count` or by the `counts` argument of the write they
+belong to.
 """
 
 
@@ -69,10 +75,13 @@ class Ledger(Protocol):
         Cancelled before it returned, the attempt is withdrawn: nobody has its id, so nothing was sent under it.
         """
 
-    async def close_attempt(self, attempt_id: int, state: State, reply: str, at_s: float) -> None:
+    async def close_attempt(
+        self, attempt_id: int, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+    ) -> None:
         """Write how an attempt ended: DELIVERED, DEFERRED, FAILED or IN_DOUBT, for all its recipients.
 
-        Counts one transaction, and its recipients if delivered or failed.
+        Counts one transaction, and its recipients if delivered or failed. The DSNs are owed from the same commit on; a
+        recipient that failed before, by another entry of this message, is left out of them: it was told of once.
         Raises IllegalTransition if the attempt is not ATTEMPTING (or there is none)
         """
 
@@ -84,11 +93,13 @@ class Ledger(Protocol):
         Raises      IllegalTransition if the attempt is not ATTEMPTING; ValueError for any other recipients
         """
 
-    async def record(self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome]) -> None:
+    async def record(
+        self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
+    ) -> None:
         """Write outcomes that needed no attempt: refused at MAIL or RCPT, skipped, held, in doubt from a .bak.
 
-        All or none. Each replaces the recipients' DEFERRED or HELD rows of this entry. IN_DOUBT becomes an unresolved
-        attempt with an unknown (empty) reverse-path.
+        All or none, the DSNs among them as in close_attempt. Each replaces the recipients' DEFERRED or HELD rows of this
+        entry. IN_DOUBT becomes an unresolved attempt with an unknown (empty) reverse-path.
         Raises IllegalTransition for what states.py does not allow from the state the recipient has for this entry, and
                for recipients of this entry that are ATTEMPTING or IN_DOUBT: resolve those attempts first
         """
@@ -104,6 +115,30 @@ class Ledger(Protocol):
 
     async def finish_entry(self, filebase: str, counts: Mapping[str, int] = ...) -> None:
         """The entry is settled and about to leave the disk: drop its deferral, hold and DEFERRED rows; add `counts`."""
+
+    # -- DSNs ----------------------------------------------------------------------------------------------------------
+
+    async def dsns(
+        self, state: DsnState, limit: int, due_by_s: float = ..., except_lists: Collection[str] = ...
+    ) -> list[OwedDsn]:
+        """DSNs in this state that are due at `due_by_s`, those due first in front; none of `except_lists`."""
+
+    async def dsn_backlog(self) -> DsnBacklog: ...
+
+    async def move_dsns(
+        self,
+        dsn_ids: Sequence[int],
+        state: DsnState,
+        at_s: float,
+        due_s: float = ...,
+        journal: JournalLine | None = None,
+    ) -> None:
+        """Write what becomes of DSNs: SENDING before DATA, then SENT, DROPPED, IN_DOUBT, or OWED again.
+
+        due_s    OWED: not before; the attempt is counted
+        journal  written in the same commit
+        Raises   IllegalTransition, with nothing written, if any of them cannot go there (states.py) or is not there
+        """
 
     # -- entries that wait ---------------------------------------------------------------------------------------------
 

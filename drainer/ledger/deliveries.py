@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from drainer.errors import IllegalTransition
@@ -28,7 +28,7 @@ from drainer.ledger.columns import (
     stored_filebase,
     stored_text,
 )
-from drainer.ledger.records import MessageRecord, NewAttempt, Outcome, RecipientKey
+from drainer.ledger.records import MessageRecord, NewAttempt, NewDsn, Outcome, RecipientKey, recipient_key
 from drainer.ledger.states import State, check, check_close, check_record, check_resolve, check_split
 from drainer.ledger.tables import is_expired, messages_sharing
 
@@ -117,11 +117,16 @@ class Deliveries:
         self._open.pop(attempt_id, None)
         self._execute("DELETE FROM attempts WHERE id = ?", (attempt_id,))
 
-    def close_attempt(self, attempt_id: int, state: State, reply: str, at_s: float) -> None:
+    def close_attempt(
+        self, attempt_id: int, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+    ) -> tuple[NewDsn, ...]:
+        """Returns the DSNs that are owed now."""
         attempt = self._attempt(attempt_id)
         check_close(attempt.state, state)
+        owed = self._not_told(dsns)
         self._end_attempt(attempt_id, attempt, state, reply, at_s)
         self._count("transactions", 1)
+        return owed
 
     def split_attempt(self, attempt_id: int, recipients: Sequence[str]) -> int:
         attempt = self._attempt(attempt_id)
@@ -142,7 +147,10 @@ class Deliveries:
         check_resolve(attempt.state, state)
         self._end_attempt(attempt_id, attempt, state, why, at_s)
 
-    def record(self, entry: str, message: MessageRecord, outcomes: Sequence[Outcome]) -> None:
+    def record(
+        self, entry: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
+    ) -> tuple[NewDsn, ...]:
+        """Returns the DSNs that are owed now."""
         filebase = stored_filebase(entry)
         sharing = messages_sharing(self._writer, message.identity)
         keyed = [(outcome, keys_of(outcome.recipients)) for outcome in outcomes if outcome.recipients]
@@ -152,7 +160,8 @@ class Deliveries:
                 check_record(before.get(key, State.PENDING), outcome.state)
             before.update(dict.fromkeys(keys, outcome.state))
         if not keyed:
-            return
+            return ()
+        owed = self._not_told(dsns)
         target = self._message(message, filebase, sharing)
         for outcome, keys in keyed:
             self._supersede([*sharing, target], filebase, frozenset(keys))
@@ -161,6 +170,7 @@ class Deliveries:
                 self._insert_attempt(target, State.IN_DOUBT, outcome.at_s, filebase, "", reply, addresses)
             else:
                 self._settle(target, filebase, outcome.state, reply, outcome.at_s, keys, addresses)
+        return owed
 
     def rename_entry(self, before: Stored, after: Stored, messages: Iterable[int], deliveries: Iterable[int]) -> None:
         """messages, deliveries: ids of the rows of these tables that have the old name."""
@@ -203,6 +213,19 @@ class Deliveries:
         for attempt in self._attempts_of(message):
             if not wanted.isdisjoint(attempt.keys):
                 check(attempt.state, State.ATTEMPTING)
+
+    def _not_told(self, dsns: Sequence[NewDsn]) -> tuple[NewDsn, ...]:
+        """The DSNs without recipients that failed before, by whatever entry of their message."""
+        owed = []
+        for dsn in dsns:
+            failed: set[RecipientKey] = set()
+            for message in messages_sharing(self._writer, dsn.message.identity):
+                for final in self._know(message).final.values():
+                    failed |= {key for key, state in final.items() if state is State.FAILED}
+            recipients = tuple(r for r in dsn.recipients if recipient_key(r.owed) not in failed)
+            if recipients:
+                owed.append(replace(dsn, recipients=recipients))
+        return tuple(owed)
 
     def _states_for_entry(self, messages: Sequence[int], filebase: Stored) -> dict[RecipientKey, State]:
         found: dict[RecipientKey, State] = {}

@@ -6,6 +6,7 @@ Out   the same answers sqlite.py gives; the contract suite and a stateful test h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,19 +15,32 @@ from drainer.errors import IllegalTransition
 from drainer.ledger.records import (
     Coverage,
     Deferral,
+    DsnBacklog,
     History,
     Hold,
     JournalLine,
     MessageRecord,
     NewAttempt,
+    NewDsn,
     OpenAttempt,
     OperatorState,
     Outcome,
+    OwedDsn,
     RecipientKey,
     Totals,
     recipient_key,
 )
-from drainer.ledger.states import SETTLED, State, check, check_close, check_record, check_resolve, check_split
+from drainer.ledger.states import (
+    SETTLED,
+    DsnState,
+    State,
+    check,
+    check_close,
+    check_dsn,
+    check_record,
+    check_resolve,
+    check_split,
+)
 
 _BINDING = frozenset({State.DELIVERED, State.ATTEMPTING, State.IN_DOUBT})
 """What one entry did that binds every other entry of the same message."""
@@ -61,6 +75,8 @@ class MemoryLedger:
         self._last_attempt = 0
         self._deferrals: dict[str, Deferral] = {}
         self._holds: dict[str, Hold] = {}
+        self._dsns: dict[int, OwedDsn] = {}
+        self._last_dsn = 0
         self._operator = OperatorState()
         self._journal: list[JournalLine] = []
         self._counts: dict[str, int] = {}
@@ -101,9 +117,12 @@ class MemoryLedger:
         )
         return self._last_attempt
 
-    async def close_attempt(self, attempt_id: int, state: State, reply: str, at_s: float) -> None:
+    async def close_attempt(
+        self, attempt_id: int, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+    ) -> None:
         row = self._attempt(attempt_id)
         check_close(row.state, state)
+        self._owe(dsns)
         self._end_attempt(row, state, reply, at_s)
         await self.count({"transactions": 1})
 
@@ -115,7 +134,9 @@ class MemoryLedger:
         self._rows.append(replace(row, recipients=tuple(recipients), attempt_id=self._last_attempt))
         return self._last_attempt
 
-    async def record(self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome]) -> None:
+    async def record(
+        self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
+    ) -> None:
         sharing = self._sharing(message.identity)
         before = {key: row.state for row in sharing if row.filebase == filebase for key in row.recipient_keys()}
         for outcome in outcomes:
@@ -123,6 +144,8 @@ class MemoryLedger:
             for key in keys:
                 check_record(before.get(key, State.PENDING), outcome.state)
             before.update(dict.fromkeys(keys, outcome.state))
+        if any(outcome.recipients for outcome in outcomes):
+            self._owe(dsns)
         for outcome in outcomes:
             if outcome.recipients:
                 self._write_outcome(filebase, self._message(message), outcome)
@@ -155,6 +178,80 @@ class MemoryLedger:
         self._rows = [row for row in self._rows if row.filebase != filebase or row.state is not State.DEFERRED]
         await self.count(counts or {})
 
+    # -- DSNs ----------------------------------------------------------------------------------------------------------
+
+    async def dsns(
+        self, state: DsnState, limit: int, due_by_s: float = math.inf, except_lists: Collection[str] = ()
+    ) -> list[OwedDsn]:
+        found = [
+            dsn
+            for dsn in self._dsns.values()
+            if dsn.state is state and dsn.due_s <= due_by_s and dsn.list_id not in except_lists
+        ]
+        return sorted(found, key=lambda dsn: (dsn.due_s, dsn.dsn_id))[:limit]
+
+    async def dsn_backlog(self) -> DsnBacklog:
+        dsns = self._dsns.values()
+        return DsnBacklog(
+            len(dsns),
+            sum(dsn.state is DsnState.IN_DOUBT for dsn in dsns),
+            max((dsn.failed_at_s for dsn in dsns if dsn.tried_at_s is None), default=None),
+            min((dsn.due_s for dsn in dsns if dsn.state is DsnState.OWED), default=None),
+        )
+
+    async def move_dsns(
+        self,
+        dsn_ids: Sequence[int],
+        state: DsnState,
+        at_s: float,
+        due_s: float = 0.0,
+        journal: JournalLine | None = None,
+    ) -> None:
+        for dsn_id in dsn_ids:
+            check_dsn(self._dsns[dsn_id].state if dsn_id in self._dsns else None, state)
+        for dsn_id in dsn_ids:
+            dsn = self._dsns.pop(dsn_id)
+            if state is DsnState.SENDING:
+                self._dsns[dsn_id] = replace(dsn, state=state, tried_at_s=at_s)
+            elif state is DsnState.OWED:
+                tried_at_s = at_s if dsn.tried_at_s is None else dsn.tried_at_s
+                self._dsns[dsn_id] = replace(
+                    dsn, state=state, due_s=due_s, attempts=dsn.attempts + 1, tried_at_s=tried_at_s
+                )
+            elif state is DsnState.IN_DOUBT:
+                self._dsns[dsn_id] = replace(dsn, state=state)
+            else:
+                await self.count({f"dsns_{state}": 1})
+        if journal is not None:
+            self._journal.append(journal)
+
+    def _owe(self, dsns: Sequence[NewDsn]) -> None:
+        for dsn in dsns:
+            failed = {
+                key
+                for row in self._sharing(dsn.message.identity)
+                if row.state is State.FAILED
+                for key in row.recipient_keys()
+            }
+            recipients = tuple(r for r in dsn.recipients if recipient_key(r.owed) not in failed)
+            if recipients:
+                self._last_dsn += 1
+                self._dsns[self._last_dsn] = OwedDsn(
+                    dsn_id=self._last_dsn,
+                    state=DsnState.OWED,
+                    filebase=dsn.filebase,
+                    list_id=dsn.message.list_id,
+                    message_id=dsn.message.message_id,
+                    reverse_path=dsn.reverse_path,
+                    recipients=recipients,
+                    headers=dsn.headers,
+                    envelope_id=dsn.envelope_id,
+                    failed_at_s=dsn.at_s,
+                    tried_at_s=None,
+                    due_s=dsn.at_s,
+                    attempts=0,
+                )
+
     # -- entries that wait ---------------------------------------------------------------------------------------------
 
     async def defer(self, deferral: Deferral) -> None:
@@ -185,6 +282,9 @@ class MemoryLedger:
         for row in self._rows:
             if row.filebase == before:
                 row.filebase = after
+        for dsn_id, dsn in self._dsns.items():
+            if dsn.filebase == before:
+                self._dsns[dsn_id] = replace(dsn, filebase=after)
         if before in self._deferrals:
             self._deferrals[after] = replace(self._deferrals.pop(before), filebase=after)
         if before in self._holds:

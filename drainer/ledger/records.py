@@ -13,7 +13,7 @@ import functools
 import hashlib
 from dataclasses import dataclass, field
 
-from drainer.ledger.states import State
+from drainer.ledger.states import DsnState, State
 
 RECIPIENT_KEY_BYTES = 10
 RecipientKey = bytes
@@ -87,6 +87,81 @@ class Outcome:
     recipients: tuple[str, ...]
     reply: str
     at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DsnRecipient:
+    """One recipient a DSN tells of.
+
+    owed, sent  as the entry has it, and as it stood in RCPT
+    reply       the MTA's last answer "550 5.1.1 no such user", or our reason
+    status      enhanced status code to report; "": as the reply says
+    """
+
+    owed: str
+    sent: str
+    reply: str
+    status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewDsn:
+    """What a reverse-path is owed for recipients that failed; written in the commit that makes them FAILED.
+
+    reverse_path  of the transaction, never null
+    headers       the header of what was sent, as octets with CRLF, bounded
+    envelope_id   the ENVID given with MAIL, decoded; "" if none (RFC 3461 §4.4)
+    at_s          when they failed, seconds since the epoch
+    """
+
+    filebase: str
+    message: MessageRecord
+    reverse_path: str
+    recipients: tuple[DsnRecipient, ...]
+    headers: bytes
+    envelope_id: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class OwedDsn:
+    """A DSN that is not settled.
+
+    failed_at_s  when the recipients failed
+    tried_at_s   when sending was last begun; None: never
+    due_s        not to be tried before
+    attempts     tries that ended in a deferral
+    """
+
+    dsn_id: int
+    state: DsnState
+    filebase: str
+    list_id: str
+    message_id: str
+    reverse_path: str
+    recipients: tuple[DsnRecipient, ...]
+    headers: bytes
+    envelope_id: str
+    failed_at_s: float
+    tried_at_s: float | None
+    due_s: float
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class DsnBacklog:
+    """How many DSNs are not settled.
+
+    owed        all of them, those being sent and those in doubt included
+    in_doubt    of these, sent perhaps
+    untried_failed_at_s  when the latest recipient failed of those never tried; None if there is none
+    next_due_s  least due_s of those to be sent; None if there is none
+    """
+
+    owed: int = 0
+    in_doubt: int = 0
+    untried_failed_at_s: float | None = None
+    next_due_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

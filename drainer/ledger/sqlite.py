@@ -14,6 +14,7 @@ Reading   history() and its kin run on a connection of their own, in the caller'
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -27,22 +28,26 @@ from drainer.errors import LedgerNotDurable
 from drainer.ledger import tables
 from drainer.ledger.columns import filebase_in, keys_of, stored_filebase, stored_text, text_in
 from drainer.ledger.deliveries import Deliveries
+from drainer.ledger.dsns import Dsns
 from drainer.ledger.group_commit import GroupCommit
 from drainer.ledger.records import (
     Deferral,
+    DsnBacklog,
     History,
     Hold,
     JournalLine,
     MessageRecord,
     NewAttempt,
+    NewDsn,
     OpenAttempt,
     OperatorState,
     Outcome,
+    OwedDsn,
     Pause,
     Totals,
 )
 from drainer.ledger.sqlite_file import LedgerFile, open_ledger_file, open_reader, translated
-from drainer.ledger.states import State
+from drainer.ledger.states import DsnState, State
 
 T = TypeVar("T")
 
@@ -54,6 +59,7 @@ class _Opened:
     file: LedgerFile
     commits: GroupCommit
     deliveries: Deliveries
+    dsns: Dsns
 
 
 _DEFERRALS = "SELECT filebase, attempts, first_at, due, recipients, reply FROM deferrals"
@@ -99,7 +105,7 @@ class SqliteLedger:
             forget=forget,
             translate=lambda exc: translated(exc, file.path),
         )
-        self._maybe_opened = _Opened(file, commits, deliveries)
+        self._maybe_opened = _Opened(file, commits, deliveries, Dsns(file.writer, self._add))
 
     async def close(self) -> None:
         opened = self._maybe_opened
@@ -131,14 +137,22 @@ class SqliteLedger:
         keys = keys_of(attempt.recipients)
         return await self._write(partial(deliveries.open_attempt, attempt, keys), undo=deliveries.withdraw_attempt)
 
-    async def close_attempt(self, attempt_id: int, state: State, reply: str, at_s: float) -> None:
-        await self._write(partial(self._opened.deliveries.close_attempt, attempt_id, state, reply, at_s))
+    async def close_attempt(
+        self, attempt_id: int, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+    ) -> None:
+        opened = self._opened
+        await self._write(
+            lambda: opened.dsns.owe(opened.deliveries.close_attempt(attempt_id, state, reply, at_s, dsns))
+        )
 
     async def split_attempt(self, attempt_id: int, recipients: Sequence[str]) -> int:
         return await self._write(partial(self._opened.deliveries.split_attempt, attempt_id, tuple(recipients)))
 
-    async def record(self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome]) -> None:
-        await self._write(partial(self._opened.deliveries.record, filebase, message, outcomes))
+    async def record(
+        self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
+    ) -> None:
+        opened = self._opened
+        await self._write(lambda: opened.dsns.owe(opened.deliveries.record(filebase, message, outcomes, dsns)))
 
     async def unresolved_attempts(self) -> list[OpenAttempt]:
         with self._reading() as reader:
@@ -156,6 +170,35 @@ class SqliteLedger:
             writer.execute("DELETE FROM holds WHERE filebase = ?", (stored,))
             deliveries.drop_waiting(stored, State.DEFERRED)
             self._add_all(counts or {})
+
+        await self._write(change)
+
+    # -- DSNs ----------------------------------------------------------------------------------------------------------
+
+    async def dsns(
+        self, state: DsnState, limit: int, due_by_s: float = math.inf, except_lists: Collection[str] = ()
+    ) -> list[OwedDsn]:
+        with self._reading() as reader:
+            return tables.dsns(reader, state, limit, due_by_s, except_lists)
+
+    async def dsn_backlog(self) -> DsnBacklog:
+        with self._reading() as reader:
+            return tables.dsn_backlog(reader)
+
+    async def move_dsns(
+        self,
+        dsn_ids: Sequence[int],
+        state: DsnState,
+        at_s: float,
+        due_s: float = 0.0,
+        journal: JournalLine | None = None,
+    ) -> None:
+        dsns = self._opened.dsns
+
+        def change() -> None:
+            dsns.move(dsn_ids, state, at_s, due_s)
+            if journal is not None:
+                self._write_journal(journal)
 
         await self._write(change)
 
@@ -235,7 +278,7 @@ class SqliteLedger:
 
         def change() -> None:
             deliveries.rename_entry(old, new, messages, settled)
-            for table in ("deferrals", "holds"):
+            for table in ("deferrals", "holds", "dsns"):
                 writer.execute(f"UPDATE OR REPLACE {table} SET filebase = ? WHERE filebase = ?", (new, old))
 
         await self._write(change)

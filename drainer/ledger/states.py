@@ -1,4 +1,4 @@
-"""The states of a delivery (one recipient of one message) and every legal transition.
+"""The states of a delivery (one recipient of one message), of a DSN, and every legal transition.
 
 Pure  a table; every write passes through `check`, and a test holds the SQL CHECK equal to it
 """
@@ -42,6 +42,33 @@ Mailman's runner left behind. SKIPPED: dropped by an operator, or Mailman itself
 
 SETTLED = frozenset({State.DELIVERED, State.FAILED, State.SKIPPED})
 """Final states: the entry owes the recipient nothing more."""
+
+
+class DsnState(StrEnum):
+    """State of a DSN that is owed to a reverse-path. SENT and DROPPED have no row."""
+
+    OWED = "owed"
+    SENDING = "sending"
+    IN_DOUBT = "in_doubt"
+    SENT = "sent"
+    DROPPED = "dropped"
+
+
+DSN_LEGAL: dict[DsnState, frozenset[DsnState]] = {
+    DsnState.OWED: frozenset({DsnState.SENDING, DsnState.OWED, DsnState.DROPPED}),
+    DsnState.SENDING: frozenset({DsnState.SENT, DsnState.OWED, DsnState.IN_DOUBT, DsnState.DROPPED}),
+    DsnState.IN_DOUBT: frozenset({DsnState.SENT, DsnState.OWED, DsnState.DROPPED}),
+    DsnState.SENT: frozenset(),
+    DsnState.DROPPED: frozenset(),
+}
+"""SENDING to OWED: deferred. IN_DOUBT to OWED: only on the word of the MTA's log that it has none; a DSN is not worth a
+second one, so all other doubts end DROPPED."""
+
+
+def check_dsn(before: DsnState | None, after: DsnState) -> None:
+    """Raises IllegalTransition unless `before` (None: there is no such DSN) may become `after`."""
+    if before is None or after not in DSN_LEGAL[before]:
+        raise IllegalTransition(f"a DSN cannot go from {before or 'nothing'} to {after}")
 
 
 def check(before: State, after: State) -> None:

@@ -7,20 +7,26 @@ Not here  anything that writes (sqlite.py)
 
 from __future__ import annotations
 
+import math
 import sqlite3
-from collections.abc import Sequence
+import zlib
+from collections.abc import Collection, Sequence
 
 from drainer.ledger.columns import (
+    DSN_CODES,
+    DSN_STATES,
     STATES,
     addresses_in,
     delivery_ids,
+    dsn_recipients_in,
     filebase_in,
     keys_of,
     split_keys,
     stored_text,
     text_in,
 )
-from drainer.ledger.records import Coverage, History, MessageRecord, OpenAttempt
+from drainer.ledger.records import Coverage, DsnBacklog, History, MessageRecord, OpenAttempt, OwedDsn
+from drainer.ledger.states import DsnState
 
 EXPIRED_AT_MOST = 20_000
 """Messages `expired` finds in one pass: bounds what it holds in memory."""
@@ -135,6 +141,57 @@ def unresolved_attempts(reader: sqlite3.Connection) -> list[OpenAttempt]:
         )
         for attempt_id, code, filebase, list_id, message_id, reverse_path, addresses, at in rows
     ]
+
+
+def dsns(
+    reader: sqlite3.Connection, state: DsnState, limit: int, due_by_s: float, except_lists: Collection[str]
+) -> list[OwedDsn]:
+    places = ",".join("?" * len(except_lists))
+    rows = reader.execute(
+        "SELECT id, filebase, list, message_id, reverse_path, recipients, headers, envelope_id, at, tried, due, attempts"
+        f" FROM dsns WHERE state = ? AND due <= ? AND list NOT IN ({places}) ORDER BY due, id LIMIT ?",
+        (DSN_CODES.get(state), due_by_s, *map(stored_text, except_lists), limit),
+    )
+    return [
+        OwedDsn(
+            dsn_id=dsn_id,
+            state=state,
+            filebase=filebase_in(filebase),
+            list_id=text_in(list_id),
+            message_id=text_in(message_id),
+            reverse_path=text_in(reverse_path),
+            recipients=dsn_recipients_in(recipients),
+            headers=zlib.decompress(headers),
+            envelope_id=text_in(envelope_id),
+            failed_at_s=at,
+            tried_at_s=tried,
+            due_s=due,
+            attempts=attempts,
+        )
+        for (
+            dsn_id, filebase, list_id, message_id, reverse_path, recipients, headers, envelope_id, at, tried, due, attempts,
+        ) in rows
+    ]  # fmt: skip
+
+
+def dsn_backlog(reader: sqlite3.Connection) -> DsnBacklog:
+    owed = in_doubt = 0
+    untried_failed_at_s, next_due_s = -math.inf, math.inf
+    for code, count, failed, due in reader.execute(
+        "SELECT state, count(*), max(CASE WHEN tried IS NULL THEN at END), min(due) FROM dsns GROUP BY state"
+    ):
+        owed += count
+        untried_failed_at_s = max(untried_failed_at_s, -math.inf if failed is None else failed)
+        if DSN_STATES[code] is DsnState.OWED:
+            next_due_s = due
+        elif DSN_STATES[code] is DsnState.IN_DOUBT:
+            in_doubt = count
+    return DsnBacklog(
+        owed,
+        in_doubt,
+        None if untried_failed_at_s == -math.inf else untried_failed_at_s,
+        None if next_due_s == math.inf else next_due_s,
+    )
 
 
 def messages_by_message_id(reader: sqlite3.Connection, message_id: str) -> list[tuple[MessageRecord, History]]:

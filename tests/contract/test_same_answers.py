@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,19 @@ from drainer.clock import StoppedClock
 from drainer.errors import IllegalTransition
 from drainer.ledger.contract import Ledger
 from drainer.ledger.memory import MemoryLedger
-from drainer.ledger.records import Deferral, History, Hold, MessageRecord, NewAttempt, Outcome
+from drainer.ledger.records import (
+    Deferral,
+    DsnRecipient,
+    History,
+    Hold,
+    MessageRecord,
+    NewAttempt,
+    NewDsn,
+    Outcome,
+    OwedDsn,
+)
 from drainer.ledger.sqlite import SqliteLedger
-from drainer.ledger.states import State
+from drainer.ledger.states import DsnState, State
 
 FILEBASES = [f"1700000000.5+{digit * 40}" for digit in "123"]
 DIGESTS = [bytes([number]) * 16 for number in range(3)]
@@ -28,7 +39,23 @@ messages = identities.map(lambda digests: MessageRecord(tuple(sorted(digests)), 
 addresses = st.lists(st.sampled_from(["a@x", "b@x", "c@x", "d@X"]), min_size=1, max_size=3, unique=True).map(tuple)
 times = st.integers(1000, 1010).map(float)
 states = st.sampled_from(State)
+dsn_states = st.sampled_from(DsnState)
 attempts = st.integers(1, 12)
+
+
+def owed_for(filebase: str, message: MessageRecord, outcomes: list[Outcome]) -> list[NewDsn]:
+    """A DSN for everybody who failed."""
+    return [
+        NewDsn(
+            filebase, message, "b@x", tuple(DsnRecipient(a, a, o.reply) for a in o.recipients), b"A: b\r\n", "", o.at_s
+        )
+        for o in outcomes
+        if o.state is State.FAILED
+    ]
+
+
+async def owed_in(state: DsnState, ledger: Ledger) -> list[OwedDsn]:
+    return await ledger.dsns(state, 9, 1012.0)
 
 
 def told(history: History) -> list[tuple[Any, ...]]:
@@ -91,7 +118,12 @@ class SameAnswers(RuleBasedStateMachine):
         self, filebase: str, message: MessageRecord, outcomes: list[tuple[State, tuple[str, ...], float]]
     ) -> None:
         written = [Outcome(state, recipients, "said", at_s) for state, recipients, at_s in outcomes]
-        self.both(lambda ledger: ledger.record(filebase, message, written))
+        dsns = owed_for(filebase, message, written)
+        self.both(lambda ledger: ledger.record(filebase, message, written, dsns))
+
+    @rule(dsns=st.lists(st.integers(1, 6), min_size=1, max_size=2, unique=True), state=dsn_states, at_s=times)
+    def move_dsns(self, dsns: list[int], state: DsnState, at_s: float) -> None:
+        self.both(lambda ledger: ledger.move_dsns(dsns, state, at_s, at_s + 5))
 
     @rule(filebase=filebases)
     def finish_entry(self, filebase: str) -> None:
@@ -127,6 +159,9 @@ class SameAnswers(RuleBasedStateMachine):
         self.both(lambda ledger: ledger.unresolved_attempts())
         self.both(lambda ledger: ledger.deferrals())
         self.both(lambda ledger: ledger.holds())
+        self.both(lambda ledger: ledger.dsn_backlog())
+        for state in DsnState:
+            self.both(partial(owed_in, state))
         self.both(lambda ledger: ledger.totals())
 
 

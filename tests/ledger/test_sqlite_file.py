@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from drainer.errors import LedgerUnusable
-from drainer.ledger.columns import CODES
+from drainer.ledger.columns import CODES, DSN_CODES
 from drainer.ledger.records import MessageRecord, NewAttempt
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.ledger.sqlite_file import APPLICATION_ID, Migration, migrate, migrations, open_ledger_file, require_pragma
@@ -170,7 +170,7 @@ def test_states_in_sql_are_those_of_the_table(path: Path) -> None:
     assert dict(execute(path, "SELECT name, code FROM states")) == {state.value: code for state, code in CODES.items()}
     assert set(CODES) == set(State) - {State.PENDING}
     allowed = {}
-    for table in ("deliveries", "waiting", "attempts"):
+    for table in ("deliveries", "waiting", "attempts", "dsns"):
         ((schema,),) = execute(path, f"SELECT sql FROM sqlite_master WHERE name = '{table}'")
         match = re.search(r"CHECK \(state IN \(([0-9, ]+)\)\)", str(schema))
         assert match, f"{table} does not check its states"
@@ -179,4 +179,5 @@ def test_states_in_sql_are_those_of_the_table(path: Path) -> None:
         "deliveries": {CODES[state] for state in SETTLED},
         "waiting": {CODES[State.DEFERRED], CODES[State.HELD]},
         "attempts": {CODES[State.ATTEMPTING], CODES[State.IN_DOUBT]},
+        "dsns": set(DSN_CODES.values()),
     }

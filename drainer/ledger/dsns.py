@@ -1,0 +1,66 @@
+"""Every change to the DSNs that are owed, inside the writer's transaction: check first, then write.
+
+In    the writer's connection, and calls from within a group's transaction (group_commit.py)
+Out   rows; IllegalTransition, with nothing written, for what states.py does not allow
+Not here  what a DSN says (feed/dsn.py); when it is sent (stages/bounces.py)
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Callable, Sequence
+
+from drainer.ledger.columns import DSN_CODES, DSN_STATES, stored_dsn_recipients, stored_filebase, stored_text
+from drainer.ledger.records import NewDsn
+from drainer.ledger.states import DsnState, check_dsn
+
+DSN_COUNTERS = {DsnState.SENT: "dsns_sent", DsnState.DROPPED: "dsns_dropped"}
+"""What a DSN is counted as that is settled."""
+
+
+class Dsns:
+    """count  is told of each that is sent or dropped, in the transaction that writes it."""
+
+    def __init__(self, writer: sqlite3.Connection, count: Callable[[str, int], None]) -> None:
+        self._writer = writer
+        self._count = count
+
+    def owe(self, dsns: Sequence[NewDsn]) -> None:
+        self._writer.executemany(
+            "INSERT INTO dsns (state, at, due, attempts, list, filebase, message_id, reverse_path, envelope_id,"
+            " recipients, headers) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    DSN_CODES[DsnState.OWED],
+                    dsn.at_s,
+                    dsn.at_s,
+                    stored_text(dsn.message.list_id),
+                    stored_filebase(dsn.filebase),
+                    stored_text(dsn.message.message_id),
+                    stored_text(dsn.reverse_path),
+                    stored_text(dsn.envelope_id),
+                    stored_dsn_recipients(dsn.recipients),
+                    zlib.compress(dsn.headers),
+                )
+                for dsn in dsns
+            ],
+        )
+
+    def move(self, dsn_ids: Sequence[int], state: DsnState, at_s: float, due_s: float) -> None:
+        for dsn_id in dsn_ids:
+            row = self._writer.execute("SELECT state FROM dsns WHERE id = ?", (dsn_id,)).fetchone()
+            check_dsn(DSN_STATES[row[0]] if row else None, state)
+        ids = [(dsn_id,) for dsn_id in dsn_ids]
+        if state in DSN_COUNTERS:
+            self._writer.executemany("DELETE FROM dsns WHERE id = ?", ids)
+            self._count(DSN_COUNTERS[state], len(ids))
+            return
+        self._writer.executemany(f"UPDATE dsns SET state = {DSN_CODES[state]} WHERE id = ?", ids)
+        if state is DsnState.SENDING:
+            self._writer.executemany("UPDATE dsns SET tried = ? WHERE id = ?", [(at_s, *one) for one in ids])
+        elif state is DsnState.OWED:
+            self._writer.executemany(
+                "UPDATE dsns SET due = ?, attempts = attempts + 1, tried = coalesce(tried, ?) WHERE id = ?",
+                [(due_s, at_s, *one) for one in ids],
+            )
