@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import pwd
 import signal
 import tempfile
 from collections.abc import Callable, Coroutine
@@ -32,11 +33,13 @@ from drainer.compose.mailman3 import Mailman3Composer
 from drainer.control.messages import EtaReply
 from drainer.control.server import ControlServer
 from drainer.control.web import StatusListener
+from drainer.durable import make_directories
 from drainer.errors import DrainerError, EntryError, LedgerNotDurable, SettingsError, UsageError
 from drainer.estimate.backlog import EntrySizes, Work
 from drainer.estimate.drain_time import Ceilings, drain_time, needed_rate, what_if
 from drainer.estimate.rates import Counts, RateSeries
 from drainer.feed.gate import Gate
+from drainer.feed.password import password_warnings
 from drainer.feed.rate_in_force import RateInForce
 from drainer.feed.release import Release
 from drainer.feed.session_pool import SessionPool
@@ -85,6 +88,7 @@ LOOK_AROUND_S = 5.0
 LEDGER_PROBE_S = 5.0
 EXPIRE_S = 3600.0
 _LOOKED_AT_FOR_FLAVOUR = 50
+_LEDGER_DIRECTORY_MODE = 0o750
 
 
 def run(settings: Settings, until_empty: bool = False, reread: Callable[[], Settings] | None = None) -> int:
@@ -163,6 +167,8 @@ class Service:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         settings, clock = self.settings, self._clock
+        _refuse_root_for_others(settings.mailman.queue_dir)
+        _warn(settings)
         custody = Custody(
             settings.mailman.queue_dir,
             clock=clock,
@@ -219,7 +225,7 @@ class Service:
         await parts.in_doubt.recover()
         await self.pipeline.intake.recover()
         self.apply(await ledger.operator_state())
-        control = ControlServer(settings.control.socket, ServiceOperations(self))
+        control = ControlServer(settings.control.socket, ServiceOperations(self), settings.control.group)
         await control.start()
         stack.push_async_callback(control.stop)
         if settings.web.listen:
@@ -285,6 +291,7 @@ class Service:
         systemd.notify_reloading()
         try:
             settings = self._reread()
+            _warn(settings)
         except DrainerError as exc:
             log.error(logfmt(event="reload_refused", detail=exc))
         else:
@@ -380,7 +387,8 @@ class Service:
             self._mailman = await asyncio.to_thread(
                 mailman_processes, settings.mailman.queue_dir, settings.mailman.config
             )
-            self._guards = [*found, load_guard(guards.max_load), await mta_queue.look(), self._mailman.guard()]
+            mailman = self._mailman.guard(delivers_for_us=settings.feed.via == "mailman")
+            self._guards = [*found, load_guard(guards.max_load), await mta_queue.look(), mailman]
             worst = strictest(self._guards)
             if worst.verdict == "stop":
                 parts.gate.close("guard", f"{worst.name}: {worst.reason}")
@@ -465,9 +473,14 @@ class Service:
             intake_reason=next((pause.reason for pause in self.operator.pauses if pause.list_id == INTAKE), ""),
             paused_lists=paused_lists,
             others_wait=len(paused_lists) < len(waiting),
+            nobody_delivers=self._mailman.nobody_delivers if self._guards and self._releases() else "",
             rate_is_zero=totals.entries > 0 and 0 in (parts.rate.messages_per_s, parts.rate.recipients_per_s),
         )
         self._set_state(state, reason)
+
+    def _releases(self) -> bool:
+        """Whether something waits in out/ for Mailman's runner, or all of it is to."""
+        return self.settings.feed.via == "mailman" or self.pipeline.parts.release.entries > 0
 
     def _set_state(self, state: ServiceState, reason: str) -> None:
         if state != self._state:
@@ -568,7 +581,9 @@ class Service:
                 queue_dir=str(self.settings.mailman.queue_dir),
                 runners=self._mailman.runners,
                 queues=self._queues,
-                outgoing_runner_competes=self._mailman.outgoing_runner_competes,
+                outgoing_runner_competes=self._mailman.outgoing_runner_competes and self.settings.feed.via == "smtp",
+                released_entries=parts.release.entries,
+                retrying_recipients=parts.release.retrying_recipients,
                 master_running=self._mailman.master_lives,
                 missing_runners=list(self._mailman.missing),
             ),
@@ -594,10 +609,36 @@ class Service:
         )
 
 
+def _refuse_root_for_others(queue_dir: Path) -> None:
+    """Raises UsageError for root on the queue of another user.
+
+    What we make would be root's (ledger, lock, socket), and what Mailman's own code makes in the co-process too: its
+    logs and locks, which its runners could not write any more.
+    """
+    with contextlib.suppress(OSError):
+        owner = queue_dir.stat().st_uid
+        if os.geteuid() == 0 and owner != 0:
+            try:
+                name = pwd.getpwuid(owner).pw_name
+            except KeyError:
+                name = f"#{owner}"
+            raise UsageError(
+                f"{queue_dir} belongs to user {name}, and files made by root would be in Mailman's way; right would be to "
+                f"run drainer as that user (User={name} in the unit, or: setpriv --reuid {owner} --regid "
+                f"{queue_dir.stat().st_gid} --init-groups drainer run)"
+            )
+
+
+def _warn(settings: Settings) -> None:
+    """Say what is unwise in the settings. Raises SettingsError for what is worse than that."""
+    for warning in password_warnings(settings.mta):
+        log.warning(logfmt(event="settings", detail=warning))
+
+
 def _make_parent(path: Path) -> None:
-    """The ledger's directory, 0750, if it is missing. Raises SettingsError."""
+    """The ledger's directory, if it is missing; durable, or the ledger would be lost with it. Raises SettingsError."""
     try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        make_directories(path.parent, _LEDGER_DIRECTORY_MODE)
     except OSError as exc:
         raise SettingsError(
             f"ledger.path = {str(path)!r}: cannot make {path.parent}: {exc.strerror}; right would be a directory that "

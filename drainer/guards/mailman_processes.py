@@ -88,8 +88,21 @@ class MailmanProcesses:
         """Whether a runner works this queue of ours, or one that cannot be told to be of another site."""
         return any(process.queue in (queue, _EVERY_QUEUE) for process in self.processes if process.role == "runner")
 
-    def guard(self) -> Guard:
-        """Always go: whoever renames an entry first owns it, so a competing runner costs nothing but surprise."""
+    @property
+    def nobody_delivers(self) -> str:
+        """Why what is released to Mailman stays where it is; "" while its outgoing runner lives."""
+        if self.runner_lives("out"):
+            return ""
+        return "no outgoing runner of Mailman runs, and what was released waits for one: start Mailman"
+
+    def guard(self, delivers_for_us: bool = False) -> Guard:
+        """Always go: whoever renames an entry first owns it, so a competing runner costs nothing but surprise; and what
+        is released while no runner lives only waits (one that we may not see must not stop the drain).
+
+        delivers_for_us  entries are released to Mailman: its outgoing runner is wanted, not a competitor
+        """
+        if delivers_for_us:
+            return Guard(name="mailman", verdict="go", reason=self.nobody_delivers, value=len(self.processes))
         competitors = [str(p.pid) for p in self.processes if p.role == "runner" and p.queue in ("out", _EVERY_QUEUE)]
         reason = f"Mailman's outgoing runner delivers too (pid {', '.join(competitors)})" if competitors else ""
         if not reason and self.missing:

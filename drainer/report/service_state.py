@@ -23,6 +23,7 @@ def service_state(
     paused_lists: Sequence[str] = (),
     others_wait: bool = True,
     rate_is_zero: bool = False,
+    nobody_delivers: str = "",
 ) -> tuple[ServiceState, str]:
     """State and reason.
 
@@ -33,6 +34,7 @@ def service_state(
     listed         the first listing of Mailman's queues is done
     entries, unread, active   in the backlog; of these not read yet; in delivery
     mta_down       why the MTA is down, "" while it is not
+    nobody_delivers  why what was released to Mailman stands still, "" while it does not
     """
     if "stopping" in reasons:
         return "stopping", reasons["stopping"]
@@ -49,8 +51,8 @@ def service_state(
         return "paused", f"all that is left is of paused lists: {', '.join(paused_lists)}"
     if mta_down and entries:
         return "mta_down", mta_down
-    if active:
-        return "draining", ""
+    if active or (entries and nobody_delivers):
+        return "draining", nobody_delivers
     if unread or not listed:
         return "scanning", f"{unread} entries to read" if unread else "listing Mailman's queue"
     if entries:

@@ -102,6 +102,9 @@ class Runner(_Part):
 
 
 class Mailman(_Part):
+    """released_entries: in out/ for its runner to deliver (feed.via, mailman.release_lists); retrying_recipients: of entries
+    released that Mailman tries again by itself. A runner that is wanted for that does not compete."""
+
     """missing_runners: those a started Mailman would have and this one has not; none while its master does not run."""
 
     flavour: str = ""
@@ -109,6 +112,8 @@ class Mailman(_Part):
     runners: list[Runner] = []
     queues: list[QueueCount] = []
     outgoing_runner_competes: bool = False
+    released_entries: int = 0
+    retrying_recipients: int = 0
     master_running: bool = False
     missing_runners: list[str] = []
 

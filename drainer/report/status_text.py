@@ -63,7 +63,7 @@ def status_lines(
     for label, text in _surroundings(snapshot):
         lines += _labelled(label, text, width)
     lines += _list_table(snapshot, width, lists)
-    for hint in _hints(snapshot):
+    for hint in hints(snapshot):
         lines += _labelled("Next", hint, width)
     return lines
 
@@ -79,6 +79,11 @@ def status_line(snapshot: Snapshot, zone: tzinfo | None = None) -> str:
         parts.append(f"{rate(snapshot.rate.recipients_per_s)} recipients")
     parts.append(eta_text(snapshot.eta, snapshot.at, zone))
     return "; ".join(parts)
+
+
+def state_word(state: ServiceState) -> str:
+    """ "DRAINING", "STOPPED BY A GUARD", "MTA DOWN"."""
+    return _STATE[state][0]
 
 
 def eta_text(eta: Eta, now_s: float, zone: tzinfo | None = None) -> str:
@@ -225,6 +230,9 @@ def _surroundings(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         yield "", f"runners: {runners or 'none running'}"
     if mailman.outgoing_runner_competes:
         yield "", "its outgoing runner is running and takes entries from the same queue"
+    if mailman.released_entries or mailman.retrying_recipients:
+        released = count(mailman.released_entries, "entry", "entries")
+        yield "", f"released to it: {released}; it retries: {count(mailman.retrying_recipients, 'recipient')}"
     if mailman.queues:
         yield (
             "Queues",
@@ -254,7 +262,8 @@ def _list_table(snapshot: Snapshot, width: int, rows: int) -> list[str]:
     return [*lines, ""]
 
 
-def _hints(snapshot: Snapshot) -> Iterator[str]:
+def hints(snapshot: Snapshot) -> Iterator[str]:
+    """What the operator may want to do next, commands in backquotes."""
     limits = (snapshot.rate.limit_messages_per_s, snapshot.rate.limit_recipients_per_s)
     if 0 in limits:
         yield "a limit of 0 sends nothing; `drainer rate --messages 20/s` (or --recipients) starts it again"

@@ -2,14 +2,18 @@
 
     python -m tests.scenarios.mailman_runner OUT DELIVERED       until OUT/../stop exists and OUT is empty of .pck
 
-DELIVERED gets a line with the filebase of each entry it handled.
+DELIVERED gets an object a line for each entry it handled: filebase, list, message_id, recipients.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
+
+from drainer.queuedir.content import header_text
+from drainer.queuedir.read import read_entry
 
 
 def main(out: Path, delivered: Path) -> None:
@@ -22,7 +26,14 @@ def main(out: Path, delivered: Path) -> None:
                     entry.rename(claimed)
                 except FileNotFoundError:
                     continue
-                handled.write(entry.stem + "\n")
+                read = read_entry(claimed)
+                taken = {
+                    "filebase": entry.stem,
+                    "list": read.list_id,
+                    "message_id": (header_text(read.message, "message-id") or "").strip(),
+                    "recipients": read.recipients,
+                }
+                handled.write(json.dumps(taken) + "\n")
                 claimed.unlink()
                 time.sleep(0.01)
             if is_last:

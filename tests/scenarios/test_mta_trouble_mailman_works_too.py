@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -31,9 +32,11 @@ def test_every_entry_is_handled_by_mailman_or_by_us_and_by_one_only(tmp_path: Pa
                 names.add(entry.stem)
             (site.outage.queue_dir / "stop").touch()
             assert runner.wait(60) == 0
-            site.status_when("all is done", lambda said: said.state == "idle" and not site.files("out", "drainer/backlog"))
+            site.status_when(
+                "all is done", lambda said: said.state == "idle" and not site.files("out", "drainer/backlog")
+            )
             assert service.terminate() == 0
-    by_mailman = delivered.read_text().split()
+    by_mailman = [json.loads(line)["filebase"] for line in delivered.read_text().splitlines()]
     by_us = [line["filebase"] for line in site.outcomes("finished")]
     assert sorted([*by_mailman, *by_us]) == sorted(names)
     assert by_us and given(capture)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ import pytest
 
 from drainer.pickles.restricted import load_pair
 from drainer.queuedir.entry import entry_from_pickles
+from drainer.queuedir.handback import with_recipients
+from drainer.queuedir.read import read_entry
 from tests.mailman3.site import Site
 from tests.scenarios.running import (
     Service,
@@ -30,6 +33,8 @@ from tests.scenarios.running import (
     status,
 )
 from tests.scenarios.test_mailman3_into_postfix import owed_by
+from tests.scenarios.troubled import once as all_once
+from tests.scenarios.troubled import outbreak
 
 WINDOW = 4
 
@@ -128,7 +133,10 @@ def test_mailmans_runner_delivers_to_everybody_once_within_the_window_and_not_wh
         running_service(settings, tmp_path / "drainer.log") as service,
     ):
         eventually(lambda: len(in_out(site.out)) == WINDOW and not status(settings)["backlog"]["unread_entries"])
-        assert status(settings)["backlog"]["entries"] == len(site.entries) + 3
+        said = status(settings)
+        assert said["backlog"]["entries"] == len(site.entries) + 3
+        assert said["mailman"]["released_entries"] == WINDOW
+        assert said["state"] == "draining" and "start Mailman" in said["reason"]
         with Watched(site.out) as watched, outgoing_runner(site, sink.port):
             eventually(lambda: len(sink.taken()) > 5, service.log_text)
             assert drainer("pause", "--config", settings).returncode == 0
@@ -214,6 +222,8 @@ def test_recipient_refused_for_now_is_mailmans_to_retry_and_its_second_copy_wait
             eventually(lambda: "outcome=handed_over" in service.log_text(), service.log_text)
             eventually(lambda: status(settings)["done"]["delivered_recipients"] == len(owed) - 1, service.log_text)
             assert len(list(retry.iterdir())) == 1
+            eventually(lambda: status(settings)["mailman"]["retrying_recipients"] == 1, service.log_text)
+            assert "it retries: 1 recipient" in drainer("status", "--config", settings).stdout
             assert sink.deliveries() == owed - Counter({pair: 1 for pair in owed if pair[1] == refused})
             for waiting in list(retry.iterdir()):  # what Mailman's RetryRunner does every 15 minutes
                 waiting.rename(site.out / waiting.name)
@@ -270,3 +280,44 @@ def test_list_named_in_release_lists_goes_through_mailman_and_the_others_do_not(
                 eventually(lambda: status(settings)["state"] == "idle", service.log_text)
         assert mailmans.deliveries() == left_to_mailman
         assert ours.deliveries() == owed - left_to_mailman
+
+
+def test_second_copy_for_more_recipients_is_released_for_those_alone(site: Site, tmp_path: Path) -> None:
+    site.restore_entries()
+    entry = max(map(read_entry, sorted(site.out.glob("*.pck"))), key=lambda entry: len(entry.recipients))
+    name = f"{entry.filebase}.pck"
+    site.entries = {name: site.entries[name]}
+    owed = owed_by(site)
+    site.restore_entries()
+    repeated(site, name, 60)
+    (site.out / name).write_bytes(with_recipients(entry, entry.recipients[1:]))
+    settings = settings_for(site, tmp_path)
+    with (
+        running_sink(tmp_path / "sink") as sink,
+        running_service(settings, tmp_path / "drainer.log") as service,
+    ):
+        with outgoing_runner(site, sink.port):
+            eventually(lambda: status(settings)["done"]["delivered_entries"] == 2, service.log_text)
+        once(sink, owed)
+    assert [len(taken["recipients"]) for taken in sink.taken()][-1] == 1
+
+
+def test_mailman_2_queue_is_released_to_its_runner_everybody_once_within_the_window(tmp_path: Path) -> None:
+    site = outbreak(
+        tmp_path / "site", 1, 40, members_each=3, feed={"via": "mailman", "window": WINDOW}, custody={"poll": "20ms"},
+        duplicates={"resend": "deliver"},
+    )  # fmt: skip
+    out, delivered = site.outage.queue_dir / "out", tmp_path / "delivered"
+    with site.run() as service:
+        site.status_when("the window is full", lambda said: said.mailman.released_entries == WINDOW)
+        with Watched(out) as watched:
+            runner = subprocess.Popen([sys.executable, "-m", "tests.scenarios.mailman_runner", out, delivered])
+            site.status_when("all is done", lambda said: said.state == "idle" and not site.files("out"))
+            (site.outage.queue_dir / "stop").touch()
+            assert runner.wait(60) == 0
+        assert service.terminate() == 0
+    handled = [json.loads(line) for line in delivered.read_text().splitlines()]
+    found = Counter((line["list"], line["message_id"], name) for line in handled for name in line["recipients"])
+    all_once("a Mailman 2.1 queue via Mailman", site.owed(), found)
+    assert watched.most <= WINDOW
+    assert site.outcomes("suppressed")
