@@ -136,7 +136,9 @@ class ServiceOperations:
         had_stopped = not name and self._pipeline.feed.trust_mta_again()
         if not ended and not had_stopped:
             return Done(message=f"{what} was not paused{self._paused_lists(operator.pauses)}")
-        await self._decide(dataclasses.replace(operator, pauses=kept), peer, "resume", what)
+        await self._decide(
+            dataclasses.replace(operator, pauses=kept), peer, "resume", f"{what} {request.reason}".strip()
+        )
         return Done(message=f"resumed: {what}{self._paused_lists(kept)}")
 
     def _paused_lists(self, pauses: Sequence[Pause]) -> str:
@@ -159,7 +161,7 @@ class ServiceOperations:
         recipients = operator.recipients_per_s if request.recipients is None else _per_s(request.recipients)
         await self._decide(
             dataclasses.replace(operator, messages_per_s=messages, recipients_per_s=recipients),
-            peer, "rate", f"messages {_shown(messages)}, recipients {_shown(recipients)}",
+            peer, "rate", f"messages {_shown(messages)}, recipients {_shown(recipients)} {request.reason}".strip(),
         )  # fmt: skip
         return await self.rate()
 

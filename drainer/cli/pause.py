@@ -40,14 +40,16 @@ def pause_command(
         print(f"`drainer resume{_named(chosen)}` goes on; `drainer status` shows where it stands.")
 
 
-def resume_command(config: ConfigOption = None, only_list: _ListOption = None, as_json: JsonOption = False) -> None:
+def resume_command(
+    config: ConfigOption = None, only_list: _ListOption = None, reason: ReasonOption = "", as_json: JsonOption = False
+) -> None:
     """Go on delivering after a pause.
 
     \b
-    drainer resume
+    drainer resume --reason "MTA has room again"
     drainer resume --list announce@example.org
     """
-    request = ResumeRequest(list=_given(only_list))
+    request = ResumeRequest(list=_given(only_list), reason=reason)
     _tell(ask(config, lambda service: service.resume(request)), as_json)
     if not as_json:
         print("`drainer status --watch` shows it going.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from drainer.cli.options import ConfigOption, JsonOption, ask, parse_rate, print_json
+from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, ask, parse_rate, print_json
 from drainer.control.messages import RateReply, RateRequest
 from drainer.report.wording import limit, rate
 
@@ -21,6 +21,7 @@ def rate_command(
     recipients: Annotated[
         str | None, typer.Option("--recipients", metavar="R", parser=parse_rate, help="Limit on recipients, likewise.")
     ] = None,
+    reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show the limits, or change them from this moment on. Changes last across restarts.
@@ -31,7 +32,7 @@ def rate_command(
     """
     changes = messages is not None or recipients is not None
     if changes:
-        request = RateRequest.model_validate({"messages": messages, "recipients": recipients})
+        request = RateRequest.model_validate({"messages": messages, "recipients": recipients, "reason": reason})
         reply = ask(config, lambda service: service.set_rate(request))
     else:
         reply = ask(config, lambda service: service.rate())

@@ -20,10 +20,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from drainer.report.snapshot import Eta, Snapshot
-from drainer.settings import rate_per_s
+from drainer.settings import LONGEST_S, rate_per_s
 
 
 class _Wire(BaseModel):
@@ -48,15 +48,18 @@ class PauseRequest(_Wire):
     """list "": everything. for_s None: until resumed."""
 
     list: str = ""
-    for_s: float | None = Field(None, gt=0, allow_inf_nan=False)
+    for_s: float | None = Field(None, gt=0, le=LONGEST_S, allow_inf_nan=False)
     reason: str = ""
 
 
 class ResumeRequest(_Wire):
+    """list "": everything."""
+
     list: str = ""
+    reason: str = ""
 
 
-_NewRate = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["unlimited"] | None
+_NewRate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(rate_per_s)] | Literal["unlimited"] | None
 
 
 class RateRequest(_Wire):
@@ -64,6 +67,7 @@ class RateRequest(_Wire):
 
     messages: _NewRate = None
     recipients: _NewRate = None
+    reason: str = ""
 
 
 class RateReply(_Reply):
@@ -99,7 +103,7 @@ class Selectors(_Wire):
 class EntryQuery(Selectors):
     """The query string of GET /entries."""
 
-    limit: int = Field(100, ge=0)
+    limit: int = Field(100, ge=0, le=2**31)
 
 
 def _asked_rate(value: object) -> float | None:

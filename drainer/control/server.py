@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import grp
 import json
 import logging
 import os
@@ -57,8 +58,10 @@ log = logging.getLogger(__name__)
 class ControlServer:
     """Listens on the control socket for as long as the service lives."""
 
-    def __init__(self, socket_path: Path, operations: Operations) -> None:
+    def __init__(self, socket_path: Path, operations: Operations, group: str = "") -> None:
+        """group  whose members may operate, by name or number; "": the process's own group."""
         self._path = socket_path
+        self._group = group
         self._operations = operations
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
@@ -70,7 +73,7 @@ class ControlServer:
         Raises  RequestRefused when another service answers there; SettingsError when the path cannot be listened on
         """
         await asyncio.to_thread(_refuse_unless_free, self._path)
-        listening = _listen(self._path)
+        listening = _listen(self._path, _group_id(self._group))
         try:
             named = self._path.stat()
             self._bound = (named.st_dev, named.st_ino)
@@ -220,7 +223,19 @@ def _refuse_unless_free(path: Path) -> None:
     )
 
 
-def _listen(path: Path) -> socket.socket:
+def _group_id(group: str) -> int:
+    """-1 where none is named: leave it as it is. Raises SettingsError."""
+    if not group:
+        return -1
+    try:
+        return int(group) if group.isascii() and group.isdigit() else grp.getgrnam(group).gr_gid
+    except KeyError as exc:
+        raise SettingsError(
+            f"control.group = {group!r}: there is no such group; right would be one of `getent group`"
+        ) from exc
+
+
+def _listen(path: Path, group_id: int) -> socket.socket:
     """A socket listening under `path`.
 
     Bound under a name of its own and renamed, so the name never leads to a socket that is not listening yet or whose
@@ -232,16 +247,29 @@ def _listen(path: Path) -> socket.socket:
         beside.unlink(missing_ok=True)
         os.fchmod(listening.fileno(), SOCKET_MODE)
         listening.bind(os.fspath(beside))
+        _give_to_group(beside, group_id)
         beside.chmod(SOCKET_MODE)
         listening.listen(64)
         listening.setblocking(False)
         beside.replace(path)
-    except OSError as exc:
+    except (OSError, SettingsError) as exc:
         listening.close()
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+        if isinstance(exc, SettingsError):
+            raise
         raise _cannot_listen(path, exc) from exc
     return listening
+
+
+def _give_to_group(path: Path, group_id: int) -> None:
+    try:
+        os.chown(path, -1, group_id)
+    except (PermissionError, OverflowError) as exc:
+        raise SettingsError(
+            f"control.group: the socket cannot be given to group {group_id}; right would be a group that the user drainer "
+            "runs as is a member of"
+        ) from exc
 
 
 def _cannot_listen(path: Path, exc: OSError) -> SettingsError:
@@ -266,10 +294,10 @@ def _peer(request: web.Request) -> Peer:
 
 async def _body(request: web.Request, kind: type[_Request]) -> _Request:
     """The request's JSON object; no body counts as {}. Raises UsageError."""
-    text = await request.text()
     try:
-        value = json.loads(text) if text.strip() else {}
-    except ValueError as exc:
+        octets = await request.read()
+        value = json.loads(octets) if octets.strip() else {}
+    except (ValueError, RecursionError, web.RequestPayloadError) as exc:
         raise UsageError(f"the body is not JSON: {exc}") from exc
     if not isinstance(value, dict):
         raise UsageError("the body is not a JSON object")

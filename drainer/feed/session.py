@@ -22,8 +22,9 @@ from typing import cast
 import aiosmtplib
 
 from drainer.compose.wire import Envelope
-from drainer.errors import EntryError, MtaError, MtaRefusesLogin, MtaUnreachable
+from drainer.errors import EntryError, MtaError, MtaRefusesLogin, MtaUnreachable, SettingsError
 from drainer.feed.outcome import Reply, SessionLost, Stage, parse_reply
+from drainer.feed.password import password, without_secrets
 from drainer.feed.wire_replies import UnreadableReply, WireReplies
 from drainer.settings import MtaSettings
 
@@ -89,7 +90,8 @@ class Session:
                 raise aiosmtplib.SMTPServerDisconnected("connection lost")
         except BaseException as exc:
             _abort(smtp)
-            if isinstance(exc, aiosmtplib.SMTPException | OSError):
+            # ValueError: a name no resolver can be asked for, such as one with an empty label.
+            if isinstance(exc, aiosmtplib.SMTPException | OSError | ValueError):
                 raise _opening_error(exc, settings) from exc
             raise
         return cls(smtp, settings)
@@ -303,12 +305,22 @@ async def _open(smtp: aiosmtplib.SMTP, settings: MtaSettings) -> None:
             raise MtaRefusesLogin(f"STARTTLS failed at {settings.host}:{settings.port}: {_said(exc)}") from exc
         await _greet(smtp)
     if settings.username:
-        try:
-            await smtp.login(settings.username, _password(settings.password_file), timeout=settings.command_timeout)
-        except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError):
-            raise
-        except aiosmtplib.SMTPException as exc:
-            raise MtaRefusesLogin(f"AUTH failed at {settings.host}:{settings.port}: {_said(exc)}") from exc
+        await _log_in(smtp, settings)
+
+
+async def _log_in(smtp: aiosmtplib.SMTP, settings: MtaSettings) -> None:
+    try:
+        secret = await asyncio.to_thread(password, settings.password_file)
+    except SettingsError as exc:
+        raise MtaRefusesLogin(str(exc)) from exc
+    try:
+        await smtp.login(settings.username, secret, timeout=settings.command_timeout)
+    except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError):
+        raise
+    except (aiosmtplib.SMTPException, ValueError) as exc:
+        said = without_secrets(_said(exc), settings.username, secret)
+        # Without its cause: a server that repeats the command puts the password into it, and so into a traceback.
+        raise MtaRefusesLogin(f"AUTH failed at {settings.host}:{settings.port}: {said}") from None
 
 
 async def _greet(smtp: aiosmtplib.SMTP) -> None:
@@ -356,15 +368,6 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
     except OSError as exc:
         raise MtaRefusesLogin(f"mta.tls_ca_file {ca_file} cannot be used: {exc}") from exc
-
-
-def _password(password_file: Path | None) -> str:
-    if password_file is None:
-        return ""
-    try:
-        return password_file.read_text().partition("\n")[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise MtaRefusesLogin(f"mta.password_file {password_file} cannot be read: {exc}") from exc
 
 
 def _path(address: str, smtputf8: bool) -> bytes:

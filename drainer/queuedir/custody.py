@@ -64,6 +64,7 @@ MAILMAN_QUEUES = frozenset(
 """Queues of Mailman 2.1 and 3. A directory with out/ and at least one other of these is a Mailman queue directory."""
 
 _MODE = 0o770
+_FILE_MODE = 0o660
 _PROBE = ".drainer-probe"
 _SUFFIXES = tuple(suffix.value for suffix in Suffix)
 
@@ -435,7 +436,8 @@ class Custody:
     def _take_lock(self) -> None:
         lock = self.home / "lock"
         with _refusing(f"open {lock}"):
-            fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660)
+            _touch(lock, self.home.stat())
+            fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -458,7 +460,7 @@ class Custody:
             self._cutoff_s = None
             return
         if not marker.exists():
-            marker.touch()
+            _touch(marker, self.home.stat())
         self._cutoff_s = marker.stat().st_mtime
         self._unsynced[os.fspath(self.home)] = None
         self.sync()
@@ -501,6 +503,20 @@ def _make_directory(directory: Path, beside: os.stat_result) -> None:
         os.chown(directory, owner, beside.st_gid)
     if stat.S_IMODE(status.st_mode) != _MODE:
         directory.chmod(_MODE)
+
+
+def _touch(path: Path, beside: os.stat_result) -> None:
+    """An empty file of ours if there is none, 0660 whatever the umask, in the group of our directory (and its owner's, if
+    we are root)."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+    except FileExistsError:
+        return
+    try:
+        os.fchown(fd, beside.st_uid if os.geteuid() == 0 else -1, beside.st_gid)
+        os.fchmod(fd, _FILE_MODE)
+    finally:
+        os.close(fd)
 
 
 def _write_like(path: Path, content: bytes, original: os.stat_result) -> None:

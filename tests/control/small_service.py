@@ -225,7 +225,7 @@ class SmallService:
 
     async def set_rate(self, request: RateRequest, peer: Peer) -> RateReply:
         self.seen.append(("rate", peer, request))
-        for name, value in request.model_dump(exclude_none=True).items():
+        for name, value in request.model_dump(exclude_none=True, exclude={"reason"}).items():
             self.limits[name] = None if value == "unlimited" else value
         return await self.rate()
 

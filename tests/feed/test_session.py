@@ -80,6 +80,7 @@ def server_context() -> ssl.SSLContext:
 async def test_encrypted_session_with_login_carries_mail(tmp_path: Path, tls: str) -> None:
     password = tmp_path / "password"
     password.write_text("sesame\n")
+    password.chmod(0o600)
     options = SinkOptions(tls=tls, tls_context=server_context(), accounts=(("drainer", "sesame"),))  # type: ignore[arg-type]
     async with Sink(options) as sink:
         changes = {"tls": tls, "tls_ca_file": CERTIFICATE, "username": "drainer", "password_file": password}
@@ -109,6 +110,7 @@ async def test_wrong_password_is_refused_and_missing_file_named(tmp_path: Path) 
         with pytest.raises(MtaRefusesLogin, match="password_file"):
             await Session.open(mta)
         password.write_text("wrong")
+        password.chmod(0o600)
         with pytest.raises(MtaRefusesLogin, match="535"):
             await Session.open(mta)
 
