@@ -63,16 +63,19 @@ class Site:
         return done.stderr.strip()
 
     def status(self) -> dict[str, Any]:
-        """Asked on the socket as `curl --unix-socket` would: a poll that costs no process."""
+        found: dict[str, Any] = json.loads(self.answer("/status")[1])
+        return found
+
+    def answer(self, path: str) -> tuple[str, bytes]:
+        """Head and body, asked on the socket as `curl --unix-socket` would: a poll that costs no process."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as service:
             service.settimeout(SOON_S)
             service.connect(str(self.home / "control.sock"))
-            service.sendall(b"GET /status HTTP/1.1\r\nHost: drainer\r\nConnection: close\r\n\r\n")
+            service.sendall(f"GET {path} HTTP/1.1\r\nHost: drainer\r\nConnection: close\r\n\r\n".encode())
             with service.makefile("rb") as answer:
                 head, _, body = answer.read().partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 "), (head, body)
-        found: dict[str, Any] = json.loads(body)
-        return found
+        return head.decode(), body
 
     def status_when(self, right: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The first status of which `right` is true."""
