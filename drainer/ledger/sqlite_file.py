@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from drainer.durable import sync_directory
 from drainer.errors import HaltError, LedgerNotDurable, LedgerUnusable
 
 APPLICATION_ID = 0x6472_6E72  # "drnr"
@@ -178,11 +179,8 @@ def _create_if_missing(path: Path) -> None:
         raise LedgerNotDurable(f"cannot create {path}: {exc.strerror}") from exc
     os.fchmod(fd, FILE_MODE)
     os.close(fd)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    # SQLite syncs the directory when it makes its log; by then the file has to be there to be found beside it.
+    sync_directory(path.parent)
 
 
 def _require_sqlite(path: Path) -> None:

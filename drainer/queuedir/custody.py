@@ -43,6 +43,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from drainer.clock import Clock
+from drainer.durable import sync_directory
 from drainer.errors import CustodyRefused, EntryVanished
 from drainer.queuedir.filebase import (
     HOME_QUEUE,
@@ -162,6 +163,10 @@ class Custody:
         with _refusing(f"make {self.home} (it needs five free inodes, once)"):
             for directory in (self.home, self.backlog, self.held, self.duplicates):
                 _make_directory(directory, status)
+            # An entry synced into backlog/ is lost with backlog/ itself, if that or drainer/ was never synced. Also when
+            # nothing was made now: whoever made them may have been killed before this.
+            sync_directory(self.home)
+            sync_directory(self.queue_dir)
         self._take_lock()
         try:
             for left in self.home.glob("*.tmp"):
@@ -187,11 +192,7 @@ class Custody:
         filesystem that orders nothing may then show an entry twice, as one inode, but never not at all)."""
         directories, self._unsynced = list(self._unsynced), {}
         for directory in directories:
-            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_directory(directory)
 
     def wants(self, queue: str, listed: ListedFile, runner_lives: bool) -> bool:
         """Whether an entry of Mailman's is to be taken.
