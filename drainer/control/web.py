@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from importlib import resources
 from pathlib import Path
 
 from aiohttp import web
@@ -25,6 +26,7 @@ from drainer.errors import SettingsError
 from drainer.report.history import History, observed, resumed
 from drainer.report.logfmt import logfmt
 from drainer.report.metrics import CONTENT_TYPE, exposition
+from drainer.report.page import page
 from drainer.report.snapshot import Snapshot
 from drainer.settings import WebSettings, tcp_address
 
@@ -33,6 +35,8 @@ SAVED_EVERY_S = 60.0
 AS_OLD_AS_S = 1.0
 """Whoever asks within this time of another is given the same figures: many readers cost the drain no more than one."""
 _SHUTDOWN_S = 2.0
+_FILES = {"/page.css": "text/css", "/page.js": "text/javascript", "/icon.svg": "image/svg+xml"}
+"""Beside page.html in drainer/report/, sent as they are."""
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -59,6 +63,9 @@ class StatusListener:
         self._history = History()
         self._snapshot: tuple[float, Snapshot] | None = None
         self._asking = asyncio.Lock()
+        report = resources.files("drainer.report")
+        self._template = (report / "page.html").read_text("utf-8")
+        self._files = {path: (report / path[1:]).read_text("utf-8") for path in _FILES}
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
         self._observing: asyncio.Task[None] | None = None
@@ -101,6 +108,8 @@ class StatusListener:
         application = web.Application(middlewares=[self._guarded])
         application.add_routes(
             [
+                web.get("/", self._page),
+                *(web.get(path, self._file) for path in _FILES),
                 web.get("/status.json", self._status_json),
                 web.get("/history.json", self._history_json),
                 web.get("/metrics", self._metrics),
@@ -140,6 +149,14 @@ class StatusListener:
         if name not in self._names and not (local and name == local[0]):
             return 421
         return 413 if request.body_exists else 0
+
+    async def _page(self, request: web.Request) -> web.Response:
+        return web.Response(
+            text=page(self._template, await self._figures(), self._history), content_type="text/html", charset="utf-8"
+        )
+
+    async def _file(self, request: web.Request) -> web.Response:
+        return web.Response(text=self._files[request.path], content_type=_FILES[request.path], charset="utf-8")
 
     async def _status_json(self, request: web.Request) -> web.Response:
         return json_reply(await self._figures())

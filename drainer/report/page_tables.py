@@ -1,0 +1,151 @@
+"""The tables of the page: lists, guards, Mailman's queues and runners, and the burn-down in figures.
+
+In    parts of a Snapshot, History
+Out   one fragment of HTML each
+Pure  values only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import tzinfo
+
+from drainer.report.chart import STANDS_STILL, bands
+from drainer.report.history import History, Point
+from drainer.report.markup import Markup, tag
+from drainer.report.snapshot import Guard, ListBacklog, Mailman, Snapshot
+from drainer.report.wording import clock_time, count, duration, quantised_s
+
+LISTS_SHOWN = 100
+_ROWS_OF_HISTORY = 12
+
+Row = Sequence[str | None]
+
+
+def table(caption: str, columns: Sequence[str], rows: Iterable[Row], classes: Iterable[str] = ()) -> Markup:
+    """A table whose first column names the row; the others are figures, narrow ones told from texts by `columns`.
+
+    columns  a heading beginning with ">" is that of figures, right-aligned
+    classes  one per row, "" for none
+    """
+    marks = ["number" if name.startswith(">") else None for name in columns]
+    head = [
+        tag("th", name.removeprefix(">"), scope="col", class_=mark) for name, mark in zip(columns, marks, strict=True)
+    ]
+    given = [*classes]
+    body = []
+    for index, row in enumerate(rows):
+        cells = [tag("th", row[0], scope="row")]
+        for name, value, mark in zip(columns[1:], row[1:], marks[1:], strict=True):
+            cells.append(tag("td", value, class_=mark, data_label=name.removeprefix(">")))
+        body.append(tag("tr", *cells, class_=(given[index] or None) if given else None))
+    return tag("table", tag("caption", caption), tag("thead", tag("tr", *head)), tag("tbody", *body))
+
+
+def lists_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
+    """Every list that waits, the longest backlog first, and when each is through."""
+    if not snapshot.lists:
+        return tag("p", "No list has anything waiting.", class_="none")
+    longest = sorted(snapshot.lists, key=lambda one: (-one.recipients, -one.entries, one.list))
+    rows: list[Row] = [
+        (
+            one.list,
+            count(one.entries),
+            count(one.recipients),
+            "" if one.oldest_age_s is None else duration(one.oldest_age_s),
+            _through(one, snapshot, zone),
+        )
+        for one in longest[:LISTS_SHOWN]
+    ]
+    if rest := longest[LISTS_SHOWN:]:
+        entries, recipients = sum(one.entries for one in rest), sum(one.recipients for one in rest)
+        rows.append((f"and {count(len(rest), 'other list')}", count(entries), count(recipients), "", ""))
+    return table(
+        "Lists with mail waiting, the longest backlog first",
+        ("List", ">Entries", ">Recipients", ">Oldest", "Through"),
+        rows,
+    )
+
+
+def guards_table(guards: Sequence[Guard]) -> Markup:
+    """The strictest first; a guard that does not say go with its reason and figures."""
+    if not guards:
+        return tag("p", "Not looked at yet.", class_="none")
+    order = ("stop", "slow", "go")
+    sorted_guards = sorted(guards, key=lambda guard: order.index(guard.verdict))
+    return table(
+        "What may slow or stop the sending",
+        ("Guard", "Says", "Why", ">Now", ">Limit"),
+        [
+            (guard.name, _verdict(guard), guard.reason, _number(guard.value), _number(guard.limit))
+            for guard in sorted_guards
+        ],
+    )
+
+
+def queues_table(mailman: Mailman) -> Markup:
+    if not mailman.queues:
+        return tag("p", "Not looked at yet.", class_="none")
+    return table(
+        "Mailman's queues",
+        ("Queue", ">Entries", ">Oldest"),
+        [
+            (queue.name, count(queue.entries), "" if queue.oldest_age_s is None else duration(queue.oldest_age_s))
+            for queue in mailman.queues
+        ],
+    )
+
+
+def history_table(history: History, snapshot: Snapshot, zone: tzinfo | None) -> Markup:
+    """The burn-down as figures: some of its points, evenly in time, and the forecast."""
+    now_s = snapshot.at
+    rows: list[Row] = [
+        (
+            clock_time(point.at, now_s, zone),
+            count(point.entries),
+            "not known" if point.recipients is None else count(point.recipients),
+            _was(history, point.at, now_s),
+        )
+        for point in _evenly(history.points)
+    ]
+    eta = snapshot.eta
+    if eta.state == "draining" and eta.seconds:
+        for seconds, word in ((eta.low_s, "at the earliest"), (eta.seconds, "expected"), (eta.high_s, "at the latest")):
+            if seconds is not None:
+                rows.append((clock_time(now_s + quantised_s(seconds), now_s, zone), "0", "0", f"forecast, {word}"))
+    return table("The chart as figures", ("Time", ">Entries left", ">Recipients left", "State"), rows)
+
+
+def _evenly(points: Sequence[Point]) -> list[Point]:
+    """At most _ROWS_OF_HISTORY points, the first and the last among them, about evenly in time."""
+    if len(points) <= _ROWS_OF_HISTORY:
+        return [*points]
+    first_s, last_s = points[0].at, points[-1].at
+    chosen: list[Point] = []
+    for row in range(_ROWS_OF_HISTORY):
+        wanted_s = first_s + (last_s - first_s) * row / (_ROWS_OF_HISTORY - 1)
+        nearest = min(points, key=lambda point: abs(point.at - wanted_s))
+        if nearest not in chosen:
+            chosen.append(nearest)
+    return chosen
+
+
+def _was(history: History, at_s: float, now_s: float) -> str:
+    return next((STANDS_STILL[band.state] for band in bands(history, now_s) if band.start_s <= at_s < band.end_s), "")
+
+
+def _through(one: ListBacklog, snapshot: Snapshot, zone: tzinfo | None) -> str:
+    if one.paused:
+        return "paused"
+    eta = snapshot.eta
+    if eta.state != "draining" or eta.seconds is None:
+        return eta.state
+    return f"by {clock_time(snapshot.at + quantised_s(eta.seconds), snapshot.at, zone)}"
+
+
+def _verdict(guard: Guard) -> Markup:
+    return tag("span", guard.verdict, class_=f"verdict {guard.verdict}")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
