@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from drainer.control.messages import (
@@ -90,7 +91,7 @@ class ServiceOperations:
         except EntryError as exc:
             raise RequestRefused(f"{line.entry} cannot be read: {exc}") from exc
         headers = [(name, value_text(value)) for name, value in header_pairs(entry.message)]
-        metadata = {name: _plain(value) for name, value in entry.metadata.items()}
+        metadata = metadata_as_json(entry.metadata)
         others = [other.entry for other in found.lines[1:]]
         return ShowReply(
             entry=line,
@@ -263,8 +264,12 @@ def _shown(per_s: float | None) -> str:
     return "as the settings say" if per_s is None else limit(None if math.isinf(per_s) else per_s)
 
 
+def metadata_as_json(metadata: Mapping[str, object]) -> dict[str, Any]:
+    """Metadata of any type and depth as JSON; what JSON has no form for as text."""
+    return {name: _plain(value) for name, value in metadata.items()}
+
+
 def _plain(value: object) -> Any:
-    """Metadata as JSON; what JSON has no form for as text."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
@@ -273,4 +278,6 @@ def _plain(value: object) -> Any:
         return [_plain(element) for element in value]
     if isinstance(value, dict):
         return {str(_plain(key)): _plain(element) for key, element in value.items()}
-    return value_text(value)
+    if isinstance(value, datetime):
+        return value.isoformat(" ")
+    return ascii(value) if isinstance(value, bytes) else value_text(value)

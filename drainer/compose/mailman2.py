@@ -66,12 +66,6 @@ def goes_one_by_one(settings: ListSettings, metadata: Mapping[str, object]) -> b
     return bool(metadata.get("verp")) or settings.personalize in (1, 2)
 
 
-def due_s(entry: QueueEntry) -> float | None:
-    """When the entry may go out, in seconds since the epoch; None: at once."""
-    after = entry.metadata.get("deliver_after")
-    return float(after) if isinstance(after, int | float) and not isinstance(after, bool) else None
-
-
 def bulk_decoration(settings: ListSettings, site: SiteSettings, entry: QueueEntry) -> tuple[str, str]:
     """The texts of header and footer that bulk delivery puts, or has put, into this message; "" for none.
 

@@ -9,6 +9,7 @@ Text of a list is as it was pickled: byte strings as ASCII with surrogates, genu
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -195,4 +196,4 @@ def list_settings(internal_name: str, config: object) -> ListSettings:
 
 
 def _whole_number(value: object) -> int:
-    return int(value) if isinstance(value, int | float) else 0
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from drainer.compose.wire import ComposedMessage
 from drainer.duplicates.decision import Action, Claim, Decision
 from drainer.errors import (
     ComposeDeferred,
+    ComposeError,
     ComposerUnavailable,
     EntryError,
     EntryUnreadable,
@@ -44,6 +46,8 @@ log = logging.getLogger("drainer")
 
 REFUSALS = "refusals"
 """The gate's reason while the MTA refuses everybody (feed/refusals.py): until an operator resumes, or a restart."""
+
+_YEAR_10000_S = 253_402_300_800.0
 
 LOSSES_IN_A_ROW = 3
 """Sessions lost with the same entry before it is put off: one the MTA always hangs up on must not go first for ever."""
@@ -367,11 +371,19 @@ def _settled_by(before: Decision, sent: Sequence[Transaction], filebase: str) ->
 
 
 def deliver_after_s(metadata: Mapping[str, object]) -> float:
-    """When Mailman would deliver it at the earliest, seconds since the epoch; 0.0 if it says nothing.
+    """When Mailman would deliver it at the earliest, seconds since the epoch, >= 0; 0.0 if it says nothing.
 
+    Raises  ComposeError for a time that never comes: Mailman would put the entry back for ever
     Source  metadata `deliver_after`: a float in Mailman 2.1, a naive datetime in local time in 3
     """
     value = metadata.get("deliver_after")
-    if isinstance(value, datetime):
-        return value.timestamp()
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+    try:
+        if isinstance(value, datetime):
+            due_s = value.timestamp() if value.year > 1970 else 0.0
+        else:
+            due_s = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+    except (OverflowError, ValueError):
+        due_s = math.inf
+    if due_s > _YEAR_10000_S:
+        raise ComposeError(f"metadata 'deliver_after' is {value!r:.60}, a time that never comes")
+    return due_s if due_s > 0 else 0.0

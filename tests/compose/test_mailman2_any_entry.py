@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainer.compose.mailman2 import bulk_decoration, compose_transactions, due_s
+from drainer.compose.mailman2 import bulk_decoration, compose_transactions
 from drainer.compose.mailman2_site import ListSettings, SiteSettings
 from drainer.errors import ComposeError
 from drainer.pickles.standins import Charset, Header, Message
@@ -99,7 +99,6 @@ def test_readable_entry_is_composed_or_refused_with_a_reason(
     site = SiteSettings()
     owed = tuple(dict.fromkeys(recipients))
     entry = QueueEntry("1+a", Flavour.MAILMAN2, "kites", owed, message, None, metadata, b"", 0)
-    due_s(entry)
     bulk_decoration(settings, site, entry)
     covered: list[str] = []
     try:

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from drainer.compose import Composer
-from drainer.compose.mailman2 import bulk_decoration, compose_transactions, due_s
+from drainer.compose.mailman2 import bulk_decoration, compose_transactions
 from drainer.compose.mailman2_composer import Mailman2Composer
 from drainer.compose.mailman2_site import SiteSettings, site_settings
 from drainer.errors import ComposerFailed, NoSuchList, SettingsError
 from drainer.queuedir.entry import QueueEntry
+from drainer.stages.feed import deliver_after_s
 from tests.compose import mailman2_samples as samples
 
 
@@ -172,8 +173,11 @@ def test_mailmans_own_values_are_the_defaults() -> None:
 
 def test_due_time_is_the_one_mailman_wrote() -> None:
     entry = samples.entry_of("deliver_after_far")
-    assert due_s(entry) == samples.labels()[samples.file_of("deliver_after_far")]["metadata"]["deliver_after"]
-    assert due_s(samples.entry_of("ascii_plain")) is None
+    assert (
+        deliver_after_s(entry.metadata)
+        == samples.labels()[samples.file_of("deliver_after_far")]["metadata"]["deliver_after"]
+    )
+    assert deliver_after_s(samples.entry_of("ascii_plain").metadata) == 0.0
 
 
 def test_bulk_decoration_is_what_a_retried_message_has_in_its_body() -> None:
