@@ -66,8 +66,13 @@ def recipients_left(snapshot: Snapshot) -> int | None:
 
 
 def observed(history: History, snapshot: Snapshot) -> History:
-    """The history with this snapshot in it. One that is not later than the last point (a clock set back) begins anew."""
+    """The history with this snapshot in it. One that is not later than the last point (a clock set back) begins anew.
+
+    A service that has not yet looked into the queue says nothing of the backlog: that is no point.
+    """
     points, changes = history.points, history.changes
+    if snapshot.state in ("starting", "scanning") and not snapshot.backlog.entries:
+        return history
     if points and snapshot.at <= points[-1].at:
         points, changes = (), ()
     if snapshot.backlog.entries and _empty_for_s(points, snapshot.at) > NEW_AFTER_EMPTY_S:

@@ -67,9 +67,9 @@ def chart_words(history: History, snapshot: Snapshot, zone: tzinfo | None) -> st
     """What the chart shows, in a sentence or two."""
     now_s = snapshot.at
     left = f"{_left(snapshot)} left now"
-    first = next((point for point in history.points if point.recipients is not None), None)
-    if first is not None and first.recipients is not None and now_s - first.at >= 60:
-        left = f"From {count(first.recipients)} at {clock_time(first.at, now_s, zone)} to {left}"
+    most = max(history.points, key=lambda point: point.recipients or 0, default=None)
+    if most is not None and most.recipients and most.recipients > snapshot.backlog.recipients and now_s - most.at >= 60:
+        left = f"From {count(most.recipients)} at {clock_time(most.at, now_s, zone)} to {left}"
     return f"{left}. Forecast: {eta_text(snapshot.eta, now_s, zone)}."
 
 

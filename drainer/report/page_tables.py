@@ -14,7 +14,7 @@ from drainer.report.chart import STANDS_STILL, bands
 from drainer.report.history import History, Point
 from drainer.report.markup import Markup, tag
 from drainer.report.snapshot import Guard, ListBacklog, Mailman, Snapshot
-from drainer.report.wording import clock_time, count, duration, quantised_s
+from drainer.report.wording import clock_time, count, duration, quantised_s, size
 
 LISTS_SHOWN = 100
 _ROWS_OF_HISTORY = 12
@@ -22,24 +22,27 @@ _ROWS_OF_HISTORY = 12
 Row = Sequence[str | None]
 
 
-def table(caption: str, columns: Sequence[str], rows: Iterable[Row], classes: Iterable[str] = ()) -> Markup:
-    """A table whose first column names the row; the others are figures, narrow ones told from texts by `columns`.
+def table(caption: str, columns: Sequence[str], rows: Iterable[Row]) -> Markup:
+    """A table whose first column names the row.
 
     columns  a heading beginning with ">" is that of figures, right-aligned
-    classes  one per row, "" for none
     """
-    marks = ["number" if name.startswith(">") else None for name in columns]
-    head = [
-        tag("th", name.removeprefix(">"), scope="col", class_=mark) for name, mark in zip(columns, marks, strict=True)
-    ]
-    given = [*classes]
+    # The roles are those that the elements have by themselves, and lose where page.css makes blocks of them on a phone.
+    headings = [(name.removeprefix(">"), "number" if name.startswith(">") else None) for name in columns]
+    head = [tag("th", name, scope="col", role="columnheader", class_=mark) for name, mark in headings]
     body = []
-    for index, row in enumerate(rows):
-        cells = [tag("th", row[0], scope="row")]
-        for name, value, mark in zip(columns[1:], row[1:], marks[1:], strict=True):
-            cells.append(tag("td", value, class_=mark, data_label=name.removeprefix(">")))
-        body.append(tag("tr", *cells, class_=(given[index] or None) if given else None))
-    return tag("table", tag("caption", caption), tag("thead", tag("tr", *head)), tag("tbody", *body))
+    for row in rows:
+        cells = [tag("th", row[0], scope="row", role="rowheader")]
+        for (name, mark), value in zip(headings[1:], row[1:], strict=True):
+            cells.append(tag("td", value, role="cell", class_=mark, data_label=name if value else None))
+        body.append(tag("tr", *cells, role="row"))
+    return tag(
+        "table",
+        tag("caption", caption),
+        tag("thead", tag("tr", *head, role="row"), role="rowgroup"),
+        tag("tbody", *body, role="rowgroup"),
+        role="table",
+    )
 
 
 def lists_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
@@ -77,7 +80,7 @@ def guards_table(guards: Sequence[Guard]) -> Markup:
         "What may slow or stop the sending",
         ("Guard", "Says", "Why", ">Now", ">Limit"),
         [
-            (guard.name, _verdict(guard), guard.reason, _number(guard.value), _number(guard.limit))
+            (guard.name, _verdict(guard), guard.reason, _number(guard, guard.value), _number(guard, guard.limit))
             for guard in sorted_guards
         ],
     )
@@ -147,5 +150,9 @@ def _verdict(guard: Guard) -> Markup:
     return tag("span", guard.verdict, class_=f"verdict {guard.verdict}")
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
+def _number(guard: Guard, value: float | None) -> str:
+    if value is None:
+        return ""
+    if guard.name.endswith("bytes"):
+        return size(int(value))
+    return count(int(value)) if value == int(value) else f"{value:,.2f}"

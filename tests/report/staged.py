@@ -63,7 +63,7 @@ def moment(**changed: Any) -> Snapshot:
         ),
         "eta": Eta(state="draining", finish=NOW_S + 1560, seconds=1560.0, low_s=1020.0, high_s=2400.0, confidence=0.8),
         "guards": [
-            Guard(name="ledger bytes", verdict="go", value=7e9, limit=67108864),
+            Guard(name="ledger_bytes", verdict="go", value=7e9, limit=67108864),
             Guard(name="load", verdict="slow", reason="the load is 9.5", value=9.5, limit=8.0),
         ],
         "mta": Mta(host="127.0.0.1", port=25, state="up", sessions=4),

@@ -88,7 +88,7 @@ def test_every_figure_is_in_the_html_in_the_order_of_what_matters() -> None:
         "7 entries", "2 recipients", "31 recipients", "17 recipients", "3 unreadable, 1 dropped",
         "From 60,000 at 10:06 UTC to 49,012 recipients in 4,145 entries left now", "Forecast: about 26 min",
         "choir 799 15,611", "paused", "harbour 932 7,357",
-        "load slow the load is 9.5 9.5 8", "ledger bytes go 7,000,000,000 67,108,864",
+        "load slow the load is 9.5 9.50 8", "ledger_bytes go 6.5 GiB 64 MiB",
         "up 127.0.0.1:25, 4 sessions open", "mailman2 in /var/lib/mailman/qfiles", "out (pid 99)", "out 12 30 s", "shunt 3",
     ]  # fmt: skip
     at = 0
