@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from drainer import __version__
+from drainer.cli.check import PluginCommand, check_command
 from drainer.cli.config import config_command
 from drainer.cli.demo import demo_command
 from drainer.cli.entries import entries_command, show_command
@@ -60,6 +61,7 @@ app.command("hold")(hold_command)
 app.command("release")(release_command)
 app.command("drop")(drop_command)
 app.command("handback")(handback_command)
+app.command("check", cls=PluginCommand)(check_command)
 app.command("config")(config_command)
 app.command("demo")(demo_command)
 

@@ -150,7 +150,7 @@ def scan_command(
     try:
         settings = load_settings(config, required=config is not None)
         report = scan(
-            queue_dir or _configured_queue_dir(config),
+            queue_dir or configured_queue_dir(config),
             queue,
             with_entries=with_entries,
             window_s=settings.duplicates.window,
@@ -292,7 +292,7 @@ def _decorations(mailman: MailmanSettings) -> ListDecorations | None:
     return ListDecorations(mailman.lists_dir, mailman.settings)
 
 
-def _configured_queue_dir(config: Path | None) -> Path:
+def configured_queue_dir(config: Path | None) -> Path:
     settings = load_settings(config, required=config is not None)
     configured = settings.mailman.queue_dir
     if config is not None or "queue_dir" in settings.mailman.model_fields_set or configured.is_dir():

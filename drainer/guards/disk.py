@@ -19,10 +19,12 @@ from drainer.report.snapshot import Guard
 
 @dataclass(frozen=True, slots=True)
 class FreeSpace:
-    """For users other than root. inodes None: the filesystem makes them as needed (btrfs, some NFS)."""
+    """For users other than root, and of how much in all. inodes None: made as needed (btrfs, some NFS)."""
 
     bytes: int
     inodes: int | None
+    of_bytes: int
+    of_inodes: int
 
 
 def free_space(path: Path) -> FreeSpace:
@@ -30,7 +32,12 @@ def free_space(path: Path) -> FreeSpace:
     while not path.exists() and path != path.parent:
         path = path.parent
     status = os.statvfs(path)
-    return FreeSpace(status.f_bavail * status.f_frsize, status.f_favail if status.f_files else None)
+    return FreeSpace(
+        bytes=status.f_bavail * status.f_frsize,
+        inodes=status.f_favail if status.f_files else None,
+        of_bytes=status.f_blocks * status.f_frsize,
+        of_inodes=status.f_files,
+    )
 
 
 def disk_guards(ledger_path: Path, queue_dir: Path, min_free_bytes: int, min_free_inodes: int) -> list[Guard]:
