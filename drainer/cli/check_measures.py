@@ -118,10 +118,8 @@ def _custody(queue_dir: Path, service: Service, now_s: float) -> Iterator[Measur
         return
     waiting = held.get("backlog", QueueCounts("backlog", 0, None))
     yield Measure("backlog.entries", waiting.entries, f"backlog {_counted(waiting, now_s)}")
-    yield Measure(
     age_s = 0.0 if waiting.oldest_s is None else max(0.0, now_s - waiting.oldest_s)
     yield Measure("backlog.age", age_s, f"backlog oldest {duration(age_s)}")
-    )
     yield _held(held["held"].entries if "held" in held else 0)
     if service.is_hidden and waiting.entries:
         yield Measure("backlog.orphaned", None, f"whether drainer runs: {service.silent}")
@@ -163,7 +161,9 @@ def _runners(queue_dir: Path, settings: Settings, service: Service) -> Iterator[
         f"Mailman's master {'runs' if found.master_lives else 'does not run'}",
     )
     missing = [name for name in found.missing if name not in ("out", "OutgoingRunner")]
-    named = f"Mailman's runners missing: {', '.join(missing)}" if missing else "no runner is missing of a Mailman that runs"
+    named = (
+        f"Mailman's runners missing: {', '.join(missing)}" if missing else "no runner is missing of a Mailman that runs"
+    )
     yield Measure("runners.missing", len(missing), named)
     yield from _outgoing(found, service)
 
