@@ -128,6 +128,10 @@ class MtaRefusesLogin(MtaError):
     """AUTH or STARTTLS failed: retried like an outage, but worth a person's look."""
 
 
+class MtaLogUnreadable(DrainerError):
+    """The MTA's log cannot be read; the text names it and the reason."""
+
+
 class HaltError(DrainerError):
     """Stop feeding now."""
 

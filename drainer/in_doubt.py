@@ -13,15 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from drainer.clock import Clock
-from drainer.errors import LedgerNotDurable
+from drainer.errors import LedgerNotDurable, MtaLogUnreadable
 from drainer.feed.released import mark_in
 from drainer.ledger.contract import Ledger
-from drainer.ledger.mta_log import Answer, MtaEvidence
 from drainer.ledger.mta_log_file import read_mta_log
-from drainer.ledger.reconcile import Decision, decide
+from drainer.ledger.reconcile import Ask, Decision, asking, decide
 from drainer.ledger.records import OpenAttempt
 from drainer.ledger.states import State
 from drainer.report.logfmt import logfmt
@@ -77,32 +76,29 @@ class InDoubt:
     async def _resolve(self, doubtful: Sequence[OpenAttempt]) -> None:
         policy = self.settings.ledger
         now_s = self._clock.now_s()
-        evidence = await self._evidence(doubtful) if policy.in_doubt == "ask" else None
-
-        def ask(attempt: OpenAttempt) -> Collection[Answer]:
-            assert evidence is not None
-            # A .bak has no reverse-path on record, nor has what Mailman delivers; nor has the null one, for which a "no" is
-            # foregone likewise.
-            reverse_path = None if mark_in(attempt.reverse_path) else attempt.reverse_path or None
-            return evidence.answers(attempt.message_id, reverse_path, attempt.recipients, attempt.at_s).values()
-
-        for decision in decide(doubtful, policy.in_doubt, policy.in_doubt_fallback, ask if evidence else None):
+        ask: Ask | None = None
+        unreadable = ""
+        if policy.in_doubt == "ask":
+            try:
+                ask = await self._log(doubtful)
+            except MtaLogUnreadable as exc:
+                unreadable = str(exc)
+        for decision in decide(doubtful, policy.in_doubt, policy.in_doubt_fallback, ask, unreadable):
             attempt = decision.attempt
             since_s = self._since_s.setdefault(attempt.attempt_id, now_s)
-            undecided = evidence is not None and Answer.CANNOT_SAY in ask(attempt)
-            if undecided and now_s - since_s < policy.in_doubt_wait:
+            if not decision.final and now_s - since_s < policy.in_doubt_wait:
                 continue
             await self._write(decision)
             self._since_s.pop(attempt.attempt_id, None)
 
-    async def _evidence(self, doubtful: Sequence[OpenAttempt]) -> MtaEvidence | None:
-        """None: no log is configured, or it cannot be read."""
-        path = self.settings.mta.log_file
-        if path is None:
+    async def _log(self, doubtful: Sequence[OpenAttempt]) -> Ask | None:
+        """None: no log is configured. Raises MtaLogUnreadable"""
+        where = self.settings.mta.log_file
+        if where is None:
             return None
         from_s = min(attempt.at_s for attempt in doubtful)
         message_ids = {attempt.message_id for attempt in doubtful}
-        return await asyncio.to_thread(read_mta_log, path, from_s, self._clock.now_s(), message_ids)
+        return asking(await asyncio.to_thread(read_mta_log, where, from_s, self._clock.now_s(), message_ids))
 
     async def _write(self, decision: Decision) -> None:
         attempt = decision.attempt

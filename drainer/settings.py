@@ -172,7 +172,11 @@ class MtaSettings(_Section):
     )
     content_timeout: Duration = Field(180.0, gt=0, description="for each block of content; RFC 5321 §4.5.3.2.5")
     final_dot_timeout: Duration = Field(600.0, gt=0, description="for the reply to the final dot; RFC 5321 §4.5.3.2.6")
-    log_file: Path | None = Field(None, description="the MTA's log (Postfix format), asked about recipients in doubt")
+    log_file: Path | None = Field(
+        None,
+        description="the log of Postfix or Exim, asked about recipients in doubt, rotated files too; or journald's:"
+        ' "journal" (what came as mail.*), "journal:UNIT", "journal:/DIRECTORY"',
+    )
     queue: Literal["none", "postfix", "exim"] = Field("none", description="whose queue length is watched")
     queue_high: int = Field(10_000, ge=1, description="feeding stops above this many messages in the MTA's queue")
     queue_low: int = Field(5_000, ge=0, description="and goes on below this")

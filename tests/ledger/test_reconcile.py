@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drainer.ledger.mta_log import Answer
-from drainer.ledger.reconcile import Fallback, InDoubt, decide
+from drainer.ledger.reconcile import Fallback, InDoubt, Told, decide
 from drainer.ledger.records import OpenAttempt
 from drainer.ledger.states import State, check_resolve
 
@@ -34,7 +34,7 @@ YES, NO, CANNOT_SAY = Answer.YES, Answer.NO, Answer.CANNOT_SAY
 def test_policy_and_log_decide(
     attempt: OpenAttempt, policy: InDoubt, fallback: Fallback, answers: tuple[Answer, ...] | None, outcome: State
 ) -> None:
-    (decision,) = decide([attempt], policy, fallback, None if answers is None else lambda _: answers)
+    (decision,) = decide([attempt], policy, fallback, None if answers is None else lambda _: Told(frozenset(answers)))
     assert decision.outcome is outcome
     assert decision.why
     before = attempt.state
