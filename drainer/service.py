@@ -61,6 +61,7 @@ from drainer.queuedir.scan import QueueCensus, scan_queue
 from drainer.queuedir.survey import Surveyor
 from drainer.report import systemd
 from drainer.report.logfmt import logfmt
+from drainer.report.notify import Notifier
 from drainer.report.service_state import service_state
 from drainer.report.snapshot import (
     Backlog,
@@ -134,7 +135,9 @@ class Service:
         self._queues: list[QueueCount] = []
         self._totals = Totals()
         self._in_doubt_recipients = 0
+        self._dsns_owed = 0
         self._until: asyncio.TimerHandle | None = None
+        self._notifier = Notifier(settings.notify)
         self.pipeline: Pipeline
 
     # -- start and stop ------------------------------------------------------------------------------------------------
@@ -160,9 +163,11 @@ class Service:
             "feed": self.pipeline.feed.run(),
             "follow": self.pipeline.parts.release.follow(),
             "in_doubt": self.pipeline.parts.in_doubt.run(),
+            "bounces": self.pipeline.bounces.run(),
             "tick": self._tick(),
             "look_around": self._look_around(),
             "expire": self._expire(),
+            "notify": self._notifier.run(),
         }
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
@@ -223,6 +228,7 @@ class Service:
         )
         self.pipeline = Pipeline(parts)
         await parts.in_doubt.recover()
+        await self.pipeline.bounces.recover()
         await self.pipeline.intake.recover()
         self.apply(await ledger.operator_state())
         control = ControlServer(settings.control.socket, ServiceOperations(self), settings.control.group)
@@ -276,6 +282,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.pipeline.feed.settle()
+        await self._notifier.last_words()
         await self.pipeline.parts.pool.close()
         self.pipeline.parts.custody.sync()
         log.info(logfmt(event="stopped", backlog_entries=self.pipeline.parts.index.totals().entries))
@@ -303,6 +310,7 @@ class Service:
                 kept["feed"] = settings.feed.model_copy(update={"via": self.settings.feed.via})
             self.settings = settings.model_copy(update=kept)
             self.pipeline.reconfigure(self.settings)
+            self._notifier.settings = self.settings.notify
             self.apply(self.operator)
             logging.getLogger().setLevel(self.settings.log.level.upper())
             operator = self.operator
@@ -364,7 +372,10 @@ class Service:
             snapshot = await self.snapshot()
             systemd.notify_status(status_line(snapshot))
             watchdog.alive()
-            if self._until_empty and self._is_empty():
+            # DSNs are asked for last: one is owed before its entry is gone.
+            is_over = self._until_empty and self._is_empty() and not (await parts.ledger.dsn_backlog()).owed
+            self._notifier.observe(snapshot, is_last=is_over)
+            if is_over:
                 parts.custody.end_drain()
                 self.stop("nothing is left but held entries")
                 return
@@ -470,6 +481,7 @@ class Service:
             unread=totals.unread_entries,
             active=self.pipeline.feed.active,
             mta_down=parts.pool.state.reason if parts.pool.state.state == "down" else "",
+            dsns_owed=self._dsns_owed,
             intake_reason=next((pause.reason for pause in self.operator.pauses if pause.list_id == INTAKE), ""),
             paused_lists=paused_lists,
             others_wait=len(paused_lists) < len(waiting),
@@ -523,6 +535,7 @@ class Service:
     async def snapshot(self) -> Snapshot:
         parts = self.pipeline.parts
         self._totals = done = await parts.ledger.totals()
+        self._dsns_owed = (await parts.ledger.dsn_backlog()).owed
         if self._state not in ("starting", "stopping"):
             self._update_state()  # as old as the figures beside it: never "idle" over a backlog
         totals, now_s = self._backlog(), self._clock.now_s()
@@ -546,6 +559,7 @@ class Service:
                 unread_entries=totals.unread_entries,
                 duplicate_entries=totals.duplicate_entries,
                 duplicate_recipients=totals.duplicate_recipients,
+                dsns_owed=self._dsns_owed,
             ),
             done=Done(
                 delivered_entries=done.get("delivered_entries"),
@@ -556,6 +570,8 @@ class Service:
                 dropped_entries=done.get("dropped_entries"),
                 unreadable_entries=done.get("unreadable_entries"),
                 transactions=done.get("transactions"),
+                dsns_sent=done.get("dsns_sent"),
+                dsns_dropped=done.get("dsns_dropped"),
                 since=done.since_s or None,
             ),
             rate=Rate(

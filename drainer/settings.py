@@ -210,6 +210,16 @@ class FeedSettings(_Section):
     give_up_after: Duration = Field(
         432_000.0, gt=0, description="a deferred recipient fails after this; RFC 5321 §4.5.4.1: 4-5 days"
     )
+    dsn: bool = Field(
+        True,
+        description="recipients that fail are reported to the reverse-path (RFC 3464), so that Mailman's bounce processing"
+        " scores them; false: they fail without a word, and DSNs still owed are dropped",
+    )
+    dsn_wait: Duration = Field(
+        300.0,
+        description="a DSN waits until the MTA has accepted somebody else, or refused nobody for so long: a wrong relay"
+        " setting must not bounce members",
+    )
     domains: dict[str, Rate] = Field(
         default_factory=dict, description='ceilings per recipient domain, such as { "gmail.com" = "10/s" }'
     )
@@ -272,6 +282,35 @@ class GuardSettings(_Section):
     max_load: float = Field(0.0, ge=0, description="1-minute load above which feeding slows; 0: never")
 
 
+class NotifySettings(_Section):
+    """Never by mail: it would go through the queue that is watched."""
+
+    command: tuple[str, ...] = Field(
+        (),
+        description="program and arguments run with the notice as JSON on its standard input and as DRAINER_EVENT,"
+        " DRAINER_TEXT; no shell; [] for none",
+    )
+    url_file: Path | None = Field(
+        None, description="file whose first line is a webhook's URL; the notice is posted there as JSON"
+    )
+    events: tuple[Literal["drained", "stopped_by_guard", "mta_down", "stalled", "held", "recovered"], ...] = Field(
+        ("drained", "stopped_by_guard", "mta_down", "stalled", "recovered"), description="what is told"
+    )
+    after: Duration = Field(60.0, description="what lasts shorter is not told")
+    quiet: Duration = Field(900.0, description="the same is told at most once in this time")
+    drained_from: int = Field(100, ge=1, description="drained is told of backlogs that had so many entries")
+    timeout: Duration = Field(30.0, gt=0, description="for the command, and for the webhook's answer")
+
+    @field_validator("command")
+    @classmethod
+    def _names_a_program(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value and not value[0].startswith("/"):
+            raise ValueError(
+                'must begin with the full path of a program; right would be ["/usr/local/bin/page-me", "drainer"]'
+            )
+        return value
+
+
 class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line written")
 
@@ -286,6 +325,7 @@ class Settings(_Section):
     control: ControlSettings = ControlSettings()
     web: WebSettings = WebSettings()
     guards: GuardSettings = GuardSettings()
+    notify: NotifySettings = NotifySettings()
     log: LogSettings = LogSettings()
 
     def shown(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ MARKED = frozenset(
     feed/pick feed/shaping feed/adaptive_rate feed/outcome feed/refusals feed/retry feed/dsn
     guards/verdict
     estimate/rates estimate/backlog estimate/drain_time
-    report/snapshot report/metrics report/page report/page_tables report/chart report/markup report/history
+    report/snapshot report/metrics report/page report/page_tables report/chart report/markup report/history report/notices
     report/wording report/status_text report/logfmt report/service_state
     control/messages
     """.split()

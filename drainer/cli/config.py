@@ -31,6 +31,7 @@ _ABOUT_SECTIONS = {
     "control": "Where operators reach the service.",
     "web": "The read-only view over TCP.",
     "guards": "When to slow down or stop before harm is done.",
+    "notify": "Who is told of changes: a program, a webhook. Never by mail: it would go through the queue that is watched.",
     "log": "Lines on standard error (the journal).",
 }
 
@@ -40,6 +41,7 @@ _EXAMPLES = {
     "password_file": "/etc/drainer/mta-password",
     "log_file": "/var/log/mail.log",
     "smtp_log": "/var/log/mailman3/smtp.log",
+    "url_file": "/etc/drainer/webhook-url",
 }
 
 

@@ -24,21 +24,24 @@ _HIDDEN = "(hidden)"
 
 
 def password(path: Path | None) -> str:
-    """The first line of the file; "" where none is named.
+    """The first line of the file; "" where none is named. Raises SettingsError as `secret_in` does."""
+    return "" if path is None else secret_in(path, "mta.password_file")
+
+
+def secret_in(path: Path, setting: str) -> str:
+    """The first line of a file that a setting names.
 
     Raises   SettingsError: it cannot be read, is not text, or everybody on this machine may read or write it
     """
-    if path is None:
-        return ""
     try:
         with path.open("rb") as file:
-            _refuse_exposed(path, os.fstat(file.fileno()).st_mode)
+            _refuse_exposed(path, setting, os.fstat(file.fileno()).st_mode)
             return file.readline().rstrip(b"\r\n").decode()
     except OSError as exc:
-        raise SettingsError(f"mta.password_file {path} cannot be read: {exc.strerror}") from exc
+        raise SettingsError(f"{setting} {path} cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError:
         # Without its cause: that holds the octets.
-        raise SettingsError(f"mta.password_file {path} is not UTF-8 text") from None
+        raise SettingsError(f"{setting} {path} is not UTF-8 text") from None
 
 
 def password_warnings(settings: MtaSettings) -> list[str]:
@@ -66,11 +69,11 @@ def without_secrets(text: str, username: str, secret: str) -> str:
     return text
 
 
-def _refuse_exposed(path: Path, mode: int) -> None:
+def _refuse_exposed(path: Path, setting: str, mode: int) -> None:
     if mode & _EVERYBODY and stat.S_ISREG(mode):
         raise SettingsError(
-            f"mta.password_file {path} has mode {stat.S_IMODE(mode):04o}, so everybody on this machine may read or write "
-            "it; right would be chmod 0600, owned by the user drainer runs as, and another password"
+            f"{setting} {path} has mode {stat.S_IMODE(mode):04o}, so everybody on this machine may read or write "
+            "it; right would be chmod 0600, owned by the user drainer runs as, and another secret"
         )
 
 

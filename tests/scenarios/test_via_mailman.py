@@ -305,7 +305,6 @@ def test_second_copy_for_more_recipients_is_released_for_those_alone(site: Site,
 def test_mailman_2_queue_is_released_to_its_runner_everybody_once_within_the_window(tmp_path: Path) -> None:
     site = outbreak(
         tmp_path / "site", 1, 40, members_each=3, feed={"via": "mailman", "window": WINDOW}, custody={"poll": "20ms"},
-        duplicates={"resend": "deliver"},
     )  # fmt: skip
     out, delivered = site.outage.queue_dir / "out", tmp_path / "delivered"
     with site.run() as service:

@@ -1,0 +1,158 @@
+"""Tells the operator's own program or webhook what notices.py finds worth telling.
+
+In    snapshots, as the service takes them
+Out   a child process with the notice on its standard input; a POST with the same JSON
+Not here  what is worth telling (notices.py)
+
+INVARIANT never-in-the-way: `observe` returns at once, and whatever the program or the webhook does, or does not, delays
+nothing but later notices: a task of its own tells them one after the other, each for at most `notify.timeout`.
+A webhook's URL is often the only secret there is: it is read from its file each time, and never logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+from pydantic import BaseModel
+
+from drainer.errors import SettingsError
+from drainer.feed.password import secret_in
+from drainer.report.logfmt import logfmt
+from drainer.report.notices import Event, Notice, Told, after_snapshot
+from drainer.report.snapshot import Snapshot
+from drainer.settings import NotifySettings
+
+log = logging.getLogger("drainer")
+
+MOST_WAITING = 16
+"""Notices not told yet; of more the oldest are dropped: the latest says best how it stands."""
+TRIES = 3
+_BETWEEN_TRIES_S = 10.0
+
+
+class Notifier:
+    """`observe` each snapshot; `run` for ever."""
+
+    def __init__(self, settings: NotifySettings) -> None:
+        self.settings = settings
+        self._told = Told()
+        self._waiting: deque[tuple[Notice, Snapshot]] = deque(maxlen=MOST_WAITING)
+        self._news = asyncio.Event()
+
+    def observe(self, snapshot: Snapshot, *, is_last: bool = False) -> None:
+        """Note what has changed. Returns at once. is_last: what holds now is told now, since nobody will look again."""
+        settings = self.settings
+        self._told, notices = after_snapshot(
+            self._told,
+            snapshot,
+            after_s=0.0 if is_last else settings.after,
+            quiet_s=settings.quiet,
+            drained_from=settings.drained_from,
+        )
+        for notice in notices:
+            log.info(logfmt(event="notice", notice=notice.event, text=notice.text))
+            if notice.event in settings.events and (settings.command or settings.url_file):
+                self._waiting.append((notice, snapshot))
+                self._news.set()
+
+    async def run(self) -> None:
+        """Tell, one notice after the other; for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._waiting:
+                notice, snapshot = self._waiting.popleft()
+                try:
+                    await self._tell(notice, snapshot)
+                except asyncio.CancelledError:
+                    if len(self._waiting) < MOST_WAITING:
+                        self._waiting.appendleft((notice, snapshot))
+                    raise
+
+    async def last_words(self) -> None:
+        """At the end: tell what waits, each by one try."""
+        while self._waiting:
+            await self._tell(*self._waiting.popleft(), tries=1)
+
+    async def _tell(self, notice: Notice, snapshot: Snapshot, tries: int = TRIES) -> None:
+        host = socket.gethostname()
+        message = (
+            Message(event=notice.event, text=notice.text, at=notice.at, host=host, status=snapshot)
+            .model_dump_json()
+            .encode()
+        )
+        async with asyncio.TaskGroup() as both:
+            if self.settings.command:
+                both.create_task(self._tried("command", lambda: self._command(notice, message), tries))
+            if self.settings.url_file is not None:
+                both.create_task(self._tried("webhook", lambda: self._post(message), tries))
+
+    async def _tried(self, what: str, tell: Callable[[], Awaitable[str]], tries: int) -> None:
+        for number in range(1, tries + 1):
+            why_not = await tell()
+            if not why_not:
+                return
+            log.warning(logfmt(event="not_told", by=what, attempt=number, detail=why_not))
+            if number < tries:
+                await asyncio.sleep(_BETWEEN_TRIES_S)
+
+    async def _command(self, notice: Notice, message: bytes) -> str:
+        """Run the program. Returns "", or why it did not work."""
+        environment = {**os.environ, "DRAINER_EVENT": notice.event, "DRAINER_TEXT": notice.text}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self.settings.command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            return f"{self.settings.command[0]} cannot be run: {exc.strerror}"
+        try:
+            async with asyncio.timeout(self.settings.timeout):
+                await process.communicate(message)
+        except TimeoutError:
+            return f"no end within {self.settings.timeout:g} s: killed"
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        return f"exit status {process.returncode}" if process.returncode else ""
+
+    async def _post(self, message: bytes) -> str:
+        """Post to the webhook. Returns "", or why it did not work, without the URL."""
+        assert self.settings.url_file is not None
+        try:
+            url = await asyncio.to_thread(secret_in, self.settings.url_file, "notify.url_file")
+        except SettingsError as exc:
+            return str(exc)
+        timeout = aiohttp.ClientTimeout(total=self.settings.timeout)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.post(url, data=message, headers={"Content-Type": "application/json"}) as reply,
+            ):
+                return "" if reply.status < 300 else f"answered {reply.status}"
+        except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
+            return type(exc).__name__
+
+
+class Message(BaseModel):
+    """What the program and the webhook are given. `text` is what chat webhooks show; `at`: seconds since the epoch."""
+
+    event: Event
+    text: str
+    at: float
+    host: str
+    status: Snapshot

@@ -1,0 +1,107 @@
+"""The operator's own program and webhook are told by the real service, and nothing they do holds up the drain."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from drainer.demo.sink import SinkOptions, SinkThread
+from tests.scenarios.troubled import given, once, outbreak
+
+TOKEN = "token-nobody-may-see"
+
+
+class _Hook(BaseHTTPRequestHandler):
+    posted: list[tuple[str, bytes]]
+    answers: int
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.posted.append((self.path, body))
+        self.send_response(self.answers)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on standard error."""
+
+
+@contextmanager
+def webhook(answers: int = 200) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    """The URL of a webhook, and what was posted to it."""
+    posted: list[tuple[str, bytes]] = []
+    handler = type("Hook", (_Hook,), {"posted": posted, "answers": answers})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/{TOKEN}", posted
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def program(home: Path, text: str) -> Path:
+    path = home / "page-me"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def secret(home: Path, url: str) -> Path:
+    path = home / "url"
+    path.write_text(url + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def test_program_and_webhook_are_told_that_it_is_drained(tmp_path: Path) -> None:
+    heard = tmp_path / "heard"
+    page_me = program(tmp_path, f'printf "%s\\n" "$1 $DRAINER_EVENT: $DRAINER_TEXT" > {heard}; cat >> {heard}')
+    capture = tmp_path / "capture.jsonl"
+    with webhook() as (url, posted), SinkThread(SinkOptions(capture=capture)) as sink:
+        notify = {"command": [str(page_me), "pager"], "url_file": str(secret(tmp_path, url)), "drained_from": 1}
+        site = outbreak(tmp_path / "site", sink.port, 20, notify=notify)
+        site.drain()
+    once("drained", site.owed(), given(capture))
+    first, _, rest = heard.read_text().partition("\n")
+    assert first.startswith("pager drained: drained: ")
+    by_program, (path, body) = json.loads(rest), posted[0]
+    assert path == f"/{TOKEN}" and json.loads(body) == by_program
+    assert by_program["status"]["done"]["delivered_recipients"] == site.owed().total()
+    assert by_program["event"] == "drained" and f"{site.owed().total():,} recipients delivered" in by_program["text"]
+    assert len(posted) == 1
+    assert TOKEN not in site.log.read_text()
+
+
+def test_program_that_hangs_and_webhook_that_refuses_hold_up_nothing(tmp_path: Path) -> None:
+    page_me = program(tmp_path, f"echo $$ > {tmp_path / 'pid'}; exec sleep 3600")
+    capture = tmp_path / "capture.jsonl"
+    with webhook(500) as (url, posted), SinkThread(SinkOptions(capture=capture)) as sink:
+        notify = {"command": [str(page_me)], "url_file": str(secret(tmp_path, url)), "after": "0s", "timeout": "1s",
+                  "drained_from": 1}  # fmt: skip
+        site = outbreak(tmp_path / "site", sink.port, 20, notify=notify)
+        with site.run() as service:
+            site.until("the program runs", (tmp_path / "pid").exists)
+            site.status_when("all is done", lambda said: said.state == "idle")
+            site.until("its failing is said", lambda: "event=not_told by=command" in service.log_text())
+            assert service.terminate() == 0
+    once("drained", site.owed(), given(capture))
+    assert "killed" in site.log.read_text()
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+    assert posted and TOKEN not in site.log.read_text()
+    assert "answered 500" in site.log.read_text()
+
+
+def test_url_file_that_everybody_may_read_is_said_and_the_drain_goes_on(tmp_path: Path) -> None:
+    capture = tmp_path / "capture.jsonl"
+    with webhook() as (url, posted), SinkThread(SinkOptions(capture=capture)) as sink:
+        exposed = secret(tmp_path, url)
+        exposed.chmod(0o644)
+        site = outbreak(tmp_path / "site", sink.port, 5, notify={"url_file": str(exposed), "drained_from": 1})
+        site.drain()
+    assert not posted
+    assert "notify.url_file" in site.log.read_text() and TOKEN not in site.log.read_text()
