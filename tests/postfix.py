@@ -125,8 +125,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_postfix(root: Path) -> Iterator[Postfix]:
-    """Start a private Postfix under `root` (must be reachable by every user), stop it at the end."""
+def running_postfix(root: Path, *parameters: str) -> Iterator[Postfix]:
+    """Start a private Postfix under `root` (must be reachable by every user), stop it at the end.
+
+    parameters  further lines of main.cf
+    """
     owner = pwd.getpwnam("postfix")
     port = free_port()
     for name in ("etc", "spool", "data", "mail"):
@@ -134,7 +137,8 @@ def running_postfix(root: Path) -> Iterator[Postfix]:
     os.chown(root / "data", owner.pw_uid, owner.pw_gid)
     nobody = pwd.getpwnam("nobody")
     os.chown(root / "mail", nobody.pw_uid, nobody.pw_gid)
-    (root / "etc/main.cf").write_text(_MAIN.format(root=root, uid=nobody.pw_uid, gid=nobody.pw_gid))
+    main = _MAIN.format(root=root, uid=nobody.pw_uid, gid=nobody.pw_gid)
+    (root / "etc/main.cf").write_text("\n".join([main, *parameters, ""]))
     (root / "etc/master.cf").write_text(_MASTER.format(port=f"127.0.0.1:{port}"))
     postfix = Postfix(root, port)
     postfix.command("start")
