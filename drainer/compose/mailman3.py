@@ -27,6 +27,7 @@ from drainer.compose.wire import ComposedMessage, Envelope
 from drainer.errors import ComposeDeferred, ComposeError, ComposerFailed, ComposerUnavailable, NoSuchList, SettingsError
 from drainer.pickles.allowed import ALLOWED
 from drainer.queuedir.entry import QueueEntry
+from drainer.report.logfmt import logfmt
 
 ANSWER_TIMEOUT_S = 60.0  # between two frames; composing one copy takes milliseconds, a dead template server 5 s
 START_TIMEOUT_S = 60.0  # importing Mailman takes 1 to 2 s on an idle machine
@@ -147,14 +148,16 @@ class Mailman3Composer:
         """One answer, from a second co-process if the first broke."""
         async with self._slots:
             for is_last_try in (False, True):
-                coprocess = self._idle.pop() if self._idle else await self._started()
+                # The second is a new one: whatever killed one while it was idle may have killed the others as well, and that
+                # is no fault of the entry.
+                coprocess = self._idle.pop() if self._idle and not is_last_try else await self._started()
                 self._working.add(coprocess)
                 is_reusable = False
                 try:
                     answer = await coprocess.ask(entry.raw, owed)
                     is_reusable = True
                 except _Broken as exc:
-                    log.warning("event=coprocess_broken filebase=%s reason=%s", entry.filebase, exc)
+                    log.warning(logfmt(event="coprocess_broken", filebase=entry.filebase, reason=exc))
                     if is_last_try:
                         raise ComposerFailed(f"two co-processes broke on it; the last one {exc}") from exc
                 else:
@@ -271,7 +274,7 @@ class _Coprocess:
             await asyncio.wait_for(self._process.stdin.drain(), ANSWER_TIMEOUT_S)
         except TimeoutError as exc:
             raise _Broken(f"took no request within {ANSWER_TIMEOUT_S:g} s") from exc
-        except OSError as exc:
+        except (OSError, RuntimeError) as exc:  # uvloop has RuntimeError for a pipe it knows to be closed
             raise _Broken(f"ended{await self._last_words()}") from exc
 
     async def _receive(self, timeout_s: float) -> tuple[int, dict[str, Any], bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 
 from drainer.compose import mailman3
 from drainer.compose.mailman3 import Mailman3Composer
@@ -24,7 +26,7 @@ from drainer.compose.wire import ComposedMessage
 from drainer.errors import ComposeDeferred, ComposerFailed, ComposerUnavailable, NoSuchList, SettingsError
 from drainer.queuedir.entry import QueueEntry
 from tests.mailman3.site import MailingList, Site
-from tests.scenarios.running import drainer, write_settings
+from tests.scenarios.running import drainer, eventually, write_settings
 
 PLAIN, INDIVIDUAL, DECORATED = (f"{name}.lists.example.org" for name in ("plain", "individual", "decorated"))
 _FRAMES = Path(mailman3.__file__).with_name("coprocess")
@@ -105,6 +107,25 @@ async def test_killed_idle_coprocess_is_replaced(mailman3_site: Site, entries: d
         (victim,) = coprocesses()
         victim.kill()
         assert {m.content for m in await composed(composer, entry)} == {m.content for m in before}
+
+
+def test_entry_is_composed_although_every_idle_coprocess_was_killed(
+    mailman3_site: Site, entries: dict[str, list[QueueEntry]]
+) -> None:
+    """As the kernel does when memory runs out; on the service's own event loop, which has found out before it writes."""
+
+    async def composed_after_the_kill() -> list[ComposedMessage]:
+        composer = Mailman3Composer(mailman3_site.python, mailman3_site.config, 2, 0, 60.0)
+        await composer.start()
+        try:
+            for victim in coprocesses():
+                victim.kill()
+            await asyncio.to_thread(eventually, lambda: not coprocesses())
+            return await composed(composer, entries[PLAIN][0])
+        finally:
+            await composer.close()
+
+    assert uvloop.run(composed_after_the_kill())
 
 
 async def test_sigterm_to_the_whole_group_leaves_the_coprocess_working(

@@ -114,6 +114,7 @@ class Run:
 
     def __init__(self, site: Site, settings: Path, *options: str, point: str = "", nth: int = 1) -> None:
         self._site = site
+        site.current = self
         program = ["tests.torture.doomed", point, str(nth)] if point else ["drainer"]
         with site.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -177,6 +178,7 @@ class Site:
         self.in_doubt: set[Copy] = set()
         self.names: list[str] = []
         self.mailman3: Mailman3 | None = None
+        self.current: Run | None = None
         self._names = iter(stock.entries)
         self._patient = patient
         self._sections = sections
@@ -236,6 +238,11 @@ class Site:
 
     def run(self, *options: str, point: str = "", nth: int = 1) -> Run:
         return Run(self, self.settings, *options, point=point, nth=nth)
+
+    @property
+    def lives(self) -> bool:
+        """Whether the service runs."""
+        return self.current is not None and self.current.lives
 
     def status(self) -> Snapshot | None:
         return self._told.status()

@@ -214,13 +214,13 @@ def new_mail(site: Site) -> None:
 
 def taken(site: Site) -> None:
     """Wait until what is in out/ is ours."""
-    moment(lambda: not list(site.out.glob("*.pck")), 3.0)
+    moment(lambda: not site.lives or not list(site.out.glob("*.pck")), 3.0)
 
 
 def some_time(site: Site) -> None:
     """For the service to go on by itself."""
     before = site.said("\n")
-    moment(lambda: site.said("\n") > before + 20, 3.0)
+    moment(lambda: not site.lives or site.said("\n") > before + 20, 3.0)
 
 
 def deferred(site: Site) -> None:
@@ -228,7 +228,7 @@ def deferred(site: Site) -> None:
 
     def is_so() -> bool:
         said = site.status()
-        return said is None or said.backlog.deferred_recipients > 0
+        return not site.lives or (said is not None and said.backlog.deferred_recipients > 0)
 
     moment(is_so, 5.0, 0.1)
 
