@@ -49,11 +49,19 @@ def check_command(
         list[str] | None, typer.Option("-c", "--critical", metavar="NAME=RANGE", help="CRITICAL outside of it.")
     ] = None,
     queue_dir: Annotated[
-        Path | None, typer.Option("--queue-dir", metavar="D", help="Mailman's queue directory; needs no settings file.")
+        Path | None,
+        typer.Option(
+            "--queue-dir", metavar="D", readable=False, help="Mailman's queue directory; needs no settings file."
+        ),
     ] = None,
     state_file: Annotated[
         Path | None,
-        typer.Option("--state-file", metavar="FILE", help="Remembers what was seen: then out.standstill is known."),
+        typer.Option(
+            "--state-file",
+            metavar="FILE",
+            readable=False,
+            help="Remembers what was seen: then out.standstill is known.",
+        ),
     ] = None,
     timeout: Annotated[str, typer.Option("-t", "--timeout", metavar="DURATION", help="UNKNOWN after this.")] = "10s",
     config: ConfigOption = None,
@@ -68,10 +76,12 @@ def check_command(
     thread = threading.Thread(target=check, daemon=True)
     thread.start()
     thread.join(limit_s)
-    if not finished:
-        why = f"no result within {duration(limit_s)} (--timeout)" if thread.is_alive() else "the check itself failed"
-        print(unknown(why), flush=True)
+    if thread.is_alive():
+        print(unknown(f"no result within {duration(limit_s)} (--timeout)"), flush=True)
         os._exit(State.UNKNOWN)
+    if not finished:
+        print(unknown("the check itself failed"))
+        raise typer.Exit(State.UNKNOWN)
     state, lines = finished[0]
     print("\n".join(lines), flush=True)
     raise typer.Exit(state)

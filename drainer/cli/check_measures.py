@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from drainer.errors import DrainerError, ServiceNotRunning
 from drainer.guards.disk import free_space
-from drainer.guards.mailman_processes import MailmanProcesses, mailman_processes
+from drainer.guards.mailman_processes import mailman_processes
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, QueueCounts, queue_counts
 from drainer.report.check import Measure, Seen, seen_now
 from drainer.report.status_text import status_line
@@ -70,8 +70,7 @@ def measured(
 def _queues(queue_dir: Path, now_s: float) -> tuple[list[QueueCounts], list[Measure]]:
     """Mailman's own queues. Raises DrainerError if there is no queue directory."""
     try:
-        found = queue_counts(queue_dir)
-        names = {entry.name for entry in os.scandir(queue_dir) if entry.is_dir() and not entry.name.startswith(".")}
+        found, unread = _listed(queue_dir)
     except PermissionError as exc:
         why = f"{queue_dir}: {exc.strerror}; run the check as Mailman's user (sudo -u list) or one of its group"
         return [], [Measure("out.entries", None, why)]
@@ -81,13 +80,24 @@ def _queues(queue_dir: Path, now_s: float) -> tuple[list[QueueCounts], list[Meas
     for queue in found:
         said = f"{queue.name} {_counted(queue, now_s)}"
         measures.append(Measure(f"{queue.name}.entries", queue.entries, said))
-        age_s = 0.0 if queue.oldest_s is None else max(0.0, now_s - queue.oldest_s)
+        age_s = _age_s(queue, now_s)
         measures.append(Measure(f"{queue.name}.age", age_s, f"{queue.name} oldest {duration(age_s)}"))
-    unread = names - {queue.name for queue in found} - {CUSTODY_DIRECTORY}
-    measures += [Measure(f"{name}.entries", None, f"{queue_dir / name} cannot be listed") for name in sorted(unread)]
-    if "out" not in names:
+    measures += [Measure(f"{name}.entries", None, f"{queue_dir / name} cannot be listed") for name in unread]
+    if "out" not in {*unread, *(queue.name for queue in found)}:
         measures.append(Measure("out.entries", None, f"{queue_dir} holds no out/: is it Mailman's queue directory?"))
     return found, measures
+
+
+def _listed(directory: Path) -> tuple[list[QueueCounts], list[str]]:
+    """The queues in it, and the names of those that this user may not list. Raises OSError if it cannot be listed."""
+    found = queue_counts(directory)
+    names = {entry.name for entry in os.scandir(directory) if entry.is_dir() and not entry.name.startswith(".")}
+    return found, sorted(names - {queue.name for queue in found} - {CUSTODY_DIRECTORY})
+
+
+def _age_s(queue: QueueCounts, now_s: float) -> float:
+    """Of its oldest entry; 0 if there is none."""
+    return 0.0 if queue.oldest_s is None else max(0.0, now_s - queue.oldest_s)
 
 
 def _counted(queue: QueueCounts, now_s: float) -> str:
@@ -107,28 +117,35 @@ def _custody(queue_dir: Path, service: Service, now_s: float) -> Iterator[Measur
         yield Measure("backlog.orphaned", 0, "drainer runs")
         yield _held(backlog.held_entries)
         return
+    custody, tells = queue_dir / CUSTODY_DIRECTORY, service.silent or "drainer does not run"
     try:
-        held = {queue.name: queue for queue in queue_counts(queue_dir / CUSTODY_DIRECTORY)}
+        found, unread = _listed(custody)
     except FileNotFoundError:
-        held = {}
+        found, unread = [], []
     except OSError as exc:
-        why = f"{queue_dir / CUSTODY_DIRECTORY}: {exc.strerror}, and drainer does not tell: {service.silent}"
+        found, unread = [], [exc.strerror or str(exc)]
+    if unread:
         for name in ("backlog.entries", "backlog.orphaned", "held.entries"):
-            yield Measure(name, None, why)
-        return
-    waiting = held.get("backlog", QueueCounts("backlog", 0, None))
-    yield Measure("backlog.entries", waiting.entries, f"backlog {_counted(waiting, now_s)}")
-    age_s = 0.0 if waiting.oldest_s is None else max(0.0, now_s - waiting.oldest_s)
-    yield Measure("backlog.age", age_s, f"backlog oldest {duration(age_s)}")
-    yield _held(held["held"].entries if "held" in held else 0)
-    if service.is_hidden and waiting.entries:
-        yield Measure("backlog.orphaned", None, f"whether drainer runs: {service.silent}")
+            yield Measure(name, None, f"{custody} cannot be listed ({', '.join(unread)}), and {tells}")
     else:
-        orphaned = 0 if service.is_hidden else waiting.entries
-        said = f"drainer is not running and {count(orphaned, 'entry waits', 'entries wait')} in its backlog"
-        yield Measure("backlog.orphaned", orphaned, said if orphaned else "nothing waits in drainer's backlog")
+        held = {queue.name: queue for queue in found}
+        waiting = held.get("backlog", QueueCounts("backlog", 0, None))
+        age_s = _age_s(waiting, now_s)
+        yield Measure("backlog.entries", waiting.entries, f"backlog {_counted(waiting, now_s)}")
+        yield Measure("backlog.age", age_s, f"backlog oldest {duration(age_s)}")
+        yield _held(held["held"].entries if "held" in held else 0)
+        yield _orphaned(waiting.entries, service)
     if service.silent:
         yield Measure("service.silent", None if service.is_hidden else 1, service.silent)
+
+
+def _orphaned(entries: int, service: Service) -> Measure:
+    if not entries:
+        return Measure("backlog.orphaned", 0, "nothing waits in drainer's backlog")
+    if service.silent:
+        return Measure("backlog.orphaned", None, f"whether drainer delivers its backlog: {service.silent}")
+    waits = count(entries, "entry waits", "entries wait")
+    return Measure("backlog.orphaned", entries, f"drainer is not running and {waits} in its backlog")
 
 
 def _held(entries: int) -> Measure:
@@ -151,26 +168,28 @@ def _drain(snapshot: Snapshot) -> Iterator[Measure]:
 
 def _runners(queue_dir: Path, settings: Settings, service: Service) -> Iterator[Measure]:
     found = mailman_processes(queue_dir, settings.mailman.config)
+    master_lives, missing, out_lives = found.master_lives, found.missing, found.runner_lives("out")
     if not found.processes and _others_are_hidden():
-        for name in ("mailman.stopped", "runners.missing", "outgoing.missing"):
-            yield Measure(name, None, "this user may not see other users' processes (hidepid)")
-        return
-    yield Measure(
-        "mailman.stopped",
-        not found.master_lives,
-        f"Mailman's master {'runs' if found.master_lives else 'does not run'}",
-    )
-    missing = [name for name in found.missing if name not in ("out", "OutgoingRunner")]
+        if service.snapshot is None:
+            for name in ("mailman.stopped", "runners.missing", "outgoing.missing"):
+                yield Measure(name, None, "this user may not see other users' processes (hidepid)")
+            return
+        mailman = service.snapshot.mailman
+        master_lives, missing = mailman.master_running, tuple(mailman.missing_runners)
+        out_lives = mailman.outgoing_runner_competes
+    yield Measure("mailman.stopped", not master_lives, f"Mailman's master {'runs' if master_lives else 'does not run'}")
+    missing = tuple(name for name in missing if name not in ("out", "OutgoingRunner"))
     named = (
         f"Mailman's runners missing: {', '.join(missing)}" if missing else "no runner is missing of a Mailman that runs"
     )
     yield Measure("runners.missing", len(missing), named)
-    yield from _outgoing(found, service)
+    yield from _outgoing(out_lives, service)
 
 
-def _outgoing(found: MailmanProcesses, service: Service) -> Iterator[Measure]:
-    lives, drains = found.runner_lives("out"), service.snapshot is not None and not service.leaves_out_to_mailman
-    if service.is_hidden and not lives:
+def _outgoing(lives: bool, service: Service) -> Iterator[Measure]:
+    """Whether anybody delivers out/, and whether two do. lives: Mailman's outgoing runner."""
+    drains = service.snapshot is not None and not service.leaves_out_to_mailman
+    if service.silent and not lives:
         yield Measure("outgoing.missing", None, f"Mailman's outgoing runner does not run; drainer: {service.silent}")
     else:
         nobody = not lives and not drains
