@@ -55,8 +55,8 @@ def measured(
     measures += _custody(queue_dir, service, now_s)
     measures += _runners(queue_dir, settings, service)
     measures += _filesystem("queue", queue_dir)
-    if settings.ledger.path.parent.is_dir():
-        measures += _filesystem("ledger", settings.ledger.path)
+    if os.path.isdir(settings.ledger.path.parent):  # noqa: PTH112 - False, not an error, where this user may not look
+        measures += _filesystem("ledger", settings.ledger.path.parent)
     out = next((queue for queue in queues if queue.name == "out"), None)
     if state_file is not None and out is not None:
         measures.append(_standstill(out, state_file, queue_dir, now_s))

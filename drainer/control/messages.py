@@ -1,6 +1,7 @@
 """Requests and replies of the control socket: one definition for both ends.
 
     GET  /status                 Snapshot
+    GET  /metrics                the same as text for Prometheus (report/metrics.py)
     GET  /eta?at=RATE&by=EPOCH   EtaReply
     GET  /entries?SELECTORS&limit=N  EntriesReply
     GET  /entries/{key}          ShowReply      key: filebase, unique beginning of one, or Message-ID
@@ -10,6 +11,7 @@
     POST /rate                   RateRequest    -> RateReply
     POST /hold /release /drop    SelectRequest  -> SelectReply
     POST /handback               SelectRequest  -> SelectReply
+    POST /import                 ImportRequest  -> ImportReply
     GET  /config                 the settings in force
 
 Errors are {"error": "text for the operator"} with 400 (bad request), 404 (no such entry), 409 (refused) or 500.
@@ -201,6 +203,51 @@ class EtaReply(_Reply):
     shown_recipients_per_s: float | None = None
 
 
+class DeliveryInLog(_Wire):
+    """Recipients of one message that had it, as a log tells. Fields as in ledger/mta_log_delivered.py, Delivered."""
+
+    lists: tuple[str, ...] = Field(min_length=1)
+    message_id: str = Field(min_length=1)
+    recipients: tuple[str, ...]
+    at_s: float = Field(allow_inf_nan=False)
+    carried: int | None = Field(None, ge=0)
+
+
+class ImportRequest(_Wire):
+    """Some of what logs tell, under one name; many requests make an import. With `undo` all under that name is forgotten.
+
+    note  for the journal, with the last request of an import; empty: more are to come
+    """
+
+    name: str = Field(pattern=r"\Aimport-[0-9A-Za-z.-]{1,60}\Z")
+    deliveries: list[DeliveryInLog] = []
+    yes: bool = False
+    undo: bool = False
+    note: str = ""
+
+
+class ImportedEntry(_Reply):
+    """An entry that waits, some of whose recipients (`covered`) had its message."""
+
+    entry: str
+    list: str
+    message_id: str
+    recipients: int
+    covered: int
+
+
+class ImportReply(_Reply):
+    """`deliveries`: recipients the log tells of that can be known again; `learnt` of them were news to the ledger (or were
+    forgotten). `unmatched`: deliveries of Mailman's that name nobody, and fit no entry."""
+
+    done: bool
+    name: str
+    deliveries: int = 0
+    learnt: int = 0
+    unmatched: int = 0
+    entries: list[ImportedEntry] = []
+
+
 class Done(_Reply):
     message: str
 
@@ -231,5 +278,7 @@ class Operations(Protocol):
     async def drop(self, request: SelectRequest, peer: Peer) -> SelectReply: ...
 
     async def handback(self, request: SelectRequest, peer: Peer) -> SelectReply: ...
+
+    async def import_log(self, request: ImportRequest, peer: Peer) -> ImportReply: ...
 
     async def config(self) -> dict[str, Any]: ...

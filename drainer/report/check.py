@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from drainer.report.wording import shown
+from drainer.report.wording import duration, shown
 from drainer.settings import duration_s
 
 
@@ -72,10 +72,7 @@ DEFAULTS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A threshold: alerts outside low..high, or with `inside` within it; both ends belong to it.
-
-    text  as performance data has it: base units, no suffixes
-    """
+    """A threshold: alerts outside low..high, or with `inside` within it; both ends belong to it."""
 
     low: float
     high: float
@@ -86,21 +83,22 @@ class Range:
 
     @property
     def text(self) -> str:
+        """As performance data has it: in base units, without suffixes."""
         at = "@" if self.inside else ""
         low = (
             "~:" if math.isinf(self.low) else "" if self.low == 0 and not math.isinf(self.high) else f"{self.low:.15g}:"
         )
         return f"{at}{low}{'' if math.isinf(self.high) else f'{self.high:.15g}'}"
 
-    @property
-    def said(self) -> str:
+    def said(self, unit: str) -> str:
+        """When it alerts, for people: "above 30 min"."""
         if self.inside:
-            return f"within {self.low:.15g} to {self.high:.15g}"
+            return f"within {_end(self.low, unit)} to {_end(self.high, unit)}"
         if math.isinf(self.high):
-            return f"below {self.low:.15g}"
+            return f"below {_end(self.low, unit)}"
         if self.low == 0 or math.isinf(self.low):
-            return f"above {self.high:.15g}"
-        return f"outside {self.low:.15g} to {self.high:.15g}"
+            return f"above {_end(self.high, unit)}"
+        return f"outside {_end(self.low, unit)} to {_end(self.high, unit)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +216,7 @@ def _what_is_wrong(measure: Measure, state: State, limits: Thresholds) -> str:
         return f"{measure.name} unknown: {measure.said}"
     if limit is None or limit == Range(0.0, 0.0):
         return measure.said
-    return f"{measure.said} ({measure.name} {limit.said}{unit_of(measure.name)})"
+    return f"{measure.said} ({measure.name} {limit.said(unit_of(measure.name))})"
 
 
 def _performance(measure: Measure, limits: Thresholds) -> str:
@@ -236,6 +234,12 @@ def _performance(measure: Measure, limits: Thresholds) -> str:
 def _plain(text: str) -> str:
     """On one line, without the bar that begins performance data."""
     return shown(text).replace("|", "/")
+
+
+def _end(value: float, unit: str) -> str:
+    if unit == "s" and 0 <= value < math.inf:
+        return duration(value)
+    return f"{value:.15g}{' %' if unit == '%' else ''}"
 
 
 def _is_name(name: str) -> bool:

@@ -111,7 +111,7 @@ def test_outage_of_2014_is_critical_in_its_first_minutes_and_when_ten_thousand_w
         ran = cli.inside("check", "--queue-dir", str(small), *NO_PROCESSES, config=False)
         line = first_line(ran, "CRITICAL", 2)
         assert "out 10,550 entries" in line and "out.entries above 2000" in line
-        assert "out.age above 1800s" in line and "inodes free for the queue" in line
+        assert "out.age above 30 min" in line and "inodes free for the queue" in line
         assert "out.entries=10550;500;2000;0;" in ran.out
 
 

@@ -90,7 +90,7 @@ def test_first_line_says_what_is_wrong_and_carries_performance_data() -> None:
     assert state is State.CRITICAL
     assert lines[0] == (
         "DRAINER CRITICAL - out 12,034 entries (out.entries above 2000);"
-        " 1.2 % of inodes free (queue.inodes below 5%) | "
+        " 1.2 % of inodes free (queue.inodes below 5 %) | "
         "out.entries=12034;500;2000;0; queue.inodes=1.25%;10:;5:;0;100 out.age=42s;600;@86400:;0; 'o''d d.entries'=3;;;0;"
     )
     assert lines[1:] == [
