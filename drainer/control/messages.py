@@ -219,7 +219,7 @@ class ImportRequest(_Wire):
     note  for the journal, with the last request of an import; empty: more are to come
     """
 
-    name: str = Field(pattern=r"\Aimport-[0-9A-Za-z.-]{1,60}\Z")
+    name: str = Field(pattern=r"\Aimport-[0-9A-Za-z.-]{1,60}\z")
     deliveries: list[DeliveryInLog] = []
     yes: bool = False
     undo: bool = False
