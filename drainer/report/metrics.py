@@ -85,7 +85,8 @@ def _service(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _backlog(snapshot: Snapshot) -> Iterator[Metric]:
     backlog = snapshot.backlog
-    for name, meaning, value in (
+    yield from _gauges(
+        "drainer_",
         ("backlog_entries", "Entries not finished, expected duplicates among them, held ones not.", backlog.entries),
         ("backlog_recipients", "Recipients of them, as far as the entries were read.", backlog.recipients),
         ("backlog_bytes", "Size of their files.", backlog.bytes),
@@ -96,8 +97,7 @@ def _backlog(snapshot: Snapshot) -> Iterator[Metric]:
         ("backlog_duplicate_recipients", "Recipients expected to be suppressed.", backlog.duplicate_recipients),
         ("in_doubt_recipients", "Recipients of whom nobody knows yet if they got it.", backlog.in_doubt_recipients),
         ("held_entries", "Entries set aside for a person.", backlog.held_entries),
-    ):
-        yield _gauge(f"drainer_{name}", meaning, value)
+    )
 
 
 def _done(snapshot: Snapshot) -> Iterator[Metric]:
@@ -118,14 +118,14 @@ def _done(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _rate(snapshot: Snapshot) -> Iterator[Metric]:
     rate = snapshot.rate
-    for name, meaning, value in (
+    yield from _gauges(
+        "drainer_",
         ("limit_messages_per_second", "Limit on transactions; +Inf: none.", _unlimited(rate.limit_messages_per_s)),
         ("limit_recipients_per_second", "Limit on recipients; +Inf: none.", _unlimited(rate.limit_recipients_per_s)),
         ("service_messages_per_second", "Transactions, smoothed as for the forecast.", rate.messages_per_s),
         ("service_recipients_per_second", "Recipients settled, smoothed likewise.", rate.recipients_per_s),
         ("arrival_recipients_per_second", "Recipients of new entries, likewise.", rate.arrivals_recipients_per_s),
-    ):
-        yield _gauge(f"drainer_{name}", meaning, value)
+    )
     bound_by = _BINDING.get(rate.binding, OTHER)
     words = (*_BINDING.values(), OTHER)
     yield _one_of("drainer_rate_bound_by", "What holds the rate down now.", "limit", words, bound_by)
@@ -134,14 +134,14 @@ def _rate(snapshot: Snapshot) -> Iterator[Metric]:
 def _eta(snapshot: Snapshot) -> Iterator[Metric]:
     eta = snapshot.eta
     yield _one_of("drainer_eta_state", "Kind of the forecast.", "state", get_args(EtaState), eta.state)
-    for name, meaning, value in (
+    yield from _gauges(
+        "drainer_eta_",
         ("finish_timestamp_seconds", "When the backlog is expected to be gone.", eta.finish),
         ("seconds", "Time until then.", eta.seconds),
         ("low_seconds", "Lower bound of the interval.", eta.low_s),
         ("high_seconds", "Upper bound of the interval.", eta.high_s),
         ("confidence_ratio", "Share of the cases in which the interval holds the truth.", eta.confidence),
-    ):
-        yield _gauge(f"drainer_eta_{name}", meaning, value)
+    )
 
 
 def _guards(guards: Sequence[Guard]) -> Iterator[Metric]:
@@ -247,6 +247,12 @@ def _gauge(name: str, meaning: str, value: float | Sequence[tuple[_Labels, float
         if number is not None:
             family.add_sample(name, {label: shown(text) for label, text in labels.items()}, float(number))
     return family
+
+
+def _gauges(prefix: str, *families: tuple[str, str, float | None]) -> Iterator[Metric]:
+    """families  rest of the name, meaning, value"""
+    for name, meaning, value in families:
+        yield _gauge(prefix + name, meaning, value)
 
 
 def _one_of(name: str, meaning: str, label: str, words: Iterable[str], holds: str) -> GaugeMetricFamily:
