@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from pathlib import Path
@@ -82,8 +83,10 @@ class StatusListener:
             )
         except OSError as exc:
             await self.stop()
+            # asyncio puts a sentence of its own, with the address once more, where the system's words were.
+            said = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror or exc
             raise SettingsError(
-                f"web.listen = {self._listen!r}: cannot listen there: {exc.strerror or exc}; "
+                f"web.listen = {self._listen!r}: cannot listen there: {said}; "
                 'right would be a free port on an address of this host, or "" for none'
             ) from exc
         self.port = int(self._server.sockets[0].getsockname()[1])

@@ -145,7 +145,7 @@ def _figures(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
     since = f"since {clock_time(done.since, snapshot.at, zone)}" if done.since else ""
     return joined(
         _figure("Backlog", *_backlog(snapshot)),
-        _figure("Rate", *_rate(snapshot)),
+        _figure("Rate" if snapshot.state in ("scanning", "draining") else "Rate, when it sent", *_rate(snapshot)),
         _figure(
             "Delivered",
             count(done.delivered_recipients, "recipient"),
