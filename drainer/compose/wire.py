@@ -5,7 +5,13 @@ Pure  values only
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+LONGEST_ADDRESS = 1900
+"""Octets. Postfix reads command lines of 2,048 (line_length_limit), Exim of 16,384; RFC 5321 §4.5.3.1.3 asks for 256. What
+a server makes of the rest of a longer line is its own affair: some take it for the next command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,17 @@ class Envelope:
     recipients: tuple[str, ...]
     mail_parameters: tuple[str, ...] = ()
     size: int | None = None
+
+
+def why_unfit(address: str) -> str:
+    """Why this address can be put into no SMTP command, as a clause; "" for one that may be tried.
+
+    A tab is let pass here: Mailman 2.1 drops it, as it does blanks.
+    """
+    if _CONTROL.search(address):
+        return "has a control character in it"
+    size = len(address.encode("utf-8", "replace"))
+    return f"is {size} octets long" if size > LONGEST_ADDRESS else ""
 
 
 @dataclass(frozen=True, slots=True)

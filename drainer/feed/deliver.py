@@ -35,6 +35,7 @@ from drainer.feed.session import Session, UnsafeAddress
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import MessageRecord, NewAttempt, Outcome
 from drainer.ledger.states import State
+from drainer.report.logfmt import logfmt
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +126,12 @@ class _Transaction:
         """MAIL and RCPT. Returns the recipients accepted, as the entry has them."""
         session, envelope, owed_for = self.session, self.composed.envelope, self.composed.owed_for
         size = len(self.composed.content)
+        unsafe = [session.unsafe(recipient) for recipient in envelope.recipients]
+        if all(unsafe):
+            # Before MAIL: under VERP the address is in the reverse-path too, and that would be the entry's fault.
+            for owed, exc in zip(owed_for, unsafe, strict=True):
+                self._may_go_on((owed,), _after_rcpt(exc))
+            return ()
         try:
             if session.offers("pipelining"):
                 first, replies = await session.mail_and_rcpt(envelope, size)
@@ -240,12 +247,11 @@ class _Transaction:
                 if tries_left <= 0:
                     for outcome in outcomes:
                         log.critical(
-                            "outcome=%s not_in_ledger=yes message_id=%s recipients=%s reply=%r",
-                            outcome.state,
-                            self.message.message_id,
-                            ",".join(outcome.recipients),
-                            outcome.reply,
-                        )
+                            logfmt(
+                                outcome=outcome.state, not_in_ledger="yes", message_id=self.message.message_id,
+                                recipients=",".join(outcome.recipients), reply=outcome.reply,
+                            )
+                        )  # fmt: skip
                     raise
                 log.error("ledger cannot commit an outcome, waiting %.2f s: %s", wait_s, exc)
             await _pause(LEDGER_RETRY_FIRST_S if stopping else wait_s, cancelled)
@@ -258,7 +264,9 @@ class _Transaction:
             self.trouble = refusal.reply
 
 
-def _after_rcpt(reply: Reply | UnsafeAddress) -> Meaning | None:
+def _after_rcpt(reply: Reply | UnsafeAddress | None) -> Meaning | None:
+    if reply is None:
+        return None
     if isinstance(reply, UnsafeAddress):
         return Meaning(State.FAILED, f"553 5.1.3 {reply}")
     return after_rcpt(reply)

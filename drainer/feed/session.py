@@ -21,14 +21,14 @@ from typing import cast
 
 import aiosmtplib
 
-from drainer.compose.wire import Envelope
+from drainer.compose.wire import Envelope, why_unfit
 from drainer.errors import EntryError, MtaError, MtaRefusesLogin, MtaUnreachable, SettingsError
 from drainer.feed.outcome import Reply, SessionLost, Stage, parse_reply
 from drainer.feed.password import password, without_secrets
 from drainer.feed.wire_replies import UnreadableReply, WireReplies
 from drainer.settings import MtaSettings
 
-_UNSAFE_IN_PATH = re.compile(r"[\x00-\x1f\x7f-\x9f<>\u2028\u2029]")
+_UNSAFE_IN_PATH = re.compile(r"[\t<>]")
 _UNSAFE_IN_PARAMETER = re.compile(r"[^\x21-\x7e]|[<>]")
 _LINE_BEGINS_WITH_DOT = re.compile(rb"(?m)^\.")
 _BLOCK_BYTES = 65_536
@@ -104,6 +104,14 @@ class Session:
     def offers(self, extension: str) -> bool:
         """Whether the MTA announced an ESMTP extension, such as "smtputf8"."""
         return extension.lower() in self._extensions
+
+    def unsafe(self, address: str) -> UnsafeAddress | None:
+        """Why this server can be given no RCPT for the address; None if it can."""
+        try:
+            self._rcpt_line(address)
+        except UnsafeAddress as exc:
+            return exc
+        return None
 
     async def mail(self, envelope: Envelope, content_bytes: int) -> Reply:
         """Send MAIL with SIZE and the envelope's parameters, each only where the MTA offers it.
@@ -372,6 +380,8 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 def _path(address: str, smtputf8: bool) -> bytes:
     """`<address>` as octets."""
+    if why := why_unfit(address):
+        raise UnsafeAddress(f"address {address!r:.200} {why}")
     if _UNSAFE_IN_PATH.search(address):
         raise UnsafeAddress(f"address {address!r} is not fit for SMTP")
     try:

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from drainer.compose.wire import ComposedMessage
+from drainer.compose.wire import ComposedMessage, why_unfit
 from drainer.duplicates.decision import Action, Claim, Decision
 from drainer.errors import (
     ComposeDeferred,
@@ -297,6 +297,9 @@ class Feed:
         Raises  CancelledError, EntryError, HaltError, once nothing of this entry is in flight any more
         """
         parts = self._parts
+        owed = await self._without_unfit(entry, record, owed)
+        if not owed:
+            return []
         deliveries: list[asyncio.Task[Transaction]] = []
         covered: set[str] = set()
         try:
@@ -322,6 +325,21 @@ class Feed:
             for delivery in deliveries:
                 delivery.cancel()
             await asyncio.gather(*deliveries, return_exceptions=True)
+
+    async def _without_unfit(self, entry: QueueEntry, record: MessageRecord, owed: Sequence[str]) -> Sequence[str]:
+        """Fail whom no command can name before anything is composed: Mailman's own code, and ours, would refuse the entry
+        as a whole. Returns the others."""
+        unfit = {address: why for address in owed if (why := why_unfit(address))}
+        now_s = self._parts.clock.now_s()
+        outcomes = [
+            Outcome(State.FAILED, tuple(a for a in unfit if unfit[a] == why), f"553 5.1.3 the address {why}", now_s)
+            for why in dict.fromkeys(unfit.values())
+        ]
+        if outcomes:
+            await self._parts.ledger.record(entry.filebase, record, outcomes)
+        for outcome in outcomes:
+            self._conclusion.log(entry, record, outcome)
+        return [address for address in owed if address not in unfit] if unfit else owed
 
     async def _deliver(self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord) -> Transaction:
         parts = self._parts

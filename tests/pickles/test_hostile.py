@@ -74,6 +74,61 @@ except EntryUnreadable as refused:
 print(json.dumps([outcome, (peak_kib() - before) * 1024, len(raw)]))
 """
 
+_EACH_IN_A_FORK = """
+import json, os, resource, sys
+from drainer.errors import EntryUnreadable
+from drainer.pickles.restricted import load_one
+from tests.pickles.hostile import COSTS_TOO_MUCH, RUNS_CODE
+
+def kib(name):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(name))
+
+sys.stdout.write("{")
+for number, (name, raw) in enumerate((RUNS_CODE | COSTS_TOO_MUCH).items()):
+    read_end, write_end = os.pipe()
+    if not os.fork():
+        bound = kib("VmSize:") * 1024 + 16 * len(raw) + 64 * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+        resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_S, MOST_CPU_S))
+        before = kib("VmHWM:")
+        try:
+            load_one(raw)
+            outcome = "opened"
+        except EntryUnreadable as refused:
+            outcome = refused.reason
+        except MemoryError:
+            outcome = "out of memory"
+        os.write(write_end, json.dumps([outcome, (kib("VmHWM:") - before) * 1024, len(raw)]).encode())
+        os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as answer:
+        said = answer.read().decode() or '["killed", 0, 0]'
+    os.wait()
+    sys.stdout.write(("," if number else "") + json.dumps(name) + ":" + said)
+sys.stdout.write("}")
+"""
+
+MOST_CPU_S = 30
+"""Seconds of processor for any pickle of the corpus; the slowest took 0.9 (2026-11-22, two busy cores)."""
+
+
+def test_no_hostile_pickle_passes_the_bound_on_memory_or_takes_long() -> None:
+    """Each in a process of its own, whose address space may grow by sixteen times the size and 64 MiB, and no more."""
+    done = subprocess.run(
+        [sys.executable, "-c", _EACH_IN_A_FORK.replace("MOST_CPU_S", str(MOST_CPU_S))],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found: dict[str, tuple[str, int, int]] = json.loads(done.stdout)
+    assert found.keys() == (RUNS_CODE | COSTS_TOO_MUCH).keys()
+    refused = {"truncated", "garbage", "unsafe_pickle"}
+    assert {name: said for name, said in found.items() if said[0] not in refused} == {}
+    assert {name: said for name, said in found.items() if said[1] > 16 * said[2] + 64 * 2**20} == {}
+
+
 _DENSE = {
     "sets": b"(" + b"\x8f" * 95_000 + b"t.",
     "lists of one": b"(" + b"]Na" * 120_000 + b"t.",
