@@ -2,13 +2,14 @@
 # make test    everything; tests that need root or Postfix say so and skip, except under CI
 # make lint    ruff and mypy, strict
 # make wire    what we send compared with what Mailman sends, by kind of entry, for every version of Mailman
+# make torture kill -9, frozen partners, restored backups, 400 times over: who got what, compared (some 20 minutes)
 # make bench   how fast, as ratios against Mailman's own runner and Postfix's smtp-source
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(shell command -v $(p) 2>/dev/null)))
 MAILMAN3_VERSION ?= 3.3.10
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint wire bench clean
+.PHONY: demo test lint torture wire bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -24,6 +25,9 @@ lint: .venv/installed-test
 
 wire: .venv/installed-test .venv-mailman3/installed .venv-mailman338/installed
 	.venv/bin/python -m tests.wire
+
+torture: .venv/installed-test .venv-mailman3/installed
+	.venv/bin/python -m tests.torture
 
 bench: .venv/installed-test .venv-mailman3/installed
 	.venv/bin/python -m tests.bench

@@ -1,4 +1,4 @@
-"""python -m tests.torture [--seed N] [--times N] [--only FAULT]: hurts the service, prints what came of it.
+"""python -m tests.torture [--seed N] [--times N] [--only FAULT] [--at-once N]: hurts the service, prints what came of it.
 
 Exit status 0: every promise was kept. 1: one was broken, or the service ended by itself; the sites concerned are kept.
 """
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="repeats every choice")
     parser.add_argument("--times", type=float, default=1.0, help="so many times as much of everything")
     parser.add_argument("--only", choices=sorted(STORIES), action="append", help="this fault; may be repeated")
+    parser.add_argument("--at-once", type=int, default=_AT_ONCE, help="so many faults side by side")
     given = parser.parse_args(arguments)
     home = Path(tempfile.mkdtemp(prefix="drainer-torture-"))
     began_s = time.monotonic()
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     place = Field(home, given.seed, True, mailman3, say)
     rows: list[Row] = []
     failed: list[str] = []
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(given.at_once) as pool:
         told = {
             name: pool.submit(STORIES[name][0], place, max(1, round(STORIES[name][1] * given.times))) for name in names
         }

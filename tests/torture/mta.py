@@ -120,6 +120,15 @@ class Mta:
     def copies(self) -> Counter[Copy]:
         return Counter((taken["message_id"], recipient) for taken in self.taken() for recipient in taken["recipients"])
 
+    def bounces(self) -> set[Copy]:
+        """What has the null reverse-path."""
+        return {
+            (taken["message_id"], recipient)
+            for taken in self.taken()
+            if not taken["reverse_path"]
+            for recipient in taken["recipients"]
+        }
+
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(how)

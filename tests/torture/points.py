@@ -22,6 +22,7 @@ LEDGER_WRITES = {
     "record": "drain",
     "finish_entry": "drain",
     "defer": "drain",
+    "move_dsns": "drain",
     "resolve": "after an open attempt",
     "hold": "hold",
     "release": "release",

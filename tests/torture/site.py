@@ -328,7 +328,7 @@ class Site:
         more = {copy: number - 1 for copy, number in copies.items() if number > 1}
         found.second = sum(more.values())
         allowed = self.in_doubt if self.policy == "resend" else set()
-        strangers = copies.keys() - self.stock.owed - self.stock.optional
+        strangers = copies.keys() - self.stock.owed - self.stock.optional - self.mta.bounces()
         unkept = self.stock.optional - copies.keys() - {copy for copies_in in kept.values() for copy in copies_in}
         for what, broken in (
             ("lost", missing - explained),
