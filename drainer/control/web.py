@@ -11,6 +11,7 @@ request is answered only if its Host is one that the operator knows: the address
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -23,7 +24,7 @@ from pydantic import ValidationError
 from drainer.clock import Clock
 from drainer.control.replies import json_reply
 from drainer.control.web_connection import Connections, protect, refusal
-from drainer.errors import SettingsError
+from drainer.errors import DrainerError, SettingsError
 from drainer.report.history import History, observed, resumed
 from drainer.report.logfmt import logfmt
 from drainer.report.metrics import CONTENT_TYPE, exposition
@@ -185,7 +186,8 @@ class StatusListener:
         """Now and then: a point of the burn-down; less often, all of them to disk."""
         saved_s = self._clock.monotonic_s()
         while True:
-            self._history = observed(self._history, await self._figures())
+            with contextlib.suppress(DrainerError):  # A point is missing; those who ask are told that it failed.
+                self._history = observed(self._history, await self._figures())
             if self._clock.monotonic_s() - saved_s > SAVED_EVERY_S:
                 saved_s = self._clock.monotonic_s()
                 await asyncio.to_thread(_write_history, self._history_file, self._history)
@@ -214,6 +216,9 @@ def _write_history(path: Path | None, history: History) -> None:
         return
     beside = path.with_name(path.name + ".new")
     try:
+        beside.unlink(missing_ok=True)
+        beside.touch(0o640)
+        beside.chmod(0o640)  # whatever the umask
         beside.write_text(history.model_dump_json(), "utf-8")
         beside.replace(path)
     except OSError as exc:

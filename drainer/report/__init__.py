@@ -1,4 +1,4 @@
-"""What we say of ourselves: one snapshot, and its faces (status, systemd, later metrics and the page).
+"""What we say of ourselves: one snapshot, and its faces (status, systemd, metrics, the page).
 
 Promise   every face shows the same snapshot; a number nobody can know yet is absent (null), never guessed.
 """

@@ -28,6 +28,7 @@ STANDS_STILL = {
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 26
 _TICK_S = (10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400)
+_FURTHEST_S = 10 * 365 * 86400.0
 _LETTER = 7
 """About the width of a letter, in pixels."""
 
@@ -92,7 +93,7 @@ def burn_down(
 
 def bands(history: History, now_s: float) -> list[Band]:
     """Times in which nothing was sent, oldest first, the last one perhaps still going on."""
-    if not history.points:
+    if not history.points or not history.changes:
         return []
     first_s = history.points[0].at
     ends = [*(change.at for change in history.changes[1:]), now_s]
@@ -130,7 +131,7 @@ def _frame(points: Sequence[Point], snapshot: Snapshot, width: int, height: int)
     if _has_cone(eta):
         seconds, high_s = eta.seconds or 0.0, eta.high_s or 0.0
         # A wide cone runs out of the picture rather than press everything else against its left edge.
-        to_s = now_s + 1.05 * min(high_s, max(2.0 * seconds, seconds + seen_s))
+        to_s = now_s + 1.05 * min(high_s, max(2.0 * seconds, seconds + seen_s), _FURTHEST_S)
     from_s = min(from_s, now_s - 60.0)
     most = max((point.recipients or 0 for point in (*points, _now(snapshot))), default=0)
     step = nice_step(max(most, 4), 4)

@@ -251,5 +251,8 @@ def _mailman_lines(mailman: Mailman) -> Iterator[str]:
     yield f"Runners: {runners or 'none running'}"
     if mailman.missing_runners:
         yield f"Missing runners: {', '.join(mailman.missing_runners)}"
+    if mailman.released_entries or mailman.retrying_recipients:
+        released = count(mailman.released_entries, "entry", "entries")
+        yield f"Released to it: {released}; it retries {count(mailman.retrying_recipients, 'recipient')}"
     if mailman.outgoing_runner_competes:
         yield "Its outgoing runner is running and takes entries from the same queue."

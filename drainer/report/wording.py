@@ -10,6 +10,9 @@ from datetime import datetime, tzinfo
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ud800-\udfff]")
 
+_LATEST_S = 253_402_000_000.0
+"""In December 9999, the last that a datetime holds: a backlog at a rate of nearly nothing ends later."""
+
 
 def shown(text: str) -> str:
     """`text` without what could steer a terminal: subjects and replies are written by strangers."""
@@ -81,6 +84,7 @@ def size(number: int) -> str:
 
 def clock_time(at_s: float, now_s: float, zone: tzinfo | None = None) -> str:
     """ "18:40 CET" today, "Tue 3 Mar 18:40 CET" on another day. zone None: the machine's own."""
+    at_s = min(at_s, _LATEST_S)
     at, now = (datetime.fromtimestamp(moment, zone).astimezone(zone) for moment in (at_s, now_s))
     day = "" if at.date() == now.date() else f"{at:%a} {at.day} {at:%b} "
     year = f"{at.year} " if at.year != now.year else ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -294,7 +296,12 @@ async def test_history_survives_a_restart_and_a_damaged_one_is_forgotten(
         return History.model_validate_json(body)
 
     kept.write_text(History(points=(old,)).model_dump_json())
-    assert (await told()).points[0] == old
+    umask = os.umask(0)
+    try:
+        assert (await told()).points[0] == old
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o640
     assert History.model_validate_json(kept.read_bytes()).points[0] == old
     for damaged in (b"", b"{", b'{"points": [{"at": "x"}]}', b'{"points": [' + b'{"at":1,"entries":1},' * 600 + b"]}"):
         kept.write_bytes(damaged)
