@@ -190,7 +190,8 @@ def judged(measure: Measure, limits: Thresholds) -> State:
 
 
 def verdict(measures: Iterable[Measure], limits: Thresholds, headline: str) -> tuple[State, list[str]]:
-    """State and output: `DRAINER STATE - what is wrong, or headline | performance data`, then a line for each measure.
+    """State and output: `DRAINER STATE - what is wrong, or headline | performance data`, below it how it
+    stands if something is wrong, and a line for each measure.
 
     Source  https://www.monitoring-plugins.org/doc/guidelines.html#PLUGOUTPUT
     """
@@ -201,6 +202,8 @@ def verdict(measures: Iterable[Measure], limits: Thresholds, headline: str) -> t
     performance = " ".join(_performance(measure, limits) for measure, _ in found if measure.value is not None)
     first = f"DRAINER {worst.name} - {_plain('; '.join(wrong) or headline)}"
     lines = [f"[{state.name}] {measure.name}: {_plain(measure.said)}" for measure, state in found]
+    if wrong:
+        lines.insert(0, _plain(headline))
     return worst, [f"{first} | {performance}" if performance else first, *lines]
 
 

@@ -199,6 +199,11 @@ def _surroundings(snapshot: Snapshot) -> Iterator[Metric]:
         "Whether Mailman's outgoing runner delivers from the same queue.",
         mailman.outgoing_runner_competes,
     )
+    yield from _gauges(
+        "drainer_mailman_",
+        ("released_entries", "Entries given to Mailman's own runner to deliver.", mailman.released_entries),
+        ("retrying_recipients", "Recipients of released entries that Mailman retries.", mailman.retrying_recipients),
+    )
     queues = [({"queue": queue.name}, queue) for queue in mailman.queues]
     yield _gauge(
         "drainer_mailman_queue_entries",

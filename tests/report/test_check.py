@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drainer.report.check import DEFAULTS, Measure, Seen, State, judged, parse_range, seen_now, thresholds, verdict
@@ -45,6 +45,7 @@ def test_text_that_is_no_range_is_refused(text: str) -> None:
         parse_range(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12), st.sampled_from(["", "s", "%"]))
 def test_any_text_is_a_range_or_refused(text: str, unit: str) -> None:
     try:
@@ -94,6 +95,7 @@ def test_first_line_says_what_is_wrong_and_carries_performance_data() -> None:
         "out.entries=12034;500;2000;0; queue.inodes=1.25%;10:;5:;0;100 out.age=42s;600;@86400:;0; 'o''d d.entries'=3;;;0;"
     )
     assert lines[1:] == [
+        "fine",
         "[CRITICAL] out.entries: out 12,034 entries",
         "[CRITICAL] queue.inodes: 1.2 % of inodes free",
         "[OK] out.age: out oldest 42 s",
@@ -101,6 +103,7 @@ def test_first_line_says_what_is_wrong_and_carries_performance_data() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.builds(Measure, NAMES, st.none() | st.floats(0, 1e12), st.text(max_size=20)), max_size=8))
 def test_output_is_lines_a_monitor_can_read_whatever_was_measured(measures: list[Measure]) -> None:
     _, lines = verdict(measures, thresholds([], []), "head|line\n")
