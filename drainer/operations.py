@@ -19,6 +19,8 @@ from drainer.control.messages import (
     EntriesReply,
     EtaReply,
     Fate,
+    ImportReply,
+    ImportRequest,
     PauseRequest,
     Peer,
     RateReply,
@@ -29,8 +31,10 @@ from drainer.control.messages import (
     SelectRequest,
     ShowReply,
 )
+from drainer.duplicates.imported import is_import
 from drainer.errors import EntryError, EntryVanished, RequestRefused
-from drainer.ledger.records import INTAKE, JournalLine, OperatorState, Pause
+from drainer.imports import carry_out
+from drainer.ledger.records import INTAKE, Coverage, JournalLine, OperatorState, Pause
 from drainer.queuedir.content import header_pairs, value_text
 from drainer.queuedir.index import EntryState
 from drainer.report.snapshot import Snapshot
@@ -77,7 +81,7 @@ class ServiceOperations:
         fates = [
             Fate(
                 list=record.list_id, message_id=record.message_id, state=part.state.value, recipients=len(part.recipients),
-                entry=part.filebase, at=part.at_s, detail=" ".join([part.reply, *part.addresses]).strip(),
+                entry=part.filebase, at=part.at_s, detail=_told(part),
             )
             for record, history in (await self._parts.ledger.messages_by_message_id(message_id) if message_id else [])
             for part in history.coverage
@@ -206,6 +210,12 @@ class ServiceOperations:
             self._parts.custody.sync()
         return reply
 
+    async def import_log(self, request: ImportRequest, peer: Peer) -> ImportReply:
+        parts = self._parts
+        reply = await carry_out(parts.ledger, parts.index, request, peer.user, parts.clock.now_s())
+        self._pipeline.standing.wake()
+        return reply
+
     def _meant(self, selectors: Selectors) -> Selectors:
         """A list's address selects it as well, though the queue has only its name or list-id."""
         known = [line.list_id for line in self._parts.index.per_list()]
@@ -254,6 +264,12 @@ def list_meant(asked: str, known: Collection[str]) -> str:
     forms = (wanted, wanted.replace("@", ".", 1), wanted.partition("@")[0])
     found = (name for form in forms for name in known if name.casefold() == form)
     return next(found, asked)
+
+
+def _told(part: Coverage) -> str:
+    if is_import(part.filebase):
+        return f"known from a log: {part.filebase}"
+    return " ".join([part.reply, *part.addresses]).strip()
 
 
 def _per_s(asked: float | Literal["unlimited"]) -> float:

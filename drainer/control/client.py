@@ -21,6 +21,8 @@ from drainer.control.messages import (
     Done,
     EntriesReply,
     EtaReply,
+    ImportReply,
+    ImportRequest,
     PauseRequest,
     RateReply,
     RateRequest,
@@ -99,6 +101,9 @@ class ControlClient:
 
     async def handback(self, request: SelectRequest) -> SelectReply:
         return await self._post("/handback", request, SelectReply)
+
+    async def import_log(self, request: ImportRequest) -> ImportReply:
+        return await self._post("/import", request, ImportReply)
 
     async def config(self) -> dict[str, Any]:
         return await self._exchange("GET", "/config")

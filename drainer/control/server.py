@@ -31,6 +31,7 @@ from pydantic import BaseModel, ValidationError
 from drainer.control.messages import (
     EntryQuery,
     EtaQuery,
+    ImportRequest,
     Operations,
     PauseRequest,
     Peer,
@@ -45,6 +46,8 @@ from drainer.errors import DrainerError, HaltError, RequestRefused, SettingsErro
 from drainer.settings_file import mistakes
 
 SOCKET_MODE = 0o660
+_NOT_LOGGED = {"deliveries"}
+"""Fields of requests that are too long for a line."""
 _SHUTDOWN_S = 2.0
 _LIVE_CHECK_S = 2.0
 _UCRED = struct.Struct("3i")
@@ -119,6 +122,7 @@ class ControlServer:
                 web.post("/release", self._release),
                 web.post("/drop", self._drop),
                 web.post("/handback", self._handback),
+                web.post("/import", self._import),
                 web.get("/config", self._config),
             ]
         )
@@ -171,6 +175,9 @@ class ControlServer:
     async def _handback(self, request: web.Request) -> web.Response:
         return await self._change(request, SelectRequest, self._operations.handback)
 
+    async def _import(self, request: web.Request) -> web.Response:
+        return await self._change(request, ImportRequest, self._operations.import_log)
+
     async def _config(self, request: web.Request) -> web.Response:
         return json_reply(await self._operations.config())
 
@@ -184,7 +191,8 @@ class ControlServer:
         peer = _peer(request)
         asked = await _body(request, kind)
         action = request.path.lstrip("/")
-        said = f"action={action} by={peer.user} uid={peer.uid} pid={peer.pid} request={asked.model_dump_json()}"
+        shown = asked.model_dump_json(exclude=_NOT_LOGGED)
+        said = f"action={action} by={peer.user} uid={peer.uid} pid={peer.pid} request={shown}"
         try:
             answer = await operation(asked, peer)
         except KeyError as exc:

@@ -104,6 +104,14 @@ def summarise(entry: QueueEntry, decoration: Decoration | None = None) -> EntryS
     )
 
 
+def message_id_keys(list_id: str, message_id: str) -> tuple[bytes, ...]:
+    """Fingerprint.message_id of a message that may be a post, a digest or a notice of this list."""
+    name = octets_of(message_id.replace(" ", ""))
+    return tuple(
+        _digest(b"message-id", octets_of(f"{list_id.lower()}\0{role}"), name) for role in ("list", "digest", "notice")
+    )
+
+
 def is_automated(headers: Mapping[str, object], author: str) -> bool:
     """A program's mail, by its own declaration or by the name it writes under.
 

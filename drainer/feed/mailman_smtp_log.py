@@ -11,7 +11,7 @@ Source  Mailman 3.3.10 mta/deliver.py, config/schema.cfg [logging.smtp]; 2.1.39 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -39,18 +39,24 @@ class Refusal:
     reply: str
 
 
-class SmtpLog:
-    """Fed lines in order; remembers those of `wanted` Message-IDs only."""
+def is_mailman_line(line: str) -> bool:
+    """Whether it is one of Mailman's smtp log, whatever it says."""
+    return _LINE.match(line.rstrip("\n")) is not None
 
-    def __init__(self) -> None:
+
+class SmtpLog:
+    """Fed lines in order; remembers those of `wanted` Message-IDs only, or everything."""
+
+    def __init__(self, everything: bool = False) -> None:
         self.wanted: set[str] = set()
+        self._everything = everything
         self._completed: dict[str, list[Completed]] = {}
         self._refusals: dict[str, list[Refusal]] = {}
 
     def feed(self, lines: Iterable[str]) -> None:
         for line in lines:
             match = _LINE.match(line.rstrip("\n"))
-            if match is None or match[2] not in self.wanted:
+            if match is None or not (self._everything or match[2] in self.wanted):
                 continue
             at_s = _stamp_s(match[1])
             if at_s is None:
@@ -74,6 +80,13 @@ class SmtpLog:
     def refusals(self, message_id: str, since_s: float) -> list[Refusal]:
         """Since a release (stamps have whole seconds)."""
         return [told for told in self._refusals.get(message_id, ()) if told.at_s >= int(since_s)]
+
+    def deliveries(self) -> Iterator[tuple[str, Completed, list[str]]]:
+        """Each delivery carried through: the Message-ID, the delivery, and who of that message was ever refused."""
+        for message_id, completed in self._completed.items():
+            refused = [told.recipient for told in self._refusals.get(message_id, ())]
+            for delivery in completed:
+                yield message_id, delivery, refused
 
     def is_completed(self, message_id: str, list_id: str, recipients: int, since_s: float) -> bool:
         """Whether a delivery of this message to so many of this list's was carried through since the release."""

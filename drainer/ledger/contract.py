@@ -22,6 +22,7 @@ from drainer.ledger.records import (
     History,
     Hold,
     JournalLine,
+    Learnt,
     MessageRecord,
     NewAttempt,
     NewDsn,
@@ -139,6 +140,15 @@ class Ledger(Protocol):
         journal  written in the same commit
         Raises   IllegalTransition, with nothing written, if any of them cannot go there (states.py) or is not there
         """
+
+    async def learn(self, name: str, learnt: Sequence[Learnt]) -> int:
+        """Write deliveries known from elsewhere, as DELIVERED by an entry of this name; all or none, and counted nowhere.
+
+        Returns  how many recipients were news: whom any entry of the message delivered to already stays as it is
+        """
+
+    async def unlearn(self, name: str) -> int:
+        """Forget all that was learnt under this name. Returns how many recipients that were."""
 
     # -- entries that wait ---------------------------------------------------------------------------------------------
 

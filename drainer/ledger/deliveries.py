@@ -18,6 +18,7 @@ from typing import Any
 from drainer.errors import IllegalTransition
 from drainer.ledger.columns import (
     CODES,
+    DELIVERY_BITS,
     STATES,
     Stored,
     addresses_in,
@@ -28,10 +29,11 @@ from drainer.ledger.columns import (
     stored_filebase,
     stored_text,
 )
-from drainer.ledger.records import MessageRecord, NewAttempt, NewDsn, Outcome, RecipientKey, recipient_key
+from drainer.ledger.records import Learnt, MessageRecord, NewAttempt, NewDsn, Outcome, RecipientKey, recipient_key
 from drainer.ledger.states import State, check, check_close, check_record, check_resolve, check_split
 from drainer.ledger.tables import is_expired, messages_sharing
 
+_MESSAGES_AT_A_TIME = 500
 REMEMBERED_KEYS = 100_000
 """Recipient keys remembered at most, about 10 MB; a single message may have more."""
 
@@ -171,6 +173,29 @@ class Deliveries:
             else:
                 self._settle(target, filebase, outcome.state, reply, outcome.at_s, keys, addresses)
         return owed
+
+    def learn(self, name: str, learnt: Sequence[Learnt]) -> int:
+        stored, news = stored_filebase(name), 0
+        for one in learnt:
+            sharing = messages_sharing(self._writer, one.message.identity)
+            target = self._message(one.message, stored, sharing)
+            had = frozenset[RecipientKey]().union(*(self._know(message).delivered for message in {*sharing, target}))
+            if keys := sorted(one.recipients - had):
+                self._write_final(target, stored, State.DELIVERED, "", one.at_s, keys, "")
+                news += len(keys)
+        return news
+
+    def unlearn(self, rows: Iterable[int]) -> None:
+        """rows: ids in `deliveries`. Messages nothing else is known of go with them."""
+        self.forget()
+        gone = list(rows)
+        self._writer.executemany("DELETE FROM deliveries WHERE id = ?", [(row,) for row in gone])
+        empty = [m for m in sorted({row >> DELIVERY_BITS for row in gone}) if is_expired(self._writer, m, 0.0)]
+        for start in range(0, len(empty), _MESSAGES_AT_A_TIME):
+            some = empty[start : start + _MESSAGES_AT_A_TIME]
+            places = ",".join("?" * len(some))
+            self._execute(f"DELETE FROM messages WHERE id IN ({places})", some)
+            self._execute(f"DELETE FROM identities WHERE message IN ({places})", some)
 
     def rename_entry(self, before: Stored, after: Stored, messages: Iterable[int], deliveries: Iterable[int]) -> None:
         """messages, deliveries: ids of the rows of these tables that have the old name."""
@@ -339,14 +364,30 @@ class Deliveries:
         addresses: str,
     ) -> None:
         """Write the row of recipients that are final or wait, and count them."""
-        joined = b"".join(keys)
         if state in (State.DEFERRED, State.HELD):
+            joined = b"".join(keys)
             self._execute(
                 "INSERT INTO waiting (message, filebase, state, at, recipients, reply, addresses)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (message, filebase, CODES[state], int(at_s), joined, reply, addresses if state is State.HELD else None),
             )
             return
+        self._write_final(message, filebase, state, reply, at_s, keys, addresses)
+        if state is State.DELIVERED:
+            self._count("delivered_recipients", len(keys))
+        elif state is State.FAILED:
+            self._count("bounced_recipients", len(keys))
+
+    def _write_final(
+        self,
+        message: int,
+        filebase: Stored,
+        state: State,
+        reply: Stored,
+        at_s: float,
+        keys: list[RecipientKey],
+        addresses: str,
+    ) -> None:
         known = self._know(message)
         self._execute(
             "INSERT INTO deliveries (id, state, at, filebase, recipients, reply, addresses) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -355,7 +396,7 @@ class Deliveries:
                 CODES[state],
                 int(at_s),
                 None if filebase == known.first else filebase,
-                joined,
+                b"".join(keys),
                 None if state is State.DELIVERED else reply,
                 addresses if state is State.FAILED else None,
             ),
@@ -364,10 +405,6 @@ class Deliveries:
         known.rows += 1
         known.learn(state, filebase, keys)
         self._known_keys += known.size()
-        if state is State.DELIVERED:
-            self._count("delivered_recipients", len(keys))
-        elif state is State.FAILED:
-            self._count("bounced_recipients", len(keys))
 
     def _supersede(self, messages: Container[int], filebase: Stored, keys: frozenset[RecipientKey]) -> None:
         """Take `keys` out of the rows of waiting recipients of this entry."""

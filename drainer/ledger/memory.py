@@ -19,6 +19,7 @@ from drainer.ledger.records import (
     History,
     Hold,
     JournalLine,
+    Learnt,
     MessageRecord,
     NewAttempt,
     NewDsn,
@@ -60,9 +61,10 @@ class _Row:
     reply: str = ""
     reverse_path: str = ""
     attempt_id: int | None = None
+    learnt: frozenset[RecipientKey] = frozenset()
 
     def recipient_keys(self) -> frozenset[RecipientKey]:
-        return frozenset(map(recipient_key, self.recipients))
+        return self.learnt or frozenset(map(recipient_key, self.recipients))
 
 
 class MemoryLedger:
@@ -252,6 +254,26 @@ class MemoryLedger:
                     attempts=0,
                 )
 
+    async def learn(self, name: str, learnt: Sequence[Learnt]) -> int:
+        news = 0
+        for one in learnt:
+            rows = [row for row in self._sharing(one.message.identity) if row.state is State.DELIVERED]
+            keys = one.recipients.difference(*(row.recipient_keys() for row in rows))
+            message = self._message(one.message)
+            if keys:
+                self._rows.append(_Row(message, name, State.DELIVERED, one.at_s, (), learnt=keys))
+                news += len(keys)
+        return news
+
+    async def unlearn(self, name: str) -> int:
+        gone = [row for row in self._rows if row.filebase == name]
+        self._rows = [row for row in self._rows if row.filebase != name]
+        kept = {frozenset(row.message.identity) for row in self._rows}
+        for row in gone:
+            if frozenset(row.message.identity) not in kept:
+                self._messages.pop(frozenset(row.message.identity), None)
+        return sum(len(row.recipient_keys()) for row in gone)
+
     # -- entries that wait ---------------------------------------------------------------------------------------------
 
     async def defer(self, deferral: Deferral) -> None:
@@ -377,7 +399,7 @@ class MemoryLedger:
         for row in rows:
             if row.filebase == filebase and row.state in (State.DEFERRED, State.HELD):
                 row.recipients = tuple(address for address in row.recipients if recipient_key(address) not in keys)
-        self._rows = [row for row in self._rows if row.recipients]
+        self._rows = [row for row in self._rows if row.recipients or row.learnt]
 
     def _count_recipients(self, state: State, recipients: Sequence[str]) -> None:
         name = {State.DELIVERED: "delivered_recipients", State.FAILED: "bounced_recipients"}.get(state)

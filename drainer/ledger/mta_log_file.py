@@ -108,9 +108,18 @@ def is_journal(where: Path) -> bool:
 
 def file_lines(file: Path, latest_s: float, zone: tzinfo = LOCAL) -> Iterator[LogLine]:
     """The lines of one file, packed or not; a journal's export too. Raises MtaLogUnreadable, perhaps after some lines."""
+    yield from log_lines(_pieces(file), latest_s, zone)
+
+
+def text_lines(file: Path) -> Iterator[str]:
+    """The same file's lines as they are. Raises MtaLogUnreadable, perhaps after some lines."""
+    return (piece.decode("utf-8", "surrogateescape") for piece in _pieces(file))
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
     try:
         with _unpacked(file) as stream:
-            yield from log_lines(iter(partial(stream.readline, _LINE_AT_MOST), b""), latest_s, zone)
+            yield from iter(partial(stream.readline, _LINE_AT_MOST), b"")
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else f"damaged: {exc}"
         raise MtaLogUnreadable(f"{file} cannot be read: {reason}") from exc

@@ -165,6 +165,15 @@ class DsnBacklog:
 
 
 @dataclass(frozen=True, slots=True)
+class Learnt:
+    """Recipients that had a message before, as a log tells. at_s: when the last of them had it."""
+
+    message: MessageRecord
+    recipients: frozenset[RecipientKey]
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Coverage:
     """One earlier claim on recipients of a message: an entry of the ledger.
 

@@ -36,6 +36,7 @@ from drainer.ledger.records import (
     History,
     Hold,
     JournalLine,
+    Learnt,
     MessageRecord,
     NewAttempt,
     NewDsn,
@@ -201,6 +202,14 @@ class SqliteLedger:
                 self._write_journal(journal)
 
         await self._write(change)
+
+    async def learn(self, name: str, learnt: Sequence[Learnt]) -> int:
+        return await self._write(partial(self._opened.deliveries.learn, name, learnt))
+
+    async def unlearn(self, name: str) -> int:
+        found = await self._search(lambda reader: tables.learnt_as(reader, name))
+        await self._write(partial(self._opened.deliveries.unlearn, [row for row, _ in found]))
+        return sum(recipients for _, recipients in found)
 
     # -- entries that wait ---------------------------------------------------------------------------------------------
 

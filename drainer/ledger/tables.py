@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Collection, Sequence
 
 from drainer.ledger.columns import (
+    DELIVERY_BITS,
     DSN_CODES,
     DSN_STATES,
     STATES,
@@ -22,10 +23,19 @@ from drainer.ledger.columns import (
     filebase_in,
     keys_of,
     split_keys,
+    stored_filebase,
     stored_text,
     text_in,
 )
-from drainer.ledger.records import Coverage, DsnBacklog, History, MessageRecord, OpenAttempt, OwedDsn
+from drainer.ledger.records import (
+    RECIPIENT_KEY_BYTES,
+    Coverage,
+    DsnBacklog,
+    History,
+    MessageRecord,
+    OpenAttempt,
+    OwedDsn,
+)
 from drainer.ledger.states import DsnState
 
 EXPIRED_AT_MOST = 20_000
@@ -89,6 +99,16 @@ def history(reader: sqlite3.Connection, messages: Sequence[int]) -> History:
                 )
             )
     return History(tuple(sorted(coverage, key=lambda part: (part.at_s, part.filebase, part.state))))
+
+
+def learnt_as(reader: sqlite3.Connection, name: str) -> list[tuple[int, int]]:
+    """Rows of `deliveries` (id, how many recipients) that stand under this name. Reads the whole table."""
+    stored = stored_filebase(name)
+    return reader.execute(
+        f"SELECT d.id, length(d.recipients) / {RECIPIENT_KEY_BYTES} FROM deliveries d"
+        f" JOIN messages m ON m.id = d.id >> {DELIVERY_BITS} WHERE coalesce(d.filebase, m.filebase) = ?",
+        (stored,),
+    ).fetchall()
 
 
 _NOTHING_KEEPS = (

@@ -47,7 +47,7 @@ class Conclusion:
         return decide(
             entry.filebase,
             entry.recipients,
-            await self._parts.ledger.history(record.identity),
+            await self._parts.ledger.history(self._standing.known_as(record)),
             "hold" if duplicates.exact == "hold" else "suppress",
             "hold" if forgotten else duplicates.resend,
             resembled,

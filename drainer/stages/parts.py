@@ -17,6 +17,7 @@ from drainer.clock import Clock
 from drainer.compose import Composer
 from drainer.duplicates.classes import EntrySummary
 from drainer.duplicates.fingerprint import Decoration, summarise
+from drainer.duplicates.imported import imported_identity
 from drainer.estimate.backlog import EntrySizes
 from drainer.feed.gate import Gate
 from drainer.feed.rate_in_force import RateInForce
@@ -140,6 +141,13 @@ class Standing:
         identity = self.identity(summary.filebase, summary.fingerprint.identity)
         return MessageRecord(identity, summary.list_id, summary.message_id)
 
+    def known_as(self, record: MessageRecord) -> tuple[bytes, ...]:
+        """The digests under which the ledger may know of deliveries: the message's own, and that of an import from a log.
+        A message that is nobody's copy is not what a log tells of either."""
+        if record.identity[0].startswith(_OWN) or not record.message_id:
+            return record.identity
+        return (*record.identity, imported_identity(record.list_id, record.message_id))
+
     def identity(self, filebase: str, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """An entry without identity, or where duplicates are to be delivered, is nobody's copy, as is a duplicate that an
         operator released: its own name is its identity."""
@@ -149,9 +157,12 @@ class Standing:
         return digests
 
 
+_OWN = b"\xff"
+
+
 def own_identity(filebase: str) -> bytes:
     """The digest of an entry that shares its message with nobody."""
-    return b"\xff" + blake2b(filebase.encode("utf-8", "surrogatepass"), digest_size=15).digest()
+    return _OWN + blake2b(filebase.encode("utf-8", "surrogatepass"), digest_size=15).digest()
 
 
 def why_held(reason: str, detail: str) -> str:

@@ -105,10 +105,12 @@ class Survey:
         other, which is asked for all of them at once."""
         strangers = self._parts.index.strangers(summaries) - self._standing.claimed
         records = [self._standing.record(summary) for summary in summaries]
-        settled = await self._parts.ledger.known([digest for record in records for digest in record.identity])
+        settled = await self._parts.ledger.known(
+            [digest for record in records for digest in self._standing.known_as(record)]
+        )
         described: list[Description] = []
         for summary, record in zip(summaries, records, strict=True):
-            if summary.filebase in strangers and settled.isdisjoint(record.identity):
+            if summary.filebase in strangers and settled.isdisjoint(self._standing.known_as(record)):
                 described.append(Description(summary))
             else:
                 try:
@@ -154,7 +156,7 @@ class Survey:
             resembling=index.with_resend_key(print_.resend) if print_.resend else (),
             same_message_id=index.with_message_id_key(print_.message_id) if print_.message_id else (),
         )
-        history = await self._parts.ledger.history(record.identity)
+        history = await self._parts.ledger.history(self._standing.known_as(record))
         return classify(summary, kin, history, self._parts.settings.duplicates.window)
 
     async def _doubt_claimed(self, summary: EntrySummary, record: MessageRecord) -> None:

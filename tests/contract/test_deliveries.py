@@ -8,7 +8,7 @@ import pytest
 
 from drainer.errors import IllegalTransition
 from drainer.ledger.contract import Ledger
-from drainer.ledger.records import Coverage, MessageRecord, NewAttempt, Outcome, recipient_key
+from drainer.ledger.records import Coverage, Learnt, MessageRecord, NewAttempt, Outcome, recipient_key
 from drainer.ledger.states import State
 
 A, B, C = b"\x01" + b"a" * 15, b"\x01" + b"b" * 15, b"\x01" + b"c" * 15
@@ -17,6 +17,8 @@ SECOND = "1700000099.25+" + "2" * 40
 AT = 1_700_000_100.75
 ANN, BOB, EVE = "ann@example.org", "bob@example.org", "eve@example.net"
 MESSAGE = MessageRecord((A,), "list.example.org", "<one@example.org>")
+OTHER = MessageRecord((B,), "list.example.org", "<two@example.org>")
+KEYS_OF_EVE = frozenset({recipient_key("eve@example.net")})
 
 
 def attempt(
@@ -401,3 +403,21 @@ async def test_attempt_in_doubt_cannot_be_split(ledger: Ledger) -> None:
     await ledger.close_attempt(whole, State.IN_DOUBT, "connection lost", AT + 1)
     with pytest.raises(IllegalTransition):
         await ledger.split_attempt(whole, (ANN,))
+
+
+async def test_what_was_learnt_covers_its_recipients_is_counted_nowhere_and_can_be_forgotten(ledger: Ledger) -> None:
+    await ledger.close_attempt(await ledger.open_attempt(attempt(ANN)), State.DELIVERED, "", AT)
+    before = await ledger.totals()
+    news = [Learnt(MESSAGE, frozenset(map(recipient_key, (ANN, BOB))), AT - 900), Learnt(OTHER, KEYS_OF_EVE, AT - 900)]
+    assert await ledger.learn("import-1", news) == 2, "ann had it from us"
+    assert await ledger.learn("import-2", news) == 0, "known already"
+    assert await states(ledger, A) == row(FIRST, State.DELIVERED, ANN) | row("import-1", State.DELIVERED, BOB)
+    assert await states(ledger, B) == row("import-1", State.DELIVERED, EVE)
+    with pytest.raises(IllegalTransition):
+        await ledger.open_attempt(attempt(BOB, filebase=SECOND))
+    assert (await ledger.totals()).counts == before.counts
+    assert await ledger.unlearn("import-2") == 0
+    assert await ledger.unlearn("import-1") == 2
+    assert await states(ledger, A) == row(FIRST, State.DELIVERED, ANN)
+    assert await ledger.known([A, B]) == {A}
+    await ledger.open_attempt(attempt(BOB, filebase=SECOND))

@@ -16,6 +16,8 @@ from drainer.control.messages import (
     EntryLine,
     EtaReply,
     Fate,
+    ImportReply,
+    ImportRequest,
     PauseRequest,
     Peer,
     RateReply,
@@ -240,6 +242,10 @@ class SmallService:
 
     async def handback(self, request: SelectRequest, peer: Peer) -> SelectReply:
         return self._move("handback", request, peer, None)
+
+    async def import_log(self, request: ImportRequest, peer: Peer) -> ImportReply:
+        self.seen.append(("import", peer, request))
+        return ImportReply(done=request.yes, name=request.name)
 
     def _move(self, action: str, request: SelectRequest, peer: Peer, change: dict[str, str] | None) -> SelectReply:
         self.seen.append((action, peer, request))

@@ -1,0 +1,206 @@
+"""`drainer import-log`: learn from logs what was delivered before. A dry run unless --yes.
+
+With the service running it is told; without it the ledger is written here, and the queue is looked through for what the log
+concerns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drainer.cli.options import ConfigOption, JsonOption, YesOption, ask, client_settings, print_json
+from drainer.control.messages import DeliveryInLog, ImportReply, ImportRequest
+from drainer.duplicates.imported import import_name
+from drainer.errors import ServiceNotRunning, UsageError
+from drainer.ledger.mta_log_delivered import Delivered, DeliveriesInLog
+from drainer.ledger.mta_log_file import file_lines, text_lines
+from drainer.report.wording import count, shown
+from drainer.settings import Settings
+
+if TYPE_CHECKING:
+    from drainer.ledger.contract import Ledger
+    from drainer.queuedir.index import BacklogIndex
+
+RECIPIENTS_AT_A_TIME = 2000
+"""A request stays well below the megabyte the service takes."""
+
+_QUEUES = ("drainer/backlog", "drainer/held", "out", "retry")
+_ENTRIES_SHOWN = 20
+
+_Tell = Callable[[ImportRequest], Awaitable[ImportReply]]
+
+
+def import_log_command(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE...", help="Logs, packed or not, oldest first.", show_default=False),
+    ] = None,
+    config: ConfigOption = None,
+    yes: YesOption = False,
+    undo: Annotated[str, typer.Option("--undo", metavar="NAME", help="Forget what this import learnt.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Learn from logs what was delivered before, so that it is not delivered again. Without --yes it only says what.
+
+    Logs of Postfix and Exim (also what `journalctl -o export` prints) name recipients; Mailman's own smtp log names how
+    many: that counts for an entry with exactly as many recipients. What is known of a message is its list, Message-ID and
+    recipients, not its text. Mail counts as a list's if its reverse-path is the list's bounces address.
+
+    \b
+    drainer import-log /var/log/mail.log.1 /var/log/mail.log
+    drainer import-log /var/log/mail.log --yes
+    drainer import-log --undo import-20261122T095001Z
+    """
+    if bool(files) == bool(undo):
+        raise UsageError("name the logs to learn from, or an import with --undo")
+    if undo:
+        reply = _exchange(config, [ImportRequest(name=_checked(undo), undo=True, note="forgotten")])
+        if as_json:
+            print_json(reply)
+        else:
+            print(f"{count(reply.learnt, 'delivery', 'deliveries')} forgotten that {undo} had learnt.")
+        return
+    found = DeliveriesInLog()
+    for file in files or ():
+        found.feed(file_lines(file, time.time()))
+        found.feed_mailman(text_lines(file))
+    name = import_name(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+    deliveries = list(found.deliveries())
+    reply = _exchange(config, list(_requests(name, deliveries, yes, ", ".join(str(file) for file in files or ()))))
+    if as_json:
+        unused = found.unused
+        print_json(
+            {
+                **reply.model_dump(mode="json"),
+                "mails": found.mails,
+                "mails_of_no_list": unused.mails_of_no_list,
+                "mails_without_message_id": unused.mails_without_message_id,
+                "refused_recipients": unused.refused_recipients,
+                "undelivered_recipients": unused.undelivered_recipients,
+            }
+        )
+        return
+    for line in [*_unused(found), *_lines(reply)]:
+        print(line)
+
+
+def _checked(name: str) -> str:
+    if not name.startswith(import_name("")):
+        raise UsageError(
+            f"{name} is no import; `drainer import-log --yes` and the journal name them ({import_name('...')})"
+        )
+    return name
+
+
+def _requests(name: str, deliveries: Sequence[Delivered], yes: bool, files: str) -> Iterator[ImportRequest]:
+    batch: list[DeliveryInLog] = []
+    for one in deliveries:
+        for start in range(0, max(1, len(one.recipients)), RECIPIENTS_AT_A_TIME):
+            some = one.recipients if one.carried is not None else one.recipients[start : start + RECIPIENTS_AT_A_TIME]
+            batch.append(
+                DeliveryInLog(
+                    lists=one.lists, message_id=one.message_id, recipients=some, at_s=one.at_s, carried=one.carried
+                )
+            )
+            if sum(1 + len(part.recipients) for part in batch) >= RECIPIENTS_AT_A_TIME:
+                yield ImportRequest(name=name, deliveries=batch, yes=yes)
+                batch = []
+            if one.carried is not None:
+                break
+    yield ImportRequest(name=name, deliveries=batch, yes=yes, note=files)
+
+
+def _exchange(config: Path | None, requests: Sequence[ImportRequest]) -> ImportReply:
+    """All requests of one import, answered as one: by the service, or here where none runs."""
+
+    async def told(tell: _Tell) -> ImportReply:
+        replies = [await tell(request) for request in requests]
+        return replies[-1].model_copy(
+            update={
+                **{
+                    field: sum(getattr(reply, field) for reply in replies)
+                    for field in ("deliveries", "learnt", "unmatched")
+                },
+                "entries": [entry for reply in replies for entry in reply.entries],
+            }
+        )
+
+    try:
+        return ask(config, lambda service: told(service.import_log))
+    except ServiceNotRunning:
+        return asyncio.run(_here(client_settings(config), told))
+
+
+async def _here(settings: Settings, told: Callable[[_Tell], Awaitable[ImportReply]]) -> ImportReply:
+    from drainer.imports import carry_out
+
+    async with _ledger_and_queue(settings) as (ledger, index):
+        return await told(lambda request: carry_out(ledger, index, request, getpass.getuser(), time.time()))
+
+
+@asynccontextmanager
+async def _ledger_and_queue(settings: Settings) -> AsyncIterator[tuple[Ledger, BacklogIndex]]:
+    """The ledger itself, and what waits in the queue and in custody. Raises LedgerUnusable while a service has it."""
+    from drainer.ledger.sqlite import SqliteLedger
+    from drainer.queuedir.index import BacklogIndex, Description
+    from drainer.queuedir.scan import scan_queue
+    from drainer.queuedir.survey import survey
+
+    ledger = SqliteLedger(settings.ledger.path)
+    await ledger.open()
+    index = BacklogIndex(Path(":memory:"))
+    try:
+        directories = [settings.mailman.queue_dir / name for name in _QUEUES]
+        listed = [
+            (directory, entry) for directory in directories if directory.is_dir() for entry in scan_queue(directory)
+        ]
+        index.add_listed((entry.file, entry.size_bytes) for _, entry in listed)
+        paths = [directory / entry.file.name for directory, entry in listed]
+        index.describe(Description(read.summary) for read in survey(paths) if read.summary is not None)
+        yield ledger, index
+    finally:
+        index.close()
+        await ledger.close()
+
+
+def _unused(found: DeliveriesInLog) -> list[str]:
+    unused = found.unused
+    told = [
+        (unused.mails_of_no_list, "mail", "mails", "went out under no list's bounces address"),
+        (unused.mails_without_message_id, "mail", "mails", "had no Message-ID in the log"),
+        (unused.refused_recipients, "recipient", "recipients", "refused for good: did not get it"),
+        (unused.undelivered_recipients, "recipient", "recipients", "left the MTA's queue undelivered"),
+    ]
+    return [f"not used: {count(number, one, many)} {why}" for number, one, many, why in told if number]
+
+
+def _lines(reply: ImportReply) -> list[str]:
+    lines = [
+        f"{shown(one.entry)}  {count(one.covered)} of {count(one.recipients, 'recipient')}  {shown(one.list)}"
+        f"  {shown(one.message_id)}"
+        for one in reply.entries[:_ENTRIES_SHOWN]
+    ]
+    if len(reply.entries) > _ENTRIES_SHOWN:
+        lines.append(f"... {count(len(reply.entries) - _ENTRIES_SHOWN)} more")
+    if reply.unmatched:
+        lines.append(
+            f"not used: {count(reply.unmatched, 'delivery', 'deliveries')} of Mailman's that fit no entry here"
+        )
+    covered = sum(one.covered for one in reply.entries)
+    found = f"{count(reply.deliveries, 'delivery', 'deliveries')} in the log"
+    waiting = f"{count(len(reply.entries), 'entry', 'entries')} that wait, {count(covered, 'recipient')} of theirs"
+    if not reply.done:
+        return [*lines, f"Dry run: nothing was changed. {found}; concerns {waiting}. With --yes they are remembered."]
+    return [
+        *lines,
+        f"{found}, {count(reply.learnt)} of them news; concerns {waiting}, who get no second copy.",
+        f"`drainer import-log --undo {reply.name}` forgets them.",
+    ]

@@ -1,0 +1,121 @@
+"""What logs say was delivered before: for `drainer import-log`.
+
+In    LogLines of Postfix or Exim; text lines of Mailman's smtp log (2.1: logs/smtp, 3: smtp.log)
+Out   Delivered, one per message and list; and how much there was that could not be used
+Pure  no file is read, no clock
+
+Delivered is who the MTA passed on ("sent"), and who was deferred and is in its queue at the end of the log: the MTA goes on
+with them. Who was refused for good is not, nor what was taken out of the queue undelivered. Mailman's own log names nobody:
+only that a delivery to so many was carried through, and who was refused in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from drainer.duplicates.imported import lists_named, lists_named_by
+from drainer.feed.mailman_smtp_log import SmtpLog, is_mailman_line
+from drainer.ledger.mta_log import signs_of
+from drainer.ledger.mta_log_lines import LogLine, MailLine
+from drainer.ledger.mta_log_postfix import PostfixReader
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Of one message on one list.
+
+    lists       names the list may have in an entry; recipients: who had it
+    carried     None, or to how many a delivery of Mailman's was carried through that names nobody; then `recipients` is
+                who was refused in it
+    """
+
+    lists: tuple[str, ...]
+    message_id: str
+    recipients: tuple[str, ...]
+    at_s: float
+    carried: int | None = None
+
+
+@dataclass(slots=True)
+class Unused:
+    """Mails and recipients of the log that nothing was learnt from."""
+
+    mails_of_no_list: int = 0
+    mails_without_message_id: int = 0
+    refused_recipients: int = 0
+    undelivered_recipients: int = 0
+
+
+@dataclass(slots=True)
+class _Mail:
+    message_id: str = ""
+    reverse_path: str | None = None
+    at_s: float = 0.0
+    states: dict[str, str] = field(default_factory=dict)
+
+
+class DeliveriesInLog:
+    """Fed the lines of one log after the other, oldest first."""
+
+    def __init__(self) -> None:
+        self.unused = Unused()
+        self.mails = 0
+        self._postfix = PostfixReader()
+        self._open: dict[tuple[str, str], _Mail] = {}
+        self._done: dict[tuple[tuple[str, ...], str], dict[str, float]] = {}
+        self._mailman = SmtpLog(everything=True)
+
+    def feed(self, lines: Iterable[LogLine]) -> None:
+        for line in lines:
+            said = signs_of(line, self._postfix)
+            if isinstance(said, MailLine):
+                self._note(said, line.at_s)
+
+    def feed_mailman(self, lines: Iterable[str]) -> None:
+        self._mailman.feed(line for line in lines if is_mailman_line(line))
+
+    def _note(self, said: MailLine, at_s: float) -> None:
+        name = (said.instance, said.queue_id)
+        if said.message_id is not None:
+            self._end(name)
+            self._open[name] = _Mail(said.message_id)
+        mail = self._open.get(name)
+        if mail is None:
+            return
+        mail.reverse_path = said.reverse_path if said.reverse_path is not None else mail.reverse_path
+        if said.to is not None and said.status:
+            mail.at_s = at_s
+            # Who was delivered to under another name had it under the name the client used.
+            mail.states[said.ordered_as or said.to] = said.status
+        if said.ended or said.refused:
+            self._end(name)
+
+    def _end(self, name: tuple[str, str], in_queue: bool = False) -> None:
+        mail = self._open.pop(name, None)
+        if mail is None or mail.reverse_path is None:
+            return
+        self.mails += 1
+        had = {"sent", "deferred"} if in_queue else {"sent"}
+        self.unused.refused_recipients += sum(state == "failed" for state in mail.states.values())
+        self.unused.undelivered_recipients += sum(state not in had | {"failed"} for state in mail.states.values())
+        lists = lists_named_by(mail.reverse_path)
+        if not lists:
+            self.unused.mails_of_no_list += 1
+        elif not mail.message_id:
+            self.unused.mails_without_message_id += 1
+        else:
+            recipients = self._done.setdefault((lists, mail.message_id), {})
+            recipients.update((address, mail.at_s) for address, state in mail.states.items() if state in had)
+
+    def deliveries(self) -> Iterator[Delivered]:
+        """All that was learnt; the logs are at their end then."""
+        for name in list(self._open):
+            self._end(name, in_queue=True)
+        for (lists, message_id), recipients in self._done.items():
+            if recipients:
+                yield Delivered(lists, message_id, tuple(recipients), max(recipients.values()))
+        for message_id, completed, refused in self._mailman.deliveries():
+            yield Delivered(
+                lists_named(completed.list_name), message_id, tuple(refused), completed.at_s, completed.recipients
+            )
