@@ -18,9 +18,16 @@ from pydantic import BaseModel
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+JSON = "application/json; charset=utf-8"
+
+
 def json_reply(value: BaseModel | Mapping[str, Any], status: int = 200) -> web.Response:
+    return web.Response(body=as_json(value), status=status, headers={"Content-Type": JSON})
+
+
+def as_json(value: BaseModel | Mapping[str, Any]) -> bytes:
     shown = value.model_dump() if isinstance(value, BaseModel) else value
-    return web.json_response(text=json.dumps(_plain(shown), allow_nan=False), status=status)
+    return json.dumps(_plain(shown), allow_nan=False).encode()
 
 
 def _plain(value: object) -> Any:

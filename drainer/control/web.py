@@ -1,6 +1,6 @@
 """The read-only TCP listener of `web.listen`: the page, and the same figures for programs.
 
-In    GET and HEAD of PATHS, from whoever can reach the port
+In    GET and HEAD of a few paths, from whoever can reach the port
 Out   the page, JSON, metrics; everything else is refused with a status code and no more
 Cannot change anything: it is given two functions that read, and never the operations of the control socket
 
@@ -22,7 +22,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from drainer.clock import Clock
-from drainer.control.replies import json_reply
+from drainer.control.replies import JSON, as_json
 from drainer.control.web_connection import Connections, protect, refusal
 from drainer.errors import DrainerError, SettingsError
 from drainer.report.history import History, observed, resumed
@@ -64,6 +64,14 @@ class StatusListener:
         self._history_file = history_file
         self._history = History()
         self._snapshot: tuple[float, Snapshot] | None = None
+        self._faces: dict[str, Callable[[Snapshot], tuple[bytes, str]]] = {
+            "/": self._page,
+            "/status.json": lambda snapshot: (as_json(snapshot), JSON),
+            "/history.json": lambda _: (as_json(self._history), JSON),
+            "/metrics": self._metrics,
+            "/health": self._health,
+        }
+        self._kept: dict[str, tuple[Snapshot, bytes, str]] = {}
         self._asking = asyncio.Lock()
         report = resources.files("drainer.report")
         self._template = (report / "page.html").read_text("utf-8")
@@ -112,12 +120,8 @@ class StatusListener:
         application = web.Application(middlewares=[self._guarded])
         application.add_routes(
             [
-                web.get("/", self._page),
-                *(web.get(path, self._file) for path in _FILES),
-                web.get("/status.json", self._status_json),
-                web.get("/history.json", self._history_json),
-                web.get("/metrics", self._metrics),
-                web.get("/health", self._health),
+                *(web.get(path, self._face) for path in self._faces),
+                *(web.get(path, self._file) for path in self._files),
             ]
         )
         return application
@@ -154,26 +158,27 @@ class StatusListener:
             return 421
         return 413 if request.body_exists else 0
 
-    async def _page(self, request: web.Request) -> web.Response:
-        return web.Response(
-            text=page(self._template, await self._figures(), self._history), content_type="text/html", charset="utf-8"
-        )
-
     async def _file(self, request: web.Request) -> web.Response:
         return web.Response(text=self._files[request.path], content_type=_FILES[request.path], charset="utf-8")
 
-    async def _status_json(self, request: web.Request) -> web.Response:
-        return json_reply(await self._figures())
+    async def _face(self, request: web.Request) -> web.Response:
+        """The figures in the form that the path asks for, made once for all who ask in the same second."""
+        snapshot = await self._figures()
+        kept = self._kept.get(request.path)
+        if kept is None or kept[0] is not snapshot:
+            body, content_type = self._faces[request.path](snapshot)
+            kept = self._kept[request.path] = snapshot, body, content_type
+        return web.Response(body=kept[1], headers={"Content-Type": kept[2]})
 
-    async def _history_json(self, request: web.Request) -> web.Response:
-        return json_reply(self._history)
+    def _page(self, snapshot: Snapshot) -> tuple[bytes, str]:
+        return page(self._template, snapshot, self._history).encode(), "text/html; charset=utf-8"
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        return web.Response(body=exposition(await self._figures()), headers={"Content-Type": CONTENT_TYPE})
+    def _metrics(self, snapshot: Snapshot) -> tuple[bytes, str]:
+        return exposition(snapshot), CONTENT_TYPE
 
-    async def _health(self, request: web.Request) -> web.Response:
+    def _health(self, snapshot: Snapshot) -> tuple[bytes, str]:
         """200 while the service can tell how it is, whatever that is."""
-        return json_reply({"state": (await self._figures()).state})
+        return as_json({"state": snapshot.state}), JSON
 
     async def _figures(self) -> Snapshot:
         async with self._asking:

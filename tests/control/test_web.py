@@ -24,7 +24,7 @@ from drainer.settings import WebSettings, tcp_address
 from tests.control.small_service import NOW_S, SmallService
 
 SOON_S = 60.0
-PATHS = ("/status.json", "/history.json", "/metrics", "/health")
+PATHS = ("/", "/page.css", "/page.js", "/icon.svg", "/status.json", "/history.json", "/metrics", "/health")
 CONTROL_PATHS = (
     "/status /eta /entries /entries/17724384 /pause /resume /rate /hold /release /drop /handback /config"
 ).split()
@@ -82,7 +82,7 @@ async def test_nothing_of_the_control_socket_is_reached(
     listener: StatusListener, service: SmallService, method: str
 ) -> None:
     before = service.backlog[:], dict(service.limits)
-    for path in (*CONTROL_PATHS, "/"):
+    for path in CONTROL_PATHS:
         status, _, body = await asked(listener.port, path, method, fields="Content-Length: 2\r\n", body=b"{}")
         assert status in (400, 404, 405, 413), (method, path, body)
     for path in PATHS:
@@ -127,7 +127,7 @@ async def test_known_host_is_answered(listener: StatusListener, host: str) -> No
     ],
 )  # fmt: skip
 async def test_host_of_somebody_else_is_told_nothing(listener: StatusListener, host: str) -> None:
-    for path in (*PATHS, "/", "/none"):
+    for path in (*PATHS, "/none"):
         status, _, body = await asked(listener.port, path, host=host)
         assert (status, body) == (421, b"421 Misdirected Request\n"), path
 
