@@ -26,6 +26,10 @@ class ServiceNotRunning(DrainerError):
     """Nobody answers on the control socket (exit status 3)."""
 
 
+class NoRoomForSocket(DrainerError):
+    """The filesystem of the control socket is full or over quota: the service goes on without, and tries again."""
+
+
 class RequestRefused(DrainerError):
     """The service answered, and said no; the text is its reason."""
 

@@ -32,7 +32,7 @@ from drainer.control.messages import (
     ShowReply,
 )
 from drainer.duplicates.imported import is_import
-from drainer.errors import EntryError, EntryVanished, RequestRefused
+from drainer.errors import CustodyRefused, EntryError, EntryVanished, RequestRefused
 from drainer.imports import carry_out
 from drainer.ledger.records import INTAKE, Coverage, JournalLine, OperatorState, Pause
 from drainer.queuedir.content import header_pairs, value_text
@@ -243,7 +243,7 @@ class ServiceOperations:
                 changed += 1
             except EntryVanished:
                 continue
-            except (RequestRefused, EntryError) as exc:
+            except (RequestRefused, EntryError, CustodyRefused) as exc:
                 skipped.append(f"{filebase}: {exc}")
         asked = request.selectors.model_dump(exclude_none=True)
         detail = " ".join([*(f"{name}={value}" for name, value in asked.items()), request.reason]).strip()

@@ -34,7 +34,15 @@ from drainer.control.messages import EtaReply
 from drainer.control.server import ControlServer
 from drainer.control.web import StatusListener
 from drainer.durable import make_directories
-from drainer.errors import DrainerError, EntryError, LedgerNotDurable, SettingsError, UsageError
+from drainer.errors import (
+    CustodyRefused,
+    DrainerError,
+    EntryError,
+    LedgerNotDurable,
+    NoRoomForSocket,
+    SettingsError,
+    UsageError,
+)
 from drainer.estimate.backlog import EntrySizes, Work
 from drainer.estimate.drain_time import Ceilings, drain_time, needed_rate, what_if
 from drainer.estimate.rates import Counts, RateSeries
@@ -87,6 +95,8 @@ TICK_S = 1.0
 LOOK_AROUND_S = 5.0
 """How often guards, Mailman's processes and its queues are looked at."""
 LEDGER_PROBE_S = 5.0
+SOCKET_AGAIN_S = 2.0
+"""How soon the control socket is tried again when its directory was full."""
 EXPIRE_S = 3600.0
 _LOOKED_AT_FOR_FLAVOUR = 50
 _LEDGER_DIRECTORY_MODE = 0o750
@@ -232,8 +242,10 @@ class Service:
         await self.pipeline.intake.recover()
         self.apply(await ledger.operator_state())
         control = ControlServer(settings.control.socket, ServiceOperations(self), settings.control.group)
-        await control.start()
         stack.push_async_callback(control.stop)
+        if not await self._listens(control):
+            listening = asyncio.create_task(self._listen_when_there_is_room(control), name="listen")
+            stack.callback(listening.cancel)
         if settings.web.listen:
             history = settings.ledger.path.with_name(f"{settings.ledger.path.stem}-history.json")
             listener = StatusListener(settings.web, self.snapshot, clock, history)
@@ -243,6 +255,22 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
+
+    async def _listens(self, control: ControlServer) -> bool:
+        try:
+            await control.start()
+        except NoRoomForSocket as exc:
+            # Mail matters more than the socket: it drains, and an operator finds out from the log why nobody answers.
+            log.error(logfmt(event="no_control_socket", detail=exc, next_try_s=SOCKET_AGAIN_S))
+            return False
+        log.info(logfmt(event="listening", socket=self.settings.control.socket))
+        return True
+
+    async def _listen_when_there_is_room(self, control: ControlServer) -> None:
+        while True:
+            await asyncio.sleep(SOCKET_AGAIN_S)
+            if await self._listens(control):
+                return
 
     async def _composers(self, stack: contextlib.AsyncExitStack) -> dict[Flavour, Composer]:
         mailman, most = self.settings.mailman, self.settings.feed.max_recipients
@@ -434,7 +462,7 @@ class Service:
         """Now and then: forget what is older than `duplicates.keep` and `ledger.keep`."""
         while True:
             parts = self.pipeline.parts
-            with contextlib.suppress(LedgerNotDurable):
+            with contextlib.suppress(LedgerNotDurable, CustodyRefused):
                 parts.custody.expire_duplicates(self.settings.duplicates.keep)
                 await parts.ledger.expire(self._clock.now_s() - self.settings.ledger.keep)
             await asyncio.sleep(EXPIRE_S)

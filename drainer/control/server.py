@@ -41,11 +41,12 @@ from drainer.control.messages import (
     SelectRequest,
 )
 from drainer.control.replies import json_reply
+from drainer.errors import DrainerError, HaltError, NoRoomForSocket, RequestRefused, SettingsError, UsageError
 from drainer.report.metrics import CONTENT_TYPE, exposition
-from drainer.errors import DrainerError, HaltError, RequestRefused, SettingsError, UsageError
 from drainer.settings_file import mistakes
 
 SOCKET_MODE = 0o660
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 _NOT_LOGGED = {"deliveries"}
 """Fields of requests that are too long for a line."""
 _SHUTDOWN_S = 2.0
@@ -73,7 +74,8 @@ class ControlServer:
     async def start(self) -> None:
         """Listen. A socket file nobody answers on (a service that died) is replaced.
 
-        Raises  RequestRefused when another service answers there; SettingsError when the path cannot be listened on
+        Raises  RequestRefused when another service answers there; SettingsError when the path cannot be listened on;
+                NoRoomForSocket when it could be, with room on its filesystem: call again later
         """
         await asyncio.to_thread(_refuse_unless_free, self._path)
         listening = _listen(self._path, _group_id(self._group))
@@ -280,8 +282,12 @@ def _give_to_group(path: Path, group_id: int) -> None:
         ) from exc
 
 
-def _cannot_listen(path: Path, exc: OSError) -> SettingsError:
+def _cannot_listen(path: Path, exc: OSError) -> SettingsError | NoRoomForSocket:
     said = exc.strerror or str(exc)
+    if exc.errno in _NO_ROOM:
+        return NoRoomForSocket(
+            f"control.socket = {str(path)!r}: cannot listen there: {said}; `drainer` commands get no answer"
+        )
     if exc.errno == errno.ENOENT:
         said = f"{path.parent} does not exist; create it (systemd does with RuntimeDirectory=drainer)"
     return SettingsError(f"control.socket = {str(path)!r}: cannot listen there: {said}")

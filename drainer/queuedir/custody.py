@@ -189,10 +189,19 @@ class Custody:
 
     def sync(self) -> None:
         """Make all moves so far survive a power failure: fsync of each directory that changed, destinations first (a
-        filesystem that orders nothing may then show an entry twice, as one inode, but never not at all)."""
+        filesystem that orders nothing may then show an entry twice, as one inode, but never not at all).
+
+        Raises CustodyRefused: some of it is not durable yet; the next call tries again
+        """
         directories, self._unsynced = list(self._unsynced), {}
-        for directory in directories:
-            sync_directory(directory)
+        while directories:
+            try:
+                with _refusing(f"make moves in {directories[0]} durable"):
+                    sync_directory(directories[0])
+            except CustodyRefused:
+                self._unsynced = {**dict.fromkeys(directories), **self._unsynced}
+                raise
+            directories.pop(0)
 
     def wants(self, queue: str, listed: ListedFile, runner_lives: bool) -> bool:
         """Whether an entry of Mailman's is to be taken.

@@ -22,6 +22,7 @@ from drainer.errors import (
     ComposeDeferred,
     ComposeError,
     ComposerUnavailable,
+    CustodyRefused,
     EntryError,
     EntryUnreadable,
     EntryVanished,
@@ -213,6 +214,10 @@ class Feed:
             self._conclusion.halt(filebase, exc)
         except MtaError as exc:
             log.info(logfmt(outcome="put_back", filebase=filebase, detail=exc))
+        except CustodyRefused as exc:
+            # The ledger has it all; the file follows when the filesystem lets it. Nothing is sent again meanwhile.
+            self._conclusion.later(filebase, str(exc))
+            log.error(logfmt(outcome="put_back", filebase=filebase, detail=exc))
         except OSError as exc:
             self._conclusion.later(filebase, f"cannot be read: {exc.strerror}")
             log.error(logfmt(outcome="put_back", filebase=filebase, detail=exc))

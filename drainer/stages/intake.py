@@ -61,13 +61,14 @@ class Intake:
         for hold in await ledger.holds():
             if hold.reason == RELEASED:
                 self._standing.released[hold.filebase] = hold.detail
-                with contextlib.suppress(EntryVanished):
+                with contextlib.suppress(EntryVanished), _refusal_logged(hold.filebase):
                     custody.release(hold.filebase)
                 index.set_state(hold.filebase, EntryState.WAITING)
             elif hold.reason == RESEMBLES:
                 self._standing.resembling.add(hold.filebase)
             elif index.state_of(hold.filebase) is not None:
-                custody.hold(hold.filebase)
+                with _refusal_logged(hold.filebase):
+                    custody.hold(hold.filebase)
                 index.set_state(hold.filebase, EntryState.HELD, why_held(hold.reason, hold.detail))
         for deferral in await ledger.deferrals():
             if index.state_of(deferral.filebase) not in (None, EntryState.HELD):
@@ -141,7 +142,7 @@ class Intake:
             return
         # A take lost at power failure gives the entry back to Mailman's runner, so it is durable before the index, and by
         # it the feed, learns of the entry.
-        await asyncio.to_thread(self._parts.custody.sync)
+        await self._sync()
         for some in batched(taken, LISTED_AT_A_TIME):
             self._standing.claimed.update(file.filebase for file, _ in some if file.suffix is Suffix.CLAIMED)
             if self._progress.listed:
@@ -155,6 +156,16 @@ class Intake:
             )
             await asyncio.sleep(0)
         self._standing.unread.set()
+
+    async def _sync(self) -> None:
+        """All that was taken is durably ours; what the filesystem does not make durable is not fed."""
+        while True:
+            try:
+                await asyncio.to_thread(self._parts.custody.sync)
+                return
+            except CustodyRefused as exc:
+                log.error(logfmt(outcome="not_durable", detail=exc))
+            await asyncio.sleep(LIST_AGAIN_S)
 
     def _outside(self, directories: Mapping[Path, str]) -> Outside:
         """What is there to be taken, by one listing each; a `.bak` is not counted before it is taken."""
@@ -171,6 +182,15 @@ class Intake:
     def _runner_lives(self, queue: str) -> bool:
         mailman = self._parts.settings.mailman
         return mailman_processes(self._parts.custody.queue_dir, mailman.config).runner_lives(queue)
+
+
+@contextlib.contextmanager
+def _refusal_logged(filebase: str) -> Iterator[None]:
+    """A move a full filesystem refuses now is made at another start: where the file lies does not change what it is."""
+    try:
+        yield
+    except CustodyRefused as exc:
+        log.warning(logfmt(outcome="not_moved", filebase=filebase, detail=exc))
 
 
 _Value = TypeVar("_Value")

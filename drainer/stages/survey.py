@@ -15,6 +15,7 @@ from pathlib import Path
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
 from drainer.duplicates.decision import Classification, Kin, classify, fifo_key
 from drainer.errors import (
+    CustodyRefused,
     EntryVanished,
     LedgerNotDurable,
 )
@@ -24,6 +25,7 @@ from drainer.queuedir.filebase import Suffix
 from drainer.queuedir.index import Description, tie_order
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.survey import Surveyed
+from drainer.report.logfmt import logfmt
 from drainer.stages.conclusion import Conclusion
 from drainer.stages.intake import Intake, batched
 from drainer.stages.parts import RESEMBLES, Parts, Progress, Standing
@@ -86,6 +88,10 @@ class Survey:
                     await self._conclusion.hold(filebase, read.reason, read.detail, by="drainer")
             except LedgerNotDurable as exc:
                 await self._read_again(filebase, exc)
+            except CustodyRefused as exc:
+                # It stays unread, and so comes here again: there may be room then, or a person who made some.
+                log.error(logfmt(outcome="not_moved", filebase=filebase, detail=exc))
+                await asyncio.sleep(LEDGER_AGAIN_S)
 
     async def _read_again(self, filebase: str, exc: LedgerNotDurable) -> None:
         """The entry stays unread, so it is read again; until then sending stops as for any other write that failed."""
