@@ -43,8 +43,11 @@ from drainer.errors import (
     SettingsError,
     UsageError,
 )
-from drainer.estimate.backlog import EntrySizes, Work
-from drainer.estimate.drain_time import Ceilings, drain_time, needed_rate, what_if
+from drainer.estimate.backlog import Work, amount
+from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.drain_time import drain_time, needed_rate, race_of, what_if
+from drainer.estimate.forecaster import Forecaster, Left
+from drainer.estimate.per_list import ListLeft, Through, share_done, through
 from drainer.estimate.rates import Counts, RateSeries
 from drainer.feed.gate import Gate
 from drainer.feed.password import password_warnings
@@ -74,6 +77,7 @@ from drainer.report.service_state import service_state
 from drainer.report.snapshot import (
     Backlog,
     Done,
+    Eta,
     Guard,
     ListBacklog,
     Mailman,
@@ -139,7 +143,7 @@ class Service:
         self._state_reason = ""
         self._state_since_s = self._clock.now_s()
         self._rates = RateSeries()
-        self._sizes = EntrySizes()
+        self._forecaster = Forecaster()
         self._guards: list[Guard] = []
         self._mailman = MailmanProcesses(())
         self._queues: list[QueueCount] = []
@@ -395,7 +399,7 @@ class Service:
             self._totals = await parts.ledger.totals()
             self._in_doubt_recipients = await parts.in_doubt.recipients()
             parts.rate.look()
-            self._rates.observe(self._counts())
+            self._observe()
             self._update_state()
             snapshot = await self.snapshot()
             systemd.notify_status(status_line(snapshot))
@@ -487,6 +491,14 @@ class Service:
             oldest_s=min(oldest, default=None),
         )
 
+    def _observe(self) -> None:
+        """Tell the rates and the estimate what has happened by now."""
+        counts, work = self._counts(), self._work_left(self._backlog())
+        self._rates.observe(counts)
+        left = amount(work)
+        recipients = work.recipients if left is None else left.recipients
+        self._forecaster.observe(counts, Left(work.entries + work.unread_entries or None, recipients), self._ceilings())
+
     def _counts(self) -> Counts:
         delivered = self._totals.get("delivered_recipients") + self._totals.get("bounced_recipients")
         return Counts(
@@ -495,7 +507,20 @@ class Service:
             serviced_messages=self._totals.get("transactions"),
             arrived_recipients=self.pipeline.progress.arrived_recipients,
             feeding=self._state in ("draining", "scanning", "idle"),
+            finished_entries=self._totals.get("delivered_entries"),
+            nothing_due=self._is_nothing_due(),
         )
+
+    def _is_nothing_due(self) -> bool:
+        """Nothing waits but what is held, paused, or deferred until later."""
+        totals = self._backlog()
+        due = totals.recipients - totals.duplicate_recipients - totals.deferred_recipients
+        return not (totals.unread_entries or totals.active_entries) and due <= self._paused_recipients()
+
+    def _paused_recipients(self) -> int:
+        """Owed on lists that the operator paused."""
+        index, closed = self.pipeline.parts.index, self.pipeline.parts.gate.closed_lists
+        return sum(line.recipients for line in index.per_list() if line.list_id in closed) if closed else 0
 
     def _update_state(self) -> None:
         parts, totals = self.pipeline.parts, self._backlog()
@@ -529,9 +554,8 @@ class Service:
         self._state, self._state_reason = state, reason
 
     def _work_left(self, totals: BacklogTotals) -> Work:
-        index, closed = self.pipeline.parts.index, self.pipeline.parts.gate.closed_lists
-        paused = sum(line.recipients for line in index.per_list() if line.list_id in closed) if closed else 0
-        latest = index.last_due_s()
+        paused = self._paused_recipients()
+        latest = self.pipeline.parts.index.last_due_s()
         now_s = self._clock.now_s()
         return Work(
             recipients=max(0, totals.recipients - totals.duplicate_recipients - paused),
@@ -541,7 +565,21 @@ class Service:
             paused_recipients=paused,
             unread_entries=totals.unread_entries,
             sizes=self.pipeline.progress.sizes,
+            entries=max(0, totals.entries - totals.unread_entries - totals.duplicate_entries),
         )
+
+    def _lists_through(self, work: Work, eta: Eta) -> dict[str, Through]:
+        """When each list that may go is through, while there is a forecast for all of them."""
+        race = race_of(work, self._forecaster, self._ceilings()) if eta.state == "draining" else None
+        if race is None:
+            return {}
+        feed, closed = self.settings.feed, self.pipeline.parts.gate.closed_lists
+        lists = {
+            line.list_id: ListLeft(line.entries, line.recipients)
+            for line in self.pipeline.parts.index.per_list()
+            if line.entries and line.list_id not in closed
+        }
+        return through(share_done(lists, feed.order, feed.priority), race)
 
     def _ceilings(self) -> Ceilings:
         rate = self.pipeline.parts.rate
@@ -549,14 +587,14 @@ class Service:
 
     async def estimate(self, at_recipients_per_s: float | None, by_s: float | None) -> EtaReply:
         totals, now_s = self._backlog(), self._clock.now_s()
-        work, measured = self._work_left(totals), self._rates.measured()
+        work, measured, seen = self._work_left(totals), self._rates.measured(), self._forecaster
         return EtaReply(
-            eta=drain_time(work, measured, self._ceilings(), self._state, now_s),
+            eta=drain_time(work, seen, self._ceilings(), self._state, now_s),
             backlog_recipients=work.recipients,
-            what_if=what_if(work, measured, at_recipients_per_s, now_s, self._state)
+            what_if=what_if(work, seen, at_recipients_per_s, now_s, self._state)
             if at_recipients_per_s is not None
             else None,
-            needed_recipients_per_s=needed_rate(work, measured, by_s - now_s) if by_s is not None else None,
+            needed_recipients_per_s=needed_rate(work, seen, by_s - now_s) if by_s is not None else None,
             shown_recipients_per_s=measured.fastest_recipients_per_s if measured else None,
         )
 
@@ -568,6 +606,9 @@ class Service:
             self._update_state()  # as old as the figures beside it: never "idle" over a backlog
         totals, now_s = self._backlog(), self._clock.now_s()
         measured = self._rates.measured()
+        work = self._work_left(totals)
+        eta = drain_time(work, self._forecaster, self._ceilings(), self._state, now_s)
+        lists_through = self._lists_through(work, eta)
         mta = parts.pool.state
         return Snapshot(
             version=__version__,
@@ -610,7 +651,7 @@ class Service:
                 arrivals_recipients_per_s=measured.arrival_recipients_per_s if measured else None,
                 binding=parts.rate.binding if self._state == "draining" else "",
             ),
-            eta=drain_time(self._work_left(totals), measured, self._ceilings(), self._state, now_s),
+            eta=eta,
             guards=self._guards,
             mta=Mta(
                 host=self.settings.mta.host,
@@ -638,6 +679,7 @@ class Service:
                     recipients=line.recipients,
                     oldest_age_s=None if line.oldest_s is None else max(0.0, now_s - line.oldest_s),
                     paused=line.list_id in parts.gate.closed_lists,
+                    **_when(lists_through.get(line.list_id), now_s),
                 )
                 for line in parts.index.per_list()
                 if line.entries
@@ -677,6 +719,13 @@ def _warn(settings: Settings) -> None:
     """Say what is unwise in the settings. Raises SettingsError for what is worse than that."""
     for warning in password_warnings(settings.mta):
         log.warning(logfmt(event="settings", detail=warning))
+
+
+def _when(through: Through | None, now_s: float) -> dict[str, float]:
+    """The fields of ListBacklog that say when a list is through."""
+    if through is None:
+        return {}
+    return {"finish": now_s + through.seconds, **dataclasses.asdict(through)}
 
 
 def _make_parent(path: Path) -> None:

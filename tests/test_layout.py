@@ -24,7 +24,9 @@ MARKED = frozenset(
     compose/mailman2_header compose/mailman2_part compose/mailman2_site
     feed/pick feed/shaping feed/adaptive_rate feed/outcome feed/refusals feed/retry feed/dsn
     guards/verdict
-    estimate/rates estimate/backlog estimate/drain_time
+    estimate/rates estimate/backlog estimate/drain_time estimate/pace estimate/arrivals estimate/interruptions
+    estimate/passage estimate/forecaster estimate/ceilings estimate/per_list estimate/before_drain estimate/trace
+    estimate/scores estimate/replay estimate/track_record
     report/snapshot report/metrics report/page report/page_tables report/chart report/markup report/history report/notices
     report/wording report/status_text report/logfmt report/service_state
     control/messages

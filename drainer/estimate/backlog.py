@@ -52,6 +52,7 @@ class Work:
     retry_wait_s         how long one waits that is deferred once more
     paused_recipients    owed on lists the operator paused; not in `recipients`
     unread_entries       entries nobody has read yet; they count by the mean of `sizes`
+    entries              that `recipients` are owed by; 0: not known
     """
 
     recipients: int
@@ -61,6 +62,7 @@ class Work:
     paused_recipients: int = 0
     unread_entries: int = 0
     sizes: EntrySizes = EntrySizes()
+    entries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

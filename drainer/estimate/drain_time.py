@@ -1,7 +1,7 @@
-"""The ETA: remaining recipients / (service rate - arrival rate), with the interval that holds it four times in five.
+"""The ETA: when the backlog is through, with the interval that holds it four times in five, or the word that says why not.
 
-In    Work (backlog.py), Measured (rates.py), the ceilings in force, the state of the service
-Out   Eta: seconds with an interval, or the word that says why there is none
+In    Work (backlog.py), what was seen of the drain (forecaster.py), the ceilings in force, the state of the service
+Out   Eta: seconds with an interval, or a word; "what if"; the rate needed to be through by some time
 Pure  the time of day comes along as a number
 
 A number is given only when it can be honoured: never while paused, stalled, growing or measuring. Deferred recipients
@@ -12,24 +12,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from drainer.estimate.backlog import Amount, Work, amount
-from drainer.estimate.rates import Measured
+from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.forecaster import STALLED_AFTER_S, Forecaster, Left
+from drainer.estimate.pace import steady
+from drainer.estimate.passage import Race, passage
 from drainer.report.snapshot import Eta, EtaState, ServiceState
 
 CONFIDENCE = 0.8
-_Z = 1.2816
-"""Quantile of the normal distribution that leaves a tenth on either side."""
-
-STALLED_AFTER_S = 30.0
 _STALLED_AFTER_TURNS = 5
-_DRIFT = 0.05
-_DRIFT_AT_MOST = 0.20
-"""Spread added for what the rate will do later: 5 % for a forecast as long as what was measured, growing with the
-square root of its length (a random walk), at most 20 %. Chosen, not measured."""
-
-_WIDEST = 1.0
-"""Relative spread of the net rate above which arrivals and service cannot be told apart."""
+_GROWS = 0.3
+"""A chance of ending below which the backlog is said to grow."""
+_SURELY = 0.9
+_LONGEST_S = 1e9
+"""Thirty years: whatever was measured, it is no rate of a drain."""
+_UNEVEN = 0.8
+"""Quantile of the uniform distribution on -1..1 that leaves a tenth on either side."""
 
 _STANDSTILL: dict[ServiceState, EtaState] = {
     "paused": "paused",
@@ -40,32 +40,33 @@ _STANDSTILL: dict[ServiceState, EtaState] = {
 }
 
 
+ByVerdict = Literal["likely", "possible", "unproven", "impossible", "unknown"]
+
+
 @dataclass(frozen=True, slots=True)
-class Ceilings:
-    """Limits in force per second; None: unlimited, 0: paused."""
+class ByTime:
+    """Whether it can be through by some time.
 
-    messages_per_s: float | None = None
-    recipients_per_s: float | None = None
+    needed_recipients_per_s     None: no rate would do, or the work is unknown
+    chance                      of being through by then as things go; None while there is no forecast
+    sustained_recipients_per_s  the most the MTA has been seen to take over five minutes; None before those have passed
+    verdict  "likely": nine times in ten as things go; "possible": not as things go, but the MTA has taken that rate;
+             "unproven": it has not, or not for five minutes yet; "impossible": no rate would do, or the limit in force
+             forbids it; "unknown": how much is left is not known yet
+    """
 
-    @property
-    def are_zero(self) -> bool:
-        return 0 in (self.messages_per_s, self.recipients_per_s)
-
-    def as_recipients_per_s(self, recipients_per_message: float | None) -> float | None:
-        """The stricter of both, in recipients; the one on messages counts once a message's size is known."""
-        known = [self.recipients_per_s] if self.recipients_per_s is not None else []
-        if self.messages_per_s is not None and recipients_per_message is not None:
-            known.append(self.messages_per_s * recipients_per_message)
-        return min(known, default=None)
+    needed_recipients_per_s: float | None
+    chance: float | None
+    sustained_recipients_per_s: float | None
+    verdict: ByVerdict
 
 
-def drain_time(work: Work, measured: Measured | None, ceilings: Ceilings, state: ServiceState, now_s: float) -> Eta:
+def drain_time(work: Work, seen: Forecaster, ceilings: Ceilings, state: ServiceState, now_s: float) -> Eta:
     """When it ends.
 
-    measured  None: too little was seen to know a rate
-    state     of the service; a standstill has its word
-    now_s     seconds since the epoch
-    Returns   state "draining" with low_s <= seconds <= high_s, all >= 0, and finish; "done" with zeros; else a word only
+    state    of the service; a standstill has its word
+    now_s    seconds since the epoch
+    Returns  state "draining" with low_s <= seconds <= high_s, all >= 0, and finish; "done" with zeros; else a word only
     """
     left = amount(work)
     word = _word_before_rates(work, left, ceilings, state)
@@ -75,18 +76,32 @@ def drain_time(work: Work, measured: Measured | None, ceilings: Ceilings, state:
         return Eta(state=word or "measuring")
     if _all_deferred(work):
         return _eta(work, 0.0, 0.0, 0.0, now_s)
-    if measured is None:
-        return Eta(state="measuring")
-    if measured.idle_s > _stalled_after_s(ceilings):
+    if seen.idle_s > _stalled_after_s(ceilings) and (seen.is_gap_unusual or not seen.has_worked):
         return Eta(state="stalled")
-    if measured.service_recipients_per_s <= 0:
+    race = race_of(work, seen, ceilings)
+    if race is None:
         return Eta(state="measuring")
-    ceiling = ceilings.as_recipients_per_s(measured.recipients_per_message)
-    return _at_rate(work, left, measured, ceiling, now_s)
+    return _of_race(work, race, ceilings, seen.noticed_after_s, now_s)
+
+
+def race_of(work: Work, seen: Forecaster, ceilings: Ceilings) -> Race | None:
+    """All that is left, deferred recipients included, against time; None while too little is known, or nothing is left."""
+    left = amount(work)
+    if left is None or left.recipients <= 0:
+        return None
+    return seen.race(_left(work, left), left.deviation, ceilings)
+
+
+def if_resumed(work: Work, seen: Forecaster, ceilings: Ceilings, now_s: float) -> Eta:
+    """What drain_time would say if whatever is paused went on now, lists with a pause of their own included."""
+    everything = replace(work, recipients=work.recipients + work.paused_recipients, paused_recipients=0)
+    freed = replace(ceilings, messages_per_s=ceilings.messages_per_s or None,
+                    recipients_per_s=ceilings.recipients_per_s or None)  # fmt: skip
+    return drain_time(everything, seen, freed, "draining", now_s)
 
 
 def what_if(
-    work: Work, measured: Measured | None, at_recipients_per_s: float, now_s: float, state: ServiceState = "draining"
+    work: Work, seen: Forecaster, at_recipients_per_s: float, now_s: float, state: ServiceState = "draining"
 ) -> Eta:
     """When it would end if recipients were serviced at that rate from now on; arrivals as they are.
 
@@ -95,16 +110,15 @@ def what_if(
     left = amount(work)
     asked = Ceilings(recipients_per_s=at_recipients_per_s)
     word = _word_before_rates(work, left, asked, "starting" if state == "starting" else "draining")
-    if word is not None or left is None:
-        return drain_time(work, measured, asked, "starting" if state == "starting" else "draining", now_s)
-    if _all_deferred(work):
-        return _eta(work, 0.0, 0.0, 0.0, now_s)
-    seen = measured or Measured(0.0, 0.0, 0.0, 0.0, 0.0, math.inf, 0.0)
-    exact = replace(seen, service_recipients_per_s=at_recipients_per_s, service_variance=0.0)
-    return _at_rate(work, left, exact, at_recipients_per_s, now_s)
+    if word is not None or left is None or _all_deferred(work):
+        return drain_time(work, seen, asked, "starting" if state == "starting" else "draining", now_s)
+    if left.recipients <= 0:
+        return Eta(state="measuring")
+    race = seen.race(_left(work, left), left.deviation, asked, at=steady(at_recipients_per_s))
+    return Eta(state="measuring") if race is None else _of_race(work, race, asked, 0.0, now_s)
 
 
-def needed_rate(work: Work, measured: Measured | None, within_s: float) -> float | None:
+def needed_rate(work: Work, seen: Forecaster, within_s: float) -> float | None:
     """Recipients per second that would finish within that time, arrivals included; 0 when nothing is left.
 
     Returns  None when no rate would do (the time is past, or deferred recipients are due later) or the work is unknown
@@ -116,7 +130,37 @@ def needed_rate(work: Work, measured: Measured | None, within_s: float) -> float
         return 0.0
     if within_s <= 0 or (work.deferred_recipients and work.last_due_in_s > within_s):
         return None
-    return left.recipients / within_s + (measured.arrival_recipients_per_s if measured else 0.0)
+    return (left.recipients + seen.arriving(within_s)[0]) / within_s
+
+
+def by_time(
+    work: Work,
+    seen: Forecaster,
+    ceilings: Ceilings,
+    within_s: float,
+    sustained_recipients_per_s: float | None,
+) -> ByTime:
+    """Whether it can be through within so many seconds, and what that takes.
+
+    sustained_recipients_per_s  Measured.sustained_recipients_per_s, or of an earlier drain
+    """
+    needed = needed_rate(work, seen, within_s)
+    left = amount(work)
+    if needed is None:
+        return ByTime(None, None, sustained_recipients_per_s, "unknown" if left is None else "impossible")
+    if left is None or left.recipients <= 0:
+        return ByTime(needed, 1.0, sustained_recipients_per_s, "likely")
+    race = None if ceilings.are_zero else race_of(work, seen, ceilings)
+    chance = None if race is None else race.chance_by(within_s)
+    if chance is not None and chance >= _SURELY:
+        return ByTime(needed, chance, sustained_recipients_per_s, "likely")
+    ceiling = ceilings.as_recipients_per_s(seen.recipients_per_message)
+    verdict: ByVerdict = "unproven"
+    if (ceiling is not None and needed > ceiling) or ceilings.earliest_s > within_s:
+        verdict = "impossible"
+    elif sustained_recipients_per_s is not None and needed <= sustained_recipients_per_s:
+        verdict = "possible"
+    return ByTime(needed, chance, sustained_recipients_per_s, verdict)
 
 
 def _word_before_rates(work: Work, left: Amount | None, ceilings: Ceilings, state: ServiceState) -> EtaState | None:
@@ -130,38 +174,36 @@ def _word_before_rates(work: Work, left: Amount | None, ceilings: Ceilings, stat
     return _STANDSTILL.get(state)
 
 
+def _left(work: Work, left: Amount) -> Left:
+    return Left(work.entries + work.unread_entries or None, left.recipients)
+
+
 def _all_deferred(work: Work) -> bool:
     return not work.unread_entries and work.deferred_recipients >= work.recipients
 
 
 def _stalled_after_s(ceilings: Ceilings) -> float:
     """A limit of one message a minute leaves minutes without one; that is no stall."""
-    slowest = min((limit for limit in (ceilings.messages_per_s, ceilings.recipients_per_s) if limit), default=None)
+    slowest = ceilings.slowest_per_s
     return STALLED_AFTER_S if slowest is None else max(STALLED_AFTER_S, _STALLED_AFTER_TURNS / slowest)
 
 
-def _at_rate(work: Work, left: Amount, measured: Measured, ceiling: float | None, now_s: float) -> Eta:
-    service = measured.service_recipients_per_s
-    if ceiling is not None:
-        service = min(service, ceiling)
-    net = service - measured.arrival_recipients_per_s
-    deviation = math.sqrt(measured.service_variance + measured.arrival_variance)
-    if net <= 0 or deviation > _WIDEST * net:
-        return Eta(state="growing" if measured.arrival_recipients_per_s >= service / 2 else "measuring")
-    if left.recipients <= 0:
+def _of_race(work: Work, race: Race, ceilings: Ceilings, noticed_after_s: float, now_s: float) -> Eta:
+    if race.left > _LONGEST_S * race.outlook.rate:
         return Eta(state="measuring")
-    seconds = left.recipients / net
-    drift = min(_DRIFT_AT_MOST, _DRIFT * math.sqrt(seconds / measured.feeding_s))
-    # The rates still to come scatter about their mean as those seen did: the shorter the time left, the more.
-    to_come = 1 + measured.worth_s / max(1.0, seconds)
-    spread = math.sqrt(to_come * (deviation / net) ** 2 + (left.deviation / left.recipients) ** 2 + drift**2)
-    # On a ratio scale: a rate that may be half may as well be double, and no interval reaches below zero.
-    factor = math.exp(min(_Z * spread, 50.0))
-    low_s = seconds / factor
-    if ceiling is not None:
-        fewest = max(float(work.recipients), left.recipients - _Z * left.deviation)
-        low_s = max(low_s, fewest / ceiling)
-    return _eta(work, seconds, low_s, seconds * factor, now_s)
+    found = passage(race)
+    if found.chance < _GROWS:
+        return Eta(state="growing")
+    low_s, seconds, high_s = (max(one, ceilings.earliest_s) for one in (found.low_s, found.seconds, found.high_s))
+    # The end is noticed at the first look after it, which may come at once or a whole interval later.
+    unsure_s = _UNEVEN * noticed_after_s
+    return _eta(
+        work,
+        seconds + noticed_after_s,
+        seconds + noticed_after_s - math.hypot(seconds - low_s, unsure_s),
+        seconds + noticed_after_s + math.hypot(high_s - seconds, unsure_s),
+        now_s,
+    )
 
 
 def _eta(work: Work, seconds: float, low_s: float, high_s: float, now_s: float) -> Eta:
@@ -177,7 +219,7 @@ def _eta(work: Work, seconds: float, low_s: float, high_s: float, now_s: float) 
         state="draining",
         finish=now_s + seconds,
         seconds=seconds,
-        low_s=min(seconds, max(low_s, due_s)),
+        low_s=min(seconds, max(low_s, due_s, 0.0)),
         high_s=max(seconds, high_s, again_s),
         confidence=CONFIDENCE,
     )

@@ -25,6 +25,7 @@ _BIN_S = 1.0
 _KEPT_S = 10 * HORIZON_S
 _BATCHES = 10
 _FASTEST_OVER_S = 10.0
+_SUSTAINED_OVER_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Counts:
     serviced  recipients settled by work (delivered, bounced), and the transactions that took; suppressed ones cost none
     arrived   recipients owed by entries that came after the drain began; those of the first scan are not arrivals
     feeding   whether sending was allowed since the observation before
+    finished_entries  whose last recipient was settled by work
+    nothing_due       nothing could have been fed: no backlog, or none of it due
     """
 
     at_s: float
@@ -42,6 +45,8 @@ class Counts:
     serviced_messages: int
     arrived_recipients: int = 0
     feeding: bool = True
+    finished_entries: int = 0
+    nothing_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,8 @@ class Measured:
     feeding_s   seconds of feeding that were observed
     worth_s     seconds an unweighted mean would need to be as sure; about two horizons once those have passed
     idle_s      seconds of feeding since a recipient was last settled
-    fastest_recipients_per_s   best ten seconds seen since the beginning
+    fastest_recipients_per_s    best ten seconds seen since the beginning
+    sustained_recipients_per_s  best five minutes; None before those have passed
     """
 
     service_recipients_per_s: float
@@ -63,6 +69,7 @@ class Measured:
     idle_s: float
     worth_s: float = 2 * HORIZON_S
     fastest_recipients_per_s: float | None = None
+    sustained_recipients_per_s: float | None = None
 
     @property
     def recipients_per_message(self) -> float | None:
@@ -89,6 +96,7 @@ class RateSeries:
         self._before: Counts | None = None
         self._idle_s = 0.0
         self._fastest: float | None = None
+        self._sustained: float | None = None
 
     def observe(self, counts: Counts) -> None:
         """Add an observation. One that is not later than the one before is left to the next."""
@@ -142,15 +150,20 @@ class RateSeries:
             idle_s=self._idle_s,
             worth_s=min(feeding_s, 2 * self._horizon_s),
             fastest_recipients_per_s=self._fastest,
+            sustained_recipients_per_s=self._sustained,
         )
 
     def _note_fastest(self) -> None:
         seconds, recipients = 0.0, 0
+        fastest_is_known = False
         for one in reversed(self._bins):
             seconds += one.seconds
             recipients += one.recipients
-            if seconds >= _FASTEST_OVER_S:
+            if seconds >= _FASTEST_OVER_S and not fastest_is_known:
                 self._fastest = max(self._fastest or 0.0, recipients / seconds)
+                fastest_is_known = True
+            if seconds >= _SUSTAINED_OVER_S:
+                self._sustained = max(self._sustained or 0.0, recipients / seconds)
                 return
 
 

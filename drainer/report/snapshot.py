@@ -119,11 +119,17 @@ class Mailman(_Part):
 
 
 class ListBacklog(_Part):
+    """finish, seconds, low_s, high_s: when this list is through, as in Eta; null where that cannot be said."""
+
     list: str
     entries: int
     recipients: int
     oldest_age_s: float | None = None
     paused: bool = False
+    finish: float | None = None
+    seconds: float | None = None
+    low_s: float | None = None
+    high_s: float | None = None
 
 
 class PauseInForce(_Part):

@@ -1,0 +1,82 @@
+"""A forecast before the drain has begun, from how fast Mailman's deliveries went before.
+
+In    deliveries as Mailman's own smtp log has them: recipients, and the seconds it took
+Out   Eta for a backlog
+Pure  values only; reading the log is feed/mailman_smtp_log.py's
+
+Only the time spent delivering counts: a quiet list server is no slow one. Mailman delivers one message at a time; who feeds
+the MTA over several sessions is faster by what `sessions` says they are worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from drainer.estimate.arrivals import Arrivals
+from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.drain_time import CONFIDENCE
+from drainer.estimate.interruptions import Interruptions
+from drainer.estimate.pace import Pace
+from drainer.estimate.passage import Race, passage
+from drainer.report.snapshot import Eta
+
+_SHORTEST_S = 0.001
+_FEWEST = 20
+"""Deliveries; of fewer no rate is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastDelivery:
+    """took_s: as the log says, "completed in"."""
+
+    recipients: int
+    took_s: float
+
+
+def forecast_from_log(
+    past: Iterable[PastDelivery],
+    entries: int,
+    recipients: int,
+    now_s: float,
+    ceilings: Ceilings | None = None,
+    sessions: float = 1.0,
+) -> Eta:
+    """When a backlog would be through if it were begun now.
+
+    past      oldest first
+    sessions  how many times as fast as one delivery after the other, > 0
+    Returns   "measuring" when the log tells too little, "paused" under a limit of zero, "done" when nothing is left
+    """
+    if recipients <= 0:
+        return Eta(state="done", finish=now_s, seconds=0.0, low_s=0.0, high_s=0.0, confidence=CONFIDENCE)
+    ceilings = ceilings or Ceilings()
+    if ceilings.are_zero:
+        return Eta(state="paused")
+    pace, interruptions = Pace(), Interruptions()
+    deliveries = sent = 0
+    worked_s = 0.0
+    for one in past:
+        took_s = max(_SHORTEST_S, one.took_s) / sessions
+        deliveries += 1
+        sent += one.recipients
+        worked_s += took_s
+        pace.observe(took_s, 1, one.recipients, recipients / max(1, entries), recipients * worked_s / max(1, sent))
+        interruptions.worked(took_s)
+    outlook = pace.outlook()
+    if outlook is None or deliveries < _FEWEST:
+        return Eta(state="measuring")
+    work = pace.work_left(entries, recipients)
+    ceiling = ceilings.as_recipients_per_s(sent / deliveries)
+    lost = interruptions.lost(work / outlook.rate)
+    found = passage(
+        Race(work, 0.0, outlook, Arrivals().expected, lost, None if ceiling is None else ceiling * work / recipients)
+    )
+    return Eta(
+        state="draining",
+        finish=now_s + found.seconds,
+        seconds=found.seconds,
+        low_s=found.low_s,
+        high_s=found.high_s,
+        confidence=CONFIDENCE,
+    )

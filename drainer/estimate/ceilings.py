@@ -1,0 +1,42 @@
+"""The limits in force, and what they come to in recipients per second.
+
+Pure  values only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """Limits in force per second; None: unlimited, 0: paused.
+
+    earliest_s  seconds that the recipient domains with a ceiling of their own need at least; see slowest_domain_s
+    """
+
+    messages_per_s: float | None = None
+    recipients_per_s: float | None = None
+    earliest_s: float = 0.0
+
+    @property
+    def are_zero(self) -> bool:
+        return 0 in (self.messages_per_s, self.recipients_per_s)
+
+    @property
+    def slowest_per_s(self) -> float | None:
+        """The lowest of them that is not zero."""
+        return min((limit for limit in (self.messages_per_s, self.recipients_per_s) if limit), default=None)
+
+    def as_recipients_per_s(self, recipients_per_message: float | None) -> float | None:
+        """The stricter of both, in recipients; the one on messages counts once a message's size is known."""
+        known = [self.recipients_per_s] if self.recipients_per_s is not None else []
+        if self.messages_per_s is not None and recipients_per_message is not None:
+            known.append(self.messages_per_s * recipients_per_message)
+        return min(known, default=None)
+
+
+def slowest_domain_s(domains: Iterable[tuple[int, float]]) -> float:
+    """Seconds the slowest of the domains needs: (recipients left, ceiling per second > 0) of each."""
+    return max((recipients / per_s for recipients, per_s in domains), default=0.0)

@@ -1,0 +1,222 @@
+"""What was seen of a drain so far, and when it will be through: the core that the service and the back-test share.
+
+In    cumulative counts, one observation per interval, with the work left and the ceilings at that moment
+Out   a Race (passage.py) for any work left; whether nothing has happened for longer than is usual
+Pure  the observer brings the monotonic time along; nothing is kept but sums and filters, so memory does not grow
+
+Rates are smoothed in here; the estimate made from them never is, or it would tell an old story after a change. Time in
+which nothing moved is work that took long, or an interruption: an interruption if, at the usual pace, far more would have
+been finished in it than the MTA then turned out to have been busy with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drainer.estimate.arrivals import Arrivals
+from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.interruptions import Interruptions, Lost
+from drainer.estimate.pace import Outlook, Pace
+from drainer.estimate.passage import Expected, Race
+from drainer.estimate.rates import Counts
+
+STALLED_AFTER_S = 30.0
+_MISSED_ENTRIES = 8.0
+"""Fewer that ought to have been finished in a gap are chance."""
+_LARGEST_COUNTS = 0.02
+"""A gap may be one huge entry; but none is taken to be larger than this part of what was serviced."""
+_FORGOTTEN_AFTER_S = 600.0
+"""With nothing left for so long, the next backlog is another drain."""
+_NEARLY = 0.9
+"""Part of a limit above which it is what held the rate down."""
+_RAISED_OFF, _LOWERED_OFF, _LIFTED_OFF = 0.3, 0.03, 0.5
+"""Relative deviation of the rate after a limit was raised (how far will the MTA follow?), lowered, or lifted."""
+_LEAST_NET = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Entries and recipients that are still to be serviced; entries None: as many as their recipients suggest."""
+
+    entries: float | None
+    recipients: float
+
+
+class Forecaster:
+    """Fed with `observe`; asked with `race`."""
+
+    def __init__(self) -> None:
+        self._before: Counts | None = None
+        self._ceilings: Ceilings | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pace = Pace()
+        self._arrivals = Arrivals()
+        self._interruptions = Interruptions()
+        self._worked_s = self._idle_s = self._halted_s = self._empty_s = 0.0
+        self._entries = self._recipients = self._messages = 0.0
+        self._largest_entry = 0.0
+        self._per_entry = 1.0
+        self._span_s = 0.0
+
+    def observe(self, counts: Counts, left: Left, ceilings: Ceilings) -> None:
+        """One more observation, with what was left and what limits were in force then.
+
+        One that is not later than the one before is left to the next.
+        """
+        before = self._before
+        if before is not None and counts.at_s <= before.at_s:
+            return
+        self._before = counts
+        self._follow(ceilings)
+        if before is None:
+            return
+        seconds = self._span_s = counts.at_s - before.at_s
+        entries = max(0, counts.finished_entries - before.finished_entries)
+        recipients = max(0, counts.serviced_recipients - before.serviced_recipients)
+        messages = max(0, counts.serviced_messages - before.serviced_messages)
+        self._arrivals.observe(seconds, max(0, counts.arrived_recipients - before.arrived_recipients))
+        if counts.nothing_due and not recipients:
+            self._rest(seconds, left)
+        elif not counts.feeding and not recipients:
+            self._halted_s += seconds
+        elif not recipients:
+            self._idle_s += seconds
+        else:
+            self._work(seconds, entries, recipients, messages, left)
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds of feeding in which nothing was settled, up to now."""
+        return self._idle_s
+
+    @property
+    def has_worked(self) -> bool:
+        return self._worked_s > 0
+
+    @property
+    def is_gap_unusual(self) -> bool:
+        """Whether more would have been finished in the idle time than chance or one huge entry can explain."""
+        if not self._worked_s:
+            return False
+        missed = self._idle_s / self._worked_s
+        largest = min(self._largest_entry, _LARGEST_COUNTS * self._recipients)
+        return missed * self._entries >= _MISSED_ENTRIES and missed * self._recipients >= largest
+
+    @property
+    def outlook(self) -> Outlook | None:
+        """None while too little was seen."""
+        return self._pace.outlook()
+
+    @property
+    def arrivals_per_s(self) -> float:
+        return self._arrivals.per_s
+
+    @property
+    def recipients_per_message(self) -> float | None:
+        return self._recipients / self._messages if self._messages else None
+
+    @property
+    def noticed_after_s(self) -> float:
+        """How late, on average, an observer who looks at these intervals notices the end."""
+        return self._span_s / 2
+
+    def arriving(self, seconds: float) -> tuple[float, float]:
+        """Mean and variance of the recipients that arrive in the next `seconds` (> 0)."""
+        return self._arrivals.expected(seconds)
+
+    def race(self, left: Left, deviation: float, ceilings: Ceilings, at: Outlook | None = None) -> Race | None:
+        """The work left against time; None while too little was seen.
+
+        left       more than nothing
+        deviation  standard deviation of left.recipients
+        at         another outlook, of recipients per second, in place of what was seen: it stands for itself, without
+                   ceilings and interruptions
+        """
+        if at is not None:
+            return Race(left.recipients, deviation, at, self.arriving, Lost())
+        outlook = self._pace.outlook()
+        if outlook is None:
+            return None
+        work = self._work_left(left)
+        # In recipients, so that arrivals and ceilings, known in recipients only, can be set against it.
+        per_recipient = work / left.recipients
+        ceiling = ceilings.as_recipients_per_s(self.recipients_per_message)
+        return Race(
+            work,
+            deviation * (1 - self._pace.entry_share),
+            outlook,
+            _scaled(self.arriving, per_recipient),
+            self._interruptions.lost(work / outlook.rate),
+            None if ceiling is None else ceiling * per_recipient,
+        )
+
+    # -- what an observation means -------------------------------------------------------------------------------------
+
+    def _work(self, seconds: float, entries: int, recipients: int, messages: int, left: Left) -> None:
+        if self._halted_s:
+            self._interruptions.stood(self._halted_s)
+            self._halted_s = 0.0
+        self._empty_s = 0.0
+        worth_s = recipients * self._worked_s / self._recipients if self._recipients else 0.0
+        if self._idle_s >= STALLED_AFTER_S and self.is_gap_unusual and worth_s < self._idle_s / 2:
+            self._interruptions.stood(self._idle_s)
+        else:
+            seconds += self._idle_s
+        self._idle_s = 0.0
+        self._worked_s += seconds
+        self._interruptions.worked(seconds)
+        self._entries += entries
+        self._recipients += recipients
+        self._messages += messages
+        self._largest_entry = max(self._largest_entry, recipients / max(1, entries))
+        if left.entries is None:
+            self._per_entry = self._recipients / max(1.0, self._entries)
+        else:
+            self._per_entry = (self._recipients + left.recipients) / max(1.0, self._entries + left.entries)
+        self._pace.observe(seconds, entries, recipients, self._per_entry, self._left_s(left))
+
+    def _work_left(self, left: Left) -> float:
+        entries = left.recipients / self._per_entry if left.entries is None else left.entries
+        return self._pace.work_left(entries, left.recipients)
+
+    def _left_s(self, left: Left) -> float:
+        """Roughly."""
+        outlook = self._pace.outlook()
+        if outlook is None:
+            return left.recipients * self._worked_s / self._recipients
+        rate = outlook.rate
+        net = max(rate - self._arrivals.per_s, _LEAST_NET * rate)
+        return self._work_left(left) / net
+
+    def _rest(self, seconds: float, left: Left) -> None:
+        self._empty_s += seconds
+        if self._empty_s >= _FORGOTTEN_AFTER_S and left.recipients <= 0 and self._worked_s:
+            self._begin()
+
+    def _follow(self, ceilings: Ceilings) -> None:
+        """A limit that was changed tells more about the rate to come than what was measured before."""
+        before, self._ceilings = self._ceilings, ceilings
+        outlook = self._pace.outlook()
+        if before is None or before == ceilings or outlook is None:
+            return
+        old = before.as_recipients_per_s(self.recipients_per_message)
+        new = ceilings.as_recipients_per_s(self.recipients_per_message)
+        if old == new or new == 0:
+            return
+        if old and outlook.rate > _NEARLY * old:
+            if new is None:
+                self._pace.scale(1.0, _LIFTED_OFF)
+            else:
+                self._pace.scale(new / old, _RAISED_OFF if new > old else _LOWERED_OFF)
+        elif new is not None and new < outlook.rate:
+            self._pace.scale(new / outlook.rate, _LOWERED_OFF)
+
+
+def _scaled(expected: Expected, factor: float) -> Expected:
+    def scaled(seconds: float) -> tuple[float, float]:
+        mean, variance = expected(seconds)
+        return mean * factor, variance * factor**2
+
+    return scaled

@@ -1,0 +1,301 @@
+"""How fast the backlog is worked off, and what that will be: a belief, with how sure it is.
+
+In    spans of feeding: seconds, entries and recipients finished in them
+Out   Outlook: weighed courses the rate may take, each with mean and variance of the work of the next h seconds
+Pure  values only
+
+A service rate may stay, wander, sway about its mean, or have a trend. Each is a Kalman filter on the same rows; and since
+at every row the rate may have jumped as well, each is started anew there with a small prior weight. Bayes' rule weighs
+them by how well they foretold every next row, and the unlikely are dropped: a step is believed within a few rows, and
+after a long even drain the interval is narrow. Rows grow with the time that was seen, so that what scatters from second
+to second averages out in them, and the noise measured between rows is the noise that lasts.
+
+Work is counted in whichever mixture of entries and recipients flows most evenly: where an entry costs the MTA the same
+whoever is on it, entries do; where every recipient costs, recipients.
+
+Source  West and Harrison, Bayesian Forecasting and Dynamic Models (multi-process models); Adams and MacKay, Bayesian
+        Online Changepoint Detection (2007). Constants: chosen on simulated drains (tests/estimate/make_traces.py),
+        judged on others.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_ROWS_PER_LIFE = 40
+"""A row spans this part of the feeding seen so far, if that is longer than the shortest."""
+_SHORTEST_ROW_S = 5.0
+_FEWEST_ENTRIES = 5
+"""In a row, unless they take longer than _PATIENCE_S: the time one entry took is no rate."""
+_PATIENCE_S = 60.0
+
+_STAYS, _WANDERS, _TREND, _SWAYS_BRIEFLY, _SWAYS_LONG = range(5)
+_PRIOR = {_STAYS: 0.3, _WANDERS: 0.2, _SWAYS_BRIEFLY: 0.13, _SWAYS_LONG: 0.12, _TREND: 0.25}
+_SWAY_LASTS = {_SWAYS_BRIEFLY: 0.02, _SWAYS_LONG: 0.1}
+"""Part of a drain in which a deviation from the mean fades to 1/e."""
+_WANDERED = {_STAYS: 0.0, _WANDERS: 0.4, _TREND: 0.2, _SWAYS_BRIEFLY: 0.2, _SWAYS_LONG: 0.2}
+"""Relative deviation: of a sway, from its mean; of the others, reached by a random walk over one drain."""
+_TREND_PER_DRAIN = 0.6
+"""Prior deviation of a trend: relative change of the rate over one drain."""
+_JUMP = 0.7
+"""Prior deviation of the rate after a jump, relative to before."""
+_JUMPS_PER_DRAIN = 0.7
+_FIRST_ROW_OFF = 0.245
+"""How far the first row may be off, relatively, before any noise is known."""
+
+_KEPT = 14
+_NEGLIGIBLE = 1e-4
+_NOT_TOLD = 0.003
+"""Weight below which a course is not worth reckoning with."""
+_FREEDOM = 5.0
+"""Of Student's t, by which a row is judged: one odd row is no jump."""
+_NOISE_REMEMBERED_ROWS = 25
+_NOISE_AT_FIRST = 0.04
+_NOISE_AT_FIRST_ROWS = 1.5
+_LEAST_NOISE = 1e-6
+_FAR = 12.0
+"""A difference counts at most so many times the usual noise: a step is no noise."""
+_SLOWEST = 0.15
+"""A falling trend is not believed beyond this part of the rate now, on average over what is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """One way the rate may go.
+
+    weight    among all courses of an outlook; their sum is 1
+    rate      now, of work per second; for a sway, its mean
+    change    of the rate per second (trend); or the deviation from the mean now (sway, where sway_s > 0)
+    rate_variance, covariance, change_variance   of the two
+    wander    variance the rate gains per second; for a sway, that of its deviation
+    """
+
+    weight: float
+    rate: float
+    change: float = 0.0
+    rate_variance: float = 0.0
+    covariance: float = 0.0
+    change_variance: float = 0.0
+    wander: float = 0.0
+    sway_s: float = 0.0
+
+    def work(self, seconds: float) -> tuple[float, float]:
+        """Mean and variance of the work done in so many seconds (> 0) of feeding, but for the noise."""
+        if self.sway_s:
+            times = seconds / self.sway_s
+            lever = (1 - math.exp(-times)) / times
+            gained = self.wander * min(1.0, 2 / times) * min(1.0, times / 3)
+        else:
+            lever = seconds / 2
+            gained = self.wander * seconds / 3
+        mean = max(self.rate + self.change * lever, _SLOWEST * self.rate)
+        variance = self.rate_variance + 2 * self.covariance * lever + self.change_variance * lever**2 + gained
+        return mean * seconds, max(variance, 0.0) * seconds**2
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """courses  likeliest first
+    noise    variance of the work done in one second, relative to the rate squared; in h seconds, noise / h
+    """
+
+    courses: tuple[Course, ...]
+    noise: float
+
+    @property
+    def rate(self) -> float:
+        return sum(course.weight * course.rate for course in self.courses)
+
+
+@dataclass(slots=True)
+class _Filter:
+    """State (rate, change) with covariance p11, p12, p22, as in Course."""
+
+    kind: int
+    weight: float
+    rate: float
+    change: float
+    p11: float
+    p12: float
+    p22: float
+
+    def wander(self, drain_s: float) -> float:
+        variance = (_WANDERED[self.kind] * self.rate) ** 2
+        return variance if self.kind in _SWAY_LASTS else variance / drain_s
+
+    def advance(self, seconds: float, drain_s: float) -> None:
+        if self.kind in _SWAY_LASTS:
+            keep = math.exp(-seconds / (_SWAY_LASTS[self.kind] * drain_s))
+            self.change *= keep
+            self.p12 *= keep
+            self.p22 = self.p22 * keep**2 + (1 - keep**2) * self.wander(drain_s)
+            return
+        self.rate = max(self.rate + self.change * seconds, 0.02 * self.rate)
+        self.p11 += 2 * self.p12 * seconds + self.p22 * seconds**2 + self.wander(drain_s) * seconds
+        self.p12 += self.p22 * seconds
+
+    def learn(self, rate: float, noise: float) -> None:
+        """From a row's rate; its relative variance is `noise`. The weight falls by how badly the row was foretold."""
+        sways = self.kind in _SWAY_LASTS
+        foretold = self.rate + self.change if sways else self.rate
+        first, second = (self.p11 + self.p12, self.p12 + self.p22) if sways else (self.p11, self.p12)
+        variance = (first + second if sways else first) + noise * max(foretold, 0.3 * rate) ** 2
+        off = rate - foretold
+        self.weight *= _density(off, variance)
+        gain1, gain2 = first / variance, second / variance
+        self.rate = max(self.rate + gain1 * off, 1e-9)
+        self.change += gain2 * off
+        self.p22 -= gain2 * second
+        self.p12 -= gain1 * second
+        self.p11 -= gain1 * first
+
+    def scale(self, factor: float, deviation: float) -> None:
+        self.rate *= factor
+        self.change *= factor
+        self.p11 = self.p11 * factor**2 + (deviation * self.rate) ** 2
+        self.p12 *= factor**2
+        self.p22 *= factor**2
+
+
+class Pace:
+    """The belief, fed span by span. Memory is bounded: 14 filters and one open row."""
+
+    def __init__(self) -> None:
+        self._filters: list[_Filter] = []
+        self._drain_s = 1.0
+        self._seconds = 0.0
+        self._row_s = self._row_entries = self._row_recipients = 0.0
+        self._before: tuple[float, float, float] | None = None
+        self._noise_sum = self._noise_rows = 0.0
+        self._unevenness = [0.0, 0.0, 0.0]
+        self._recipients_per_entry = 1.0
+        self.entry_share = 0.5
+        """0: work is counted in recipients; 1: in entries, each worth the mean number of recipients."""
+
+    def observe(
+        self, seconds: float, entries: float, recipients: float, recipients_per_entry: float, left_s: float
+    ) -> None:
+        """A span of feeding and what was finished in it.
+
+        recipients_per_entry  over the whole drain
+        left_s                seconds it may still take, roughly: wandering and jumps are reckoned per drain
+        """
+        self._recipients_per_entry = recipients_per_entry
+        self._seconds += seconds
+        self._row_s += seconds
+        self._row_entries += entries
+        self._row_recipients += recipients
+        few = self._row_entries < _FEWEST_ENTRIES and self._row_s < _PATIENCE_S
+        if few or self._row_s < max(_SHORTEST_ROW_S, self._seconds / _ROWS_PER_LIFE) or not self._row_recipients:
+            return
+        self._drain_s = max(self._seconds + left_s, self._row_s)
+        self._learn()
+
+    def work_left(self, entries: float, recipients: float) -> float:
+        """In the unit of the outlook's rates."""
+        return self.entry_share * entries * self._recipients_per_entry + (1 - self.entry_share) * recipients
+
+    def outlook(self) -> Outlook | None:
+        """None before the first row."""
+        told = [one for one in self._filters if one.weight > _NOT_TOLD]
+        total = sum(one.weight for one in told)
+        courses = tuple(
+            Course(
+                weight=one.weight / total,
+                rate=one.rate,
+                change=one.change,
+                rate_variance=one.p11,
+                covariance=one.p12,
+                change_variance=one.p22,
+                wander=one.wander(self._drain_s),
+                sway_s=_SWAY_LASTS.get(one.kind, 0.0) * self._drain_s,
+            )
+            for one in told
+        )
+        return Outlook(courses, self._noise) if courses else None
+
+    def scale(self, factor: float, deviation: float) -> None:
+        """The rate is now `factor` times what it was, give or take `deviation` of that: the limit was changed."""
+        for one in self._filters:
+            one.scale(factor, deviation)
+        self._row_s = self._row_entries = self._row_recipients = 0.0
+        self._before = None
+
+    @property
+    def _noise(self) -> float:
+        return max(_LEAST_NOISE, self._noise_sum / self._noise_rows)
+
+    def _learn(self) -> None:
+        """Close the row."""
+        seconds = self._row_s
+        by_entry = self._row_entries * self._recipients_per_entry / seconds
+        by_recipient = self._row_recipients / seconds
+        self._row_s = self._row_entries = self._row_recipients = 0.0
+        self._measure_noise(seconds, by_entry, by_recipient)
+        rate = self.work_left(by_entry / self._recipients_per_entry, by_recipient)
+        if not self._filters:
+            self._filters = self._started(rate, (_FIRST_ROW_OFF * rate) ** 2, 1.0)
+            return
+        level = sum(one.weight * one.rate for one in self._filters)
+        noise = self._noise / seconds
+        for one in self._filters:
+            one.advance(seconds, self._drain_s)
+            one.learn(rate, noise)
+        self._weigh(rate, level, seconds, noise)
+
+    def _weigh(self, rate: float, level: float, seconds: float, noise: float) -> None:
+        """Against a jump at the row just seen, from `level` to about `rate`; then drop the unlikely."""
+        hazard = min(0.2, _JUMPS_PER_DRAIN * seconds / self._drain_s)
+        prior, measured = (_JUMP * level) ** 2, noise * max(rate, 0.3 * level) ** 2
+        jumped = hazard * _density(rate - level, prior + measured)
+        total = sum(one.weight for one in self._filters) * (1 - hazard) + jumped
+        for one in self._filters:
+            one.weight *= (1 - hazard) / total
+        gain = prior / (prior + measured)
+        self._filters += self._started(max(level + gain * (rate - level), 1e-9), prior * (1 - gain), jumped / total)
+        self._filters.sort(key=lambda one: -one.weight)
+        self._filters = [one for one in self._filters[:_KEPT] if one.weight > _NEGLIGIBLE]
+        total = sum(one.weight for one in self._filters)
+        for one in self._filters:
+            one.weight /= total
+
+    def _started(self, rate: float, variance: float, weight: float) -> list[_Filter]:
+        change = dict.fromkeys(_SWAY_LASTS, (_WANDERED[_SWAYS_LONG] * rate) ** 2)
+        change[_TREND] = (_TREND_PER_DRAIN * rate / self._drain_s) ** 2
+        return [
+            _Filter(kind, weight * share, rate, 0.0, variance, 0.0, change.get(kind, 0.0))
+            for kind, share in _PRIOR.items()
+        ]
+
+    def _measure_noise(self, seconds: float, by_entry: float, by_recipient: float) -> None:
+        """From the differences of neighbouring rows, which no trend and no step of long ago can spoil."""
+        before, self._before = self._before, (seconds, by_entry, by_recipient)
+        if not self._noise_rows:
+            self._noise_rows = _NOISE_AT_FIRST_ROWS
+            self._noise_sum = _NOISE_AT_FIRST * seconds * _NOISE_AT_FIRST_ROWS
+        if before is None:
+            return
+        keep = 1 - 1 / _NOISE_REMEMBERED_ROWS
+        level = max(1e-9, (before[1] + by_entry + before[2] + by_recipient) / 4)
+        entry, recipient = (by_entry - before[1]) / level, (by_recipient - before[2]) / level
+        products = (entry**2, recipient**2, entry * recipient)
+        self._unevenness = [keep * old + new for old, new in zip(self._unevenness, products, strict=True)]
+        entries, recipients, both = self._unevenness
+        # The mixture of least variance; equally uneven ones are mixed evenly.
+        apart = entries + recipients - 2 * both
+        self.entry_share = 0.5 if apart <= 1e-12 else min(1.0, max(0.0, (recipients - both) / apart))
+        mixed = self.entry_share * entry + (1 - self.entry_share) * recipient
+        squared = min(mixed**2 / (1 / before[0] + 1 / seconds), _FAR * self._noise)
+        self._noise_sum = keep * self._noise_sum + squared
+        self._noise_rows = keep * self._noise_rows + 1
+
+
+def steady(rate: float) -> Outlook:
+    """Nothing but this rate, which is known exactly: for "what if"."""
+    return Outlook((Course(1.0, rate),), 0.0)
+
+
+def _density(off: float, variance: float) -> float:
+    """Student's t, but for a constant."""
+    return math.pow(1 + off * off / variance / _FREEDOM, -(_FREEDOM + 1) / 2) / math.sqrt(variance)

@@ -1,0 +1,154 @@
+"""When the backlog is worked off: the 10, 50 and 90 % quantiles of the time until then.
+
+In    the work left, the outlook of the pace, what arrives meanwhile, the time that may be lost standing still, a ceiling
+Out   Passage: three times in seconds, and the chance that it ends at all; the chance that it ends by some time
+Pure  values only
+
+One function decides: the chance that by a time h the work done reaches what was left and what has arrived, summed over the
+courses the pace may take. The quantiles are where it first crosses 0.1, 0.5 and 0.9 of the chance that it ends at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from drainer.estimate.interruptions import Lost
+from drainer.estimate.pace import Outlook
+
+QUANTILES = (0.1, 0.5, 0.9)
+_FURTHEST_TIMES = 60.0
+_FURTHEST_S = 2 * 86400.0
+"""The horizon: 60 times what the rate alone would need, or two days, so that a night comes that has fewer arrivals."""
+_STEP = 1.25
+_HIGHEST_TIMES = 12.0
+"""No interval reaches further than so many times its middle: beyond, nothing was learnt."""
+_CERTAIN, _NO_CHANCE = 0.98, 1e-6
+_TRIES = 12
+_NEAR, _NARROW = 0.01, 1e-5
+"""Near enough: a hundredth of a standard deviation, or a hundred-thousandth of the time."""
+_STANDARD = NormalDist()
+
+Expected = Callable[[float], tuple[float, float]]
+"""Seconds from now to (mean, variance) of the work that arrives in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """low_s <= seconds <= high_s, all > 0. chance: that it ends within the horizon."""
+
+    low_s: float
+    seconds: float
+    high_s: float
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """The work against time.
+
+    left, left_deviation  work still to do, > 0, with its standard deviation
+    ceiling               work per second that no course can exceed
+    """
+
+    left: float
+    left_deviation: float
+    outlook: Outlook
+    arrivals: Expected
+    lost: Lost
+    ceiling: float | None = None
+
+    def chance_by(self, seconds: float) -> float:
+        """That it is done within so many seconds (> 0)."""
+        coming, coming_variance = self.arrivals(seconds)
+        needed = self.left + coming
+        log_needed = math.log(needed)
+        blur = (self.left_deviation**2 + coming_variance) / needed**2
+        found = self._reached(seconds, log_needed, blur) if self.lost.none > 0 else 0.0
+        if self.lost.none >= 1:
+            return found
+        active_s = seconds / (1 + self.lost.share)
+        interrupted = self._reached(active_s, log_needed, blur + self.lost.variance_s / active_s)
+        return self.lost.none * found + (1 - self.lost.none) * interrupted
+
+    @property
+    def earliest_s(self) -> float:
+        """Before which the ceiling allows no end, however lucky: noise is no excuse for a promise beyond a limit."""
+        if not self.ceiling:
+            return 0.0
+        return max(0.0, self.left + _STANDARD.inv_cdf(QUANTILES[0]) * self.left_deviation) / self.ceiling
+
+    def _reached(self, active_s: float, log_needed: float, blur: float) -> float:
+        blur += self.outlook.noise / active_s
+        found = 0.0
+        for course in self.outlook.courses:
+            mean, variance = course.work(active_s)
+            if self.ceiling is not None:
+                mean = min(mean, self.ceiling * active_s)
+            off = math.log(mean) - log_needed
+            relative = variance / mean**2 + blur
+            found += course.weight * (_normal(off / math.sqrt(relative)) if relative > 0 else float(off >= 0))
+        return found
+
+
+def passage(race: Race) -> Passage:
+    """The three quantiles; when it does not end, no chance and the horizon three times."""
+    chance_by = race.chance_by
+    guess_s = race.left / race.outlook.rate
+    horizon_s = max(_FURTHEST_TIMES * guess_s, min(_FURTHEST_S, 1000 * guess_s))
+    chance = chance_by(horizon_s)
+    if chance < _NO_CHANCE:
+        return Passage(horizon_s, horizon_s, horizon_s, chance)
+    now_s = guess_s / 3
+    now = chance_by(now_s)
+    while now > QUANTILES[0] / 2 and now_s > guess_s * 1e-3:
+        now_s /= 2
+        now = chance_by(now_s)
+    before_s, before = 0.0, 0.0
+    found = []
+    for quantile in QUANTILES:
+        target = quantile if chance > _CERTAIN else quantile * chance
+        while now < target and now_s < horizon_s:
+            before_s, before = now_s, now
+            now_s *= _STEP
+            now = chance_by(now_s)
+        found.append(_crossing(chance_by, (before_s, before), (now_s, now), target))
+    earliest_s = race.earliest_s
+    low_s, seconds, high_s = (max(one, earliest_s) for one in sorted(found))
+    return Passage(low_s, seconds, max(seconds, min(high_s, _HIGHEST_TIMES * seconds)), chance)
+
+
+def _crossing(
+    chance_by: Callable[[float], float], below: tuple[float, float], above: tuple[float, float], target: float
+) -> float:
+    """Where the chance reaches the target between two times: by false position between quantiles of the normal
+    distribution and logarithms of time, since a single course makes a straight line of these."""
+    if above[1] <= target or below[1] >= above[1]:
+        return above[0]
+    aim = _quantile(target)
+    low_at, high_at = math.log(max(below[0], above[0] * 1e-4)), math.log(above[0])
+    low_by, high_by = _quantile(below[1]) - aim, _quantile(above[1]) - aim
+    at = high_at
+    for _ in range(_TRIES):
+        if high_by - low_by < 1e-9:
+            break
+        at = low_at - low_by * (high_at - low_at) / (high_by - low_by)
+        off = _quantile(chance_by(math.exp(at))) - aim
+        if abs(off) < _NEAR or high_at - low_at < _NARROW:
+            break
+        # Illinois: the end that stays counts half, so that both ends close in.
+        if off < 0:
+            low_at, low_by, high_by = at, off, high_by / 2
+        else:
+            high_at, high_by, low_by = at, off, low_by / 2
+    return math.exp(at)
+
+
+def _quantile(chance: float) -> float:
+    return _STANDARD.inv_cdf(min(1 - 1e-12, max(1e-12, chance)))
+
+
+def _normal(z: float) -> float:
+    return 0.5 * math.erfc(-z / math.sqrt(2))

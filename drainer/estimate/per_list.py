@@ -1,0 +1,126 @@
+"""When is my list through.
+
+In    what is left of every list, the order of feeding, the drain as it is foreseen (Race)
+Out   per list: seconds with an interval
+Pure  values only
+
+How much of the whole work is done at the moment a list is through follows from the order; the time that takes is
+asked of the same Race as the whole drain, with that part of the work and of the arrivals.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from drainer.estimate.passage import Expected, Passage, Race, passage
+
+_ASKED_AT = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
+"""Parts of the work at which the race is run; between them, straight lines: a thousand lists cost as much as ten."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListLeft:
+    """Entries and recipients still owed on one list."""
+
+    entries: int
+    recipients: int
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """low_s <= seconds <= high_s from now."""
+
+    seconds: float
+    low_s: float
+    high_s: float
+
+
+def share_done(lists: Mapping[str, ListLeft], order: str, priority: Sequence[str] = ()) -> dict[str, float]:
+    """The part (0 to 1) of all work that is done when a list is through.
+
+    order     as feed.order. "fair": lists take turns, an entry each, so those of few entries are through early;
+              "priority": one list after the other as named in `priority`, the rest by age; by age ("fifo", "fresh"),
+              every list has entries of every age and is through about when everything is
+    Returns   lists with nothing left are through at once
+    """
+    total = sum(one.recipients for one in lists.values())
+    if not total:
+        return dict.fromkeys(lists, 0.0)
+    if order == "fair":
+        done = _by_turns(lists)
+    elif order == "priority":
+        done = _in_order(lists, priority)
+    else:
+        done = dict.fromkeys(lists, float(total))
+    return {name: done[name] / total if one.recipients else 0.0 for name, one in lists.items()}
+
+
+def through(shares: Mapping[str, float], race: Race) -> dict[str, Through]:
+    """When each list is through, for the parts `share_done` gives; nothing that does not end has a time.
+
+    race  of everything that is left
+    """
+    asked = [(share, passage(_part(race, share))) for share in _ASKED_AT] if shares else []
+    ending = [(share, found) for share, found in asked if found.chance >= 0.5]
+    known = [(0.0, Passage(0.0, 0.0, 0.0, 1.0)), *ending]
+    furthest = known[-1][0]
+    return {name: _between(known, share) for name, share in shares.items() if share <= furthest}
+
+
+def _by_turns(lists: Mapping[str, ListLeft]) -> dict[str, float]:
+    """By the time a list has sent its E entries, every other has sent as many, or all it had."""
+    rising = sorted(lists, key=lambda name: lists[name].entries)
+    per_entry = {name: one.recipients / max(1, one.entries) for name, one in lists.items()}
+    finished, still = 0.0, sum(per_entry.values())
+    done: dict[str, float] = {}
+    for name in rising:
+        finished += lists[name].recipients
+        still -= per_entry[name]
+        done[name] = finished + lists[name].entries * max(0.0, still)
+    # Lists of as many entries are through together.
+    for before, name in pairwise(reversed(rising)):
+        if lists[before].entries == lists[name].entries:
+            done[name] = done[before]
+    return done
+
+
+def _in_order(lists: Mapping[str, ListLeft], priority: Sequence[str]) -> dict[str, float]:
+    total = float(sum(one.recipients for one in lists.values()))
+    done = dict.fromkeys(lists, total)
+    finished = 0.0
+    for name in priority:
+        if name in lists:
+            finished += lists[name].recipients
+            done[name] = finished
+    return done
+
+
+def _part(race: Race, share: float) -> Race:
+    return replace(
+        race,
+        left=race.left * share,
+        left_deviation=race.left_deviation * share**0.5,
+        arrivals=_shared(race.arrivals, share),
+    )
+
+
+def _shared(expected: Expected, share: float) -> Expected:
+    def shared(seconds: float) -> tuple[float, float]:
+        mean, variance = expected(seconds)
+        return mean * share, variance * share
+
+    return shared
+
+
+def _between(known: Sequence[tuple[float, Passage]], share: float) -> Through:
+    above = max(1, bisect.bisect_left([at for at, _ in known], share))
+    (low, before), (high, after) = known[above - 1], known[above]
+    part = (share - low) / (high - low)
+
+    def at(one: float, other: float) -> float:
+        return one + part * (other - one)
+
+    return Through(at(before.seconds, after.seconds), at(before.low_s, after.low_s), at(before.high_s, after.high_s))

@@ -1,0 +1,133 @@
+"""A trace told again to the forecaster, row by row, as the service would have told it; and to two plain estimators.
+
+In    rows of a trace (trace.py)
+Out   an Eta after every row, made of that row and those before it; the scores once the trace is through
+Pure  no file is read
+
+Through is the first row after which nothing is left. A forecast counts if it has numbers and was made from 5 % to 95 % of
+the time between the first row and that one, while nothing was paused: pauses have a word, and neither plain estimator
+has. All three are scored on the same rows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from drainer.estimate.backlog import Work
+from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.drain_time import drain_time, if_resumed
+from drainer.estimate.forecaster import Forecaster, Left
+from drainer.estimate.rates import Counts
+from drainer.estimate.scores import Forecast, Score, score
+from drainer.estimate.trace import Row
+from drainer.report.snapshot import Eta
+
+FIRST_SHARE, LAST_SHARE = 0.05, 0.95
+PLAIN_BAND = 0.25
+PLAIN_WINDOW_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """end_s: None when the trace does not end with nothing left; then nothing can be scored.
+
+    unanswered  rows from 5 % to 95 %, not paused, with a word instead of numbers
+    ratio       our pinball loss relative to the better plain estimator's
+    """
+
+    end_s: float | None
+    ours: Score
+    whole_run_mean: Score
+    moving_average: Score
+    unanswered: int
+    ratio: float | None
+
+
+def forecasts(rows: Sequence[Row], resumed: bool = False) -> list[tuple[float, Eta]]:
+    """(t_s, what was known then), one per row until nothing is left for good.
+
+    resumed  while paused, the numbers say "if resumed now", beside the word
+    """
+    forecaster = Forecaster()
+    told: list[tuple[float, Eta]] = []
+    entries = recipients = finished_entries = finished = arrived = 0
+    for at, row in enumerate(rows):
+        entries += row.arrived_entries - row.finished_entries
+        recipients += row.arrived_recipients - row.finished_recipients
+        finished_entries += row.finished_entries
+        finished += row.finished_recipients
+        arrived += row.arrived_recipients if at else 0
+        ceilings = Ceilings(recipients_per_s=row.limit_recipients_per_s)
+        feeding = row.state in ("draining", "scanning", "idle") and not ceilings.are_zero
+        counts = Counts(
+            at_s=row.t_s,
+            serviced_recipients=finished,
+            serviced_messages=finished_entries,
+            arrived_recipients=arrived,
+            feeding=feeding,
+            finished_entries=finished_entries,
+            nothing_due=recipients <= 0,
+        )
+        forecaster.observe(counts, Left(entries, recipients), ceilings)
+        work = Work(recipients, entries=entries)
+        eta = drain_time(work, forecaster, ceilings, row.state, row.t_s)
+        if resumed and eta.state == "paused":
+            going_on = if_resumed(work, forecaster, ceilings, row.t_s)
+            eta = going_on.model_copy(update={"state": "paused"})
+        told.append((row.t_s, eta))
+    return told
+
+
+def scores(rows: Sequence[Row], told: Sequence[tuple[float, Eta]], since_s: float | None = None) -> Scores:
+    """Of what `forecasts` told of these rows.
+
+    since_s  count from this moment on only, if it is later than 5 %: a step nobody could foresee
+    """
+    left = list(accumulate(row.arrived_recipients - row.finished_recipients for row in rows))
+    end = next((at for at, recipients in enumerate(left) if recipients <= 0 and at), None)
+    if end is None or rows[end].t_s <= rows[0].t_s:
+        return Scores(None, Score(0), Score(0), Score(0), 0, None)
+    begin_s, end_s = rows[0].t_s, rows[end].t_s
+    first_s = max(begin_s + FIRST_SHARE * (end_s - begin_s), begin_s if since_s is None else since_s)
+    last_s = begin_s + LAST_SHARE * (end_s - begin_s)
+    ours: list[Forecast] = []
+    plain: tuple[list[Forecast], list[Forecast]] = ([], [])
+    unanswered = 0
+    for at, (mean, moving) in enumerate(_plain_rates(rows[:end])):
+        row, eta = rows[at], told[at][1]
+        if not first_s <= row.t_s <= last_s or eta.state == "paused":
+            continue
+        if eta.seconds is None or eta.low_s is None or eta.high_s is None:
+            unanswered += 1
+            continue
+        if mean <= 0:
+            continue
+        ours.append(Forecast(row.t_s, eta.seconds, eta.low_s, eta.high_s))
+        for found, rate in zip(plain, (mean, moving or mean), strict=True):
+            seconds = left[at] / rate
+            found.append(Forecast(row.t_s, seconds, seconds * (1 - PLAIN_BAND), seconds * (1 + PLAIN_BAND)))
+    own, whole, window = (score(found, end_s) for found in (ours, *plain))
+    better = min((one.pinball_loss_s for one in (whole, window) if one.pinball_loss_s), default=None)
+    ratio = None if better is None or own.pinball_loss_s is None else own.pinball_loss_s / better
+    return Scores(end_s, own, whole, window, unanswered, ratio)
+
+
+def _plain_rates(rows: Sequence[Row]) -> list[tuple[float, float]]:
+    """Recipients per second after each row: over the whole run, and over the last five minutes; 0 where none is known."""
+    rates: list[tuple[float, float]] = []
+    window: deque[Row] = deque()
+    inside = total = 0
+    before_s = rows[0].t_s
+    for at, row in enumerate(rows):
+        total += row.finished_recipients
+        inside += row.finished_recipients
+        window.append(row)
+        while len(window) > 1 and window[0].t_s <= row.t_s - PLAIN_WINDOW_S:
+            before_s = window[0].t_s
+            inside -= window.popleft().finished_recipients
+        run_s = row.t_s - rows[0].t_s
+        rates.append((total / run_s, inside / (row.t_s - before_s)) if at else (0.0, 0.0))
+    return rates
