@@ -3,6 +3,7 @@
     intake   watch > scan > custody                              renamed from Mailman's queue into ours
     survey   read > fingerprint > forecast                       known to the index, in FIFO order
     feed     pick > read > decision > compose > throttle > deliver > finish     settled in the ledger, then off the disk
+    bounces  DSNs for those that failed: owed in the ledger, sent likewise
 
 Each is a task; they meet in the index (what waits) and the ledger (what is settled). Feeding does not wait for the
 survey to end: the decision that counts is made there, per recipient, against the ledger, when an entry's turn has come.
@@ -11,6 +12,7 @@ survey to end: the decision that counts is made there, per recipient, against th
 from __future__ import annotations
 
 from drainer.settings import Settings
+from drainer.stages.bounces import Bounces
 from drainer.stages.conclusion import Conclusion
 from drainer.stages.entry_actions import EntryActions
 from drainer.stages.feed import Feed
@@ -29,7 +31,8 @@ class Pipeline:
         self.conclusion = Conclusion(parts, self.standing)
         self.intake = Intake(parts, self.standing, self.progress)
         self.survey = Survey(parts, self.standing, self.progress, self.intake, self.conclusion)
-        self.feed = Feed(parts, self.standing, self.conclusion)
+        self.bounces = Bounces(parts, self.standing)
+        self.feed = Feed(parts, self.standing, self.conclusion, self.bounces)
         self.actions = EntryActions(parts, self.standing, self.conclusion)
         parts.release.on_back = self._something_came_back
         parts.in_doubt.on_resolved = self.conclusion.wake_those_waiting_for
@@ -47,4 +50,5 @@ class Pipeline:
         self.parts.in_doubt.settings = settings
         self.parts.pool.reconfigure(settings.mta)
         self.parts.release.settings = settings
+        self.standing.owing.set()
         self.standing.wake()

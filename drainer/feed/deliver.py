@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from drainer.clock import Clock
 from drainer.compose.wire import ComposedMessage
 from drainer.errors import LedgerNotDurable
+from drainer.feed.dsn import owed_dsn
 from drainer.feed.outcome import (
     Meaning,
     Reply,
@@ -32,8 +34,7 @@ from drainer.feed.outcome import (
     after_rcpt,
 )
 from drainer.feed.session import Session, UnsafeAddress
-from drainer.ledger.contract import Ledger
-from drainer.ledger.records import MessageRecord, NewAttempt, Outcome
+from drainer.ledger.records import MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
 from drainer.report.logfmt import logfmt
 
@@ -67,29 +68,45 @@ class Transaction:
         )
 
 
+class Attempts(Protocol):
+    """What one transaction writes: the ledger itself, for mail (ledger/contract.py has the promises)."""
+
+    async def open_attempt(self, attempt: NewAttempt) -> int: ...
+
+    async def close_attempt(
+        self, attempt_id: int, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+    ) -> None: ...
+
+    async def record(
+        self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
+    ) -> None: ...
+
+
 async def deliver(
     composed: ComposedMessage,
     filebase: str,
     message: MessageRecord,
-    ledger: Ledger,
+    ledger: Attempts,
     session: Session,
     clock: Clock,
     *,
     refused: Callable[[LedgerNotDurable], None] = lambda exc: None,
     is_stopping: Callable[[], bool] = lambda: True,
+    owes_dsns: bool = False,
 ) -> Transaction:
     """Carry out one transaction and write its outcome.
 
     refused      told each time the ledger cannot commit the outcome, which is then tried again
     is_stopping  asked once cancelled: only a service that stops may give up writing a known outcome; one that pauses, or
                  halts because of that very ledger, has all the time it takes
+    owes_dsns    the reverse-path is owed a DSN for recipients that fail; it is written with the failure
     Raises   UnsafeAddress   the reverse-path or a MAIL parameter must not reach the wire: hold the entry
              LedgerNotDurable   the attempt could not be written and nothing was sent; or, cancelled while the ledger
                                 refuses the outcome, the attempt stays open there and the log has the outcome
              IllegalTransition, LedgerUnusable   from the ledger
              CancelledError  after the transaction was finished, if it had begun its attempt
     """
-    transaction = _Transaction(composed, filebase, message, ledger, session, clock, refused, is_stopping)
+    transaction = _Transaction(composed, filebase, message, ledger, session, clock, refused, is_stopping, owes_dsns)
     accepted = await transaction.envelope()
     # Also when nobody was accepted: a write to the ledger that was begun may become durable after its caller was cancelled,
     # who would then believe the ledger as it was before.
@@ -105,11 +122,12 @@ class _Transaction:
         composed: ComposedMessage,
         filebase: str,
         message: MessageRecord,
-        ledger: Ledger,
+        ledger: Attempts,
         session: Session,
         clock: Clock,
         ledger_refused: Callable[[LedgerNotDurable], None],
         is_stopping: Callable[[], bool],
+        owes_dsns: bool,
     ) -> None:
         self.composed = composed
         self.filebase = filebase
@@ -119,6 +137,7 @@ class _Transaction:
         self.clock = clock
         self.ledger_refused = ledger_refused
         self.is_stopping = is_stopping
+        self.owes_dsns = owes_dsns
         self.refused: dict[str, Meaning] = {}
         self.trouble = ""
 
@@ -214,17 +233,27 @@ class _Transaction:
         untouched = tuple(owed for owed, refusal in self.refused.items() if not refusal.blames_entry)
         if attempt is not None and meaning is not None:
             attempt_id, accepted = attempt
-            writes.append(lambda: self.ledger.close_attempt(attempt_id, meaning.state, meaning.reply, at_s))
-            outcomes = (Outcome(meaning.state, accepted, meaning.reply, at_s), *refusals)
+            outcome = Outcome(meaning.state, accepted, meaning.reply, at_s)
+            dsns = self._dsns((outcome,), at_s)
+            writes.append(lambda: self.ledger.close_attempt(attempt_id, meaning.state, meaning.reply, at_s, dsns))
+            outcomes = (outcome, *refusals)
             if meaning.state is State.DEFERRED and not meaning.blames_entry:
                 untouched += accepted
             if not meaning.blames_entry or meaning.state is State.IN_DOUBT:
                 self.trouble = meaning.reply
         if refusals:
-            writes.append(lambda: self.ledger.record(self.filebase, self.message, refusals))
+            of_refusals = self._dsns(refusals, at_s)
+            writes.append(lambda: self.ledger.record(self.filebase, self.message, refusals, of_refusals))
         if writes:
             await asyncio.gather(*(self._until_durable(write, outcomes, cancelled) for write in writes))
         return Transaction(outcomes, untouched, self.trouble, attempt[0] if attempt else None)
+
+    def _dsns(self, outcomes: Sequence[Outcome], at_s: float) -> tuple[NewDsn, ...]:
+        # INVARIANT dsn-with-failure: the DSN is owed from the commit on that makes its recipients FAILED, which is final.
+        #   Crash before: neither is known, the recipient is tried again.  Crash after: both are.
+        #   Held by tests/contract/test_dsns.py and tests/crash/test_dsns.py.
+        failed = {r: o.reply for o in outcomes if o.state is State.FAILED for r in o.recipients}
+        return owed_dsn(self.composed, self.filebase, self.message, failed, at_s) if self.owes_dsns else ()
 
     async def _until_durable(
         self, write: Callable[[], Awaitable[None]], outcomes: tuple[Outcome, ...], cancelled: asyncio.Event | None

@@ -55,6 +55,21 @@ class Refusals:
         )
 
 
+def is_believed(
+    failed_at_s: float, accepted_at_s: float | None, quiet_s: float, wait_s: float, nothing_waits: bool
+) -> bool:
+    """Whether a recipient that failed is to be blamed for it, so that a DSN may go out: a wrong relay setting must not
+    bounce members out of their lists.
+
+    failed_at_s, accepted_at_s  when it failed, and when the MTA last accepted anybody (None: not in this run), seconds
+    quiet_s   since anybody failed; wait_s: how long that has to last where nothing else proves it (feed.dsn_wait)
+    nothing_waits  no entry is left that could prove it
+    """
+    if accepted_at_s is not None and (accepted_at_s > failed_at_s or nothing_waits):
+        return True
+    return quiet_s >= wait_s
+
+
 def after_transaction(before: Refusals, filebase: str, outcomes: Sequence[Outcome]) -> Refusals:
     """The streak after a transaction of this entry."""
     if any(outcome.state in _ACCEPTED for outcome in outcomes):

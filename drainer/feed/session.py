@@ -75,7 +75,7 @@ class Session:
 
         Raises   MtaUnreachable, MtaBusy, MtaRefusesLogin
         """
-        helo = settings.helo or await asyncio.to_thread(_own_name)
+        helo = settings.helo or await asyncio.to_thread(own_name)
         smtp = aiosmtplib.SMTP(
             hostname=settings.host,
             port=settings.port,
@@ -365,7 +365,7 @@ def _abort(smtp: aiosmtplib.SMTP) -> None:
 
 
 @functools.cache
-def _own_name() -> str:
+def own_name() -> str:
     """This machine's name for EHLO, an address literal where it has none with a dot, as Python's smtplib does."""
     name = socket.getfqdn()
     return name if "." in name else "[127.0.0.1]"

@@ -24,6 +24,7 @@ def service_state(
     others_wait: bool = True,
     rate_is_zero: bool = False,
     nobody_delivers: str = "",
+    dsns_owed: int = 0,
 ) -> tuple[ServiceState, str]:
     """State and reason.
 
@@ -34,6 +35,7 @@ def service_state(
     listed         the first listing of Mailman's queues is done
     entries, unread, active   in the backlog; of these not read yet; in delivery
     mta_down       why the MTA is down, "" while it is not
+    dsns_owed      bounces not sent yet
     nobody_delivers  why what was released to Mailman stands still, "" while it does not
     """
     if "stopping" in reasons:
@@ -49,7 +51,7 @@ def service_state(
         return "paused", "the rate limit is 0; `drainer rate` shows and changes it"
     if paused_lists and not (others_wait or active or unread):
         return "paused", f"all that is left is of paused lists: {', '.join(paused_lists)}"
-    if mta_down and entries:
+    if mta_down and (entries or dsns_owed):
         return "mta_down", mta_down
     if active or (entries and nobody_delivers):
         return "draining", nobody_delivers
@@ -57,4 +59,6 @@ def service_state(
         return "scanning", f"{unread} entries to read" if unread else "listing Mailman's queue"
     if entries:
         return "draining", "waiting for deferred entries to be due"
+    if dsns_owed:
+        return "idle", f"nothing waits but {dsns_owed} bounces (DSNs) to be sent"
     return "idle", "nothing waits"

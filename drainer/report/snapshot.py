@@ -23,6 +23,7 @@ class Backlog(_Part):
     """Not finished yet. `recipients` counts entries read so far; `unread_entries` are in `entries`, theirs are not in it.
 
     Expected duplicates are part of `entries` and `recipients`; held entries are counted by `held_entries` alone.
+    `dsns_owed` are bounces for recipients that failed, not sent yet.
     """
 
     entries: int = 0
@@ -35,6 +36,7 @@ class Backlog(_Part):
     unread_entries: int = 0
     duplicate_entries: int = 0
     duplicate_recipients: int = 0
+    dsns_owed: int = 0
 
 
 class Done(_Part):
@@ -46,6 +48,8 @@ class Done(_Part):
     dropped_entries: int = 0
     unreadable_entries: int = 0
     transactions: int = 0
+    dsns_sent: int = 0
+    dsns_dropped: int = 0
     since: float | None = None
 
 

@@ -175,11 +175,12 @@ def _how_fast(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[tuple[str, st
             f"in doubt: {count(backlog.in_doubt_recipients, 'recipient')}"
         ),
     )
+    owed = f", {count(backlog.dsns_owed, 'DSN')} to send" if backlog.dsns_owed else ""
     yield (
         "Set aside",
         (
             f"held: {count(backlog.held_entries, 'entry', 'entries')}; unreadable: {count(done.unreadable_entries)}; "
-            f"dropped: {count(done.dropped_entries)}; bounced: {count(done.bounced_recipients, 'recipient')}"
+            f"dropped: {count(done.dropped_entries)}; bounced: {count(done.bounced_recipients, 'recipient')}{owed}"
         ),
     )
 

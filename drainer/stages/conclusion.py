@@ -7,15 +7,27 @@ Out   the entry finished, suppressed, deferred, held or left waiting; the ledger
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Sequence
 
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
 from drainer.duplicates.decision import Action, Decision, decide
 from drainer.errors import (
     HaltError,
 )
+from drainer.feed.dsn import EXPIRED, owed_dsn
 from drainer.feed.retry import retry_delay_s
-from drainer.ledger.records import Coverage, Deferral, History, Hold, MessageRecord, Outcome
+from drainer.ledger.records import (
+    Coverage,
+    Deferral,
+    History,
+    Hold,
+    MessageRecord,
+    NewDsn,
+    Outcome,
+    recipient_key,
+)
 from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.index import EntryState
@@ -135,11 +147,7 @@ class Conclusion:
         before = await parts.ledger.deferral(filebase)
         first_at_s = before.first_at_s if before else now_s
         if now_s - first_at_s >= feed.give_up_after:
-            reply = f"given up after {now_s - first_at_s:.0f} s of deferrals"
-            outcome = Outcome(State.FAILED, decision.deliver, reply, now_s)
-            await parts.ledger.record(filebase, record, [outcome])
-            self.log(entry, record, outcome)
-            parts.index.set_state(filebase, EntryState.WAITING)
+            await self._give_up(entry, record, decision.deliver, now_s - first_at_s)
             return
         attempts = before.attempts + 1 if before else 1
         due_s = now_s + retry_delay_s(attempts, feed.retry_first, feed.retry_longest)
@@ -148,6 +156,38 @@ class Conclusion:
         await parts.ledger.defer(Deferral(filebase, attempts, first_at_s, due_s, owed, reason))
         parts.index.set_owed(filebase, owed)
         parts.index.set_state(filebase, EntryState.DEFERRED, reason, due_s)
+
+    async def _give_up(
+        self, entry: QueueEntry, record: MessageRecord, recipients: Sequence[str], after_s: float
+    ) -> None:
+        """Recipients deferred for too long fail, each with its last answer. Raises EntryError if it cannot be composed."""
+        parts, filebase, now_s = self._parts, entry.filebase, self._parts.clock.now_s()
+        last = {
+            key: part.reply
+            for part in (await parts.ledger.history(record.identity)).coverage
+            if part.filebase == filebase and part.state is State.DEFERRED
+            for key in part.recipients
+        }
+        replies = {address: last.get(recipient_key(address), "no answer is known") for address in recipients}
+        dsns: list[NewDsn] = []
+        if parts.settings.feed.dsn:
+            async with contextlib.aclosing(parts.composers[entry.flavour].compose(entry, recipients)) as composed:
+                async for transaction in composed:
+                    dsns += owed_dsn(transaction, filebase, record, replies, now_s, EXPIRED)
+        outcomes = [
+            Outcome(
+                State.FAILED,
+                tuple(address for address in recipients if replies[address] == reply),
+                f"given up after {after_s:.0f} s of deferrals: {reply}",
+                now_s,
+            )
+            for reply in sorted(set(replies.values()))
+        ]
+        await parts.ledger.record(filebase, record, outcomes, dsns)
+        for outcome in outcomes:
+            self.log(entry, record, outcome)
+        parts.index.set_state(filebase, EntryState.WAITING)
+        self._standing.owing.set()
 
     def later(self, filebase: str, reason: str) -> None:
         due_s = self._parts.clock.now_s() + LOOK_AGAIN_S

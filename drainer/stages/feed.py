@@ -40,6 +40,7 @@ from drainer.ledger.states import SETTLED, State
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.index import EntryState, WaitingEntry
 from drainer.report.logfmt import logfmt
+from drainer.stages.bounces import Bounces
 from drainer.stages.conclusion import LOOK_AGAIN_S, Conclusion
 from drainer.stages.parts import IN_DOUBT, Parts, Standing
 
@@ -65,10 +66,11 @@ class _Work:
 class Feed:
     """`run` for ever. What the gate forbids is put back; what is past DATA is finished first (feed/deliver.py)."""
 
-    def __init__(self, parts: Parts, standing: Standing, conclusion: Conclusion) -> None:
+    def __init__(self, parts: Parts, standing: Standing, conclusion: Conclusion, bounces: Bounces) -> None:
         self._parts = parts
         self._standing = standing
         self._conclusion = conclusion
+        self._bounces = bounces
         self._works: dict[str, _Work] = {}
         self._slots = asyncio.Semaphore(parts.settings.mta.sessions)
         self._in_flight = 0
@@ -183,6 +185,7 @@ class Feed:
         had_stopped = REFUSALS in self._parts.gate.reasons
         self._refusals = Refusals()
         self._parts.gate.open(REFUSALS)
+        self._bounces.trust_again()
         self._standing.wake()
         return had_stopped
 
@@ -355,16 +358,19 @@ class Feed:
                 composed, entry.filebase, record, parts.ledger, session, parts.clock,
                 refused=lambda exc: parts.gate.close("ledger", str(exc)),
                 is_stopping=lambda: "stopping" in parts.gate.reasons,
+                owes_dsns=parts.settings.feed.dsn,
             )  # fmt: skip
             finally:
                 self._in_flight -= 1
         parts.rate.heard(transaction)
+        self._bounces.heard(transaction)
         for outcome in transaction.outcomes:
             self._conclusion.log(entry, record, outcome)
         self._refusals = after_transaction(self._refusals, entry.filebase, transaction.outcomes)
         if self._refusals.are_too_many and REFUSALS not in parts.gate.reasons:
             log.error(logfmt(event="stopped", reason=self._refusals.text()))
             parts.gate.close(REFUSALS, self._refusals.text())
+            self._bounces.distrust(self._refusals.text())
         if transaction.recipients(State.IN_DOUBT):
             parts.in_doubt.wake()
         return transaction

@@ -110,6 +110,7 @@ class Standing:
     listed      set while no directory is being listed
     unread      set when there may be entries to read
     news        set when an entry may go that could not before
+    owing       set when there may be DSNs to send or to settle
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -121,6 +122,7 @@ class Standing:
         self.listed = asyncio.Event()
         self.unread = asyncio.Event()
         self.news = asyncio.Event()
+        self.owing = asyncio.Event()
 
     def wake(self) -> None:
         """Something changed that may let an entry go."""

@@ -116,10 +116,12 @@ def outbreak(home: Path, port: int, mails: int, members_each: int = 12, **sectio
 
 
 def given(capture: Path) -> Counter[Given]:
-    """How often the sink was given each."""
+    """How often the sink was given each; DSNs, which have no reverse-path, are nobody's mail."""
     counted: Counter[Given] = Counter()
     for line in capture.read_text().splitlines():
         taken = json.loads(line)
+        if not taken["reverse_path"]:
+            continue
         list_name = taken["reverse_path"].rpartition("-bounces@")[0]
         counted.update((list_name, taken["message_id"], recipient) for recipient in taken["recipients"])
     return counted
