@@ -35,6 +35,8 @@ log = logging.getLogger("drainer")
 SURVEYED_AT_A_TIME = 1000
 DESCRIBED_AT_A_TIME = 100
 """As many entries are made known to the index in one go: some milliseconds."""
+SET_ASIDE_AT_A_TIME = 100
+"""As many share one commit of the ledger: a backlog may be a million files nobody can read."""
 LEDGER_AGAIN_S = 1.0
 
 
@@ -78,20 +80,23 @@ class Survey:
                 await self._standing.unread.wait()
 
     async def _set_aside(self, without_summary: Sequence[tuple[str, Surveyed]]) -> None:
-        for filebase, read in without_summary:
-            try:
-                if read.reason == EntryVanished.reason:
-                    self._parts.index.remove(filebase)
-                elif read.is_unreadable:
-                    await self._conclusion.set_aside_unreadable(filebase, read.reason, read.detail)
-                else:
-                    await self._conclusion.hold(filebase, read.reason, read.detail, by="drainer")
-            except LedgerNotDurable as exc:
-                await self._read_again(filebase, exc)
-            except CustodyRefused as exc:
-                # It stays unread, and so comes here again: there may be room then, or a person who made some.
-                log.error(logfmt(outcome="not_moved", filebase=filebase, detail=exc))
-                await asyncio.sleep(LEDGER_AGAIN_S)
+        for some in batched(without_summary, SET_ASIDE_AT_A_TIME):
+            await asyncio.gather(*(self._set_aside_one(filebase, read) for filebase, read in some))
+
+    async def _set_aside_one(self, filebase: str, read: Surveyed) -> None:
+        try:
+            if read.reason == EntryVanished.reason:
+                self._parts.index.remove(filebase)
+            elif read.is_unreadable:
+                await self._conclusion.set_aside_unreadable(filebase, read.reason, read.detail)
+            else:
+                await self._conclusion.hold(filebase, read.reason, read.detail, by="drainer")
+        except LedgerNotDurable as exc:
+            await self._read_again(filebase, exc)
+        except CustodyRefused as exc:
+            # It stays unread, and so comes here again: there may be room then, or a person who made some.
+            log.error(logfmt(outcome="not_moved", filebase=filebase, detail=exc))
+            await asyncio.sleep(LEDGER_AGAIN_S)
 
     async def _read_again(self, filebase: str, exc: LedgerNotDurable) -> None:
         """The entry stays unread, so it is read again; until then sending stops as for any other write that failed."""
