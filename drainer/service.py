@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import logging
 import os
 import pwd
@@ -67,6 +68,7 @@ from drainer.pipeline import Pipeline
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.index import BacklogIndex, BacklogTotals
+from drainer.queuedir.loan import Loan
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import QueueCensus, scan_queue
 from drainer.queuedir.survey import Surveyor
@@ -151,6 +153,7 @@ class Service:
         self._in_doubt_recipients = 0
         self._dsns_owed = 0
         self._until: asyncio.TimerHandle | None = None
+        self._loan: Loan | None = None
         self._notifier = Notifier(settings.notify)
         self.pipeline: Pipeline
 
@@ -174,6 +177,7 @@ class Service:
         return {
             "intake": self.pipeline.intake.run(),
             "survey": self.pipeline.survey.run(),
+            "bring_back": self.pipeline.intake.bring_back(),
             "feed": self.pipeline.feed.run(),
             "follow": self.pipeline.parts.release.follow(),
             "in_doubt": self.pipeline.parts.in_doubt.run(),
@@ -195,8 +199,10 @@ class Service:
             scope=settings.custody.scope,
             bak_age_s=settings.custody.bak_age,
         )
-        custody.prepare()
+        loan = Loan(settings.mailman.queue_dir, settings.ledger.path.with_name(f"{settings.ledger.path.name}-loan"))
+        _prepare(custody, loan)
         stack.callback(custody.close)
+        loan.settle()
         _make_parent(settings.ledger.path)
         ledger = SqliteLedger(settings.ledger.path, clock)
         await ledger.open()
@@ -241,6 +247,7 @@ class Service:
             decoration_of=decorations,
         )
         self.pipeline = Pipeline(parts)
+        self.pipeline.intake.loan = self._loan = loan
         await parts.in_doubt.recover()
         await self.pipeline.bounces.recover()
         await self.pipeline.intake.recover()
@@ -473,13 +480,16 @@ class Service:
 
     def _is_empty(self) -> bool:
         totals = self.pipeline.parts.index.totals()
-        return self.pipeline.progress.listed and not (totals.entries or self.pipeline.feed.active)
+        lent = self._loan is not None and self._loan.entries()
+        return self.pipeline.progress.listed and not (totals.entries or self.pipeline.feed.active or lent)
 
     # -- what we say of ourselves --------------------------------------------------------------------------------------
 
     def _backlog(self) -> BacklogTotals:
-        """The index's totals, and what the first listing has still to take."""
+        """The index's totals, and what the first listing has still to take, or there was no room for yet."""
         totals, outside = self.pipeline.parts.index.totals(), self.pipeline.progress.outside
+        if self._loan and (lent := self._loan.entries()):
+            outside = dataclasses.replace(outside, entries=outside.entries + len(lent))
         if not outside.entries:
             return totals
         oldest = [when_s for when_s in (totals.oldest_s, outside.oldest_s) if when_s is not None]
@@ -726,6 +736,21 @@ def _when(through: Through | None, now_s: float) -> dict[str, float]:
     if through is None:
         return {}
     return {"finish": now_s + through.seconds, **dataclasses.asdict(through)}
+
+
+def _prepare(custody: Custody, loan: Loan) -> None:
+    """Custody, also where the queue's filesystem has no inode left for our directories. Raises CustodyRefused."""
+    try:
+        custody.prepare()
+    except CustodyRefused as exc:
+        has_no_room = isinstance(exc.__cause__, OSError) and exc.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not has_no_room:
+            raise
+        _make_parent(loan.place)
+        if not (lent := loan.make_room()):
+            raise
+        log.warning(logfmt(event="loan", entries=lent, place=loan.place, why=exc))
+        custody.prepare()
 
 
 def _make_parent(path: Path) -> None:

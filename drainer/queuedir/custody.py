@@ -156,11 +156,12 @@ class Custody:
     def prepare(self) -> None:
         """Check, make our directories, take the lock, clear away half-written rewrites, draw the cut-off line.
 
-        Raises  CustodyRefused, naming the pid if a second drainer works here
+        Raises  CustodyRefused, naming the pid if a second drainer works here; for want of space, at the first start on a
+                full disk, entries make room (loan.py)
         """
         self.check()
         status = self.queue_dir.stat()
-        with _refusing(f"make {self.home} (it needs five free inodes, once)"):
+        with refusing(f"make {self.home} (it needs five free inodes, once)"):
             for directory in (self.home, self.backlog, self.held, self.duplicates):
                 _make_directory(directory, status)
             # An entry synced into backlog/ is lost with backlog/ itself, if that or drainer/ was never synced. Also when
@@ -196,7 +197,7 @@ class Custody:
         directories, self._unsynced = list(self._unsynced), {}
         while directories:
             try:
-                with _refusing(f"make moves in {directories[0]} durable"):
+                with refusing(f"make moves in {directories[0]} durable"):
                     sync_directory(directories[0])
             except CustodyRefused:
                 self._unsynced = {**dict.fromkeys(directories), **self._unsynced}
@@ -242,6 +243,25 @@ class Custody:
                 self._unlink(source)
                 raise EntryVanished(f"{source} was a second name of {known}, which is in custody already")
         raise AssertionError("unreachable: there is always another name")
+
+    def take_in(self, file: QueueFile, content: bytes, like: os.stat_result) -> bool:
+        """An entry that lay elsewhere is in backlog/, durably. Returns False if its name is in custody already.
+
+        like    whose mode, owner and group it gets
+        Raises  CustodyRefused when there is no room to write it; nothing half-written is left
+        """
+        if self._in_custody(file.filebase):
+            return False
+        written = self.home / f"{mailman_filebase(file.filebase)[:200]}.tmp"
+        try:
+            with refusing(f"write {written}"):
+                write_like(written, content, like)
+            self._rename(written, f"{self.backlog}/{file.name}")
+        except BaseException:
+            written.unlink(missing_ok=True)
+            raise
+        self.sync()
+        return True
 
     def promote_bak(self, filebase: str) -> None:
         """The ledger has the recipients of a taken .bak in doubt: from now on it waits as any entry.
@@ -354,8 +374,8 @@ class Custody:
         source = self.path(filebase)
         rewritten = self.home / f"{mailman_filebase(filebase)[:200]}.tmp"
         try:
-            with _refusing(f"write {rewritten}, so {source} stays in custody unchanged"):
-                _write_like(rewritten, raw, source.stat())
+            with refusing(f"write {rewritten}, so {source} stays in custody unchanged"):
+                write_like(rewritten, raw, source.stat())
             self._step("rewritten")
             self._rename(rewritten, source)
         except BaseException:
@@ -419,7 +439,7 @@ class Custody:
     def _rename(self, source: Path | str, destination: Path | str) -> None:
         self._step("before rename")
         directory = os.path.dirname(destination)  # noqa: PTH120
-        with _refusing(f"move {source} to {directory}"):
+        with refusing(f"move {source} to {directory}"):
             try:
                 os.rename(source, destination)  # noqa: PTH104
             except FileNotFoundError as exc:
@@ -432,7 +452,7 @@ class Custody:
 
     def _unlink(self, path: Path | str) -> None:
         self._step("before unlink")
-        with _refusing(f"remove {path}"):
+        with refusing(f"remove {path}"):
             try:
                 os.unlink(path)  # noqa: PTH108
             except FileNotFoundError as exc:
@@ -445,7 +465,7 @@ class Custody:
 
     def _take_lock(self) -> None:
         lock = self.home / "lock"
-        with _refusing(f"open {lock}"):
+        with refusing(f"open {lock}"):
             _touch(lock, self.home.stat())
             fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -529,7 +549,7 @@ def _touch(path: Path, beside: os.stat_result) -> None:
         os.close(fd)
 
 
-def _write_like(path: Path, content: bytes, original: os.stat_result) -> None:
+def write_like(path: Path, content: bytes, original: os.stat_result) -> None:
     """Write and fsync a file with the mode and, as far as permitted, the owner and group of another."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "wb") as file:
@@ -543,7 +563,7 @@ def _write_like(path: Path, content: bytes, original: os.stat_result) -> None:
 
 
 @contextlib.contextmanager
-def _refusing(what: str) -> Iterator[None]:
+def refusing(what: str) -> Iterator[None]:
     """Translates what the filesystem refuses."""
     try:
         yield

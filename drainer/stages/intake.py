@@ -21,6 +21,7 @@ from drainer.errors import (
 from drainer.guards.mailman_processes import mailman_processes
 from drainer.queuedir.filebase import QueueFile, Suffix
 from drainer.queuedir.index import EntryState
+from drainer.queuedir.loan import Loan
 from drainer.queuedir.scan import scan_queue
 from drainer.queuedir.watch import changed_directories
 from drainer.report.logfmt import logfmt
@@ -31,6 +32,7 @@ log = logging.getLogger("drainer")
 LISTED_AT_A_TIME = 250
 SYNCED_AT_A_TIME = 20_000
 """Entries are made durably ours by as many at a time: an fsync may take as long as a thousand renames."""
+LOAN_AGAIN_S = 0.5
 LIST_AGAIN_S = 5.0
 """How soon a queue is listed again in which something was left that may be wanted later."""
 
@@ -43,6 +45,7 @@ class Intake:
         self._standing = standing
         self._progress = progress
         self.is_on = True
+        self.loan: Loan | None = None
         self.surveyors_starting: asyncio.Task[None] | None = None
 
     async def recover(self) -> None:
@@ -166,6 +169,23 @@ class Intake:
             except CustodyRefused as exc:
                 log.error(logfmt(outcome="not_durable", detail=exc))
             await asyncio.sleep(LIST_AGAIN_S)
+
+    async def bring_back(self) -> None:
+        """For ever: what made room for our directories on a full disk is in custody again as soon as it fits."""
+        while self.loan and self.loan.entries():
+            await self._standing.listed.wait()
+            try:
+                back = self.loan.bring_back(self._parts.custody)
+            except CustodyRefused as exc:
+                log.error(logfmt(outcome="not_moved", detail=exc))
+                back = []
+            self._standing.claimed.update(file.filebase for file, _ in back if file.suffix is Suffix.CLAIMED)
+            self._parts.index.add_listed(back)
+            self._standing.unread.set()
+            if back:
+                log.info(logfmt(event="loan_back", entries=len(back), left=len(self.loan.entries())))
+            await asyncio.sleep(LOAN_AGAIN_S)
+        await asyncio.Event().wait()
 
     def _outside(self, directories: Mapping[Path, str]) -> Outside:
         """What is there to be taken, by one listing each; a `.bak` is not counted before it is taken."""

@@ -82,6 +82,7 @@ class Recording:
 def record(home: Path, mails: int) -> Recording:
     """Run the story under strace. The ledger's directory and its parent do not exist yet."""
     capture, trace = home / "capture.jsonl", home / "trace"
+    home.mkdir(exist_ok=True)
     capture.touch()
     rules = (
         Rule.parse(f"rcpt 450 4.2.0 later recipient={DEFERRED}"), Rule.parse(f"rcpt 550 5.1.1 nobody recipient={REFUSED}"),
@@ -238,9 +239,11 @@ class _Session:
                     self._in_content = False
                 elif not self._message_id and line.lower().startswith(b"message-id: "):
                     self._message_id = line[12:].decode()
-                    begun.append((self._list_name, self._message_id, self._recipients))
-            elif found := re.match(rb"MAIL FROM:<(.*?)-bounces@", line):
-                self._list_name, self._recipients = found[1].decode(), []
+                    if self._list_name:  # a bounce of our own otherwise, which no entry in out/ owes anybody
+                        begun.append((self._list_name, self._message_id, self._recipients))
+            elif line.startswith(b"MAIL FROM:"):
+                found = re.match(rb"MAIL FROM:<(.*?)-bounces@", line)
+                self._list_name, self._recipients = found[1].decode() if found else "", []
             elif found := re.match(rb"RCPT TO:<(.*?)>", line):
                 address = found[1].decode()
                 if not any(fnmatch.fnmatchcase(address, refused) for refused in (DEFERRED, REFUSED)):
@@ -309,7 +312,7 @@ class Judge:
         twice = [
             f"{message_id} for {name} went to {address} again"
             for (name, message_id, address), number in after.items()
-            if number > 1 or (name, message_id, recipient_key(address)) in given_before
+            if name and (number > 1 or (name, message_id, recipient_key(address)) in given_before)
         ]
         left = Found(
             {_moved(path, home, self._recording.site.home): read for path, read in _tree(home).items()}, frozenset()

@@ -46,18 +46,16 @@ def test_every_end_of_an_entry_is_reached_on_a_full_queue_filesystem(tmp_path: P
         site = outbreak(small / "site", sink.port, 60, members_each=3)
         queue_dir = site.outage.queue_dir
         (queue_dir / "out" / f"{BROKEN}.pck").write_bytes(b"no pickle")
-        for name in ("", "backlog", "held", "duplicates"):
-            (queue_dir / "drainer" / name).mkdir(mode=0o770)
-        (queue_dir / "drainer" / "lock").touch()
         settings = site.settings.read_text().replace(f"{site.home}/ledger", f"{tmp_path}/ledger")
         site.settings = tmp_path / "drainer.toml"
         site.settings.write_text(settings.replace(f"{site.home}/control", f"{tmp_path}/control"))
         site.home = tmp_path
         fill(small)
+        assert not (queue_dir / "drainer").exists()
         with site.run() as service:
             done = site.status_when(
                 "all that can be done is done",
-                lambda said: said.state != "scanning" and said.backlog.recipients == said.backlog.deferred_recipients,
+                lambda said: said.state == "draining" and said.backlog.recipients == said.backlog.deferred_recipients,
             )
             assert (
                 done.done.unreadable_entries == 1 and (queue_dir / "bad" / f"{BROKEN}.psv").read_bytes() == b"no pickle"
