@@ -36,6 +36,7 @@ HEADERS_BYTES = 32_768
 _POLICY = compat32.clone(linesep="\r\n", max_line_length=None, cte_type="8bit", mangle_from_=False)
 _LINE = 76
 _LONGEST_WORD = 900
+_LONGEST_UTF8_WORD = 240
 _LATEST_S = 253_402_300_800.0
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 _NOT_IN_XTEXT = re.compile(r"[^\x21-\x2a\x2c-\x3c\x3e-\x5b\x5d-\x7e]")
@@ -190,12 +191,16 @@ def _returned(headers: bytes, is_global: bool) -> Message:
     kind = "message/global-headers" if is_global else "text/rfc822-headers"
     part = _message(("Content-Description", "Undelivered mail's header"), ("Content-Type", kind), is_global=is_global)
     if is_global:
-        part["Content-Transfer-Encoding"] = "8bit"
-        part.set_payload(_octets(headers.decode("utf-8", "replace"), is_global))
-        return part
+        headers = headers.decode("utf-8", "replace").encode()
     part.set_payload(headers.decode("ascii", "surrogateescape"))
-    if not headers.isascii() or b"\0" in headers or any(len(line) > 998 for line in headers.splitlines()):
-        encode_quopri(part)  # RFC 6522 §4: for headers that are not legal 7-bit text
+    if (
+        b"\0" in headers
+        or any(len(line) > 998 for line in headers.splitlines())
+        or not (is_global or headers.isascii())
+    ):
+        encode_quopri(part)  # RFC 6522 §4: for headers that are not legal text
+    elif is_global:
+        part["Content-Transfer-Encoding"] = "8bit"
     return part
 
 
@@ -230,9 +235,10 @@ def _lines(text: str, indent: int = 0) -> Sequence[str]:
     """Words in lines of some 76 characters, the first one shorter by `indent`; a word that is longer has a line of its own,
     cut to what SMTP can carry."""
     lines = [""]
+    longest = _longest(text)
     for word in _UNPRINTABLE.sub(" ", text).split():
-        for start in range(0, len(word), _LONGEST_WORD):
-            piece = word[start : start + _LONGEST_WORD]
+        for start in range(0, len(word), longest):
+            piece = word[start : start + longest]
             used = len(lines[-1]) + (indent if len(lines) == 1 else 0)
             if lines[-1] and used + 1 + len(piece) > _LINE:
                 lines.append(piece)
@@ -262,7 +268,12 @@ def _ascii(text: str) -> str:
 
 
 def _address(address: str) -> str:
-    return _UNPRINTABLE.sub("?", address)[:_LONGEST_WORD]
+    return _UNPRINTABLE.sub("?", address)[: _longest(address)]
+
+
+def _longest(text: str) -> int:
+    """Characters a line may have without a break, so that it stays below the 998 octets of RFC 5322 §2.1.1."""
+    return _LONGEST_WORD if text.isascii() else _LONGEST_UTF8_WORD
 
 
 def _typed(address: str, is_global: bool) -> str:

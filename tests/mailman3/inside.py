@@ -15,8 +15,11 @@ import smtplib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from string import Template
+from types import SimpleNamespace
 from typing import Any
 
+from mailman.app.bounces import send_probe
 from mailman.app.digests import maybe_send_digest_now
 from mailman.app.inject import inject_message
 from mailman.app.lifecycle import create_list
@@ -24,6 +27,7 @@ from mailman.config import config
 from mailman.core.initialize import initialize
 from mailman.email.message import Message, UserNotification
 from mailman.interfaces import mailinglist
+from mailman.interfaces.bounce import IBounceProcessor
 from mailman.interfaces.domain import IDomainManager
 from mailman.interfaces.languages import ILanguageManager
 from mailman.interfaces.listmanager import IListManager
@@ -31,6 +35,7 @@ from mailman.interfaces.mailinglist import Personalization
 from mailman.interfaces.member import DeliveryMode, MemberRole
 from mailman.interfaces.template import ITemplateManager
 from mailman.interfaces.usermanager import IUserManager
+from mailman.runners.lmtp import LMTPHandler
 from mailman.utilities.datetime import now
 from mailman.utilities.modules import find_name
 from zope.component import getUtility
@@ -173,7 +178,42 @@ def run_until_empty(name: str, announce: Callable[[str], None] | None = None) ->
     runner.run()
 
 
+def bounces(spec: dict[str, Any]) -> None:
+    """Mails to bounce addresses by the genuine LMTP server and bounce runner; then whom Mailman blames, and how much."""
+    handler = LMTPHandler()
+    answers = []
+    for recipient, path in spec["mails"]:
+        envelope = SimpleNamespace(mail_from="", rcpt_tos=[], rcpt_options=[], content=Path(path).read_bytes())
+        answers.append(handler._handle_RCPT(None, None, envelope, recipient, []))
+        answers.append(handler._handle_DATA(None, SimpleNamespace(peer=("127.0.0.1", 1)), envelope))
+    run_until_empty("bounces")
+    config.db.commit()
+    events = [[event.list_id, event.email, event.context.name] for event in getUtility(IBounceProcessor).events]
+    scores = {
+        f"{member.address.email} {mlist.list_id}": [
+            member.bounce_score,
+            member.preferences.delivery_status.name if member.preferences.delivery_status else "",
+        ]
+        for mlist in getUtility(IListManager)
+        for member in mlist.members.members
+        if member.last_bounce_received or member.preferences.delivery_status
+    }
+    Path(spec["answer"]).write_text(json.dumps({"lmtp": answers, "events": events, "scores": scores}))
+
+
+def probe(spec: dict[str, Any]) -> None:
+    """A probe to a member, as Mailman sends it before it disables one; answered with its reverse-path."""
+    mlist = getUtility(IListManager).get(spec["list"])
+    token = send_probe(mlist.members.get_member(spec["member"]), message_id="<bounced@example.org>")
+    config.db.commit()
+    local, _, domain = mlist.bounces_address.partition("@")
+    reverse_path = Template(config.mta.verp_probe_format).substitute(bounces=local, token=token, domain=domain)
+    Path(spec["answer"]).write_text(json.dumps(reverse_path))
+
+
 COMMANDS = {
+    "bounces": bounces,
+    "probe": probe,
     "build": build,
     "post": post,
     "clone": clone,

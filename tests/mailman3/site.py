@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,6 +189,29 @@ class Site:
         overlay = self.directory / "port.cfg"
         overlay.write_text(f"[mta]\nsmtp_port: {port}\n")
         self._inside({"command": "outgoing"}, environment={"MAILMAN_EXTRA_TESTING_CFG": str(overlay)})
+
+    def bounce(self, mails: Sequence[tuple[str, bytes]]) -> dict[str, Any]:
+        """Give Mailman mails for its bounce addresses, by its own LMTP server, and let its bounce runner work them.
+
+        mails    recipient, content
+        Returns  `lmtp`: its replies; `events`: [list-id, address, context] it registered; `scores`: "address list-id" =
+                 [score, delivery status] of the members concerned
+        """
+        named = []
+        for number, (recipient, content) in enumerate(mails):
+            path = self.directory / f"bounce-{number}.eml"
+            path.write_bytes(content)
+            named.append([recipient, str(path)])
+        answer = self.directory / "answer.json"
+        self._inside({"command": "bounces", "mails": named, "answer": str(answer)})
+        found: dict[str, Any] = json.loads(answer.read_text())
+        return found
+
+    def probe(self, mailing_list: str, member: str) -> str:
+        """Let Mailman send a probe to a member. Returns its reverse-path."""
+        answer = self.directory / "answer.json"
+        self._inside({"command": "probe", "list": mailing_list, "member": member, "answer": str(answer)})
+        return str(json.loads(answer.read_text()))
 
     def add_config(self, text: str) -> None:
         """More sections at the end of mailman.cfg."""
