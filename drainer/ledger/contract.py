@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from drainer.ledger.evidence import Account, Ended, Event, Evidence
 from drainer.ledger.records import (
     Deferral,
     DsnBacklog,
@@ -111,11 +112,19 @@ class Ledger(Protocol):
     async def resolve(self, attempt_id: int, state: State, why: str, at_s: float) -> None:
         """Move an attempt: ATTEMPTING to IN_DOUBT; IN_DOUBT to PENDING (forgotten: may be sent again), DELIVERED, HELD.
 
-        DELIVERED counts its recipients. Raises IllegalTransition for any other step
+        DELIVERED counts its recipients. What becomes of a doubt is written as evidence, with `why`.
+        Raises IllegalTransition for any other step
         """
 
-    async def finish_entry(self, filebase: str, counts: Mapping[str, int] = ...) -> None:
-        """The entry is settled and about to leave the disk: drop its deferral, hold and DEFERRED rows; add `counts`."""
+    async def finish_entry(
+        self,
+        filebase: str,
+        counts: Mapping[str, int] = ...,
+        ended: Ended | None = ...,
+        evidence: Sequence[Evidence] = ...,
+    ) -> None:
+        """The entry is settled and about to leave the disk: drop its deferral, hold and DEFERRED rows; add `counts`, and
+        write for the report how it ended and why, all in one commit."""
 
     # -- DSNs ----------------------------------------------------------------------------------------------------------
 
@@ -137,7 +146,7 @@ class Ledger(Protocol):
         """Write what becomes of DSNs: SENDING before DATA, then SENT, DROPPED, IN_DOUBT, or OWED again.
 
         due_s    OWED: not before; the attempt is counted
-        journal  written in the same commit
+        journal  written in the same commit; so is the evidence of a DSN that is SENT or DROPPED
         Raises   IllegalTransition, with nothing written, if any of them cannot go there (states.py) or is not there
         """
 
@@ -185,6 +194,20 @@ class Ledger(Protocol):
     async def journal(self, limit: int = ...) -> list[JournalLine]:
         """Newest last."""
 
+    # -- the report ----------------------------------------------------------------------------------------------------
+
+    async def write_event(self, event: Event) -> None:
+        """At most MOST_EVENTS of a kind are kept; of more, the one that lasted shortest is forgotten."""
+
+    async def keep(self, values: Mapping[str, bytes]) -> None:
+        """Write or replace what is kept under these names, all or none."""
+
+    async def account(self, limit: int) -> Account:
+        """All a report is made of, from one moment; of each list the first lines, of the journal the last."""
+
+    async def evidence_of(self, message_id: str, limit: int) -> list[Evidence]:
+        """Why mails of this Message-ID had another fate than a plain delivery, oldest first."""
+
     # -- counters and questions ------------------------------------------------------------------------------------------
 
     async def count(self, counts: Mapping[str, int]) -> None: ...
@@ -197,5 +220,6 @@ class Ledger(Protocol):
     async def expire(self, older_than_s: float) -> int:
         """Forget messages whose last delivery is older than this moment (seconds since the epoch).
 
-        A message with recipients that wait, are held, attempted or in doubt stays. Returns how many were forgotten.
+        A message with recipients that wait, are held, attempted or in doubt stays. Evidence older than that goes as well.
+        Returns how many messages were forgotten.
         """

@@ -23,12 +23,15 @@ from drainer.ledger.columns import (
     Stored,
     addresses_in,
     delivery_ids,
+    filebase_in,
     keys_of,
     split_keys,
     stored_addresses,
     stored_filebase,
     stored_text,
+    text_in,
 )
+from drainer.ledger.evidence import Evidence, doubt_resolved
 from drainer.ledger.records import Learnt, MessageRecord, NewAttempt, NewDsn, Outcome, RecipientKey, recipient_key
 from drainer.ledger.states import State, check, check_close, check_record, check_resolve, check_split
 from drainer.ledger.tables import is_expired, messages_sharing
@@ -72,12 +75,22 @@ class _Attempt:
 
 
 class Deliveries:
-    """count  is told what was delivered, bounced or transacted, in the transaction that writes it."""
+    """In the transaction that writes it, told of what happens.
 
-    def __init__(self, writer: sqlite3.Connection, count: Callable[[str, int], None]) -> None:
+    count  what was delivered, bounced or transacted
+    tell   what became of doubts
+    """
+
+    def __init__(
+        self,
+        writer: sqlite3.Connection,
+        count: Callable[[str, int], None],
+        tell: Callable[[Iterable[Evidence]], None],
+    ) -> None:
         self._execute: Callable[[str, Sequence[Any]], sqlite3.Cursor] = writer.execute
         self._writer = writer
         self._count = count
+        self._tell = tell
         ((last,),) = writer.execute("SELECT coalesce(max(id), 0) FROM attempts").fetchall()
         self._last_attempt = int(last)
         self._lists: dict[str, int] = {}
@@ -147,7 +160,19 @@ class Deliveries:
     def resolve(self, attempt_id: int, state: State, why: str, at_s: float) -> None:
         attempt = self._attempt(attempt_id)
         check_resolve(attempt.state, state)
+        if attempt.state is State.IN_DOUBT:
+            self._tell([self._resolved(attempt_id, state, why, at_s)])
         self._end_attempt(attempt_id, attempt, state, why, at_s)
+
+    def _resolved(self, attempt_id: int, state: State, why: str, at_s: float) -> Evidence:
+        ((filebase, addresses, list_id, message_id),) = self._execute(
+            "SELECT a.filebase, a.addresses, l.name, m.message_id FROM attempts a JOIN messages m ON m.id = a.message"
+            " JOIN lists l ON l.id = m.list WHERE a.id = ?",
+            (attempt_id,),
+        ).fetchall()
+        return doubt_resolved(
+            filebase_in(filebase), text_in(list_id), text_in(message_id), addresses_in(addresses), state, why, at_s
+        )
 
     def record(
         self, entry: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()

@@ -9,9 +9,19 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from drainer.ledger.columns import DSN_CODES, DSN_STATES, stored_dsn_recipients, stored_filebase, stored_text
+from drainer.ledger.columns import (
+    DSN_CODES,
+    DSN_STATES,
+    dsn_recipients_in,
+    filebase_in,
+    stored_dsn_recipients,
+    stored_filebase,
+    stored_text,
+    text_in,
+)
+from drainer.ledger.evidence import Evidence, Fate
 from drainer.ledger.records import NewDsn
 from drainer.ledger.states import DsnState, check_dsn
 
@@ -20,11 +30,17 @@ DSN_COUNTERS = {DsnState.SENT: "dsns_sent", DsnState.DROPPED: "dsns_dropped"}
 
 
 class Dsns:
-    """count  is told of each that is sent or dropped, in the transaction that writes it."""
+    """count, tell  are told of each that is sent or dropped, in the transaction that writes it."""
 
-    def __init__(self, writer: sqlite3.Connection, count: Callable[[str, int], None]) -> None:
+    def __init__(
+        self,
+        writer: sqlite3.Connection,
+        count: Callable[[str, int], None],
+        tell: Callable[[Iterable[Evidence]], None],
+    ) -> None:
         self._writer = writer
         self._count = count
+        self._tell = tell
 
     def owe(self, dsns: Sequence[NewDsn]) -> None:
         self._writer.executemany(
@@ -53,6 +69,7 @@ class Dsns:
             check_dsn(DSN_STATES[row[0]] if row else None, state)
         ids = [(dsn_id,) for dsn_id in dsn_ids]
         if state in DSN_COUNTERS:
+            self._tell([self._evidence(dsn_id, Fate(f"dsn_{state}"), at_s) for dsn_id in dsn_ids])
             self._writer.executemany("DELETE FROM dsns WHERE id = ?", ids)
             self._count(DSN_COUNTERS[state], len(ids))
             return
@@ -64,3 +81,19 @@ class Dsns:
                 "UPDATE dsns SET due = ?, attempts = attempts + 1, tried = coalesce(tried, ?) WHERE id = ?",
                 [(due_s, at_s, *one) for one in ids],
             )
+
+    def _evidence(self, dsn_id: int, fate: Fate, at_s: float) -> Evidence:
+        ((filebase, list_id, message_id, reverse_path, joined),) = self._writer.execute(
+            "SELECT filebase, list, message_id, reverse_path, recipients FROM dsns WHERE id = ?", (dsn_id,)
+        ).fetchall()
+        addresses = tuple(recipient.owed for recipient in dsn_recipients_in(joined))
+        return Evidence(
+            fate,
+            filebase_in(filebase),
+            at_s,
+            text_in(list_id),
+            text_in(message_id),
+            len(addresses),
+            addresses=addresses,
+            detail=f"to {text_in(reverse_path)}",
+        )

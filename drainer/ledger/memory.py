@@ -12,6 +12,19 @@ from dataclasses import dataclass, replace
 
 from drainer.clock import Clock, SystemClock
 from drainer.errors import IllegalTransition
+from drainer.ledger.evidence import (
+    DSNS,
+    Account,
+    Ended,
+    Event,
+    Evidence,
+    Failure,
+    Fate,
+    Some,
+    doubt_resolved,
+    sum_of,
+    too_short,
+)
 from drainer.ledger.records import (
     Coverage,
     Deferral,
@@ -82,6 +95,10 @@ class MemoryLedger:
         self._operator = OperatorState()
         self._journal: list[JournalLine] = []
         self._counts: dict[str, int] = {}
+        self._evidence: list[Evidence] = []
+        self._ended: dict[tuple[str, str, str], Ended] = {}
+        self._events: list[Event] = []
+        self._kept: dict[str, bytes] = {}
 
     async def open(self) -> None:
         """Nothing to do."""
@@ -172,12 +189,28 @@ class MemoryLedger:
     async def resolve(self, attempt_id: int, state: State, why: str, at_s: float) -> None:
         row = self._attempt(attempt_id)
         check_resolve(row.state, state)
+        if row.state is State.IN_DOUBT:
+            self._evidence.append(
+                doubt_resolved(
+                    row.filebase, row.message.list_id, row.message.message_id, row.recipients, state, why, at_s
+                )
+            )
         self._end_attempt(row, state, why, at_s)
 
-    async def finish_entry(self, filebase: str, counts: Mapping[str, int] | None = None) -> None:
+    async def finish_entry(
+        self,
+        filebase: str,
+        counts: Mapping[str, int] | None = None,
+        ended: Ended | None = None,
+        evidence: Sequence[Evidence] = (),
+    ) -> None:
         self._deferrals.pop(filebase, None)
         self._holds.pop(filebase, None)
         self._rows = [row for row in self._rows if row.filebase != filebase or row.state is not State.DEFERRED]
+        self._evidence += evidence
+        if ended is not None:
+            key = (ended.fate, ended.list_id, ended.kind)
+            self._ended[key] = sum_of(self._ended[key], ended) if key in self._ended else ended
         await self.count(counts or {})
 
     # -- DSNs ----------------------------------------------------------------------------------------------------------
@@ -224,6 +257,19 @@ class MemoryLedger:
                 self._dsns[dsn_id] = replace(dsn, state=state)
             else:
                 await self.count({f"dsns_{state}": 1})
+                addresses = tuple(recipient.owed for recipient in dsn.recipients)
+                self._evidence.append(
+                    Evidence(
+                        Fate(f"dsn_{state}"),
+                        dsn.filebase,
+                        at_s,
+                        dsn.list_id,
+                        dsn.message_id,
+                        len(addresses),
+                        addresses=addresses,
+                        detail=f"to {dsn.reverse_path}",
+                    )
+                )
         if journal is not None:
             self._journal.append(journal)
 
@@ -307,6 +353,14 @@ class MemoryLedger:
         for dsn_id, dsn in self._dsns.items():
             if dsn.filebase == before:
                 self._dsns[dsn_id] = replace(dsn, filebase=after)
+        self._evidence = [
+            replace(
+                line,
+                filebase=after if line.filebase == before else line.filebase,
+                of=after if line.of == before else line.of,
+            )
+            for line in self._evidence
+        ]
         if before in self._deferrals:
             self._deferrals[after] = replace(self._deferrals.pop(before), filebase=after)
         if before in self._holds:
@@ -326,6 +380,56 @@ class MemoryLedger:
 
     async def journal(self, limit: int = 100) -> list[JournalLine]:
         return self._journal[-limit:] if limit else []
+
+    # -- the report ----------------------------------------------------------------------------------------------------
+
+    async def write_event(self, event: Event) -> None:
+        self._events.append(event)
+        of_its_kind = [known for known in self._events if known.kind == event.kind]
+        forgotten = too_short(of_its_kind)
+        if forgotten is not None:
+            self._events = [known for known in self._events if known is not of_its_kind[forgotten]]
+
+    async def keep(self, values: Mapping[str, bytes]) -> None:
+        self._kept.update(values)
+
+    async def account(self, limit: int) -> Account:
+        failures = [
+            Failure(row.filebase, row.message.list_id, row.message.message_id, address, row.reply, float(int(row.at_s)))
+            for row in self._rows
+            if row.state is State.FAILED
+            for address in row.recipients
+        ]
+        shown = sorted(failures, key=lambda failure: failure.at_s)[:limit]
+        about = {failure.filebase for failure in shown}
+        by_people = [line for line in self._journal if line.by != "drainer"]
+        by_service = [line for line in self._journal if line.by == "drainer"]
+        open_doubts = [attempt for attempt in await self.unresolved_attempts() if attempt.state is State.IN_DOUBT]
+        lines = sorted(self._evidence, key=lambda line: line.at_s)
+        of_fate = {fate: [line for line in lines if line.fate is fate] for fate in Fate}
+        return Account(
+            totals=await self.totals(),
+            ended=tuple(sorted(self._ended.values(), key=lambda one: (one.fate, one.list_id, one.kind))),
+            evidence={fate: Some(len(found), tuple(found[:limit])) for fate, found in of_fate.items() if found},
+            failures=Some(len(failures), tuple(shown)),
+            dsns={
+                (line.filebase, address): line.fate
+                for line in lines
+                if line.fate in DSNS and line.filebase in about
+                for address in line.addresses
+            },
+            dsn_backlog=await self.dsn_backlog(),
+            open_doubts=tuple(open_doubts),
+            holds=tuple(await self.holds()),
+            by_people=Some(len(by_people), tuple(by_people[-limit:])),
+            by_service=Some(len(by_service), tuple(by_service[-limit:])),
+            events=tuple(sorted(self._events, key=lambda event: event.at_s)),
+            kept=dict(self._kept),
+        )
+
+    async def evidence_of(self, message_id: str, limit: int) -> list[Evidence]:
+        found = [line for line in self._evidence if line.message_id == message_id]
+        return sorted(found, key=lambda line: line.at_s)[:limit]
 
     # -- counters and questions ----------------------------------------------------------------------------------------
 
@@ -349,6 +453,7 @@ class MemoryLedger:
             for row in self._rows
             if row.state not in SETTLED or int(row.at_s) >= older_than_s
         }
+        self._evidence = [line for line in self._evidence if line.at_s >= older_than_s]
         gone = self._messages.keys() - kept
         self._rows = [row for row in self._rows if frozenset(row.message.identity) in kept]
         for identity in gone:

@@ -146,7 +146,7 @@ def _journal_lines(where: Path, from_s: float, now_s: float) -> Iterator[LogLine
     elif which:
         match[0] = f"_SYSTEMD_UNIT={which if '.' in which else which + '.service'}"
     fields = "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,SYSLOG_PID,_PID,_SOURCE_REALTIME_TIMESTAMP"
-    command = ["journalctl", "--no-pager", "-o", "export", fields, "--since", f"@{from_s:.0f}", *match]
+    command = ["journalctl", "--no-pager", "-o", "export", fields, "--since", f"@{max(from_s, 0.0):.0f}", *match]
     with _output_of(command) as stream:
         yield from log_lines(iter(partial(stream.readline, _LINE_AT_MOST), b""), now_s)
 

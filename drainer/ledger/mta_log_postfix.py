@@ -79,11 +79,10 @@ def _of_mail(instance: str, service: str, queue_id: str, text: str) -> MailLine 
     if service == "cleanup":
         match = _MESSAGE_ID.match(text)
         return MailLine(instance, queue_id, message_id=match["message_id"]) if match else Sign.ALIVE
-    if service == "qmgr":
-        if match := _FROM.match(text):
-            return MailLine(instance, queue_id, reverse_path=match["reverse_path"], count=int(match["recipients"]))
-        if text == "removed":
-            return MailLine(instance, queue_id, ended=True)
+    if service == "qmgr" and (match := _FROM.match(text)):
+        return MailLine(instance, queue_id, reverse_path=match["reverse_path"], count=int(match["recipients"]))
+    if service in ("qmgr", "postsuper") and text == "removed":
+        return MailLine(instance, queue_id, ended=True)
     if match := _TO.match(text):
         return MailLine(
             instance, queue_id, to=match["to"], ordered_as=match["orig_to"], status=_STATUS.get(match["status"], "")

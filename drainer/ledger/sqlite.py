@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,10 +25,11 @@ from typing import Any, TypeVar
 
 from drainer.clock import Clock, SystemClock
 from drainer.errors import LedgerNotDurable
-from drainer.ledger import tables
+from drainer.ledger import account, tables
 from drainer.ledger.columns import filebase_in, keys_of, stored_filebase, stored_text, text_in
 from drainer.ledger.deliveries import Deliveries
 from drainer.ledger.dsns import Dsns
+from drainer.ledger.evidence import Account, Ended, Event, Evidence, sum_of
 from drainer.ledger.group_commit import GroupCommit
 from drainer.ledger.records import (
     Deferral,
@@ -89,15 +90,17 @@ class SqliteLedger:
         self._clock = clock or SystemClock()
         self._maybe_opened: _Opened | None = None
         self._counted: dict[str, int] = {}
+        self._ended: dict[tuple[str, str, str], Ended] = {}
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         file = await asyncio.to_thread(open_ledger_file, self._path, self._clock.now_s())
-        deliveries = Deliveries(file.writer, self._add)
+        deliveries = Deliveries(file.writer, self._add, self._write_evidence)
 
         def forget() -> None:
             self._counted.clear()
+            self._ended.clear()
             deliveries.forget()
 
         commits = GroupCommit(
@@ -106,7 +109,7 @@ class SqliteLedger:
             forget=forget,
             translate=lambda exc: translated(exc, file.path),
         )
-        self._maybe_opened = _Opened(file, commits, deliveries, Dsns(file.writer, self._add))
+        self._maybe_opened = _Opened(file, commits, deliveries, Dsns(file.writer, self._add, self._write_evidence))
 
     async def close(self) -> None:
         opened = self._maybe_opened
@@ -162,7 +165,13 @@ class SqliteLedger:
     async def resolve(self, attempt_id: int, state: State, why: str, at_s: float) -> None:
         await self._write(partial(self._opened.deliveries.resolve, attempt_id, state, why, at_s))
 
-    async def finish_entry(self, filebase: str, counts: Mapping[str, int] | None = None) -> None:
+    async def finish_entry(
+        self,
+        filebase: str,
+        counts: Mapping[str, int] | None = None,
+        ended: Ended | None = None,
+        evidence: Sequence[Evidence] = (),
+    ) -> None:
         deliveries, writer = self._opened.deliveries, self._opened.file.writer
         stored = stored_filebase(filebase)
 
@@ -171,6 +180,9 @@ class SqliteLedger:
             writer.execute("DELETE FROM holds WHERE filebase = ?", (stored,))
             deliveries.drop_waiting(stored, State.DEFERRED)
             self._add_all(counts or {})
+            self._write_evidence(evidence)
+            if ended is not None:
+                self._add_ended(ended)
 
         await self._write(change)
 
@@ -289,6 +301,7 @@ class SqliteLedger:
             deliveries.rename_entry(old, new, messages, settled)
             for table in ("deferrals", "holds", "dsns"):
                 writer.execute(f"UPDATE OR REPLACE {table} SET filebase = ? WHERE filebase = ?", (new, old))
+            account.rename_evidence(writer, old, new)
 
         await self._write(change)
 
@@ -336,6 +349,24 @@ class SqliteLedger:
             ).fetchall()
         return [JournalLine(at, text_in(by), text_in(action), text_in(detail)) for at, by, action, detail in rows[::-1]]
 
+    # -- the report ----------------------------------------------------------------------------------------------------
+
+    async def write_event(self, event: Event) -> None:
+        await self._write(partial(account.write_event, self._opened.file.writer, event))
+
+    async def keep(self, values: Mapping[str, bytes]) -> None:
+        def change() -> None:
+            for name, value in values.items():
+                account.keep(self._opened.file.writer, name, value)
+
+        await self._write(change)
+
+    async def account(self, limit: int) -> Account:
+        return await self._search(lambda reader: account.account(reader, limit))
+
+    async def evidence_of(self, message_id: str, limit: int) -> list[Evidence]:
+        return await self._search(lambda reader: account.evidence_of(reader, message_id, limit))
+
     # -- counters and questions ----------------------------------------------------------------------------------------
 
     async def count(self, counts: Mapping[str, int]) -> None:
@@ -352,6 +383,7 @@ class SqliteLedger:
     async def expire(self, older_than_s: float) -> int:
         deliveries = self._opened.deliveries
         forgotten = 0
+        await self._write(partial(account.forget_evidence, self._opened.file.writer, older_than_s))
         while found := await self._search(lambda reader: list(tables.expired(reader, older_than_s).items())):
             before = forgotten
             for start in range(0, len(found), _EXPIRE_AT_A_TIME):
@@ -372,6 +404,14 @@ class SqliteLedger:
     def _add(self, name: str, count: int) -> None:
         self._counted[name] = self._counted.get(name, 0) + count
 
+    def _add_ended(self, ended: Ended) -> None:
+        key = (ended.fate, ended.list_id, ended.kind)
+        known = self._ended.get(key)
+        self._ended[key] = ended if known is None else sum_of(known, ended)
+
+    def _write_evidence(self, lines: Iterable[Evidence]) -> None:
+        account.write_evidence(self._opened.file.writer, lines)
+
     def _add_all(self, counts: Mapping[str, int]) -> None:
         for name, count in counts.items():
             self._add(name, count)
@@ -385,6 +425,9 @@ class SqliteLedger:
                 (name, count),
             )
         self._counted.clear()
+        if self._ended:
+            account.write_ended(self._opened.file.writer, self._ended.values())
+            self._ended.clear()
 
     # -- connections ---------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from drainer.clock import StoppedClock
 from drainer.errors import IllegalTransition
 from drainer.ledger.contract import Ledger
+from drainer.ledger.evidence import Account, Ended, Evidence, Fate, Some
 from drainer.ledger.memory import MemoryLedger
 from drainer.ledger.records import (
     Deferral,
@@ -56,6 +58,13 @@ def owed_for(filebase: str, message: MessageRecord, outcomes: list[Outcome]) -> 
 
 async def owed_in(state: DsnState, ledger: Ledger) -> list[OwedDsn]:
     return await ledger.dsns(state, 9, 1012.0)
+
+
+async def accounted(ledger: Ledger) -> Account:
+    """Failures of one second stand in no order."""
+    account = await ledger.account(1000)
+    failures = sorted(account.failures.lines, key=lambda failure: (failure.at_s, failure.filebase, failure.address))
+    return replace(account, failures=Some(account.failures.total, tuple(failures)))
 
 
 def told(history: History) -> list[tuple[Any, ...]]:
@@ -127,7 +136,9 @@ class SameAnswers(RuleBasedStateMachine):
 
     @rule(filebase=filebases)
     def finish_entry(self, filebase: str) -> None:
-        self.both(lambda ledger: ledger.finish_entry(filebase, {"delivered_entries": 1}))
+        ended = Ended(Fate.SUPPRESSED, "list", "exact", recipients=2, bytes=700)
+        why = Evidence(Fate.SUPPRESSED, filebase, 1005.0, "list", "<1@x>", 2, of=FILEBASES[0], of_at_s=1001.0)
+        self.both(lambda ledger: ledger.finish_entry(filebase, {"delivered_entries": 1}, ended, [why]))
 
     @rule(filebase=filebases, at_s=times)
     def defer_and_hold(self, filebase: str, at_s: float) -> None:
@@ -145,6 +156,11 @@ class SameAnswers(RuleBasedStateMachine):
     @rule(older_than_s=times)
     def expire(self, older_than_s: float) -> None:
         self.both(lambda ledger: ledger.expire(older_than_s))
+
+    @rule()
+    def account(self) -> None:
+        self.both(accounted)
+        self.both(lambda ledger: ledger.evidence_of("<1@x>", 9))
 
     @rule()
     def restart(self) -> None:

@@ -1,0 +1,161 @@
+"""What the ledger keeps for the report: why an entry, or a recipient, had another fate than a plain delivery.
+
+Pure  values only
+
+A plain delivery leaves no evidence: the ledger's size is that of what went otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from drainer.ledger.records import DsnBacklog, Hold, JournalLine, OpenAttempt, Totals
+from drainer.ledger.states import State
+
+T = TypeVar("T")
+
+MOST_EVENTS = 500
+"""Events of one kind the ledger keeps: of more, those that lasted shortest are forgotten."""
+
+
+class Fate(StrEnum):
+    """What an Evidence is of. The first five are how an entry left our custody; a DOUBT ends as its word says."""
+
+    DELIVERED = "delivered"
+    SUPPRESSED = "suppressed"
+    DROPPED = "dropped"
+    UNREADABLE = "unreadable"
+    HANDED_BACK = "handed_back"
+    DOUBT_DELIVERED = "doubt_delivered"
+    DOUBT_RESENT = "doubt_resent"
+    DOUBT_HELD = "doubt_held"
+    DSN_SENT = "dsn_sent"
+    DSN_DROPPED = "dsn_dropped"
+
+
+DOUBTS = frozenset({Fate.DOUBT_DELIVERED, Fate.DOUBT_RESENT, Fate.DOUBT_HELD})
+DSNS = frozenset({Fate.DSN_SENT, Fate.DSN_DROPPED})
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One line of it.
+
+    at_s        when it was decided, seconds since the epoch
+    recipients  how many it is about
+    of, of_at_s SUPPRESSED: the entry that had delivered to them, and when it last had; "" and 0.0 otherwise
+    addresses   in clear: of a doubt, of a DSN; else empty
+    detail      why: of a doubt its resolution, of a drop who and why, of an unreadable file what is wrong with it
+    """
+
+    fate: Fate
+    filebase: str
+    at_s: float
+    list_id: str = ""
+    message_id: str = ""
+    recipients: int = 0
+    of: str = ""
+    of_at_s: float = 0.0
+    addresses: tuple[str, ...] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How many entries of one list and class of duplicate left our custody in the same way.
+
+    kind        class of duplicate found by scanning (duplicates/classes.py); "" where it was never read
+    recipients  all their entries had, delivered to or not
+    """
+
+    fate: Fate
+    list_id: str = ""
+    kind: str = ""
+    entries: int = 1
+    recipients: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """From at_s on something was so. kind: "state", "run" (started, stopped) or "notice"."""
+
+    at_s: float
+    kind: str
+    what: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A recipient that failed, with the MTA's answer or our reason."""
+
+    filebase: str
+    list_id: str
+    message_id: str
+    address: str
+    reply: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Some(Generic[T]):
+    """The first lines of a list, oldest first, and how long it is."""
+
+    total: int = 0
+    lines: tuple[T, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """All a report is made of, from one moment.
+
+    ended      summed up per fate, list and kind
+    evidence   per fate; a fate without any is absent
+    dsns       fate of the DSN for each failed recipient that is among `failures`: (filebase, address) to DSN_SENT or
+               DSN_DROPPED; absent while it is owed, or none was due
+    by_people, by_service  the journal, newest last
+    kept       what the service wrote under a name (Ledger.keep)
+    """
+
+    totals: Totals = field(default_factory=Totals)
+    ended: tuple[Ended, ...] = ()
+    evidence: Mapping[Fate, Some[Evidence]] = field(default_factory=dict)
+    failures: Some[Failure] = Some()
+    dsns: Mapping[tuple[str, str], Fate] = field(default_factory=dict)
+    dsn_backlog: DsnBacklog = field(default_factory=DsnBacklog)
+    open_doubts: tuple[OpenAttempt, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    by_people: Some[JournalLine] = Some()
+    by_service: Some[JournalLine] = Some()
+    events: tuple[Event, ...] = ()
+    kept: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def doubt_resolved(
+    filebase: str, list_id: str, message_id: str, addresses: tuple[str, ...], state: State, why: str, at_s: float
+) -> Evidence:
+    """state: PENDING (they are sent to again), DELIVERED or HELD."""
+    fate = {State.DELIVERED: Fate.DOUBT_DELIVERED, State.HELD: Fate.DOUBT_HELD}.get(state, Fate.DOUBT_RESENT)
+    return Evidence(fate, filebase, at_s, list_id, message_id, len(addresses), addresses=addresses, detail=why)
+
+
+def sum_of(one: Ended, other: Ended) -> Ended:
+    """Of the same fate, list and kind."""
+    return replace(
+        one,
+        entries=one.entries + other.entries,
+        recipients=one.recipients + other.recipients,
+        bytes=one.bytes + other.bytes,
+    )
+
+
+def too_short(events: list[Event]) -> int | None:
+    """Which event of one kind to forget when there are more than MOST_EVENTS: the one that lasted shortest, never the first
+    or the last two. None: all may stay."""
+    if len(events) <= MOST_EVENTS:
+        return None
+    return min(range(1, len(events) - 2), key=lambda index: events[index + 1].at_s - events[index].at_s)

@@ -1,0 +1,105 @@
+"""What a report is made of: durable in the commits it belongs to, bounded, and read from one moment."""
+
+from __future__ import annotations
+
+import pytest
+
+from drainer.errors import IllegalTransition
+from drainer.ledger import evidence
+from drainer.ledger.contract import Ledger
+from drainer.ledger.evidence import Ended, Event, Evidence, Failure, Fate, Some
+from drainer.ledger.records import JournalLine
+from drainer.ledger.states import DsnState, State
+from tests.contract.test_deliveries import ANN, AT, BOB, EVE, FIRST, SECOND, attempt
+from tests.contract.test_dsns import REPLY, fail, owed
+
+SUPPRESSED = Evidence(
+    Fate.SUPPRESSED, SECOND, AT + 9, "list.example.org", "<two@example.org>", 2, of=FIRST, of_at_s=AT, detail="exact"
+)
+
+
+async def test_evidence_of_a_suppression_is_there_after_a_restart_with_what_it_was_a_copy_of(ledger: Ledger) -> None:
+    ended = Ended(Fate.SUPPRESSED, "list.example.org", "exact", recipients=2, bytes=500)
+    await ledger.finish_entry(SECOND, {"suppressed_entries": 1}, ended, [SUPPRESSED])
+    await ledger.finish_entry("1700000900.5+" + "9" * 40, {"suppressed_entries": 1}, ended)
+    await ledger.close()
+    await ledger.open()
+    account = await ledger.account(10)
+    assert account.evidence == {Fate.SUPPRESSED: Some(1, (SUPPRESSED,))}
+    assert account.ended == (Ended(Fate.SUPPRESSED, "list.example.org", "exact", 2, 4, 1000),)
+    assert await ledger.evidence_of("<two@example.org>", 10) == [SUPPRESSED]
+    assert await ledger.evidence_of("<one@example.org>", 10) == []
+
+
+async def test_long_list_is_cut_and_its_length_told(ledger: Ledger) -> None:
+    for number in range(5):
+        await ledger.write_journal(JournalLine(AT + number, "ann", "pause", str(number)))
+        await ledger.write_journal(JournalLine(AT + number, "drainer", "resume", str(number)))
+    await fail(ledger, ANN, BOB, EVE)
+    account = await ledger.account(2)
+    assert (account.failures.total, [failure.address for failure in account.failures.lines]) == (3, [ANN, BOB])
+    assert (account.by_people.total, [line.detail for line in account.by_people.lines]) == (5, ["3", "4"])
+    assert account.by_service.total == 5
+
+
+async def test_failed_recipient_is_told_with_its_reply_and_what_became_of_its_dsn(ledger: Ledger) -> None:
+    await fail(ledger, ANN, BOB)
+    account = await ledger.account(10)
+    assert account.failures.lines[0] == Failure(FIRST, "list.example.org", "<one@example.org>", ANN, REPLY, int(AT))
+    assert (account.dsns, account.dsn_backlog.owed) == ({}, 1)
+    (dsn,) = await owed(ledger)
+    await ledger.move_dsns([dsn.dsn_id], DsnState.SENDING, AT + 1)
+    await ledger.move_dsns([dsn.dsn_id], DsnState.SENT, AT + 2)
+    account = await ledger.account(10)
+    assert account.dsns == {(FIRST, ANN): Fate.DSN_SENT, (FIRST, BOB): Fate.DSN_SENT}
+    assert account.dsn_backlog.owed == 0
+
+
+async def test_doubt_is_told_while_it_is_open_and_how_it_ended_afterwards(ledger: Ledger) -> None:
+    opened = await ledger.open_attempt(attempt(ANN, BOB))
+    await ledger.close_attempt(opened, State.IN_DOUBT, "reply lost", AT)
+    (doubt,) = (await ledger.account(10)).open_doubts
+    assert doubt.recipients == (ANN, BOB)
+    await ledger.resolve(opened, State.DELIVERED, "the log has it", AT + 5)
+    with pytest.raises(IllegalTransition):
+        await ledger.resolve(opened, State.PENDING, "again", AT + 6)
+    account = await ledger.account(10)
+    assert account.open_doubts == ()
+    assert account.evidence[Fate.DOUBT_DELIVERED].lines == (
+        Evidence(
+            Fate.DOUBT_DELIVERED, FIRST, AT + 5, "list.example.org", "<one@example.org>", 2, addresses=(ANN, BOB),
+            detail="the log has it",
+        ),
+    )  # fmt: skip
+
+
+async def test_flapping_state_never_pushes_out_the_long_states_nor_the_beginning(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "MOST_EVENTS", 20)
+    await ledger.write_event(Event(AT, "run", "started"))
+    await ledger.write_event(Event(AT, "state", "scanning"))
+    await ledger.write_event(Event(AT + 1, "state", "mta_down", "connection refused"))
+    for step in range(40):
+        await ledger.write_event(Event(AT + 5000 + step, "state", "idle" if step % 2 else "draining"))
+    events = (await ledger.account(1)).events
+    assert len(events) == 20 + 1
+    assert [event.what for event in events[:3]] == ["started", "scanning", "mta_down"]
+    assert events[-1].at_s == AT + 5039
+
+
+async def test_what_is_kept_under_a_name_is_replaced(ledger: Ledger) -> None:
+    await ledger.keep({"present": b"one", "history": b"\0"})
+    await ledger.keep({"present": b"two"})
+    await ledger.close()
+    await ledger.open()
+    assert (await ledger.account(1)).kept == {"present": b"two", "history": b"\0"}
+
+
+async def test_evidence_moves_along_with_a_new_name_and_goes_when_it_is_too_old(ledger: Ledger) -> None:
+    await ledger.finish_entry(SECOND, {}, None, [SUPPRESSED])
+    await ledger.rename_entry(FIRST, "1700000300.5+" + "3" * 40)
+    (moved,) = await ledger.evidence_of("<two@example.org>", 9)
+    assert moved.of == "1700000300.5+" + "3" * 40
+    await ledger.expire(AT + 9.5)
+    assert await ledger.evidence_of("<two@example.org>", 9) == []
