@@ -179,7 +179,10 @@ def _figures(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
         _figure(
             "Bounced",
             count(done.bounced_recipients, "recipient"),
-            [f"{count(done.unreadable_entries)} unreadable, {count(done.dropped_entries)} dropped"],
+            [
+                f"{count(backlog.dsns_owed, 'DSN')} to send" if backlog.dsns_owed else "",
+                f"{count(done.unreadable_entries)} unreadable, {count(done.dropped_entries)} dropped",
+            ],
         ),
     )
 

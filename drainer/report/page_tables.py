@@ -140,10 +140,14 @@ def _was(history: History, at_s: float, now_s: float) -> str:
 def _through(one: ListBacklog, snapshot: Snapshot, zone: tzinfo | None) -> str:
     if one.paused:
         return "paused"
-    eta = snapshot.eta
-    if eta.state != "draining" or eta.seconds is None:
-        return eta.state
-    return f"by {clock_time(snapshot.at + quantised_s(eta.seconds), snapshot.at, zone)}"
+    now_s, state = snapshot.at, snapshot.eta.state
+    if one.seconds is None:
+        return "not known yet" if state in ("draining", "done") else state
+    at = f"about {clock_time(now_s + quantised_s(one.seconds), now_s, zone)}"
+    if one.low_s is None or one.high_s is None:
+        return at
+    low, high = (clock_time(now_s + quantised_s(seconds), now_s, zone) for seconds in (one.low_s, one.high_s))
+    return at if low == high else f"{at} ({low} to {high})"
 
 
 def _verdict(guard: Guard) -> Markup:

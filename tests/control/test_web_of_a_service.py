@@ -108,8 +108,7 @@ def test_port_in_use_ends_the_start_with_2_and_the_setting_to_change(tmp_path: P
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1", "::1:8025"])
-def test_impossible_address_is_told_by_config_check(tmp_path: Path, listen: str) -> None:
-    with site(tmp_path / "site", 1, web={"listen": listen}) as here:
+def test_impossible_address_is_told_by_config_check(tmp_path: Path) -> None:
+    with site(tmp_path / "site", 1, web={"listen": "::1:8025"}) as here:
         said = here.refuses(2, "config", "--check")
-    assert f"web.listen = '{listen}': not an address; right would be" in said
+    assert "web.listen = '::1:8025': not an address; right would be" in said

@@ -85,9 +85,9 @@ def test_every_figure_is_in_the_html_in_the_order_of_what_matters() -> None:
         "held down by: limit on messages", "arriving 0.5/s",
         "11,450 recipients", "883 entries in 1,820 transactions", "since 09:55 UTC",
         "303 entries", "4,404 recipients", "938 entries, 12,208 recipients more expected",
-        "7 entries", "2 recipients", "31 recipients", "17 recipients", "3 unreadable, 1 dropped",
+        "7 entries", "2 recipients", "31 recipients", "17 recipients", "4 DSNs to send", "3 unreadable, 1 dropped",
         "From 60,000 at 10:06 UTC to 49,012 recipients in 4,145 entries left now", "Forecast: about 26 min",
-        "choir 799 15,611", "paused", "harbour 932 7,357",
+        "choir 799 15,611", "paused", "harbour 932 7,357 22 h 53 min about 11:19 UTC (11:15 UTC to 11:22 UTC)",
         "load slow the load is 9.5 9.50 8", "ledger_bytes go 6.5 GiB 64 MiB",
         "up 127.0.0.1:25, 4 sessions open", "mailman2 in /var/lib/mailman/qfiles", "out (pid 99)", "out 12 30 s", "shunt 3",
     ]  # fmt: skip
