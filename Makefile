@@ -1,6 +1,7 @@
 # make demo    the tour: a sample outage drained into an SMTP sink on loopback, no root, no network but PyPI's
 # make test    everything; tests that need root or Postfix say so and skip, except under CI
 # make lint    ruff and mypy, strict
+# make hostile  hostile input at full length: a million one-byte files
 # make wire    what we send compared with what Mailman sends, by kind of entry, for every version of Mailman
 # make torture kill -9, frozen partners, restored backups, 400 times over: who got what, compared (some 20 minutes)
 # make bench   how fast, as ratios against Mailman's own runner and Postfix's smtp-source
@@ -9,7 +10,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(she
 MAILMAN3_VERSION ?= 3.3.10
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint torture wire bench clean
+.PHONY: demo test lint torture hostile wire bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -28,6 +29,9 @@ wire: .venv/installed-test .venv-mailman3/installed .venv-mailman338/installed
 
 torture: .venv/installed-test .venv-mailman3/installed
 	.venv/bin/python -m tests.torture
+
+hostile: .venv/installed-test
+	DRAINER_TEST_ONE_BYTE_FILES=1000000 .venv/bin/pytest -n0 tests/pickles tests/scenarios/test_hostile_queue.py tests/scenarios/test_hostile_scale.py
 
 bench: .venv/installed-test .venv-mailman3/installed
 	.venv/bin/python -m tests.bench
