@@ -8,6 +8,7 @@ Not here  HTTP (control/server.py); when things happen by themselves (service.py
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -213,6 +214,13 @@ class ServiceOperations:
     async def import_log(self, request: ImportRequest, peer: Peer) -> ImportReply:
         parts = self._parts
         reply = await carry_out(parts.ledger, parts.index, request, peer.user, parts.clock.now_s())
+        if request.yes:
+            # Whose turn had come, and who waits for the rate or a session, was decided about before this was known.
+            for entry in reply.entries:
+                if parts.index.state_of(entry.entry) is EntryState.ACTIVE:
+                    with contextlib.suppress(EntryVanished, RequestRefused):
+                        async with self._pipeline.feed.taken_out(entry.entry):
+                            pass
         self._pipeline.standing.wake()
         return reply
 

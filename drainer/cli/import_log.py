@@ -11,6 +11,7 @@ import getpass
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,7 +73,7 @@ def import_log_command(
     for file in files or ():
         found.feed(file_lines(file, time.time()))
         found.feed_mailman(text_lines(file))
-    name = import_name(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+    name = import_name(f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
     deliveries = list(found.deliveries())
     reply = _exchange(config, list(_requests(name, deliveries, yes, ", ".join(str(file) for file in files or ()))))
     if as_json:
