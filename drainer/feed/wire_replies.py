@@ -125,7 +125,7 @@ class WireReplies(asyncio.Protocol):
                 raise UnreadableReply("reply too long")
             code = line[:3]
             if not (len(code) == 3 and code.isdigit()):
-                raise UnreadableReply(f"malformed reply: {line[:80].decode('ascii', 'replace')}")
+                raise UnreadableReply(f"malformed reply: {ascii(bytes(line[:80]))[2:-1]}")
             self._lines.append(line[4:].strip(b" \t\r\n").decode("utf-8", "surrogateescape"))
             if line[3:4] != b"-":
                 self._replies.append((int(code), "\n".join(self._lines)))
