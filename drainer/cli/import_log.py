@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -137,25 +138,34 @@ def _exchange(config: Path | None, requests: Sequence[ImportRequest]) -> ImportR
     try:
         return ask(config, lambda service: told(service.import_log))
     except ServiceNotRunning:
-        return asyncio.run(_here(client_settings(config), told))
+        return asyncio.run(
+            _here(client_settings(config), any(request.yes or request.undo for request in requests), told)
+        )
 
 
-async def _here(settings: Settings, told: Callable[[_Tell], Awaitable[ImportReply]]) -> ImportReply:
+async def _here(settings: Settings, writes: bool, told: Callable[[_Tell], Awaitable[ImportReply]]) -> ImportReply:
     from drainer.imports import carry_out
 
-    async with _ledger_and_queue(settings) as (ledger, index):
+    async with _ledger_and_queue(settings, writes) as (ledger, index):
         return await told(lambda request: carry_out(ledger, index, request, getpass.getuser(), time.time()))
 
 
 @asynccontextmanager
-async def _ledger_and_queue(settings: Settings) -> AsyncIterator[tuple[Ledger, BacklogIndex]]:
-    """The ledger itself, and what waits in the queue and in custody. Raises LedgerUnusable while a service has it."""
+async def _ledger_and_queue(settings: Settings, writes: bool) -> AsyncIterator[tuple[Ledger, BacklogIndex]]:
+    """The ledger itself, and what waits in the queue and in custody.
+
+    writes  False: a dry run, which asks the ledger nothing, and makes none
+    Raises  LedgerUnusable while a service has it; UsageError where the service could not write it any more afterwards
+    """
+    from drainer.ledger.memory import MemoryLedger
     from drainer.ledger.sqlite import SqliteLedger
     from drainer.queuedir.index import BacklogIndex, Description
     from drainer.queuedir.scan import scan_queue
     from drainer.queuedir.survey import survey
 
-    ledger = SqliteLedger(settings.ledger.path)
+    if writes:
+        _refuse_as_root(settings)
+    ledger = SqliteLedger(settings.ledger.path) if writes else MemoryLedger()
     await ledger.open()
     index = BacklogIndex(Path(":memory:"))
     try:
@@ -170,6 +180,19 @@ async def _ledger_and_queue(settings: Settings) -> AsyncIterator[tuple[Ledger, B
     finally:
         index.close()
         await ledger.close()
+
+
+def _refuse_as_root(settings: Settings) -> None:
+    """Files of the ledger that root makes are none the service's user can write."""
+    try:
+        owner = settings.mailman.queue_dir.stat().st_uid
+    except OSError as exc:
+        raise UsageError(f"{settings.mailman.queue_dir} cannot be looked at: {exc.strerror}") from exc
+    if os.geteuid() == 0 != owner:
+        raise UsageError(
+            "the service does not run, so its ledger is written here: do that as its user, with"
+            f" `sudo -u '#{owner}' drainer import-log ...`, or start the service first"
+        )
 
 
 def _unused(found: DeliveriesInLog) -> list[str]:
@@ -197,11 +220,11 @@ def _lines(reply: ImportReply) -> list[str]:
         )
     covered = sum(one.covered for one in reply.entries)
     found = f"{count(reply.deliveries, 'delivery', 'deliveries')} in the log"
-    waiting = f"{count(len(reply.entries), 'entry', 'entries')} that wait, {count(covered, 'recipient')} of theirs"
+    waiting = f"{count(covered, 'recipient')} of {count(len(reply.entries), 'entry', 'entries')} here"
     if not reply.done:
-        return [*lines, f"Dry run: nothing was changed. {found}; concerns {waiting}. With --yes they are remembered."]
+        return [*lines, f"Dry run: nothing was changed. {found}; they cover {waiting}. With --yes they are remembered."]
     return [
         *lines,
-        f"{found}, {count(reply.learnt)} of them news; concerns {waiting}, who get no second copy.",
+        f"{found}, {count(reply.learnt)} of them news; they cover {waiting}, who get no second copy.",
         f"`drainer import-log --undo {reply.name}` forgets them.",
     ]
