@@ -47,10 +47,13 @@ def test_lost_reply_is_settled_by_the_log_of_the_mta_without_a_second_copy(
     once("asked", site.owed(), given(capture))
 
 
-def test_mail_the_mta_never_owned_is_sent_once_its_log_covers_the_moment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mta", ["postfix", "exim"])
+def test_mail_the_mta_never_owned_is_sent_once_its_log_covers_the_moment(tmp_path: Path, mta: str) -> None:
     capture, log = tmp_path / "capture.jsonl", tmp_path / "mail.log"
+    log_line = postfix_line if mta == "postfix" else exim_line
     log.write_text(log_line(time.time() - 60))
-    with SinkThread(SinkOptions(capture=capture, log=log), AtTheFinalDot(HANG_UP)) as sink:
+    own = log if mta == "postfix" else None
+    with SinkThread(SinkOptions(capture=capture, log=own), AtTheFinalDot(HANG_UP)) as sink:
         site = site_at(tmp_path, sink.port, log, in_doubt="ask", in_doubt_wait="1h")
         with site.run("--until-empty") as service:
             said = site.status_when(
@@ -64,8 +67,19 @@ def test_mail_the_mta_never_owned_is_sent_once_its_log_covers_the_moment(tmp_pat
             with log.open("a") as appended:
                 appended.write(log_line(time.time() + 60))
             assert service.wait() == 0, service.log_text()[-4000:]
-    assert len(site.outcomes("in_doubt_resend")) == 2
+    resent = site.outcomes("in_doubt_resend")
+    assert [fields["why"] for fields in resent] == ["the MTA's log covers that moment and does not have it"] * 2
     once("not in the log", site.owed(), given(capture))
+
+
+def test_log_that_cannot_be_read_is_named_and_the_fallback_taken(tmp_path: Path) -> None:
+    capture, log = tmp_path / "capture.jsonl", tmp_path / "missing" / "mail.log"
+    with SinkThread(SinkOptions(capture=capture), AtTheFinalDot(TAKE_AND_HANG_UP)) as sink:
+        site = site_at(tmp_path, sink.port, log, in_doubt="ask", in_doubt_fallback="hold", in_doubt_wait="100ms")
+        site.drain()
+    once("the sink owns all of them", site.owed(), given(capture))
+    why = {fields["why"] for fields in site.outcomes("in_doubt_held")}
+    assert why == {f"{log} cannot be read: No such file or directory: hold"}
 
 
 def test_without_a_log_the_hold_policy_holds_and_sends_no_second_copy(tmp_path: Path) -> None:
@@ -89,8 +103,14 @@ def test_without_a_log_the_resend_policy_sends_again_and_says_to_whom(tmp_path: 
     assert twice == site.in_doubt() != set()
 
 
-def log_line(at_s: float) -> str:
-    """A line of the MTA's about something else."""
+def postfix_line(at_s: float) -> str:
+    """A line of Postfix's about something else."""
     return (
         time.strftime("%b %e %H:%M:%S", time.localtime(at_s)) + " sink postfix/anvil[1]: statistics: max rate 1/60s\n"
     )
+
+
+def exim_line(at_s: float) -> str:
+    """Exim takes mail from somebody else."""
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s))
+    return f"{stamp} 1xV3zW-000714-2V <= eve@example.net H=(x) [127.0.0.1] P=esmtp S=291 id=one@example.test\n"
