@@ -180,7 +180,8 @@ COSTS_TOO_MUCH = {
     "GET of 10**9": b"g1000000000\n.",
     "memo doubled in a message's headers": b"cemail.message\nMessage\n)\x81}" + short("_headers") + shared(b"](??e", 120)
     + b"sb.",
-    "memo doubled in a Header's chunks": b"cemail.header\nHeader\n)\x81}" + short("_chunks") + shared(b"??\x86", 120) + b"sb.",
+    "memo doubled in a Header's chunks": b"cemail.header\nHeader\n)\x81}" + short("_chunks") + shared(b"??\x86", 120)
+    + b"sb.",
     "a set of sets": b"\x8f(\x8f\x90.",
     "a datetime of a datetime": b"cdatetime\ndatetime\n" * 2 + b"N\x85R\x85R.",
     "timedeltas in timezones in timezones": b"cdatetime\ntimezone\n\x940" + b"h\x00" * 1500 + b"N" + b"\x85R" * 1500 + b".",
