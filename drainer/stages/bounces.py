@@ -257,8 +257,10 @@ class _DsnAttempt:
 
     async def _end(self, state: State, reply: str, at_s: float) -> None:
         ledger, dsn, feed = self._parts.ledger, self._dsn, self._parts.settings.feed
-        if state is State.DEFERRED and at_s - dsn.failed_at_s < feed.give_up_after:
-            await _later(self._parts, dsn, reply, retry_delay_s(dsn.attempts + 1, feed.retry_first, feed.retry_longest))
+        # Counted from its first deferral, not from the failure: it may have waited for days for an MTA that was down.
+        waits_s = [retry_delay_s(n, feed.retry_first, feed.retry_longest) for n in range(1, dsn.attempts + 2)]
+        if state is State.DEFERRED and sum(waits_s[:-1]) < feed.give_up_after:
+            await _later(self._parts, dsn, reply, waits_s[-1])
         elif state is State.DELIVERED:
             await ledger.move_dsns([dsn.dsn_id], DsnState.SENT, at_s)
             _say("dsn_sent", dsn, reply)

@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 from collections import Counter
+from dataclasses import dataclass, replace
 from email.message import Message
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from drainer.demo.sample_queue import Outage, write_plain
-from drainer.demo.sink import Rule, SinkOptions, SinkThread, Taken
-from tests.scenarios.running import running_service, status
+from drainer.demo.sink import Behaviour, Rule, Sink, SinkOptions, SinkThread, Step, Taken, answer
+from drainer.ledger.records import DsnBacklog, Totals
+from drainer.ledger.sqlite import SqliteLedger
+from tests.scenarios.running import running_service
 from tests.scenarios.test_safety_valves import settings_for
 
-LISTS = ("harbour", "announce", "quay", "mole")
-REFUSALS = (
-    "rcpt 550 5.1.1 no such user recipient=*1.*",
-    "mail 550 5.7.1 this reverse-path is not welcome sender=announce-bounces@*",
+COPIED, NO_ALIAS = "harbour", "jetty"
+LISTS = (COPIED, NO_ALIAS, "announce", "quay", "mole", "pier")
+RULES = (
+    f"rcpt 550 5.1.1 no such user recipient=*1.{COPIED}@*",
+    f"rcpt 550 5.1.1 no such user recipient=*1.{NO_ALIAS}@*",
+    "rcpt 550 5.1.1 no such user recipient=*1.announce@*",
+    "mail 550 5.7.1 this reverse-path is not welcome sender=announce-bounces@* first=1",
     "data 554 5.5.1 no valid recipients sender=quay-bounces@*",
     "dot 554 5.7.1 content refused sender=mole-bounces@*",
+    "rcpt 451 4.2.1 mailbox busy recipient=*1.pier@*",
+    f"rcpt 550 5.1.1 no such alias recipient={NO_ALIAS}-bounces@*",
 )
+
+
+class FirstDsnDeferred:
+    """Script: the first DSN is answered 451 after its final dot."""
+
+    def __init__(self) -> None:
+        self.deferred = ""
+
+    def __call__(self, step: Step) -> Behaviour | None:
+        if step.stage != "dot" or step.reverse_path or self.deferred:
+            return None
+        (self.deferred,) = step.recipients
+        return answer("451 4.3.0 try later")
 
 
 def dsns(taken: list[Taken]) -> list[tuple[Taken, Message]]:
@@ -45,90 +69,107 @@ def all_told(taken: list[Taken]) -> Counter[tuple[str, str]]:
     return Counter((one.recipients[0], who[0]) for one, report in dsns(taken) for who in told(report))
 
 
-def failed(log: Path) -> list[dict[str, Any]]:
+def failed(log: Path) -> list[dict[str, str]]:
     lines = [line.partition("outcome=failed ")[2] for line in log.read_text().splitlines() if "outcome=failed" in line]
     return [dict(field.split("=", 1) for field in line.split('reply="')[0].split()) for line in lines]
 
 
-def drained(home: Path, outage: Outage, port: int, **sections: dict[str, Any]) -> dict[str, Any]:
-    """Run to the end with these settings; the last status the journal of the ledger can give is its totals."""
-    settings = settings_for(home, outage, port, **sections)
+@dataclass(frozen=True)
+class Drained:
+    """taken: what the sink owns; totals: the ledger's counters afterwards; failed: the log's lines of failures;
+    deferred: whom the first DSN was for."""
+
+    outage: Outage
+    taken: list[Taken]
+    totals: Totals
+    failed: list[dict[str, str]]
+    deferred: str = ""
+
+
+def drained(home: Path, outage: Outage, sink: Sink, **sections: dict[str, Any]) -> Drained:
+    """A run of the service to the end."""
+    settings = settings_for(home, outage, sink.port, **sections)
     with running_service(settings, home / "drainer.log", "--until-empty") as service:
         assert service.wait() == 0, service.log_text()[-4000:]
-    with running_service(settings, home / "after.log") as service:
-        said = status(settings)
-        assert service.terminate() == 0
-    return said
+    totals, backlog = asyncio.run(counted(home / "ledger.sqlite"))
+    assert backlog == DsnBacklog()
+    return Drained(outage, list(sink.taken), totals, failed(home / "drainer.log"))
 
 
-def test_refusal_at_any_step_is_told_once_to_the_bounce_address_of_the_list(tmp_path: Path) -> None:
-    outage = write_plain(tmp_path / "site", 8, 4, lists=LISTS)
-    rules = [Rule.parse(line) for line in REFUSALS]
-    with SinkThread(SinkOptions(keep_content=True), *rules) as sink:
-        said = drained(tmp_path, outage, sink.port)
-        taken = list(sink.taken)
-    lost = failed(tmp_path / "drainer.log")
-    expected = Counter((f"{line['list']}-bounces@lists.example.org", line["recipient"]) for line in lost)
-    # The same person fails on several mails of one list; each failure is told of.
-    assert all_told(taken) == expected and {line["list"] for line in lost} == set(LISTS)
-    assert said["done"]["bounced_recipients"] == len(lost)
-    assert (said["done"]["dsns_sent"], said["backlog"]["dsns_owed"]) == (len(dsns(taken)), 0)
-    codes = {words for _, report in dsns(taken) for _, _, words in told(report)}
-    assert codes == {
+async def counted(path: Path) -> tuple[Totals, DsnBacklog]:
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    try:
+        return await ledger.totals(), await ledger.dsn_backlog()
+    finally:
+        await ledger.close()
+
+
+@pytest.fixture(scope="module")
+def drain(tmp_path_factory: pytest.TempPathFactory) -> Drained:
+    """One drain that meets everything: each list has a trouble of its own."""
+    home = tmp_path_factory.mktemp("bounces")
+    outage = write_plain(home / "site", 9, 4, lists=LISTS)
+    original = min((outage.queue_dir / "out").glob("*.pck"))
+    received_s, _, digest = original.name.partition("+")
+    (original.parent / f"{float(received_s) + 0.1:.6f}+{digest}").write_bytes(original.read_bytes())
+    feed = {"retry_first": "200ms", "retry_longest": "400ms", "give_up_after": "500ms"}
+    script = FirstDsnDeferred()
+    with SinkThread(SinkOptions(keep_content=True), script, *map(Rule.parse, RULES)) as sink:
+        found = drained(home, outage, sink, feed=feed, mta={"sessions": 1})
+    return replace(found, deferred=script.deferred)
+
+
+def test_refusal_at_any_step_is_told_once_to_the_bounce_address_of_the_list(drain: Drained) -> None:
+    told_lists = [line for line in drain.failed if line["list"] not in (COPIED, NO_ALIAS)]
+    expected = Counter((f"{line['list']}-bounces@lists.example.org", line["recipient"]) for line in told_lists)
+    found = all_told(drain.taken)
+    assert {key: times for key, times in found.items() if not key[0].startswith(COPIED)} == expected
+    assert {line["list"] for line in told_lists} == {"quay", "mole", "announce", "pier"}
+    assert drain.totals.get("bounced_recipients") == len(drain.failed)
+    assert drain.totals.get("dsns_sent") == len(dsns(drain.taken))
+    words = {words for _, report in dsns(drain.taken) for _, _, words in told(report)}
+    assert words == {
         "550 5.1.1 no such user",
         "550 5.7.1 this reverse-path is not welcome",
         "554 5.5.1 no valid recipients",
         "554 5.7.1 content refused",
+        "451 4.2.1 mailbox busy",
     }
-    identities = {message_id for _, message_id in outage.owed}
-    for one, report in dsns(taken):
-        assert report["To"] == one.recipients[0] and report["Auto-Submitted"] == "auto-replied"
+
+
+def test_dsn_is_addressed_to_whom_it_concerns_and_holds_the_header_of_the_mail(drain: Drained) -> None:
+    identities = {message_id for _, message_id in drain.outage.owed}
+    assert dsns(drain.taken)
+    for one, report in dsns(drain.taken):
         header = report.get_payload(2)
+        assert report["To"] == one.recipients[0] and report["Auto-Submitted"] == "auto-replied"
         assert isinstance(header, Message) and any(name in str(header.get_payload()) for name in identities)
 
 
-def test_recipient_given_up_after_deferrals_is_told_with_the_last_answer(tmp_path: Path) -> None:
-    outage = write_plain(tmp_path / "site", 2, 2)
-    feed = {"retry_first": "200ms", "retry_longest": "400ms", "give_up_after": "500ms"}
-    with SinkThread(SinkOptions(keep_content=True), Rule.parse("rcpt 451 4.2.1 mailbox busy recipient=*1.*")) as sink:
-        drained(tmp_path, outage, sink.port, feed=feed)
-        taken = list(sink.taken)
-    found = [who for _, report in dsns(taken) for who in told(report)]
-    assert [(code, words) for _, code, words in found] == [("4.4.7", "451 4.2.1 mailbox busy")] * 2
-    assert len({one.recipients for one, _ in dsns(taken)}) == 1
+def test_recipient_given_up_after_deferrals_is_told_with_the_last_answer(drain: Drained) -> None:
+    found = [who for one, report in dsns(drain.taken) if one.recipients[0].startswith("pier-") for who in told(report)]
+    assert {(code, words) for _, code, words in found} == {("4.4.7", "451 4.2.1 mailbox busy")}
+    assert len(found) == sum(line["list"] == "pier" for line in drain.failed) > 0
 
 
-def test_copies_of_one_mail_refused_for_the_same_recipient_are_told_of_once(tmp_path: Path) -> None:
-    outage = write_plain(tmp_path / "site", 2, 3)
-    original = min((outage.queue_dir / "out").glob("*.pck"))
-    received_s, _, digest = original.name.partition("+")
-    (original.parent / f"{float(received_s) + 1:.1f}+{digest}").write_bytes(original.read_bytes())
-    with SinkThread(SinkOptions(keep_content=True), Rule.parse("rcpt 550 5.1.1 unknown recipient=*1.*")) as sink:
-        said = drained(tmp_path, outage, sink.port, mta={"sessions": 1})
-        taken = list(sink.taken)
-    assert said["done"]["bounced_recipients"] == 3
-    assert sum(all_told(taken).values()) == 2
+def test_copies_of_one_mail_refused_for_the_same_recipient_are_told_of_once(drain: Drained) -> None:
+    found = {key: times for key, times in all_told(drain.taken).items() if key[0].startswith(COPIED)}
+    assert list(found.values()) == [1]
+    assert sum(line["list"] == COPIED for line in drain.failed) == 2
 
 
-def test_dsn_refused_for_good_is_dropped_and_one_deferred_goes_later(tmp_path: Path) -> None:
-    outage = write_plain(tmp_path / "site", 2, 2, lists=("harbour", "announce"))
-    rules = [
-        Rule.parse("rcpt 550 5.1.1 no such user recipient=*1.*"),
-        Rule.parse("rcpt 550 5.1.1 no such alias recipient=harbour-bounces@*"),
-        Rule.parse("dot 451 4.3.0 try later sender= first=1"),
-    ]
-    feed = {"retry_first": "200ms", "retry_longest": "400ms"}
-    with SinkThread(SinkOptions(keep_content=True), *rules) as sink:
-        said = drained(tmp_path, outage, sink.port, feed=feed)
-        taken = list(sink.taken)
-    assert {one.recipients for one, _ in dsns(taken)} == {("announce-bounces@lists.example.org",)}
-    assert (said["done"]["dsns_sent"], said["done"]["dsns_dropped"]) == (1, 1)
+def test_dsn_refused_for_good_is_dropped_and_one_deferred_goes_later(drain: Drained) -> None:
+    assert not any(one.recipients[0].startswith(NO_ALIAS) for one, _ in dsns(drain.taken))
+    refused = [line for line in drain.failed if line["list"] == NO_ALIAS]
+    assert drain.deferred in {one.recipients[0] for one, _ in dsns(drain.taken)}
+    assert drain.totals.get("dsns_dropped") == len({line["filebase"] for line in refused}) > 0
 
 
 def test_nobody_is_told_where_the_operator_wants_no_dsns(tmp_path: Path) -> None:
     outage = write_plain(tmp_path / "site", 2, 2)
     with SinkThread(SinkOptions(keep_content=True), Rule.parse("rcpt 550 5.1.1 unknown recipient=*1.*")) as sink:
-        said = drained(tmp_path, outage, sink.port, feed={"dsn": False})
-        assert dsns(sink.taken) == []
-    assert said["done"]["bounced_recipients"] == 2
-    assert (said["done"]["dsns_sent"], said["done"]["dsns_dropped"]) == (0, 0)
+        off = drained(tmp_path, outage, sink, feed={"dsn": False})
+    assert dsns(off.taken) == []
+    assert off.totals.get("bounced_recipients") == 2
+    assert (off.totals.get("dsns_sent"), off.totals.get("dsns_dropped")) == (0, 0)
