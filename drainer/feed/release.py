@@ -54,6 +54,7 @@ from drainer.feed.released import (
 )
 from drainer.feed.throttle import Throttle
 from drainer.ledger.contract import Ledger
+from drainer.ledger.evidence import Fate as Ending
 from drainer.ledger.records import Hold, MessageRecord, NewAttempt, OpenAttempt, Outcome
 from drainer.ledger.states import State
 from drainer.queuedir.custody import Custody
@@ -330,7 +331,9 @@ class Release:
     async def _gone(self, released: Released) -> None:
         outcomes = await self._delivered(released)
         delivered = any(outcome.state is State.DELIVERED for outcome in outcomes)
-        await self._ledger.finish_entry(released.filebase, {"delivered_entries": int(delivered)})
+        how = Ending.DELIVERED if delivered else Ending.SETTLED
+        ended = self._index.ended_as(released.filebase, how, len(released.recipients))
+        await self._ledger.finish_entry(released.filebase, {"delivered_entries": int(delivered)}, ended)
         self._index.remove(released.filebase)
         self.on_back()
 

@@ -22,9 +22,11 @@ MOST_EVENTS = 500
 
 
 class Fate(StrEnum):
-    """What an Evidence is of. The first five are how an entry left our custody; a DOUBT ends as its word says."""
+    """What an Evidence is of. The first six are how an entry left our custody (SETTLED: delivered to nobody by it, since all
+    it owed failed, was skipped or was had by then); a DOUBT ends as its word says."""
 
     DELIVERED = "delivered"
+    SETTLED = "settled"
     SUPPRESSED = "suppressed"
     DROPPED = "dropped"
     UNREADABLE = "unreadable"

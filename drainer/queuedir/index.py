@@ -26,6 +26,7 @@ from typing import Any, Literal, TypeVar
 from drainer.control.messages import EntryLine, Selectors
 from drainer.duplicates.classes import DuplicateClass, EntrySummary, Fingerprint
 from drainer.errors import IndexUnusable
+from drainer.ledger.evidence import Ended, Fate
 from drainer.queuedir.filebase import QueueFile
 
 _Value = TypeVar("_Value")
@@ -483,6 +484,22 @@ class BacklogIndex:
         """None if the index has no such entry."""
         row = self._row(filebase)
         return row.state if row else None
+
+    def ended_as(self, filebase: str, fate: Fate, recipients: int) -> Ended:
+        """How the report counts an entry that is about to leave. recipients: all it had."""
+        row = self._row(filebase)
+        if row is None or not row.is_read:
+            return Ended(fate, recipients=recipients, bytes=row.size_bytes if row else 0)
+        return Ended(fate, self._list_names[row.list], row.duplicate.value, 1, recipients, row.size_bytes)
+
+    def by_list_and_class(self) -> list[tuple[str, str, int, int, int]]:
+        """List, class, entries, recipients still owed, bytes of all there is, held entries too; unread ones as "" and ""."""
+        found: dict[tuple[str, str], tuple[int, int, int]] = {}
+        for (number, _, duplicate, is_read), part in self._sums.items():
+            key = (self._list_names[number], duplicate.value) if is_read else ("", "")
+            entries, recipients, octets = found.get(key, (0, 0, 0))
+            found[key] = entries + part.entries, recipients + part.owed, octets + part.bytes
+        return [(*key, *sums) for key, sums in sorted(found.items()) if sums[0]]
 
     def select(self, selectors: Selectors, now_s: float, limit: int) -> Selection:
         """Entries that match, for the operator."""

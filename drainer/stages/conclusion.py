@@ -12,12 +12,13 @@ import logging
 from collections.abc import Sequence
 
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
-from drainer.duplicates.decision import Action, Decision, decide
+from drainer.duplicates.decision import Action, Claim, Decision, decide
 from drainer.errors import (
     HaltError,
 )
 from drainer.feed.dsn import EXPIRED, owed_dsn
 from drainer.feed.retry import retry_delay_s
+from drainer.ledger.evidence import Evidence, Fate
 from drainer.ledger.records import (
     Coverage,
     Deferral,
@@ -39,6 +40,9 @@ log = logging.getLogger("drainer")
 LOOK_AGAIN_S = 15.0
 """How soon an entry is looked at again that waits for another entry of its message, or for a doubt to be resolved."""
 
+UNREADABLE_NAMED = 1000
+"""Unreadable files of one run that the ledger names for the report: a backlog may be a million of them."""
+
 
 class Conclusion:
     """For every stage that has to say what becomes of an entry."""
@@ -47,6 +51,7 @@ class Conclusion:
         self._parts = parts
         self._standing = standing
         self._waiting_for: dict[str, set[str]] = {}
+        self._unreadable = 0
 
     async def decide(self, entry: QueueEntry, record: MessageRecord, duplicate: DuplicateClass) -> Decision:
         """Against the ledger, now. A resend the operator released is a mail like any other."""
@@ -82,7 +87,7 @@ class Conclusion:
         filebase, index = entry.filebase, self._parts.index
         match decision.action:
             case Action.FINISH:
-                await self.finish(entry, decision)
+                await self.finish(entry, record, decision)
             case Action.SUPPRESS:
                 await self.suppress(entry, record, decision)
             case Action.HOLD:
@@ -100,16 +105,22 @@ class Conclusion:
             case Action.DELIVER:
                 await self.defer(entry, record, decision)
 
-    async def finish(self, entry: QueueEntry, decision: Decision) -> None:
+    async def finish(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
         filebase = entry.filebase
-        by_others = sum(claim.filebase != filebase for claim in decision.skip)
+        others = [claim for claim in decision.skip if claim.filebase != filebase]
+        by_others = len(others)
         delivered = any(claim.filebase == filebase and claim.state is State.DELIVERED for claim in decision.skip)
+        how = Fate.DELIVERED if delivered else Fate.SETTLED
+        ended = self._parts.index.ended_as(filebase, how, len(entry.recipients))
         # INVARIANT settled-before-unlink: every recipient is settled in the durable ledger before the file goes.
         #   Crash before the unlink: the entry is read again, found settled by itself, and finished again; the ledger adds
         #   its counts once only. Held by tests/crash/.
         try:
             await self._parts.ledger.finish_entry(
-                filebase, {"delivered_entries": int(delivered), "suppressed_recipients": by_others}
+                filebase,
+                {"delivered_entries": int(delivered), "suppressed_recipients": by_others},
+                ended,
+                self._evidence(filebase, record, others, ended.kind),
             )
         except asyncio.CancelledError:
             self._parts.index.set_owed(filebase, 0)  # it is finished at its next turn, and counts nobody until then
@@ -129,8 +140,12 @@ class Conclusion:
         # Renamed before it is counted: a crash in between leaves it in duplicates/ and out of the count, never lost and
         # never counted twice.
         self._parts.custody.suppress(filebase)
+        ended = self._parts.index.ended_as(filebase, Fate.SUPPRESSED, len(entry.recipients))
         await self._parts.ledger.finish_entry(
-            filebase, {"suppressed_entries": 1, "suppressed_recipients": len(decision.skip)}
+            filebase,
+            {"suppressed_entries": 1, "suppressed_recipients": len(decision.skip)},
+            ended,
+            self._evidence(filebase, record, decision.skip, ended.kind),
         )
         self._parts.index.remove(filebase)
         log.info(
@@ -139,6 +154,20 @@ class Conclusion:
                 recipients=len(decision.skip), of=first.filebase, settled_at=first.at_s,
             )
         )  # fmt: skip
+
+    def _evidence(self, filebase: str, record: MessageRecord, claims: Sequence[Claim], kind: str) -> list[Evidence]:
+        """Whose deliveries recipients were not delivered to again for: a line for each such entry."""
+        by_entry: dict[str, list[Claim]] = {}
+        for claim in claims:
+            by_entry.setdefault(claim.filebase, []).append(claim)
+        now_s = self._parts.clock.now_s()
+        return [
+            Evidence(
+                Fate.SUPPRESSED, filebase, now_s, record.list_id, record.message_id, len(some), of,
+                max(claim.at_s for claim in some), detail=kind,
+            )
+            for of, some in by_entry.items()
+        ]  # fmt: skip
 
     async def defer(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
         """Refused for now: try again later, and later, until feed.give_up_after."""
@@ -205,8 +234,13 @@ class Conclusion:
             self._parts.custody.promote_bak(filebase)
             self._standing.claimed.discard(filebase)
         kept = self._parts.custody.preserve_bad(filebase)
+        ended = self._parts.index.ended_as(filebase, Fate.UNREADABLE, 0)
         self._parts.index.remove(filebase)
-        await self._parts.ledger.finish_entry(filebase, {"unreadable_entries": 1})
+        evidence = [Evidence(Fate.UNREADABLE, filebase, self._parts.clock.now_s(), detail=why_held(reason, detail))]
+        self._unreadable += 1
+        await self._parts.ledger.finish_entry(
+            filebase, {"unreadable_entries": 1}, ended, evidence if self._unreadable <= UNREADABLE_NAMED else ()
+        )
         log.warning(logfmt(outcome="unreadable", filebase=filebase, reason=reason, detail=detail, kept=kept))
 
     def halt(self, filebase: str, exc: HaltError) -> None:

@@ -13,6 +13,7 @@ from drainer.duplicates.decision import Action, Decision
 from drainer.errors import (
     RequestRefused,
 )
+from drainer.ledger.evidence import Evidence, Fate
 from drainer.ledger.records import Hold, MessageRecord, Outcome
 from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
@@ -58,7 +59,13 @@ class EntryActions:
             await self._parts.ledger.record(filebase, record, [outcome])
             self._conclusion.log(entry, record, outcome)
         self._parts.custody.drop(filebase)
-        await self._parts.ledger.finish_entry(filebase, {"dropped_entries": 1, "dropped_recipients": len(owed)})
+        evidence = Evidence(
+            Fate.DROPPED, filebase, self._parts.clock.now_s(), record.list_id, record.message_id, len(owed), detail=why
+        )
+        ended = self._parts.index.ended_as(filebase, Fate.DROPPED, len(entry.recipients))
+        await self._parts.ledger.finish_entry(
+            filebase, {"dropped_entries": 1, "dropped_recipients": len(owed)}, ended, [evidence]
+        )
         self._parts.index.remove(filebase)
 
     async def hand_back(self, filebase: str) -> None:
@@ -86,7 +93,8 @@ class EntryActions:
             self._parts.custody.hand_back(filebase)
         else:
             self._parts.custody.hand_back_rewritten(filebase, with_recipients(entry, owed))
-        await self._parts.ledger.finish_entry(filebase)
+        ended = self._parts.index.ended_as(filebase, Fate.HANDED_BACK, len(entry.recipients))
+        await self._parts.ledger.finish_entry(filebase, {}, ended)
         self._parts.index.remove(filebase)
         log.info(logfmt(outcome="handed_back", filebase=filebase, list=entry.list_id, recipients=len(owed)))
 

@@ -254,7 +254,7 @@ class Feed:
                 if task := asyncio.current_task():
                     task.uncancel()
             if not interrupted and (settled := _settled_by(decision, sent, filebase)):
-                await self._conclusion.finish(entry, settled)
+                await self._conclusion.finish(entry, record, settled)
                 return
             decision = await self._conclusion.decide(entry, record, waiting.duplicate)
         if decision.deliver and set(one_per_recipient(decision.deliver)) <= set(shaped.later):

@@ -30,6 +30,8 @@ LEDGER_WRITES = {
     "write_journal": "hold",
     "expire": "prune",
     "split_attempt": "via mailman",
+    "write_event": "drain",
+    "keep": "drain",
 }
 """Ledger calls that write, and what an operator, Mailman or time has to do for them."""
 
