@@ -83,6 +83,7 @@ def record(home: Path, mails: int) -> Recording:
     """Run the story under strace. The ledger's directory and its parent do not exist yet."""
     capture, trace = home / "capture.jsonl", home / "trace"
     home.mkdir(exist_ok=True)
+    assert not any(ignored in str(home) for ignored in NOT_MODELLED), home
     capture.touch()
     rules = (
         Rule.parse(f"rcpt 450 4.2.0 later recipient={DEFERRED}"), Rule.parse(f"rcpt 550 5.1.1 nobody recipient={REFUSED}"),

@@ -33,7 +33,7 @@ async def main(arguments: Sequence[str]) -> int:
     wrong: list[str] = []
     print(f"seed {asked.seed}, {asked.mails} mails, {asked.draws} draws")
     print("renames     cuts   disks  ledgers  restarts  promises broken  seconds")
-    with tempfile.TemporaryDirectory(prefix="drainer-power-") as home:
+    with tempfile.TemporaryDirectory(prefix="power-") as home:
         recording = await asyncio.to_thread(record, Path(home, "site"), asked.mails)
         for whole_renames in (True, False):
             judge, cuts, restarts, broken = Judge(recording), 0, 0, len(wrong)
