@@ -125,7 +125,11 @@ class Conclusion:
         except asyncio.CancelledError:
             self._parts.index.set_owed(filebase, 0)  # it is finished at its next turn, and counts nobody until then
             raise
-        self._parts.custody.finish(filebase)
+        if any(claim.filebase == filebase and claim.state is State.SKIPPED for claim in decision.skip):
+            # An operator's drop that a crash cut off after its recipients were settled ends here: it stays undoable.
+            self._parts.custody.drop(filebase)
+        else:
+            self._parts.custody.finish(filebase)
         self._parts.index.remove(filebase)
         self.wake_those_waiting_for(filebase)
         log.info(
@@ -233,6 +237,7 @@ class Conclusion:
         if filebase in self._standing.claimed:
             self._parts.custody.promote_bak(filebase)
             self._standing.claimed.discard(filebase)
+        # Renamed before it is counted, as in suppress(): a crash in between leaves it whole in bad/ and out of the count.
         kept = self._parts.custody.preserve_bad(filebase)
         ended = self._parts.index.ended_as(filebase, Fate.UNREADABLE, 0)
         self._parts.index.remove(filebase)

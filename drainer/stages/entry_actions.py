@@ -40,6 +40,8 @@ class EntryActions:
         if index.state_of(filebase) is EntryState.LISTED:
             raise RequestRefused("it waits already")
         why = await ledger.hold_of(filebase)
+        # Each crash leaves the file in held/: before the next line's commit with its hold; after it without, to be released
+        # once more; after RELEASED, recover() (intake.py) does the rename. Nothing is sent from held/.
         await ledger.release([filebase])
         if why and why.reason in (RESEND, DUPLICATE):
             await ledger.hold([Hold(filebase, RELEASED, why.reason, why.by, self._parts.clock.now_s())])
@@ -58,6 +60,9 @@ class EntryActions:
             outcome = Outcome(State.SKIPPED, owed, why, self._parts.clock.now_s())
             await self._parts.ledger.record(filebase, record, [outcome])
             self._conclusion.log(entry, record, outcome)
+        # INVARIANT settled-before-drop: nobody is owed any more before the file goes, and it goes to duplicates/ only.
+        #   Crash before the rename: it is in backlog/ or held/, owes nobody, and finish() moves it (conclusion.py).
+        #   Crash after: it is in duplicates/, and out of the count. Held by tests/torture/.
         self._parts.custody.drop(filebase)
         evidence = Evidence(
             Fate.DROPPED, filebase, self._parts.clock.now_s(), record.list_id, record.message_id, len(owed), detail=why
@@ -89,6 +94,9 @@ class EntryActions:
         if not owed:
             await self._conclusion.conclude(entry, record, decision, blameless=True)
             return
+        # INVARIANT intake-off-before-hand-back: that nothing is taken was committed before the first entry went
+        # (operations.py).  Crash before the rename: it is ours, unchanged or narrowed to whom it owes. Crash after: it is
+        # Mailman's, and a deferral left in the ledger is of no entry here. Held by tests/torture/.
         if len(owed) == len(entry.recipients):
             self._parts.custody.hand_back(filebase)
         else:
