@@ -29,6 +29,8 @@ from drainer.settings import Settings
 log = logging.getLogger("drainer")
 
 ASK_EVERY_S = 2.0
+READING_SHARE = 5.0
+"""A log of many gigabytes is not read all the time: between two readings lies so many times what one took."""
 
 
 class InDoubt:
@@ -62,12 +64,14 @@ class InDoubt:
         """For ever: resolve what can be resolved."""
         while True:
             self._news.clear()
+            began_s = self._clock.monotonic_s()
             doubtful = await self._doubtful()
             if doubtful:
                 with contextlib.suppress(LedgerNotDurable):
                     await self._resolve(doubtful)
+            again_s = max(ASK_EVERY_S, READING_SHARE * (self._clock.monotonic_s() - began_s))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ASK_EVERY_S if doubtful else None):
+                async with asyncio.timeout(again_s if doubtful else None):
                     await self._news.wait()
 
     async def _doubtful(self) -> list[OpenAttempt]:

@@ -11,6 +11,7 @@ line without its end is still being written, and is left alone.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,7 @@ from typing import Literal
 FIELD_AT_MOST = 1 << 20
 """Octets of a field in a journal export; a longer one is no mail log's."""
 
-_WEEKDAY = re.compile(r"[A-Z][a-z]{2} (?=[0-9]{4}-)")
+_WEEKDAY = re.compile(r"[A-Z][a-z]{2} [0-9]{4}-")
 _STAMPS = (
     r"[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}(?:\.[0-9]+)?(?: [0-9]{4})?",
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[^ ]+",
@@ -122,7 +123,7 @@ def log_lines(pieces: Iterable[bytes], latest_s: float, zone: tzinfo = UTC) -> I
 def parse_line(line: str, latest_s: float, zone: tzinfo = UTC) -> LogLine | None:
     """A text line's parts, or None if it is not one. latest_s, zone: see log_lines."""
     text = line.rstrip("\r\n")
-    match = _SYSLOG.match(_WEEKDAY.sub("", text, count=1))
+    match = _SYSLOG.match(text, 4 if _WEEKDAY.match(text) else 0)
     program = match["program"] if match else "exim"
     match = match or _EXIM.match(text)
     at_s = _stamp_s(match["stamp"], latest_s, zone) if match else None
@@ -198,6 +199,7 @@ def _text(octets: bytes) -> str:
     return octets.decode("utf-8", "surrogateescape")
 
 
+@functools.lru_cache(64)  # a busy log has hundreds of lines with one stamp, and reading it is most of the work
 def _stamp_s(stamp: str, latest_s: float, zone: tzinfo) -> float | None:
     try:
         if stamp[4:5] == "-":
