@@ -1,8 +1,15 @@
-"""The genuine Mailman 3 that tests share; a test that changes it takes a copy."""
+"""The genuine Mailman 3 that tests share; a test that changes it takes a copy.
+
+It is built once for a run, by the worker that asks first; the others wait for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,11 +21,31 @@ from tests.mailman3.capture import Captured, capturing
 from tests.mailman3.site import Site, mailman_python
 
 
+def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """A directory that one worker of this run builds and all of them read; one left half built is built anew."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    directory, built = root / name, root / f"{name}.built"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not built.exists():
+            shutil.rmtree(directory, ignore_errors=True)
+            build(directory)
+            built.touch()
+    return directory
+
+
 @pytest.fixture(scope="session")
 def mailman3_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    site = Site(tmp_path_factory.mktemp("mailman3"), mailman_python(), sample.MTA_SETTINGS)
-    site.populate(sample.LISTS, sample.POSTS, sample.NOTICES, sample.POST_IDS)
-    return site
+    python = mailman_python()
+
+    def build(directory: Path) -> None:
+        Site(directory, python, sample.MTA_SETTINGS).populate(
+            sample.LISTS, sample.POSTS, sample.NOTICES, sample.POST_IDS
+        )
+
+    return Site.found(built_once(tmp_path_factory, "mailman3-site", build), python)
 
 
 @pytest.fixture

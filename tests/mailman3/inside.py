@@ -10,6 +10,7 @@ from __future__ import annotations
 import email
 import io
 import json
+import os
 import pickle
 import smtplib
 import sys
@@ -38,6 +39,8 @@ from mailman.interfaces.usermanager import IUserManager
 from mailman.runners.lmtp import LMTPHandler
 from mailman.utilities.datetime import now
 from mailman.utilities.modules import find_name
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 from zope.component import getUtility
 
 
@@ -221,7 +224,18 @@ COMMANDS = {
     "outgoing": outgoing,
 }
 
+
+def write_fast() -> None:
+    """A test site need not survive a power failure: nothing waits for the disk."""
+    os.fsync = lambda fd: None
+
+    @event.listens_for(Engine, "connect")
+    def without_waiting(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+
 if __name__ == "__main__":
+    write_fast()
     initialize(None, False)
     for step in json.loads(Path(sys.argv[1]).read_text()):
         COMMANDS[step["command"]](step)

@@ -136,6 +136,16 @@ class Site:
         directory.mkdir(parents=True, exist_ok=True)
         self.config.write_text(_CONFIG.format(var=self.var, mta=mta) + extra_config)
 
+    @classmethod
+    def found(cls, directory: Path, python: Path) -> Site:
+        """The site that was built there, with the entries it has in out/."""
+        site = cls.__new__(cls)
+        site.directory, site.python = directory, python
+        site.var, site.config = directory / "var", directory / "mailman.cfg"
+        site.out = site.var / "queue" / "out"
+        site.entries = site._entries_in_out()
+        return site
+
     def populate(
         self,
         lists: Sequence[MailingList],
@@ -162,7 +172,7 @@ class Site:
                 "into": into,
             },
         )
-        self.entries = {path.name: path.read_bytes() for path in sorted(self.out.glob("*.pck"))}
+        self.entries = self._entries_in_out()
 
     def clone_entry(self, name: str, copies: int, recipients: Sequence[str] = ()) -> None:
         """Put copies of an entry into out/, each with its own Message-ID and, if given, these recipients."""
@@ -236,10 +246,8 @@ class Site:
     def copy_to(self, directory: Path) -> Site:
         """The same site elsewhere, for tests that change it."""
         shutil.copytree(self.directory, directory, dirs_exist_ok=True)
-        copied = Site.__new__(Site)
-        copied.directory, copied.python = directory, self.python
-        copied.var, copied.config = directory / "var", directory / "mailman.cfg"
-        copied.out, copied.entries = copied.var / "queue" / "out", dict(self.entries)
+        copied = Site.found(directory, self.python)
+        copied.entries = dict(self.entries)
         copied.config.write_text(self.config.read_text().replace(str(self.directory), str(directory)))
         return copied
 
@@ -249,6 +257,9 @@ class Site:
             str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "directory"
             for path in self.var.rglob("*")
         }
+
+    def _entries_in_out(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted(self.out.glob("*.pck"))}
 
     def _list_spec(self, item: MailingList) -> dict[str, object]:
         templates = {}
