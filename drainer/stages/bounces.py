@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Sequence
 
@@ -38,6 +39,7 @@ log = logging.getLogger("drainer")
 
 READ_AT_ONCE = 100
 SENT_AT_ONCE = 4
+"""One whose reply is withheld must not keep the others waiting."""
 LOOK_EVERY_S = 1.0
 """How often is looked whether owed DSNs may go, or doubts can be resolved, when nothing tells."""
 
@@ -48,7 +50,8 @@ class Bounces:
     def __init__(self, parts: Parts, standing: Standing) -> None:
         self._parts = parts
         self._standing = standing
-        self._sending: set[asyncio.Task[bool]] = set()
+        self._sending: dict[int, asyncio.Task[bool]] = {}
+        self._broken: list[tuple[OwedDsn, BaseException]] = []
         self._accepted_at_s: float | None = None
         self._distrusted = ""
         self._doubtful_since_s: dict[int, float] = {}
@@ -72,7 +75,7 @@ class Bounces:
     def distrust(self, why: str) -> None:
         """The MTA refuses everybody: what it said of recipients since it last accepted one is not believed."""
         self._distrusted = why
-        for task in self._sending:
+        for task in self._sending.values():
             task.cancel()
         self._standing.owing.set()
 
@@ -81,19 +84,27 @@ class Bounces:
         self._standing.owing.set()
 
     async def run(self) -> None:
-        while True:
-            self._standing.owing.clear()
-            wait_s: float | None = LOOK_EVERY_S
-            with contextlib.suppress(LedgerNotDurable):
-                wait_s = await self._turn()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._standing.owing.wait()
+        """For ever. Cancelled, it returns once what is past its envelope is finished."""
+        try:
+            while True:
+                self._standing.owing.clear()
+                wait_s: float | None = LOOK_EVERY_S
+                with contextlib.suppress(LedgerNotDurable):
+                    wait_s = await self._turn()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._standing.owing.wait()
+        finally:
+            for task in self._sending.values():
+                task.cancel()
+            await asyncio.gather(*self._sending.values(), return_exceptions=True)
 
     async def _turn(self) -> float | None:
         """Do what can be done now. Returns how long to wait for news then; None: as long as it takes."""
         parts = self._parts
         ledger, feed, now_s = parts.ledger, parts.settings.feed, parts.clock.now_s()
+        while self._broken:
+            await self._put_off(*self._broken.pop())
         if self._distrusted:
             await self._drop_unbelieved()
         if doubtful := await ledger.dsns(DsnState.IN_DOUBT, READ_AT_ONCE):
@@ -104,37 +115,45 @@ class Bounces:
         if not feed.dsn:
             await self._drop_all("feed.dsn is off")
             return LOOK_EVERY_S
-        if parts.gate.reasons:
+        room = SENT_AT_ONCE - len(self._sending)
+        if parts.gate.reasons or not room:
             return LOOK_EVERY_S
         quiet_s = now_s - (backlog.untried_failed_at_s or now_s)
         nothing_waits = not parts.index.totals().entries
         going = [
             dsn
-            for dsn in await ledger.dsns(DsnState.OWED, READ_AT_ONCE, now_s, parts.gate.closed_lists)
-            if dsn.tried_at_s is not None
-            or is_believed(dsn.failed_at_s, self._accepted_at_s, quiet_s, feed.dsn_wait, nothing_waits)
+            for dsn in await ledger.dsns(DsnState.OWED, 4 * SENT_AT_ONCE, now_s, parts.gate.closed_lists)
+            if dsn.dsn_id not in self._sending
+            and (
+                dsn.tried_at_s is not None
+                or is_believed(dsn.failed_at_s, self._accepted_at_s, quiet_s, feed.dsn_wait, nothing_waits)
+            )
         ]
-        went = await self._send_all(going)
-        return 0.0 if went else LOOK_EVERY_S
+        reporter = parts.settings.mta.helo or await asyncio.to_thread(own_name)
+        for dsn in going[:room]:
+            task = asyncio.create_task(self._send(dsn, reporter), name=f"dsn {dsn.dsn_id}")
+            self._sending[dsn.dsn_id] = task
+            task.add_done_callback(functools.partial(self._ended, dsn))
+        return LOOK_EVERY_S
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
-    async def _send_all(self, dsns: Sequence[OwedDsn]) -> bool:
-        """Returns whether any got anywhere."""
-        reporter = self._parts.settings.mta.helo or await asyncio.to_thread(own_name)
-        went = False
-        for start in range(0, len(dsns), SENT_AT_ONCE):
-            if self._distrusted:
-                break
-            async with asyncio.TaskGroup() as group:
-                tasks = {
-                    group.create_task(self._send(dsn, reporter), name=f"dsn {dsn.dsn_id}")
-                    for dsn in dsns[start : start + SENT_AT_ONCE]
-                }
-                self._sending = tasks
-            self._sending = set()
-            went = went or any(task.result() for task in tasks if not task.cancelled())
-        return went
+    def _ended(self, dsn: OwedDsn, task: asyncio.Task[bool]) -> None:
+        del self._sending[dsn.dsn_id]
+        if task.cancelled():
+            return
+        if error := task.exception():
+            self._broken.append((dsn, error))
+        elif task.result():
+            self._standing.owing.set()
+
+    async def _put_off(self, dsn: OwedDsn, error: BaseException) -> None:
+        """A bug that one DSN brought to light must not stop the service, nor come back with it at each turn."""
+        log.error(logfmt(outcome="internal_error", filebase=dsn.filebase, dsn=message_id(dsn)), exc_info=error)
+        try:
+            await self._parts.ledger.move_dsns([dsn.dsn_id], DsnState.IN_DOUBT, self._parts.clock.now_s())
+        except IllegalTransition:
+            await _later(self._parts, dsn, repr(error), self._parts.settings.feed.retry_longest)
 
     async def _send(self, dsn: OwedDsn, reporter: str) -> bool:
         """Returns False if it was not its time."""
@@ -177,7 +196,9 @@ class Bounces:
         unbelieved = [
             dsn
             for dsn in await parts.ledger.dsns(DsnState.OWED, 1_000_000)
-            if dsn.tried_at_s is None and (since_s is None or dsn.failed_at_s >= since_s)
+            if dsn.tried_at_s is None
+            and dsn.dsn_id not in self._sending
+            and (since_s is None or dsn.failed_at_s >= since_s)
         ]
         await self._drop(unbelieved, why)
         if "refusals" not in parts.gate.reasons:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from drainer.feed.refusals import FEWEST_ENTRIES, FEWEST_TRANSACTIONS, MOST_RECIPIENTS, Refusals, after_transaction
+import pytest
+
+from drainer.feed.refusals import (
+    FEWEST_ENTRIES,
+    FEWEST_TRANSACTIONS,
+    MOST_RECIPIENTS,
+    Refusals,
+    after_transaction,
+    is_believed,
+)
 from drainer.ledger.records import Outcome
 from drainer.ledger.states import State
 
@@ -46,3 +55,28 @@ def test_one_recipient_accepted_ends_the_row_and_a_deferral_does_not() -> None:
 def test_a_transaction_that_accepts_some_ends_the_row_whatever_it_refuses() -> None:
     mixed = after_transaction(Refusals(99, 99), "entry", [outcome(State.FAILED), outcome(State.DELIVERED, 1)])
     assert mixed == Refusals()
+
+
+@pytest.mark.parametrize(
+    ("failed_at_s", "accepted_at_s", "quiet_s", "nothing_waits", "believed"),
+    [
+        (100.0, None, 10.0, False, False),
+        (100.0, None, 10.0, True, False),
+        (100.0, 99.0, 10.0, False, False),
+        (100.0, 101.0, 0.0, False, True),
+        (100.0, 99.0, 0.0, True, True),
+        (100.0, None, 300.0, False, True),
+    ],
+    ids=[
+        "nobody_yet",
+        "nobody_ever",
+        "nobody_since",
+        "somebody_since",
+        "nothing_left_to_prove_it",
+        "quiet_long_enough",
+    ],
+)
+def test_failure_is_believed_once_the_mta_has_shown_that_it_takes_mail(
+    failed_at_s: float, accepted_at_s: float | None, quiet_s: float, nothing_waits: bool, believed: bool
+) -> None:
+    assert is_believed(failed_at_s, accepted_at_s, quiet_s, 300.0, nothing_waits) is believed
