@@ -131,13 +131,14 @@ def status_of(reply: str) -> str:
 
 
 def _explanation(owed: OwedDsn, reporter: str, is_global: bool) -> Message:
-    paragraphs = [
+    words = (
         f"This is drainer, which sends what Mailman wrote, at host {reporter}.",
         "Your mail could not be delivered to the recipients below. No further attempt is made for them. Its header is "
         "attached.",
-        *(f"<{_address(told.sent)}>: {_expiry(told)}{_ascii(told.reply)}" for told in owed.recipients),
-    ]
-    text = "\r\n\r\n".join("\r\n    ".join(_lines(paragraph)) for paragraph in paragraphs) + "\r\n"
+    )
+    told = (f"<{_address(told.sent)}>: {_expiry(told)}{_ascii(told.reply)}" for told in owed.recipients)
+    paragraphs = [*("\r\n".join(_lines(one)) for one in words), *("\r\n    ".join(_lines(one)) for one in told)]
+    text = "\r\n\r\n".join(paragraphs) + "\r\n"
     charset, encoding = ("utf-8", "8bit") if is_global else ("us-ascii", "7bit")
     part = _message(
         ("Content-Description", "Notification"),
