@@ -63,8 +63,14 @@ class ServiceOperations:
     async def status(self) -> Snapshot:
         return await self._service.snapshot()
 
-    async def eta(self, at_recipients_per_s: float | None, by_s: float | None) -> EtaReply:
-        return await self._service.estimate(at_recipients_per_s, by_s)
+    async def eta(self, at_recipients_per_s: float | None, by_s: float | None, list_name: str) -> EtaReply:
+        """Raises RequestRefused if no entry of that list waits."""
+        known = [line.list_id for line in self._parts.index.per_list() if line.entries]
+        name = list_meant(list_name, known)
+        if name and name not in known:
+            others = f"; lists that wait: {', '.join(sorted(known)[:_LISTS_NAMED])}" if known else ""
+            raise RequestRefused(f"no entry of list {name} waits: it is through, or there was none{others}")
+        return await self._service.estimate(at_recipients_per_s, by_s, name)
 
     async def entries(self, selectors: Selectors, limit: int) -> EntriesReply:
         found = self._parts.index.select(self._meant(selectors), self._parts.clock.now_s(), limit)

@@ -44,11 +44,11 @@ from drainer.errors import (
     SettingsError,
     UsageError,
 )
+from drainer.estimate.answer import Drain, answer
 from drainer.estimate.backlog import Work, amount
 from drainer.estimate.ceilings import Ceilings
-from drainer.estimate.drain_time import drain_time, needed_rate, race_of, what_if
 from drainer.estimate.forecaster import Forecaster, Left
-from drainer.estimate.per_list import ListLeft, Through, share_done, through
+from drainer.estimate.per_list import ListLeft, Through
 from drainer.estimate.rates import Counts, RateSeries
 from drainer.feed.gate import Gate
 from drainer.feed.password import password_warnings
@@ -79,7 +79,6 @@ from drainer.report.service_state import service_state
 from drainer.report.snapshot import (
     Backlog,
     Done,
-    Eta,
     Guard,
     ListBacklog,
     Mailman,
@@ -578,35 +577,30 @@ class Service:
             entries=max(0, totals.entries - totals.unread_entries - totals.duplicate_entries),
         )
 
-    def _lists_through(self, work: Work, eta: Eta) -> dict[str, Through]:
-        """When each list that may go is through, while there is a forecast for all of them."""
-        race = race_of(work, self._forecaster, self._ceilings()) if eta.state == "draining" else None
-        if race is None:
-            return {}
-        feed, closed = self.settings.feed, self.pipeline.parts.gate.closed_lists
-        lists = {
-            line.list_id: ListLeft(line.entries, line.recipients)
-            for line in self.pipeline.parts.index.per_list()
-            if line.entries and line.list_id not in closed
-        }
-        return through(share_done(lists, feed.order, feed.priority), race)
-
     def _ceilings(self) -> Ceilings:
         rate = self.pipeline.parts.rate
         return Ceilings(rate.messages_per_s, rate.recipients_per_s)
 
-    async def estimate(self, at_recipients_per_s: float | None, by_s: float | None) -> EtaReply:
-        totals, now_s = self._backlog(), self._clock.now_s()
-        work, measured, seen = self._work_left(totals), self._rates.measured(), self._forecaster
-        return EtaReply(
-            eta=drain_time(work, seen, self._ceilings(), self._state, now_s),
-            backlog_recipients=work.recipients,
-            what_if=what_if(work, seen, at_recipients_per_s, now_s, self._state)
-            if at_recipients_per_s is not None
-            else None,
-            needed_recipients_per_s=needed_rate(work, seen, by_s - now_s) if by_s is not None else None,
-            shown_recipients_per_s=measured.fastest_recipients_per_s if measured else None,
+    def _drain(self, totals: BacklogTotals, now_s: float) -> Drain:
+        feed, parts = self.settings.feed, self.pipeline.parts
+        return Drain(
+            work=self._work_left(totals),
+            seen=self._forecaster,
+            measured=self._rates.measured(),
+            ceilings=self._ceilings(),
+            state=self._state,
+            now_s=now_s,
+            lists={
+                line.list_id: ListLeft(line.entries, line.recipients) for line in parts.index.per_list() if line.entries
+            },
+            paused_lists=frozenset(parts.gate.closed_lists),
+            order=feed.order,
+            priority=feed.priority,
         )
+
+    async def estimate(self, at_recipients_per_s: float | None, by_s: float | None, list_name: str) -> EtaReply:
+        """list_name: one that has entries waiting, or ""."""
+        return answer(self._drain(self._backlog(), self._clock.now_s()), at_recipients_per_s, by_s, list_name)
 
     async def snapshot(self) -> Snapshot:
         parts = self.pipeline.parts
@@ -615,10 +609,9 @@ class Service:
         if self._state not in ("starting", "stopping"):
             self._update_state()  # as old as the figures beside it: never "idle" over a backlog
         totals, now_s = self._backlog(), self._clock.now_s()
-        measured = self._rates.measured()
-        work = self._work_left(totals)
-        eta = drain_time(work, self._forecaster, self._ceilings(), self._state, now_s)
-        lists_through = self._lists_through(work, eta)
+        drain = self._drain(totals, now_s)
+        measured, eta = drain.measured, drain.eta
+        lists_through = drain.lists_through(eta)
         mta = parts.pool.state
         return Snapshot(
             version=__version__,
@@ -639,6 +632,7 @@ class Service:
                 duplicate_entries=totals.duplicate_entries,
                 duplicate_recipients=totals.duplicate_recipients,
                 dsns_owed=self._dsns_owed,
+                next_due_s=parts.index.next_due_s(),
             ),
             done=Done(
                 delivered_entries=done.get("delivered_entries"),
@@ -662,6 +656,7 @@ class Service:
                 binding=parts.rate.binding if self._state == "draining" else "",
             ),
             eta=eta,
+            if_resumed=drain.if_resumed,
             guards=self._guards,
             mta=Mta(
                 host=self.settings.mta.host,

@@ -65,11 +65,12 @@ class ControlClient:
     async def status(self) -> Snapshot:
         return await self._get("/status", Snapshot)
 
-    async def eta(self, at_recipients_per_s: float | None = None, by_s: float | None = None) -> EtaReply:
-        asked = {"at": at_recipients_per_s, "by": by_s}
-        return await self._get(
-            "/eta", EtaReply, {name: f"{value:f}" for name, value in asked.items() if value is not None}
-        )
+    async def eta(
+        self, at_recipients_per_s: float | None = None, by_s: float | None = None, list_name: str = ""
+    ) -> EtaReply:
+        numbers = {"at": at_recipients_per_s, "by": by_s}
+        asked = {name: f"{value:f}" for name, value in numbers.items() if value is not None}
+        return await self._get("/eta", EtaReply, {**asked, **({"list": list_name} if list_name else {})})
 
     async def entries(self, selectors: Selectors, limit: int) -> EntriesReply:
         asked = {name: str(value) for name, value in selectors.model_dump(exclude_none=True).items()}

@@ -118,10 +118,12 @@ def _asked_rate(value: object) -> float | None:
 
 
 class EtaQuery(_Wire):
-    """The query string of GET /eta. at: recipients per second, as a number or "20/s"; by: seconds since the epoch."""
+    """The query string of GET /eta. at: recipients per second, as a number or "20/s"; by: seconds since the epoch;
+    list: its name, address or list-id, "" for none."""
 
     at: Annotated[float | None, BeforeValidator(_asked_rate)] = None
     by: float | None = Field(None, allow_inf_nan=False)
+    list: str = ""
 
 
 class SelectRequest(_Wire):
@@ -192,15 +194,43 @@ class ShowReply(_Reply):
     fates: list[Fate] = []
 
 
+class ListEta(_Reply):
+    """When one list is through. `eta` "paused" if it or everything is; `what_if` at the rate asked about."""
+
+    list: str
+    entries: int
+    recipients: int
+    eta: Eta
+    paused: bool = False
+    what_if: Eta | None = None
+    if_resumed: Eta | None = None
+
+
 class EtaReply(_Reply):
-    """`what_if`: the estimate at the rate asked about. `needed_recipients_per_s`: to be through at the time asked about;
-    `shown_recipients_per_s`: the fastest the MTA has been seen to take."""
+    """All rates per second.
+
+    what_if      the estimate at the rate asked about
+    if_resumed   while paused: the estimate if everything, paused lists too, went on now
+    needed_recipients_per_s     to be through at the time asked about; null: no rate would do, or the work is unknown
+    chance       of being through by then as things go, 0 to 1; null while there is no forecast
+    verdict      whether that rate can be had: estimate/drain_time.py, ByTime
+    raise_messages_per_s, raise_recipients_per_s  limits in force that do not allow it, and what they would have to be
+    shown_recipients_per_s      the fastest the MTA has been seen to take, over ten seconds
+    sustained_recipients_per_s  the same over five minutes
+    """
 
     eta: Eta
     backlog_recipients: int
     what_if: Eta | None = None
+    if_resumed: Eta | None = None
     needed_recipients_per_s: float | None = None
+    chance: float | None = None
+    verdict: Literal["likely", "possible", "unproven", "impossible", "unknown"] | None = None
+    raise_messages_per_s: float | None = None
+    raise_recipients_per_s: float | None = None
     shown_recipients_per_s: float | None = None
+    sustained_recipients_per_s: float | None = None
+    list: ListEta | None = None
 
 
 class DeliveryInLog(_Wire):
@@ -257,7 +287,7 @@ class Operations(Protocol):
 
     async def status(self) -> Snapshot: ...
 
-    async def eta(self, at_recipients_per_s: float | None, by_s: float | None) -> EtaReply: ...
+    async def eta(self, at_recipients_per_s: float | None, by_s: float | None, list_name: str) -> EtaReply: ...
 
     async def entries(self, selectors: Selectors, limit: int) -> EntriesReply: ...
 

@@ -139,7 +139,7 @@ class ControlServer:
 
     async def _eta(self, request: web.Request) -> web.Response:
         asked = _query(request, EtaQuery)
-        return json_reply(await self._operations.eta(asked.at, asked.by))
+        return json_reply(await self._operations.eta(asked.at, asked.by, asked.list))
 
     async def _entries(self, request: web.Request) -> web.Response:
         asked = _query(request, EntryQuery)

@@ -6,7 +6,7 @@ Pure  values only
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,11 @@ class Ceilings:
         return 0 in (self.messages_per_s, self.recipients_per_s)
 
     @property
+    def lifted_from_zero(self) -> Ceilings:
+        """A limit of zero taken away, as one who resumes would have to."""
+        return replace(self, messages_per_s=self.messages_per_s or None, recipients_per_s=self.recipients_per_s or None)
+
+    @property
     def slowest_per_s(self) -> float | None:
         """The lowest of them that is not zero."""
         return min((limit for limit in (self.messages_per_s, self.recipients_per_s) if limit), default=None)
@@ -35,6 +40,16 @@ class Ceilings:
         if self.messages_per_s is not None and recipients_per_message is not None:
             known.append(self.messages_per_s * recipients_per_message)
         return min(known, default=None)
+
+    def short_of(self, recipients_per_s: float, recipients_per_message: float | None) -> Ceilings:
+        """What the limits that do not allow so many recipients per second would have to be; None where a limit does."""
+        messages_per_s = None
+        if self.messages_per_s is not None and recipients_per_message:
+            messages_per_s = recipients_per_s / recipients_per_message
+            if messages_per_s <= self.messages_per_s:
+                messages_per_s = None
+        is_short = self.recipients_per_s is not None and self.recipients_per_s < recipients_per_s
+        return Ceilings(messages_per_s, recipients_per_s if is_short else None)
 
 
 def slowest_domain_s(domains: Iterable[tuple[int, float]]) -> float:

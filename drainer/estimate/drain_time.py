@@ -28,6 +28,11 @@ _GROWS = 0.3
 _SURELY = 0.9
 _LONGEST_S = 1e9
 """Thirty years: whatever was measured, it is no rate of a drain."""
+_WHOLE = 1.2
+"""The interval holds all of the delay with which the end is noticed, and an entry that just misses a look: the delay is the
+same for all forecasts of a drain, so nine in ten of it would be all or nothing."""
+_LONGEST_S = 1e9
+"""Thirty years: whatever was measured, it is no rate of a drain."""
 _UNEVEN = 0.8
 """Quantile of the uniform distribution on -1..1 that leaves a tenth on either side."""
 
@@ -92,12 +97,18 @@ def race_of(work: Work, seen: Forecaster, ceilings: Ceilings) -> Race | None:
     return seen.race(_left(work, left), left.deviation, ceilings)
 
 
+def race_at(work: Work, seen: Forecaster, at_recipients_per_s: float) -> Race | None:
+    """The same at that rate (> 0), which stands for itself: no ceiling, no interruptions."""
+    left = amount(work)
+    if left is None or left.recipients <= 0 or at_recipients_per_s <= 0:
+        return None
+    return seen.race(_left(work, left), left.deviation, Ceilings(), at=steady(at_recipients_per_s))
+
+
 def if_resumed(work: Work, seen: Forecaster, ceilings: Ceilings, now_s: float) -> Eta:
     """What drain_time would say if whatever is paused went on now, lists with a pause of their own included."""
     everything = replace(work, recipients=work.recipients + work.paused_recipients, paused_recipients=0)
-    freed = replace(ceilings, messages_per_s=ceilings.messages_per_s or None,
-                    recipients_per_s=ceilings.recipients_per_s or None)  # fmt: skip
-    return drain_time(everything, seen, freed, "draining", now_s)
+    return drain_time(everything, seen, ceilings.lifted_from_zero, "draining", now_s)
 
 
 def what_if(
@@ -112,9 +123,7 @@ def what_if(
     word = _word_before_rates(work, left, asked, "starting" if state == "starting" else "draining")
     if word is not None or left is None or _all_deferred(work):
         return drain_time(work, seen, asked, "starting" if state == "starting" else "draining", now_s)
-    if left.recipients <= 0:
-        return Eta(state="measuring")
-    race = seen.race(_left(work, left), left.deviation, asked, at=steady(at_recipients_per_s))
+    race = race_at(work, seen, at_recipients_per_s)
     return Eta(state="measuring") if race is None else _of_race(work, race, asked, 0.0, now_s)
 
 
@@ -196,11 +205,11 @@ def _of_race(work: Work, race: Race, ceilings: Ceilings, noticed_after_s: float,
         return Eta(state="growing")
     low_s, seconds, high_s = (max(one, ceilings.earliest_s) for one in (found.low_s, found.seconds, found.high_s))
     # The end is noticed at the first look after it, which may come at once or a whole interval later.
-    unsure_s = _UNEVEN * noticed_after_s
+    unsure_s = _WHOLE * noticed_after_s
     return _eta(
         work,
         seconds + noticed_after_s,
-        seconds + noticed_after_s - math.hypot(seconds - low_s, unsure_s),
+        max(ceilings.earliest_s, seconds + noticed_after_s - math.hypot(seconds - low_s, unsure_s)),
         seconds + noticed_after_s + math.hypot(high_s - seconds, unsure_s),
         now_s,
     )

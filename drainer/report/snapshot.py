@@ -23,7 +23,8 @@ class Backlog(_Part):
     """Not finished yet. `recipients` counts entries read so far; `unread_entries` are in `entries`, theirs are not in it.
 
     Expected duplicates are part of `entries` and `recipients`; held entries are counted by `held_entries` alone.
-    `dsns_owed` are bounces for recipients that failed, not sent yet.
+    `dsns_owed` are bounces for recipients that failed, not sent yet. `next_due_s`: when the next deferred entry may go,
+    seconds since the epoch.
     """
 
     entries: int = 0
@@ -37,6 +38,7 @@ class Backlog(_Part):
     duplicate_entries: int = 0
     duplicate_recipients: int = 0
     dsns_owed: int = 0
+    next_due_s: float | None = None
 
 
 class Done(_Part):
@@ -154,7 +156,10 @@ class Stop(_Part):
 
 
 class Snapshot(_Part):
-    """`at` is when it was taken. `since` is when `state` began; both in seconds since the epoch."""
+    """`at` is when it was taken. `since` is when `state` began; both in seconds since the epoch.
+
+    if_resumed: while paused, the estimate if everything went on now.
+    """
 
     version: str
     at: float
@@ -166,6 +171,7 @@ class Snapshot(_Part):
     done: Done = Done()
     rate: Rate = Rate()
     eta: Eta
+    if_resumed: Eta | None = None
     guards: list[Guard] = []
     mta: Mta
     mailman: Mailman = Mailman()

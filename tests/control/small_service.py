@@ -145,7 +145,7 @@ class SmallService:
             confidence=0.8,
         )
 
-    async def eta(self, at_recipients_per_s: float | None, by_s: float | None) -> EtaReply:
+    async def eta(self, at_recipients_per_s: float | None, by_s: float | None, list_name: str) -> EtaReply:
         self.seen.append(("eta", Peer(pid=0, uid=0, user=""), (at_recipients_per_s, by_s)))
         left = sum(entry.recipients or 0 for entry in self.backlog if entry.state != "held")
         return EtaReply(
@@ -264,6 +264,9 @@ class SmallService:
             skipped=[f"{entry.entry}: in delivery" for entry in found if entry.state == "active"],
             entries=found,
         )
+
+    async def report(self) -> Incident:
+        return incident(Account(), None, History(), version="0", now_s=NOW_S, live=True)
 
     async def config(self) -> dict[str, Any]:
         return Settings().shown()

@@ -149,6 +149,8 @@ async def test_status_has_the_public_fields(path: Path) -> None:
         "unread_entries": 0,
         "duplicate_entries": 0,
         "duplicate_recipients": 0,
+        "dsns_owed": 0,
+        "next_due_s": None,
     }
     assert {"state", "finish", "seconds", "low_s", "high_s", "confidence"} == set(answer["eta"])
 

@@ -1,0 +1,135 @@
+"""What is answered to "when does it end": `drainer eta`, the status, the page.
+
+In    Drain: all that is known of a drain at one moment; what was asked (a rate, a time, a list)
+Out   EtaReply; per list, when it is through
+Pure  values only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from drainer.control.messages import EtaReply, ListEta
+from drainer.estimate.backlog import Work
+from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.drain_time import CONFIDENCE, by_time, drain_time, if_resumed, race_at, race_of, what_if
+from drainer.estimate.forecaster import Forecaster
+from drainer.estimate.passage import Race
+from drainer.estimate.per_list import ListLeft, Through, share_done, through
+from drainer.estimate.rates import Measured
+from drainer.report.snapshot import Eta, ServiceState
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """A drain at one moment.
+
+    now_s         seconds since the epoch
+    lists         what is left of each, paused ones too
+    paused_lists  by name
+    order, priority  of feeding, as the settings say
+    """
+
+    work: Work
+    seen: Forecaster
+    measured: Measured | None
+    ceilings: Ceilings
+    state: ServiceState
+    now_s: float
+    lists: Mapping[str, ListLeft]
+    paused_lists: frozenset[str]
+    order: str
+    priority: Sequence[str]
+
+    @property
+    def eta(self) -> Eta:
+        return drain_time(self.work, self.seen, self.ceilings, self.state, self.now_s)
+
+    @property
+    def if_resumed(self) -> Eta | None:
+        """None while nothing is paused, or nothing can be said."""
+        is_paused = self.state == "paused" or bool(self.paused_lists & self.lists.keys())
+        found = if_resumed(self.work, self.seen, self.ceilings, self.now_s) if is_paused else None
+        return found if found is not None and found.state in ("draining", "growing") else None
+
+    def lists_through(self, eta: Eta) -> dict[str, Through]:
+        """When each list that may go is through, while there is a forecast (`eta`) for all of them."""
+        race = race_of(self.work, self.seen, self.ceilings) if eta.state == "draining" else None
+        return self._through(race, self.paused_lists)
+
+    def _through(self, race: Race | None, without: frozenset[str]) -> dict[str, Through]:
+        if race is None:
+            return {}
+        lists = {name: left for name, left in self.lists.items() if name not in without}
+        return through(share_done(lists, self.order, self.priority), race)
+
+    def list_eta(self, name: str, at_recipients_per_s: float | None) -> ListEta:
+        """name: one of `lists`."""
+        left, eta = self.lists[name], self.eta
+        is_paused = name in self.paused_lists
+        asked = None
+        if at_recipients_per_s is not None:
+            overall = what_if(self.work, self.seen, at_recipients_per_s, self.now_s, self.state)
+            race = race_at(self.work, self.seen, at_recipients_per_s)
+            asked = self._of_list(name, overall, self._through(race, self.paused_lists - {name}))
+        resumed = None
+        if (overall_resumed := self.if_resumed) is not None:
+            everything = replace(
+                self.work, recipients=self.work.recipients + self.work.paused_recipients, paused_recipients=0
+            )
+            race = race_of(everything, self.seen, self.ceilings.lifted_from_zero)
+            resumed = self._of_list(name, overall_resumed, self._through(race, frozenset()))
+        return ListEta(
+            list=name,
+            entries=left.entries,
+            recipients=left.recipients,
+            eta=Eta(state="paused") if is_paused else self._of_list(name, eta, self.lists_through(eta)),
+            paused=is_paused,
+            what_if=asked,
+            if_resumed=resumed,
+        )
+
+    def _of_list(self, name: str, overall: Eta, lists: Mapping[str, Through]) -> Eta:
+        """Of a list that has no time of its own it is known only that it is through when everything is."""
+        found = lists.get(name)
+        if overall.state != "draining" or found is None:
+            return overall
+        return Eta(
+            state="draining",
+            finish=self.now_s + found.seconds,
+            seconds=found.seconds,
+            low_s=found.low_s,
+            high_s=found.high_s,
+            confidence=CONFIDENCE,
+        )
+
+
+def answer(drain: Drain, at_recipients_per_s: float | None, by_s: float | None, list_name: str) -> EtaReply:
+    """list_name: one of drain.lists, or "" for none. by_s: seconds since the epoch."""
+    measured, seen = drain.measured, drain.seen
+    reply = EtaReply(
+        eta=drain.eta,
+        backlog_recipients=drain.work.recipients + drain.work.paused_recipients,
+        if_resumed=drain.if_resumed,
+        shown_recipients_per_s=measured.fastest_recipients_per_s if measured else None,
+        sustained_recipients_per_s=measured.sustained_recipients_per_s if measured else None,
+        list=drain.list_eta(list_name, at_recipients_per_s) if list_name else None,
+    )
+    if at_recipients_per_s is not None:
+        asked = what_if(drain.work, seen, at_recipients_per_s, drain.now_s, drain.state)
+        reply = reply.model_copy(update={"what_if": asked})
+    if by_s is not None:
+        found = by_time(drain.work, seen, drain.ceilings, by_s - drain.now_s, reply.sustained_recipients_per_s)
+        needed = found.needed_recipients_per_s
+        short = drain.ceilings.short_of(needed or 0.0, seen.recipients_per_message)
+        reply = reply.model_copy(
+            update={
+                "needed_recipients_per_s": needed,
+                "chance": found.chance,
+                "verdict": found.verdict,
+                "raise_messages_per_s": short.messages_per_s,
+                "raise_recipients_per_s": short.recipients_per_s,
+            }
+        )
+    return reply
