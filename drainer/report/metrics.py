@@ -97,6 +97,7 @@ def _backlog(snapshot: Snapshot) -> Iterator[Metric]:
         ("backlog_duplicate_recipients", "Recipients expected to be suppressed.", backlog.duplicate_recipients),
         ("in_doubt_recipients", "Recipients of whom nobody knows yet if they got it.", backlog.in_doubt_recipients),
         ("held_entries", "Entries set aside for a person.", backlog.held_entries),
+        ("dsns_owed", "DSNs not sent yet, those in doubt among them.", backlog.dsns_owed),
     )
 
 
@@ -108,6 +109,8 @@ def _done(snapshot: Snapshot) -> Iterator[Metric]:
         ("suppressed_entries", "Entries not delivered because every recipient had it.", done.suppressed_entries),
         ("suppressed_recipients", "Recipients not delivered to because they had it.", done.suppressed_recipients),
         ("bounced_recipients", "Recipients refused for good.", done.bounced_recipients),
+        ("dsns_sent", "DSNs the MTA took.", done.dsns_sent),
+        ("dsns_dropped", "DSNs given up: refused, in doubt, or of an MTA that refused everybody.", done.dsns_dropped),
         ("dropped_entries", "Entries an operator dropped.", done.dropped_entries),
         ("unreadable_entries", "Entries moved to Mailman's bad queue.", done.unreadable_entries),
         ("transactions", "SMTP transactions whose content was sent.", done.transactions),
