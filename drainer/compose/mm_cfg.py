@@ -5,14 +5,15 @@ Out   MmCfg: the settings that matter to delivery as `[mailman] settings` takes 
       lines that only a person can judge
 Pure  no file is read; nothing in the text is ever run
 
-Understood are NAME = value, where a value is a literal, an earlier plain name, a + or % of these. Every other statement
-(conditionals, imports, add_virtualhost(), add_language()) is named with its line, unless it is known to say nothing about
-delivery. A name that such a statement may change is not believed from then on.
+Understood are NAME = value, where a value is a literal, an earlier plain name, a + or * of these, or a text % one or
+several of these. Every other statement (conditionals, imports, add_language()) is named with its line, unless it is known
+to say nothing about delivery. A name that such a statement may change is not believed from then on.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,11 @@ DELIVERY_SETTINGS = ("VERP_FORMAT", "SMTP_MAX_RCPTS", "RCPT_BASE64_HEADER_NAME",
 _DEFAULTS: Mapping[str, Value] = {"VERP_FORMAT": "%(bounces)s+%(mailbox)s=%(host)s", "CGIEXT": "", "yes": 1, "no": 0,
                                   "Yes": 1, "No": 0, "YES": 1, "NO": 0, "on": 1, "off": 0, "On": 1, "Off": 0}  # fmt: skip
 """Names of Defaults.py that mm_cfg.py may refer to; it begins with `from Defaults import *`."""
+_DELIVERED_BY = ("DELIVERY_MODULE", "SMTPDirect")
+"""The setting that names what delivers, and its default: what any other module writes, we cannot know."""
 _OF_NO_CONCERN = frozenset({"add_virtualhost"})
+_CONVERSIONS = re.compile(r"%[sd%]|[^%]")
+"""Formats without widths: '%999999999d' would fill the memory."""
 _LONGEST_TEXT = 10_000
 _DEEPEST = 50
 _BIGGEST = 1_000_000
@@ -76,9 +81,11 @@ def mm_cfg(text: str) -> MmCfg:
         if names and value is not None:
             known.update(dict.fromkeys(names, value))
             assigned.update(names)
-            continue
-        for name in _names_stored(statement):
-            known.pop(name, None)
+            if known.get(_DELIVERED_BY[0], _DELIVERED_BY[1]) == _DELIVERED_BY[1] or _DELIVERED_BY[0] not in names:
+                continue
+        else:
+            for name in _names_stored(statement):
+                known.pop(name, None)
         line = lines[statement.lineno - 1].strip() if statement.lineno <= len(lines) else ""
         not_understood.append(NotUnderstood(statement.lineno, line))
     settings = {name: known[name] for name in DELIVERY_SETTINGS if name in assigned and name in known}
@@ -125,6 +132,10 @@ def _value(node: ast.expr, known: Mapping[str, Value], deeper: int) -> Value | N
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         value = _value(node.operand, known, deeper - 1)
         return -value if isinstance(value, int | float) else None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
+        template = _value(node.left, known, deeper - 1)
+        operands = node.right.elts if isinstance(node.right, ast.Tuple) else [node.right]
+        return _formatted(template, [_value(operand, known, deeper - 1) for operand in operands])
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mult):
         left, right = _value(node.left, known, deeper - 1), _value(node.right, known, deeper - 1)
         return _combined(left, right, isinstance(node.op, ast.Add))
@@ -138,6 +149,19 @@ def _combined(left: Value | None, right: Value | None, is_sum: bool) -> Value | 
     elif isinstance(left, int | float) and isinstance(right, int | float):
         value = left + right if is_sum else left * right
     return value if value is not None and _is_small(value) else None
+
+
+def _formatted(template: Value | None, operands: list[Value | None]) -> str | None:
+    if not isinstance(template, str) or _CONVERSIONS.sub("", template):
+        return None
+    # Python 2 writes other digits of a float
+    if not all(isinstance(operand, str | int) for operand in operands):
+        return None
+    try:
+        text = template % tuple(operands)
+    except TypeError:
+        return None
+    return text if _is_small(text) else None
 
 
 def _is_small(value: Value) -> bool:

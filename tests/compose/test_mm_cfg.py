@@ -55,6 +55,36 @@ def test_other_statements_are_named_with_their_line_and_what_they_may_change_is_
     assert found.not_understood == (NotUnderstood(3, "if True:"), NotUnderstood(5, "add_language('xx', 'X', 'utf-8')"))
 
 
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        ("'%%(bounces)s%s%%(mailbox)s=%%(host)s' % SEPARATOR", "%(bounces)s-%(mailbox)s=%(host)s"),
+        ("'%%(bounces)s%s%d%%(mailbox)s=%%(host)s' % (SEPARATOR, 7)", "%(bounces)s-7%(mailbox)s=%(host)s"),
+        ("'%%(bounces)s%s%%(mailbox)s=%%(host)s' % ('+' + SEPARATOR)", "%(bounces)s+-%(mailbox)s=%(host)s"),
+    ],
+    ids=["one value", "several values", "a sum"],
+)
+def test_text_formatted_with_known_values_is_what_python_2_makes_of_it(value: str, meant: str) -> None:
+    found = mm_cfg(f"SEPARATOR = '-'\nVERP_FORMAT = {value}\n")
+    assert found == MmCfg({"VERP_FORMAT": meant}, others=1, not_understood=())
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["'%s%s' % 'one'", "'%99999999d' % 1", "'%(x)s' % {'x': 1}", "'%s' % UNKNOWN", "'%s' % 0.1", "'%d' % 'x'", "7 % 2"],
+)
+def test_formatting_that_cannot_be_foreseen_is_named_and_not_believed(value: str) -> None:
+    found = mm_cfg(f"CGIEXT = '.cgi'\nCGIEXT = {value}\n")
+    assert found.settings == {}
+    assert [line.line for line in found.not_understood] == [2]
+
+
+def test_another_delivery_module_is_named_since_nobody_knows_what_it_writes() -> None:
+    usual, other = mm_cfg("DELIVERY_MODULE = 'SMTPDirect'\n"), mm_cfg("DELIVERY_MODULE = 'Sendmail'\nX = 1\n")
+    assert usual.not_understood == ()
+    assert other.not_understood == (NotUnderstood(1, "DELIVERY_MODULE = 'Sendmail'"),)
+
+
 def test_later_assignment_counts() -> None:
     assert mm_cfg("SMTP_MAX_RCPTS = 10\nSMTP_MAX_RCPTS = 20\n").settings == {"SMTP_MAX_RCPTS": 20}
 
@@ -81,7 +111,9 @@ _LINES = st.lists(
             st.one_of(
                 st.integers().map(str),
                 st.text().map(repr),
-                st.sampled_from(["X", "CGIEXT + 'x'", "X * X", "-X", "[1]", "9**9**9", "'%s' % X", "lambda: 1"]),
+                st.sampled_from(
+                    ["X", "CGIEXT + 'x'", "X * X", "-X", "[1]", "9**9**9", "'%s' % X", "'%s%s' * X % X", "lambda: 1"]
+                ),
             ),
         ),
     )
