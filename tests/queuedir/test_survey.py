@@ -7,7 +7,11 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
+
+import psutil
 
 from drainer.demo.sample_queue import _message, python2_pickle
 from drainer.duplicates.fingerprint import Decoration, summarise
@@ -114,3 +118,23 @@ def test_decorated_entries_are_read_without_their_header_and_footer_where_these_
         assert result.summary == summarise(entry, KITES if entry.list_id == "kite-makers" else None)
         stripped += result.summary != summarise(entry)
     assert stripped >= 3
+
+
+def test_workers_end_with_the_process_that_was_killed() -> None:
+    """Else each kill -9 of the service leaves some behind for ever, with what they have read."""
+    program = (
+        "import multiprocessing, sys, time\n"
+        "from drainer.queuedir.survey import Surveyor\n"
+        "if __name__ == '__main__':\n"
+        "    surveyor = Surveyor(2)\n"
+        "    surveyor.read([sys.argv[1]])\n"
+        "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", program, str(min(RESUBMISSION.iterdir()))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        workers = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    assert workers
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
