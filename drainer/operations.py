@@ -35,9 +35,13 @@ from drainer.control.messages import (
 from drainer.duplicates.imported import is_import
 from drainer.errors import CustodyRefused, EntryError, EntryVanished, RequestRefused
 from drainer.imports import carry_out
+from drainer.ledger.evidence import DSNS
+from drainer.ledger.evidence import Fate as Ending
 from drainer.ledger.records import INTAKE, Coverage, JournalLine, OperatorState, Pause
+from drainer.ledger.states import State
 from drainer.queuedir.content import header_pairs, value_text
 from drainer.queuedir.index import EntryState
+from drainer.report.incident import Incident
 from drainer.report.snapshot import Snapshot
 from drainer.report.wording import count, duration, limit
 
@@ -48,6 +52,8 @@ SHOWN_OF_A_DRY_RUN = 20
 """Entries listed in the answer to hold, release, drop and handback; the counts are of all."""
 
 _LISTS_NAMED = 10
+
+FATES_SHOWN = 1000
 
 
 class ServiceOperations:
@@ -88,11 +94,14 @@ class ServiceOperations:
         fates = [
             Fate(
                 list=record.list_id, message_id=record.message_id, state=part.state.value, recipients=len(part.recipients),
-                entry=part.filebase, at=part.at_s, detail=_told(part),
+                entry=part.filebase, at=part.at_s, detail=_told(part), addresses=part.addresses,
+                reply=part.reply,
             )
             for record, history in (await self._parts.ledger.messages_by_message_id(message_id) if message_id else [])
             for part in history.coverage
         ]  # fmt: skip
+        if message_id:
+            fates = await self._with_evidence(message_id, fates)
         if line is None and not fates:
             raise KeyError(key)
         if line is None:
@@ -112,6 +121,30 @@ class ServiceOperations:
             metadata=metadata,
             fates=fates,
         )
+
+    async def report(self) -> Incident:
+        return await self._service.incident()
+
+    async def _with_evidence(self, message_id: str, fates: list[Fate]) -> list[Fate]:
+        """With what the ledger tells beside deliveries: second copies and whose delivery they rest on, doubts, DSNs."""
+        ledger = self._parts.ledger
+        evidence = await ledger.evidence_of(message_id, FATES_SHOWN)
+        sent = {
+            (line.filebase, address): "DSN sent" if line.fate is Ending.DSN_SENT else "DSN not sent"
+            for line in evidence
+            if line.fate in DSNS
+            for address in line.addresses
+        }
+        told = [one.model_copy(update={"detail": _with_dsn(one, sent)}) if one.addresses else one for one in fates]
+        told += [
+            Fate(
+                list=line.list_id, message_id=message_id, state=line.fate.value, recipients=line.recipients,
+                entry=line.filebase, at=line.at_s, detail=line.detail, of=line.of, of_at=line.of_at_s or None,
+            )
+            for line in evidence
+            if line.fate not in DSNS
+        ]  # fmt: skip
+        return sorted(told, key=lambda one: one.at)
 
     async def config(self) -> dict[str, Any]:
         return self._parts.settings.shown()
@@ -278,6 +311,14 @@ def list_meant(asked: str, known: Collection[str]) -> str:
     forms = (wanted, wanted.replace("@", ".", 1), wanted.partition("@")[0])
     found = (name for form in forms for name in known if name.casefold() == form)
     return next(found, asked)
+
+
+def _with_dsn(one: Fate, sent: Mapping[tuple[str, str], str]) -> str:
+    """One line for each that failed: address, answer, and what became of its DSN."""
+    if one.state != State.FAILED:
+        return one.detail
+    told = (f"{address}: {one.reply}; {sent.get((one.entry, address), 'no DSN sent')}" for address in one.addresses)
+    return ", ".join(told)
 
 
 def _told(part: Coverage) -> str:

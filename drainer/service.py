@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import errno
 import logging
+import math
 import os
 import pwd
 import signal
@@ -31,7 +32,7 @@ from drainer.compose.left_to_mailman import LeftToMailman
 from drainer.compose.list_decorations import ListDecorations
 from drainer.compose.mailman2_composer import Mailman2Composer
 from drainer.compose.mailman3 import Mailman3Composer
-from drainer.control.messages import EtaReply
+from drainer.control.messages import EtaReply, Selectors
 from drainer.control.server import ControlServer
 from drainer.control.web import StatusListener
 from drainer.durable import make_directories
@@ -73,8 +74,12 @@ from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import QueueCensus, scan_queue
 from drainer.queuedir.survey import Surveyor
 from drainer.report import systemd
+from drainer.report.history import observed
+from drainer.report.incident import LINES, Incident, incident
 from drainer.report.logfmt import logfmt
 from drainer.report.notify import Notifier
+from drainer.report.present import HELD_KEPT, HeldEntry, Present, Waiting
+from drainer.report.recorder import Recorder
 from drainer.report.service_state import service_state
 from drainer.report.snapshot import (
     Backlog,
@@ -154,6 +159,8 @@ class Service:
         self._until: asyncio.TimerHandle | None = None
         self._loan: Loan | None = None
         self._notifier = Notifier(settings.notify)
+        self._why_stopped = ""
+        self._recorder: Recorder
         self.pipeline: Pipeline
 
     # -- start and stop ------------------------------------------------------------------------------------------------
@@ -185,6 +192,7 @@ class Service:
             "look_around": self._look_around(),
             "expire": self._expire(),
             "notify": self._notifier.run(),
+            "record": self._recorder.run(),
         }
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
@@ -247,6 +255,8 @@ class Service:
         )
         self.pipeline = Pipeline(parts)
         self.pipeline.intake.loan = self._loan = loan
+        self._recorder = Recorder(ledger, clock, self._present)
+        await self._recorder.start(__version__)
         await parts.in_doubt.recover()
         await self.pipeline.bounces.recover()
         await self.pipeline.intake.recover()
@@ -257,8 +267,7 @@ class Service:
             listening = asyncio.create_task(self._listen_when_there_is_room(control), name="listen")
             stack.callback(listening.cancel)
         if settings.web.listen:
-            history = settings.ledger.path.with_name(f"{settings.ledger.path.stem}-history.json")
-            listener = StatusListener(settings.web, self.snapshot, clock, history)
+            listener = StatusListener(settings.web, self.snapshot, clock, lambda: self._recorder.history)
             await listener.start()
             stack.push_async_callback(listener.stop)
         loop = asyncio.get_running_loop()
@@ -323,10 +332,13 @@ class Service:
         await self._notifier.last_words()
         await self.pipeline.parts.pool.close()
         self.pipeline.parts.custody.sync()
+        with contextlib.suppress(DrainerError):
+            await self._recorder.end(await self.snapshot(), self._why_stopped)
         log.info(logfmt(event="stopped", backlog_entries=self.pipeline.parts.index.totals().entries))
 
     def stop(self, why: str) -> None:
         log.info(logfmt(event="stopping", why=why))
+        self._why_stopped = self._why_stopped or why
         self._stop.set()
 
     def reload(self) -> None:
@@ -412,7 +424,8 @@ class Service:
             watchdog.alive()
             # DSNs are asked for last: one is owed before its entry is gone.
             is_over = self._until_empty and self._is_empty() and not (await parts.ledger.dsn_backlog()).owed
-            self._notifier.observe(snapshot, is_last=is_over)
+            notices = self._notifier.observe(snapshot, is_last=is_over)
+            self._recorder.observe(snapshot, self._limits_set(), notices)
             if is_over:
                 parts.custody.end_drain()
                 self.stop("nothing is left but held entries")
@@ -577,6 +590,33 @@ class Service:
             entries=max(0, totals.entries - totals.unread_entries - totals.duplicate_entries),
         )
 
+    def _limits_set(self) -> tuple[float | None, float | None]:
+        """Messages and recipients per second, as the settings and the operator have them; None: unlimited."""
+        asked = (self.operator.messages_per_s, self.operator.recipients_per_s)
+        configured = (self.settings.feed.messages, self.settings.feed.recipients)
+        set_ = [own if one is None else one for one, own in zip(asked, configured, strict=True)]
+        messages, recipients = (None if one is None or math.isinf(one) else one for one in set_)
+        return messages, recipients
+
+    async def incident(self) -> Incident:
+        account = await self.pipeline.parts.ledger.account(LINES)
+        present = self._present(await self.snapshot())
+        history = observed(self._recorder.history, present.snapshot)
+        return incident(account, present, history, version=__version__, now_s=self._clock.now_s(), live=True)
+
+    def _present(self, snapshot: Snapshot) -> Present:
+        """What is here beside the figures of this snapshot."""
+        index = self.pipeline.parts.index
+        held = index.select(Selectors(state="held"), snapshot.at, HELD_KEPT).lines
+        return Present(
+            snapshot=snapshot,
+            waiting=[
+                Waiting(list=name, kind=kind, entries=entries, recipients=recipients, bytes=octets)
+                for name, kind, entries, recipients, octets in index.by_list_and_class()
+            ],
+            held=[HeldEntry.model_validate(line.model_dump(exclude={"of"}) | {"of": line.of or ""}) for line in held],
+        )
+
     def _ceilings(self) -> Ceilings:
         rate = self.pipeline.parts.rate
         return Ceilings(rate.messages_per_s, rate.recipients_per_s)
@@ -697,6 +737,7 @@ class Service:
                 if pause.list_id != INTAKE
             ],
             stops=[Stop(name=name, reason=reason) for name, reason in parts.gate.reasons.items()],
+            forecasts=self._recorder.forecasts,
         )
 
 

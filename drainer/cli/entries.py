@@ -185,8 +185,16 @@ def _details(reply: ShowReply) -> list[str]:
 
 
 def _fate(fate: Fate) -> str:
-    text = f"  {_when(fate.at)}  {fate.state:<10} {count(fate.recipients, 'recipient')}  {shown(fate.list)}"
-    return f"{text}  {shown(fate.detail)}".rstrip()
+    recipients = count(fate.recipients, "recipient")
+    ends = {"doubt_delivered": "delivered", "doubt_resent": "sent again", "doubt_held": "held"}
+    if fate.state == "suppressed":
+        had = f"at {_when(fate.of_at)}" if fate.of_at else ""
+        said = f"suppressed {recipients} had it by {shown(fate.of)} {had}"
+    elif fate.state in ends:
+        said = f"was in doubt, {ends[fate.state]}: {shown(fate.detail)}; {recipients}"
+    else:
+        said = f"{fate.state:<10} {recipients}  {shown(fate.detail)}".rstrip()
+    return f"  {_when(fate.at)}  {shown(fate.list)}  {said}\n      entry {shown(fate.entry)}"
 
 
 def _when(at_s: float) -> str:

@@ -21,6 +21,7 @@ from drainer.cli.hold import drop_command, hold_command, release_command
 from drainer.cli.import_log import import_log_command
 from drainer.cli.pause import pause_command, resume_command
 from drainer.cli.rate import rate_command
+from drainer.cli.report import report_command
 from drainer.cli.run import run_command
 from drainer.cli.scan import scan_subcommand
 from drainer.cli.status import status_command
@@ -63,6 +64,7 @@ app.command("release")(release_command)
 app.command("drop")(drop_command)
 app.command("handback")(handback_command)
 app.command("check", cls=PluginCommand)(check_command)
+app.command("report")(report_command)
 app.command("import-log")(import_log_command)
 app.command("config")(config_command)
 app.command("demo")(demo_command)

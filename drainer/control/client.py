@@ -33,6 +33,7 @@ from drainer.control.messages import (
     ShowReply,
 )
 from drainer.errors import DrainerError, RequestRefused, ServiceNotRunning, UsageError
+from drainer.report.incident import Incident
 from drainer.report.snapshot import Snapshot
 
 ANSWER_WITHIN_S = 60.0
@@ -105,6 +106,9 @@ class ControlClient:
 
     async def import_log(self, request: ImportRequest) -> ImportReply:
         return await self._post("/import", request, ImportReply)
+
+    async def report(self) -> Incident:
+        return await self._get("/report", Incident)
 
     async def config(self) -> dict[str, Any]:
         return await self._exchange("GET", "/config")

@@ -12,6 +12,7 @@
     POST /hold /release /drop    SelectRequest  -> SelectReply
     POST /handback               SelectRequest  -> SelectReply
     POST /import                 ImportRequest  -> ImportReply
+    GET  /report                 Incident (report/incident.py)
     GET  /config                 the settings in force
 
 Errors are {"error": "text for the operator"} with 400 (bad request), 404 (no such entry), 409 (refused) or 500.
@@ -24,6 +25,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from drainer.report.incident import Incident
 from drainer.report.snapshot import Eta, Snapshot
 from drainer.settings import LONGEST_S, rate_per_s
 
@@ -172,7 +174,12 @@ class SelectReply(_Reply):
 
 
 class Fate(_Reply):
-    """What became of some recipients of one message on one list."""
+    """What became of some recipients of one message on one list: a state of a delivery (ledger/states.py), or evidence
+    (ledger/evidence.py): suppressed, doubt_delivered, dropped, ...
+
+    of, of_at         suppressed: the entry that had delivered to them, and when
+    addresses, reply  failed, held, in doubt: who, and the answer
+    """
 
     list: str
     message_id: str
@@ -181,6 +188,10 @@ class Fate(_Reply):
     entry: str
     at: float
     detail: str = ""
+    of: str = ""
+    of_at: float | None = None
+    addresses: tuple[str, ...] = ()
+    reply: str = ""
 
 
 class ShowReply(_Reply):
@@ -310,5 +321,7 @@ class Operations(Protocol):
     async def handback(self, request: SelectRequest, peer: Peer) -> SelectReply: ...
 
     async def import_log(self, request: ImportRequest, peer: Peer) -> ImportReply: ...
+
+    async def report(self) -> Incident: ...
 
     async def config(self) -> dict[str, Any]: ...

@@ -125,6 +125,7 @@ class ControlServer:
                 web.post("/drop", self._drop),
                 web.post("/handback", self._handback),
                 web.post("/import", self._import),
+                web.get("/report", self._report),
                 web.get("/config", self._config),
             ]
         )
@@ -179,6 +180,9 @@ class ControlServer:
 
     async def _import(self, request: web.Request) -> web.Response:
         return await self._change(request, ImportRequest, self._operations.import_log)
+
+    async def _report(self, request: web.Request) -> web.Response:
+        return json_reply(await self._operations.report())
 
     async def _config(self, request: web.Request) -> web.Response:
         return json_reply(await self._operations.config())

@@ -11,29 +11,24 @@ request is answered only if its Host is one that the operator knows: the address
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable
 from importlib import resources
-from pathlib import Path
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from drainer.clock import Clock
 from drainer.control.replies import JSON, as_json
 from drainer.control.web_connection import Connections, protect, refusal
-from drainer.errors import DrainerError, SettingsError
-from drainer.report.history import History, observed, resumed
+from drainer.errors import SettingsError
+from drainer.report.history import History
 from drainer.report.logfmt import logfmt
 from drainer.report.metrics import CONTENT_TYPE, exposition
 from drainer.report.page import page
 from drainer.report.snapshot import Snapshot
 from drainer.settings import WebSettings, tcp_address
 
-OBSERVED_EVERY_S = 2.0
-SAVED_EVERY_S = 60.0
 AS_OLD_AS_S = 1.0
 """Whoever asks within this time of another is given the same figures: many readers cost the drain no more than one."""
 _SHUTDOWN_S = 2.0
@@ -46,28 +41,27 @@ log = logging.getLogger(__name__)
 
 
 class StatusListener:
-    """Listens on TCP for as long as the service lives, and keeps the history that the page draws."""
+    """Listens on TCP for as long as the service lives."""
 
     def __init__(
         self,
         settings: WebSettings,
         status: Callable[[], Awaitable[Snapshot]],
         clock: Clock,
-        history_file: Path | None = None,
+        history: Callable[[], History] = History,
     ) -> None:
-        """history_file  where the burn-down survives a restart; None: nowhere"""
+        """history  gives the burn-down that the page draws"""
         self.host, self.port = tcp_address(settings.listen)
         self._listen = settings.listen
         self._names = frozenset(name.lower() for name in (self.host, "localhost", *settings.hosts))
         self._status = status
         self._clock = clock
-        self._history_file = history_file
-        self._history = History()
+        self._history = history
         self._snapshot: tuple[float, Snapshot] | None = None
         self._faces: dict[str, Callable[[Snapshot], tuple[bytes, str]]] = {
             "/": self._page,
             "/status.json": lambda snapshot: (as_json(snapshot), JSON),
-            "/history.json": lambda _: (as_json(self._history), JSON),
+            "/history.json": lambda _: (as_json(self._history()), JSON),
             "/metrics": self._metrics,
             "/health": self._health,
         }
@@ -78,11 +72,9 @@ class StatusListener:
         self._files = {path: (report / path[1:]).read_text("utf-8") for path in _FILES}
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
-        self._observing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen; port 0 takes a free one, readable from `port` afterwards. Raises SettingsError."""
-        self._history = resumed(await asyncio.to_thread(_read_history, self._history_file), self._clock.now_s())
         self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=_SHUTDOWN_S)
         await self._runner.setup()
         assert self._runner.server is not None
@@ -99,16 +91,10 @@ class StatusListener:
                 'right would be a free port on an address of this host, or "" for none'
             ) from exc
         self.port = int(self._server.sockets[0].getsockname()[1])
-        self._observing = asyncio.create_task(self._observe(), name="web_history")
         log.info(logfmt(event="web", address=self.host, port=self.port))
 
     async def stop(self) -> None:
         """Close every connection. May be called twice."""
-        if self._observing is not None:
-            self._observing.cancel()
-            await asyncio.gather(self._observing, return_exceptions=True)
-            self._observing = None
-            await asyncio.to_thread(_write_history, self._history_file, self._history)
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -171,7 +157,7 @@ class StatusListener:
         return web.Response(body=kept[1], headers={"Content-Type": kept[2]})
 
     def _page(self, snapshot: Snapshot) -> tuple[bytes, str]:
-        return page(self._template, snapshot, self._history).encode(), "text/html; charset=utf-8"
+        return page(self._template, snapshot, self._history()).encode(), "text/html; charset=utf-8"
 
     def _metrics(self, snapshot: Snapshot) -> tuple[bytes, str]:
         return exposition(snapshot), CONTENT_TYPE
@@ -187,44 +173,8 @@ class StatusListener:
                 self._snapshot = now_s, await self._status()
             return self._snapshot[1]
 
-    async def _observe(self) -> None:
-        """Now and then: a point of the burn-down; less often, all of them to disk."""
-        saved_s = self._clock.monotonic_s()
-        while True:
-            with contextlib.suppress(DrainerError):  # A point is missing; those who ask are told that it failed.
-                self._history = observed(self._history, await self._figures())
-            if self._clock.monotonic_s() - saved_s > SAVED_EVERY_S:
-                saved_s = self._clock.monotonic_s()
-                await asyncio.to_thread(_write_history, self._history_file, self._history)
-            await asyncio.sleep(OBSERVED_EVERY_S)
-
 
 def _host_name(host: str) -> str:
     """What a Host field names, without port, brackets and final dot."""
     name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.rpartition(":")[0] or host
     return name.lower().removesuffix(".")
-
-
-def _read_history(path: Path | None) -> History:
-    """The burn-down of an earlier run; an empty one if there is none that can be read: it is a picture, not a record."""
-    if path is None:
-        return History()
-    try:
-        return History.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return History()
-
-
-def _write_history(path: Path | None, history: History) -> None:
-    """Replace the file; a full disk costs the picture its past, and nothing else."""
-    if path is None:
-        return
-    beside = path.with_name(path.name + ".new")
-    try:
-        beside.unlink(missing_ok=True)
-        beside.touch(0o640)
-        beside.chmod(0o640)  # whatever the umask
-        beside.write_text(history.model_dump_json(), "utf-8")
-        beside.replace(path)
-    except OSError as exc:
-        log.debug(logfmt(event="history_not_saved", path=path, detail=exc.strerror))

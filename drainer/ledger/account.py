@@ -15,6 +15,7 @@ from drainer.ledger.columns import (
     CODES,
     DELIVERY_BITS,
     addresses_in,
+    dsn_recipients_in,
     filebase_in,
     stored_addresses,
     stored_filebase,
@@ -117,6 +118,11 @@ def account(reader: sqlite3.Connection, limit: int) -> Account:
         },
         failures=failures,
         dsns=_dsns_of(reader, {failure.filebase for failure in failures.lines}),
+        dsns_owed=frozenset(
+            (filebase_in(filebase), recipient.owed)
+            for filebase, recipients in reader.execute("SELECT filebase, recipients FROM dsns")
+            for recipient in dsn_recipients_in(recipients)
+        ),
         dsn_backlog=dsn_backlog(reader),
         open_doubts=tuple(a for a in unresolved_attempts(reader) if a.state is State.IN_DOUBT),
         holds=tuple(

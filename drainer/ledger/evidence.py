@@ -118,7 +118,8 @@ class Account:
     ended      summed up per fate, list and kind
     evidence   per fate; a fate without any is absent
     dsns       fate of the DSN for each failed recipient that is among `failures`: (filebase, address) to DSN_SENT or
-               DSN_DROPPED; absent while it is owed, or none was due
+               DSN_DROPPED
+    dsns_owed  the same pairs of those whose DSN is not settled; none was due for whom neither has
     by_people, by_service  the journal, newest last
     kept       what the service wrote under a name (Ledger.keep)
     """
@@ -128,6 +129,7 @@ class Account:
     evidence: Mapping[Fate, Some[Evidence]] = field(default_factory=dict)
     failures: Some[Failure] = Some()
     dsns: Mapping[tuple[str, str], Fate] = field(default_factory=dict)
+    dsns_owed: frozenset[tuple[str, str]] = frozenset()
     dsn_backlog: DsnBacklog = field(default_factory=DsnBacklog)
     open_doubts: tuple[OpenAttempt, ...] = ()
     holds: tuple[Hold, ...] = ()

@@ -418,6 +418,9 @@ class MemoryLedger:
                 if line.fate in DSNS and line.filebase in about
                 for address in line.addresses
             },
+            dsns_owed=frozenset(
+                (dsn.filebase, recipient.owed) for dsn in self._dsns.values() for recipient in dsn.recipients
+            ),
             dsn_backlog=await self.dsn_backlog(),
             open_doubts=tuple(open_doubts),
             holds=tuple(await self.holds()),

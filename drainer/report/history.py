@@ -25,7 +25,8 @@ NEW_AFTER_EMPTY_S = 3600.0
 
 class Point(BaseModel):
     """at: seconds since the epoch. recipients: known to be left, with those of entries not read yet at the mean of the
-    others; null while none is read. recipients_per_s: null while not measured."""
+    others; null while none is read. recipients_per_s: null while not measured. settled_recipients, transactions: since the
+    ledger began, delivered and bounced. A limit of null is unlimited."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,6 +34,10 @@ class Point(BaseModel):
     entries: int = Field(ge=0)
     recipients: int | None = Field(ge=0)
     recipients_per_s: float | None = Field(None, ge=0, allow_inf_nan=False)
+    settled_recipients: int | None = Field(None, ge=0)
+    transactions: int | None = Field(None, ge=0)
+    limit_messages_per_s: float | None = Field(None, ge=0, allow_inf_nan=False)
+    limit_recipients_per_s: float | None = Field(None, ge=0, allow_inf_nan=False)
 
 
 class Change(BaseModel):
@@ -84,6 +89,10 @@ def observed(history: History, snapshot: Snapshot) -> History:
             entries=snapshot.backlog.entries,
             recipients=recipients_left(snapshot),
             recipients_per_s=snapshot.rate.recipients_per_s,
+            settled_recipients=snapshot.done.delivered_recipients + snapshot.done.bounced_recipients,
+            transactions=snapshot.done.transactions,
+            limit_messages_per_s=snapshot.rate.limit_messages_per_s,
+            limit_recipients_per_s=snapshot.rate.limit_recipients_per_s,
         ),
     )
     last = changes[-1] if changes else None

@@ -18,7 +18,7 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import aiohttp
 from pydantic import BaseModel
@@ -47,8 +47,9 @@ class Notifier:
         self._waiting: deque[tuple[Notice, Snapshot]] = deque(maxlen=MOST_WAITING)
         self._news = asyncio.Event()
 
-    def observe(self, snapshot: Snapshot, *, is_last: bool = False) -> None:
-        """Note what has changed. Returns at once. is_last: what holds now is told now, since nobody will look again."""
+    def observe(self, snapshot: Snapshot, *, is_last: bool = False) -> Sequence[Notice]:
+        """Note what has changed, and say what was worth telling. Returns at once. is_last: what holds now is told now, since
+        nobody will look again."""
         settings = self.settings
         self._told, notices = after_snapshot(
             self._told,
@@ -62,6 +63,7 @@ class Notifier:
             if notice.event in settings.events and (settings.command or settings.url_file):
                 self._waiting.append((notice, snapshot))
                 self._news.set()
+        return notices
 
     async def run(self) -> None:
         """Tell, one notice after the other; for ever."""

@@ -130,11 +130,11 @@ def _progress(share: float | None) -> Markup:
 
 
 def _next(snapshot: Snapshot) -> Markup:
-    said = [tag("li", _with_commands(hint[:1].upper() + hint[1:])) for hint in hints(snapshot)]
+    said = [tag("li", with_commands(hint[:1].upper() + hint[1:])) for hint in hints(snapshot)]
     return joined(tag("h2", "What you can do"), tag("ul", *said)) if said else Markup("")
 
 
-def _with_commands(text: str) -> Markup:
+def with_commands(text: str) -> Markup:
     """What stands in backquotes as code."""
     pieces = _COMMAND.split(text)
     return joined(*(tag("code", piece) if index % 2 else piece for index, piece in enumerate(pieces)))

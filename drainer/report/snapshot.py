@@ -155,6 +155,30 @@ class Stop(_Part):
     reason: str = ""
 
 
+class ForecastHorizon(_Part):
+    """Forecasts made when really no more than `up_to_s` was left (and more than the horizon before); null: all beyond."""
+
+    up_to_s: float | None
+    judged: int
+    held: int
+    median_error_s: float | None
+
+
+class Forecasts(_Part):
+    """How good our own forecasts of this drain were, or of the last one. Of those `made`, `judged` can be compared with what
+    came, and `held` of them had it in their interval; `overtaken`: by what, how many; `open`: not known yet."""
+
+    made: int = 0
+    judged: int = 0
+    held: int = 0
+    open: int = 0
+    overtaken: dict[str, int] = {}
+    median_error_s: float | None = None
+    median_relative_error: float | None = None
+    by_horizon: list[ForecastHorizon] = []
+    since: float | None = None
+
+
 class Snapshot(_Part):
     """`at` is when it was taken. `since` is when `state` began; both in seconds since the epoch.
 
@@ -178,3 +202,4 @@ class Snapshot(_Part):
     lists: list[ListBacklog] = []
     pauses: list[PauseInForce] = []
     stops: list[Stop] = []
+    forecasts: Forecasts = Forecasts()

@@ -168,6 +168,11 @@ def _how_fast(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[tuple[str, st
     yield "Delivered", f"{delivered} in {count(done.transactions, 'transaction')}{since}"
     suppressed = count(done.suppressed_entries, "entry", "entries")
     yield "Duplicates", f"suppressed: {suppressed}, {count(done.suppressed_recipients, 'recipient')}"
+    judged = snapshot.forecasts.judged
+    if judged:
+        right = f"{count(snapshot.forecasts.held)} of {count(judged)} finish times came within their interval"
+        error = snapshot.forecasts.median_error_s
+        yield "Forecasts", right + ("" if error is None else f"; median error {duration(error)}")
     yield (
         "Waiting",
         (

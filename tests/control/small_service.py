@@ -30,6 +30,9 @@ from drainer.control.messages import (
 )
 from drainer.control.server import ControlServer
 from drainer.errors import LedgerNotDurable, RequestRefused
+from drainer.ledger.evidence import Account
+from drainer.report.history import History
+from drainer.report.incident import Incident, incident
 from drainer.report.snapshot import Backlog, Eta, ListBacklog, Mta, Rate, Snapshot
 from drainer.settings import Settings
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
-import stat
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from drainer.clock import StoppedClock, SystemClock
-from drainer.control import web, web_connection
+from drainer.control import web_connection
 from drainer.control.web import StatusListener
 from drainer.control.web_connection import MOST_BYTES, MOST_CONNECTIONS
 from drainer.errors import SettingsError
-from drainer.report.history import History, Point
 from drainer.report.snapshot import Snapshot
 from drainer.settings import WebSettings, tcp_address
-from tests.control.small_service import NOW_S, SmallService
+from tests.control.small_service import SmallService
 
 SOON_S = 60.0
 PATHS = ("/", "/page.css", "/page.js", "/icon.svg", "/status.json", "/history.json", "/metrics", "/health")
@@ -277,35 +273,6 @@ async def test_many_readers_cost_one_look(service: SmallService) -> None:
     await asyncio.gather(*(asked(listener.port, "/status.json") for _ in range(40)))
     await listener.stop()
     assert looks == 1
-
-
-async def test_history_survives_a_restart_and_a_damaged_one_is_forgotten(
-    service: SmallService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(web, "OBSERVED_EVERY_S", 3600.0)
-    kept = tmp_path / "ledger-history.json"
-    old = Point(at=NOW_S - 60, entries=9, recipients=90)
-
-    async def told() -> History:
-        listener = StatusListener(WebSettings(listen="127.0.0.1:0"), service.status, SystemClock(), kept)
-        await listener.start()
-        body = b""
-        while b"points" not in body or len(json.loads(body)["points"]) == 0:
-            _, _, body = await asked(listener.port, "/history.json")
-        await listener.stop()
-        return History.model_validate_json(body)
-
-    kept.write_text(History(points=(old,)).model_dump_json())
-    umask = os.umask(0)
-    try:
-        assert (await told()).points[0] == old
-    finally:
-        os.umask(umask)
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o640
-    assert History.model_validate_json(kept.read_bytes()).points[0] == old
-    for damaged in (b"", b"{", b'{"points": [{"at": "x"}]}', b'{"points": [' + b'{"at":1,"entries":1},' * 600 + b"]}"):
-        kept.write_bytes(damaged)
-        assert len((await told()).points) == 1
 
 
 async def test_port_in_use_is_named_with_its_setting(service: SmallService) -> None:

@@ -1,0 +1,87 @@
+"""`drainer report`: the incident report, from the running service, or from its ledger when it does not run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from drainer.cli.options import ConfigOption, ask, client_settings
+from drainer.control.replies import as_json
+from drainer.errors import DrainerError, ServiceNotRunning
+from drainer.report.incident import Incident
+from drainer.report.incident_html import html
+from drainer.report.incident_markdown import markdown
+
+Format = Literal["markdown", "html", "json"]
+_SUFFIXES: dict[str, Format] = {".html": "html", ".htm": "html", ".json": "json"}
+_MODE = 0o640
+
+
+def report_command(
+    config: ConfigOption = None,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="[default: as the name of --output says, else markdown]", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write it there instead of to standard output.")
+    ] = None,
+) -> None:
+    """The incident report of the drain: what was found, what became of it, who did what, how good the forecasts were.
+
+    While the service runs it is asked; afterwards the report is made from its ledger, which is not changed.
+
+    \b
+    drainer report
+    drainer report --output /tmp/incident.html
+    drainer report --format json | jq .done
+    """
+    told = incident_now(config)
+    form = form or _SUFFIXES.get(output.suffix.lower() if output else "", "markdown")
+    octets = rendered(told, form)
+    if output is None:
+        sys.stdout.buffer.write(octets)
+        sys.stdout.buffer.flush()
+        return
+    _write(output, octets)
+    print(f"{output}: {len(octets):,} bytes, {'from the running service' if told.live else 'from the ledger'}")
+
+
+def incident_now(config: Path | None) -> Incident:
+    """Raises DrainerError where neither the service nor its ledger can tell."""
+    try:
+        return ask(config, lambda service: service.report())
+    except ServiceNotRunning:
+        from drainer.report.from_ledger import incident_of
+
+        return incident_of(client_settings(config).ledger.path, time.time())
+
+
+def rendered(told: Incident, form: Format) -> bytes:
+    match form:
+        case "json":
+            return as_json(told) + b"\n"
+        case "html":
+            style = (resources.files("drainer.report") / "page.css").read_text("utf-8")
+            return html(told, style).encode("utf-8", "replace")
+        case _:
+            return markdown(told).encode("utf-8", "replace")
+
+
+def _write(path: Path, octets: bytes) -> None:
+    """Whole or not at all: beside it first. It names recipients, so it is not for everybody to read."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(octets)
+        beside.replace(path)
+    except OSError as exc:
+        beside.unlink(missing_ok=True)
+        raise DrainerError(f"{path} cannot be written: {exc.strerror}") from exc

@@ -1,0 +1,144 @@
+"""Keeps in the ledger what the report needs and nothing else writes down: how it went, moment by moment.
+
+In    snapshots, as the service takes them; notices
+Out   the burn-down, our forecasts and the present, each replaced now and then; changes of state as events
+Not here  what is kept of them (history.py, forecasts.py); what a report says of it (incident.py)
+
+INVARIANT never-in-the-way: `observe` returns at once; a task of its own writes. What the ledger cannot take now is written
+later, at most MOST_WAITING events of it: a disk that is full costs the report some lines, and the drain nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from drainer.clock import Clock
+from drainer.errors import LedgerNotDurable
+from drainer.ledger.contract import Ledger
+from drainer.ledger.evidence import Event
+from drainer.report.forecasts import ForecastRecord, interrupted, noted, scored
+from drainer.report.history import History, observed, resumed
+from drainer.report.notices import Notice
+from drainer.report.present import Present
+from drainer.report.snapshot import Forecasts, Snapshot
+
+SAVED_EVERY_S = 60.0
+SAVED_AFTER_CHANGE_S = 5.0
+"""A change of state is worth saving sooner; flapping costs no more than this."""
+MOST_WAITING = 100
+HISTORY, FORECASTS, PRESENT = "history", "forecasts", "present"
+"""Names under which the ledger keeps them."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class Recorder:
+    """`start` once, `observe` each snapshot, `run` for ever, `end` at the end."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, present: Callable[[Snapshot], Present]) -> None:
+        """present  describes what is here, beside this snapshot"""
+        self._ledger = ledger
+        self._clock = clock
+        self._present = present
+        self._history = History()
+        self._record = ForecastRecord()
+        self._scored = Forecasts()
+        self._latest: Snapshot | None = None
+        self._state = ""
+        self._waiting: deque[Event] = deque(maxlen=MOST_WAITING)
+        self._saved_s = -SAVED_EVERY_S
+        self._has_changed = False
+        self._news = asyncio.Event()
+
+    @property
+    def history(self) -> History:
+        return self._history
+
+    @property
+    def forecasts(self) -> Forecasts:
+        return self._scored
+
+    async def start(self, version: str) -> None:
+        """Go on where an earlier run ended."""
+        now_s = self._clock.now_s()
+        kept = (await self._ledger.account(0)).kept
+        self._history = resumed(unpacked(kept.get(HISTORY), History) or History(), now_s)
+        self._record = interrupted(unpacked(kept.get(FORECASTS), ForecastRecord) or ForecastRecord(), "a restart")
+        self._waiting.append(Event(now_s, "run", "started", f"drainer {version}"))
+        self._news.set()
+
+    def observe(
+        self, snapshot: Snapshot, limits: tuple[float | None, float | None], notices: Sequence[Notice] = ()
+    ) -> None:
+        """Note how it stands. Returns at once. limits: as in forecasts.noted."""
+        self._history = observed(self._history, snapshot)
+        before = self._record
+        self._record = noted(before, snapshot, limits)
+        if self._record is not before:
+            self._scored = scored(self._record)
+        self._latest = snapshot
+        for notice in notices:
+            self._waiting.append(Event(notice.at, "notice", notice.event, notice.text))
+        if snapshot.state != self._state:
+            self._state = snapshot.state
+            self._has_changed = True
+            self._waiting.append(Event(snapshot.since, "state", snapshot.state, snapshot.reason))
+        self._news.set()
+
+    async def run(self) -> None:
+        """Write what is new; for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            with contextlib.suppress(LedgerNotDurable):
+                await self._write_events()
+                since_s = self._clock.monotonic_s() - self._saved_s
+                if since_s > (SAVED_AFTER_CHANGE_S if self._has_changed else SAVED_EVERY_S):
+                    await self._save()
+
+    async def end(self, snapshot: Snapshot, why: str) -> None:
+        """The service ends: as things stand, for a report that is made without it."""
+        self._record = interrupted(self._record, "a restart")
+        self._scored = scored(self._record)
+        self._history = observed(self._history, snapshot)
+        self._latest = snapshot.model_copy(update={"forecasts": self._scored})
+        self._waiting.append(Event(snapshot.at, "run", "stopped", why))
+        with contextlib.suppress(LedgerNotDurable):
+            await self._write_events()
+            await self._save()
+
+    async def _write_events(self) -> None:
+        while self._waiting:
+            await self._ledger.write_event(self._waiting[0])
+            self._waiting.popleft()
+
+    async def _save(self) -> None:
+        if self._latest is None:
+            return
+        self._saved_s, self._has_changed = self._clock.monotonic_s(), False
+        await self._ledger.keep(
+            {
+                HISTORY: packed(self._history),
+                FORECASTS: packed(self._record),
+                PRESENT: packed(self._present(self._latest)),
+            }
+        )
+
+
+def packed(value: BaseModel) -> bytes:
+    return zlib.compress(value.model_dump_json().encode("utf-8", "replace"))
+
+
+def unpacked(value: bytes | None, kind: type[_Model]) -> _Model | None:
+    """None if there is none, or none that can be read: a report without it is better than none."""
+    try:
+        return None if value is None else kind.model_validate_json(zlib.decompress(value))
+    except (zlib.error, ValidationError):
+        return None

@@ -1,0 +1,221 @@
+"""The incident report of one eventful drain: told alike in every form, by the service and by its ledger alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drainer.demo.sink import TAKE_AND_HANG_UP, Behaviour, SinkOptions, SinkThread, Step, answer
+from tests.report.browser import chromium, tab
+from tests.scenarios.running import drainer
+from tests.scenarios.troubled import Outbreak, given, outbreak
+
+MAILS = 54
+ME = pwd.getpwuid(os.geteuid()).pw_name
+REASON = "disk of <b>lists1</b> | nearly full"
+REPLY = "550 5.1.1 no such user"
+
+
+class Misbehaves:
+    """Script: one recipient is refused for good; the reply to one mail is lost, though the sink owns it."""
+
+    def __init__(self) -> None:
+        self.refused = ""
+        self.doubts = 1
+
+    def __call__(self, step: Step) -> Behaviour | None:
+        if step.stage == "rcpt" and step.recipient == self.refused:
+            return answer(REPLY)
+        if step.stage == "dot" and step.reverse_path and self.doubts:
+            self.doubts -= 1
+            return TAKE_AND_HANG_UP
+        return None
+
+
+@dataclass(slots=True)
+class Told:
+    """What was said at the end, while the service ran and after it had stopped."""
+
+    site: Outbreak
+    capture: Path
+    refused: str
+    status: dict[str, Any]
+    live: dict[str, dict[str, Any] | str]
+    after: dict[str, dict[str, Any] | str]
+
+    def json(self, when: str) -> dict[str, Any]:
+        found = getattr(self, when)["json"]
+        assert isinstance(found, dict)
+        return found
+
+
+def says(site: Outbreak, *arguments: str) -> str:
+    done = drainer(*arguments, "--config", site.settings)
+    assert (done.returncode, done.stderr) == (0, ""), (arguments, done.stdout[-2000:], done.stderr)
+    return done.stdout
+
+
+def reports(site: Outbreak) -> dict[str, dict[str, Any] | str]:
+    return {
+        "json": json.loads(says(site, "report", "--format", "json")),
+        "markdown": says(site, "report"),
+        "html": says(site, "report", "--format", "html"),
+    }
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+    home = tmp_path_factory.mktemp("report")
+    capture, log = home / "capture.jsonl", home / "mail.log"
+    script = Misbehaves()
+    with SinkThread(SinkOptions(capture=capture, log=log), script) as sink:
+        site = outbreak(
+            home, sink.port, MAILS, members_each=3, mta={"log_file": log}, feed={"messages": "0/s"},
+            ledger={"in_doubt": "ask"},
+        )  # fmt: skip
+        script.refused = min(recipient for _, _, recipient in site.owed())
+        with site.run() as service:
+            site.status_when(
+                "all is read",
+                lambda said: (
+                    said.state == "paused"
+                    and not said.backlog.unread_entries
+                    and said.backlog.entries + said.backlog.held_entries == site.outage.entries
+                ),
+            )
+            says(site, "pause", "--reason", REASON)
+            says(site, "rate", "--messages", "500/s", "--reason", "the provider agreed")
+            says(site, "resume", "--reason", "room again")
+            site.status_when(
+                "all is settled",
+                lambda said: (
+                    said.state == "idle" and not said.backlog.in_doubt_recipients and not said.backlog.dsns_owed
+                ),
+            )
+            status = json.loads(says(site, "status", "--json"))
+            live = reports(site)
+            assert service.terminate() == 0
+        before = {path.name: path.stat().st_mtime_ns for path in home.glob("ledger*")}
+        after = reports(site)
+        assert {path.name: path.stat().st_mtime_ns for path in home.glob("ledger*")} == before
+        yield Told(site, capture, script.refused, status, live, after)
+
+
+@pytest.mark.parametrize("when", ["live", "after"])
+def test_figures_are_those_of_status_and_of_the_sink(told: Told, when: str) -> None:
+    found, done = told.json(when), told.status["done"]
+    assert found["done"] == done
+    assert found["live"] is (when == "live")
+    delivered = given(told.capture)
+    assert max(delivered.values()) == 1
+    assert done["delivered_recipients"] == delivered.total()
+    assert found["found"]["entries"] == told.site.outage.entries
+    assert found["backlog"]["held_entries"] == found["held"]["total"] == len(told.site.outage.held) > 0
+    by_list = found["found"]["by_list"]
+    assert sum(one["suppressed"] for one in by_list) == done["suppressed_entries"] > 0
+    assert sum(one["delivered"] for one in by_list) == done["delivered_entries"] > 0
+    assert {one["list"] for one in by_list} == {list_name for list_name, _ in told.site.outage.owed}
+    assert (found["began"] is not None, found["ended"] is not None) == (True, True)
+
+
+@pytest.mark.parametrize("when", ["live", "after"])
+def test_each_suppression_names_the_entry_whose_delivery_it_rests_on(told: Told, when: str) -> None:
+    found = told.json(when)
+    lines = found["suppressed"]["lines"]
+    assert found["suppressed"]["total"] == len(lines)
+    assert sum(line["recipients"] for line in lines) == told.status["done"]["suppressed_recipients"]
+    finished = {line["filebase"] for line in told.site.outcomes("finished")}
+    for line in lines:
+        assert line["of"] in finished and line["of"] != line["entry"]
+        assert found["since"] - 1 <= line["of_at"] <= line["at"] <= found["at"]
+    assert {line["kind"] for line in lines} >= {"exact"}
+
+
+@pytest.mark.parametrize("when", ["live", "after"])
+def test_refusals_doubts_holds_and_operators_are_told_with_their_reasons(told: Told, when: str) -> None:
+    found = told.json(when)
+    assert found["bounced"]["total"] == told.status["done"]["bounced_recipients"] > 0
+    for line in found["bounced"]["lines"]:
+        assert (line["recipient"], line["reply"]) == (told.refused, REPLY)
+    # A second copy that is refused like the first is no news to the list.
+    mails = [(line["dsn"], line["message_id"]) for line in found["bounced"]["lines"]]
+    sent = {message_id for dsn, message_id in mails if dsn == "sent"}
+    assert {dsn for dsn, _ in mails} == {"sent", "before"} and {message_id for _, message_id in mails} == sent
+    assert len(sent) == told.status["done"]["dsns_sent"]
+    assert found["dsns"] == {"sent": told.status["done"]["dsns_sent"], "dropped": 0, "owed": 0}
+    (doubt,) = found["doubts"]["lines"]
+    assert (doubt["outcome"], doubt["why"]) == ("delivered", "the MTA's log shows it accepted")
+    assert {(doubt["message_id"], recipient) for recipient in doubt["recipients"]} == told.site.in_doubt()
+    assert {line["reason"].partition(":")[0] for line in found["held"]["lines"]} == {"resend"}
+    assert {(line["list"], line["message_id"]) for line in found["held"]["lines"]} == told.site.outage.held
+    actions = [(line["by"], line["action"], line["detail"]) for line in found["actions"]["lines"]]
+    assert actions == [
+        (ME, "pause", f"everything {REASON}"),
+        (ME, "rate", "messages 500/s, recipients as the settings say the provider agreed"),
+        (ME, "resume", "everything room again"),
+    ]
+    course = [moment["what"] for moment in found["timeline"]["lines"] if moment["kind"] in ("run", "state", "operator")]
+    wanted = ["started", "paused", "pause", "rate", "resume", "idle", *(["stopped"] if when == "after" else [])]
+    assert [what for what in dict.fromkeys(course) if what in wanted] == wanted
+
+
+@pytest.mark.parametrize("when", ["live", "after"])
+def test_markdown_and_html_say_the_same_and_nothing_foreign_is_markup(told: Told, when: str) -> None:
+    found, texts = told.json(when), getattr(told, when)
+    done = found["done"]
+    for text in (texts["markdown"], texts["html"]):
+        assert (
+            f"Delivered: {done['delivered_entries']:,} entries to {done['delivered_recipients']:,} recipients" in text
+        )
+        assert f"Suppressed: {done['suppressed_recipients']:,} second copies" in text
+        assert all(line["of"].replace("+", "+") in text for line in found["suppressed"]["lines"])
+        assert REPLY in text and ME in text and "the provider agreed" in text
+        assert "<b>" not in text
+    assert r"disk of \<b\>lists1\</b\> \| nearly full" in texts["markdown"]
+    assert "disk of &lt;b&gt;lists1&lt;/b&gt; | nearly full" in texts["html"]
+    assert ("Not known: how it stands at this moment" in texts["markdown"]) is (when == "after")
+
+
+async def test_html_is_one_file_that_asks_for_nothing_and_fits_a_phone(told: Told, tmp_path: Path) -> None:
+    file = tmp_path / "incident.html"
+    said = says(told.site, "report", "--output", str(file))
+    assert said.startswith(f"{file}: ") and stat.S_IMODE(file.stat().st_mode) & 0o007 == 0
+    with chromium(tmp_path / "profile") as devtools:
+        async with tab(devtools) as browser:
+            for width, scheme in ((1100, "light"), (360, "dark")):
+                await browser.looks_like(width, scheme=scheme)
+                await browser.open(file.as_uri())
+                assert await browser.says("document.documentElement.scrollWidth") <= width
+                charts = "[...document.querySelectorAll('svg')].filter(chart => chart.checkVisibility()).length"
+                assert await browser.says(charts) == 1
+            assert set(browser.asked) == {file.as_uri()}
+            assert browser.complaints == []
+
+
+def test_fate_of_a_message_is_told_long_after_its_entries_are_gone(told: Told) -> None:
+    with told.site.run():
+        found = told.json("after")
+        copy = next(line for line in found["suppressed"]["lines"] if line["kind"] == "exact")
+        said = says(told.site, "show", copy["message_id"])
+        assert "delivered" in said
+        assert f"{copy['recipients']} recipients had it by {copy['of']}" in said and copy["entry"] in said
+        bounced = found["bounced"]["lines"][0]
+        said = says(told.site, "show", bounced["message_id"])
+        assert f"{bounced['recipient']}: {REPLY}; DSN sent" in said
+        said = says(told.site, "show", found["doubts"]["lines"][0]["message_id"])
+        assert "was in doubt, delivered: the MTA's log shows it accepted" in said
+
+
+def test_without_service_and_ledger_it_says_so(tmp_path: Path) -> None:
+    site = outbreak(tmp_path, 1, 1, members_each=3)
+    done = drainer("report", "--config", site.settings)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no ledger; was drainer ever run with these settings?" in done.stderr
