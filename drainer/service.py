@@ -26,6 +26,7 @@ import psutil
 import uvloop
 
 from drainer import __version__
+from drainer.belonging import Belonging
 from drainer.clock import Clock, SystemClock
 from drainer.compose import Composer
 from drainer.compose.left_to_mailman import LeftToMailman
@@ -161,6 +162,7 @@ class Service:
         self._notifier = Notifier(settings.notify)
         self._why_stopped = ""
         self._recorder: Recorder
+        self._belonging: Belonging
         self.pipeline: Pipeline
 
     # -- start and stop ------------------------------------------------------------------------------------------------
@@ -197,7 +199,7 @@ class Service:
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         settings, clock = self.settings, self._clock
-        _refuse_root_for_others(settings.mailman.queue_dir)
+        refuse_root_for_others(settings.mailman.queue_dir)
         _warn(settings)
         custody = Custody(
             settings.mailman.queue_dir,
@@ -214,6 +216,8 @@ class Service:
         ledger = SqliteLedger(settings.ledger.path, clock)
         await ledger.open()
         stack.push_async_callback(ledger.close)
+        self._belonging = Belonging(custody, ledger, settings.ledger.path, clock)
+        await self._belonging.recognise()
         self._totals = await ledger.totals()
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="drainer-", dir=settings.ledger.path.parent))
         index = BacklogIndex(Path(directory) / "backlog-index.sqlite")
@@ -470,6 +474,8 @@ class Service:
                 ]
             if "ledger" in parts.gate.reasons:
                 await self._probe_ledger()
+            with contextlib.suppress(LedgerNotDurable):
+                await self._belonging.renew(self._totals.get("transactions"))
             await asyncio.sleep(LOOK_AROUND_S)
 
     async def _probe_ledger(self) -> None:
@@ -741,7 +747,7 @@ class Service:
         )
 
 
-def _refuse_root_for_others(queue_dir: Path) -> None:
+def refuse_root_for_others(queue_dir: Path) -> None:
     """Raises UsageError for root on the queue of another user.
 
     What we make would be root's (ledger, lock, socket), and what Mailman's own code makes in the co-process too: its

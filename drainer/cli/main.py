@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from drainer import __version__
+from drainer.cli.accept_ledger import accept_ledger_command
 from drainer.cli.check import PluginCommand, check_command
 from drainer.cli.config import config_command
 from drainer.cli.demo import demo_command
@@ -66,6 +67,7 @@ app.command("handback")(handback_command)
 app.command("check", cls=PluginCommand)(check_command)
 app.command("report")(report_command)
 app.command("import-log")(import_log_command)
+app.command("accept-ledger")(accept_ledger_command)
 app.command("config")(config_command)
 app.command("demo")(demo_command)
 

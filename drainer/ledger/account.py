@@ -88,6 +88,11 @@ def keep(writer: sqlite3.Connection, name: str, value: bytes) -> None:
     writer.execute("INSERT OR REPLACE INTO kept (name, value) VALUES (?, ?)", (name, value))
 
 
+def kept(reader: sqlite3.Connection, name: str) -> bytes | None:
+    row = reader.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
+    return row[0] if row else None
+
+
 def rename_evidence(writer: sqlite3.Connection, before: str | bytes, after: str | bytes) -> None:
     for column in ("filebase", "of"):
         writer.execute(f"UPDATE evidence SET {column} = ? WHERE {column} = ?", (after, before))

@@ -202,6 +202,9 @@ class Ledger(Protocol):
     async def keep(self, values: Mapping[str, bytes]) -> None:
         """Write or replace what is kept under these names, all or none."""
 
+    async def kept(self, name: str) -> bytes | None:
+        """What is kept under this name; None: nothing."""
+
     async def account(self, limit: int) -> Account:
         """All a report is made of, from one moment; of each list the first lines, of the journal the last."""
 

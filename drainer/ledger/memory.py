@@ -393,6 +393,9 @@ class MemoryLedger:
     async def keep(self, values: Mapping[str, bytes]) -> None:
         self._kept.update(values)
 
+    async def kept(self, name: str) -> bytes | None:
+        return self._kept.get(name)
+
     async def account(self, limit: int) -> Account:
         failures = [
             Failure(row.filebase, row.message.list_id, row.message.message_id, address, row.reply, float(int(row.at_s)))

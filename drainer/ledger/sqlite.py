@@ -361,6 +361,10 @@ class SqliteLedger:
 
         await self._write(change)
 
+    async def kept(self, name: str) -> bytes | None:
+        with self._reading() as reader:
+            return account.kept(reader, name)
+
     async def account(self, limit: int) -> Account:
         return await self._search(lambda reader: account.account(reader, limit))
 

@@ -26,6 +26,10 @@ FILE_MODE = 0o600
 PAGE_SIZE = 4096
 _MAGIC = b"SQLite format 3\0"
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_OF_A_DAMAGED_ONE = (
+    "right would be to move it away, with its -wal and -shm, and put a backup in its place, or none; the next start says "
+    "what that one does not know, and how to go on (`drainer import-log`, `drainer accept-ledger`)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def translated(exc: sqlite3.Error, path: Path) -> HaltError:
     """What SQLite's error means to the caller: damaged for good, or not to be written at the moment."""
     code = getattr(exc, "sqlite_errorcode", None)
     if code is not None and code & 0xFF in _DAMAGED:
-        return LedgerUnusable(f"{path} is damaged: {exc}; restore it from a backup or move it away")
+        return LedgerUnusable(f"{path} is damaged: {exc}; {_OF_A_DAMAGED_ONE}")
     return LedgerNotDurable(f"cannot write {path}: {exc}")
 
 
@@ -211,6 +215,6 @@ def _prepare(writer: sqlite3.Connection, path: Path, now_s: float) -> None:
     require_pragma(writer, "secure_delete", "FAST", 2)
     (verdict,) = writer.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
-        raise LedgerUnusable(f"{path} is damaged: {verdict}; restore it from a backup or move it away")
+        raise LedgerUnusable(f"{path} is damaged: {verdict}; {_OF_A_DAMAGED_ONE}")
     migrate(writer, migrations(), path)
     writer.execute("INSERT OR IGNORE INTO drain (one, since) VALUES (1, ?)", (now_s,))

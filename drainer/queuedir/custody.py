@@ -5,7 +5,7 @@ Out   the same files, moved: taken, held, suppressed, handed back, preserved as 
 Refuses to know  why; the callers decide, this keeps every file whole
 
     drainer/            0770, group of queue_dir, on the filesystem of out/ so that every move is one rename
-      lock              flock'ed by the drainer at work; holds its pid
+      lock              flock'ed by the drainer at work; holds its pid, and the mark of the ledger that belongs here
       cutoff            scope "backlog" only: its mtime is when the drain began
       backlog/          taken: waiting, deferred, in delivery; .bak until the ledger has it as in doubt
       held/             set aside for a person
@@ -67,6 +67,8 @@ MAILMAN_QUEUES = frozenset(
 _MODE = 0o770
 _FILE_MODE = 0o660
 _PROBE = ".drainer-probe"
+_PID_LINE = b"%10d\n"
+_LOCK_BYTES = 128
 _SUFFIXES = tuple(suffix.value for suffix in Suffix)
 
 
@@ -183,6 +185,26 @@ class Custody:
             self.sync()
             os.close(self._lock_fd)
             self._lock_fd = None
+
+    @property
+    def has_entries(self) -> bool:
+        """Whether anything lies in backlog/ or held/."""
+        return any(next(iter(QueueScan(directory)), None) is not None for directory in (self.backlog, self.held))
+
+    def ledger_mark(self) -> str:
+        """What was written there last by `mark_ledger`; "": nothing."""
+        lines = os.pread(self._locked(), _LOCK_BYTES, 0).decode("ascii", "replace").split("\n")
+        return lines[1].strip() if len(lines) > 1 else ""
+
+    def mark_ledger(self, mark: str) -> None:
+        """Write, durably and in place, which ledger belongs to this queue. Raises CustodyRefused."""
+        with refusing(f"write {self.home / 'lock'}"):
+            os.pwrite(self._locked(), _PID_LINE % os.getpid() + mark.encode("ascii") + b"\n", 0)
+            os.fdatasync(self._locked())
+
+    def _locked(self) -> int:
+        assert self._lock_fd is not None, "used before prepare()"
+        return self._lock_fd
 
     def end_drain(self) -> None:
         """Scope "backlog": the drain is done, so that the next start draws a new cut-off line."""
@@ -471,7 +493,7 @@ class Custody:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            holder = os.pread(fd, 32, 0).strip().decode("ascii", "replace") or "unknown"
+            holder = os.pread(fd, 32, 0).partition(b"\n")[0].strip().decode("ascii", "replace") or "unknown"
             os.close(fd)
             raise CustodyRefused(
                 f"a second drainer (pid {holder}) already works {self.queue_dir}; right would be to leave it to that one "
@@ -480,7 +502,7 @@ class Custody:
         with contextlib.suppress(
             OSError
         ):  # the lock is the flock; the pid is for people, and a full disk may refuse it
-            os.pwrite(fd, b"%10d\n" % os.getpid(), 0)
+            os.pwrite(fd, _PID_LINE % os.getpid(), 0)
         self._lock_fd = fd
 
     def _draw_cutoff(self) -> None:

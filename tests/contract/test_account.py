@@ -94,6 +94,7 @@ async def test_what_is_kept_under_a_name_is_replaced(ledger: Ledger) -> None:
     await ledger.close()
     await ledger.open()
     assert (await ledger.account(1)).kept == {"present": b"two", "history": b"\0"}
+    assert [await ledger.kept(name) for name in ("present", "history", "none")] == [b"two", b"\0", None]
 
 
 async def test_evidence_moves_along_with_a_new_name_and_goes_when_it_is_too_old(ledger: Ledger) -> None:

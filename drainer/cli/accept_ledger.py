@@ -1,0 +1,59 @@
+"""`drainer accept-ledger`: go on with a ledger that the service refused to start with. A dry run unless --yes."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+
+from drainer.belonging import Belonging
+from drainer.cli.options import ConfigOption, ReasonOption, YesOption, client_settings
+from drainer.clock import SystemClock
+from drainer.ledger.belonging import Objection
+from drainer.queuedir.custody import Custody
+from drainer.queuedir.scan import scan_queue
+from drainer.report.wording import count
+from drainer.settings import Settings
+
+
+def accept_ledger_command(config: ConfigOption = None, yes: YesOption = False, reason: ReasonOption = "") -> None:
+    """Drain this queue with this ledger, although it is new, an old backup, or another queue's.
+
+    The service must be stopped. To everybody this ledger does not know of, what waits is delivered: those who have had it
+    get it twice, unless `drainer import-log` has told the ledger before. Without --yes it only says what is wrong, and how
+    much waits.
+
+    \b
+    drainer accept-ledger
+    drainer import-log --yes /var/log/mail.log.1 /var/log/mail.log
+    drainer accept-ledger --yes --reason "ledger lost with the disk"
+    """
+    settings = client_settings(config)
+    found, entries = asyncio.run(_accept(settings, yes, reason))
+    print(f"{settings.ledger.path}: {found.what if found else 'it belongs to this queue; there is nothing to accept'}.")
+    if found is None:
+        return
+    waits = f"{count(entries, 'entry', 'entries')} in custody in {settings.mailman.queue_dir}/drainer"
+    if yes:
+        print(f"Accepted; `drainer run` starts with it. It delivers {waits} to everybody this ledger does not know of.")
+    else:
+        print(f"Dry run: nothing was changed. With --yes, {waits} would go to everybody this ledger does not know of.")
+
+
+async def _accept(settings: Settings, yes: bool, reason: str) -> tuple[Objection | None, int]:
+    """What was wrong, and how many entries wait in custody. Raises CustodyRefused while the service runs."""
+    from drainer.ledger.sqlite import SqliteLedger
+    from drainer.service import refuse_root_for_others
+
+    refuse_root_for_others(settings.mailman.queue_dir)
+    clock = SystemClock()
+    with Custody(settings.mailman.queue_dir, clock=clock, scope=settings.custody.scope) as custody:
+        ledger = SqliteLedger(settings.ledger.path, clock)
+        await ledger.open()
+        try:
+            belonging = Belonging(custody, ledger, settings.ledger.path, clock)
+            found = await belonging.objection()
+            if yes and found is not None:
+                await belonging.accept(getpass.getuser(), reason)
+        finally:
+            await ledger.close()
+        return found, sum(1 for directory in (custody.backlog, custody.held) for _ in scan_queue(directory))
