@@ -42,6 +42,7 @@ from drainer.errors import (
     DrainerError,
     EntryError,
     LedgerNotDurable,
+    LedgerUnusable,
     NoRoomForSocket,
     SettingsError,
     UsageError,
@@ -163,6 +164,7 @@ class Service:
         self._why_stopped = ""
         self._recorder: Recorder
         self._belonging: Belonging
+        self._ledger: SqliteLedger
         self.pipeline: Pipeline
 
     # -- start and stop ------------------------------------------------------------------------------------------------
@@ -213,7 +215,7 @@ class Service:
         stack.callback(custody.close)
         loan.settle()
         _make_parent(settings.ledger.path)
-        ledger = SqliteLedger(settings.ledger.path, clock)
+        ledger = self._ledger = SqliteLedger(settings.ledger.path, clock)
         await ledger.open()
         stack.push_async_callback(ledger.close)
         self._belonging = Belonging(custody, ledger, settings.ledger.path, clock)
@@ -472,11 +474,23 @@ class Service:
                     )
                     for queue in counted
                 ]
+            self._require_ledger_in_place()
             if "ledger" in parts.gate.reasons:
                 await self._probe_ledger()
             with contextlib.suppress(LedgerNotDurable):
                 await self._belonging.renew(self._totals.get("transactions"))
             await asyncio.sleep(LOOK_AROUND_S)
+
+    def _require_ledger_in_place(self) -> None:
+        """Raises LedgerUnusable, which ends the service, if the ledger's file was deleted or replaced under us."""
+        path = self.settings.ledger.path
+        if not self._ledger.is_in_place:
+            # Sending stops at once; what is in flight is finished and written down, then closing writes the file anew.
+            self.pipeline.parts.gate.close("ledger", f"{path} was deleted or replaced while in use")
+            raise LedgerUnusable(
+                f"{path} was deleted or replaced while in use. Sending has stopped; a deleted one was written anew as the "
+                "service ended, nothing of it is lost: right would be to leave it there and start drainer again"
+            )
 
     async def _probe_ledger(self) -> None:
         """Sending stopped because the ledger could not commit: a commit that succeeds lets it go on."""

@@ -120,6 +120,11 @@ class SqliteLedger:
         await asyncio.to_thread(opened.file.close)
 
     @property
+    def is_in_place(self) -> bool:
+        """Whether the file still has its name. If not, what it holds is lost unless `close` writes it anew."""
+        return self._opened.file.is_in_place
+
+    @property
     def _opened(self) -> _Opened:
         if self._maybe_opened is None:
             raise LedgerNotDurable(f"the ledger {self._path} is not open")

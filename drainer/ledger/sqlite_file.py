@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from drainer.durable import sync_directory
+from drainer.durable import make_directories, sync_directory
 from drainer.errors import HaltError, LedgerNotDurable, LedgerUnusable
 
 APPLICATION_ID = 0x6472_6E72  # "drnr"
@@ -48,12 +48,52 @@ class LedgerFile:
     writer: sqlite3.Connection
     reader: sqlite3.Connection
     lock_fd: int
+    inode: tuple[int, int]
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file that is written still has its name; nobody deleted it, or put another there."""
+        try:
+            return _inode(self.path) == self.inode
+        except OSError:
+            return False
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file and let go of it."""
-        self.reader.close()
-        self.writer.close()
-        os.close(self.lock_fd)
+        """Fold the write-ahead log into the file and let go of it. A file that lost its name is written anew first.
+
+        Raises LedgerUnusable: that failed, or its name is taken; the text says where what it held is
+        """
+        saved = None if self.is_in_place else self._save()
+        try:
+            self.reader.close()
+            self.writer.close()  # takes the -wal and -shm of that name away, which would be no other file's
+            if saved is not None:
+                self._put_back(saved)
+        finally:
+            os.close(self.lock_fd)
+
+    def _save(self) -> Path:
+        """All that was committed, in a new file beside it, durably."""
+        saved = self.path.with_name(f"{self.path.name}.saved-{os.getpid()}")
+        try:
+            make_directories(saved.parent, 0o750)
+            _create_if_missing(saved)
+            self.writer.execute("VACUUM INTO ?", (os.fspath(saved),))
+            _sync(saved)
+        except (OSError, sqlite3.Error, HaltError) as exc:
+            raise LedgerUnusable(f"{self.path} lost its name while in use, and cannot be written anew: {exc}") from exc
+        return saved
+
+    def _put_back(self, saved: Path) -> None:
+        try:
+            os.link(saved, self.path)
+        except OSError as exc:
+            raise LedgerUnusable(
+                f"{self.path} was replaced while in use: what was written down since is in {saved}; right would be to put "
+                "that in its place before the next start"
+            ) from exc
+        saved.unlink()
+        sync_directory(self.path.parent)
 
 
 def open_ledger_file(path: Path, now_s: float) -> LedgerFile:
@@ -71,6 +111,7 @@ def open_ledger_file(path: Path, now_s: float) -> LedgerFile:
         try:
             _prepare(writer, path, now_s)
             reader = open_reader(path)
+            inode = _inode(path)
         except BaseException:
             writer.close()
             raise
@@ -80,7 +121,7 @@ def open_ledger_file(path: Path, now_s: float) -> LedgerFile:
     except BaseException:
         os.close(lock_fd)
         raise
-    return LedgerFile(path, writer, reader, lock_fd)
+    return LedgerFile(path, writer, reader, lock_fd, inode)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -142,6 +183,17 @@ def migrate(connection: sqlite3.Connection, steps: list[Migration], path: Path) 
                 connection.execute("ROLLBACK")
             raise
     return len(pending)
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    sync_directory(path.parent)
 
 
 def _statements(script: str) -> list[str]:

@@ -181,3 +181,37 @@ def test_states_in_sql_are_those_of_the_table(path: Path) -> None:
         "attempts": {CODES[State.ATTEMPTING], CODES[State.IN_DOUBT]},
         "dsns": set(DSN_CODES.values()),
     }
+
+
+async def test_file_deleted_while_in_use_is_written_anew_with_all_it_held(path: Path) -> None:
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    await ledger.keep({"before": b"1"})
+    assert ledger.is_in_place
+    for file in list(path.parent.glob(f"{path.name}*")):
+        file.unlink()
+    await ledger.keep({"after": b"2"})
+    assert not ledger.is_in_place
+    await ledger.close()
+    assert sorted(file.name for file in path.parent.glob(f"{path.name}*")) == [path.name]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    await ledger.open()
+    assert [await ledger.kept(name) for name in ("before", "after")] == [b"1", b"2"]
+    await ledger.close()
+
+
+async def test_file_put_in_its_place_while_in_use_is_not_overwritten_and_the_other_one_is_named(path: Path) -> None:
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    await ledger.keep({"mine": b"1"})
+    other = path.with_name("other")
+    other.write_bytes(b"somebody else's")
+    other.rename(path)
+    with pytest.raises(LedgerUnusable, match=r"was replaced while in use: what was written down since is in .*saved-"):
+        await ledger.close()
+    assert path.read_bytes() == b"somebody else's"
+    (saved,) = path.parent.glob(f"{path.name}.saved-*")
+    saved.rename(path)
+    await ledger.open()
+    assert await ledger.kept("mine") == b"1"
+    await ledger.close()
