@@ -160,7 +160,7 @@ class ServiceOperations:
         kept = tuple(other for other in self._service.operator.pauses if other.list_id != name)
         await self._decide(
             dataclasses.replace(self._service.operator, pauses=(*kept, pause)),
-            peer, "pause", " ".join(filter(None, [name or "everything", request.reason])),
+            peer, "pause", ": ".join(filter(None, [name or "everything", request.reason])),
         )  # fmt: skip
         what = f"list {name}" if name else "everything"
         how_long = f"for {duration(request.for_s)}" if request.for_s is not None else "until `drainer resume`"
@@ -182,7 +182,7 @@ class ServiceOperations:
         if not ended and not had_stopped:
             return Done(message=f"{what} was not paused{self._paused_lists(operator.pauses)}")
         await self._decide(
-            dataclasses.replace(operator, pauses=kept), peer, "resume", f"{what} {request.reason}".strip()
+            dataclasses.replace(operator, pauses=kept), peer, "resume", ": ".join(filter(None, [what, request.reason]))
         )
         return Done(message=f"resumed: {what}{self._paused_lists(kept)}")
 
@@ -204,9 +204,10 @@ class ServiceOperations:
         operator = self._service.operator
         messages = operator.messages_per_s if request.messages is None else _per_s(request.messages)
         recipients = operator.recipients_per_s if request.recipients is None else _per_s(request.recipients)
+        limits = f"messages {_shown(messages)}, recipients {_shown(recipients)}"
         await self._decide(
             dataclasses.replace(operator, messages_per_s=messages, recipients_per_s=recipients),
-            peer, "rate", f"messages {_shown(messages)}, recipients {_shown(recipients)} {request.reason}".strip(),
+            peer, "rate", ": ".join(filter(None, [limits, request.reason])),
         )  # fmt: skip
         return await self.rate()
 

@@ -24,8 +24,9 @@ from drainer.report.snapshot import Backlog, Done, Forecasts, Snapshot
 LINES = 200
 """Lines of each list shown at most."""
 
-SUSTAINED_S = 300.0
-"""A rate counts as sustained that was kept up for five minutes, or for the whole drain where that was shorter."""
+SUSTAINED_S = (300.0, 60.0)
+"""A rate counts as sustained that was kept up for five minutes, or for one where the drain was short; in one shorter than
+two minutes nothing is said of it."""
 
 _SHORT_S = 60.0
 _WORKING = frozenset({"starting", "scanning", "draining", "idle"})
@@ -446,14 +447,16 @@ def _settled(point: Point) -> int:
 
 def _sustained(points: Sequence[Point]) -> tuple[float | None, float | None]:
     """The best rate kept up, and over how long."""
-    span_s = min(SUSTAINED_S, points[-1].at - points[0].at)
+    span_s = next((span for span in SUSTAINED_S if 2 * span <= points[-1].at - points[0].at), 0.0)
     best: tuple[float | None, float | None] = (None, None)
     first = 0
+    if not span_s:
+        return best
     for point in points:
         while first + 1 < len(points) and point.at - points[first + 1].at >= span_s:
             first += 1
         over_s = point.at - points[first].at
-        if over_s >= span_s > 0:
+        if over_s >= span_s:
             rate = (_settled(point) - _settled(points[first])) / over_s
             if best[0] is None or rate > best[0]:
                 best = rate, over_s

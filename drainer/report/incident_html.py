@@ -21,6 +21,7 @@ _OWN = """
 main section { overflow-x: auto; }
 .summary { font-size: 1.1rem; }
 caption { font-weight: 600; padding-top: .6rem; }
+@media (min-width: 44rem) { tbody th { white-space: nowrap; font-weight: 400; } }
 .cut { color: var(--quiet); }
 @media print {
   :root { --ground: #fff; --card: #fff; --text: #000; --quiet: #333; --line: #999; --left: #0b5cad; --area: #0b5cad22; }

@@ -19,11 +19,13 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
 
 def markdown(told: Incident, zone: tzinfo | None = None) -> str:
     lines = [f"# {_text(heading(told, zone))}", "", _text(" ".join(summary(told, zone))), ""]
-    lines += [f"*{_text(line)}*" for line in provenance(told, zone)]
+    lines.append(" ".join(f"*{_text(line)}*" for line in provenance(told, zone)))
     for section in sections(told, zone):
-        lines += ["", f"## {section.title}", "", *(_sentence(line) for line in section.said)]
+        lines += ["", f"## {section.title}"]
+        for line in section.said:
+            lines += ["", _sentence(line)]
         for table in section.tables:
-            lines += ["", *_table(table)] if table.rows else []
+            lines += ["", f"**{_text(table.caption)}**", "", *_table(table)] if table.rows else []
     return "\n".join(lines) + "\n"
 
 

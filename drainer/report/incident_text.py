@@ -63,6 +63,12 @@ _DOUBTS = {
     "resent": "sent again",
     "held": "held for a person",
 }
+_DOUBTS_ENDED = {
+    "open": "not resolved yet",
+    "delivered": "found delivered and not sent again",
+    "resent": "sent again",
+    "held": "held for a person",
+}
 _DSNS = {"sent": "sent", "dropped": "not sent", "owed": "to be sent", "before": "told before", "none": "none due"}
 
 
@@ -82,14 +88,15 @@ def summary(told: Incident, zone: tzinfo | None = None) -> list[str]:
     )
     if done.bounced_recipients:
         said.append(
-            f"{count(done.bounced_recipients, 'recipient')} could not be delivered to: "
-            f"{count(told.dsns.sent, 'bounce message')} sent, {count(told.dsns.owed)} to be sent."
+            f"{count(done.bounced_recipients, 'recipient')} could not be delivered to; "
+            f"{count(told.dsns.sent, 'bounce message')} told the lists of them"
+            + (f", {count(told.dsns.owed)} still to be sent." if told.dsns.owed else ".")
         )
     if told.doubts.total:
-        ways = [f"{number} {_DOUBTS[way]}" for way in _DOUBTS if (number := _doubtful(told, way))]
+        ways = [f"{number} {_DOUBTS_ENDED[way]}" for way in _DOUBTS if (number := _doubtful(told, way))]
         said.append(
-            f"In doubt, because the MTA's last reply was lost: {count(told.doubts.total, 'delivery', 'deliveries')}; "
-            f"{', '.join(ways)}."
+            f"In doubt, because the MTA's last reply was lost: {count(told.doubts.total, 'delivery', 'deliveries')}, "
+            f"of which {', '.join(ways)}."
         )
     aside = [
         (backlog.held_entries, "held for a person"),

@@ -51,7 +51,7 @@ def test_pause_stops_at_once_lasts_over_a_kill_and_resume_delivers_the_rest_once
             assert service.wait() == 0
         assert lists.sink.deliveries() == lists.owed(resends_too=True)
         assert [(line.by, line.action, line.detail) for line in lists.journal()] == [
-            (USER, "pause", "everything provider asked"),
+            (USER, "pause", "everything: provider asked"),
             (USER, "rate", "messages unlimited, recipients as the settings say"),
             (USER, "resume", "everything"),
         ]

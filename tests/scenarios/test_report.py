@@ -158,9 +158,9 @@ def test_refusals_doubts_holds_and_operators_are_told_with_their_reasons(told: T
     assert {(line["list"], line["message_id"]) for line in found["held"]["lines"]} == told.site.outage.held
     actions = [(line["by"], line["action"], line["detail"]) for line in found["actions"]["lines"]]
     assert actions == [
-        (ME, "pause", f"everything {REASON}"),
-        (ME, "rate", "messages 500/s, recipients as the settings say the provider agreed"),
-        (ME, "resume", "everything room again"),
+        (ME, "pause", f"everything: {REASON}"),
+        (ME, "rate", "messages 500/s, recipients as the settings say: the provider agreed"),
+        (ME, "resume", "everything: room again"),
     ]
     course = [moment["what"] for moment in found["timeline"]["lines"] if moment["kind"] in ("run", "state", "operator")]
     wanted = ["started", "paused", "pause", "rate", "resume", "idle", *(["stopped"] if when == "after" else [])]
