@@ -4,13 +4,14 @@
 # make hostile  hostile input at full length: a million one-byte files
 # make wire    what we send compared with what Mailman sends, by kind of entry, for every version of Mailman
 # make torture kill -9, frozen partners, restored backups, 400 times over: who got what, compared (some 20 minutes)
+# make backtest how good the estimate would have been on recorded drains
 # make bench   how fast, as ratios against Mailman's own runner and Postfix's smtp-source
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(shell command -v $(p) 2>/dev/null)))
 MAILMAN3_VERSION ?= 3.3.10
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint torture hostile wire bench clean
+.PHONY: demo test lint torture hostile wire backtest bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -33,6 +34,9 @@ torture: .venv/installed-test .venv-mailman3/installed
 
 hostile: .venv/installed-test
 	DRAINER_TEST_ONE_BYTE_FILES=1000000 .venv/bin/pytest -n0 tests/pickles tests/scenarios/test_hostile_queue.py tests/scenarios/test_hostile_scale.py
+
+backtest: .venv/installed
+	.venv/bin/python -m drainer.estimate.backtest tests/estimate/traces/*.csv
 
 bench: .venv/installed-test .venv-mailman3/installed
 	.venv/bin/python -m tests.bench

@@ -125,6 +125,7 @@ def answer(drain: Drain, at_recipients_per_s: float | None, by_s: float | None, 
         short = drain.ceilings.short_of(needed or 0.0, seen.recipients_per_message)
         reply = reply.model_copy(
             update={
+                "by": by_s,
                 "needed_recipients_per_s": needed,
                 "chance": found.chance,
                 "verdict": found.verdict,

@@ -198,7 +198,7 @@ def _stalled_after_s(ceilings: Ceilings) -> float:
 
 
 def _of_race(work: Work, race: Race, ceilings: Ceilings, noticed_after_s: float, now_s: float) -> Eta:
-    if race.left > _LONGEST_S * race.outlook.rate:
+    if race.left > _LONGEST_S * min(race.outlook.rate, race.ceiling or race.outlook.rate):
         return Eta(state="measuring")
     found = passage(race)
     if found.chance < _GROWS:

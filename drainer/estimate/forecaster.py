@@ -21,6 +21,8 @@ from drainer.estimate.passage import Expected, Race
 from drainer.estimate.rates import Counts
 
 STALLED_AFTER_S = 30.0
+_INTERRUPTED_AFTER_S = 5.0
+"""A gap this long is counted as an interruption once it is over, though it was too short to be called a stall."""
 _MISSED_ENTRIES = 8.0
 """Fewer that ought to have been finished in a gap are chance."""
 _LARGEST_COUNTS = 0.02
@@ -160,7 +162,7 @@ class Forecaster:
             self._halted_s = 0.0
         self._empty_s = 0.0
         worth_s = recipients * self._worked_s / self._recipients if self._recipients else 0.0
-        if self._idle_s >= STALLED_AFTER_S and self.is_gap_unusual and worth_s < self._idle_s / 2:
+        if self._idle_s >= _INTERRUPTED_AFTER_S and self.is_gap_unusual and worth_s < self._idle_s / 2:
             self._interruptions.stood(self._idle_s)
         else:
             seconds += self._idle_s

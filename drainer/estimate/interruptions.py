@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_TIMES_AT_FIRST = 0.06
-_PER_DRAINS = 0.12
-"""Before any was seen: reckon as if 0.06 of one had been seen in 0.12 of a drain."""
+_TIMES_AT_FIRST = 0.15
+_PER_DRAINS = 0.15
+"""Before any was seen: reckon as if 0.15 of one had been seen in 0.15 of a drain."""
 _LENGTH_AT_FIRST = 0.03
 """Of an interruption, as a part of the drain."""
 

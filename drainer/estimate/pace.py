@@ -21,30 +21,36 @@ Source  West and Harrison, Bayesian Forecasting and Dynamic Models (multi-proces
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 
 _ROWS_PER_LIFE = 40
 """A row spans this part of the feeding seen so far, if that is longer than the shortest."""
+_ROWS_TO_COME = 20
+"""Nor does it span more than this part of what is left: a step near the end has to be seen before the end."""
 _SHORTEST_ROW_S = 5.0
 _FEWEST_ENTRIES = 5
 """In a row, unless they take longer than _PATIENCE_S: the time one entry took is no rate."""
 _PATIENCE_S = 60.0
 
-_STAYS, _WANDERS, _TREND, _SWAYS_BRIEFLY, _SWAYS_LONG = range(5)
-_PRIOR = {_STAYS: 0.3, _WANDERS: 0.2, _SWAYS_BRIEFLY: 0.13, _SWAYS_LONG: 0.12, _TREND: 0.25}
+_STAYS, _WANDERS, _TREND, _LOOSE_TREND, _SWAYS_BRIEFLY, _SWAYS_LONG = range(6)
+_PRIOR = {_STAYS: 0.36, _WANDERS: 0.18, _SWAYS_BRIEFLY: 0.12, _SWAYS_LONG: 0.12, _TREND: 0.11, _LOOSE_TREND: 0.11}
 _SWAY_LASTS = {_SWAYS_BRIEFLY: 0.02, _SWAYS_LONG: 0.1}
 """Part of a drain in which a deviation from the mean fades to 1/e."""
-_WANDERED = {_STAYS: 0.0, _WANDERS: 0.4, _TREND: 0.2, _SWAYS_BRIEFLY: 0.2, _SWAYS_LONG: 0.2}
+_WANDERED = {_STAYS: 0.0, _WANDERS: 0.4, _TREND: 0.1, _LOOSE_TREND: 0.3, _SWAYS_BRIEFLY: 0.2, _SWAYS_LONG: 0.2}
 """Relative deviation: of a sway, from its mean; of the others, reached by a random walk over one drain."""
-_TREND_PER_DRAIN = 0.6
+_TREND_PER_DRAIN = 0.9
 """Prior deviation of a trend: relative change of the rate over one drain."""
+_BENT = 9.0
+_BENDS = 0.5
+"""Relative deviation of what a trend will be from what it was."""
 _JUMP = 0.7
 """Prior deviation of the rate after a jump, relative to before."""
-_JUMPS_PER_DRAIN = 0.7
+_JUMPS_PER_DRAIN = 1.5
 _FIRST_ROW_OFF = 0.245
 """How far the first row may be off, relatively, before any noise is known."""
 
-_KEPT = 14
+_KEPT = 16
 _NEGLIGIBLE = 1e-4
 _NOT_TOLD = 0.003
 """Weight below which a course is not worth reckoning with."""
@@ -90,7 +96,8 @@ class Course:
             lever = seconds / 2
             gained = self.wander * seconds / 3
         mean = max(self.rate + self.change * lever, _SLOWEST * self.rate)
-        variance = self.rate_variance + 2 * self.covariance * lever + self.change_variance * lever**2 + gained
+        change_variance = self.change_variance if self.sway_s else self.change_variance + (_BENDS * self.change) ** 2
+        variance = self.rate_variance + 2 * self.covariance * lever + change_variance * lever**2 + gained
         return mean * seconds, max(variance, 0.0) * seconds**2
 
 
@@ -159,7 +166,7 @@ class _Filter:
 
 
 class Pace:
-    """The belief, fed span by span. Memory is bounded: 14 filters and one open row."""
+    """The belief, fed span by span. Memory is bounded: 16 filters and one open row."""
 
     def __init__(self) -> None:
         self._filters: list[_Filter] = []
@@ -187,7 +194,8 @@ class Pace:
         self._row_entries += entries
         self._row_recipients += recipients
         few = self._row_entries < _FEWEST_ENTRIES and self._row_s < _PATIENCE_S
-        if few or self._row_s < max(_SHORTEST_ROW_S, self._seconds / _ROWS_PER_LIFE) or not self._row_recipients:
+        long_s = max(_SHORTEST_ROW_S, min(self._seconds / _ROWS_PER_LIFE, left_s / _ROWS_TO_COME))
+        if few or self._row_s < long_s or not self._row_recipients:
             return
         self._drain_s = max(self._seconds + left_s, self._row_s)
         self._learn()
@@ -197,8 +205,8 @@ class Pace:
         return self.entry_share * entries * self._recipients_per_entry + (1 - self.entry_share) * recipients
 
     def outlook(self) -> Outlook | None:
-        """None before the first row."""
-        told = [one for one in self._filters if one.weight > _NOT_TOLD]
+        """None before the first row. The open row counts, so that a step is not told of only when its row is closed."""
+        told = [one for one in self._with_open_row() if one.weight > _NOT_TOLD]
         total = sum(one.weight for one in told)
         courses = tuple(
             Course(
@@ -208,7 +216,7 @@ class Pace:
                 rate_variance=one.p11,
                 covariance=one.p12,
                 change_variance=one.p22,
-                wander=one.wander(self._drain_s),
+                wander=one.wander(self._drain_s) * (_BENT if one.kind == _TREND else 1.0),
                 sway_s=_SWAY_LASTS.get(one.kind, 0.0) * self._drain_s,
             )
             for one in told
@@ -237,32 +245,40 @@ class Pace:
         if not self._filters:
             self._filters = self._started(rate, (_FIRST_ROW_OFF * rate) ** 2, 1.0)
             return
-        level = sum(one.weight * one.rate for one in self._filters)
+        self._filters = self._weighed(self._filters, rate, seconds)
+
+    def _with_open_row(self) -> list[_Filter]:
+        if not self._filters or self._row_entries < _FEWEST_ENTRIES or self._row_s < _SHORTEST_ROW_S:
+            return self._filters
+        rate = self.work_left(self._row_entries, self._row_recipients) / self._row_s
+        return self._weighed([copy(one) for one in self._filters], rate, self._row_s)
+
+    def _weighed(self, filters: list[_Filter], rate: float, seconds: float) -> list[_Filter]:
+        """The filters after a row: each has learnt from it, the unlikely are dropped, and those that would hold if the rate
+        had jumped at this row are added."""
+        level = sum(one.weight * one.rate for one in filters)
         noise = self._noise / seconds
-        for one in self._filters:
+        for one in filters:
             one.advance(seconds, self._drain_s)
             one.learn(rate, noise)
-        self._weigh(rate, level, seconds, noise)
-
-    def _weigh(self, rate: float, level: float, seconds: float, noise: float) -> None:
-        """Against a jump at the row just seen, from `level` to about `rate`; then drop the unlikely."""
         hazard = min(0.2, _JUMPS_PER_DRAIN * seconds / self._drain_s)
         prior, measured = (_JUMP * level) ** 2, noise * max(rate, 0.3 * level) ** 2
         jumped = hazard * _density(rate - level, prior + measured)
-        total = sum(one.weight for one in self._filters) * (1 - hazard) + jumped
-        for one in self._filters:
+        total = sum(one.weight for one in filters) * (1 - hazard) + jumped
+        for one in filters:
             one.weight *= (1 - hazard) / total
         gain = prior / (prior + measured)
-        self._filters += self._started(max(level + gain * (rate - level), 1e-9), prior * (1 - gain), jumped / total)
-        self._filters.sort(key=lambda one: -one.weight)
-        self._filters = [one for one in self._filters[:_KEPT] if one.weight > _NEGLIGIBLE]
-        total = sum(one.weight for one in self._filters)
-        for one in self._filters:
+        filters = filters + self._started(max(level + gain * (rate - level), 1e-9), prior * (1 - gain), jumped / total)
+        filters.sort(key=lambda one: -one.weight)
+        kept = [one for one in filters[:_KEPT] if one.weight > _NEGLIGIBLE]
+        total = sum(one.weight for one in kept)
+        for one in kept:
             one.weight /= total
+        return kept
 
     def _started(self, rate: float, variance: float, weight: float) -> list[_Filter]:
         change = dict.fromkeys(_SWAY_LASTS, (_WANDERED[_SWAYS_LONG] * rate) ** 2)
-        change[_TREND] = (_TREND_PER_DRAIN * rate / self._drain_s) ** 2
+        change[_TREND] = change[_LOOSE_TREND] = (_TREND_PER_DRAIN * rate / self._drain_s) ** 2
         return [
             _Filter(kind, weight * share, rate, 0.0, variance, 0.0, change.get(kind, 0.0))
             for kind, share in _PRIOR.items()

@@ -66,12 +66,13 @@ class Race:
         needed = self.left + coming
         log_needed = math.log(needed)
         blur = (self.left_deviation**2 + coming_variance) / needed**2
-        found = self._reached(seconds, log_needed, blur) if self.lost.none > 0 else 0.0
+        found = self._reached(seconds, log_needed, blur)
         if self.lost.none >= 1:
             return found
         active_s = seconds / (1 + self.lost.share)
         interrupted = self._reached(active_s, log_needed, blur + self.lost.variance_s / active_s)
-        return self.lost.none * found + (1 - self.lost.none) * interrupted
+        # However unsure it is how long, an interruption never makes it sooner.
+        return self.lost.none * found + (1 - self.lost.none) * min(found, interrupted)
 
     @property
     def earliest_s(self) -> float:
@@ -88,7 +89,8 @@ class Race:
             if self.ceiling is not None:
                 mean = min(mean, self.ceiling * active_s)
             off = math.log(mean) - log_needed
-            relative = variance / mean**2 + blur
+            deviation = math.sqrt(variance) / mean
+            relative = deviation * deviation + blur
             found += course.weight * (_normal(off / math.sqrt(relative)) if relative > 0 else float(off >= 0))
         return found
 

@@ -1,0 +1,143 @@
+"""When a list is through, what a forecast before the drain says, and how our own forecasts are scored."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from drainer.estimate.before_drain import PastDelivery, forecast_from_log
+from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.interruptions import Lost
+from drainer.estimate.pace import steady
+from drainer.estimate.passage import Race
+from drainer.estimate.per_list import ListLeft, share_done, through
+from drainer.estimate.track_record import SAMPLES, TrackRecord
+from drainer.report.snapshot import Eta
+
+LISTS = {
+    "choir": ListLeft(10, 100),
+    "board": ListLeft(10, 50),
+    "all": ListLeft(200, 20_000),
+    "news": ListLeft(50, 5000),
+    "none": ListLeft(0, 0),
+}
+
+
+def simulated_turns(lists: dict[str, ListLeft]) -> dict[str, float]:
+    """Recipients done when each list is through, an entry of each in turn."""
+    left = {name: one.entries for name, one in lists.items() if one.entries}
+    done, through_at = 0.0, {}
+    while left:
+        for name in list(left):
+            done += lists[name].recipients / lists[name].entries
+            left[name] -= 1
+            if not left[name]:
+                del left[name]
+                through_at[name] = done
+    return through_at
+
+
+def test_fair_feeding_has_small_lists_through_early_as_in_a_simulation() -> None:
+    total = sum(one.recipients for one in LISTS.values())
+    shares = share_done(LISTS, "fair")
+    for name, done in simulated_turns(LISTS).items():
+        assert shares[name] == pytest.approx(done / total, abs=0.02), name
+    assert shares["none"] == 0
+    assert shares["choir"] == shares["board"] < shares["news"] < shares["all"] == 1
+
+
+def test_priority_has_the_named_lists_through_one_after_the_other() -> None:
+    shares = share_done(LISTS, "priority", ["news", "gone", "choir"])
+    assert shares["news"] == pytest.approx(5000 / 25_150)
+    assert shares["choir"] == pytest.approx(5100 / 25_150)
+    assert shares["all"] == shares["board"] == 1
+
+
+def test_by_age_no_list_is_through_before_all_are() -> None:
+    assert {share for name, share in share_done(LISTS, "fifo").items() if name != "none"} == {1.0}
+
+
+def test_a_list_is_through_when_its_part_of_the_work_is_done() -> None:
+    race = Race(10_000.0, 0.0, steady(10.0), lambda _: (0.0, 0.0), Lost())
+    found = through({"small": 0.03, "half": 0.5, "whole": 1.0, "none": 0.0}, race)
+    assert [round(found[name].seconds) for name in ("none", "small", "half", "whole")] == [0, 30, 500, 1000]
+    assert all(one.low_s <= one.seconds <= one.high_s for one in found.values())
+
+
+def test_lists_that_arrivals_outgrow_have_no_time() -> None:
+    race = Race(10_000.0, 0.0, steady(10.0), lambda seconds: (20.0 * seconds, 1.0), Lost())
+    assert "whole" not in through({"whole": 1.0}, race)
+
+
+def test_forecast_before_the_drain_goes_by_the_time_spent_delivering() -> None:
+    chance = random.Random(1)
+    past = [PastDelivery(20, 0.5 * chance.uniform(0.6, 1.4)) for _ in range(2000)]
+    found = forecast_from_log(past, 1000, 20_000, 1_772_500_000.0)
+    assert found.state == "draining"
+    assert found.seconds == pytest.approx(500, rel=0.1)
+    assert found.low_s is not None
+    assert found.high_s is not None
+    assert 400 < found.low_s < 500 < found.high_s < 800
+    twice = forecast_from_log(past, 1000, 20_000, 1_772_500_000.0, sessions=2.0)
+    assert twice.seconds == pytest.approx(250, rel=0.1)
+    limited = forecast_from_log(past, 1000, 20_000, 1_772_500_000.0, Ceilings(recipients_per_s=10.0))
+    assert limited.seconds == pytest.approx(2000, rel=0.1)
+
+
+def test_a_short_log_tells_no_rate() -> None:
+    assert forecast_from_log([], 10, 100, 0.0).state == "measuring"
+    assert forecast_from_log([PastDelivery(3, 1.0)] * 10, 10, 100, 0.0).state == "measuring"
+    assert forecast_from_log([], 10, 100, 0.0, Ceilings(messages_per_s=0.0)).state == "paused"
+    assert forecast_from_log([], 0, 0, 0.0).state == "done"
+
+
+DONE = Eta(state="done", seconds=0.0, low_s=0.0, high_s=0.0)
+
+
+def draining(seconds: float, low_s: float, high_s: float) -> Eta:
+    return Eta(state="draining", seconds=seconds, low_s=low_s, high_s=high_s)
+
+
+def test_own_forecasts_are_scored_when_it_is_done() -> None:
+    record = TrackRecord()
+    record.note(draining(100.0, 80.0, 120.0), 0.0)
+    record.note(Eta(state="stalled"), 10.0)
+    record.note(draining(40.0, 35.0, 45.0), 50.0)
+    before = record.score
+    record.note(DONE, 100.0)
+    record.note(DONE, 101.0)
+    found = record.score
+    assert before is None
+    assert found is not None
+    assert (found.forecasts, found.coverage, found.median_abs_error_s) == (2, 0.5, 5.0)
+
+
+def test_next_drain_begins_a_record_of_its_own() -> None:
+    record = TrackRecord()
+    record.note(draining(100.0, 80.0, 120.0), 0.0)
+    record.note(DONE, 100.0)
+    record.note(draining(10.0, 5.0, 20.0), 500.0)
+    assert record.score is None
+    assert [one.t_s for one in record.samples] == [500.0]
+
+
+def test_done_before_anything_was_foretold_scores_nothing() -> None:
+    record = TrackRecord()
+    record.note(DONE, 5.0)
+    assert record.score is None
+
+
+def test_record_of_a_long_drain_is_bounded_and_spread_over_all_of_it() -> None:
+    record, length_s = TrackRecord(), 100_000
+    for at in range(length_s):
+        record.note(draining(float(length_s - at), 1.0, 2.0 * length_s), float(at))
+    samples = record.samples
+    assert SAMPLES / 4 < len(samples) <= SAMPLES
+    gaps = {later.t_s - before.t_s for before, later in pairwise(samples)}
+    assert samples[0].t_s == 0
+    assert max(gaps) <= 2 * min(gaps)
+    record.note(DONE, float(length_s))
+    assert record.score is not None
+    assert (record.score.coverage, record.score.median_abs_error_s) == (1.0, 0.0)
