@@ -16,8 +16,8 @@ import logging
 import math
 import os
 import pwd
+import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -221,8 +221,9 @@ class Service:
         self._belonging = Belonging(custody, ledger, settings.ledger.path, clock)
         await self._belonging.recognise()
         self._totals = await ledger.totals()
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="drainer-", dir=settings.ledger.path.parent))
-        index = BacklogIndex(Path(directory) / "backlog-index.sqlite")
+        directory = _index_directory(settings.ledger.path)
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        index = BacklogIndex(directory / "backlog-index.sqlite")
         stack.callback(index.close)
         composers = await self._composers(stack)
         decorations = None
@@ -807,6 +808,15 @@ def _prepare(custody: Custody, loan: Loan) -> None:
             raise
         log.warning(logfmt(event="loan", entries=lent, place=loan.place, why=exc))
         custody.prepare()
+
+
+def _index_directory(ledger: Path) -> Path:
+    """Beside the ledger, 0700. The same at every start, so that a killed service's index is replaced, not added to: one that
+    the kernel kills again and again would else fill the ledger's disk. The ledger's lock keeps others out of it."""
+    directory = ledger.with_name(f"drainer-{ledger.name}.index")
+    directory.mkdir(mode=0o700, exist_ok=True)
+    directory.chmod(0o700)
+    return directory
 
 
 def _make_parent(path: Path) -> None:
