@@ -77,10 +77,11 @@ from drainer.queuedir.scan import QueueCensus, scan_queue
 from drainer.queuedir.survey import Surveyor
 from drainer.report import systemd
 from drainer.report.history import observed
-from drainer.report.incident import LINES, Incident, incident
+from drainer.report.incident import LINES, Incident
+from drainer.report.incident_facts import incident
 from drainer.report.logfmt import logfmt
 from drainer.report.notify import Notifier
-from drainer.report.present import HELD_KEPT, HeldEntry, Present, Waiting
+from drainer.report.present import HELD_KEPT, HeldEntry, Present, Waiting, known_resends
 from drainer.report.recorder import Recorder
 from drainer.report.service_state import service_state
 from drainer.report.snapshot import (
@@ -631,10 +632,13 @@ class Service:
         held = index.select(Selectors(state="held"), snapshot.at, HELD_KEPT).lines
         return Present(
             snapshot=snapshot,
-            waiting=[
-                Waiting(list=name, kind=kind, entries=entries, recipients=recipients, bytes=octets)
-                for name, kind, entries, recipients, octets in index.by_list_and_class()
-            ],
+            waiting=known_resends(
+                [
+                    Waiting(list=name, kind=kind, entries=entries, recipients=recipients, bytes=octets)
+                    for name, kind, entries, recipients, octets in index.by_list_and_class()
+                ],
+                held,
+            ),
             held=[HeldEntry.model_validate(line.model_dump(exclude={"of"}) | {"of": line.of or ""}) for line in held],
         )
 

@@ -25,7 +25,8 @@ from drainer.ledger.account import account
 from drainer.ledger.evidence import Account
 from drainer.ledger.sqlite_file import APPLICATION_ID, migrate, migrations, translated
 from drainer.report.history import History
-from drainer.report.incident import LINES, Incident, incident
+from drainer.report.incident import LINES, Incident
+from drainer.report.incident_facts import incident
 from drainer.report.present import Present
 from drainer.report.recorder import HISTORY, PRESENT, unpacked
 

@@ -5,6 +5,9 @@ Pure  values only; kept in the ledger as JSON, so that a report can be made with
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from pydantic import BaseModel, ConfigDict
 
 from drainer.report.snapshot import Snapshot
@@ -50,3 +53,34 @@ class Present(BaseModel):
     snapshot: Snapshot
     waiting: list[Waiting] = []
     held: list[HeldEntry] = []
+
+
+class Held(Protocol):
+    """A held entry as the index lists it: `duplicate` is the class it was found to be in this run."""
+
+    @property
+    def list(self) -> str: ...
+    @property
+    def duplicate(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def recipients(self) -> int | None: ...
+    @property
+    def bytes(self) -> int: ...
+
+
+def known_resends(waiting: Sequence[Waiting], held: Sequence[Held]) -> list[Waiting]:
+    """With entries held as resends counted as such: after a restart the first sending is gone, and only the ledger knows."""
+    sums = {(one.list, one.kind): (one.entries, one.recipients, one.bytes) for one in waiting}
+    for entry in held:
+        source, target = (entry.list, entry.duplicate), (entry.list, "resend")
+        if source != target and source in sums and entry.reason.startswith("resend"):
+            for key, sign in ((source, -1), (target, 1)):
+                entries, recipients, octets = sums.get(key, (0, 0, 0))
+                sums[key] = entries + sign, recipients + sign * (entry.recipients or 0), octets + sign * entry.bytes
+    return [
+        Waiting(list=name, kind=kind, entries=entries, recipients=recipients, bytes=octets)
+        for (name, kind), (entries, recipients, octets) in sums.items()
+        if entries
+    ]

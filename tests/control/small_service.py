@@ -18,6 +18,7 @@ from drainer.control.messages import (
     Fate,
     ImportReply,
     ImportRequest,
+    ListEta,
     PauseRequest,
     Peer,
     RateReply,
@@ -32,7 +33,8 @@ from drainer.control.server import ControlServer
 from drainer.errors import LedgerNotDurable, RequestRefused
 from drainer.ledger.evidence import Account
 from drainer.report.history import History
-from drainer.report.incident import Incident, incident
+from drainer.report.incident import Incident
+from drainer.report.incident_facts import incident
 from drainer.report.snapshot import Backlog, Eta, ListBacklog, Mta, Rate, Snapshot
 from drainer.settings import Settings
 
@@ -149,14 +151,31 @@ class SmallService:
         )
 
     async def eta(self, at_recipients_per_s: float | None, by_s: float | None, list_name: str) -> EtaReply:
-        self.seen.append(("eta", Peer(pid=0, uid=0, user=""), (at_recipients_per_s, by_s)))
+        self.seen.append(("eta", Peer(pid=0, uid=0, user=""), (at_recipients_per_s, by_s, list_name)))
         left = sum(entry.recipients or 0 for entry in self.backlog if entry.state != "held")
         return EtaReply(
             eta=await self._eta(2.0),
             backlog_recipients=left,
             what_if=None if at_recipients_per_s is None else await self._eta(at_recipients_per_s),
+            by=by_s,
             needed_recipients_per_s=None if by_s is None else 12.5,
+            chance=None if by_s is None else 0.3,
+            verdict=None if by_s is None else "impossible",
+            raise_messages_per_s=None if by_s is None else 2.41,
             shown_recipients_per_s=40.0,
+            sustained_recipients_per_s=30.0,
+            list=await self._list_eta(list_name, at_recipients_per_s) if list_name else None,
+        )
+
+    async def _list_eta(self, name: str, at_recipients_per_s: float | None) -> ListEta:
+        waiting = [entry for entry in self.backlog if entry.list == name and entry.state != "held"]
+        left = sum(entry.recipients or 0 for entry in waiting)
+        return ListEta(
+            list=name,
+            entries=len(waiting),
+            recipients=left,
+            eta=Eta(state="draining", seconds=left / 2.0),
+            what_if=None if at_recipients_per_s is None else await self._eta(at_recipients_per_s),
         )
 
     def _matching(self, selectors: Selectors) -> list[EntryLine]:
