@@ -79,7 +79,7 @@ class InDoubt:
 
     async def _resolve(self, doubtful: Sequence[OpenAttempt]) -> None:
         policy = self.settings.ledger
-        now_s = self._clock.now_s()
+        now_s = self._clock.monotonic_s()
         ask: Ask | None = None
         unreadable = ""
         if policy.in_doubt == "ask":

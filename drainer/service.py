@@ -99,6 +99,7 @@ from drainer.report.snapshot import (
     Stop,
 )
 from drainer.report.status_text import status_line
+from drainer.report.wording import duration
 from drainer.settings import Settings
 from drainer.stages.parts import Parts
 
@@ -107,6 +108,8 @@ log = logging.getLogger("drainer")
 TICK_S = 1.0
 LOOK_AROUND_S = 5.0
 """How often guards, Mailman's processes and its queues are looked at."""
+CLOCK_JUMP_S = 2.0
+"""Set back by less, a clock is only being corrected."""
 LEDGER_PROBE_S = 5.0
 SOCKET_AGAIN_S = 2.0
 """How soon the control socket is tried again when its directory was full."""
@@ -151,6 +154,7 @@ class Service:
         self._state: ServiceState = "starting"
         self._state_reason = ""
         self._state_since_s = self._clock.now_s()
+        self._clock_ahead_s = self._clock.now_s() - self._clock.monotonic_s()
         self._rates = RateSeries()
         self._forecaster = Forecaster()
         self._guards: list[Guard] = []
@@ -400,6 +404,28 @@ class Service:
         self.pipeline.parts.rate.limit(self.settings.feed, operator.messages_per_s, operator.recipients_per_s)
         self.pipeline.standing.wake()
 
+    async def _follow_clock(self) -> None:
+        """A clock that was set back: what waits waits no longer for it. (Set forward, it waits less.)"""
+        jump_s = self._clock.now_s() - self._clock.monotonic_s() - self._clock_ahead_s
+        if jump_s >= -CLOCK_JUMP_S:
+            self._clock_ahead_s += max(0.0, jump_s)
+            return
+        pauses = tuple(
+            pause
+            if pause.until_s is None
+            else dataclasses.replace(pause, since_s=pause.since_s + jump_s, until_s=pause.until_s + jump_s)
+            for pause in self.operator.pauses
+        )
+        state = dataclasses.replace(self.operator, pauses=pauses)
+        detail = f"was set back by {duration(-jump_s)}: deferrals and pauses end as if it had not been"
+        log.warning(logfmt(event="clock", detail=detail))
+        line = JournalLine(self._clock.now_s(), "drainer", "clock", detail)
+        await self.pipeline.parts.ledger.set_operator_state(state, line)
+        self._clock_ahead_s += jump_s
+        self.pipeline.parts.index.shift_due(jump_s)
+        self._state_since_s = min(self._state_since_s, self._clock.now_s())
+        self.apply(state)
+
     async def _end_pauses(self) -> None:
         """Pauses whose time is over."""
         now_s = self._clock.now_s()
@@ -421,6 +447,7 @@ class Service:
         while True:
             parts = self.pipeline.parts
             with contextlib.suppress(LedgerNotDurable):
+                await self._follow_clock()
                 await self._end_pauses()
             self._totals = await parts.ledger.totals()
             self._in_doubt_recipients = await parts.in_doubt.recipients()

@@ -451,6 +451,10 @@ class BacklogIndex:
         value = rows[0][0]
         return float(value) if isinstance(value, float | int) else None
 
+    def shift_due(self, by_s: float) -> None:
+        """The clock was put right or wrong by so much: every deferral is due as long from now as it was before."""
+        self._execute_many("UPDATE entry SET due_s = due_s + ? WHERE state = 'deferred'", [(by_s,)])
+
     def next_due_s(self) -> float | None:
         """When the next deferred entry is due, seconds since the epoch; None if none waits for its time."""
         rows = self._query("SELECT min(due_s) FROM entry WHERE state = 'deferred' AND ready = 0")

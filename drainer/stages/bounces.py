@@ -221,10 +221,10 @@ class Bounces:
 
     async def _resolve(self, doubtful: Sequence[OwedDsn]) -> None:
         """As the MTA's log says; where it cannot, never again."""
-        parts, now_s = self._parts, self._parts.clock.now_s()
+        parts, now_s, moment_s = self._parts, self._parts.clock.now_s(), self._parts.clock.monotonic_s()
         evidence, why = await self._evidence(doubtful)
         for dsn in doubtful:
-            since_s = self._doubtful_since_s.setdefault(dsn.dsn_id, now_s)
+            since_s = self._doubtful_since_s.setdefault(dsn.dsn_id, moment_s)
             answer = Answer.CANNOT_SAY
             if evidence is not None:
                 asked = evidence.answers(message_id(dsn), "", (dsn.reverse_path,), dsn.tried_at_s or dsn.failed_at_s)
@@ -234,7 +234,7 @@ class Bounces:
                 _say("dsn_sent", dsn, "the MTA's log shows it accepted")
             elif answer is Answer.NO:
                 await _later(parts, dsn, "the MTA's log covers that moment and does not have it", 0.0)
-            elif parts.settings.mta.log_file and now_s - since_s < parts.settings.ledger.in_doubt_wait:
+            elif parts.settings.mta.log_file and moment_s - since_s < parts.settings.ledger.in_doubt_wait:
                 continue
             else:
                 await self._drop([dsn], f"it may have been sent: {why}")

@@ -73,9 +73,12 @@ class Intake:
                 with _refusal_logged(hold.filebase):
                     custody.hold(hold.filebase)
                 index.set_state(hold.filebase, EntryState.HELD, why_held(hold.reason, hold.detail))
+        # Where the clock was set back meanwhile, what was due in an hour would be due in an hour and a day.
+        latest_s = self._parts.clock.now_s() + self._parts.settings.feed.retry_longest
         for deferral in await ledger.deferrals():
             if index.state_of(deferral.filebase) not in (None, EntryState.HELD):
-                index.set_state(deferral.filebase, EntryState.DEFERRED, deferral.reply, deferral.due_s)
+                due_s = min(deferral.due_s, latest_s)
+                index.set_state(deferral.filebase, EntryState.DEFERRED, deferral.reply, due_s)
                 index.set_owed(deferral.filebase, deferral.recipients)
         await self._parts.release.recover()
         self._standing.unread.set()

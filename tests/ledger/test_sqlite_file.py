@@ -187,7 +187,6 @@ async def test_file_deleted_while_in_use_is_written_anew_with_all_it_held(path: 
     ledger = SqliteLedger(path)
     await ledger.open()
     await ledger.keep({"before": b"1"})
-    assert ledger.is_in_place
     for file in list(path.parent.glob(f"{path.name}*")):
         file.unlink()
     await ledger.keep({"after": b"2"})
