@@ -25,9 +25,9 @@ from copy import copy
 from dataclasses import dataclass
 
 _ROWS_PER_LIFE = 40
-"""A row spans this part of the feeding seen so far, if that is longer than the shortest."""
+"""A row spans the fortieth part of the feeding seen so far, if that is longer than the shortest."""
 _ROWS_TO_COME = 20
-"""Nor does it span more than this part of what is left: a step near the end has to be seen before the end."""
+"""Nor does it span more than a twentieth of what is left: a step near the end has to be seen before the end."""
 _SHORTEST_ROW_S = 5.0
 _FEWEST_ENTRIES = 5
 """In a row, unless they take longer than _PATIENCE_S: the time one entry took is no rate."""
@@ -39,9 +39,10 @@ _SWAY_LASTS = {_SWAYS_BRIEFLY: 0.02, _SWAYS_LONG: 0.1}
 """Part of a drain in which a deviation from the mean fades to 1/e."""
 _WANDERED = {_STAYS: 0.0, _WANDERS: 0.4, _TREND: 0.1, _LOOSE_TREND: 0.3, _SWAYS_BRIEFLY: 0.2, _SWAYS_LONG: 0.2}
 """Relative deviation: of a sway, from its mean; of the others, reached by a random walk over one drain."""
+_WANDERS_ON = {_TREND: (_WANDERED[_LOOSE_TREND] / _WANDERED[_TREND]) ** 2}
+"""A close trend is learnt as if the rate hardly wandered about it; what is to come wanders as about a loose one."""
 _TREND_PER_DRAIN = 0.9
 """Prior deviation of a trend: relative change of the rate over one drain."""
-_BENT = 9.0
 _BENDS = 0.5
 """Relative deviation of what a trend will be from what it was."""
 _JUMP = 0.7
@@ -216,7 +217,7 @@ class Pace:
                 rate_variance=one.p11,
                 covariance=one.p12,
                 change_variance=one.p22,
-                wander=one.wander(self._drain_s) * (_BENT if one.kind == _TREND else 1.0),
+                wander=one.wander(self._drain_s) * _WANDERS_ON.get(one.kind, 1.0),
                 sway_s=_SWAY_LASTS.get(one.kind, 0.0) * self._drain_s,
             )
             for one in told
