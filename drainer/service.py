@@ -470,7 +470,7 @@ class Service:
     async def _look_around(self) -> None:
         """Now and then: guards, Mailman's processes and queues, and whether the ledger can commit again."""
         settings, parts = self.settings, self.pipeline.parts
-        census = QueueCensus(settings.mailman.queue_dir)
+        census, competing = QueueCensus(settings.mailman.queue_dir), ""
         mta_queue = MtaQueue(settings.mta.queue, settings.mta.queue_high, settings.mta.queue_low)
         while True:
             guards = self.settings.guards
@@ -484,7 +484,12 @@ class Service:
             self._mailman = await asyncio.to_thread(
                 mailman_processes, settings.mailman.queue_dir, settings.mailman.config
             )
-            mailman = self._mailman.guard(delivers_for_us=settings.feed.via == "mailman")
+            mailman = self._mailman.guard(
+                delivers_for_us=settings.feed.via == "mailman", has_fresh_mail=settings.custody.scope == "backlog"
+            )
+            if mailman.reason not in (competing, "") and self._competes():
+                log.warning(logfmt(event="competing_runner", detail=mailman.reason))
+            competing = mailman.reason
             self._guards = [*found, load_guard(guards.max_load), await mta_queue.look(), mailman]
             worst = strictest(self._guards)
             if worst.verdict == "stop":
@@ -613,6 +618,13 @@ class Service:
             rate_is_zero=totals.entries > 0 and 0 in (parts.rate.messages_per_s, parts.rate.recipients_per_s),
         )
         self._set_state(state, reason)
+
+    def _competes(self) -> bool:
+        """Whether Mailman's outgoing runner takes what we would; not what is left to it."""
+        settings = self.settings
+        return (
+            self._mailman.outgoing_runner_competes and settings.feed.via == "smtp" and settings.custody.scope == "all"
+        )
 
     def _releases(self) -> bool:
         """Whether something waits in out/ for Mailman's runner, or all of it is to."""
@@ -763,7 +775,7 @@ class Service:
                 queue_dir=str(self.settings.mailman.queue_dir),
                 runners=self._mailman.runners,
                 queues=self._queues,
-                outgoing_runner_competes=self._mailman.outgoing_runner_competes and self.settings.feed.via == "smtp",
+                outgoing_runner_competes=self._competes(),
                 released_entries=parts.release.entries,
                 retrying_recipients=parts.release.retrying_recipients,
                 master_running=self._mailman.master_lives,

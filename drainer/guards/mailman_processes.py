@@ -95,16 +95,22 @@ class MailmanProcesses:
             return ""
         return "no outgoing runner of Mailman runs, and what was released waits for one: start Mailman"
 
-    def guard(self, delivers_for_us: bool = False) -> Guard:
+    def guard(self, delivers_for_us: bool = False, has_fresh_mail: bool = False) -> Guard:
         """Always go: whoever renames an entry first owns it, so a competing runner costs nothing but surprise; and what
         is released while no runner lives only waits (one that we may not see must not stop the drain).
 
         delivers_for_us  entries are released to Mailman: its outgoing runner is wanted, not a competitor
+        has_fresh_mail   as agreed: custody.scope is "backlog"
         """
         if delivers_for_us:
             return Guard(name="mailman", verdict="go", reason=self.nobody_delivers, value=len(self.processes))
         competitors = [str(p.pid) for p in self.processes if p.role == "runner" and p.queue in ("out", _EVERY_QUEUE)]
-        reason = f"Mailman's outgoing runner delivers too (pid {', '.join(competitors)})" if competitors else ""
+        reason = ""
+        if competitors and not has_fresh_mail:
+            reason = (
+                f"Mailman's outgoing runner (pid {', '.join(competitors)}) takes entries from the same queue: stop it, or "
+                'leave it the fresh mail with custody.scope = "backlog"'
+            )
         if not reason and self.missing:
             reason = f"runners missing: {', '.join(self.missing)}"
         return Guard(name="mailman", verdict="go", reason=reason, value=len(self.processes))

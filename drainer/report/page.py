@@ -258,4 +258,4 @@ def _mailman_lines(mailman: Mailman) -> Iterator[str]:
         released = count(mailman.released_entries, "entry", "entries")
         yield f"Released to it: {released}; it retries {count(mailman.retrying_recipients, 'recipient')}"
     if mailman.outgoing_runner_competes:
-        yield "Its outgoing runner is running and takes entries from the same queue."
+        yield f"{mailman.competition}."

@@ -107,6 +107,10 @@ class Runner(_Part):
     pid: int
 
 
+_DELIVERING = frozenset({"out", "OutgoingRunner", "All"})
+"""Mailman's runners that deliver, as 3 and 2.1 name them."""
+
+
 class Mailman(_Part):
     """released_entries: in out/ for its runner to deliver (feed.via, mailman.release_lists); retrying_recipients: of entries
     released that Mailman tries again by itself. A runner that is wanted for that does not compete."""
@@ -122,6 +126,17 @@ class Mailman(_Part):
     retrying_recipients: int = 0
     master_running: bool = False
     missing_runners: list[str] = []
+
+    @property
+    def competition(self) -> str:
+        """Which runner of Mailman's works beside us, and the ways out; "" for none."""
+        if not self.outgoing_runner_competes:
+            return ""
+        found = [f"{one.name} (pid {one.pid})" for one in self.runners if one.name in _DELIVERING]
+        return (
+            f"{', '.join(found) or 'its outgoing runner'} takes entries from the same queue, past our rate limit and our "
+            'check for duplicates: stop it, or leave it the fresh mail with custody.scope = "backlog"'
+        )
 
 
 class ListBacklog(_Part):

@@ -235,7 +235,7 @@ def _surroundings(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         runners = ", ".join(f"{shown(runner.name)} (pid {runner.pid})" for runner in mailman.runners)
         yield "", f"runners: {runners or 'none running'}"
     if mailman.outgoing_runner_competes:
-        yield "", "its outgoing runner is running and takes entries from the same queue"
+        yield "", shown(mailman.competition)
     if mailman.released_entries or mailman.retrying_recipients:
         released = count(mailman.released_entries, "entry", "entries")
         yield "", f"released to it: {released}; it retries: {count(mailman.retrying_recipients, 'recipient')}"

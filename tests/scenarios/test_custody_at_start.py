@@ -155,7 +155,10 @@ def test_bak_is_left_while_an_outgoing_runner_lives_and_taken_in_doubt_when_it_h
                     seen = lists.status_when(lambda said: said["reason"] == IDLE and bool(said["mailman"]["runners"]))
                     assert seen["mailman"]["outgoing_runner_competes"] is True
                     assert seen["mailman"]["runners"] == [{"name": "OutgoingRunner", "pid": runner.pid}]
-                    assert f"OutgoingRunner (pid {runner.pid})" in lists.says("status")
+                    told = " ".join(lists.says("status").split())
+                    assert f"OutgoingRunner (pid {runner.pid}) takes entries from the same queue" in told
+                    assert 'stop it, or leave it the fresh mail with custody.scope = "backlog"' in told
+                    assert f"(pid {runner.pid}) takes entries from the same queue: stop it" in service.log_text()
                     assert bak.exists()
                     runner.terminate()
                     runner.wait()
