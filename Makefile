@@ -11,7 +11,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(she
 MAILMAN3_VERSION ?= 3.3.10
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint torture hostile wire backtest bench clean
+.PHONY: demo test lint torture hostile wire wire-recording backtest bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -27,6 +27,10 @@ lint: .venv/installed-test
 
 wire: .venv/installed-test .venv-mailman3/installed .venv-mailman338/installed
 	.venv/bin/python -m tests.wire
+
+# What the suite compares with, made anew: after a change of tests/mailman3/wide.py or contents.py, or of a version of Mailman.
+wire-recording: .venv/installed-test .venv-mailman3/installed .venv-mailman338/installed
+	.venv/bin/python -m tests.wire.recording
 
 torture: .venv/installed-test .venv-mailman3/installed
 	.venv/bin/python -m tests.torture

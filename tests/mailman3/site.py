@@ -252,9 +252,11 @@ class Site:
         return copied
 
     def all_files(self) -> dict[str, str]:
-        """Everything below the site's var directory: path = digest of its content."""
+        """Everything below the site's var directory: path = digest of its content, and when it was written."""
         return {
-            str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "directory"
+            str(path): f"{hashlib.sha256(path.read_bytes()).hexdigest()} {path.stat().st_mtime_ns}"
+            if path.is_file()
+            else ""
             for path in self.var.rglob("*")
         }
 
@@ -300,7 +302,7 @@ class Site:
             cwd=self.directory,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1800,
             check=False,
         )
         if done.returncode != 0:

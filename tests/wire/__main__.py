@@ -11,25 +11,23 @@ import tempfile
 from pathlib import Path
 
 from tests.mailman3.site import VERSIONS
-from tests.wire import mailman2, mailman3
+from tests.wire import mailman2, mailman3, recording
 from tests.wire.table import Comparison, by_group, differences, summary
 
-MAKE_WIRE = 2
-IN_THE_SUITE = 16
-"""Every how many kinds of content each list gets."""
 
-
-async def compare_all(directory: Path, share: int) -> list[Comparison]:
-    """Every Mailman; the versions of Mailman 3 side by side."""
-    of_2 = [mailman2.compare("2.7.18"), mailman2.compare("2.7.3")]
-    of_3 = await asyncio.gather(*(mailman3.compare(version, directory / version, share) for version in VERSIONS))
-    return [*of_2, *sorted(of_3, key=lambda comparison: len(comparison.mailman))]
+async def compare_all(directory: Path) -> list[Comparison]:
+    """Every Mailman; the versions of Mailman 3 side by side, each built and delivered here and now."""
+    of_3 = await asyncio.gather(
+        *(mailman3.compare(version, directory / version, recording.SHARE) for version in VERSIONS)
+    )
+    return [*mailman2.compare_all(), *(comparison for of_version in reversed(of_3) for comparison in of_version)]
 
 
 def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="drainer-wire-") as directory:
-        comparisons = asyncio.run(compare_all(Path(directory), MAKE_WIRE))
-    print(summary(comparisons), by_group(comparisons[:2]), by_group(comparisons[2:]), sep="\n\n")
+        comparisons = asyncio.run(compare_all(Path(directory)))
+    of_2, of_3 = comparisons[:2], [item for item in comparisons if item.mailman in VERSIONS]
+    print(summary(comparisons), by_group(of_2), by_group(of_3), sep="\n\n")
     print(f"\nDifferences that are there on purpose:\n{differences(comparisons)}")
     unwanted = [(comparison.mailman, entry) for comparison in comparisons for entry in comparison.unwanted()]
     for mailman, entry in unwanted:

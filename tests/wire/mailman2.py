@@ -23,6 +23,10 @@ WANTED = {
 }
 
 
+def compare_all() -> list[Comparison]:
+    return [compare(python) for python in WANTED]
+
+
 def compare(python: str) -> Comparison:
     """Every entry Mailman delivered; under 2.7.3 only those that came out differently there."""
     newest = python == "2.7.18"

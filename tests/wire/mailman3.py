@@ -6,14 +6,15 @@ Out   a Comparison: every entry, with whether every delivery of it is the same
 The wide sample site is built by Mailman's own code; then its entries are delivered twice, all of them as the site is,
 and some once more with ARC signing, with a clock that stands still and the same random numbers on both sides, since a
 signature holds the second it was made in and covers the boundaries. An entry Mailman shunts is equal when we refuse it
-with a reason, and deliver as much of it as Mailman did.
+with a reason, and deliver as much of it as Mailman did. recording.py keeps what Mailman did, for the suite.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from drainer.compose.mailman3 import Mailman3Composer
@@ -42,19 +43,66 @@ class Ours:
     error: str
 
 
-async def compare(version: str, directory: Path, share: int) -> Comparison:
-    """The wide sample with the Mailman of that version. share: see wide.posts"""
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A site, and what Mailman's own outgoing runner made of its entries.
+
+    deliveries  by entry
+    shunted     kinds of the entries it shunted
+    group       its row in the table; "": each entry's own
+    """
+
+    site: Site
+    deliveries: Mapping[str, Counter[Delivery]]
+    shunted: frozenset[str]
+    group: str = ""
+
+
+REMEMBER_S = 60.0
+
+
+async def compare(version: str, directory: Path, share: int) -> list[Comparison]:
+    """The wide sample with the Mailman of that version, answers remembered and not. share: see wide.posts"""
+    delivered = await genuine(version, directory, share)
+    return [await compare_with(version, delivered, REMEMBER_S), await compare_with(version, delivered, 0.0)]
+
+
+async def genuine(version: str, directory: Path, share: int) -> list[Delivered]:
+    """Both sites built, and delivered, by Mailman itself."""
     site = Site(directory / "site", mailman_python(version), wide.MTA_SETTINGS, wide.EXTRA_CONFIG)
     populate = (wide.LISTS, wide.posts(share), wide.NOTICES, wide.POST_IDS, "pipeline")
     await asyncio.to_thread(site.populate, *populate)
-    signing = site.copy_to(directory / "signing")
+    signing = signing_copy(site, directory / "signing")
+    return [
+        Delivered(site, *await mailmans_deliveries(site)),
+        Delivered(signing, *await mailmans_deliveries(signing), wide.ARC),
+    ]
+
+
+def signing_copy(site: Site, directory: Path) -> Site:
+    """The site with ARC signing, in a moment that does not pass, with some of its entries."""
+    signing = site.copy_to(directory)
     signing.add_config(wide.ARC_CONFIG.format(key=_ARC_KEY))
     signing.hold_still()
     signing.entries = {name: raw for name, raw in site.entries.items() if group_and_kind(raw)[0] in SIGNED_GROUPS}
+    return signing
+
+
+async def compare_with(version: str, delivered: Sequence[Delivered], remember_s: float, every: int = 1) -> Comparison:
+    """What we compose, compared with what Mailman delivered; with `every`, of each site only every so many entries."""
+    comparison = Comparison(version if remember_s else f"{version}, nothing remembered")
+    for item in delivered:
+        comparison.entries += await _compare_site(item, remember_s, list(item.site.entries)[::every])
+    return comparison
+
+
+def as_delivered(version: str, delivered: Sequence[Delivered]) -> Comparison:
+    """The table as it is when nothing differs."""
     comparison = Comparison(version)
-    comparison.entries += await compare_site(site)
-    for entry in await compare_site(signing):
-        comparison.entries.append(replace(entry, group=wide.ARC, kind=f"{wide.ARC}: {entry.kind}"))
+    for item in delivered:
+        for name, raw in item.site.entries.items():
+            theirs = item.deliveries.get(name.removesuffix(".pck"), Counter())
+            comparison.entries.append(_row(item, raw, theirs, ""))
     return comparison
 
 
@@ -72,27 +120,7 @@ def group_and_kind(raw: bytes) -> tuple[str, str]:
     return "notices", f"notice of {metadata['listid']}"
 
 
-async def compare_site(site: Site) -> list[Compared]:
-    """Every entry of a site. Raises RuntimeError where composing changed a file below the site."""
-    theirs, shunted = await mailmans_deliveries(site)
-    before = site.all_files()
-    composer = Mailman3Composer(site.python, site.config, 1, 0, 60.0)
-    await composer.start()
-    found = []
-    try:
-        for name, raw in site.entries.items():
-            entry = entry_from_pickles(name[:-4], raw, load_pair(raw))
-            ours = await _composed(composer, entry)
-            found.append(_compared(entry, ours, theirs.get(entry.filebase, Counter()), shunted))
-    finally:
-        await composer.close()
-    after = site.all_files()
-    if changed := [path for path in {**before, **after} if before.get(path) != after.get(path)]:
-        raise RuntimeError(f"composing changed {changed}")
-    return found
-
-
-async def mailmans_deliveries(site: Site) -> tuple[dict[str, Counter[Delivery]], set[str]]:
+async def mailmans_deliveries(site: Site) -> tuple[dict[str, Counter[Delivery]], frozenset[str]]:
     """What Mailman's own runner delivers, by entry, on a copy of the site; and the kinds of the entries it shunted."""
     copied = site.copy_to(site.directory.with_name(f"{site.directory.name}-delivered"))
     copied.restore_entries()
@@ -105,7 +133,36 @@ async def mailmans_deliveries(site: Site) -> tuple[dict[str, Counter[Delivery]],
     found: dict[str, Counter[Delivery]] = {}
     for item in capture.captured:
         found.setdefault(item.entry, Counter()).update(_captured(item))
-    return found, {group_and_kind(path.read_bytes())[1] for path in shunt.glob("*.pck")}
+    return found, frozenset(group_and_kind(path.read_bytes())[1] for path in shunt.glob("*.pck"))
+
+
+async def _compare_site(delivered: Delivered, remember_s: float, names: Sequence[str]) -> list[Compared]:
+    """These entries of a site. Raises RuntimeError where composing changed a file below the site."""
+    site = delivered.site
+    before = site.all_files()
+    composer = Mailman3Composer(site.python, site.config, 1, 0, remember_s)
+    await composer.start()
+    found = []
+    try:
+        for name in names:
+            raw = site.entries[name]
+            entry = entry_from_pickles(name.removesuffix(".pck"), raw, load_pair(raw))
+            theirs = delivered.deliveries.get(entry.filebase, Counter())
+            detail = _difference(entry, await _composed(composer, entry), theirs, delivered.shunted)
+            found.append(_row(delivered, raw, theirs, detail))
+    finally:
+        await composer.close()
+    after = site.all_files()
+    if changed := [path for path in {**before, **after} if before.get(path) != after.get(path)]:
+        raise RuntimeError(f"composing changed {changed}")
+    return found
+
+
+def _row(delivered: Delivered, raw: bytes, theirs: Counter[Delivery], detail: str) -> Compared:
+    group, kind = group_and_kind(raw)
+    if delivered.group:
+        group, kind = delivered.group, f"{delivered.group}: {kind}"
+    return Compared(group, kind, not detail, theirs.total(), detail)
 
 
 async def _composed(composer: Mailman3Composer, entry: QueueEntry) -> Ours:
@@ -120,17 +177,17 @@ async def _composed(composer: Mailman3Composer, entry: QueueEntry) -> Ours:
     return Ours(deliveries, owed_for, "")
 
 
-def _compared(entry: QueueEntry, ours: Ours, theirs: Counter[Delivery], shunted: set[str]) -> Compared:
-    group, kind = group_and_kind(entry.raw)
-    detail = ""
+def _difference(entry: QueueEntry, ours: Ours, theirs: Counter[Delivery], shunted: frozenset[str]) -> str:
+    """In words; "" if there is none."""
+    kind = group_and_kind(entry.raw)[1]
     if ours.deliveries != theirs:
         only_ours, only_theirs = (ours.deliveries - theirs).total(), (theirs - ours.deliveries).total()
-        detail = f"{only_ours} deliveries only from us, {only_theirs} only from Mailman; {ours.error}"
-    elif (kind in shunted) != bool(ours.error):
-        detail = f"shunted by Mailman: {kind in shunted}; our reason: {ours.error!r}"
-    elif not ours.error and sorted(ours.owed_for) != sorted(entry.recipients):
-        detail = "not every recipient was settled"
-    return Compared(group, kind, not detail, theirs.total(), detail)
+        return f"{only_ours} deliveries only from us, {only_theirs} only from Mailman; {ours.error}"
+    if (kind in shunted) != bool(ours.error):
+        return f"shunted by Mailman: {kind in shunted}; our reason: {ours.error!r}"
+    if not ours.error and sorted(ours.owed_for) != sorted(entry.recipients):
+        return "not every recipient was settled"
+    return ""
 
 
 def _captured(item: Captured) -> list[Delivery]:
