@@ -1,8 +1,10 @@
-"""`drainer eta`: when it ends; what if; the rate needed."""
+"""`drainer eta`: when it ends; what if; the rate needed, and whether it can be had; when one list is through."""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -11,10 +13,11 @@ import typer
 from drainer.cli.options import ConfigOption, JsonOption, ask, parse_duration, parse_rate, print_json
 from drainer.control.messages import EtaReply
 from drainer.errors import UsageError
+from drainer.report.snapshot import Eta
 from drainer.report.status_text import eta_text
-from drainer.report.wording import clock_time, count, rate
+from drainer.report.wording import clock_time, count, rate, shown
 
-_CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])\Z")
+_CLOCK = re.compile(r"(?:(today|tomorrow)\s+)?([01]?[0-9]|2[0-3]):([0-5][0-9])\Z", re.IGNORECASE)
 
 
 def eta_command(
@@ -25,8 +28,13 @@ def eta_command(
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="TIME", help='The rate needed by "18:00", "2026-01-31T18:00" or "+2h".'),
+        typer.Option(
+            "--by", metavar="TIME", help='The rate needed by "18:00", "tomorrow 06:00", "2026-01-31T18:00" or "+2h".'
+        ),
     ] = None,
+    list_name: Annotated[
+        str, typer.Option("--list", metavar="L", help="When this list is through: its name, address or list-id.")
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """When the backlog is drained, with the interval that holds in 80 % of cases; or why nobody can say.
@@ -34,25 +42,30 @@ def eta_command(
     \b
     drainer eta
     drainer eta --at 200/s       at that many recipients per second
-    drainer eta --by 18:00       which rate would it take?
+    drainer eta --by 18:00       which rate would it take, and can the MTA bear it?
+    drainer eta --list choir     when is my list through?
     """
     if at == "unlimited":
         raise UsageError('--at unlimited is no rate to reckon with; right would be "200/s"')
     now = datetime.now().astimezone()
-    by_s = None if by is None else moment(by, now).timestamp()
-    if by_s is not None and by_s <= now.timestamp():
+    meant = None if by is None else moment(by, now)
+    if meant is not None and meant <= now:
         raise UsageError(f"--by {by} is in the past")
+    by_s = None if meant is None else meant.timestamp()
     at_per_s = None if at is None else float(at)
-    reply = ask(config, lambda service: service.eta(at_per_s, by_s))
+    reply = ask(config, lambda service: service.eta(at_per_s, by_s, list_name.strip()))
     if as_json:
         print_json(reply)
         return
     for line in _lines(reply, at_per_s, by_s, now.timestamp()):
         print(line)
+    is_clock = by is not None and _CLOCK.match(by.strip()) and "tomorrow" not in by.lower()
+    if by is not None and meant is not None and is_clock and meant.date() != now.date():
+        print(f"({by.strip()} has passed today: tomorrow's is meant)")
 
 
 def moment(text: str, now: datetime) -> datetime:
-    """The time meant by "18:00" (the next one), "2026-01-31T18:00" (local unless it has a zone) or "+2h".
+    """The time meant by "18:00" (the next one), "tomorrow 06:00", "2026-01-31T18:00" (local unless it has a zone) or "+2h".
 
     now  with its zone
     Raises UsageError
@@ -63,27 +76,77 @@ def moment(text: str, now: datetime) -> datetime:
     if clock := _CLOCK.match(text):
         # Reckoned in local time without zone, so that 18:00 is 18:00 on the day the clocks change as well.
         local = now.replace(tzinfo=None)
-        then = local.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0)
-        return (then if then > local else then + timedelta(days=1)).astimezone()
+        then = local.replace(hour=int(clock[2]), minute=int(clock[3]), second=0, microsecond=0)
+        day = (clock[1] or "").lower()
+        is_next_day = day == "tomorrow" or (not day and then <= local)
+        return (then + timedelta(days=1) if is_next_day else then).astimezone()
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError, OSError) as exc:
-        raise UsageError(f'--by {text!r} is not a time; right would be "18:00", "2026-01-31T18:00" or "+2h"') from exc
+        raise UsageError(
+            f'--by {text!r} is not a time; right would be "18:00", "tomorrow 06:00", "2026-01-31T18:00" or "+2h"'
+        ) from exc
 
 
-def _lines(reply: EtaReply, at_per_s: float | None, by_s: float | None, now_s: float) -> list[str]:
-    lines = [
-        f"{count(reply.backlog_recipients, 'recipient')} left: {eta_text(reply.eta, now_s)}",
-    ]
+def _lines(reply: EtaReply, at_per_s: float | None, by_s: float | None, now_s: float) -> Iterator[str]:
+    yield f"{count(reply.backlog_recipients, 'recipient')} left: {_when(reply.eta, reply.if_resumed, now_s)}"
     if reply.what_if is not None and at_per_s is not None:
-        lines.append(f"at {rate(at_per_s)} recipients: {eta_text(reply.what_if, now_s)}")
+        yield f"at {rate(at_per_s)} recipients: {eta_text(reply.what_if, now_s)}"
+    if (one := reply.list) is not None:
+        left = f"{count(one.entries, 'entry', 'entries')}, {count(one.recipients, 'recipient')}"
+        yield f"list {shown(one.list)}: {left} left: {_when(one.eta, one.if_resumed, now_s)}"
+        if one.what_if is not None and at_per_s is not None:
+            yield f"list {shown(one.list)} at {rate(at_per_s)} recipients: {eta_text(one.what_if, now_s)}"
     if by_s is not None:
-        when = clock_time(by_s, now_s)
-        if reply.needed_recipients_per_s is None:
-            lines.append(f"to be through by {when}: no rate would do, or the amount is not known yet")
-        else:
-            lines.append(f"to be through by {when}: {rate(reply.needed_recipients_per_s)} recipients needed")
-    fastest = reply.shown_recipients_per_s
-    if fastest is not None and (at_per_s is not None or by_s is not None):
-        lines.append(f"the fastest the MTA has been seen to take: {rate(fastest)} recipients")
-    return lines
+        yield from _by(reply, f"to be through by {clock_time(by_s, now_s)}")
+    elif at_per_s is not None and reply.shown_recipients_per_s is not None:
+        yield _fastest(reply)
+
+
+def _when(eta: Eta, if_resumed: Eta | None, now_s: float) -> str:
+    text = eta_text(eta, now_s)
+    return text if if_resumed is None else f"{text}; if everything is resumed now: {eta_text(if_resumed, now_s)}"
+
+
+def _by(reply: EtaReply, what: str) -> Iterator[str]:
+    """The rate needed; the chance as things go; the limits in the way; what the MTA has shown."""
+    needed = reply.needed_recipients_per_s
+    if needed is None:
+        unknown = "how much is left is not known yet, entries are still being read"
+        yield f"{what}: {unknown if reply.verdict == 'unknown' else 'no rate would do, deferred mail is due later'}"
+        return
+    chance = "" if reply.chance is None else f"; as things go the chance is {_percent(reply.chance)}"
+    yield f"{what}: {rate(needed)} recipients needed{chance}"
+    options = [
+        f"--{name} {_at_least(per_s)}"
+        for name, per_s in (("messages", reply.raise_messages_per_s), ("recipients", reply.raise_recipients_per_s))
+        if per_s is not None
+    ]
+    if options:
+        yield f"the limits in force do not allow that: `drainer rate {' '.join(options)}` would"
+    sustained = reply.sustained_recipients_per_s
+    if sustained is not None and needed <= sustained:
+        yield f"the MTA has shown that it can: it took {rate(sustained)} recipients over five minutes"
+    elif sustained is not None:
+        yield f"the MTA has not shown that it can: the most it took over five minutes is {rate(sustained)} recipients"
+    elif reply.verdict is not None and needed:
+        yield "the MTA has not shown yet that it can: five minutes have to pass first"
+    if reply.shown_recipients_per_s is not None:
+        yield _fastest(reply)
+
+
+def _fastest(reply: EtaReply) -> str:
+    fastest = rate(reply.shown_recipients_per_s or 0.0)
+    return f"the fastest the MTA has been seen to take, over ten seconds: {fastest} recipients"
+
+
+def _percent(chance: float) -> str:
+    """Never 0 or 100: nothing is that sure."""
+    return f"{min(99, max(1, round(chance * 100)))} %"
+
+
+def _at_least(per_s: float) -> str:
+    """As `drainer rate` takes it, rounded up: "45/s", "2.5/s", "900/h"."""
+    if per_s >= 10:
+        return f"{math.ceil(per_s)}/s"
+    return f"{math.ceil(per_s * 10) / 10:g}/s" if per_s >= 1 else f"{math.ceil(per_s * 3600)}/h"

@@ -39,17 +39,21 @@ def client_settings(config: Path | None) -> Settings:
     return load_settings(config, required=config is not None)
 
 
-def ask(config: Path | None, question: Callable[[ControlClient], Awaitable[_Answer]]) -> _Answer:
-    """What the service answers.
+def ask(
+    config: Path | None,
+    question: Callable[[ControlClient], Awaitable[_Answer]],
+    answer_within_s: float | None = None,
+) -> _Answer:
+    """What the service answers. answer_within_s: to each request; None: as the client has it.
 
     Raises  ServiceNotRunning with what to do about it; RequestRefused, UsageError, DrainerError as the client does
     """
-    from drainer.control.client import ControlClient
+    from drainer.control.client import ANSWER_WITHIN_S, ControlClient
 
     socket_path = client_settings(config).control.socket
 
     async def exchange() -> _Answer:
-        async with ControlClient(socket_path) as service:
+        async with ControlClient(socket_path, answer_within_s or ANSWER_WITHIN_S) as service:
             return await question(service)
 
     try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,19 +15,29 @@ from drainer.cli.options import (
     wants_colour,
 )
 from drainer.errors import UsageError
-from drainer.report.status_text import status_line, status_lines
+from drainer.report.status_text import status_lines
 
-if TYPE_CHECKING:
-    from drainer.control.client import ControlClient
+WATCH_ANSWER_WITHIN_S = 10.0
+"""Without an answer for so long, the watch says so."""
 
 
 def status_command(
     config: ConfigOption = None,
     as_json: JsonOption = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Keep showing it; into a file or pipe, one line each time.")
+        bool,
+        typer.Option("--watch", help="Keep showing it until Ctrl-C or q; into a file or pipe, one line each time."),
     ] = False,
-    every: Annotated[float, typer.Option("--every", min=0.1, metavar="SECONDS", help="With --watch: how often.")] = 1.0,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            "--every",
+            min=0.1,
+            metavar="SECONDS",
+            show_default=False,
+            help="With --watch: how often.  [default: 1; into a file or pipe 10]",
+        ),
+    ] = None,
     lists: Annotated[int, typer.Option("--lists", min=0, metavar="N", help="Rows of the table of lists.")] = 10,
 ) -> None:
     """Show where the drain stands: state and reason, backlog, finish time, rate, guards.
@@ -42,8 +50,11 @@ def status_command(
     if watch and as_json:
         raise UsageError("--watch and --json do not go together; ask with --json as often as needed")
     if watch:
+        # Here, since only a terminal needs what it imports.
+        from drainer.cli.watch import watch as keep_watching
+
         try:
-            ask(config, lambda service: _watch(service, every, lists))
+            ask(config, lambda service: keep_watching(service, every, lists), answer_within_s=WATCH_ANSWER_WITHIN_S)
         except KeyboardInterrupt:
             raise typer.Exit from None
         return
@@ -52,22 +63,3 @@ def status_command(
         print_json(snapshot)
         return
     print("\n".join(status_lines(snapshot, terminal_width(), lists=lists, colour=wants_colour())).rstrip())
-
-
-async def _watch(service: ControlClient, every_s: float, lists: int) -> None:
-    """Show the status again and again until interrupted. Raises ServiceNotRunning when the service ends."""
-    if not sys.stdout.isatty():
-        while True:
-            print(status_line(await service.status()), flush=True)
-            await asyncio.sleep(every_s)
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        while True:
-            snapshot = await service.status()
-            lines = status_lines(snapshot, console.width, lists=lists, colour=wants_colour())
-            live.update(Text.from_ansi("\n".join(lines)), refresh=True)
-            await asyncio.sleep(every_s)

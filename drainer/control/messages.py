@@ -222,7 +222,8 @@ class EtaReply(_Reply):
 
     what_if      the estimate at the rate asked about
     if_resumed   while paused: the estimate if everything, paused lists too, went on now
-    needed_recipients_per_s     to be through at the time asked about; null: no rate would do, or the work is unknown
+    by           the time asked about, seconds since the epoch
+    needed_recipients_per_s     to be through by then; null: no rate would do, or the work is unknown
     chance       of being through by then as things go, 0 to 1; null while there is no forecast
     verdict      whether that rate can be had: estimate/drain_time.py, ByTime
     raise_messages_per_s, raise_recipients_per_s  limits in force that do not allow it, and what they would have to be
@@ -234,6 +235,7 @@ class EtaReply(_Reply):
     backlog_recipients: int
     what_if: Eta | None = None
     if_resumed: Eta | None = None
+    by: float | None = None
     needed_recipients_per_s: float | None = None
     chance: float | None = None
     verdict: Literal["likely", "possible", "unproven", "impossible", "unknown"] | None = None

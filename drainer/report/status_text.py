@@ -1,24 +1,43 @@
 """The text of `drainer status`, and the one line of it that systemd and logs show.
 
-In    a Snapshot, the width of the terminal
-Out   lines no wider than that (as far as words allow); plain ASCII but for names that are not
+In    a Snapshot; the columns, and if need be the rows, of the terminal
+Out   lines no wider than that, plain ASCII but for names that are not
 Pure  no terminal, no clock: "now" is when the snapshot was taken
 
 Written to be understood at three in the morning: what is going on and why first, then how much is left and when it
-ends, then what needs a person, then the rest.
+ends, then what needs a person, then the rest. Where rows are few the rest goes first: what is calm, then what is only
+good to know; never what is wrong.
 """
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import tzinfo
 
-from drainer.report.snapshot import Eta, Guard, Rate, ServiceState, Snapshot
-from drainer.report.wording import clock_time, count, duration, limit, quantised_s, rate, shortened, shown, size
+from drainer.report.columns import columns, cut, padded, wrapped
+from drainer.report.snapshot import Eta, Forecasts, Guard, ListBacklog, Rate, ServiceState, Snapshot
+from drainer.report.wording import (
+    clock_time,
+    count,
+    duration,
+    finish_time,
+    limit,
+    quantised_s,
+    rate,
+    short_time,
+    shown,
+    size,
+)
 
+NARROWEST = 40
 _LABEL = 11
-_NARROWEST = 60
+_LABELS_BESIDE_FROM = 60
+"""Columns from which labels stand in a column of their own."""
+_ALL_COLUMNS_FROM = 76
+"""Columns from which the table of lists has all of its own."""
+_PAUSES_NAMED = 3
+_FEWEST_LISTS = 3
 _RED, _YELLOW, _GREEN, _PLAIN = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1;32m", "\x1b[0m"
 
 _STATE: dict[ServiceState, tuple[str, str]] = {
@@ -39,38 +58,77 @@ NO_FINISH = {
     "measuring": "no finish time yet: still measuring",
 }
 
+_NEEDED, _USEFUL, _GOOD_TO_KNOW, _CALM = range(4)
+"""How soon something is left out where rows are few: never, last, before that, first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One thing said. label "": it goes on under the one above; None: the headline. marked: the word that is coloured,
+    and how."""
+
+    label: str | None
+    text: str
+    rank: int = _NEEDED
+    marked: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Lines that are shown or left out together."""
+
+    rank: int
+    lines: list[str]
+
 
 def status_lines(
-    snapshot: Snapshot, width: int = 80, *, lists: int = 10, colour: bool = False, zone: tzinfo | None = None
+    snapshot: Snapshot,
+    width: int = 80,
+    *,
+    height: int | None = None,
+    lists: int = 10,
+    colour: bool = False,
+    zone: tzinfo | None = None,
 ) -> list[str]:
     """The whole text of `drainer status`.
 
-    width   columns; below 60 counts as 60
+    width   columns; below 40 counts as 40
+    height  rows; None: as many as it takes
     lists   rows of the table of lists, the longest backlog first; 0: no table
-    colour  ANSI colours on the state and on guards that do not say go
+    colour  ANSI colours on the state and on what is wrong
     zone    for clock times; None: the machine's own
     """
-    width = max(_NARROWEST, width)
-    lines = _headline(snapshot, width, colour, zone)
-    for label, text in _pauses(snapshot, zone):
-        lines += _labelled(label, text, width)
-    for label, text in _how_much(snapshot, zone):
-        lines += _labelled(label, text, width)
-    lines += _progress_line(snapshot, width)
-    for label, text in _how_fast(snapshot, zone):
-        lines += _labelled(label, text, width)
-    lines += _guard_lines(snapshot.guards, width, colour)
-    for label, text in _surroundings(snapshot):
-        lines += _labelled(label, text, width)
-    lines += _list_table(snapshot, width, lists)
-    for hint in hints(snapshot):
-        lines += _labelled("Next", hint, width)
+    width = max(NARROWEST, width)
+    above = _blocks(_above_the_bar(snapshot, zone), width, colour)
+    above += [_Block(_NEEDED, line) for line in [_progress_line(snapshot, width)] if line]
+    above += _blocks(_below_the_bar(snapshot, zone), width, colour)
+    hints_ = _blocks((_Row("Next", hint) for hint in hints(snapshot)), width, colour)
+    while height is not None:
+        others = sum(len(block.lines) for block in (*above, *hints_))
+        fitting = height - others - len(_table(snapshot, width, lists, zone))
+        if fitting >= 0:
+            break
+        if lists > _FEWEST_LISTS:
+            lists = max(_FEWEST_LISTS, lists + fitting)
+        elif (calmest := max((block.rank for block in above), default=_NEEDED)) > _USEFUL:
+            last = max(at for at, block in enumerate(above) if block.rank == calmest)
+            del above[last]
+        elif lists:
+            lists = 0
+        elif any(block.rank for block in above):
+            above = [block for block in above if not block.rank]
+        else:
+            break
+    lines = [line for block in above for line in block.lines] + _table(snapshot, width, lists, zone)
+    lines += [line for block in hints_ for line in block.lines]
+    if height is not None and len(lines) > height:
+        lines = [*lines[: max(0, height - 1)], cut("... more than fits: `drainer status`", width)][-max(1, height) :]
     return lines
 
 
 def status_line(snapshot: Snapshot, zone: tzinfo | None = None) -> str:
     """Where it stands in one line, for systemd's STATUS= and for `--watch` into a file."""
-    parts = [_STATE[snapshot.state][0].lower()]
+    parts = [_STATE[snapshot.state][0].lower().replace("mta", "MTA")]
     if snapshot.reason:
         parts[0] += f" ({shown(snapshot.reason)})"
     backlog = snapshot.backlog
@@ -78,6 +136,13 @@ def status_line(snapshot: Snapshot, zone: tzinfo | None = None) -> str:
     if snapshot.rate.recipients_per_s is not None:
         parts.append(f"{rate(snapshot.rate.recipients_per_s)} recipients")
     parts.append(eta_text(snapshot.eta, snapshot.at, zone))
+    for number, text in (
+        (backlog.held_entries, f"held: {count(backlog.held_entries, 'entry', 'entries')}"),
+        (backlog.in_doubt_recipients, f"in doubt: {count(backlog.in_doubt_recipients, 'recipient')}"),
+        (len(snapshot.mailman.missing_runners), f"Mailman's runners missing: {_missing(snapshot)}"),
+    ):
+        if number:
+            parts.append(text)
     return "; ".join(parts)
 
 
@@ -87,17 +152,17 @@ def state_word(state: ServiceState) -> str:
 
 
 def eta_text(eta: Eta, now_s: float, zone: tzinfo | None = None) -> str:
-    """ "about 2 h 05 min (1 h 40 min to 2 h 45 min in 80 % of cases), at 18:40 CET", or why there is no number."""
+    """ "about 2 h 05 min, at 18:40 CET (80 %: 1 h 40 min to 2 h 45 min)", or why there is no number."""
     if eta.state == "done":
         return "nothing left to deliver"
     if eta.state != "draining" or eta.seconds is None:
         return NO_FINISH.get(eta.state, NO_FINISH["measuring"])
-    text = f"about {duration(quantised_s(eta.seconds))}"
-    if eta.low_s is not None and eta.high_s is not None:
-        low, high = duration(quantised_s(eta.low_s)), duration(quantised_s(eta.high_s))
-        sure = f" in {eta.confidence:.0%} of cases".replace("%", " %") if eta.confidence else ""
-        text += f" ({low} to {high}{sure})" if low != high else f" (give or take the rounding{sure})"
-    return f"{text}, at {clock_time(now_s + quantised_s(eta.seconds), now_s, zone)}"
+    text = f"about {duration(quantised_s(eta.seconds))}, at {finish_time(now_s + eta.seconds, now_s, zone)}"
+    if eta.low_s is None or eta.high_s is None:
+        return text
+    low, high = duration(quantised_s(eta.low_s)), duration(quantised_s(eta.high_s))
+    sure = f"{eta.confidence * 100:.0f} %: " if eta.confidence else ""
+    return f"{text} ({sure}{f'{low} to {high}' if low != high else 'give or take the rounding'})"
 
 
 def progress(snapshot: Snapshot) -> float | None:
@@ -118,154 +183,196 @@ def progress(snapshot: Snapshot) -> float | None:
     return settled / (settled + left)
 
 
-def _headline(snapshot: Snapshot, width: int, colour: bool, zone: tzinfo | None) -> list[str]:
+# -- what is said ------------------------------------------------------------------------------------------------------
+
+
+def _above_the_bar(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
     word, ansi = _STATE[snapshot.state]
     since = f"since {clock_time(snapshot.since, snapshot.at, zone)} ({duration(snapshot.at - snapshot.since)})"
     reason = f": {shown(snapshot.reason)}" if snapshot.reason else ""
-    lines = textwrap.wrap(f"{word} {since}{reason}", width, subsequent_indent="  ")
-    if colour:
-        lines[0] = lines[0].replace(word, f"{ansi}{word}{_PLAIN}", 1)
-    return lines
-
-
-def _pauses(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
-    label = "Paused"
-    for pause in snapshot.pauses:
-        what = f"list {shown(pause.list)}" if pause.list else "everything"
-        until = "until resumed" if pause.until is None else f"until {clock_time(pause.until, snapshot.at, zone)}"
-        reason = f": {shown(pause.reason)}" if pause.reason else ""
-        yield label, f"{what}, by {shown(pause.by)} {until}{reason}"
-        label = ""
-
-
-def _how_much(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
+    yield _Row(None, f"{word} {since}{reason}", marked=(word, ansi))
+    yield from _pauses(snapshot, zone)
     backlog = snapshot.backlog
     left = (
         f"{count(backlog.entries, 'entry', 'entries')}, {count(backlog.recipients, 'recipient')}, {size(backlog.bytes)}"
     )
     if backlog.oldest_age_s is not None:
         left += f"; oldest {duration(backlog.oldest_age_s)}"
-    yield "Backlog", left
+    yield _Row("Backlog", left)
     if backlog.unread_entries:
-        yield "", f"{count(backlog.unread_entries, 'entry', 'entries')} not read yet: their recipients are not counted"
+        unread = count(backlog.unread_entries, "entry", "entries")
+        yield _Row("", f"{unread} not read yet: their recipients are not counted")
     if backlog.duplicate_entries or backlog.duplicate_recipients:
         repeats = count(backlog.duplicate_entries, "entry", "entries")
-        yield "", f"of these expected to be duplicates: {repeats}, {count(backlog.duplicate_recipients, 'recipient')}"
-    yield "Finish", eta_text(snapshot.eta, snapshot.at, zone)
+        text = f"of these expected to be duplicates: {repeats}, {count(backlog.duplicate_recipients, 'recipient')}"
+        yield _Row("", text, _USEFUL)
 
 
-def _how_fast(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[tuple[str, str]]:
-    backlog, done, now = snapshot.backlog, snapshot.done, snapshot.rate
-    yield "Rate", _rate_text(now)
-    yield (
-        "",
-        f"limit: {limit(now.limit_messages_per_s)} messages, {limit(now.limit_recipients_per_s)} recipients",
-    )
-    if now.binding:
-        yield "", f"held down by: {shown(now.binding)}"
-    delivered = f"{count(done.delivered_entries, 'entry', 'entries')}, {count(done.delivered_recipients, 'recipient')}"
-    since = f" since {clock_time(done.since, snapshot.at, zone)}" if done.since else ""
-    yield "Delivered", f"{delivered} in {count(done.transactions, 'transaction')}{since}"
-    suppressed = count(done.suppressed_entries, "entry", "entries")
-    yield "Duplicates", f"suppressed: {suppressed}, {count(done.suppressed_recipients, 'recipient')}"
-    judged = snapshot.forecasts.judged
-    if judged:
-        right = f"{count(snapshot.forecasts.held)} of {count(judged)} finish times came within their interval"
-        error = snapshot.forecasts.median_error_s
-        yield "Forecasts", right + ("" if error is None else f"; median error {duration(error)}")
-    yield (
-        "Waiting",
-        (
-            f"deferred: {count(backlog.deferred_recipients, 'recipient')}; "
-            f"in doubt: {count(backlog.in_doubt_recipients, 'recipient')}"
-        ),
-    )
-    owed = f", {count(backlog.dsns_owed, 'DSN')} to send" if backlog.dsns_owed else ""
-    yield (
-        "Set aside",
-        (
-            f"held: {count(backlog.held_entries, 'entry', 'entries')}; unreadable: {count(done.unreadable_entries)}; "
-            f"dropped: {count(done.dropped_entries)}; bounced: {count(done.bounced_recipients, 'recipient')}{owed}"
-        ),
-    )
+def _below_the_bar(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
+    yield _Row("Finish", eta_text(snapshot.eta, snapshot.at, zone))
+    if snapshot.if_resumed is not None:
+        yield _Row("", f"if everything is resumed now: {eta_text(snapshot.if_resumed, snapshot.at, zone)}")
+    yield from _how_fast(snapshot.rate)
+    yield from _guards(snapshot.guards)
+    yield from _waiting(snapshot, zone)
+    yield from _done(snapshot, zone)
+    yield from _surroundings(snapshot)
 
 
-def _rate_text(now: Rate) -> str:
+def _pauses(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
+    label = "Paused"
+    for pause in snapshot.pauses[:_PAUSES_NAMED]:
+        what = f"list {shown(pause.list)}" if pause.list else "everything"
+        until = "until resumed" if pause.until is None else f"until {clock_time(pause.until, snapshot.at, zone)}"
+        reason = f": {shown(pause.reason)}" if pause.reason else ""
+        yield _Row(label, f"{what}, by {shown(pause.by)} {until}{reason}")
+        label = ""
+    if (others := len(snapshot.pauses) - _PAUSES_NAMED) > 0:
+        yield _Row("", f"and {count(others, 'other list')}")
+
+
+def _how_fast(now: Rate) -> Iterator[_Row]:
     if now.messages_per_s is None or now.recipients_per_s is None:
         text = "still measuring"
     else:
         text = f"{rate(now.messages_per_s)} messages, {rate(now.recipients_per_s)} recipients"
     if now.arrivals_recipients_per_s:
         text += f"; arriving: {rate(now.arrivals_recipients_per_s)} recipients"
-    return text
+    yield _Row("Rate", text)
+    limits = f"{limit(now.limit_messages_per_s)} messages, {limit(now.limit_recipients_per_s)} recipients"
+    held = f"held down by: {shown(now.binding)} ({limits})" if now.binding else f"limit: {limits}"
+    yield _Row("", held, _USEFUL)
 
 
-def _guard_lines(guards: list[Guard], width: int, colour: bool) -> list[str]:
-    if not guards:
-        return []
-    calm = [shown(guard.name) for guard in guards if guard.verdict == "go"]
-    lines: list[str] = []
+def _guards(guards: list[Guard]) -> Iterator[_Row]:
+    label = "Guards"
     for guard in sorted(guards, key=lambda guard: guard.verdict != "stop"):
-        if guard.verdict == "go":
-            continue
-        word = guard.verdict.upper()
-        text = f"{word} {shown(guard.name)}: {shown(guard.reason) or 'no reason given'}"
-        if guard.value is not None and guard.limit is not None:
-            text += f" ({guard.value:,.6g}, limit {guard.limit:,.6g})"
-        found = _labelled("Guards" if not lines else "", text, width)
-        if colour:
-            ansi = _RED if guard.verdict == "stop" else _YELLOW
-            found[0] = found[0].replace(word, f"{ansi}{word}{_PLAIN}", 1)
-        lines += found
+        if guard.verdict != "go":
+            word = guard.verdict.upper()
+            text = f"{word} {_of_guard(guard)}: {shown(guard.reason) or 'no reason given'}"
+            yield _Row(label, text, marked=(word, _RED if guard.verdict == "stop" else _YELLOW))
+            label = ""
+    calm = [guard for guard in guards if guard.verdict == "go"]
+    for guard in calm:
+        if guard.reason and guard.value is not None and guard.limit is not None:
+            yield _Row(label, f"go, but {_of_guard(guard)}: {shown(guard.reason)}", _GOOD_TO_KNOW)
+            label = ""
     if calm:
-        lines += _labelled("Guards" if not lines else "", f"go: {', '.join(calm)}", width)
-    return lines
+        yield _Row(label, f"go: {', '.join(map(_of_guard, calm))}", _CALM)
 
 
-def _surroundings(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    mta, mailman = snapshot.mta, snapshot.mailman
-    text = f"{shown(mta.host)}:{mta.port} {mta.state}, {count(mta.sessions, 'session')} open"
-    if mta.reason:
-        text += f": {shown(mta.reason)}"
-    if mta.next_try_s is not None:
-        text += f"; next try in {duration(max(0.0, mta.next_try_s - snapshot.at))}"
-    yield "MTA", text
-    if mailman.queue_dir or mailman.flavour:
-        yield "Mailman", f"{mailman.flavour or 'flavour not known yet'} in {shown(mailman.queue_dir)}"
-        runners = ", ".join(f"{shown(runner.name)} (pid {runner.pid})" for runner in mailman.runners)
-        yield "", f"runners: {runners or 'none running'}"
-    if mailman.outgoing_runner_competes:
-        yield "", shown(mailman.competition)
-    if mailman.released_entries or mailman.retrying_recipients:
-        released = count(mailman.released_entries, "entry", "entries")
-        yield "", f"released to it: {released}; it retries: {count(mailman.retrying_recipients, 'recipient')}"
-    if mailman.queues:
-        yield (
-            "Queues",
-            ", ".join(
-                f"{shown(queue.name)} {count(queue.entries)}"
-                + (f" (oldest {duration(queue.oldest_age_s)})" if queue.oldest_age_s is not None else "")
-                for queue in mailman.queues
-            ),
+def _of_guard(guard: Guard) -> str:
+    """ "ledger_bytes 12 GiB (limit 64 MiB)"; figures as far as there are any."""
+    text = shown(guard.name)
+    if guard.value is None or guard.limit is None:
+        return text
+    return f"{text} {_figure(guard.name, guard.value)} (limit {_figure(guard.name, guard.limit)})"
+
+
+def _figure(name: str, value: float) -> str:
+    return size(int(value)) if name.endswith("_bytes") else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _waiting(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
+    backlog = snapshot.backlog
+    deferred = count(backlog.deferred_recipients, "recipient") if backlog.deferred_recipients else "none"
+    if backlog.deferred_recipients and backlog.next_due_s is not None:
+        wait_s = backlog.next_due_s - snapshot.at
+        soon = (
+            f"at {clock_time(backlog.next_due_s, snapshot.at, zone)}, in {duration(wait_s)}" if wait_s >= 1 else "now"
+        )
+        deferred += f", the next due {soon}"
+    if backlog.in_doubt_recipients:
+        yield _Row(
+            "In doubt", f"{count(backlog.in_doubt_recipients, 'recipient')}: the reply after the content was lost"
+        )
+    yield _Row("Deferred", deferred, _USEFUL if backlog.deferred_recipients else _CALM)
+    done = snapshot.done
+    others = [
+        f"{name}: {number:,}"
+        for name, number in (("unreadable", done.unreadable_entries), ("dropped", done.dropped_entries))
+        if number
+    ]
+    held = count(backlog.held_entries, "entry", "entries") if backlog.held_entries else "none"
+    rank = _USEFUL if others or backlog.held_entries else _CALM
+    yield _Row("Set aside", "; ".join([f"held: {held}", *others]), rank)
+
+
+def forecasts_text(scored: Forecasts) -> str:
+    """ "41 of 50 finish times came within their interval; median error 2 min"."""
+    right = f"{count(scored.held)} of {count(scored.judged, 'finish time')} came within their interval"
+    return right + ("" if scored.median_error_s is None else f"; median error {duration(scored.median_error_s)}")
+
+
+def _done(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
+    done, backlog = snapshot.done, snapshot.backlog
+    suppressed = f"{count(done.suppressed_entries, 'entry', 'entries')}, {done.suppressed_recipients:,} recipients"
+    yield _Row("Duplicates", f"suppressed: {suppressed}" if done.suppressed_recipients else "none suppressed", _USEFUL)
+    delivered = f"{count(done.delivered_entries, 'entry', 'entries')}, {count(done.delivered_recipients, 'recipient')}"
+    since = f" since {clock_time(done.since, snapshot.at, zone)}" if done.since else ""
+    yield _Row("Delivered", f"{delivered}{since}", _USEFUL)
+    if snapshot.forecasts.judged:
+        yield _Row("Forecasts", forecasts_text(snapshot.forecasts), _USEFUL)
+    if done.bounced_recipients or backlog.dsns_owed:
+        dsns = [
+            f"{number:,} {word}"
+            for number, word in (
+                (backlog.dsns_owed, "to send"),
+                (done.dsns_sent, "sent"),
+                (done.dsns_dropped, "dropped"),
+            )
+            if number
+        ]
+        yield _Row(
+            "Bounced", f"{count(done.bounced_recipients, 'recipient')}; DSNs: {', '.join(dsns) or 'none'}", _USEFUL
         )
 
 
-def _list_table(snapshot: Snapshot, width: int, rows: int) -> list[str]:
-    if not snapshot.lists or rows <= 0:
-        return []
-    longest = sorted(snapshot.lists, key=lambda one: (-one.recipients, -one.entries, one.list))
-    name_width = max(12, width - 34)
-    lines = ["", f"{'List':<{name_width}} {'entries':>9} {'recipients':>11} {'oldest':>11}"]
-    for one in longest[:rows]:
-        name = shortened(shown(one.list) + (" (paused)" if one.paused else ""), name_width)
-        oldest = "" if one.oldest_age_s is None else duration(one.oldest_age_s)
-        lines.append(f"{name:<{name_width}} {count(one.entries):>9} {count(one.recipients):>11} {oldest:>11}")
-    rest = longest[rows:]
-    if rest:
-        name = f"and {count(len(rest), 'other list')}"
-        entries, recipients = sum(one.entries for one in rest), sum(one.recipients for one in rest)
-        lines.append(f"{name:<{name_width}} {count(entries):>9} {count(recipients):>11}")
-    return [*lines, ""]
+def _surroundings(snapshot: Snapshot) -> Iterator[_Row]:
+    mta, mailman = snapshot.mta, snapshot.mailman
+    text = f"{shown(mta.host)}:{mta.port} {mta.state}, {count(mta.sessions, 'session')} open"
+    if mta.reason and mta.reason not in snapshot.reason:
+        text += f": {shown(mta.reason)}"
+    if mta.next_try_s is not None:
+        text += f"; next try in {duration(max(0.0, mta.next_try_s - snapshot.at))}"
+    yield _Row("MTA", text, _NEEDED if mta.state == "down" else _GOOD_TO_KNOW)
+    label = "Mailman"
+    if mailman.missing_runners:
+        yield _Row(label, f"runners missing: {_missing(snapshot)}", marked=("runners missing", _YELLOW))
+        label = ""
+    if mailman.outgoing_runner_competes:
+        yield _Row(label, shown(mailman.competition), _USEFUL)
+        label = ""
+    if mailman.released_entries or mailman.retrying_recipients:
+        released = count(mailman.released_entries, "entry", "entries")
+        retries = count(mailman.retrying_recipients, "recipient")
+        yield _Row(label, f"released to it: {released}; it retries: {retries}", _USEFUL)
+        label = ""
+    if mailman.queue_dir or mailman.flavour:
+        flavour = {"mailman2": "2.1", "mailman3": "3"}.get(mailman.flavour, mailman.flavour)
+        where = f"version {flavour or 'not known yet'}, {shown(mailman.queue_dir)}"
+        if not mailman.runners:
+            text = "not running" if not mailman.master_running else "no runner is running"
+        else:
+            text = f"runners: {', '.join(shown(runner.name) for runner in mailman.runners)}"
+        yield _Row(label, f"{where}; {text}", _GOOD_TO_KNOW)
+    full = [queue for queue in mailman.queues if queue.entries]
+    empty = [shown(queue.name) for queue in mailman.queues if not queue.entries]
+    said = [
+        f"{shown(queue.name)} {count(queue.entries)}"
+        + (f" (oldest {duration(queue.oldest_age_s)})" if queue.oldest_age_s is not None else "")
+        for queue in full
+    ]
+    label = "Queues"
+    if said:
+        yield _Row(label, ", ".join(said), _GOOD_TO_KNOW)
+        label = ""
+    if empty:
+        yield _Row(label, f"empty: {', '.join(empty)}", _CALM)
+
+
+def _missing(snapshot: Snapshot) -> str:
+    return ", ".join(map(shown, snapshot.mailman.missing_runners))
 
 
 def hints(snapshot: Snapshot) -> Iterator[str]:
@@ -277,7 +384,7 @@ def hints(snapshot: Snapshot) -> Iterator[str]:
     given_back = snapshot.state == "paused" and not snapshot.backlog.entries
     if given_back or len(lists) < len(snapshot.pauses):
         yield "`drainer resume` goes on"
-    for name in lists:
+    for name in lists[:_PAUSES_NAMED]:
         yield f"`drainer resume --list {shown(name)}` lets that list go on"
     if snapshot.state == "mta_down":
         yield "see why the MTA does not answer; no entry is lost or blamed, delivery goes on by itself when it is back"
@@ -287,17 +394,61 @@ def hints(snapshot: Snapshot) -> Iterator[str]:
         yield "`drainer entries --state held` lists what waits for a decision; then `drainer release` or `drainer drop`"
 
 
+# -- how it is laid out ------------------------------------------------------------------------------------------------
+
+
+def _blocks(rows: Iterable[_Row], width: int, colour: bool) -> list[_Block]:
+    return [_Block(row.rank, _laid_out(row, width, colour)) for row in rows]
+
+
+def _laid_out(row: _Row, width: int, colour: bool) -> list[str]:
+    if row.label is None:
+        first, rest = "", "  "
+    elif width >= _LABELS_BESIDE_FROM:
+        first, rest = f"{row.label:<{_LABEL}}", " " * (_LABEL + 2)
+    else:
+        first, rest = (f"{row.label}: " if row.label else "  "), "  "
+    lines = wrapped(row.text, width, first, rest)
+    if colour and row.marked is not None:
+        word, ansi = row.marked
+        lines[0] = lines[0].replace(word, f"{ansi}{word}{_PLAIN}", 1)
+    return lines
+
+
 def _progress_line(snapshot: Snapshot, width: int) -> list[str]:
     share = progress(snapshot)
     if share is None:
         return []
-    room = min(60, width - _LABEL - 8)
+    margin = _LABEL if width >= _LABELS_BESIDE_FROM else 0
+    room = min(100, width - margin - 8)
     # Rounded down: 100 % is shown only when nothing is left.
     filled = int(share * room)
-    return [f"{'':<{_LABEL}}[{'#' * filled}{'-' * (room - filled)}] {int(share * 100):>3} %"]
+    return [f"{'':<{margin}}[{'#' * filled}{'-' * (room - filled)}] {int(share * 100):>3} %"]
 
 
-def _labelled(label: str, text: str, width: int) -> list[str]:
-    return textwrap.wrap(
-        text, width, initial_indent=f"{label:<{_LABEL}}", subsequent_indent=" " * (_LABEL + 2), break_on_hyphens=False
+def _table(snapshot: Snapshot, width: int, rows: int, zone: tzinfo | None) -> list[str]:
+    """The lists, those with the most recipients first; a line of blanks above and below."""
+    if not snapshot.lists or rows <= 0:
+        return []
+    longest = sorted(snapshot.lists, key=lambda one: (-one.recipients, -one.entries, one.list))
+    shown_rows = [_cells(one, snapshot.at, zone) for one in longest[:rows]]
+    if rest := longest[rows:]:
+        entries, recipients = sum(one.entries for one in rest), sum(one.recipients for one in rest)
+        shown_rows.append((f"and {count(len(rest), 'other list')}", count(entries), count(recipients), "", ""))
+    titles = ("List", "entries", "recipients", "oldest", "through")
+    kept = (
+        [0, 1, 2, 3, 4] if width >= _ALL_COLUMNS_FROM else [0, 1, 2, 4] if width >= _LABELS_BESIDE_FROM else [0, 2, 4]
     )
+    widths = [max(columns(row[at]) for row in (titles, *shown_rows)) for at in range(len(titles))]
+    name_width = min(width - sum(widths[at] + 2 for at in kept[1:]), widths[0])
+    lines = [
+        padded(row[0], name_width) + "".join(f"  {row[at]:>{widths[at]}}" for at in kept[1:])
+        for row in (titles, *shown_rows)
+    ]
+    return ["", *(line.rstrip() for line in lines), ""]
+
+
+def _cells(one: ListBacklog, now_s: float, zone: tzinfo | None) -> tuple[str, str, str, str, str]:
+    through = "paused" if one.paused else "" if one.finish is None else short_time(one.finish, now_s, zone)
+    oldest = "" if one.oldest_age_s is None else duration(one.oldest_age_s)
+    return shown(one.list), count(one.entries), count(one.recipients), oldest, through

@@ -5,6 +5,7 @@ Pure  values in, text out; the local time zone is the only thing taken from outs
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, tzinfo
 
@@ -80,6 +81,23 @@ def size(number: int) -> str:
             return f"{amount:.1f}".removesuffix(".0") + f" {unit}" if amount < 10 else f"{amount:.0f} {unit}"
         amount /= 1024
     return f"{amount:,.1f} TiB"
+
+
+def finish_time(finish_s: float, now_s: float, zone: tzinfo | None = None) -> str:
+    """The clock time of an estimate, rounded as the estimate is: to 1, 5 or 15 minutes, and never one that is past."""
+    step = next((step for below, step in ((3600.0, 60.0), (6 * 3600.0, 300.0)) if finish_s - now_s < below), 900.0)
+    rounded = round(finish_s / step) * step
+    return clock_time(rounded if rounded > now_s else math.ceil(finish_s / 60.0) * 60.0, now_s, zone)
+
+
+def short_time(at_s: float, now_s: float, zone: tzinfo | None = None) -> str:
+    """For a table, at most 11 characters: "18:40", "Tue 18:40", "3 Mar 18:40", "3 Mar 2027"."""
+    at, now = (datetime.fromtimestamp(min(moment, _LATEST_S), zone) for moment in (at_s, now_s))
+    if at.date() == now.date():
+        return f"{at:%H:%M}"
+    if at.year != now.year:
+        return f"{at.day} {at:%b %Y}"
+    return f"{at:%a %H:%M}" if 0 < (at.date() - now.date()).days < 7 else f"{at.day} {at:%b %H:%M}"
 
 
 def clock_time(at_s: float, now_s: float, zone: tzinfo | None = None) -> str:

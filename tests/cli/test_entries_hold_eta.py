@@ -129,14 +129,36 @@ def test_handback_needs_yes(cli: CommandLine, service: SmallService) -> None:
 def test_eta_tells_the_interval_what_if_and_the_rate_needed(cli: CommandLine, service: SmallService) -> None:
     ran = cli("eta", "--at", "20/s", "--by", "+2h")
     assert ran.code == 0
-    first, what_if, needed, fastest = ran.out.splitlines()
-    assert first.startswith("180 recipients left: about 1 min 30 s (1 min 10 s to 2 min in 80 % of cases), at ")
-    assert what_if.startswith("at 20/s recipients: about 10 s (give or take the rounding in 80 % of cases), at ")
-    assert needed.endswith("12.5/s recipients needed")
+    first, what_if, needed, limits, shown, fastest = ran.out.splitlines()
+    assert first.startswith("180 recipients left: about 1 min 30 s, at ")
+    assert first.endswith(" (80 %: 1 min 10 s to 2 min)")
+    assert what_if.startswith("at 20/s recipients: about 10 s, at ")
+    assert what_if.endswith(" (80 %: give or take the rounding)")
+    assert needed.endswith("12.5/s recipients needed; as things go the chance is 30 %")
+    assert limits == "the limits in force do not allow that: `drainer rate --messages 2.5/s` would"
+    assert shown == "the MTA has shown that it can: it took 30/s recipients over five minutes"
     assert fastest.endswith("40/s recipients")
-    _action, _peer, (at, by) = service.seen[0]
+    _action, _peer, (at, by, _list) = service.seen[0]
     assert at == 20
     assert timedelta(minutes=119) < datetime.fromtimestamp(by, UTC) - datetime.now(UTC) <= timedelta(hours=2)
+
+
+def test_eta_of_a_list_is_asked_for_by_its_name_and_told_beside_that_of_all(
+    cli: CommandLine, service: SmallService
+) -> None:
+    ran = cli("eta", "--list", "orchard@example.org", "--at", "20/s")
+    assert ran.code == 0
+    _all, _what_if, one, what_if, _fastest = ran.out.splitlines()
+    assert one.startswith("list orchard@example.org: 2 entries, 60 recipients left: about 30 s, at ")
+    assert what_if.startswith("list orchard@example.org at 20/s recipients: about 10 s, at ")
+    assert service.seen[0][2][2] == "orchard@example.org"
+
+
+def test_time_of_day_that_has_passed_is_said_to_be_tomorrows(cli: CommandLine, service: SmallService) -> None:
+    passed = f"{datetime.now(UTC):%H:%M}"
+    ran = cli("eta", "--by", passed)
+    assert ran.out.endswith(f"({passed} has passed today: tomorrow's is meant)\n") or "00:00" in ran.out
+    assert "has passed" not in cli("eta", "--by", f"tomorrow {passed}").out
 
 
 def test_eta_while_paused_is_a_word(cli: CommandLine, service: SmallService) -> None:
@@ -161,7 +183,11 @@ NOON = datetime(2026, 1, 31, 12, 0, 30).astimezone()
         ("18:00", datetime(2026, 1, 31, 18, 0)),
         ("9:05", datetime(2026, 2, 1, 9, 5)),
         ("12:00", datetime(2026, 2, 1, 12, 0)),
+        ("today 18:00", datetime(2026, 1, 31, 18, 0)),
+        ("tomorrow 06:00", datetime(2026, 2, 1, 6, 0)),
+        ("Tomorrow  23:59", datetime(2026, 2, 1, 23, 59)),
         ("2026-03-01T06:30", datetime(2026, 3, 1, 6, 30)),
+        ("2026-03-01 06:30", datetime(2026, 3, 1, 6, 30)),
         ("+2h", datetime(2026, 1, 31, 14, 0, 30)),
         ("+90m", datetime(2026, 1, 31, 13, 30, 30)),
     ],

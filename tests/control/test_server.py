@@ -265,8 +265,12 @@ async def test_eta_takes_a_rate_and_a_time(path: Path) -> None:
     async with listening(path, service):
         assert (await ask(path, "GET", "/eta?at=600/m&by=1772503600.5"))[0] == 200
         assert (await ask(path, "GET", "/eta?at=2.5"))[0] == 200
-        assert (await ask(path, "GET", "/eta"))[0] == 200
-    assert [asked for _action, _peer, asked in service.seen] == [(10.0, 1772503600.5), (2.5, None), (None, None)]
+        assert (await ask(path, "GET", "/eta?list=choir"))[0] == 200
+    assert [asked for _action, _peer, asked in service.seen] == [
+        (10.0, 1772503600.5, ""),
+        (2.5, None, ""),
+        (None, None, "choir"),
+    ]
 
 
 async def test_entries_are_selected_and_limited(path: Path) -> None:

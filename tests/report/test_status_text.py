@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainer.report.snapshot import ServiceState, Snapshot
-from drainer.report.status_text import progress, status_line, status_lines
-from drainer.report.wording import clock_time, count, duration, quantised_s, rate, shown, size
+from drainer.report.columns import columns, wrapped
+from drainer.report.snapshot import EtaState, ServiceState, Snapshot
+from drainer.report.status_text import progress, state_word, status_line, status_lines
+from drainer.report.wording import clock_time, count, duration, finish_time, quantised_s, rate, shown, size
 
 NOW_S = 1_772_536_000.0  # 2026-03-03 11:06:40 UTC
 
@@ -31,6 +32,8 @@ def snapshot(**changes: Any) -> Snapshot:
             "deferred_recipients": 1200,
             "in_doubt_recipients": 3,
             "held_entries": 4,
+            "dsns_owed": 2,
+            "next_due_s": NOW_S + 840,
             "duplicate_entries": 120,
             "duplicate_recipients": 11000,
         },
@@ -39,6 +42,8 @@ def snapshot(**changes: Any) -> Snapshot:
             "delivered_recipients": 400000,
             "suppressed_entries": 80,
             "suppressed_recipients": 9000,
+            "bounced_recipients": 7,
+            "dsns_sent": 5,
             "transactions": 5100,
             "since": NOW_S - 7500,
         },
@@ -58,7 +63,7 @@ def snapshot(**changes: Any) -> Snapshot:
             "confidence": 0.8,
         },
         "guards": [
-            {"name": "disk_bytes", "verdict": "go"},
+            {"name": "ledger_bytes", "verdict": "go", "value": 13e9, "limit": 64 * 2**20},
             {
                 "name": "mta_queue",
                 "verdict": "slow",
@@ -74,9 +79,18 @@ def snapshot(**changes: Any) -> Snapshot:
             "runners": [{"name": "in", "pid": 812}],
             "queues": [{"name": "retry", "entries": 1700, "oldest_age_s": 7200}, {"name": "bad", "entries": 0}],
             "outgoing_runner_competes": True,
+            "master_running": True,
+            "missing_runners": ["out", "retry"],
         },
         "lists": [
-            {"list": f"list-{at}@example.org", "entries": at, "recipients": at * 100, "oldest_age_s": 60.0 * at}
+            {
+                "list": f"list-{at}@example.org",
+                "entries": at,
+                "recipients": at * 100,
+                "oldest_age_s": 60.0 * at,
+                "finish": NOW_S + 600 * at,
+                "paused": at == 13,
+            }
             for at in range(1, 15)
         ],
     }
@@ -91,27 +105,30 @@ def flat(width: int = 80, **changes: Any) -> str:
     return " ".join(text(width, **changes).split())
 
 
-@pytest.mark.parametrize("width", [60, 80, 132])
+@pytest.mark.parametrize("width", [76, 80, 120, 200])
 def test_everything_an_operator_asks_for_is_there_within_the_width(width: int) -> None:
     said = flat(width)
     for part in (
         "DRAINING since 09:01 UTC (2 h 05 min)",
         "12,345 entries, 1,234,567 recipients, 85 MiB; oldest 2 d 04 h",
         "expected to be duplicates: 120 entries, 11,000 recipients",
-        "about 2 h 05 min (1 h 40 min to 2 h 45 min in 80 % of cases), at 13:11 UTC",
+        "about 2 h 05 min, at 13:10 UTC (80 %: 1 h 40 min to 2 h 45 min)",
         "18.4/s messages, 1,820/s recipients; arriving: 31/s recipients",
-        "limit: 20/s messages, unlimited recipients",
-        "held down by: limit on messages",
+        "held down by: limit on messages (20/s messages, unlimited recipients)",
         "suppressed: 80 entries, 9,000 recipients",
-        "deferred: 1,200 recipients; in doubt: 3 recipients",
+        "Deferred 1,200 recipients, the next due at 11:20 UTC, in 14 min",
+        "In doubt 3 recipients",
         "held: 4 entries",
-        "SLOW mta_queue: the MTA's queue is long (9,000, limit 10,000)",
-        "go: disk_bytes",
+        "Bounced 7 recipients; DSNs: 2 to send, 5 sent",
+        "SLOW mta_queue 9,000 (limit 10,000): the MTA's queue is long",
+        "go: ledger_bytes 12 GiB (limit 64 MiB)",
         "127.0.0.1:25 up, 20 sessions open",
-        "runners: in (pid 812)",
+        "runners missing: out, retry",
+        "runners: in",
         "takes entries from the same queue",
-        "retry 1,700 (oldest 2 h 00 min), bad 0",
-        "list-14@example.org 14 1,400 14 min",
+        "retry 1,700 (oldest 2 h 00 min) empty: bad",
+        "list-14@example.org 14 1,400 14 min 13:26",
+        "list-13@example.org 13 1,300 13 min paused",
         "and 4 other lists 10 1,000",
     ):
         assert part in said
@@ -170,13 +187,117 @@ def test_hundred_percent_is_shown_only_when_nothing_is_left() -> None:
     assert " 100 %" in text(done=done, backlog={}, eta={"state": "done"})
 
 
+_ANY_TEXT = st.text(st.characters(), max_size=120)
+_ANY_NUMBER = st.integers(0, 10**13)
+_ANY_SECONDS = st.none() | st.floats(0, 1e12)
+_ANY_SNAPSHOT = st.fixed_dictionaries(
+    {
+        "state": st.sampled_from(get_args(ServiceState)),
+        "reason": _ANY_TEXT,
+        "since": st.floats(0, NOW_S),
+        "backlog": st.fixed_dictionaries(
+            dict.fromkeys(
+                (*"entries recipients bytes deferred_recipients in_doubt_recipients held_entries".split(),
+                 *"unread_entries duplicate_entries duplicate_recipients dsns_owed".split()), _ANY_NUMBER,
+            )
+            | {"oldest_age_s": _ANY_SECONDS, "next_due_s": _ANY_SECONDS}
+        ),
+        "eta": st.fixed_dictionaries(
+            {"state": st.sampled_from(get_args(EtaState)), "seconds": _ANY_SECONDS, "low_s": _ANY_SECONDS,
+             "high_s": _ANY_SECONDS, "confidence": st.none() | st.just(0.8)}
+        ),
+        "rate": st.fixed_dictionaries(
+            {"messages_per_s": _ANY_SECONDS, "recipients_per_s": _ANY_SECONDS, "binding": _ANY_TEXT}
+        ),
+        "guards": st.lists(
+            st.fixed_dictionaries(
+                {"name": _ANY_TEXT | st.just("ledger_bytes"), "verdict": st.sampled_from(["go", "slow", "stop"]),
+                 "reason": _ANY_TEXT, "value": _ANY_SECONDS, "limit": _ANY_SECONDS}
+            ),
+            max_size=4,
+        ),
+        "mta": st.fixed_dictionaries(
+            {"host": _ANY_TEXT, "port": st.just(25), "state": st.sampled_from(["up", "down", "unknown"]),
+             "reason": _ANY_TEXT, "next_try_s": _ANY_SECONDS}
+        ),
+        "mailman": st.fixed_dictionaries(
+            {"queue_dir": _ANY_TEXT, "missing_runners": st.lists(_ANY_TEXT, max_size=5),
+             "queues": st.lists(st.fixed_dictionaries({"name": _ANY_TEXT, "entries": _ANY_NUMBER}), max_size=4)}
+        ),
+        "lists": st.lists(
+            st.fixed_dictionaries(
+                {"list": _ANY_TEXT, "entries": _ANY_NUMBER, "recipients": _ANY_NUMBER, "oldest_age_s": _ANY_SECONDS,
+                 "finish": _ANY_SECONDS, "paused": st.booleans()}
+            ),
+            max_size=30,
+        ),
+        "pauses": st.lists(
+            st.fixed_dictionaries(
+                {"list": _ANY_TEXT, "by": _ANY_TEXT, "reason": _ANY_TEXT, "since": st.just(0.0), "until": _ANY_SECONDS}
+            ),
+            max_size=5,
+        ),
+    }
+)  # fmt: skip
+
+
 @settings(deadline=None)
-@given(st.integers(-5, 300), st.text(max_size=200), st.text(max_size=80))
-def test_any_width_and_any_text_give_lines_that_fit(width: int, reason: str, name: str) -> None:
-    said = status_lines(
-        snapshot(reason=reason, lists=[{"list": name, "entries": 10**6, "recipients": 10**8}]), width, zone=UTC
+@given(_ANY_SNAPSHOT, st.integers(40, 250), st.none() | st.integers(1, 60), st.integers(0, 500))
+def test_no_line_is_wider_and_no_screen_higher_than_the_terminal(
+    changes: dict[str, Any], width: int, height: int | None, lists: int
+) -> None:
+    said = status_lines(snapshot(**changes), width, height=height, lists=lists, zone=UTC)
+    assert max(columns(line) for line in said) <= width
+    assert height is None or len(said) <= height
+    assert said[0].startswith(state_word(changes["state"])) or height == 1
+
+
+@pytest.mark.parametrize("height", range(14, 40, 5))
+def test_on_a_low_terminal_what_is_wrong_stays_and_what_is_calm_goes_first(height: int) -> None:
+    low, whole = (
+        " ".join(" ".join(status_lines(snapshot(), 80, height=rows, zone=UTC)).split()) for rows in (height, None)
     )
-    assert max(len(line) for line in said) <= max(60, width)
+    wrong_things = (
+        "DRAINING",
+        "1,234,567 recipients",
+        "13:10 UTC",
+        "SLOW mta_queue",
+        "In doubt 3",
+        "missing: out, retry",
+    )
+    for wrong in wrong_things:
+        assert wrong in low
+    assert "empty: bad" in whole
+    assert ("empty: bad" not in low) or height >= 30
+
+
+def test_five_hundred_lists_with_names_of_any_length_take_the_rows_asked_for() -> None:
+    lists = [{"list": f"{'x' * (at % 90)}{at}@lists.example.org", "entries": 1, "recipients": at} for at in range(500)]
+    said = status_lines(snapshot(lists=lists), 80, lists=10, zone=UTC)
+    at = next(number for number, line in enumerate(said) if line.startswith("List "))
+    assert said[at + 11].split()[:4] == ["and", "490", "other", "lists"]
+    assert all(len(line) <= 80 for line in said)
+    assert ".." in said[at + 1]
+
+
+def test_paused_says_when_it_would_end_if_resumed() -> None:
+    resumed = {"state": "draining", "seconds": 600.0, "low_s": 500.0, "high_s": 900.0, "confidence": 0.8}
+    said = flat(state="paused", eta={"state": "paused"}, if_resumed=resumed)
+    assert "no finish time while paused if everything is resumed now: about 10 min, at 11:17 UTC (80 %:" in said
+
+
+def test_finish_is_told_in_steps_that_do_not_flicker_and_never_in_the_past() -> None:
+    times = {finish_time(NOW_S + 7440, NOW_S + at, UTC) for at in range(0, 3600, 10)}
+    assert times == {"13:10 UTC"}
+    assert finish_time(NOW_S + 5, NOW_S, UTC) == "11:07 UTC"
+    assert finish_time(NOW_S + 2 * 86400, NOW_S, UTC) == "Thu 5 Mar 11:00 UTC"
+
+
+def test_wide_characters_count_twice_and_numbers_stay_with_their_unit() -> None:
+    assert (columns("caf\u00e9"), columns("cafe\u0301"), columns("\u6d77\u6d77")) == (4, 4, 4)
+    assert wrapped("it ends at 18:40 CET", 14) == ["it ends at", "18:40 CET"]
+    assert wrapped("about 2 h 05 min", 13, rest="  ") == ["about", "  2 h 05 min"]
+    assert wrapped("\u6d77" * 5, 5) == ["\u6d77\u6d77", "\u6d77\u6d77", "\u6d77"]
 
 
 def test_numbers_as_people_read_them() -> None:

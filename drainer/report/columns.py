@@ -1,0 +1,79 @@
+"""Text in the columns of a terminal: how wide it is, cut to a width, wrapped to it.
+
+Pure  no terminal; a character counts as Unicode says, two columns for East Asian wide ones, none for combining ones
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from itertools import pairwise
+
+_DOTS = ".."
+_NUMBER = re.compile(r"[(]?[0-9][0-9.,:]*(?<=[0-9])")
+
+
+def columns(text: str) -> int:
+    """How many columns the text takes."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def cut(text: str, width: int) -> str:
+    """As much of the text as fits, dots in place of what was cut."""
+    if columns(text) <= width:
+        return text
+    return _beginning(text, max(0, width - len(_DOTS))) + _DOTS[: max(0, width)]
+
+
+def padded(text: str, width: int) -> str:
+    """Exactly so wide: cut, or filled with blanks."""
+    fitting = cut(text, width)
+    return fitting + " " * (width - columns(fitting))
+
+
+def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
+    """The words of the text in lines no wider than `width`; a word wider than that is broken. A number stays with the word
+    after it: "2 h 05 min" and "18:40 CET" are read in one glance, or misread.
+
+    first, rest  what the first line begins with, and every other; narrower than `width` by two columns at least
+    """
+    lines: list[str] = []
+    line, is_begun = first, False
+    for word in _kept_together(text.split()):
+        if is_begun and columns(line) + 1 + columns(word) <= width:
+            line += f" {word}"
+            continue
+        if is_begun:
+            lines.append(line)
+            line = rest
+        while columns(line) + columns(word) > width:
+            piece = _beginning(word, width - columns(line))
+            lines.append(line + piece)
+            word, line = word[len(piece) :], rest
+        line, is_begun = line + word, True
+    return [*lines, line.rstrip()]
+
+
+def _kept_together(words: list[str]) -> list[str]:
+    together: list[str] = []
+    for before, word in pairwise(["", *words]):
+        if _NUMBER.fullmatch(before) or (before in ("d", "h") and _NUMBER.fullmatch(word)):
+            together[-1] += f" {word}"
+        else:
+            together.append(word)
+    return together
+
+
+def _beginning(text: str, width: int) -> str:
+    room = width
+    for at, character in enumerate(text):
+        room -= _columns(character)
+        if room < 0:
+            return text[:at]
+    return text
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
