@@ -7,16 +7,15 @@ import sys
 import time
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from drainer.cli.options import ConfigOption, ask, client_settings
-from drainer.control.replies import as_json
 from drainer.errors import DrainerError, ServiceNotRunning
-from drainer.report.incident import Incident
-from drainer.report.incident_html import html
-from drainer.report.incident_markdown import markdown
+
+if TYPE_CHECKING:
+    from drainer.report.incident import Incident
 
 Format = Literal["markdown", "html", "json"]
 _SUFFIXES: dict[str, Format] = {".html": "html", ".htm": "html", ".json": "json"}
@@ -66,11 +65,17 @@ def incident_now(config: Path | None) -> Incident:
 def rendered(told: Incident, form: Format) -> bytes:
     match form:
         case "json":
+            from drainer.control.replies import as_json
+
             return as_json(told) + b"\n"
         case "html":
+            from drainer.report.incident_html import html
+
             style = (resources.files("drainer.report") / "page.css").read_text("utf-8")
             return html(told, style).encode("utf-8", "replace")
         case _:
+            from drainer.report.incident_markdown import markdown
+
             return markdown(told).encode("utf-8", "replace")
 
 

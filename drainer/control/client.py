@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -33,10 +33,12 @@ from drainer.control.messages import (
     ShowReply,
 )
 from drainer.errors import DrainerError, RequestRefused, ServiceNotRunning, UsageError
-from drainer.report.incident import Incident
 from drainer.report.snapshot import Snapshot
 
 ANSWER_WITHIN_S = 60.0
+
+if TYPE_CHECKING:
+    from drainer.report.incident import Incident
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -108,6 +110,8 @@ class ControlClient:
         return await self._post("/import", request, ImportReply)
 
     async def report(self) -> Incident:
+        from drainer.report.incident import Incident  # many models, which no other command needs
+
         return await self._get("/report", Incident)
 
     async def config(self) -> dict[str, Any]:

@@ -21,13 +21,16 @@ Pure  values only
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from drainer.report.incident import Incident
 from drainer.report.snapshot import Eta, Snapshot
 from drainer.settings import LONGEST_S, rate_per_s
+
+
+if TYPE_CHECKING:
+    from drainer.report.incident import Incident
 
 
 class _Wire(BaseModel):
