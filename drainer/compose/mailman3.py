@@ -85,7 +85,8 @@ class Mailman3Composer:
         remember_s: float,
         offers: Sequence[str] = OFFERS,
     ) -> None:
-        self._command = (str(python), "-B", str(_SCRIPT))
+        # -W: else a warning about Mailman's own code would be the last line said, and be told as the reason of an end
+        self._command = (str(python), "-B", "-W", "ignore", str(_SCRIPT))
         self._hello = {
             "config": None if config is None else str(config),
             "max_recipients": max_recipients,
@@ -101,6 +102,8 @@ class Mailman3Composer:
         self._working: set[_Coprocess] = set()
         self._closed = False
         self.versions: MailmanVersions | None = None
+        self.trouble = ""
+        """Why no co-process could be started when that was tried last, in one line; "" if it could."""
 
     async def start(self) -> None:
         """Start all co-processes. Raises ComposerUnavailable with the reason and a command to try by hand."""
@@ -173,6 +176,15 @@ class Mailman3Composer:
     async def _started(self) -> _Coprocess:
         if self._closed:
             raise ComposerUnavailable("the composer is closed")
+        try:
+            coprocess = await self._greeted()
+        except ComposerUnavailable as exc:
+            self.trouble = str(exc).replace("\n", "; ")
+            raise
+        self.trouble = ""
+        return coprocess
+
+    async def _greeted(self) -> _Coprocess:
         coprocess = await self._launched()
         try:
             self.versions = await coprocess.greet(self._hello)

@@ -83,8 +83,8 @@ def _open_database() -> Any:
     from zope.interface.verify import verifyObject
 
     url = urlparse(expand(config.database.url, None, config.paths))
-    if url.scheme == "sqlite" and not Path(url.path).is_file():
-        raise Unusable(f"there is no database at {url.path}; is this the right mailman.cfg?")
+    if url.scheme == "sqlite" and not (path := Path(url.path[1:])).is_file():  # sqlite:////var/... is /var/...
+        raise Unusable(f"there is no database at {path}; is this the right mailman.cfg?")
     database = call_name(config.database["class"])
     verifyObject(IDatabase, database)
     database.initialize()
@@ -109,13 +109,15 @@ def _check_schema(database: Any) -> None:
     from alembic.migration import MigrationContext
     from alembic.script import ScriptDirectory
     from mailman.database.alembic import alembic_cfg
+    from mailman.version import VERSION
 
     found = MigrationContext.configure(database.store.connection()).get_current_revision()
     wanted = ScriptDirectory.from_config(alembic_cfg).get_current_head()
     database.store.close()
     if found != wanted:
         raise Unusable(
-            f"the database has schema {found}, this Mailman needs {wanted}; let Mailman itself start once to upgrade it"
+            f"the database has schema {found}, this Mailman {VERSION} needs {wanted}; if it is the Mailman that works here, "
+            "let it start once to upgrade the database, else name in mailman.python the Python of the one that does"
         )
 
 

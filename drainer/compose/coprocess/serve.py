@@ -326,6 +326,10 @@ def main() -> int:
         write(frames.frame(frames.REFUSED, {"detail": "Mailman gave up"}))
         answers.flush()
         return 1
+    except readonly.Unusable as exc:
+        write(frames.frame(frames.REFUSED, {"detail": str(exc)}))
+        answers.flush()
+        return 1
     except Exception as exc:  # noqa: BLE001 (whatever stops Mailman is told to the parent)
         traceback.print_exc()
         write(frames.frame(frames.REFUSED, {"detail": f"{type(exc).__name__}: {exc}"}))
