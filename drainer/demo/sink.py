@@ -40,6 +40,7 @@ _MESSAGE_ID = re.compile(rb"(?im)^message-id:[ \t]*(?:\r?\n[ \t]+)?([^\r\n]*)")
 _MAIL = re.compile(rb"(?i)MAIL FROM:\s*<([^>]*)>(.*)\Z")
 _RCPT = re.compile(rb"(?i)RCPT TO:\s*<([^>]*)>(.*)\Z")
 _LONGEST_LINE = 65_536
+_ENDLESS_EVERY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +107,14 @@ class Behaviour:
 
     reply      bytes written in place of it; None: the ordinary reply
     then       "go_on"; "hang_up" after the reply (with reply b"": instead of it); "silence": nothing is read or answered
-               from here on
+               from here on; "endless": likewise, but the reply is written again and again
     takes      at dot: whether the sink owns the message; None: as the reply code says (2xx does), a missing reply not
     delay_s    wait before the reply
     after_bytes  at content: how much of it to let in first, one octet at least
     """
 
     reply: bytes | None = None
-    then: Literal["go_on", "hang_up", "silence"] = "go_on"
+    then: Literal["go_on", "hang_up", "silence", "endless"] = "go_on"
     takes: bool | None = None
     delay_s: float = 0.0
     after_bytes: int = 0
@@ -130,6 +131,7 @@ TAKE_AND_HANG_UP = Behaviour(b"", "hang_up", takes=True)
 TAKE_AND_SILENCE = Behaviour(b"", "silence", takes=True)
 GARBAGE = Behaviour(b"\xff\xfe\x00 \x80garbage\r\n")
 HALF_A_REPLY = Behaviour(b"25", "hang_up")
+ENDLESS = Behaviour(b"220-and furthermore\r\n", "endless")
 
 Script = Callable[[Step], Behaviour | None]
 """Asked at every step; None: the ordinary answer."""
@@ -142,7 +144,7 @@ class Rule:
         STAGE WHAT [recipient=GLOB] [sender=GLOB] [first=N] [after=N] [every=N] [chance=P]
 
     WHAT  a reply "450 4.2.0 greylisted" | hang-up | silence | take-and-hang-up | take-and-silence | garbage | half |
-          delay=SECONDS | twice REPLY (the ordinary reply, and this one behind it)
+          endless (a reply without a last line) | delay=SECONDS | twice REPLY (the ordinary reply, and this one behind it)
     recipient, sender  only for addresses that match; `first=N`: the first N times it matches; `after=N`: not the first
           N times; `every=N`: each Nth time; `chance=P`: with this probability, from a fixed seed
     """
@@ -172,7 +174,7 @@ class Rule:
             options[name] = value
         what = " ".join(words)
         named = {
-            "hang-up": HANG_UP, "silence": SILENCE, "garbage": GARBAGE, "half": HALF_A_REPLY,
+            "hang-up": HANG_UP, "silence": SILENCE, "garbage": GARBAGE, "half": HALF_A_REPLY, "endless": ENDLESS,
             "take-and-hang-up": TAKE_AND_HANG_UP, "take-and-silence": TAKE_AND_SILENCE,
         }  # fmt: skip
         twice = what.startswith("twice ")
@@ -600,9 +602,18 @@ class _Connection(asyncio.Protocol):
         if behaviour.then == "silence":
             self._flush()
             self._silent = True
+        elif behaviour.then == "endless":
+            self._silent = True
+            self._go_on_writing(reply)
         elif behaviour.then == "hang_up":
             self._flush()
             self._hang_up()
+
+    def _go_on_writing(self, line: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._replies += line
+            self._flush()
+            asyncio.get_running_loop().call_later(_ENDLESS_EVERY_S, self._go_on_writing, line)
 
     def _flush(self) -> None:
         if self._replies and self._transport is not None:
