@@ -614,10 +614,16 @@ class Service:
             intake_reason=next((pause.reason for pause in self.operator.pauses if pause.list_id == INTAKE), ""),
             paused_lists=paused_lists,
             others_wait=len(paused_lists) < len(waiting),
-            nobody_delivers=self._mailman.nobody_delivers if self._guards and self._releases() else "",
+            nobody_delivers=self._nobody_composes()
+            or (self._mailman.nobody_delivers if self._guards and self._releases() else ""),
             rate_is_zero=totals.entries > 0 and 0 in (parts.rate.messages_per_s, parts.rate.recipients_per_s),
         )
         self._set_state(state, reason)
+
+    def _nobody_composes(self) -> str:
+        """Why Mailman 3 cannot be started to compose; "" while it can."""
+        composer = self.pipeline.parts.composers.get(Flavour.MAILMAN3)
+        return composer.trouble if isinstance(composer, Mailman3Composer) else ""
 
     def _competes(self) -> bool:
         """Whether Mailman's outgoing runner takes what we would; not what is left to it."""

@@ -36,7 +36,7 @@ def service_state(
     entries, unread, active   in the backlog; of these not read yet; in delivery
     mta_down       why the MTA is down, "" while it is not
     dsns_owed      bounces not sent yet
-    nobody_delivers  why what was released to Mailman stands still, "" while it does not
+    nobody_delivers  why entries stand still that Mailman has to compose or to deliver, "" while they do not
     """
     if "stopping" in reasons:
         return "stopping", reasons["stopping"]

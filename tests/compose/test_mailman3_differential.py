@@ -1,6 +1,6 @@
-"""Composing with nothing remembered equals what Mailman's own outgoing runner writes to the wire.
+"""Composing with nothing remembered equals what Mailman's own outgoing runner writes to the wire, here and now.
 
-The wide comparison, of every kind of entry, with answers remembered and for each version of Mailman, is tests/wire.
+The wide comparison, of every kind of entry and for each version of Mailman, with what was recorded of it, is tests/wire.
 """
 
 from __future__ import annotations
@@ -8,26 +8,10 @@ from __future__ import annotations
 from collections import Counter
 
 from drainer.compose.mailman3 import Mailman3Composer
-from drainer.compose.wire import ComposedMessage
 from drainer.queuedir.entry import QueueEntry
-from tests.mailman3.capture import Captured, boundaries_numbered
+from tests.mailman3.capture import Captured
 from tests.mailman3.site import Site
-
-Delivery = tuple[str, str, tuple[str, ...], int | None, bytes]
-
-
-def _captured(item: Captured) -> list[Delivery]:
-    content = boundaries_numbered(item.content)
-    return [(item.reverse_path, address, item.parameters, item.size, content) for address in item.recipients]
-
-
-def _composed(item: ComposedMessage) -> list[Delivery]:
-    content = boundaries_numbered(item.content)
-    envelope = item.envelope
-    size = len(item.content) if envelope.size is None else envelope.size
-    return [
-        (envelope.reverse_path, address, envelope.mail_parameters, size, content) for address in envelope.recipients
-    ]
+from tests.wire.mailman3 import Delivery, deliveries_captured, deliveries_composed
 
 
 async def test_every_delivery_equals_the_one_of_mailmans_own_runner(
@@ -35,7 +19,7 @@ async def test_every_delivery_equals_the_one_of_mailmans_own_runner(
     mailman3_deliveries: list[Captured],
     entries: dict[str, list[QueueEntry]],
 ) -> None:
-    expected = Counter(delivery for item in mailman3_deliveries for delivery in _captured(item))
+    expected = Counter(delivery for item in mailman3_deliveries for delivery in deliveries_captured(item))
     composer = Mailman3Composer(mailman3_site.python, mailman3_site.config, 1, 0, 0.0)
     await composer.start()
     found: Counter[Delivery] = Counter()
@@ -43,7 +27,7 @@ async def test_every_delivery_equals_the_one_of_mailmans_own_runner(
         for entry in (entry for of_list in entries.values() for entry in of_list):
             owed: list[str] = []
             async for message in composer.compose(entry, entry.recipients):
-                found.update(_composed(message))
+                found.update(deliveries_composed(message))
                 owed += message.owed_for
             assert sorted(owed) == sorted(entry.recipients)
     finally:

@@ -132,7 +132,7 @@ async def mailmans_deliveries(site: Site) -> tuple[dict[str, Counter[Delivery]],
     assert not list(copied.out.iterdir())
     found: dict[str, Counter[Delivery]] = {}
     for item in capture.captured:
-        found.setdefault(item.entry, Counter()).update(_captured(item))
+        found.setdefault(item.entry, Counter()).update(deliveries_captured(item))
     return found, frozenset(group_and_kind(path.read_bytes())[1] for path in shunt.glob("*.pck"))
 
 
@@ -170,7 +170,7 @@ async def _composed(composer: Mailman3Composer, entry: QueueEntry) -> Ours:
     owed_for: list[str] = []
     try:
         async for message in composer.compose(entry, entry.recipients):
-            deliveries.update(_delivered(message))
+            deliveries.update(deliveries_composed(message))
             owed_for += message.owed_for
     except ComposeError as exc:
         return Ours(deliveries, owed_for, f"{type(exc).__name__}: {exc}")
@@ -190,12 +190,12 @@ def _difference(entry: QueueEntry, ours: Ours, theirs: Counter[Delivery], shunte
     return ""
 
 
-def _captured(item: Captured) -> list[Delivery]:
+def deliveries_captured(item: Captured) -> list[Delivery]:
     content = boundaries_numbered(item.content)
     return [(item.reverse_path, address, item.parameters, item.size, content) for address in item.recipients]
 
 
-def _delivered(item: ComposedMessage) -> list[Delivery]:
+def deliveries_composed(item: ComposedMessage) -> list[Delivery]:
     content = boundaries_numbered(item.content)
     envelope = item.envelope
     size = len(item.content) if envelope.size is None else envelope.size
