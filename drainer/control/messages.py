@@ -28,7 +28,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from drainer.report.snapshot import Eta, Snapshot
 from drainer.settings import LONGEST_S, rate_per_s
 
-
 if TYPE_CHECKING:
     from drainer.report.incident import Incident
 

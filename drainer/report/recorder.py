@@ -68,9 +68,11 @@ class Recorder:
     async def start(self, version: str) -> None:
         """Go on where an earlier run ended."""
         now_s = self._clock.now_s()
-        kept = (await self._ledger.account(0)).kept
-        self._history = resumed(unpacked(kept.get(HISTORY), History) or History(), now_s)
-        self._record = interrupted(unpacked(kept.get(FORECASTS), ForecastRecord) or ForecastRecord(), "a restart")
+        history = unpacked(await self._ledger.kept(HISTORY), History)
+        record = unpacked(await self._ledger.kept(FORECASTS), ForecastRecord)
+        self._history = resumed(history or History(), now_s)
+        self._record = interrupted(record or ForecastRecord(), "a restart")
+        self._scored = scored(self._record)
         self._waiting.append(Event(now_s, "run", "started", f"drainer {version}"))
         self._news.set()
 
