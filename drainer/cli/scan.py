@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from drainer import __version__
+from drainer.cli.forecast import forecast, forecast_lines, forecast_object
 from drainer.cli.options import ConfigOption, JsonOption, print_json
 from drainer.compose.list_decorations import ListDecorations
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
@@ -115,6 +116,12 @@ class ScanReport:
         if with_entries:
             self.entries.append(entry)
 
+    @property
+    def entries_to_send(self) -> int:
+        """Those that are no mere repeats."""
+        repeats = (DuplicateClass.EXACT, DuplicateClass.RESTORED)
+        return self.total.entries - sum(self.classes[kind].entries for kind in repeats)
+
     def _age(self, when_s: float) -> str:
         age_s = self.at_s - when_s
         return next((name for name, below_s in _AGES_S if age_s < below_s), _OLDEST_AGES)
@@ -133,18 +140,31 @@ def scan_subcommand(
         bool, typer.Option("--entries", help="One line (with --json: one object) per file.")
     ] = False,
     config: ConfigOption = None,
+    smtp_log: Annotated[
+        Path | None,
+        typer.Option(
+            "--smtp-log",
+            metavar="FILE",
+            help="Mailman's log of deliveries (3: smtp.log; 2.1: logs/smtp), for the forecast.  [default: beside the queue]",
+        ),
+    ] = None,
 ) -> None:
-    """What is in the queue? Reads the files and changes nothing; needs no service and no settings file.
+    """What is in the queue, and when would it be through? Reads files, changes nothing; needs neither service nor settings.
 
     \b
     drainer scan --queue-dir /var/lib/mailman3/queue
     drainer scan --queue-dir /var/lib/mailman/qfiles --queue retry --json --entries
     """
-    raise typer.Exit(scan_command(queue_dir, queue, as_json, with_entries, config))
+    raise typer.Exit(scan_command(queue_dir, queue, as_json, with_entries, config, smtp_log))
 
 
 def scan_command(
-    queue_dir: Path | None, queue: str, as_json: bool, with_entries: bool, config: Path | None = None
+    queue_dir: Path | None,
+    queue: str,
+    as_json: bool,
+    with_entries: bool,
+    config: Path | None = None,
+    smtp_log: Path | None = None,
 ) -> int:
     """Scan and print. Returns the exit status: 0 done, 1 the directory cannot be listed, 2 there is no such directory."""
     try:
@@ -156,6 +176,14 @@ def scan_command(
             window_s=settings.duplicates.window,
             decoration_of=_decorations(settings.mailman),
         )
+        found = forecast(
+            smtp_log,
+            report.queue_dir or report.directory.parent,
+            settings,
+            report.entries_to_send,
+            report.total.to_send,
+            report.at_s,
+        )
     except (UsageError, SettingsError) as exc:
         print(f"drainer: {exc}", file=sys.stderr)
         return 2
@@ -163,9 +191,14 @@ def scan_command(
         print(f"drainer: {exc}", file=sys.stderr)
         return 1
     if as_json:
-        print_json(as_object(report, with_entries))
+        print_json({**as_object(report, with_entries), "forecast": forecast_object(found)})
     else:
-        print("\n".join(as_lines(report, with_entries)))
+        lines = as_lines(report)
+        if report.total.entries:
+            lines += forecast_lines(found, report.at_s)
+        if with_entries:
+            lines += ["", *(_entry_line(entry) for entry in report.entries)]
+        print("\n".join(lines))
     return 0
 
 
@@ -247,7 +280,7 @@ def as_object(report: ScanReport, with_entries: bool) -> dict[str, object]:
     return document
 
 
-def as_lines(report: ScanReport, with_entries: bool) -> list[str]:
+def as_lines(report: ScanReport) -> list[str]:
     """The report for people."""
     total = report.total
     what = (
@@ -280,8 +313,6 @@ def as_lines(report: ScanReport, with_entries: bool) -> list[str]:
         lines += _some([f"  {shown(f.name)}: {f.reason}{_danger(f)}" for f in report.foreign], report.foreign_count)
     if queues := _other_queues(report):
         lines += ["", "Other queues: " + ", ".join(f"{q.name} {count(q.entries)}" for q in queues)]
-    if with_entries:
-        lines += ["", *(_entry_line(entry) for entry in report.entries)]
     return lines
 
 

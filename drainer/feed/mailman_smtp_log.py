@@ -11,12 +11,16 @@ Source  Mailman 3.3.10 mta/deliver.py, config/schema.cfg [logging.smtp]; 2.1.39 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from drainer.estimate.before_drain import PastDelivery
+
 _LINE = re.compile(r"([A-Z][a-z]{2} [0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} [0-9]{4}) \([0-9]+\) (<[^>]*>) (.*)\Z")
-_COMPLETED = re.compile(r"smtp to (\S+) for ([0-9]+) recips, completed in ")
+_COMPLETED = re.compile(r"smtp to (\S+) for ([0-9]+) recips, completed in ([0-9.]{1,20})?")
 _FAILURE = re.compile(r"delivery to (.+) failed with code (-?[0-9]+)[,:] (.*)\Z")
 _TRIED_AGAIN = 552
 
@@ -37,6 +41,31 @@ class Refusal:
     at_s: float
     recipient: str
     reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryTimes:
+    """How long deliveries took, oldest first; from when to when."""
+
+    deliveries: tuple[PastDelivery, ...]
+    since_s: float
+    until_s: float
+
+
+def delivery_times(lines: Iterable[str], at_most: int) -> DeliveryTimes | None:
+    """The last `at_most` deliveries of a log that say how long they took; None if there is none."""
+    found: deque[tuple[str, PastDelivery]] = deque(maxlen=at_most)
+    for line in lines:
+        match = _LINE.match(line.rstrip("\n"))
+        completed = _COMPLETED.match(match[3]) if match else None
+        if match is None or completed is None or not completed[3]:
+            continue
+        with suppress(ValueError):  # "1.2.3"
+            found.append((match[1], PastDelivery(int(completed[2]), float(completed[3]))))
+    times = [at_s for stamp in (found[0][0], found[-1][0]) if (at_s := _stamp_s(stamp)) is not None] if found else []
+    if len(times) < 2:
+        return None
+    return DeliveryTimes(tuple(delivery for _, delivery in found), times[0], times[1])
 
 
 def is_mailman_line(line: str) -> bool:

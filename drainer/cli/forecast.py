@@ -1,0 +1,130 @@
+"""The forecast of `drainer scan`: when a backlog would be through if it were begun now, from Mailman's own smtp log.
+
+In    a log named, set (mailman.smtp_log) or found beside the queue; what is still to be sent; the limits of the settings
+Out   Forecast: an Eta and what it is based on; or the reason why there is none
+Not here  the estimate itself (estimate/before_drain.py); what the log's lines mean (feed/mailman_smtp_log.py)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from drainer.errors import MtaLogUnreadable, UsageError
+from drainer.estimate.before_drain import forecast_from_log
+from drainer.estimate.ceilings import Ceilings
+from drainer.feed.mailman_smtp_log import DeliveryTimes, delivery_times
+from drainer.ledger.mta_log_file import text_lines
+from drainer.report.snapshot import Eta
+from drainer.report.status_text import eta_text
+from drainer.report.wording import clock_time, count, limit, rate
+from drainer.settings import Settings
+
+DELIVERIES_AT_MOST = 20_000
+_BESIDE = ("logs/smtp.log", "logs/smtp")
+"""Seen from the directory that holds the queue directory: Mailman 3's var/ and 2.1's var prefix."""
+_USUAL = {
+    "/var/lib/mailman3": ("/var/log/mailman3/smtp.log",),
+    "/var/lib/mailman": ("/var/log/mailman/smtp",),
+    "/var/spool/mailman": ("/var/log/mailman/smtp",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """eta None: `missing` says why. log: what was read; times: of its deliveries; limits: as the settings have them."""
+
+    eta: Eta | None
+    limits: Ceilings
+    missing: str = ""
+    log: Path | None = None
+    times: DeliveryTimes | None = None
+
+    @property
+    def recipients(self) -> int:
+        return sum(one.recipients for one in self.times.deliveries) if self.times else 0
+
+    @property
+    def recipients_per_s(self) -> float | None:
+        """Over the time spent delivering."""
+        took_s = sum(one.took_s for one in self.times.deliveries) if self.times else 0.0
+        return self.recipients / took_s if took_s else None
+
+
+def forecast(
+    named: Path | None, queue_dir: Path | None, settings: Settings, entries: int, recipients: int, now_s: float
+) -> Forecast:
+    """When so many entries, owed to so many recipients, would be through.
+
+    named      the log, by the operator; it has to be readable
+    queue_dir  holds Mailman's queues; its log may be found beside it
+    Raises     UsageError if the log named cannot be read
+    """
+    limits = Ceilings(settings.feed.messages, settings.feed.recipients)
+    log = named or settings.mailman.smtp_log or _found(queue_dir)
+    if log is None:
+        return Forecast(None, limits, "no smtp log of Mailman's was found; name it with --smtp-log FILE")
+    try:
+        times = delivery_times(_lines(log), DELIVERIES_AT_MOST)
+    except MtaLogUnreadable as exc:
+        if named is not None:
+            raise UsageError(f"--smtp-log: {exc}") from exc
+        return Forecast(None, limits, str(exc), log)
+    if times is None:
+        return Forecast(None, limits, f"{log} tells of no delivery and how long it took", log)
+    eta = forecast_from_log(times.deliveries, entries, recipients, now_s, limits)
+    if eta.state == "measuring":
+        told = count(len(times.deliveries), "delivery", "deliveries")
+        return Forecast(None, limits, f"{log} tells of {told} only", log, times)
+    return Forecast(eta, limits, "", log, times)
+
+
+def forecast_lines(found: Forecast, now_s: float) -> list[str]:
+    if found.eta is None or found.times is None:
+        return ["", f"No forecast: {found.missing}"]
+    since, until = (clock_time(at_s, now_s) for at_s in (found.times.since_s, found.times.until_s))
+    deliveries = count(len(found.times.deliveries), "delivery", "deliveries")
+    lines = [
+        "",
+        f"Forecast, if it were begun now: {eta_text(found.eta, now_s)}",
+        f"  from {deliveries} to {count(found.recipients, 'recipient')} in {found.log},",
+        f"  {since} to {until}",
+    ]
+    if found.recipients_per_s is not None:
+        lines.append(f"  {rate(found.recipients_per_s)} recipients while delivering, one message after the other")
+    limits = f"{limit(found.limits.messages_per_s)} messages, {limit(found.limits.recipients_per_s)} recipients"
+    return [*lines, f"  within the limits of the settings: {limits}"]
+
+
+def forecast_object(found: Forecast) -> dict[str, object]:
+    """Fields are only ever added."""
+    times = found.times
+    return {
+        **(found.eta.model_dump(mode="json") if found.eta else dict.fromkeys(Eta.model_fields)),
+        "missing": found.missing,
+        "log": str(found.log) if found.log else None,
+        "log_deliveries": len(times.deliveries) if times else 0,
+        "log_recipients": found.recipients,
+        "log_since": times.since_s if times else None,
+        "log_until": times.until_s if times else None,
+        "log_recipients_per_s": found.recipients_per_s,
+        "limit_messages_per_s": found.limits.messages_per_s,
+        "limit_recipients_per_s": found.limits.recipients_per_s,
+    }
+
+
+def _lines(log: Path) -> Iterator[str]:
+    """Of the log and, before it, of the one that was rotated last."""
+    for older in (log.with_name(f"{log.name}.1"), log.with_name(f"{log.name}.1.gz")):
+        if older.is_file():
+            yield from text_lines(older)
+    yield from text_lines(log)
+
+
+def _found(queue_dir: Path | None) -> Path | None:
+    if queue_dir is None:
+        return None
+    home = queue_dir.resolve().parent
+    candidates = [home / name for name in _BESIDE] + [Path(name) for name in _USUAL.get(str(home), ())]
+    return next((log for log in candidates if log.is_file()), None)
