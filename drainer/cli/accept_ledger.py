@@ -41,13 +41,16 @@ def accept_ledger_command(config: ConfigOption = None, yes: YesOption = False, r
 
 async def _accept(settings: Settings, yes: bool, reason: str) -> tuple[Objection | None, int]:
     """What was wrong, and how many entries wait in custody. Raises CustodyRefused while the service runs."""
+    from drainer.ledger.memory import MemoryLedger
     from drainer.ledger.sqlite import SqliteLedger
     from drainer.service import refuse_root_for_others
 
     refuse_root_for_others(settings.mailman.queue_dir)
     clock = SystemClock()
     with Custody(settings.mailman.queue_dir, clock=clock, scope=settings.custody.scope) as custody:
-        ledger = SqliteLedger(settings.ledger.path, clock)
+        # A dry run makes no ledger: one that is not there is as one that knows nothing.
+        exists = yes or settings.ledger.path.exists()
+        ledger = SqliteLedger(settings.ledger.path, clock) if exists else MemoryLedger()
         await ledger.open()
         try:
             belonging = Belonging(custody, ledger, settings.ledger.path, clock)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_json
 from drainer.control.messages import SelectRequest
+from drainer.errors import ServiceNotRunning
 from drainer.report.wording import count, shown
+
+_WITHOUT_SENDING = (
+    "what is in custody is given back by the service: to send nothing meanwhile, start it with "
+    "`DRAINER_FEED__MESSAGES=0 drainer run`, then `drainer handback --yes`"
+)
 
 
 def handback_command(
@@ -19,7 +25,11 @@ def handback_command(
     drainer handback --yes --reason "Mailman takes over"
     """
     request = SelectRequest(yes=yes, reason=reason)
-    reply = ask(config, lambda service: service.handback(request))
+    try:
+        reply = ask(config, lambda service: service.handback(request))
+    except ServiceNotRunning as exc:
+        # Who owes what is known to the service alone; and who wants to give back wants nothing more to go out.
+        raise ServiceNotRunning(f"{exc}\n{_WITHOUT_SENDING}") from exc
     if as_json:
         print_json(reply)
         return

@@ -130,6 +130,9 @@ class Custody:
             hint = ""
             if self.queue_dir.name in MAILMAN_QUEUES and (self.queue_dir.parent / HOME_QUEUE).is_dir():
                 hint = f": {self.queue_dir.parent}"
+            for below in ("queue", "qfiles"):  # Mailman's var directory, or the home of 2.1
+                if (self.queue_dir / below / HOME_QUEUE).is_dir():
+                    hint = f": {self.queue_dir / below}"
             raise CustodyRefused(
                 f"queue_dir {self.queue_dir} is not a Mailman queue directory (it has {_listed(present)}); right would "
                 f"be the directory that holds out/, bad/, shunt/ and the others{hint}"

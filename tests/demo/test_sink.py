@@ -21,6 +21,7 @@ import pytest
 
 from drainer.demo.sink import Greylisting, Rule, Sink, SinkOptions, SinkThread, Step
 from drainer.ledger.mta_log import Answer, MtaEvidence
+from drainer.ledger.mta_log_lines import log_lines
 
 CONTENT = "Received: by x\r\nMESSAGE-ID: <one@example.org>\r\n\r\nMessage-ID: <not@this>\r\n..dots\r\n"
 
@@ -177,8 +178,9 @@ def test_its_log_answers_what_became_of_recipients_in_doubt(tmp_path: Path) -> N
             client.close()
     early = time.strftime("%b %d %H:%M:%S", time.localtime(began_s - 60)) + " sink postfix/qmgr[1]: start"
     late = time.strftime("%b %d %H:%M:%S", time.localtime(began_s + 60)) + " sink postfix/qmgr[1]: end"
-    evidence = MtaEvidence(latest_s=began_s + 120, zone=datetime.now().astimezone().tzinfo or UTC)
-    evidence.feed([early, *log.read_text().splitlines(), late])
+    lines = [f"{line}\n".encode() for line in (early, *log.read_text().splitlines(), late)]
+    evidence = MtaEvidence()
+    evidence.feed(log_lines(lines, began_s + 120, datetime.now().astimezone().tzinfo or UTC))
     for sender, answer in (("owned@example.org", Answer.YES), ("refused@example.org", Answer.NO)):
         recipients = ("ann@example.org", "ben@example.net")
         assert evidence.answers(f"<{sender}>", sender, recipients, began_s) == dict.fromkeys(recipients, answer)
