@@ -133,3 +133,21 @@ def test_ledger_lost_old_foreign_newer_or_damaged_is_refused_until_it_knows_who_
     once("with what the log told", waiting.site.owed(), given(waiting.capture))
     ((detail,),) = waiting.execute("SELECT detail FROM journal WHERE action = 'accept-ledger'")
     assert str(detail).endswith("disk died")
+
+
+def test_ledger_deleted_under_the_running_service_ends_it_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
+    capture = tmp_path / "capture.jsonl"
+    with SinkThread(SinkOptions(capture=capture)) as sink:
+        site = outbreak(tmp_path / "site", sink.port, 1, 2, feed={"messages": "0"}, duplicates={"resend": "deliver"})
+        ledger = site.home / "ledger.sqlite"
+        with site.run() as service:
+            site.status_when("all is read", lambda said: said.backlog.entries > 0 == said.backlog.unread_entries)
+            assert drainer("rate", "--messages", "unlimited", "--config", site.settings).returncode == 0
+            site.status_when("all is delivered", lambda said: said.backlog.entries == 0)
+            for file in list(site.home.glob("ledger.sqlite*")):
+                file.unlink()
+            assert service.wait() == 1
+        assert f"{ledger} was deleted or replaced while in use. Sending has stopped" in site.log.read_text()
+        site.drain()
+    assert not [line for line in site.lines() if line.get("event") == "ledger"], "it is the same ledger"
+    once("each once", site.owed(), given(capture))
