@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -23,7 +24,7 @@ from drainer.errors import LedgerNotDurable
 from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.session import Session, UnsafeAddress
 from drainer.ledger.memory import MemoryLedger
-from drainer.ledger.records import NewAttempt, recipient_key
+from drainer.ledger.records import NewAttempt, NewDsn, recipient_key
 from drainer.ledger.states import State
 from drainer.settings import MtaSettings
 from tests.feed.conftest import composed, mta_settings, record_of
@@ -237,12 +238,14 @@ class FullDisk(MemoryLedger):
             raise LedgerNotDurable("disk full")
         return await super().open_attempt(attempt)
 
-    async def close_attempt(self, attempt_id: int, state: State, reply: str, at_s: float) -> None:
+    async def close_attempt(
+        self, attempt_id: int, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+    ) -> None:
         self.closing.set()
         if self.close_fails:
             self.close_fails -= 1
             raise LedgerNotDurable("disk full")
-        await super().close_attempt(attempt_id, state, reply, at_s)
+        await super().close_attempt(attempt_id, state, reply, at_s, dsns)
 
 
 async def test_attempt_is_written_before_data_and_outcome_before_anything_else(sink: Sink, mta: MtaSettings) -> None:
@@ -255,9 +258,11 @@ async def test_attempt_is_written_before_data_and_outcome_before_anything_else(s
             order.append("attempt")
             return attempt_id
 
-        async def close_attempt(self, attempt_id: int, state: State, reply: str, at_s: float) -> None:
+        async def close_attempt(
+            self, attempt_id: int, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        ) -> None:
             await asyncio.sleep(0.01)
-            await super().close_attempt(attempt_id, state, reply, at_s)
+            await super().close_attempt(attempt_id, state, reply, at_s, dsns)
             order.append("outcome")
 
     def noting(step: Step) -> None:
