@@ -3,7 +3,7 @@
 Promise   an ETA comes with an interval that holds four times in five, or with the word that says why there is none.
 Order     what was seen: pace.py (the work), arrivals.py, interruptions.py, told by forecaster.py, one observation at a time;
           what follows: passage.py (the quantiles), drain_time.py (the word or the numbers), per_list.py, before_drain.py;
-          how good that was: track_record.py (of this drain), backtest.py > trace.py > replay.py > scores.py (of any other)
+          how good that would have been on another drain: backtest.py > trace.py > replay.py > scores.py
 Beside    rates.py smooths the rates that are shown; the estimate is made of what forecaster.py keeps
 Not here  when to ask and whom to tell (service.py)
 """

@@ -1,17 +1,14 @@
-"""How much is left to do, in recipients, and how old it is.
+"""How much is left to do, in recipients.
 
 In    counts of the entries read so far and of those nobody has read yet
-Out   Amount: recipients still to be serviced, with a standard deviation; bands of age
+Out   Amount: recipients still to be serviced, with a standard deviation
 Pure  values only
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-AGE_BANDS_S = (3600.0, 6 * 3600.0, 86400.0, 3 * 86400.0, 7 * 86400.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,31 +81,3 @@ def amount(work: Work) -> Amount | None:
     # The scatter of the unread entries, and how unsure the mean of the read ones is, for all of them alike.
     variance = work.sizes.variance * unread * (1 + unread / read)
     return Amount(work.recipients + unread * mean, math.sqrt(variance))
-
-
-@dataclass(frozen=True, slots=True)
-class AgeBand:
-    """Entries at least `from_s` and less than `below_s` old (None: no end)."""
-
-    from_s: float
-    below_s: float | None
-    entries: int
-    recipients: int
-
-
-def by_age(entries: Iterable[tuple[float, int]], bounds_s: Sequence[float] = AGE_BANDS_S) -> list[AgeBand]:
-    """The backlog in bands of age.
-
-    entries   (age in seconds, recipients) of each
-    bounds_s  rising; n bounds make n + 1 bands, all of them returned
-    """
-    counted = [[0, 0] for _ in range(len(bounds_s) + 1)]
-    for age_s, recipients in entries:
-        band = sum(age_s >= bound for bound in bounds_s)
-        counted[band][0] += 1
-        counted[band][1] += recipients
-    edges: list[float | None] = [0.0, *bounds_s, None]
-    return [
-        AgeBand(edges[at] or 0.0, edges[at + 1], entries_in, recipients_in)
-        for at, (entries_in, recipients_in) in enumerate(counted)
-    ]

@@ -31,10 +31,9 @@ _LONGEST_S = 1e9
 _WHOLE = 1.2
 """The interval holds all of the delay with which the end is noticed, and an entry that just misses a look: the delay is the
 same for all forecasts of a drain, so nine in ten of it would be all or nothing."""
-_LONGEST_S = 1e9
-"""Thirty years: whatever was measured, it is no rate of a drain."""
-_UNEVEN = 0.8
-"""Quantile of the uniform distribution on -1..1 that leaves a tenth on either side."""
+_MIX = 0.05
+"""Part of the time left by which a limit on messages leaves the end open: it says nothing of how many recipients the
+messages to come have. Without it the interval of real drains at 8 and 10 messages/s held in 34 % and 63 % of cases."""
 
 _STANDSTILL: dict[ServiceState, EtaState] = {
     "paused": "paused",
@@ -205,7 +204,7 @@ def _of_race(work: Work, race: Race, ceilings: Ceilings, noticed_after_s: float,
         return Eta(state="growing")
     low_s, seconds, high_s = (max(one, ceilings.earliest_s) for one in (found.low_s, found.seconds, found.high_s))
     # The end is noticed at the first look after it, which may come at once or a whole interval later.
-    unsure_s = _WHOLE * noticed_after_s
+    unsure_s = math.hypot(_WHOLE * noticed_after_s, 0.0 if ceilings.messages_per_s is None else _MIX * seconds)
     return _eta(
         work,
         seconds + noticed_after_s,

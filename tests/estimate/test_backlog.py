@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainer.estimate.backlog import EntrySizes, Work, amount, by_age
+from drainer.estimate.backlog import EntrySizes, Work, amount
 
 
 def sizes(*recipients: int) -> EntrySizes:
@@ -53,14 +53,3 @@ def test_variance_of_sizes_is_that_of_statistics(recipients: list[int]) -> None:
     import statistics
 
     assert sizes(*recipients).variance == pytest.approx(statistics.variance(recipients), rel=1e-6, abs=1e-6)
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 1e7), st.integers(0, 1000))))
-def test_every_entry_falls_into_exactly_one_band_of_age(entries: list[tuple[float, int]]) -> None:
-    bands = by_age(entries)
-    assert sum(band.entries for band in bands) == len(entries)
-    assert sum(band.recipients for band in bands) == sum(recipients for _, recipients in entries)
-    for band in bands:
-        inside = [age for age, _ in entries if band.from_s <= age < (band.below_s or float("inf"))]
-        assert len(inside) == band.entries

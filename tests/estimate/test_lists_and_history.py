@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from itertools import pairwise
 
 import pytest
 
@@ -13,8 +12,6 @@ from drainer.estimate.interruptions import Lost
 from drainer.estimate.pace import steady
 from drainer.estimate.passage import Race
 from drainer.estimate.per_list import ListLeft, share_done, through
-from drainer.estimate.track_record import SAMPLES, TrackRecord
-from drainer.report.snapshot import Eta
 
 LISTS = {
     "choir": ListLeft(10, 100),
@@ -91,53 +88,3 @@ def test_a_short_log_tells_no_rate() -> None:
     assert forecast_from_log([PastDelivery(3, 1.0)] * 10, 10, 100, 0.0).state == "measuring"
     assert forecast_from_log([], 10, 100, 0.0, Ceilings(messages_per_s=0.0)).state == "paused"
     assert forecast_from_log([], 0, 0, 0.0).state == "done"
-
-
-DONE = Eta(state="done", seconds=0.0, low_s=0.0, high_s=0.0)
-
-
-def draining(seconds: float, low_s: float, high_s: float) -> Eta:
-    return Eta(state="draining", seconds=seconds, low_s=low_s, high_s=high_s)
-
-
-def test_own_forecasts_are_scored_when_it_is_done() -> None:
-    record = TrackRecord()
-    record.note(draining(100.0, 80.0, 120.0), 0.0)
-    record.note(Eta(state="stalled"), 10.0)
-    record.note(draining(40.0, 35.0, 45.0), 50.0)
-    before = record.score
-    record.note(DONE, 100.0)
-    record.note(DONE, 101.0)
-    found = record.score
-    assert before is None
-    assert found is not None
-    assert (found.forecasts, found.coverage, found.median_abs_error_s) == (2, 0.5, 5.0)
-
-
-def test_next_drain_begins_a_record_of_its_own() -> None:
-    record = TrackRecord()
-    record.note(draining(100.0, 80.0, 120.0), 0.0)
-    record.note(DONE, 100.0)
-    record.note(draining(10.0, 5.0, 20.0), 500.0)
-    assert record.score is None
-    assert [one.t_s for one in record.samples] == [500.0]
-
-
-def test_done_before_anything_was_foretold_scores_nothing() -> None:
-    record = TrackRecord()
-    record.note(DONE, 5.0)
-    assert record.score is None
-
-
-def test_record_of_a_long_drain_is_bounded_and_spread_over_all_of_it() -> None:
-    record, length_s = TrackRecord(), 100_000
-    for at in range(length_s):
-        record.note(draining(float(length_s - at), 1.0, 2.0 * length_s), float(at))
-    samples = record.samples
-    assert SAMPLES / 4 < len(samples) <= SAMPLES
-    gaps = {later.t_s - before.t_s for before, later in pairwise(samples)}
-    assert samples[0].t_s == 0
-    assert max(gaps) <= 2 * min(gaps)
-    record.note(DONE, float(length_s))
-    assert record.score is not None
-    assert (record.score.coverage, record.score.median_abs_error_s) == (1.0, 0.0)
