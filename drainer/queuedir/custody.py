@@ -289,14 +289,15 @@ class Custody:
         return True
 
     def promote_bak(self, filebase: str) -> None:
-        """The ledger has the recipients of a taken .bak in doubt: from now on it waits as any entry.
+        """The ledger has the recipients of a taken .bak in doubt: from now on it is as any entry, in backlog/ or, if an
+        operator was faster than the reading of it, in held/.
 
         Crash before: still .bak at the next start, put in doubt again, which changes nothing. Crash after: the ledger
         was first, so nothing is forgotten. Done already: nothing happens.
         """
-        waiting = self.backlog / (filebase + Suffix.WAITING)
-        if not os.path.lexists(waiting):
-            self._rename(self.backlog / (filebase + Suffix.CLAIMED), waiting)
+        found = self.path(filebase)
+        if found.suffix == Suffix.CLAIMED:
+            self._rename(found, found.with_suffix(Suffix.WAITING))
 
     def path(self, filebase: str) -> Path:
         """Where an entry of ours is now: in backlog/, held/ or duplicates/."""

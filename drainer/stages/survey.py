@@ -21,7 +21,6 @@ from drainer.errors import (
 )
 from drainer.ledger.records import Hold, MessageRecord, Outcome, recipient_key
 from drainer.ledger.states import State
-from drainer.queuedir.filebase import Suffix
 from drainer.queuedir.index import Description, tie_order
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.survey import Surveyed
@@ -104,12 +103,7 @@ class Survey:
         await asyncio.sleep(LEDGER_AGAIN_S)
 
     def _file(self, filebase: str) -> Path:
-        custody = self._parts.custody
-        if released := self._parts.release.path(filebase):
-            return released
-        if filebase in self._standing.claimed:
-            return custody.backlog / (filebase + Suffix.CLAIMED.value)
-        return custody.path(filebase)
+        return self._parts.release.path(filebase) or self._parts.custody.path(filebase)
 
     async def _describe(self, summaries: Sequence[EntrySummary]) -> None:
         """Make entries known to the index, in FIFO order where it matters: most mails have nothing in common with any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from email.parser import Parser
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,38 @@ def test_held_resend_is_delivered_once_after_release_even_over_a_kill(tmp_path: 
             lists.says("resume")
             assert service.wait() == 0
         assert lists.sink.deliveries() == lists.owed(resends_too=True)
+
+
+def test_copy_of_an_entry_held_while_it_waits_to_be_retried_goes_to_whom_that_one_owed(tmp_path: Path) -> None:
+    """Or the copy would wait for the held one, and `run --until-empty` for both."""
+    a_member_once = "rcpt 450 4.2.0 later recipient=[a-m]* first=1"
+    feed = {"retry_first": "1h", "retry_longest": "1h"}
+    with site(tmp_path, 1, "--rule", a_member_once, feed=feed, mta={"sessions": 1}) as lists:
+        first, copy = sorted(lists.out.iterdir())
+        with lists.run():
+            lists.status_when(lambda said: said["backlog"]["deferred_recipients"] > 0 and said["mta"]["state"] == "up")
+            lists.says("hold", first.stem, "--yes")
+            lists.status_when(lambda said: said["state"] == "idle" and said["backlog"]["held_entries"] == 1)
+        assert lists.sink.deliveries() == lists.owed()
+        assert not (lists.custody / "backlog" / copy.name).exists()
+
+
+def test_bak_that_was_held_before_it_was_read_is_seen_and_goes_when_released(tmp_path: Path) -> None:
+    """An operator's hold can come between the taking and the reading of what Mailman's runner left."""
+    with site(tmp_path, 1, feed=PAUSED, ledger={"in_doubt": "resend"}) as lists:
+        first, copy = sorted(lists.out.iterdir())
+        copy.unlink()
+        with lists.run() as service:
+            lists.surveyed(1)
+            lists.says("hold", first.stem, "--yes")
+            service.kill()
+        held = lists.custody / "held" / first.name
+        held.rename(held.with_suffix(".bak"))
+        with lists.run():
+            lists.surveyed(1)
+            lists.says("release", first.stem, "--yes")
+            lists.says("rate", "--messages", "unlimited")
+            lists.status_when(lambda said: said["state"] == "idle")
+        assert lists.sink.deliveries() == Counter(
+            {one: number for one, number in lists.owed().items() if not one[1].startswith("newcomer")}
+        )
