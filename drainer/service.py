@@ -646,15 +646,24 @@ class Service:
         paused = self._paused_recipients()
         latest = self.pipeline.parts.index.last_due_s()
         now_s = self._clock.now_s()
+        # A resend waits to be held or suppressed; those that an operator released are few, and soon gone.
+        resends = self.settings.duplicates.resend != "deliver"
+        held_back = totals.duplicate_recipients + (totals.resend_recipients if resends else 0)
         return Work(
-            recipients=max(0, totals.recipients - totals.duplicate_recipients - paused),
+            recipients=max(0, totals.recipients - held_back - paused),
             deferred_recipients=totals.deferred_recipients,
             last_due_in_s=max(0.0, latest - now_s) if latest is not None else 0.0,
             retry_wait_s=self.settings.feed.retry_first,
             paused_recipients=paused,
             unread_entries=totals.unread_entries,
             sizes=self.pipeline.progress.sizes,
-            entries=max(0, totals.entries - totals.unread_entries - totals.duplicate_entries),
+            entries=max(
+                0,
+                totals.entries
+                - totals.unread_entries
+                - totals.duplicate_entries
+                - (totals.resend_entries if resends else 0),
+            ),
         )
 
     def _limits_set(self) -> tuple[float | None, float | None]:

@@ -147,6 +147,7 @@ class BacklogTotals:
     recipients       still owed by entries read so far; deferred_recipients is a part of it
     unread_entries   entries (held ones too) not read yet: their recipients are in no count
     duplicate_*      forecast: entries expected to be suppressed whole, recipients not expected to be sent
+    resend_*         not in these: of mails a person sent again, which duplicates.resend decides about
     oldest_s         least received time, seconds since the epoch; None if nothing waits
     """
 
@@ -162,6 +163,8 @@ class BacklogTotals:
     held_bytes: int = 0
     duplicate_entries: int = 0
     duplicate_recipients: int = 0
+    resend_entries: int = 0
+    resend_recipients: int = 0
     oldest_s: float | None = None
 
 
@@ -545,6 +548,9 @@ class BacklogIndex:
                 counted["duplicate_recipients"] += part.covered
                 if duplicate in _SUPPRESSED_WHOLE:
                     counted["duplicate_entries"] += part.entries
+                if duplicate is DuplicateClass.RESEND:
+                    counted["resend_entries"] += part.entries
+                    counted["resend_recipients"] += part.owed - part.covered
         ((oldest_s,),) = self._query("SELECT min(when_s) FROM entry WHERE state <> 'held'")
         return BacklogTotals(**counted, oldest_s=oldest_s)
 
