@@ -62,6 +62,9 @@ def test_dashboard_leaves_out_only_what_is_named_here() -> None:
     assert exposed() - shown == {
         "drainer_backlog_bytes",
         "drainer_drain_start_timestamp_seconds",
+        "drainer_dsns_dropped_total",
+        "drainer_dsns_owed",
+        "drainer_dsns_sent_total",
         "drainer_eta_confidence_ratio",
         "drainer_load1",
         "drainer_load1_limit",

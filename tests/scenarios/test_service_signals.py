@@ -171,7 +171,7 @@ def test_backlog_numbers_before_the_first_delivery_are_those_of_the_queue(tmp_pa
             lists.says("pause")
             assert "no finish time while paused" in lists.says("eta")
             what_if = lists.says("eta", "--at", "50/s", "--by", "+2h")
-            assert re.search(r"^at 50/s recipients: about \d+ s ", what_if, re.MULTILINE)
+            assert re.search(r"^at 50/s recipients: about \d+ s\b", what_if, re.MULTILINE)
             assert re.search(r"^to be through by .*: [0-9.,]+/[sh] recipients needed$", what_if, re.MULTILINE)
 
 
