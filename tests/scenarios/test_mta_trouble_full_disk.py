@@ -90,7 +90,7 @@ def test_unreadable_entry_on_a_full_ledger_filesystem_stops_sending_and_not_the_
             broken: list[Path] = []
 
             def has_stopped(said: Snapshot) -> bool:
-                """SQLite may find room for a few commits in the files it has: one more entry each time, and no room beside."""
+                """SQLite may find room for commits in the files it has: one more entry each time, and no room beside."""
                 if said.state == "stopped_by_guard":
                     return True
                 fill_bytes(small / f"ballast{len(broken)}")
