@@ -282,12 +282,13 @@ def write_plain(
 ) -> Outage:
     """A site with original mails only, nothing sent twice: for measuring, and for stories about something else.
 
-    lists  the oldest mail is on the first of them, the next on the second, ...; all others are on the last
+    lists  the oldest mail is on the first of them, the next on the second, ...; all others are on the last. A name may come
+           again
     """
     outage = Outage(queue_dir=directory / "qfiles", lists_dir=directory / "lists")
     outage.make_queues()
     writer = _Writer(outage, seed, start_s)
-    for name in lists:
+    for name in dict.fromkeys(lists):
         writer.make_list(name, recipients_each)
     for serial in range(mails):
         name = lists[min(serial, len(lists) - 1)]

@@ -228,9 +228,9 @@ class Conclusion:
 
     async def hold(self, filebase: str, reason: str, detail: str, by: str) -> None:
         """Set an entry aside for a person. The ledger first: a hold whose rename is lost is done again at the next start."""
-        if await self._parts.ledger.deferral(filebase):
-            # Held, it retries nobody: a copy that waited for that would wait as long as nobody releases this one.
-            await self._parts.ledger.finish_entry(filebase)
+        # Held, it retries nobody: a copy that waits for whom it deferred would wait as long as nobody releases this one.
+        # Crash before the next line: it waits as if it had never been deferred, and what holds it holds it again.
+        await self._parts.ledger.finish_entry(filebase)
         await self._parts.ledger.hold([Hold(filebase, reason, detail, by, self._parts.clock.now_s())])
         self._parts.custody.hold(filebase)
         self._parts.index.set_state(filebase, EntryState.HELD, why_held(reason, detail))
