@@ -19,7 +19,8 @@ from pathlib import Path
 from tests.mailman3 import sample
 from tests.mailman3.site import Site as Mailman3
 from tests.mailman3.site import mailman_python
-from tests.torture.stories import NEEDS_MAILMAN3, STORIES, Field, Row
+from tests.torture.faults import FAULTS
+from tests.torture.place import Place, Row, endure
 from tests.torture.table import broken, table
 
 _AT_ONCE = 2
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="repeats every choice")
     parser.add_argument("--times", type=float, default=1.0, help="so many times as much of everything")
-    parser.add_argument("--only", choices=sorted(STORIES), action="append", help="this fault; may be repeated")
+    parser.add_argument("--only", choices=sorted(FAULTS), action="append", help="this fault; may be repeated")
     parser.add_argument("--at-once", type=int, default=_AT_ONCE, help="so many faults side by side")
     given = parser.parse_args(arguments)
     home = Path(tempfile.mkdtemp(prefix="drainer-torture-"))
@@ -39,15 +40,26 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{time.monotonic() - began_s:6.0f} s  {text}", flush=True)
 
     print(f"seed {given.seed}, in {home}", flush=True)
-    names = given.only or list(STORIES)
-    mailman3 = genuine_mailman(home / "genuine") if NEEDS_MAILMAN3.intersection(names) else None
-    place = Field(home, given.seed, True, mailman3, say)
+    names = given.only or list(FAULTS)
+    needs_mailman3 = any(FAULTS[name].kind == "mailman3" for name in names)
+    mailman3 = genuine_mailman(home / "genuine") if needs_mailman3 else None
+    place = Place(home, given.seed, True, mailman3, say)
     rows: list[Row] = []
+
+    def endured(name: str) -> Row:
+        try:
+            row = endure(name, FAULTS[name], place, max(1, round(FAULTS[name].times * given.times)))
+        except BaseException as exc:
+            say(f"FAILED: {name}: {exc!r:.2000}")
+            raise
+        say(
+            f"done: {row.fault}: lost {row.found.lost}, second copies {row.found.second}, broken {len(row.found.wrong)}"
+        )
+        return row
+
     failed: list[str] = []
     with ThreadPoolExecutor(given.at_once) as pool:
-        told = {
-            name: pool.submit(STORIES[name][0], place, max(1, round(STORIES[name][1] * given.times))) for name in names
-        }
+        told = {name: pool.submit(endured, name) for name in names}
         for name, story in told.items():
             error = story.exception()
             if error is None:

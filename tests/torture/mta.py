@@ -28,7 +28,7 @@ Copy = tuple[str, str]
 SLOW = ("data delay=0.01", "dot delay=0.03")
 """So that a kill finds transactions both before 354 and after the final dot, the latter owned by the sink already."""
 
-_ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 _HEARTBEAT_S = 0.5
 
 
@@ -58,7 +58,7 @@ class Mta:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "drainer.demo.sink", "--port", str(self.port), "--capture", str(self.capture),
              "--log", str(self.log), *options],
-            stdout=subprocess.PIPE, text=True, cwd=_ROOT,
+            stdout=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline().rpartition(":")[2])
@@ -171,3 +171,13 @@ def until(what: str, is_so: Callable[[], object], within_s: float = 120.0) -> No
     while not is_so():
         assert time.monotonic() < deadline_s, f"not within {within_s:g} s: {what}"
         time.sleep(0.1)
+
+
+MOMENT_WITHIN_S = 90.0
+
+
+def moment(is_so: Callable[[], bool], within_s: float = MOMENT_WITHIN_S, every_s: float = 0.005) -> None:
+    """Until it is so, or long enough: a moment without meaning is one as well."""
+    deadline_s = time.monotonic() + within_s
+    while not is_so() and time.monotonic() < deadline_s:
+        time.sleep(every_s)

@@ -38,6 +38,10 @@ LEDGER_WRITES = {
 UNUSED = frozenset({"rename_entry", "count", "restore"})
 """Part of the contract, called by nothing in the service."""
 
+ELSEWHERE = frozenset({"take_in", "learn", "unlearn"})
+"""Not come to by a drain: entries lent away for want of an inode (tests/queuedir/test_loan.py), and logs imported by an
+operator, one commit with no file that has to agree with it."""
+
 MOVES = {
     "take": "drain",
     "promote_bak": "drain",

@@ -14,7 +14,8 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,7 @@ POLICIES: tuple[Policy, ...] = ("resend", "hold", "ask")
 
 _ROOT = Path(__file__).parents[2]
 _DRAINED_WITHIN_S = 600.0
+_ANSWERS_WITHIN_S = 240.0
 _FREED_AT_MOST = 3
 """What is held again each time it is released is lost."""
 
@@ -53,7 +55,9 @@ class Stock:
 
     entries   file name -> content, waiting to arrive
     owed      copies that have to be taken exactly once
-    optional  copies that may be taken once, or not: mail a person sent again, refused or dropped recipients
+    optional  copies that may be taken once, or not, and then a file is kept: mail a person sent again, or dropped
+    refused   copies that may be taken once, or not: the MTA refuses them for good, some of the time
+    mailman3  the genuine Mailman whose queue it is, if it is one's
     """
 
     queue_dir: Path
@@ -61,18 +65,20 @@ class Stock:
     entries: dict[str, bytes]
     owed: set[Copy]
     optional: set[Copy] = field(default_factory=set)
+    refused: set[Copy] = field(default_factory=set)
+    mailman3: Mailman3 | None = None
 
-    def is_optional(self, right: Callable[[str], bool]) -> None:
-        """From now on nobody is sure to get it whose address is so."""
+    def excuse(self, copies: set[Copy], right: Callable[[str], bool]) -> None:
+        """Whoever's address is so moves from owed to `copies` (optional, refused): nobody is sure to get it any more."""
         moved = {copy for copy in self.owed if right(copy[1])}
         self.owed -= moved
-        self.optional |= moved
+        copies |= moved
 
 
 def stock_of(outage: Outage) -> Stock:
     """A sample outage, out of its out/ and into stock."""
     out = outage.queue_dir / "out"
-    entries = {path.name: path.read_bytes() for path in sorted(out.iterdir(), key=lambda path: _time_of(path.name))}
+    entries = {path.name: path.read_bytes() for path in sorted(out.iterdir(), key=lambda path: time_of(path.name))}
     for name in entries:
         (out / name).unlink()
     owed = {(message_id, address) for (_, message_id), addresses in outage.owed.items() for address in addresses}
@@ -95,7 +101,8 @@ class Judgement:
     lost, second         recipients that got nothing, and copies beyond the first; second copies allowed are counted too
     in_doubt             recipients the ledger had in doubt at some moment
     verdicts             recipients: how doubts ended, as the log has it: "delivered", "resend", "held"
-    held                 recipients in doubt that a person has to see to
+    held                 recipients that a person has to see to: in doubt and held, or in Mailman's own shunt/, where its
+                         runner leaves what it was delivering when it is told to stop
     wrong                promises broken, each in words; empty if all were kept
     """
 
@@ -159,9 +166,11 @@ class Run:
 class Site:
     """`with Site(...) as site`.
 
-    names     of the entries that have arrived
-    patient   what is in doubt at the end is asked about in real time, else half a minute is written into the log
-    sections  settings beside the harness's own
+    names       of the entries that have arrived
+    by_another  what somebody else than us delivered, other than into the MTA
+    gone        names of those entries
+    patient     what is in doubt at the end is asked about in real time, else half a minute is written into the log
+    sections    settings beside the harness's own
     """
 
     def __init__(
@@ -177,7 +186,8 @@ class Site:
         self.mta = Mta(home / "mta")
         self.in_doubt: set[Copy] = set()
         self.names: list[str] = []
-        self.mailman3: Mailman3 | None = None
+        self.by_another: Counter[Copy] = Counter()
+        self.gone: set[str] = set()
         self.current: Run | None = None
         self._names = iter(stock.entries)
         self._patient = patient
@@ -195,7 +205,7 @@ class Site:
         }
         self.settings = site_settings(self.home, self.mta.port, self.stock.mailman, **self._merged(own))
         calm: dict[str, dict[str, Any]] = {
-            "ledger": {"in_doubt": self.policy, "in_doubt_wait": "45s" if self._patient else "2s"},
+            "ledger": {"in_doubt": self.policy, "in_doubt_wait": "45s" if self._patient else "200ms"},
             "mta": mta,
             "custody": custody,
         }
@@ -239,6 +249,16 @@ class Site:
     def run(self, *options: str, point: str = "", nth: int = 1) -> Run:
         return Run(self, self.settings, *options, point=point, nth=nth)
 
+    @contextmanager
+    def running(self) -> Iterator[Run]:
+        """The run there is, which goes on; or one that ends with the block, by a kill."""
+        if self.current is not None and self.current.lives:
+            yield self.current
+        else:
+            with self.run() as run:
+                yield run
+                run.kill()
+
     @property
     def lives(self) -> bool:
         """Whether the service runs."""
@@ -268,14 +288,15 @@ class Site:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    def drain(self) -> None:
+    def drain(self, *, restart_mta: bool = True) -> None:
         """Everything has arrived, all partners are well, the operator gives free what he held: to the end."""
         self.arrive()
-        self.mta.restart(rules=())
+        if restart_mta:
+            self.mta.restart(rules=())
         if not self._patient:
             self.mta.half_a_minute_later()
         with Run(self, self.calm) as run:
-            until("the service answers", lambda: not run.lives or self.status(), 60)
+            until("the service answers", lambda: not run.lives or self.status(), _ANSWERS_WITHIN_S)
             assert run.lives, self.end_of_log()
             self.ask(lambda service: service.resume(ResumeRequest()))
             self._settled(run)
@@ -292,9 +313,9 @@ class Site:
         def is_settled() -> bool:
             assert run.lives, self.end_of_log()
             said = self.status()
-            return said is not None and said.state == "idle" and not said.backlog.entries and not any(
-                path.suffix == ".pck" for path in self.out.iterdir()
-            )  # fmt: skip
+            if said is None or said.state != "idle" or said.backlog.entries or said.mailman.retrying_recipients:
+                return False
+            return not [path for name in ("out", "retry") for path in (self.stock.queue_dir / name).glob("*.pck")]
 
         until("nothing is left but held entries", is_settled, _DRAINED_WITHIN_S)
 
@@ -318,17 +339,20 @@ class Site:
                 self.in_doubt |= {(fields["message_id"], address) for address in named}
                 if verdict := outcome.removeprefix("in_doubt").removeprefix("_"):
                     verdicts[verdict] += len(named)
-        copies = self.mta.copies()
+        copies = self.mta.copies() + self.by_another
         found = Judgement(len(self.names), len(self.stock.owed), in_doubt=len(self.in_doubt), verdicts=verdicts)
         missing = self.stock.owed - copies.keys()
         kept = self._kept()
-        explained = {copy for copy in missing & self.in_doubt if copy in kept["held"] and self.policy != "resend"}
+        explained = {
+            copy for copy in missing & self.in_doubt if copy in kept["drainer/held"] and self.policy != "resend"
+        }
+        explained |= missing & kept["shunt"]
         found.held = len(explained)
         found.lost = len(missing - explained)
         more = {copy: number - 1 for copy, number in copies.items() if number > 1}
         found.second = sum(more.values())
         allowed = self.in_doubt if self.policy == "resend" else set()
-        strangers = copies.keys() - self.stock.owed - self.stock.optional - self.mta.bounces()
+        strangers = copies.keys() - self.stock.owed - self.stock.optional - self.stock.refused - self.mta.bounces()
         unkept = self.stock.optional - copies.keys() - {copy for copies_in in kept.values() for copy in copies_in}
         for what, broken in (
             ("lost", missing - explained),
@@ -337,36 +361,24 @@ class Site:
         ):
             if broken:
                 found.wrong.append(f"{what}: {len(broken)}, such as {min(broken)}")
-        refused = {
-            (fields["message_id"], fields.get("recipient", "")) for fields in lines if fields.get("outcome") == "failed"
-        }
-        if gone := unkept - refused:
-            found.wrong.append(f"dropped or sent again, and its file is gone: {len(gone)}, such as {min(gone)}")
+        if unkept:
+            found.wrong.append(f"dropped or sent again, and its file is gone: {len(unkept)}, such as {min(unkept)}")
         for words in ("Traceback (most recent call last)", "outcome=internal_error", "illegal_transition"):
             if self.said(words):
                 found.wrong.append(f"the log has {words!r}")
         left = [path.name for name in ("out", "drainer/backlog") for path in (self.stock.queue_dir / name).glob("*+*")]
         left += [path.name for path in (self.stock.queue_dir / "drainer").glob("*.tmp")]
+        left += [path.name for path in self.home.glob("drainer-*")]
         if left:
             found.wrong.append(f"left lying about: {len(left)}, such as {min(left)}")
         return found
 
-    def judge_without(self, by_another: Counter[Copy]) -> Judgement:
-        """As judge; some had it from another than us, and must not have it from us as well."""
-        twice = by_another & self.mta.copies()
-        self.stock.owed -= by_another.keys()
-        found = self.judge()
-        if twice:
-            found.second += twice.total()
-            found.wrong.append(f"delivered by us and by another: {twice.total()}, such as {min(twice)}")
-        return found
-
     def _kept(self) -> dict[str, set[Copy]]:
-        """Whom the files in our directories are for."""
+        """Whom the files are for that are still there."""
         found: dict[str, set[Copy]] = {}
-        for name in ("backlog", "held", "duplicates"):
+        for name in ("drainer/backlog", "drainer/held", "drainer/duplicates", "shunt"):
             found[name] = set()
-            for path in (self.stock.queue_dir / "drainer" / name).glob("*+*"):
+            for path in (self.stock.queue_dir / name).glob("*+*"):
                 found[name].update(copies_of(read_entry(path)))
         return found
 
@@ -396,5 +408,5 @@ def doubtful(ledger: Path) -> set[Copy]:
     }
 
 
-def _time_of(name: str) -> float:
+def time_of(name: str) -> float:
     return float(name.partition("+")[0])

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.torture.stories import Row
+from tests.torture.place import Row
 
-_HEADER = ("fault", "times", "entries", "recipients", "lost", "second copies", "in doubt", "verdict")
+_HEADER = ("fault", "times", "entries", "recipients", "lost", "second copies", "in doubt", "for a person", "verdict")
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -23,6 +23,7 @@ def table(rows: Sequence[Row]) -> str:
         *(sum(numbers) for numbers in (
             [row.injected for row in rows], [one.entries for one in found], [one.owed for one in found],
             [one.lost for one in found], [one.second for one in found], [one.in_doubt for one in found],
+            [one.held for one in found],
         )),
         "",
     )  # fmt: skip
@@ -41,7 +42,7 @@ def table(rows: Sequence[Row]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     found = row.found
     verdict = ", ".join(f"{number} {word}" for word, number in sorted(found.verdicts.items()))
-    numbers = (row.injected, found.entries, found.owed, found.lost, found.second, found.in_doubt)
+    numbers = (row.injected, found.entries, found.owed, found.lost, found.second, found.in_doubt, found.held)
     return (row.fault, *map(str, numbers), verdict)
 
 
