@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -45,6 +46,8 @@ POLICIES: tuple[Policy, ...] = ("resend", "hold", "ask")
 _ROOT = Path(__file__).parents[2]
 _DRAINED_WITHIN_S = 600.0
 _ANSWERS_WITHIN_S = 240.0
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?!.*\n.*/multiprocessing/spawn\.py)")
+"""Not those of a reading process that was being started by a service just killed."""
 _FREED_AT_MOST = 3
 """What is held again each time it is released is lost."""
 
@@ -363,9 +366,11 @@ class Site:
                 found.wrong.append(f"{what}: {len(broken)}, such as {min(broken)}")
         if unkept:
             found.wrong.append(f"dropped or sent again, and its file is gone: {len(unkept)}, such as {min(unkept)}")
-        for words in ("Traceback (most recent call last)", "outcome=internal_error", "illegal_transition"):
+        for words in ("outcome=internal_error", "illegal_transition"):
             if self.said(words):
                 found.wrong.append(f"the log has {words!r}")
+        if _TRACEBACK.search(self.log.read_text(errors="replace")):
+            found.wrong.append("the log has a traceback")
         left = [path.name for name in ("out", "drainer/backlog") for path in (self.stock.queue_dir / name).glob("*+*")]
         left += [path.name for path in (self.stock.queue_dir / "drainer").glob("*.tmp")]
         left += [path.name for path in self.home.glob("drainer-*")]
