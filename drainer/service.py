@@ -273,6 +273,8 @@ class Service:
         await self.pipeline.bounces.recover()
         await self.pipeline.intake.recover()
         self.apply(await ledger.operator_state())
+        # What is finished before the first tick was backlog too.
+        self._notifier.observe(await self.snapshot())
         control = ControlServer(settings.control.socket, ServiceOperations(self), settings.control.group)
         stack.push_async_callback(control.stop)
         if not await self._listens(control):

@@ -40,6 +40,7 @@ class Told:
     told                the last condition somebody was told of, or that was there at the start
     last_s              when each event was last told
     most_entries        of the backlog, since it was last told as drained
+    finished_entries    by the snapshot before: what was finished since then was backlog, though no snapshot shows it
     held_entries        when last told of
     """
 
@@ -48,6 +49,7 @@ class Told:
     told: _Condition | None = None
     last_s: Mapping[str, float] = field(default_factory=dict)
     most_entries: int = 0
+    finished_entries: int | None = None
     held_entries: int = 0
 
 
@@ -74,7 +76,10 @@ def after_snapshot(
     drained_from  a backlog that never had so many entries is not told of when it is drained; at least 1
     """
     condition = condition_of(snapshot)
-    told = replace(told, most_entries=max(told.most_entries, snapshot.backlog.entries))
+    done = snapshot.done
+    finished = done.delivered_entries + done.suppressed_entries + done.dropped_entries
+    entries = snapshot.backlog.entries + (0 if told.finished_entries is None else finished - told.finished_entries)
+    told = replace(told, most_entries=max(told.most_entries, entries), finished_entries=finished)
     if condition is None:
         return told, ()
     if told.condition != condition:

@@ -19,6 +19,7 @@ def seen(at: float, state: str, entries: int = 500, eta: str = "draining", **mor
     fields = {
         "version": "0", "at": at, "pid": 1, "state": state, "since": at, "reason": more.pop("reason", ""),
         "backlog": {"entries": entries, "recipients": 10 * entries, "held_entries": more.pop("held", 0)},
+        "done": {"delivered_entries": more.pop("delivered_entries", 0)},
         "eta": {"state": eta}, "mta": {"host": "127.0.0.1", "port": 25},
     }  # fmt: skip
     return Snapshot.model_validate(fields)
@@ -45,6 +46,16 @@ def test_a_drain_that_ends_is_told_once_with_what_was_done() -> None:
     notices = told([*every_10_s(0, 600, "draining"), *every_10_s(600, 5000, "idle", entries=0)])
     assert [(notice.event, notice.at) for notice in notices] == [("drained", 660.0)]
     assert notices[0].text.startswith("drained: 0 recipients delivered")
+
+
+def test_a_backlog_gone_between_two_snapshots_is_told_as_drained() -> None:
+    gone = [*every_10_s(0, 10, "starting", entries=0), *every_10_s(10, 5000, "idle", entries=0, delivered_entries=100)]
+    assert events(gone) == ["drained"]
+
+
+def test_a_mail_finished_now_and_then_is_no_backlog_however_many_there_were() -> None:
+    days = [seen(10.0 * n, "idle", entries=0, delivered_entries=50 + n) for n in range(1000)]
+    assert events(days) == []
 
 
 def test_a_few_mails_of_every_day_are_not_told() -> None:

@@ -22,7 +22,7 @@ def taken_while(a_site: Site, seconds: float) -> tuple[int, int]:
 
 
 def test_pause_stops_at_once_lasts_over_a_kill_and_resume_delivers_the_rest_once(tmp_path: Path) -> None:
-    with site(tmp_path, 25, *SLOW, feed={"messages": "30/s"}, mta={"sessions": 4}, duplicates=RESENDS_TOO) as lists:
+    with site(tmp_path, 25, *SLOW, feed={"messages": "5/s"}, mta={"sessions": 4}, duplicates=RESENDS_TOO) as lists:
         with lists.run() as service:
             lists.status_when(lambda said: said["done"]["delivered_recipients"] > 0)
             said = lists.says("pause", "--reason", "provider asked")
