@@ -2,7 +2,7 @@
 
 Out   Incident: the JSON of `drainer report --format json`, and what its Markdown and HTML are made of
 Pure  values only; names are public, fields only ever added
-Not here  where the values are from (incident_facts.py), how they are said (incident_text.py)
+Not here  where the values are from (incident_facts.py), how they are said (incident_summary.py, incident_sections.py)
 
 Every number is the ledger's or the index's own, so it is that of `drainer status`; a list that is cut says how long it is.
 """

@@ -11,7 +11,8 @@ from datetime import tzinfo
 
 from drainer.report.chart import burn_down
 from drainer.report.incident import Incident
-from drainer.report.incident_text import Section, Table, cut, heading, provenance, sections, summary
+from drainer.report.incident_sections import Section, Table, cut, sections
+from drainer.report.incident_summary import heading, provenance, summary
 from drainer.report.markup import Markup, joined, tag
 from drainer.report.page import NARROW, WIDE, chart_words, with_commands
 from drainer.report.page_tables import history_table, table

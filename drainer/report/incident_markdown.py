@@ -11,7 +11,8 @@ import re
 from datetime import tzinfo
 
 from drainer.report.incident import Incident
-from drainer.report.incident_text import Table, cut, heading, provenance, sections, summary
+from drainer.report.incident_sections import Table, cut, sections
+from drainer.report.incident_summary import heading, provenance, summary
 from drainer.report.wording import shown
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
