@@ -72,16 +72,16 @@ class StatusListener:
         self._files = {path: (report / path[1:]).read_text("utf-8") for path in _FILES}
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
+        self._connections: Connections | None = None
 
     async def start(self) -> None:
         """Listen; port 0 takes a free one, readable from `port` afterwards. Raises SettingsError."""
         self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=_SHUTDOWN_S)
         await self._runner.setup()
         assert self._runner.server is not None
+        self._connections = Connections(self._runner.server)
         try:
-            self._server = await asyncio.get_running_loop().create_server(
-                Connections(self._runner.server), self.host, self.port
-            )
+            self._server = await asyncio.get_running_loop().create_server(self._connections, self.host, self.port)
         except OSError as exc:
             await self.stop()
             # asyncio puts a sentence of its own, with the address once more, where the system's words were.
@@ -98,6 +98,8 @@ class StatusListener:
         if self._server is not None:
             self._server.close()
             self._server = None
+        if self._connections is not None:
+            self._connections.end()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

@@ -35,12 +35,20 @@ class Connections:
     def __init__(self, server: web.Server) -> None:
         self.server = server
         self._open: dict[Connection, None] = {}
+        self._has_ended = False
+
+    def end(self) -> None:
+        """Admit nobody any more: what the listening socket had accepted before it was closed is made only after that, when
+        the server no longer closes anything."""
+        self._has_ended = True
 
     def __call__(self) -> asyncio.Protocol:
         return Connection(self)
 
     def admit(self, newcomer: Connection) -> bool:
         """Whether it may stay; makes room by closing the oldest that has not asked yet."""
+        if self._has_ended:
+            return False
         if len(self._open) >= MOST_CONNECTIONS:
             silent = next((one for one in self._open if not one.has_asked), None)
             if silent is None:

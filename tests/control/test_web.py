@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
 from pydantic import ValidationError
 
 from drainer.clock import StoppedClock, SystemClock
@@ -273,6 +274,20 @@ async def test_many_readers_cost_one_look(service: SmallService) -> None:
     await asyncio.gather(*(asked(listener.port, "/status.json") for _ in range(40)))
     await listener.stop()
     assert looks == 1
+
+
+async def test_connection_made_after_the_end_is_closed_at_once() -> None:
+    connections = web_connection.Connections(web.Server(lambda _: _never()))
+    connections.end()
+    async with await asyncio.get_running_loop().create_server(connections, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        async with asyncio.timeout(60):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def _never() -> web.StreamResponse:
+    raise AssertionError("it was asked")
 
 
 async def test_port_in_use_is_named_with_its_setting(service: SmallService) -> None:

@@ -110,22 +110,22 @@ def test_rate_is_shown_changed_while_running_and_kept_over_a_kill(tmp_path: Path
             assert "the rate limit is 0; `drainer rate` shows and changes it" in " ".join(lists.says("status").split())
             assert lists.says("rate").splitlines()[0] == "Limits:"
 
-            changed = json.loads(lists.says("rate", "--messages", "600/m", "--recipients", "90/s", "--json"))
-            assert (changed["messages"], changed["recipients"]) == (10.0, 90.0)
+            changed = json.loads(lists.says("rate", "--messages", "60/m", "--recipients", "9/s", "--json"))
+            assert (changed["messages"], changed["recipients"]) == (1.0, 9.0)
             since_s = lists.status()["at"]
             some = lists.status_when(lambda said: said["at"] > since_s + 2 and said["done"]["transactions"] > 0)
             sent = [taken for taken in lists.sink.taken() if taken["at"] <= some["at"]]
             # Even: never more than the rate times the time since it was set, and the one that went first.
-            assert len(sent) <= 10.0 * (some["at"] - since_s + 2) + 1
-            assert sum(len(taken["recipients"]) for taken in sent) <= 90.0 * (some["at"] - since_s + 2) + 20
+            assert len(sent) <= 1.0 * (some["at"] - since_s + 2) + 1
+            assert sum(len(taken["recipients"]) for taken in sent) <= 9.0 * (some["at"] - since_s + 2) + 20
 
             assert json.loads(lists.says("rate", "--recipients", "0", "--json"))["recipients"] == 0
             service.kill()
         with lists.run("--until-empty") as service:
             kept = json.loads(lists.says("rate", "--json"))
-            assert (kept["messages"], kept["recipients"]) == (10.0, 0.0)
+            assert (kept["messages"], kept["recipients"]) == (1.0, 0.0)
             lifted = lists.says("rate", "--messages", "unlimited", "--recipients", "unlimited")
             assert lifted.count("unlimited") == 2
             assert service.wait() == 0
         assert lists.sink.deliveries() == lists.owed(resends_too=True)
-        assert (USER, "messages 10/s, recipients 90/s") in [(line.by, line.detail) for line in lists.journal()]
+        assert (USER, "messages 1/s, recipients 9/s") in [(line.by, line.detail) for line in lists.journal()]
