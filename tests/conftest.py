@@ -21,6 +21,12 @@ from tests.mailman3.capture import Captured, capturing
 from tests.mailman3.site import Site, mailman_python
 
 
+def pytest_configure() -> None:
+    """The processes that tests start keep what they compile, as those of an installed drainer do: else each of the thousand
+    compiles the whole of it again, for two thirds of its processor time."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
 def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
     """A directory that one worker of this run builds and all of them read; one left half built is built anew."""
     root = factory.getbasetemp()
