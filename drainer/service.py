@@ -712,7 +712,14 @@ class Service:
             state=self._state,
             now_s=now_s,
             lists={
-                line.list_id: ListLeft(line.entries, line.recipients) for line in parts.index.per_list() if line.entries
+                line.list_id: ListLeft(
+                    line.entries,
+                    line.recipients,
+                    line.deferred_recipients,
+                    0.0 if line.last_due_s is None else line.last_due_s - now_s,
+                )
+                for line in parts.index.per_list()
+                if line.entries
             },
             paused_lists=frozenset(parts.gate.closed_lists),
             order=feed.order,

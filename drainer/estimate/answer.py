@@ -16,7 +16,7 @@ from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.drain_time import CONFIDENCE, by_time, drain_time, if_resumed, race_at, race_of, what_if
 from drainer.estimate.forecaster import Forecaster
 from drainer.estimate.passage import Race
-from drainer.estimate.per_list import ListLeft, Through, share_done, through
+from drainer.estimate.per_list import ListLeft, Through, not_before_due, share_done, through
 from drainer.estimate.rates import Measured
 from drainer.report.snapshot import Eta, ServiceState
 
@@ -55,14 +55,14 @@ class Drain:
 
     def lists_through(self, eta: Eta) -> dict[str, Through]:
         """When each list that may go is through, while there is a forecast (`eta`) for all of them."""
-        race = race_of(self.work, self.seen, self.ceilings) if eta.state == "draining" else None
-        return self._through(race, self.paused_lists)
+        if eta.state != "draining":
+            return {}
+        return self._through(race_of(self.work, self.seen, self.ceilings), self.paused_lists)
 
     def _through(self, race: Race | None, without: frozenset[str]) -> dict[str, Through]:
-        if race is None:
-            return {}
         lists = {name: left for name, left in self.lists.items() if name not in without}
-        return through(share_done(lists, self.order, self.priority), race)
+        found = {} if race is None else through(share_done(lists, self.order, self.priority), race)
+        return not_before_due(found, lists, self.work.retry_wait_s)
 
     def list_eta(self, name: str, at_recipients_per_s: float | None) -> ListEta:
         """name: one of `lists`."""

@@ -23,10 +23,12 @@ _ASKED_AT = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class ListLeft:
-    """Entries and recipients still owed on one list."""
+    """Entries and recipients still owed on one list. deferred_recipients: of these; the last is due in `last_due_in_s`."""
 
     entries: int
     recipients: int
+    deferred_recipients: int = 0
+    last_due_in_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,26 @@ def through(shares: Mapping[str, float], race: Race) -> dict[str, Through]:
     known = [(0.0, Passage(0.0, 0.0, 0.0, 1.0)), *ending]
     furthest = known[-1][0]
     return {name: _between(known, share) for name, share in shares.items() if share <= furthest}
+
+
+def not_before_due(
+    found: Mapping[str, Through], lists: Mapping[str, ListLeft], retry_wait_s: float
+) -> dict[str, Through]:
+    """The same, no list before its last deferred recipient is due; one that waits for those alone, when they are.
+
+    retry_wait_s  how long one waits that is deferred once more
+    """
+    lifted = dict(found)
+    for name, left in lists.items():
+        if not left.deferred_recipients:
+            continue
+        due_s = max(0.0, left.last_due_in_s)
+        waits_only = left.deferred_recipients >= left.recipients
+        before = Through(0.0, 0.0, 0.0) if waits_only else lifted.get(name)
+        if before is not None:
+            high_s = max(before.high_s, due_s + max(0.0, retry_wait_s))
+            lifted[name] = Through(max(before.seconds, due_s), max(before.low_s, due_s), high_s)
+    return lifted
 
 
 def _by_turns(lists: Mapping[str, ListLeft]) -> dict[str, float]:

@@ -62,6 +62,7 @@ CREATE INDEX unread ON entry (when_s) WHERE is_read = 0;
 CREATE INDEX ready ON entry (when_s) WHERE ready = 1;
 CREATE INDEX ready_of_list ON entry (list, when_s) WHERE ready = 1;
 CREATE INDEX due ON entry (due_s) WHERE state = 'deferred' AND ready = 0;
+CREATE INDEX deferred_of_list ON entry (list, due_s) WHERE state = 'deferred';
 CREATE TABLE detail (
     id INTEGER PRIMARY KEY,
     message_id TEXT NOT NULL,
@@ -170,7 +171,7 @@ class BacklogTotals:
 
 @dataclass(frozen=True, slots=True)
 class ListTotals:
-    """The same for one list; entries not read yet have no list."""
+    """The same for one list; entries not read yet have no list. last_due_s: when the last deferred one of it is due."""
 
     list_id: str
     entries: int
@@ -179,6 +180,7 @@ class ListTotals:
     deferred_recipients: int
     held_entries: int
     oldest_s: float | None
+    last_due_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -575,6 +577,10 @@ class BacklogIndex:
                 + (" AND is_read = 1" * (number == 0)),
                 (number,),
             )
+            last_due_s = None
+            if counted["deferred_recipients"]:
+                query = "SELECT max(due_s) FROM entry WHERE state = 'deferred' AND list = ?"
+                ((last_due_s,),) = self._query(query, (number,))
             found.append(
                 ListTotals(
                     self._list_names[number],
@@ -584,6 +590,7 @@ class BacklogIndex:
                     counted["deferred_recipients"],
                     counted["held_entries"],
                     oldest_s,
+                    last_due_s,
                 )
             )
         return sorted(found, key=lambda totals: (-totals.recipients, totals.list_id))

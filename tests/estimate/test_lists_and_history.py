@@ -11,7 +11,7 @@ from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.interruptions import Lost
 from drainer.estimate.pace import steady
 from drainer.estimate.passage import Race
-from drainer.estimate.per_list import ListLeft, share_done, through
+from drainer.estimate.per_list import ListLeft, Through, not_before_due, share_done, through
 
 LISTS = {
     "choir": ListLeft(10, 100),
@@ -54,6 +54,24 @@ def test_priority_has_the_named_lists_through_one_after_the_other() -> None:
 
 def test_by_age_no_list_is_through_before_all_are() -> None:
     assert {share for name, share in share_done(LISTS, "fifo").items() if name != "none"} == {1.0}
+
+
+def test_no_list_is_through_before_its_last_deferred_recipient_is_due() -> None:
+    lists = {
+        "calm": ListLeft(10, 100),
+        "some": ListLeft(10, 100, deferred_recipients=3, last_due_in_s=900.0),
+        "soon": ListLeft(10, 100, deferred_recipients=3, last_due_in_s=30.0),
+        "waits": ListLeft(2, 5, deferred_recipients=5, last_due_in_s=400.0),
+    }
+    alike = Through(100.0, 80.0, 130.0)
+    assert not_before_due(dict.fromkeys(lists, alike), lists, retry_wait_s=60.0) == {
+        "calm": alike,
+        "some": Through(900.0, 900.0, 960.0),
+        "soon": alike,
+        "waits": Through(400.0, 400.0, 460.0),
+    }
+    # Of a list that waits for nothing else it is known without a rate.
+    assert not_before_due({}, lists, retry_wait_s=60.0) == {"waits": Through(400.0, 400.0, 460.0)}
 
 
 def test_a_list_is_through_when_its_part_of_the_work_is_done() -> None:
