@@ -122,8 +122,8 @@ class ServiceOperations:
             fates=fates,
         )
 
-    async def report(self) -> Incident:
-        return await self._service.incident()
+    async def report(self, since_s: float | None) -> Incident:
+        return await self._service.incident(since_s)
 
     async def _with_evidence(self, message_id: str, fates: list[Fate]) -> list[Fate]:
         """With what the ledger tells beside deliveries: second copies and whose delivery they rest on, doubts, DSNs."""

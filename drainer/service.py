@@ -676,11 +676,11 @@ class Service:
         messages, recipients = (None if one is None or math.isinf(one) else one for one in set_)
         return messages, recipients
 
-    async def incident(self) -> Incident:
-        account = await self.pipeline.parts.ledger.account(LINES)
+    async def incident(self, since_s: float | None) -> Incident:
+        account = await self.pipeline.parts.ledger.account(LINES, since_s)
         present = self._present(await self.snapshot())
-        history = observed(self._recorder.history, present.snapshot)
-        return incident(account, present, history, version=__version__, now_s=self._clock.now_s(), live=True)
+        history, now_s = observed(self._recorder.history, present.snapshot), self._clock.now_s()
+        return incident(account, present, history, version=__version__, now_s=now_s, live=True, since_s=since_s)
 
     def _present(self, snapshot: Snapshot) -> Present:
         """What is here beside the figures of this snapshot."""

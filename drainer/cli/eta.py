@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from drainer.cli.options import ConfigOption, JsonOption, ask, parse_duration, parse_rate, print_json
+from drainer.cli.options import ConfigOption, JsonOption, ask, parse_rate, print_json
+from drainer.cli.times import CLOCK, coming
 from drainer.control.messages import EtaReply
 from drainer.errors import UsageError
 from drainer.report.snapshot import Eta
 from drainer.report.status_text import eta_text
 from drainer.report.wording import clock_time, count, rate, shown
-
-_CLOCK = re.compile(r"(?:(today|tomorrow)\s+)?([01]?[0-9]|2[0-3]):([0-5][0-9])\Z", re.IGNORECASE)
 
 
 def eta_command(
@@ -48,7 +46,7 @@ def eta_command(
     if at == "unlimited":
         raise UsageError('--at unlimited is no rate to reckon with; right would be "200/s"')
     now = datetime.now().astimezone()
-    meant = None if by is None else moment(by, now)
+    meant = None if by is None else coming(by, now)
     if meant is not None and meant <= now:
         raise UsageError(f"--by {by} is in the past")
     by_s = None if meant is None else meant.timestamp()
@@ -59,33 +57,9 @@ def eta_command(
         return
     for line in _lines(reply, at_per_s, by_s, now.timestamp()):
         print(line)
-    is_clock = by is not None and _CLOCK.match(by.strip()) and "tomorrow" not in by.lower()
+    is_clock = by is not None and CLOCK.match(by.strip()) and "tomorrow" not in by.lower()
     if by is not None and meant is not None and is_clock and meant.date() != now.date():
         print(f"({by.strip()} has passed today: tomorrow's is meant)")
-
-
-def moment(text: str, now: datetime) -> datetime:
-    """The time meant by "18:00" (the next one), "tomorrow 06:00", "2026-01-31T18:00" (local unless it has a zone) or "+2h".
-
-    now  with its zone
-    Raises UsageError
-    """
-    text = text.strip()
-    if text.startswith("+"):
-        return now + timedelta(seconds=parse_duration(text[1:].strip()))
-    if clock := _CLOCK.match(text):
-        # Reckoned in local time without zone, so that 18:00 is 18:00 on the day the clocks change as well.
-        local = now.replace(tzinfo=None)
-        then = local.replace(hour=int(clock[2]), minute=int(clock[3]), second=0, microsecond=0)
-        day = (clock[1] or "").lower()
-        is_next_day = day == "tomorrow" or (not day and then <= local)
-        return (then + timedelta(days=1) if is_next_day else then).astimezone()
-    try:
-        return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError, OSError) as exc:
-        raise UsageError(
-            f'--by {text!r} is not a time; right would be "18:00", "tomorrow 06:00", "2026-01-31T18:00" or "+2h"'
-        ) from exc
 
 
 def _lines(reply: EtaReply, at_per_s: float | None, by_s: float | None, now_s: float) -> Iterator[str]:

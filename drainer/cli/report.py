@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from drainer.cli.options import ConfigOption, ask, client_settings
+from drainer.cli.times import past
 from drainer.errors import DrainerError, ServiceNotRunning
 
 if TYPE_CHECKING:
@@ -31,6 +33,14 @@ def report_command(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Write it there instead of to standard output.")
     ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help='Without what was before: "06:00", "yesterday 18:00", "2026-01-31 18:00", "8h".',
+        ),
+    ] = None,
 ) -> None:
     """The incident report of the drain: what was found, what became of it, who did what, how good the forecasts were.
 
@@ -40,8 +50,14 @@ def report_command(
     drainer report
     drainer report --output /tmp/incident.html
     drainer report --format json | jq .done
+    drainer report --since "yesterday 18:00"     this outage, not the one before
+
+    What has been counted is written down every half hour and when the service starts; a report begins with the last of
+    these before the time asked for.
     """
-    told = incident_now(config)
+    now = datetime.now().astimezone()
+    since_s = None if since is None else past(since, now).timestamp()
+    told = incident_now(config, since_s)
     form = form or _SUFFIXES.get(output.suffix.lower() if output else "", "markdown")
     octets = rendered(told, form)
     if output is None:
@@ -52,14 +68,14 @@ def report_command(
     print(f"{output}: {len(octets):,} bytes, {'from the running service' if told.live else 'from the ledger'}")
 
 
-def incident_now(config: Path | None) -> Incident:
-    """Raises DrainerError where neither the service nor its ledger can tell."""
+def incident_now(config: Path | None, since_s: float | None) -> Incident:
+    """since_s: seconds since the epoch. Raises DrainerError where neither the service nor its ledger can tell."""
     try:
-        return ask(config, lambda service: service.report())
+        return ask(config, lambda service: service.report(since_s))
     except ServiceNotRunning:
         from drainer.report.from_ledger import incident_of
 
-        return incident_of(client_settings(config).ledger.path, time.time())
+        return incident_of(client_settings(config).ledger.path, time.time(), since_s)
 
 
 def rendered(told: Incident, form: Format) -> bytes:

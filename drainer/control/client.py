@@ -109,10 +109,10 @@ class ControlClient:
     async def import_log(self, request: ImportRequest) -> ImportReply:
         return await self._post("/import", request, ImportReply)
 
-    async def report(self) -> Incident:
+    async def report(self, since_s: float | None) -> Incident:
         from drainer.report.incident import Incident  # many models, which no other command needs
 
-        return await self._get("/report", Incident)
+        return await self._get("/report", Incident, {} if since_s is None else {"since": repr(since_s)})
 
     async def config(self) -> dict[str, Any]:
         return await self._exchange("GET", "/config")

@@ -12,7 +12,7 @@
     POST /hold /release /drop    SelectRequest  -> SelectReply
     POST /handback               SelectRequest  -> SelectReply
     POST /import                 ImportRequest  -> ImportReply
-    GET  /report                 Incident (report/incident.py)
+    GET  /report?since=EPOCH     Incident (report/incident.py)
     GET  /config                 the settings in force
 
 Errors are {"error": "text for the operator"} with 400 (bad request), 404 (no such entry), 409 (refused) or 500.
@@ -128,6 +128,12 @@ class EtaQuery(_Wire):
     at: Annotated[float | None, BeforeValidator(_asked_rate)] = None
     by: float | None = Field(None, allow_inf_nan=False)
     list: str = ""
+
+
+class ReportQuery(_Wire):
+    """The query string of GET /report. since: seconds since the epoch."""
+
+    since: float | None = Field(None, allow_inf_nan=False)
 
 
 class SelectRequest(_Wire):
@@ -326,6 +332,6 @@ class Operations(Protocol):
 
     async def import_log(self, request: ImportRequest, peer: Peer) -> ImportReply: ...
 
-    async def report(self) -> Incident: ...
+    async def report(self, since_s: float | None) -> Incident: ...
 
     async def config(self) -> dict[str, Any]: ...

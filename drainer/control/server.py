@@ -36,6 +36,7 @@ from drainer.control.messages import (
     PauseRequest,
     Peer,
     RateRequest,
+    ReportQuery,
     ResumeRequest,
     Selectors,
     SelectRequest,
@@ -182,7 +183,7 @@ class ControlServer:
         return await self._change(request, ImportRequest, self._operations.import_log)
 
     async def _report(self, request: web.Request) -> web.Response:
-        return json_reply(await self._operations.report())
+        return json_reply(await self._operations.report(_query(request, ReportQuery).since))
 
     async def _config(self, request: web.Request) -> web.Response:
         return json_reply(await self._operations.config())

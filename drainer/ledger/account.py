@@ -7,8 +7,12 @@ Not here  what a report says of it (report/incident.py)
 
 from __future__ import annotations
 
+import json
+import math
 import sqlite3
+import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from typing import Any
 
 from drainer.ledger.columns import (
@@ -22,7 +26,20 @@ from drainer.ledger.columns import (
     stored_text,
     text_in,
 )
-from drainer.ledger.evidence import DSNS, Account, Ended, Event, Evidence, Failure, Fate, Some, too_short
+from drainer.ledger.evidence import (
+    DSNS,
+    Account,
+    Ended,
+    Event,
+    Evidence,
+    Failure,
+    Fate,
+    Mark,
+    Some,
+    counted_since,
+    marks_to_forget,
+    too_short,
+)
 from drainer.ledger.records import Hold, JournalLine, Totals
 from drainer.ledger.states import State
 from drainer.ledger.tables import dsn_backlog, unresolved_attempts
@@ -84,6 +101,15 @@ def write_event(writer: sqlite3.Connection, event: Event) -> None:
         writer.execute("DELETE FROM events WHERE id = ?", (rows[forgotten][4],))
 
 
+def write_mark(writer: sqlite3.Connection, at_s: float) -> None:
+    """What is counted up to now, under this moment. The counters have to be written by then."""
+    # ASCII, lone surrogates of undecodable list names included.
+    value = json.dumps([_counts(writer), [astuple(one) for one in _ended(writer)]])
+    writer.execute("INSERT OR REPLACE INTO marks (at, value) VALUES (?, ?)", (at_s, zlib.compress(value.encode())))
+    marks = [at for (at,) in writer.execute("SELECT at FROM marks ORDER BY at")]
+    writer.executemany("DELETE FROM marks WHERE at = ?", [(at,) for at in marks_to_forget(marks)])
+
+
 def keep(writer: sqlite3.Connection, name: str, value: bytes) -> None:
     writer.execute("INSERT OR REPLACE INTO kept (name, value) VALUES (?, ?)", (name, value))
 
@@ -105,21 +131,24 @@ def forget_evidence(writer: sqlite3.Connection, older_than_s: float) -> None:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def account(reader: sqlite3.Connection, limit: int) -> Account:
-    """limit: lines of each list. Reads whole tables; in one snapshot if the caller began one."""
-    failures = _failures(reader, limit)
-    ((since_s,),) = reader.execute("SELECT since FROM drain").fetchall()
+def account(reader: sqlite3.Connection, limit: int, since_s: float | None = None) -> Account:
+    """limit: lines of each list. since_s: as Ledger.account. Reads whole tables; in one snapshot if the caller began one."""
+    ((began_s,),) = reader.execute("SELECT since FROM drain").fetchall()
+    marks = [_mark(*row) for row in reader.execute("SELECT at, value FROM marks ORDER BY at")]
+    totals, ended = Totals(began_s, _counts(reader)), tuple(_ended(reader))
+    earliest_s = -math.inf
+    if mark := next((mark for mark in reversed(marks) if since_s is not None and mark.at_s <= since_s), None):
+        totals, ended = counted_since(mark, totals.counts, ended)
+        earliest_s = mark.at_s
+    failures = _failures(reader, limit, earliest_s)
     return Account(
-        totals=Totals(since_s, dict(reader.execute("SELECT name, value FROM counters").fetchall())),
-        ended=tuple(
-            Ended(Fate(fate), text_in(list_id), kind, *sums)
-            for fate, list_id, kind, *sums in reader.execute(
-                "SELECT fate, list, kind, entries, recipients, bytes FROM ended ORDER BY fate, list, kind"
-            )
-        ),
+        totals=totals,
+        ended=ended,
         evidence={
-            Fate(fate): Some(total, tuple(evidence(reader, "fate = ?", (fate,), limit)))
-            for fate, total in reader.execute("SELECT fate, count(*) FROM evidence GROUP BY fate").fetchall()
+            Fate(fate): Some(total, tuple(evidence(reader, "fate = ? AND at >= ?", (fate, earliest_s), limit)))
+            for fate, total in reader.execute(
+                "SELECT fate, count(*) FROM evidence WHERE at >= ? GROUP BY fate", (earliest_s,)
+            ).fetchall()
         },
         failures=failures,
         dsns=_dsns_of(reader, {failure.filebase for failure in failures.lines}),
@@ -136,13 +165,35 @@ def account(reader: sqlite3.Connection, limit: int) -> Account:
                 "SELECT filebase, reason, detail, by, at FROM holds ORDER BY at, filebase"
             )
         ),
-        by_people=_journal(reader, "<>", limit),
-        by_service=_journal(reader, "=", limit),
+        by_people=_journal(reader, "<>", limit, earliest_s),
+        by_service=_journal(reader, "=", limit, earliest_s),
         events=tuple(
-            _event(row) for row in reader.execute("SELECT at, kind, what, detail FROM events ORDER BY at, id")
+            _event(row)
+            for row in reader.execute(
+                "SELECT at, kind, what, detail FROM events WHERE at >= ? ORDER BY at, id", (earliest_s,)
+            )
         ),
         kept=dict(reader.execute("SELECT name, value FROM kept").fetchall()),
+        marks=tuple(mark.at_s for mark in marks if mark.ended),
     )
+
+
+def _counts(reader: sqlite3.Connection) -> dict[str, int]:
+    return dict(reader.execute("SELECT name, value FROM counters").fetchall())
+
+
+def _ended(reader: sqlite3.Connection) -> list[Ended]:
+    return [
+        Ended(Fate(fate), text_in(list_id), kind, *sums)
+        for fate, list_id, kind, *sums in reader.execute(
+            "SELECT fate, list, kind, entries, recipients, bytes FROM ended ORDER BY fate, list, kind"
+        )
+    ]
+
+
+def _mark(at_s: float, value: bytes) -> Mark:
+    counts, ended = json.loads(zlib.decompress(value))
+    return Mark(at_s, counts, tuple(Ended(Fate(fate), *rest) for fate, *rest in ended))
 
 
 def evidence(reader: sqlite3.Connection, where: str, values: Sequence[object], limit: int) -> list[Evidence]:
@@ -170,18 +221,22 @@ def evidence_of(reader: sqlite3.Connection, message_id: str, limit: int) -> list
     return evidence(reader, "message_id = ?", (stored_text(message_id),), limit)
 
 
-def _failures(reader: sqlite3.Connection, limit: int) -> Some[Failure]:
+def _failures(reader: sqlite3.Connection, limit: int, earliest_s: float) -> Some[Failure]:
+    # Deliveries have whole seconds.
+    since_s = earliest_s if math.isinf(earliest_s) else math.floor(earliest_s)
     rows = reader.execute(
         "SELECT coalesce(d.filebase, m.filebase), l.name, m.message_id, d.addresses, d.reply, d.at"
-        f" {_FAILED} ORDER BY d.at, d.id LIMIT ?",
-        (limit,),
+        f" {_FAILED} AND d.at >= ? ORDER BY d.at, d.id LIMIT ?",
+        (since_s, limit),
     )
     lines = [
         Failure(filebase_in(filebase), text_in(list_id), text_in(message_id), address, text_in(reply), float(at))
         for filebase, list_id, message_id, addresses, reply, at in rows
         for address in addresses_in(addresses)
     ]
-    ((total,),) = reader.execute(f"SELECT coalesce(sum(length(d.recipients) / 10), 0) {_FAILED}").fetchall()
+    ((total,),) = reader.execute(
+        f"SELECT coalesce(sum(length(d.recipients) / 10), 0) {_FAILED} AND d.at >= ?", (since_s,)
+    ).fetchall()
     return Some(total, tuple(lines[:limit]))
 
 
@@ -195,11 +250,11 @@ def _dsns_of(reader: sqlite3.Connection, filebases: set[str]) -> dict[tuple[str,
     }
 
 
-def _journal(reader: sqlite3.Connection, by: str, limit: int) -> Some[JournalLine]:
-    where = f"FROM journal WHERE by {by} ?"
-    ((total,),) = reader.execute(f"SELECT count(*) {where}", (SERVICE,)).fetchall()
+def _journal(reader: sqlite3.Connection, by: str, limit: int, earliest_s: float) -> Some[JournalLine]:
+    where = f"FROM journal WHERE by {by} ? AND at >= ?"
+    ((total,),) = reader.execute(f"SELECT count(*) {where}", (SERVICE, earliest_s)).fetchall()
     rows = reader.execute(
-        f"SELECT at, by, action, detail {where} ORDER BY id DESC LIMIT ?", (SERVICE, limit)
+        f"SELECT at, by, action, detail {where} ORDER BY id DESC LIMIT ?", (SERVICE, earliest_s, limit)
     ).fetchall()
     return Some(
         total,

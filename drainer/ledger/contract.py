@@ -205,8 +205,14 @@ class Ledger(Protocol):
     async def kept(self, name: str) -> bytes | None:
         """What is kept under this name; None: nothing."""
 
-    async def account(self, limit: int) -> Account:
-        """All a report is made of, from one moment; of each list the first lines, of the journal the last."""
+    async def write_mark(self, at_s: float) -> None:
+        """Mark what has been counted up to now, for accounts since then. Of older marks ever fewer stay."""
+
+    async def account(self, limit: int, since_s: float | None = ...) -> Account:
+        """All a report is made of, from one moment; of each list the first lines, of the journal the last.
+
+        since_s  leave out what was before the last mark that is not later than that; None, or without such a mark: nothing
+        """
 
     async def evidence_of(self, message_id: str, limit: int) -> list[Evidence]:
         """Why mails of this Message-ID had another fate than a plain delivery, oldest first."""

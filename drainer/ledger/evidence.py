@@ -7,9 +7,10 @@ A plain delivery leaves no evidence: the ledger's size is that of what went othe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 from drainer.ledger.records import DsnBacklog, Hold, JournalLine, OpenAttempt, Totals
@@ -19,6 +20,9 @@ T = TypeVar("T")
 
 MOST_EVENTS = 500
 """Events of one kind the ledger keeps: of more, those that lasted shortest are forgotten."""
+
+MARKS_APART = 0.1
+"""Part of its age by which a mark is at most apart from the next."""
 
 
 class Fate(StrEnum):
@@ -112,8 +116,17 @@ class Some(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """What had been counted up to a moment, for reports that begin there. ended: as in Account."""
+
+    at_s: float
+    counts: Mapping[str, int]
+    ended: tuple[Ended, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
-    """All a report is made of, from one moment.
+    """All a report is made of, from one moment; or all of it since a mark: totals.since_s says since when.
 
     ended      summed up per fate, list and kind
     evidence   per fate; a fate without any is absent
@@ -122,6 +135,7 @@ class Account:
     dsns_owed  the same pairs of those whose DSN is not settled; none was due for whom neither has
     by_people, by_service  the journal, newest last
     kept       what the service wrote under a name (Ledger.keep)
+    marks      when something had been counted already and was marked (Ledger.write_mark), oldest first
     """
 
     totals: Totals = field(default_factory=Totals)
@@ -137,6 +151,40 @@ class Account:
     by_service: Some[JournalLine] = Some()
     events: tuple[Event, ...] = ()
     kept: Mapping[str, bytes] = field(default_factory=dict)
+    marks: tuple[float, ...] = ()
+
+
+def counted_since(mark: Mark, counts: Mapping[str, int], ended: Sequence[Ended]) -> tuple[Totals, tuple[Ended, ...]]:
+    """What was counted after a mark. counts, ended: of now; they never fall."""
+    before = {(one.fate, one.list_id, one.kind): one for one in mark.ended}
+    nothing = Ended(Fate.DELIVERED, entries=0)
+    since = [
+        replace(
+            one,
+            entries=one.entries - had.entries,
+            recipients=one.recipients - had.recipients,
+            bytes=one.bytes - had.bytes,
+        )
+        for one in ended
+        for had in [before.get((one.fate, one.list_id, one.kind), nothing)]
+    ]
+    return (
+        Totals(mark.at_s, {name: count - mark.counts.get(name, 0) for name, count in counts.items()}),
+        tuple(one for one in since if one.entries),
+    )
+
+
+def marks_to_forget(marks: Sequence[float]) -> list[float]:
+    """Of these times, oldest first, those that leave no gap wider than MARKS_APART of their age: of a day ago some stay that
+    are two hours apart, of a month ago three days; some hundred in three months, the first and the last among them."""
+    forgotten: list[float] = []
+    older_s = marks[0] if marks else 0.0
+    for at_s, newer_s in pairwise(marks[1:]):
+        if newer_s - older_s <= MARKS_APART * (marks[-1] - at_s):
+            forgotten.append(at_s)
+        else:
+            older_s = at_s
+    return forgotten
 
 
 def doubt_resolved(

@@ -20,8 +20,11 @@ from drainer.ledger.evidence import (
     Evidence,
     Failure,
     Fate,
+    Mark,
     Some,
+    counted_since,
     doubt_resolved,
+    marks_to_forget,
     sum_of,
     too_short,
 )
@@ -99,6 +102,7 @@ class MemoryLedger:
         self._ended: dict[tuple[str, str, str], Ended] = {}
         self._events: list[Event] = []
         self._kept: dict[str, bytes] = {}
+        self._marks: list[Mark] = []
 
     async def open(self) -> None:
         """Nothing to do."""
@@ -396,23 +400,38 @@ class MemoryLedger:
     async def kept(self, name: str) -> bytes | None:
         return self._kept.get(name)
 
-    async def account(self, limit: int) -> Account:
+    async def write_mark(self, at_s: float) -> None:
+        self._marks = sorted(
+            [*self._marks, Mark(at_s, dict(self._counts), self._all_ended())], key=lambda mark: mark.at_s
+        )
+        forgotten = marks_to_forget([mark.at_s for mark in self._marks])
+        self._marks = [mark for mark in self._marks if mark.at_s not in forgotten]
+
+    def _all_ended(self) -> tuple[Ended, ...]:
+        return tuple(sorted(self._ended.values(), key=lambda one: (one.fate, one.list_id, one.kind)))
+
+    async def account(self, limit: int, since_s: float | None = None) -> Account:
+        totals, ended, earliest_s = await self.totals(), self._all_ended(), -math.inf
+        if mark := next((mark for mark in self._marks[::-1] if since_s is not None and mark.at_s <= since_s), None):
+            totals, ended = counted_since(mark, totals.counts, ended)
+            earliest_s = mark.at_s
         failures = [
             Failure(row.filebase, row.message.list_id, row.message.message_id, address, row.reply, float(int(row.at_s)))
             for row in self._rows
-            if row.state is State.FAILED
+            if row.state is State.FAILED and row.at_s >= earliest_s
             for address in row.recipients
         ]
         shown = sorted(failures, key=lambda failure: failure.at_s)[:limit]
         about = {failure.filebase for failure in shown}
-        by_people = [line for line in self._journal if line.by != "drainer"]
-        by_service = [line for line in self._journal if line.by == "drainer"]
+        journal = [line for line in self._journal if line.at_s >= earliest_s]
+        by_people = [line for line in journal if line.by != "drainer"]
+        by_service = [line for line in journal if line.by == "drainer"]
         open_doubts = [attempt for attempt in await self.unresolved_attempts() if attempt.state is State.IN_DOUBT]
-        lines = sorted(self._evidence, key=lambda line: line.at_s)
+        lines = sorted((line for line in self._evidence if line.at_s >= earliest_s), key=lambda line: line.at_s)
         of_fate = {fate: [line for line in lines if line.fate is fate] for fate in Fate}
         return Account(
-            totals=await self.totals(),
-            ended=tuple(sorted(self._ended.values(), key=lambda one: (one.fate, one.list_id, one.kind))),
+            totals=totals,
+            ended=ended,
             evidence={fate: Some(len(found), tuple(found[:limit])) for fate, found in of_fate.items() if found},
             failures=Some(len(failures), tuple(shown)),
             dsns={
@@ -429,8 +448,11 @@ class MemoryLedger:
             holds=tuple(await self.holds()),
             by_people=Some(len(by_people), tuple(by_people[-limit:])),
             by_service=Some(len(by_service), tuple(by_service[-limit:])),
-            events=tuple(sorted(self._events, key=lambda event: event.at_s)),
+            events=tuple(
+                sorted((event for event in self._events if event.at_s >= earliest_s), key=lambda event: event.at_s)
+            ),
             kept=dict(self._kept),
+            marks=tuple(mark.at_s for mark in self._marks if mark.ended),
         )
 
     async def evidence_of(self, message_id: str, limit: int) -> list[Evidence]:

@@ -370,8 +370,15 @@ class SqliteLedger:
         with self._reading() as reader:
             return account.kept(reader, name)
 
-    async def account(self, limit: int) -> Account:
-        return await self._search(lambda reader: account.account(reader, limit))
+    async def write_mark(self, at_s: float) -> None:
+        def change() -> None:
+            self._write_counters()
+            account.write_mark(self._opened.file.writer, at_s)
+
+        await self._write(change)
+
+    async def account(self, limit: int, since_s: float | None = None) -> Account:
+        return await self._search(lambda reader: account.account(reader, limit, since_s))
 
     async def evidence_of(self, message_id: str, limit: int) -> list[Evidence]:
         return await self._search(lambda reader: account.evidence_of(reader, message_id, limit))

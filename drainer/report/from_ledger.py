@@ -33,15 +33,18 @@ from drainer.report.recorder import HISTORY, PRESENT, unpacked
 _TRIES = 5
 
 
-def incident_of(path: Path, now_s: float) -> Incident:
-    """Raises DrainerError: there is no ledger, it cannot be read or copied; LedgerUnusable: not a ledger, damaged, newer."""
-    found = read_account(path)
+def incident_of(path: Path, now_s: float, since_s: float | None = None) -> Incident:
+    """since_s: as Ledger.account.
+
+    Raises DrainerError: there is no ledger, it cannot be read or copied; LedgerUnusable: not a ledger, damaged, newer
+    """
+    found = read_account(path, since_s)
     present = unpacked(found.kept.get(PRESENT), Present)
     history = unpacked(found.kept.get(HISTORY), History) or History()
-    return incident(found, present, history, version=__version__, now_s=now_s, live=False)
+    return incident(found, present, history, version=__version__, now_s=now_s, live=False, since_s=since_s)
 
 
-def read_account(path: Path) -> Account:
+def read_account(path: Path, since_s: float | None) -> Account:
     """Raises as incident_of."""
     with tempfile.TemporaryDirectory(prefix="drainer-report-") as directory:
         copy = Path(directory) / "ledger.sqlite"
@@ -57,7 +60,7 @@ def read_account(path: Path) -> Account:
                 if application_id != APPLICATION_ID:
                     raise LedgerUnusable(f"{path} is not a drainer ledger")
                 migrate(reader, migrations(), path)
-                return account(reader, LINES)
+                return account(reader, LINES, since_s)
         except sqlite3.Error as exc:
             raise translated(exc, path) from exc
 

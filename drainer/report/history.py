@@ -51,12 +51,13 @@ class Change(BaseModel):
 
 
 class History(BaseModel):
-    """Points and changes, oldest first."""
+    """Points and changes, oldest first. began: of the burn-down, which may be longer ago than the first point kept."""
 
     model_config = ConfigDict(frozen=True)
 
     points: tuple[Point, ...] = Field((), max_length=MOST_POINTS)
     changes: tuple[Change, ...] = Field((), max_length=MOST_CHANGES)
+    began: float | None = Field(None, allow_inf_nan=False)
 
 
 def recipients_left(snapshot: Snapshot) -> int | None:
@@ -75,13 +76,15 @@ def observed(history: History, snapshot: Snapshot) -> History:
 
     A service that has not yet looked into the queue says nothing of the backlog: that is no point.
     """
-    points, changes = history.points, history.changes
+    points, changes, began_s = history.points, history.changes, history.began
     if snapshot.state in ("starting", "scanning") and not snapshot.backlog.entries:
         return history
     if points and snapshot.at <= points[-1].at:
-        points, changes = (), ()
+        points, changes, began_s = (), (), None
     if snapshot.backlog.entries and _empty_for_s(points, snapshot.at) > NEW_AFTER_EMPTY_S:
-        points, changes = points[-1:], changes[-1:]
+        points, changes, began_s = points[-1:], changes[-1:], None
+    if began_s is None:
+        began_s = points[0].at if points else snapshot.at
     points = (
         *points,
         Point(
@@ -101,7 +104,7 @@ def observed(history: History, snapshot: Snapshot) -> History:
         changes = (*changes, Change(at=since, state=snapshot.state, reason=snapshot.reason))
     elif last.reason != snapshot.reason:
         changes = (*changes[:-1], last.model_copy(update={"reason": snapshot.reason}))
-    return History(points=thinned(points), changes=changes[-MOST_CHANGES:])
+    return History(points=thinned(points), changes=changes[-MOST_CHANGES:], began=began_s)
 
 
 def resumed(history: History, now_s: float) -> History:
@@ -109,7 +112,7 @@ def resumed(history: History, now_s: float) -> History:
     if not history.points or history.points[-1].at >= now_s:
         return History()
     away = Change(at=history.points[-1].at, state="not_running")
-    return History(points=history.points, changes=(*history.changes, away)[-MOST_CHANGES:])
+    return history.model_copy(update={"changes": (*history.changes, away)[-MOST_CHANGES:]})
 
 
 def thinned(points: tuple[Point, ...]) -> tuple[Point, ...]:

@@ -67,7 +67,7 @@ class ClassFound(_Part):
 
 
 class Found(_Part):
-    """What came into custody since the ledger began: what ended and what is here. most_: the largest backlog seen."""
+    """What came into custody since then: what ended and what is here. most_: the largest backlog seen."""
 
     entries: int = 0
     recipients: int = 0
@@ -163,7 +163,10 @@ class Dsns(_Part):
 
 class Incident(_Part):
     """as_of: the moment the figures are of; at: when the report was made. began, ended: of the burn-down; ended null: not
-    yet. unknown: what cannot be said, since the service is not there to ask."""
+    yet. unknown: what cannot be said, since the service is not there to ask.
+
+    since: from when on it was counted; the ledger's beginning, or with asked_since (drainer report --since) the last mark
+    before that. counts_earlier: the figures hold mail from before `began` too. doubts_ended: outcome to deliveries."""
 
     version: str
     at: float
@@ -171,6 +174,8 @@ class Incident(_Part):
     live: bool
     unknown: list[str] = []
     since: float
+    asked_since: float | None = None
+    counts_earlier: bool = False
     began: float | None = None
     ended: float | None = None
     state: str
@@ -184,6 +189,7 @@ class Incident(_Part):
     bounced: Listed[Bounced] = Listed()
     dsns: Dsns = Dsns()
     doubts: Listed[Doubt] = Listed()
+    doubts_ended: dict[str, int] = {}
     unreadable: Listed[SetAside] = Listed()
     dropped: Listed[SetAside] = Listed()
     actions: Listed[Action] = Listed()

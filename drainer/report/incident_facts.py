@@ -51,12 +51,22 @@ NOTHING_KEPT = "what is left in the queue and what was held there: no service ha
 
 
 def incident(
-    account: Account, present: Present | None, history: History, *, version: str, now_s: float, live: bool
+    account: Account,
+    present: Present | None,
+    history: History,
+    *,
+    version: str,
+    now_s: float,
+    live: bool,
+    since_s: float | None = None,
 ) -> Incident:
-    """live: `present` and `history` are of this moment, from the service; else the last that was kept, if any."""
+    """live: `present` and `history` are of this moment, from the service; else the last that was kept, if any. since_s: from
+    when on it was asked for; `account` is of the last mark before that."""
     snapshot = present.snapshot if present else None
-    began_s, ended_s = _begin_and_end(history)
     counts = account.totals
+    if since_s is not None:
+        history = _since(history, counts.since_s)
+    began_s, ended_s = _begin_and_end(history)
     as_of_s = snapshot.at if snapshot else now_s
     state = snapshot.state if snapshot and live else "not_running"
     return Incident(
@@ -66,6 +76,8 @@ def incident(
         live=live,
         unknown=[] if live else [NOT_ASKED] if snapshot else [NOT_ASKED, NOTHING_KEPT],
         since=counts.since_s,
+        asked_since=since_s,
+        counts_earlier=since_s is None and began_s is not None and any(mark <= began_s for mark in account.marks),
         began=began_s,
         ended=ended_s,
         state=state,
@@ -81,6 +93,7 @@ def incident(
         bounced=_bounced(account),
         dsns=Dsns(sent=counts.get("dsns_sent"), dropped=counts.get("dsns_dropped"), owed=account.dsn_backlog.owed),
         doubts=_doubts(account),
+        doubts_ended=_doubts_ended(account),
         unreadable=Listed(
             total=max(counts.get("unreadable_entries"), account.evidence.get(Fate.UNREADABLE, Some()).total),
             lines=[_set_aside(line) for line in account.evidence.get(Fate.UNREADABLE, Some()).lines],
@@ -147,12 +160,21 @@ def _doubts(account: Account) -> Listed[Doubt]:
     lines = [
         Doubt(
             entry=line.filebase, list=line.list_id, message_id=line.message_id, recipients=line.addresses,
-            at=line.at_s, outcome=line.fate.value.removeprefix("doubt_"), why=line.detail,
+            at=line.at_s, outcome=_outcome(line.fate), why=line.detail,
         )
         for line in resolved
     ] + [_open(attempt) for attempt in account.open_doubts]  # fmt: skip
-    total = sum(account.evidence.get(fate, Some()).total for fate in DOUBTS) + len(account.open_doubts)
+    total = sum(_doubts_ended(account).values())
     return Listed(total=total, lines=sorted(lines, key=lambda line: (line.at, line.entry))[:LINES])
+
+
+def _doubts_ended(account: Account) -> dict[str, int]:
+    ended = {_outcome(fate): account.evidence.get(fate, Some()).total for fate in sorted(DOUBTS)}
+    return {outcome: number for outcome, number in (*ended.items(), ("open", len(account.open_doubts))) if number}
+
+
+def _outcome(fate: Fate) -> str:
+    return fate.value.removeprefix("doubt_")
 
 
 def _open(attempt: OpenAttempt) -> Doubt:
@@ -202,16 +224,30 @@ def _found(account: Account, waiting: Sequence[Waiting], history: History) -> Fo
 
 
 def _begin_and_end(history: History) -> tuple[float | None, float | None]:
-    """Of the burn-down: the first point, and since when nothing has been left."""
+    """Of the burn-down: when it began, and since when nothing has been left.
+
+    A backlog that was empty for moments only, days on end, is everyday mail: of that the points kept are told.
+    """
     points = history.points
-    if not any(point.entries for point in points):
+    last = max((at for at, point in enumerate(points) if point.entries), default=None)
+    if last is None:
         return None, None
-    ended_s = None
-    for point in reversed(points):
-        if point.entries:
-            break
-        ended_s = point.at
-    return points[0].at, ended_s
+    has_lasted = all(point.entries for point in points[1 : last + 1])
+    began_s = history.began if has_lasted and history.began is not None else points[0].at
+    return began_s, points[last + 1].at if last + 1 < len(points) else None
+
+
+def _since(history: History, since_s: float) -> History:
+    """Of it what was from then on, with the last point before that to reckon from."""
+    first = max((at for at, point in enumerate(history.points) if point.at <= since_s), default=0)
+    points = history.points[first:]
+    return history.model_copy(
+        update={
+            "points": points,
+            "changes": tuple(change for change in history.changes if points and change.at >= points[0].at),
+            "began": None if history.began is None else max(history.began, since_s),
+        }
+    )
 
 
 def _timeline(account: Account) -> Listed[Moment]:

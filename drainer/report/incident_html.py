@@ -54,7 +54,7 @@ def html(told: Incident, style: str, zone: tzinfo | None = None) -> str:
                 "section",
                 tag("h1", title, class_="title"),
                 tag("p", " ".join(summary(told, zone)), class_="summary"),
-                *(tag("p", line, class_="as-of") for line in provenance(told, zone)),
+                *(tag("p", with_commands(line), class_="as-of") for line in provenance(told, zone)),
             ),
             _chart(told, zone),
             *(_section(section) for section in sections(told, zone)),

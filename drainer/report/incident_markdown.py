@@ -20,7 +20,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
 
 def markdown(told: Incident, zone: tzinfo | None = None) -> str:
     lines = [f"# {_text(heading(told, zone))}", "", _text(" ".join(summary(told, zone))), ""]
-    lines.append(" ".join(f"*{_text(line)}*" for line in provenance(told, zone)))
+    lines.append(" ".join(f"*{_sentence(line)}*" for line in provenance(told, zone)))
     for section in sections(told, zone):
         lines += ["", f"## {section.title}"]
         for line in section.said:

@@ -9,6 +9,7 @@ The summary can be pasted as it stands: whole sentences, absolute times with the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import datetime, tzinfo
 
@@ -42,10 +43,19 @@ def heading(told: Incident, zone: tzinfo | None = None) -> str:
 def provenance(told: Incident, zone: tzinfo | None = None) -> list[str]:
     """Where the figures are from, and what cannot be known."""
     source = "the running service" if told.live else "the ledger"
+    if told.asked_since is None:
+        since = f"the ledger began, {when(told.since, zone)}"
+    elif told.since <= told.asked_since:
+        since = f"{when(told.since, zone)}, the last count written down before {when(told.asked_since, zone)}"
+    else:
+        since = f"the ledger began, {when(told.since, zone)}, after {when(told.asked_since, zone)}"
     said = [
         f"Made {when(told.at, zone)} from {source}, drainer {told.version}; figures as of {when(told.as_of, zone)}, "
-        f"counted since the ledger began, {when(told.since, zone)}."
+        f"counted since {since}."
     ]
+    if told.counts_earlier and told.began is not None:
+        begin = f"{datetime.fromtimestamp(math.ceil(told.began), zone).astimezone(zone):%Y-%m-%d %H:%M:%S}"
+        said.append(f'Mail from before this drain is counted too: `drainer report --since "{begin}"` leaves it out.')
     return said + [f"Not known: {what}." for what in told.unknown]
 
 
@@ -70,7 +80,9 @@ def summary(told: Incident, zone: tzinfo | None = None) -> list[str]:
             + (f", {count(told.dsns.owed)} still to be sent." if told.dsns.owed else ".")
         )
     if told.doubts.total:
-        ways = [f"{number} {_DOUBTS_ENDED[way]}" for way in _DOUBTS_ENDED if (number := _doubtful(told, way))]
+        ways = [
+            f"{count(told.doubts_ended[way])} {text}" for way, text in _DOUBTS_ENDED.items() if way in told.doubts_ended
+        ]
         said.append(
             f"In doubt, because the MTA's last reply was lost: {count(told.doubts.total, 'delivery', 'deliveries')}, "
             f"of which {', '.join(ways)}."
@@ -109,10 +121,6 @@ def _course(told: Incident, zone: tzinfo | None) -> str:
 
 def _lists(told: Incident) -> int:
     return sum(bool(one.list) for one in told.found.by_list)
-
-
-def _doubtful(told: Incident, outcome: str) -> int:
-    return sum(doubt.outcome == outcome for doubt in told.doubts.lines)
 
 
 def speed(told: Incident) -> Iterator[str]:

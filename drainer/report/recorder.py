@@ -1,7 +1,7 @@
 """Keeps in the ledger what the report needs and nothing else writes down: how it went, moment by moment.
 
 In    snapshots, as the service takes them; notices
-Out   the burn-down, our forecasts and the present, each replaced now and then; changes of state as events
+Out   the burn-down, our forecasts and the present, each replaced now and then; changes of state as events; marks
 Not here  what is kept of them (history.py, forecasts.py); what a report makes of it (incident_facts.py)
 
 INVARIANT never-in-the-way: `observe` returns at once; a task of its own writes. What the ledger cannot take now is written
@@ -32,6 +32,8 @@ from drainer.report.snapshot import Forecasts, Snapshot
 SAVED_EVERY_S = 60.0
 SAVED_AFTER_CHANGE_S = 5.0
 """A change of state is worth saving sooner; flapping costs no more than this."""
+MARKED_EVERY_S = 1800.0
+"""How often what has been counted is marked: a burn-down that begins after an hour without backlog has a mark before it."""
 MOST_WAITING = 100
 HISTORY, FORECASTS, PRESENT = "history", "forecasts", "present"
 """Names under which the ledger keeps them."""
@@ -54,6 +56,7 @@ class Recorder:
         self._state = ""
         self._waiting: deque[Event] = deque(maxlen=MOST_WAITING)
         self._saved_s = -SAVED_EVERY_S
+        self._marked_s = -MARKED_EVERY_S
         self._has_changed = False
         self._news = asyncio.Event()
 
@@ -74,6 +77,9 @@ class Recorder:
         self._record = interrupted(record or ForecastRecord(), "a restart")
         self._scored = scored(self._record)
         self._waiting.append(Event(now_s, "run", "started", f"drainer {version}"))
+        # Before this run counts anything, so that a report since then is of this run alone.
+        with contextlib.suppress(LedgerNotDurable):
+            await self._mark_if_due()
         self._news.set()
 
     def observe(
@@ -101,6 +107,7 @@ class Recorder:
             self._news.clear()
             with contextlib.suppress(LedgerNotDurable):
                 await self._write_events()
+                await self._mark_if_due()
                 since_s = self._clock.monotonic_s() - self._saved_s
                 if since_s > (SAVED_AFTER_CHANGE_S if self._has_changed else SAVED_EVERY_S):
                     await self._save()
@@ -120,6 +127,11 @@ class Recorder:
         while self._waiting:
             await self._ledger.write_event(self._waiting[0])
             self._waiting.popleft()
+
+    async def _mark_if_due(self) -> None:
+        if self._clock.monotonic_s() - self._marked_s >= MARKED_EVERY_S:
+            await self._ledger.write_mark(self._clock.now_s())
+            self._marked_s = self._clock.monotonic_s()
 
     async def _save(self) -> None:
         if self._latest is None:

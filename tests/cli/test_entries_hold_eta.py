@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drainer.cli.eta import moment
+from drainer.cli.times import coming, past
 from drainer.errors import UsageError
 from drainer.settings import Settings
 from tests.cli.conftest import CommandLine
@@ -193,17 +193,39 @@ NOON = datetime(2026, 1, 31, 12, 0, 30).astimezone()
     ],
 )
 def test_time_is_the_next_such_time_an_instant_or_a_span(text: str, meant: datetime) -> None:
-    assert moment(text, NOON) == meant.astimezone()
+    assert coming(text, NOON) == meant.astimezone()
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("11:59:59", datetime(2026, 1, 31, 11, 59, 59)),
+        ("18:00", datetime(2026, 1, 30, 18, 0)),
+        ("yesterday 11:00", datetime(2026, 1, 30, 11, 0)),
+        ("today 06:00", datetime(2026, 1, 31, 6, 0)),
+        ("2026-01-30 18:00:05", datetime(2026, 1, 30, 18, 0, 5)),
+        ("90m", datetime(2026, 1, 31, 10, 30, 30)),
+    ],
+)
+def test_time_that_has_been_is_the_last_such_time_an_instant_or_so_long_ago(text: str, meant: datetime) -> None:
+    assert past(text, NOON) == meant.astimezone()
+
+
+@pytest.mark.parametrize("text", ["tomorrow 06:00", "today 18:00", "2026-02-01"])
+def test_time_that_has_been_cannot_be_still_to_come(text: str) -> None:
+    with pytest.raises(UsageError, match="is still to come"):
+        past(text, NOON)
 
 
 def test_time_with_a_zone_is_that_instant() -> None:
-    assert moment("2026-01-31T18:00+05:00", NOON) == datetime(2026, 1, 31, 13, 0, tzinfo=UTC)
+    assert coming("2026-01-31T18:00+05:00", NOON) == datetime(2026, 1, 31, 13, 0, tzinfo=UTC)
+    assert past("2026-01-31T09:00Z", NOON) == datetime(2026, 1, 31, 9, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("text", ["24:00", "noon", "18", "12:60", ""])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="right would be"):
-        moment(text, NOON)
+        coming(text, NOON)
 
 
 def test_config_shows_what_is_in_force_from_file_and_environment(cli: CommandLine) -> None:

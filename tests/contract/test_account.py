@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from drainer.errors import IllegalTransition
@@ -71,6 +73,43 @@ async def test_doubt_is_told_while_it_is_open_and_how_it_ended_afterwards(ledger
             detail="the log has it",
         ),
     )  # fmt: skip
+
+
+async def test_account_since_a_mark_leaves_out_what_was_before_it(ledger: Ledger) -> None:
+    early = Ended(Fate.DELIVERED, "list.example.org", "none", recipients=2, bytes=500)
+    await ledger.finish_entry(FIRST, {"delivered_entries": 1, "delivered_recipients": 2}, early)
+    await ledger.write_journal(JournalLine(AT, "ann", "pause", "everything"))
+    await ledger.write_event(Event(AT, "run", "started"))
+    await fail(ledger, ANN)
+    await ledger.write_mark(AT + 5)
+    await ledger.finish_entry(SECOND, {"suppressed_entries": 1}, Ended(Fate.SUPPRESSED, "w\udce4lder"), [SUPPRESSED])
+    late = "1700000900.5+" + "9" * 40
+    await ledger.finish_entry(late, {"delivered_entries": 1, "delivered_recipients": 4}, early)
+    await ledger.close()
+    await ledger.open()
+    everything, since = await ledger.account(10), await ledger.account(10, AT + 6)
+    assert everything.totals.get("delivered_entries") == 2 and everything.failures.total == 1
+    assert (since.totals.since_s, everything.marks) == (AT + 5, (AT + 5,))
+    assert [since.totals.get(name) for name in ("delivered_entries", "delivered_recipients", "suppressed_entries")] == [
+        1,
+        4,
+        1,
+    ]
+    assert since.ended == (early, Ended(Fate.SUPPRESSED, "w\udce4lder"))
+    assert since.evidence == {Fate.SUPPRESSED: Some(1, (SUPPRESSED,))}
+    assert (since.failures, since.by_people, since.events) == (Some(), Some(), ())
+    # Before the first mark there is nothing to begin with.
+    assert (await ledger.account(10, AT + 4)).totals == everything.totals
+
+
+async def test_marks_are_at_most_a_part_of_their_age_apart_and_few(ledger: Ledger) -> None:
+    await ledger.finish_entry(FIRST, {}, Ended(Fate.DELIVERED, "list.example.org"))
+    for half_hour in range(200):
+        await ledger.write_mark(AT + half_hour)
+    ages = [AT + 199 - at_s for at_s in (await ledger.account(1)).marks]
+    assert ages[0] == 199 and ages[-11:] == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
+    assert len(ages) < 80
+    assert all(older - newer <= max(1, 0.1 * older) for older, newer in itertools.pairwise(ages))
 
 
 async def test_flapping_state_never_pushes_out_the_long_states_nor_the_beginning(

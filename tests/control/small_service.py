@@ -287,8 +287,8 @@ class SmallService:
             entries=found,
         )
 
-    async def report(self) -> Incident:
-        return incident(Account(), None, History(), version="0", now_s=NOW_S, live=True)
+    async def report(self, since_s: float | None) -> Incident:
+        return incident(Account(), None, History(), version="0", now_s=NOW_S, live=True, since_s=since_s)
 
     async def config(self) -> dict[str, Any]:
         return Settings().shown()
