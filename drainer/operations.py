@@ -44,6 +44,7 @@ from drainer.queuedir.index import EntryState
 from drainer.report.incident import Incident
 from drainer.report.snapshot import Snapshot
 from drainer.report.wording import count, duration, limit
+from drainer.stages.parts import IN_DOUBT
 
 if TYPE_CHECKING:
     from drainer.service import Service
@@ -228,7 +229,15 @@ class ServiceOperations:
         return await self._each(request, peer, "hold", hold)
 
     async def release(self, request: SelectRequest, peer: Peer) -> SelectReply:
-        return await self._each(request, peer, "release", self._pipeline.actions.release)
+        may_have_it = await self._may_have_it(request.selectors)
+        reply = await self._each(request, peer, "release", self._pipeline.actions.release)
+        return reply.model_copy(update={"may_have_it": may_have_it})
+
+    async def _may_have_it(self, selectors: Selectors) -> int:
+        """Recipients a release of these entries sends to again, though the MTA may have taken theirs."""
+        held = {hold.filebase for hold in await self._parts.ledger.holds() if hold.reason == IN_DOUBT}
+        matching = self._parts.index.matching(self._meant(selectors), self._parts.clock.now_s()) if held else ()
+        return await self._parts.ledger.held_recipients(held.intersection(matching))
 
     async def drop(self, request: SelectRequest, peer: Peer) -> SelectReply:
         async def drop(filebase: str) -> None:

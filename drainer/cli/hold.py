@@ -40,7 +40,8 @@ _HELP = {
     drainer hold --subject "wrong attachment"
     drainer hold --subject "wrong attachment" --yes --reason "asked by Ann"
     """,
-    "release": """Let held or deferred entries go on at once. Without --yes it only says which.
+    "release": """Let held or deferred entries go on at once. Without --yes it only says which, and how many recipients may
+    get a second copy: those of entries held as in_doubt.
 
     \b
     drainer release --class resend
@@ -129,6 +130,11 @@ def _lines(action: _Action, reply: SelectReply) -> list[str]:
     if reply.matched > len(reply.entries[:_TABLE_ROWS]):
         lines.append(f"... {count(reply.matched - len(reply.entries[:_TABLE_ROWS]))} more")
     found = f"{count(reply.matched, 'entry', 'entries')}, {count(reply.recipients, 'recipient')}"
+    if reply.may_have_it:
+        lines.append(
+            f"{count(reply.may_have_it, 'recipient')} may have it already: the MTA did not say whether it took the mail. "
+            "Whoever has it gets a second copy."
+        )
     lines += [f"not now: {shown(why)}" for why in reply.skipped]
     if not reply.matched:
         return [*lines, "No entry matches; nothing was changed."]

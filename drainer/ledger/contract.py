@@ -172,8 +172,14 @@ class Ledger(Protocol):
     async def hold(self, holds: Sequence[Hold]) -> None:
         """Write that entries are set aside (replaces an earlier reason)."""
 
-    async def release(self, filebases: Sequence[str]) -> None:
-        """Forget holds and deferrals, and return HELD recipients of these entries to PENDING."""
+    async def release(self, filebases: Sequence[str], *, held_recipients: bool) -> None:
+        """Forget holds and deferrals of these entries.
+
+        held_recipients  return their HELD recipients to PENDING as well: they may be sent to, perhaps a second time
+        """
+
+    async def held_recipients(self, filebases: Collection[str]) -> int:
+        """How many recipients of these entries are HELD."""
 
     async def holds(self) -> list[Hold]: ...
 

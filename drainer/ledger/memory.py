@@ -338,11 +338,15 @@ class MemoryLedger:
     async def hold(self, holds: Sequence[Hold]) -> None:
         self._holds.update((hold.filebase, hold) for hold in holds)
 
-    async def release(self, filebases: Sequence[str]) -> None:
+    async def release(self, filebases: Sequence[str], *, held_recipients: bool) -> None:
         for filebase in filebases:
             self._holds.pop(filebase, None)
             self._deferrals.pop(filebase, None)
-        self._rows = [row for row in self._rows if row.filebase not in filebases or row.state is not State.HELD]
+        if held_recipients:
+            self._rows = [row for row in self._rows if row.filebase not in filebases or row.state is not State.HELD]
+
+    async def held_recipients(self, filebases: Collection[str]) -> int:
+        return sum(len(row.recipients) for row in self._rows if row.filebase in filebases and row.state is State.HELD)
 
     async def holds(self) -> list[Hold]:
         return sorted(self._holds.values(), key=lambda hold: (hold.at_s, hold.filebase))

@@ -269,7 +269,7 @@ class SqliteLedger:
         statement = "INSERT OR REPLACE INTO holds (filebase, reason, detail, by, at) VALUES (?, ?, ?, ?, ?)"
         await self._write(partial(self._opened.file.writer.executemany, statement, rows))
 
-    async def release(self, filebases: Sequence[str]) -> None:
+    async def release(self, filebases: Sequence[str], *, held_recipients: bool) -> None:
         deliveries, writer = self._opened.deliveries, self._opened.file.writer
         stored = [stored_filebase(filebase) for filebase in filebases]
 
@@ -277,9 +277,14 @@ class SqliteLedger:
             for filebase in stored:
                 writer.execute("DELETE FROM holds WHERE filebase = ?", (filebase,))
                 writer.execute("DELETE FROM deferrals WHERE filebase = ?", (filebase,))
-                deliveries.drop_waiting(filebase, State.HELD)
+                if held_recipients:
+                    deliveries.drop_waiting(filebase, State.HELD)
 
         await self._write(change)
+
+    async def held_recipients(self, filebases: Collection[str]) -> int:
+        with self._reading() as reader:
+            return sum(tables.waiting_recipients(reader, stored_filebase(name), State.HELD) for name in filebases)
 
     async def holds(self) -> list[Hold]:
         with self._reading() as reader:

@@ -13,10 +13,12 @@ import zlib
 from collections.abc import Collection, Sequence
 
 from drainer.ledger.columns import (
+    CODES,
     DELIVERY_BITS,
     DSN_CODES,
     DSN_STATES,
     STATES,
+    Stored,
     addresses_in,
     delivery_ids,
     dsn_recipients_in,
@@ -36,7 +38,7 @@ from drainer.ledger.records import (
     OpenAttempt,
     OwedDsn,
 )
-from drainer.ledger.states import DsnState
+from drainer.ledger.states import DsnState, State
 
 EXPIRED_AT_MOST = 20_000
 """Messages `expired` finds in one pass: bounds what it holds in memory."""
@@ -99,6 +101,15 @@ def history(reader: sqlite3.Connection, messages: Sequence[int]) -> History:
                 )
             )
     return History(tuple(sorted(coverage, key=lambda part: (part.at_s, part.filebase, part.state))))
+
+
+def waiting_recipients(reader: sqlite3.Connection, filebase: Stored, state: State) -> int:
+    """Recipients of this entry that are DEFERRED, or HELD."""
+    ((length,),) = reader.execute(
+        "SELECT coalesce(sum(length(recipients)), 0) FROM waiting WHERE filebase = ? AND state = ?",
+        (filebase, CODES[state]),
+    ).fetchall()
+    return int(length) // RECIPIENT_KEY_BYTES
 
 
 def learnt_as(reader: sqlite3.Connection, name: str) -> list[tuple[int, int]]:

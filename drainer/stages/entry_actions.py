@@ -13,6 +13,7 @@ from drainer.duplicates.decision import Action, Decision
 from drainer.errors import (
     RequestRefused,
 )
+from drainer.feed.release import SHUNTED
 from drainer.ledger.evidence import Evidence, Fate
 from drainer.ledger.records import Hold, MessageRecord, Outcome
 from drainer.ledger.states import State
@@ -21,7 +22,7 @@ from drainer.queuedir.handback import with_recipients
 from drainer.queuedir.index import EntryState
 from drainer.report.logfmt import logfmt
 from drainer.stages.conclusion import Conclusion
-from drainer.stages.parts import DUPLICATE, RELEASED, RESEMBLES, RESEND, Parts, Standing
+from drainer.stages.parts import DUPLICATE, IN_DOUBT, RELEASED, RESEMBLES, RESEND, Parts, Standing
 
 log = logging.getLogger("drainer")
 
@@ -40,9 +41,12 @@ class EntryActions:
         if index.state_of(filebase) is EntryState.LISTED:
             raise RequestRefused("it waits already")
         why = await ledger.hold_of(filebase)
+        # Whoever is HELD in it may have it already. A person has said "send again" only where that, or Mailman's shunting,
+        # is what holds it; released from his own hold, or from a deferral, it goes to the others and is held again by those.
+        is_about_them = why is not None and why.reason in (IN_DOUBT, SHUNTED)
         # Each crash leaves the file in held/: before the next line's commit with its hold; after it without, to be released
         # once more; after RELEASED, recover() (intake.py) does the rename. Nothing is sent from held/.
-        await ledger.release([filebase])
+        await ledger.release([filebase], held_recipients=is_about_them)
         if why and why.reason in (RESEND, DUPLICATE):
             await ledger.hold([Hold(filebase, RELEASED, why.reason, why.by, self._parts.clock.now_s())])
             self._standing.released[filebase] = why.reason
@@ -82,8 +86,8 @@ class EntryActions:
         entry, record, decision = await self._owed(filebase)
         if doubtful := [claim for claim in decision.hold if claim.filebase == filebase]:
             raise RequestRefused(
-                f"{len(doubtful)} recipients may have it already (they were in doubt and are held); "
-                "`drainer release` sends to them again, `drainer drop` gives them up"
+                f"{len(doubtful)} recipients may have it already (they were in doubt and are held); `drainer drop` gives "
+                "them up, `drainer release` sends to them again once the entry is held for them alone"
             )
         # Whom another entry is retrying or holds in doubt, that one owes; handed back by both, Mailman would send twice.
         owed = (*decision.deliver, *(claim.recipient for claim in decision.hold if not claim.filebase))

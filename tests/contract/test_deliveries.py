@@ -178,7 +178,7 @@ async def test_in_doubt_resolved_to_held_waits_for_release(ledger: Ledger) -> No
     assert (part.state, part.addresses, part.reply) == (State.HELD, (ANN, BOB), "policy: hold")
     with pytest.raises(IllegalTransition):
         await ledger.open_attempt(attempt(ANN))
-    await ledger.release([FIRST])
+    await ledger.release([FIRST], held_recipients=True)
     await deliver(ledger, ANN, BOB)
 
 

@@ -68,17 +68,21 @@ async def test_holds_survive_restart_and_go_on_release(ledger: Ledger) -> None:
     await ledger.close()
     await ledger.open()
     assert await ledger.holds() == [Hold(FIRST, "operator", "looks wrong", "ann", AT), holds[1]]
-    await ledger.release([FIRST, "unknown"])
+    await ledger.release([FIRST, "unknown"], held_recipients=False)
     assert await ledger.holds() == [holds[1]]
     assert await ledger.deferrals() == []
 
 
-async def test_release_frees_held_recipients_of_that_entry_only(ledger: Ledger) -> None:
+async def test_release_frees_held_recipients_of_that_entry_only_and_if_told_to(ledger: Ledger) -> None:
     for filebase in (FIRST, SECOND):
         await ledger.record(
             filebase, MESSAGE, [Outcome(State.HELD, (ANN,), "resend", AT), Outcome(State.DEFERRED, (BOB,), "450", AT)]
         )
-    await ledger.release([FIRST])
+    assert await ledger.held_recipients([FIRST, SECOND, "unknown"]) == 2
+    await ledger.release([FIRST, SECOND], held_recipients=False)
+    assert await ledger.held_recipients([FIRST, SECOND]) == 2
+    await ledger.release([FIRST], held_recipients=True)
+    assert await ledger.held_recipients([FIRST, SECOND]) == 1
     assert await states(ledger) == row(FIRST, State.DEFERRED, BOB) | row(SECOND, State.HELD, ANN) | row(
         SECOND, State.DEFERRED, BOB
     )

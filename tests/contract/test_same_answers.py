@@ -145,9 +145,10 @@ class SameAnswers(RuleBasedStateMachine):
         self.both(lambda ledger: ledger.defer(Deferral(filebase, 1, at_s, at_s + 9, 1, "450")))
         self.both(lambda ledger: ledger.hold([Hold(filebase, "operator", "", "ann", at_s)]))
 
-    @rule(filebase=filebases)
-    def release(self, filebase: str) -> None:
-        self.both(lambda ledger: ledger.release([filebase]))
+    @rule(filebase=filebases, held_recipients=st.booleans())
+    def release(self, filebase: str, held_recipients: bool) -> None:
+        self.both(lambda ledger: ledger.held_recipients([filebase]))
+        self.both(lambda ledger: ledger.release([filebase], held_recipients=held_recipients))
 
     @rule(before=filebases, after=filebases)
     def rename_entry(self, before: str, after: str) -> None:

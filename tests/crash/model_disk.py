@@ -18,7 +18,7 @@ A call counts as under way from its beginning, as done at its end: a sync keeps 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tests.crash.recorded import Call
@@ -86,6 +86,13 @@ class Found:
 
     files: dict[str, bytes]
     directories: frozenset[str]
+
+
+def moments(calls: Sequence[Call]) -> Iterator[tuple[int, bool, Call]]:
+    """The beginning and the end (True) of each call, in order."""
+    both = ((m, ended, number) for number, call in enumerate(calls) for m, ended in ((call.began, 0), (call.ended, 1)))
+    for moment, has_ended, number in sorted(both):
+        yield moment, bool(has_ended), calls[number]
 
 
 class Disk:

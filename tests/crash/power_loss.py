@@ -35,7 +35,7 @@ from drainer.ledger.states import SETTLED, State
 from drainer.queuedir.filebase import mailman_filebase
 from drainer.queuedir.read import read_entry
 from drainer.report.snapshot import Snapshot
-from tests.crash.model_disk import Disk, Found, Kept
+from tests.crash.model_disk import Disk, Found, Kept, moments
 from tests.crash.recorded import Call, read_trace, strace_command
 from tests.scenarios.troubled import Outbreak, given, outbreak
 
@@ -169,13 +169,7 @@ class Cuts:
 
     def __iter__(self) -> Iterator[Cut]:
         """Before and after each sync that kept something, and whenever a peer or the log was told something."""
-        moments = sorted(
-            (moment, kind, number)
-            for number, call in enumerate(self._recording.calls)
-            for moment, kind in ((call.began, 0), (call.ended, 1))
-        )
-        for moment, has_ended, number in moments:
-            call = self._recording.calls[number]
+        for moment, has_ended, call in moments(self._recording.calls):
             is_sync = call.name in ("fsync", "fdatasync")
             if is_sync and has_ended:
                 yield self._cut(moment, f"before {call.name} of {call.descriptor()}")

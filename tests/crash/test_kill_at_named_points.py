@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from drainer.demo.sink import SILENCE, TAKE_AND_SILENCE, Behaviour, SinkOptions, SinkThread, StageName, Step
+from tests.scenarios.running import drainer
 from tests.scenarios.troubled import Outbreak, every_session_read, given, once, outbreak
 
 MAILS = 4
@@ -98,3 +99,48 @@ def test_status_counts_who_is_in_doubt_until_it_is_resolved(tmp_path: Path) -> N
     missing = site.owed() - given(capture)
     assert {(message_id, recipient) for _, message_id, recipient in missing} == site.in_doubt()
     assert given(capture) - site.owed() == {}
+
+
+def test_release_of_what_an_operator_held_leaves_those_in_doubt_held(tmp_path: Path) -> None:
+    """His own hold was never about them; about them he is asked, with how many may get a second copy."""
+    script, capture = SilentOnce("dot", TAKE_AND_SILENCE), tmp_path / "capture.jsonl"
+    with SinkThread(SinkOptions(capture=capture), script) as sink:
+        site = outbreak(
+            tmp_path, sink.port, MAILS, members_each=3, mta={"sessions": 1}, ledger={"in_doubt": "hold"}
+        )  # fmt: skip
+        with site.run() as service:
+            site.until("silence at the final dot", script.reached.is_set)
+            told(site, "pause")
+            service.kill()
+        with site.run() as service:
+            site.until("the doubt is for a person", lambda: site.outcomes("in_doubt_held"))
+            (doubt,) = site.outcomes("in_doubt_held")
+            doubtful = doubt["recipients"].split(",")
+            told(site, "hold", doubt["filebase"], "--yes")
+            assert "may have it already" not in told(site, "release", doubt["filebase"])
+            told(site, "release", doubt["filebase"], "--yes")
+            told(site, "resume")
+            site.status_when("all but the held is done", lambda said: said.state == "idle" and not said.backlog.entries)
+            assert max(given(capture).values()) == 1
+            (again,) = [
+                line
+                for line in site.outcomes("held")
+                if line["by"] == "drainer" and line["filebase"] == doubt["filebase"]
+            ]
+            assert again["reason"] == "in_doubt"
+            warned = f"{len(doubtful)} recipients may have it already"
+            assert warned in told(site, "release", doubt["filebase"])
+            assert warned in told(site, "release", "--all")
+            told(site, "release", doubt["filebase"], "--yes")
+            site.until("he said so", lambda: 2 in given(capture).values())
+            site.status_when("that is done too", lambda said: said.state == "idle" and not said.backlog.entries)
+            service.terminate()
+    twice = {(message_id, recipient) for (_, message_id, recipient), number in given(capture).items() if number == 2}
+    assert twice == {(doubt["message_id"], recipient) for recipient in doubtful}
+
+
+def told(site: Outbreak, *command: str) -> str:
+    """What a command answers."""
+    done = drainer(*command, "--config", site.settings)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -23,6 +23,22 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     return record(tmp_path_factory.mktemp("power"), mails=14)
 
 
+def test_recorded_drain_makes_every_kind_of_move_and_the_ledger(recording: Recording) -> None:
+    """So that the cuts are through all of them."""
+    moves = {
+        tuple(Path(call.path(place)).parent.name for place in (0, 1))
+        for call in recording.calls
+        if call.name.startswith("rename")
+    }
+    ours = {("out", "backlog"), ("backlog", "held"), ("held", "backlog"), ("backlog", "duplicates"), ("backlog", "bad")}
+    assert moves >= {*ours, ("backlog", "out"), ("drainer", "backlog")}
+    finished = [call for call in recording.calls if call.name.startswith("unlink") and "/backlog/" in call.path()]
+    made = [
+        call for call in recording.calls if "O_CREAT" in call.arguments and call.result_path == str(recording.ledger)
+    ]
+    assert finished and made
+
+
 @pytest.mark.parametrize("whole_renames", [True, False], ids=["journalled_renames", "two_step_renames"])
 async def test_power_loss_at_any_sync_loses_nobody_and_forgets_nothing(
     recording: Recording, whole_renames: bool

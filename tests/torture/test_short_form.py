@@ -14,6 +14,7 @@ from drainer.ledger.sqlite import SqliteLedger
 from drainer.queuedir.custody import Custody
 from tests.mailman3.site import Site as Mailman3
 from tests.torture.faults import FAULTS
+from tests.torture.mutations import MUTATIONS, mutated
 from tests.torture.place import Place, Row, endure
 from tests.torture.points import ELSEWHERE, LEDGER_WRITES, MOVES, POINTS, UNUSED
 from tests.torture.site import Site, stock_of
@@ -90,3 +91,9 @@ def test_points_left_out_are_called_by_nobody() -> None:
     texts = [path.read_text() for path in package.rglob("*.py")]
     for name in UNUSED:
         assert not any(f"ledger.{name}(" in text or f"custody.{name}(" in text for text in texts), name
+
+
+def test_every_mutation_still_fits_the_code() -> None:
+    """`python -m tests.torture.mutations` shows that the harness notices each."""
+    for mutation in MUTATIONS:
+        compile(mutated(mutation), mutation.file, "exec")

@@ -1,0 +1,172 @@
+"""python -m tests.torture.mutations [--only NAME] [--seed N]: breaks the service in a copy, and looks who notices.
+
+A harness that finds nothing proves nothing until it has found what is there. Each mutation takes one guard away; the fault
+named with it has to end with a broken promise. What no kill -9 can show (syncs) is for the harness of power loss.
+Exit status 0: every mutation was noticed. 1: one was not. 2: one no longer fits the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+_SHOWN = 150
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """What is done to the service.
+
+    file     below drainer/
+    changes  text that is there once, and what it becomes
+    against  what follows `python -m`
+    """
+
+    name: str
+    file: str
+    changes: tuple[tuple[str, str], ...]
+    against: tuple[str, ...]
+
+
+def _torture(fault: str, times: float = 0.3) -> tuple[str, ...]:
+    return ("tests.torture", "--only", fault, "--times", str(times))
+
+
+_POWER = ("pytest", "-q", "-n0", "-x", "-p", "no:cacheprovider", "tests/crash/test_power_loss.py", "-k", "any_sync")
+_LEDGER = "        attempt_id = await self.ledger.open_attempt(attempt)\n"
+_ATTEMPT = "        try:\n    " + _LEDGER
+_DATA = "        meaning = await self._data()\n"
+
+MUTATIONS = (
+    Mutation(
+        "DATA before the attempt is written", "feed/deliver.py",
+        ((_DATA, ""), (_ATTEMPT, _DATA + _ATTEMPT)), _torture("killed-hold"),
+    ),
+    Mutation(
+        "delivered before it is sent", "feed/deliver.py",
+        ((_DATA,
+          '        await self.ledger.close_attempt(attempt_id, State.DELIVERED, "", self.clock.now_s())\n'
+          "        await self._data()\n"
+          '        return Transaction((Outcome(State.DELIVERED, accepted, "", self.clock.now_s()),))\n' + _DATA),),
+        _torture("killed-ask"),
+    ),
+    Mutation(
+        "a write is told as durable half a second before COMMIT", "ledger/group_commit.py",
+        (("            applied = await self._apply(group)\n",
+          "            applied = await self._apply(group)\n"
+          "            for write, result in applied:\n"
+          "                if not write.future.done():\n"
+          "                    write.future.set_result(result)\n"
+          "            await asyncio.sleep(0.5)\n"),),
+        _torture("killed-hold"),
+    ),
+    Mutation(
+        "an attempt found open at the start is forgotten", "in_doubt.py",
+        (("                await self._ledger.resolve(attempt.attempt_id, State.IN_DOUBT, why, self._clock.now_s())\n",
+          "                await self._ledger.resolve(attempt.attempt_id, State.IN_DOUBT, why, self._clock.now_s())\n"
+          "                await self._ledger.resolve(attempt.attempt_id, State.PENDING, why, self._clock.now_s())\n"),),
+        _torture("killed-hold"),
+    ),
+    Mutation(
+        "who is in doubt is sent to again without asking", "in_doubt.py",
+        (("decide(doubtful, policy.in_doubt, policy", 'decide(doubtful, "resend", policy'),),
+        _torture("killed-ask", 0.5),
+    ),
+    Mutation(
+        "a lost reply counts as a refusal", "feed/outcome.py",
+        (("    if lost.in_doubt:\n", "    if False:\n"),), _torture("mta-killed", 0.5),
+    ),
+    Mutation(
+        "the file goes before anything is sent", "stages/feed.py",
+        (("                sent = await self._transmit(", "                parts.custody.finish(filebase)\n"
+          "                sent = await self._transmit("),),
+        _torture("killed-ask"),
+    ),
+    Mutation(
+        "a copy is sent although its recipients were served", "stages/parts.py",
+        (('        if not digests or released or self._parts.settings.duplicates.exact == "deliver":', "        if True:"),),
+        _torture("backup"),
+    ),
+    Mutation(
+        "what an operator dropped is unlinked", "stages/entry_actions.py",
+        (("        self._parts.custody.drop(filebase)\n", "        self._parts.custody.path(filebase).unlink()\n"),),
+        ("pytest", "-q", "-n0", "-x", "-p", "no:cacheprovider", "tests/torture/test_short_form.py", "-k", "every_kind"),
+    ),
+    Mutation("a directory is not synced", "durable.py", (("        os.fsync(fd)\n", "        pass\n"),), _POWER),
+    Mutation(
+        "what is taken is not synced before it is fed", "stages/intake.py",
+        (("        await self._sync()\n", ""),), _POWER,
+    ),
+)  # fmt: skip
+
+
+def copied(home: Path) -> Path:
+    """The package and its tests, where nobody else works."""
+    copy = home / "copy"
+    left_out = shutil.ignore_patterns("__pycache__")
+    for name in ("drainer", "tests", "config"):
+        shutil.copytree(_ROOT / name, copy / name, ignore=left_out)
+    shutil.copy2(_ROOT / "pyproject.toml", copy)
+    (copy / ".venv-mailman3").symlink_to(_ROOT / ".venv-mailman3")
+    return copy
+
+
+def mutated(mutation: Mutation) -> str:
+    """The file's text after it. Raises ValueError if it does not fit the code."""
+    text = (_ROOT / "drainer" / mutation.file).read_text()
+    for before, after in mutation.changes:
+        if text.count(before) != 1:
+            raise ValueError(f"{mutation.name}: in {mutation.file} there is not once {before!r}")
+        text = text.replace(before, after)
+    return text
+
+
+def noticed(mutation: Mutation, seed: int) -> str:
+    """What was said of it; "" if all was well."""
+    with tempfile.TemporaryDirectory(prefix="mutated-") as home:
+        copy = copied(Path(home))
+        (copy / "drainer" / mutation.file).write_text(mutated(mutation))
+        seeded = ("--seed", str(seed)) if mutation.against[0] == "tests.torture" else ()
+        temporary = Path(home, "tmp")
+        temporary.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-m", *mutation.against, *seeded],
+            cwd=copy, env={**os.environ, "TMPDIR": str(temporary)}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if done.returncode == 0:
+        return ""
+    wrong = [line for line in done.stdout.splitlines() if line.startswith(("BROKEN", "E  "))]
+    return wrong[0] if wrong else f"exit status {done.returncode}: {done.stderr[-_SHOWN:]}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture.mutations", description=__doc__)
+    parser.add_argument("--only", action="append", choices=[mutation.name for mutation in MUTATIONS])
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args(arguments)
+    unnoticed = 0
+    for mutation in MUTATIONS:
+        if given.only and mutation.name not in given.only:
+            continue
+        began_s = time.monotonic()
+        try:
+            said = noticed(mutation, given.seed)
+        except ValueError as exc:
+            print(exc)
+            return 2
+        unnoticed += not said
+        print(f"{time.monotonic() - began_s:5.0f} s  {mutation.name}: {said[:_SHOWN] or 'NOT NOTICED'}", flush=True)
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
