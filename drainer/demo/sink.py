@@ -31,10 +31,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, cast
+from typing import Literal, Self, cast, get_args
 
-STAGES = ("connect", "ehlo", "auth", "mail", "rcpt", "data", "content", "dot", "rset", "quit")
-StageName = Literal["connect", "ehlo", "auth", "mail", "rcpt", "data", "content", "dot", "rset", "quit"]
+StageName = Literal["connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "content", "dot", "rset", "quit"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
 
 _MESSAGE_ID = re.compile(rb"(?im)^message-id:[ \t]*(?:\r?\n[ \t]+)?([^\r\n]*)")
 _MAIL = re.compile(rb"(?i)MAIL FROM:\s*<([^>]*)>(.*)\Z")
@@ -238,6 +238,7 @@ class SinkOptions:
     keep_content   remember content too, in memory and in the capture file
     keep_taken     remember Taken in memory
     session_limit  sessions open at once; further ones are greeted with 421. 0: any number
+    idle_s         a session without a command for so long is closed with 421. 0: never
     extensions     offered at EHLO
     accounts       user names and passwords for AUTH PLAIN and LOGIN; empty: AUTH is not offered
     """
@@ -250,6 +251,7 @@ class SinkOptions:
     keep_content: bool = False
     keep_taken: bool = True
     session_limit: int = 0
+    idle_s: float = 0.0
     extensions: tuple[str, ...] = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN")
     accounts: tuple[tuple[str, str], ...] = ()
     tls: Literal["none", "starttls", "implicit"] = "none"
@@ -269,6 +271,7 @@ class Sink:
         self.taken_recipients = 0
         self.sessions_seen = 0
         self.most_sessions = 0
+        self.closed_idle = 0
         self.commands: dict[str, int] = {}
         self.port = 0
         self._open: set[_Connection] = set()
@@ -384,6 +387,7 @@ class _Connection(asyncio.Protocol):
         self._content_rule: Behaviour | None = None
         self._auth: list[str] | None = None
         self._encrypted = False
+        self._idle: asyncio.TimerHandle | None = None
         self._clear()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -402,10 +406,26 @@ class _Connection(asyncio.Protocol):
         sink.most_sessions = max(sink.most_sessions, sink.sessions)
         self._reply("connect", b"220 sink ESMTP\r\n")
         self._flush()
+        self._not_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
         self._sink._open.discard(self)
         self._transport = None
+
+    def _not_idle(self) -> None:
+        """The time a session may be idle begins anew."""
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._sink.options.idle_s:
+            self._idle = asyncio.get_running_loop().call_later(self._sink.options.idle_s, self._idle_for_too_long)
+
+    def _idle_for_too_long(self) -> None:
+        self._sink.closed_idle += 1
+        self._replies += b"421 4.4.2 idle for too long\r\n"
+        self._flush()
+        self._hang_up()
 
     def drop(self) -> None:
         if self._transport is not None:
@@ -415,6 +435,7 @@ class _Connection(asyncio.Protocol):
         if self._silent:
             return
         self._buffer += data
+        self._not_idle()
         self._work()
 
     def _work(self) -> None:
@@ -648,6 +669,9 @@ class _Connection(asyncio.Protocol):
         self._reply("auth", b"235 2.7.0 Ok\r\n" if known else b"535 5.7.8 authentication failed\r\n")
 
     def _start_tls(self) -> None:
+        if (behaviour := self._sink.behaviour(self._step("starttls"))) is not None:
+            self._follow(behaviour, b"454 4.7.0 TLS not available\r\n")
+            return
         self._replies += b"220 2.0.0 ready to start TLS\r\n"
         self._flush()
         self._waiting = True

@@ -33,7 +33,7 @@ from drainer.feed.outcome import (
     after_mail,
     after_rcpt,
 )
-from drainer.feed.session import Session, UnsafeAddress
+from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
 from drainer.ledger.records import MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
 from drainer.report.logfmt import logfmt
@@ -101,6 +101,7 @@ async def deliver(
                  halts because of that very ledger, has all the time it takes
     owes_dsns    the reverse-path is owed a DSN for recipients that fail; it is written with the failure
     Raises   UnsafeAddress   the reverse-path or a MAIL parameter must not reach the wire: hold the entry
+             TooLargeForMta  nothing was sent: hold the entry
              LedgerNotDurable   the attempt could not be written and nothing was sent; or, cancelled while the ledger
                                 refuses the outcome, the attempt stays open there and the log has the outcome
              IllegalTransition, LedgerUnusable   from the ledger
@@ -145,6 +146,12 @@ class _Transaction:
         """MAIL and RCPT. Returns the recipients accepted, as the entry has them."""
         session, envelope, owed_for = self.session, self.composed.envelope, self.composed.owed_for
         size = len(self.composed.content)
+        if session.largest_bytes is not None and max(size, envelope.size or 0) > session.largest_bytes:
+            # Held rather than failed: the limit is the MTA's, and often a default nobody chose (message_size_limit).
+            raise TooLargeForMta(
+                f"{max(size, envelope.size or 0)} octets, and the MTA takes {session.largest_bytes}; right would be a "
+                "higher limit there, then `drainer release`"
+            )
         unsafe = [session.unsafe(recipient) for recipient in envelope.recipients]
         if all(unsafe):
             # Before MAIL: under VERP the address is in the reverse-path too, and that would be the entry's fault.

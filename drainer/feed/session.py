@@ -23,6 +23,7 @@ import aiosmtplib
 
 from drainer.compose.wire import Envelope, why_unfit
 from drainer.errors import EntryError, MtaError, MtaRefusesLogin, MtaUnreachable, SettingsError
+from drainer.feed.login_trouble import login_refused, not_offered, tls_failed
 from drainer.feed.outcome import Reply, SessionLost, Stage, parse_reply
 from drainer.feed.password import password, without_secrets
 from drainer.feed.wire_replies import UnreadableReply, WireReplies
@@ -48,6 +49,12 @@ class NeedsSmtputf8(UnsafeAddress):
     reason = "needs_smtputf8"
 
 
+class TooLargeForMta(EntryError):
+    """The content is larger than the MTA says it takes: it would refuse it at MAIL, for ever."""
+
+    reason = "too_large_for_mta"
+
+
 class MtaBusy(MtaUnreachable):
     """The MTA answers, but takes no further session now (421 or another 4xx at greeting or EHLO)."""
 
@@ -58,6 +65,7 @@ class Session:
     transactions  transactions that came to an end in order, refused ones included
     got_421       the MTA said it is closing
     lost          the loss that ended it, None while it is usable or when it was closed in order
+    largest_bytes  the largest content the MTA says it takes (RFC 1870); None: it does not say, or has no limit
     """
 
     def __init__(self, smtp: aiosmtplib.SMTP, settings: MtaSettings) -> None:
@@ -65,6 +73,8 @@ class Session:
         self._settings = settings
         self._wire = WireReplies(cast(asyncio.Transport, smtp.transport))
         self._extensions = frozenset(smtp.esmtp_extensions)  # aiosmtplib forgets them when the connection closes
+        size = smtp.esmtp_extensions.get("size", "").strip()
+        self.largest_bytes = int(size) if size.isascii() and size.isdigit() and int(size) else None
         self.transactions = 0
         self.got_421 = False
         self.lost: SessionLost | None = None
@@ -90,6 +100,8 @@ class Session:
                 raise aiosmtplib.SMTPServerDisconnected("connection lost")
         except BaseException as exc:
             _abort(smtp)
+            if isinstance(exc, MtaError):  # MtaUnreachable is an OSError as well
+                raise
             # ValueError: a name no resolver can be asked for, such as one with an empty label.
             if isinstance(exc, aiosmtplib.SMTPException | OSError | ValueError):
                 raise _opening_error(exc, settings) from exc
@@ -99,7 +111,7 @@ class Session:
     @property
     def usable(self) -> bool:
         """True while the connection stands, as far as this side can know."""
-        return self._wire.is_connected and not self.got_421
+        return self._wire.is_connected and not self.got_421 and not self._wire.is_answered
 
     def offers(self, extension: str) -> bool:
         """Whether the MTA announced an ESMTP extension, such as "smtputf8"."""
@@ -305,12 +317,12 @@ async def _open(smtp: aiosmtplib.SMTP, settings: MtaSettings) -> None:
     await smtp.connect(timeout=settings.connect_timeout, tls_context=context)
     await _greet(smtp)
     if settings.tls == "starttls":
+        if not smtp.supports_extension("starttls"):
+            raise MtaRefusesLogin(not_offered("STARTTLS", settings))
         try:
             await smtp.starttls(tls_context=context, timeout=settings.connect_timeout)
-        except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError):
-            raise
-        except (aiosmtplib.SMTPException, ssl.SSLError) as exc:
-            raise MtaRefusesLogin(f"STARTTLS failed at {settings.host}:{settings.port}: {_said(exc)}") from exc
+        except (aiosmtplib.SMTPException, OSError) as exc:
+            raise _login_error("STARTTLS", exc, _said(exc), settings) from exc
         await _greet(smtp)
     if settings.username:
         await _log_in(smtp, settings)
@@ -321,14 +333,49 @@ async def _log_in(smtp: aiosmtplib.SMTP, settings: MtaSettings) -> None:
         secret = await asyncio.to_thread(password, settings.password_file)
     except SettingsError as exc:
         raise MtaRefusesLogin(str(exc)) from exc
+    if not smtp.supports_extension("auth"):
+        raise MtaRefusesLogin(not_offered("AUTH", settings))
     try:
-        await smtp.login(settings.username, secret, timeout=settings.command_timeout)
-    except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError):
-        raise
-    except (aiosmtplib.SMTPException, ValueError) as exc:
+        await _authenticate(smtp, settings, secret)
+    except (aiosmtplib.SMTPException, OSError, ValueError) as exc:
         said = without_secrets(_said(exc), settings.username, secret)
         # Without its cause: a server that repeats the command puts the password into it, and so into a traceback.
-        raise MtaRefusesLogin(f"AUTH failed at {settings.host}:{settings.port}: {said}") from None
+        raise _login_error("AUTH", exc, said, settings) from None
+
+
+async def _authenticate(smtp: aiosmtplib.SMTP, settings: MtaSettings, secret: str) -> None:
+    """One method after the other, as aiosmtplib's login(), but that one goes on after a 421 too, and so tells of a lost
+    connection instead of why it was closed.
+
+    Raises  the MTA's last answer, as aiosmtplib does
+    """
+    refusal: aiosmtplib.SMTPException = aiosmtplib.SMTPException("no method of AUTH that is known here is offered")
+    for method in smtp.supported_auth_methods:
+        authenticate = getattr(smtp, f"auth_{method.replace('-', '')}")
+        try:
+            await authenticate(settings.username, secret, timeout=settings.command_timeout)
+        except aiosmtplib.SMTPAuthenticationError as exc:
+            refusal = exc
+            if exc.code < 500:
+                break
+        except aiosmtplib.SMTPServerDisconnected:
+            if isinstance(refusal, aiosmtplib.SMTPAuthenticationError):
+                break
+            raise
+        else:
+            return
+    raise refusal
+
+
+def _login_error(step: str, exc: Exception, said: str, settings: MtaSettings) -> MtaError:
+    """What came of STARTTLS or AUTH: the MTA has enough for now, or refuses, or left without a word."""
+    if isinstance(exc, aiosmtplib.SMTPResponseException) and 400 <= exc.code <= 499:
+        return MtaBusy(settings.host, settings.port, f"{step}: {said}")
+    if isinstance(exc, aiosmtplib.SMTPTimeoutError | aiosmtplib.SMTPServerDisconnected):
+        return MtaUnreachable(settings.host, settings.port, f"{step}: {said}; the MTA's own log may say why")
+    if isinstance(exc, ssl.SSLError):
+        return MtaRefusesLogin(tls_failed(exc, settings))
+    return MtaRefusesLogin(login_refused(step, said, settings))
 
 
 async def _greet(smtp: aiosmtplib.SMTP) -> None:
@@ -342,12 +389,12 @@ async def _greet(smtp: aiosmtplib.SMTP) -> None:
 
 
 def _opening_error(exc: Exception, settings: MtaSettings) -> MtaError:
-    said = _said(exc)
     if isinstance(exc, aiosmtplib.SMTPResponseException) and 400 <= exc.code <= 499:
-        return MtaBusy(settings.host, settings.port, said)
-    if isinstance(exc, ssl.SSLError) or isinstance(exc.__cause__, ssl.SSLError):
-        return MtaRefusesLogin(f"TLS failed at {settings.host}:{settings.port}: {said}")
-    return MtaUnreachable(settings.host, settings.port, said)
+        return MtaBusy(settings.host, settings.port, _said(exc))
+    for error in (exc, exc.__cause__):
+        if isinstance(error, ssl.SSLError):
+            return MtaRefusesLogin(tls_failed(error, settings))
+    return MtaUnreachable(settings.host, settings.port, _said(exc))
 
 
 def _said(exc: BaseException) -> str:

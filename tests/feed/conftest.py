@@ -18,7 +18,8 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 async def sink() -> AsyncIterator[Sink]:
-    async with Sink(SinkOptions(keep_content=True)) as running:
+    offered = ("PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN")
+    async with Sink(SinkOptions(keep_content=True, extensions=offered)) as running:
         yield running
 
 
