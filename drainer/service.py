@@ -48,8 +48,8 @@ from drainer.errors import (
     UsageError,
 )
 from drainer.estimate.answer import Drain, answer
-from drainer.estimate.backlog import Work, amount
-from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.backlog import Expected, Work, amount, expected_by_list
+from drainer.estimate.ceilings import Ceilings, slowest_domain_s
 from drainer.estimate.forecaster import Forecaster, Left
 from drainer.estimate.per_list import ListLeft, Through
 from drainer.estimate.rates import Counts, RateSeries
@@ -101,6 +101,7 @@ from drainer.report.snapshot import (
 from drainer.report.status_text import status_line
 from drainer.report.wording import duration
 from drainer.settings import Settings
+from drainer.stages.conclusion import LOOK_AGAIN_S
 from drainer.stages.parts import Parts
 
 log = logging.getLogger("drainer")
@@ -234,7 +235,8 @@ class Service:
         decorations = None
         if Flavour.MAILMAN2 in composers:
             decorations = ListDecorations(settings.mailman.lists_dir, settings.mailman.settings)
-        surveyor = stack.enter_context(Surveyor(decoration_of=decorations))
+        limited_domains = tuple(settings.feed.domains)
+        surveyor = stack.enter_context(Surveyor(decoration_of=decorations, limited_domains=limited_domains))
         gate = Gate()
         throttle = Throttle(settings.feed.messages, settings.feed.recipients)
         pool = SessionPool(settings.mta, clock)
@@ -263,6 +265,7 @@ class Service:
                 lambda: mailman_processes(settings.mailman.queue_dir, settings.mailman.config).runner_lives("out"),
                 psutil.boot_time,
             ),
+            limited_domains=limited_domains,
             decoration_of=decorations,
         )
         self.pipeline = Pipeline(parts)
@@ -574,31 +577,48 @@ class Service:
         counts, work = self._counts(), self._work_left(self._backlog())
         self._rates.observe(counts)
         left = amount(work)
-        recipients = work.recipients if left is None else left.recipients
-        self._forecaster.observe(counts, Left(work.entries + work.unread_entries or None, recipients), self._ceilings())
+        of = Left(None, work.recipients) if left is None else Left(left.messages or None, left.recipients, left.octets)
+        self._forecaster.observe(counts, of, self._ceilings())
 
     def _counts(self) -> Counts:
         delivered = self._totals.get("delivered_recipients") + self._totals.get("bounced_recipients")
         return Counts(
             at_s=self._clock.monotonic_s(),
             serviced_recipients=delivered,
-            serviced_messages=self._totals.get("transactions"),
+            # Of what Mailman's runner delivers, only whole entries are known.
+            serviced_messages=self._totals.get("delivered_entries" if self._via_mailman else "transactions"),
             arrived_recipients=self.pipeline.progress.arrived_recipients,
             feeding=self._state in ("draining", "scanning", "idle"),
-            finished_entries=self._totals.get("delivered_entries"),
             nothing_due=self._is_nothing_due(),
+            serviced_octets=self.pipeline.feed.splits.octets,
         )
 
     def _is_nothing_due(self) -> bool:
         """Nothing waits but what is held, paused, or deferred until later."""
-        totals = self._backlog()
-        due = totals.recipients - totals.duplicate_recipients - totals.deferred_recipients
-        return not (totals.unread_entries or totals.active_entries) and due <= self._paused_recipients()
+        totals, going = self._backlog(), self._expected()[0]
+        return not (totals.unread_entries or totals.active_entries) and going.recipients <= going.deferred_recipients
 
-    def _paused_recipients(self) -> int:
-        """Owed on lists that the operator paused."""
-        index, closed = self.pipeline.parts.index, self.pipeline.parts.gate.closed_lists
-        return sum(line.recipients for line in index.per_list() if line.list_id in closed) if closed else 0
+    @property
+    def _via_mailman(self) -> bool:
+        return self.settings.feed.via == "mailman"
+
+    def _expected(self) -> tuple[Expected, Expected]:
+        """What is still to be sent: on lists that may go, and on those that the operator paused."""
+        parts = self.pipeline.parts
+        # A resend waits to be held or suppressed; those that an operator released are few, and soon gone.
+        by_list = expected_by_list(
+            parts.index.to_send(),
+            self.pipeline.feed.splits,
+            with_resends=self.settings.duplicates.resend == "deliver",
+            whole=self._via_mailman,
+        )
+        going, paused = Expected(), Expected()
+        for name, one in by_list.items():
+            if name in parts.gate.closed_lists:
+                paused += one
+            else:
+                going += one
+        return going, paused
 
     def _update_state(self) -> None:
         parts, totals = self.pipeline.parts, self._backlog()
@@ -636,7 +656,7 @@ class Service:
 
     def _releases(self) -> bool:
         """Whether something waits in out/ for Mailman's runner, or all of it is to."""
-        return self.settings.feed.via == "mailman" or self.pipeline.parts.release.entries > 0
+        return self._via_mailman or self.pipeline.parts.release.entries > 0
 
     def _set_state(self, state: ServiceState, reason: str) -> None:
         if state != self._state:
@@ -645,27 +665,25 @@ class Service:
         self._state, self._state_reason = state, reason
 
     def _work_left(self, totals: BacklogTotals) -> Work:
-        paused = self._paused_recipients()
+        going, paused = self._expected()
         latest = self.pipeline.parts.index.last_due_s()
-        now_s = self._clock.now_s()
-        # A resend waits to be held or suppressed; those that an operator released are few, and soon gone.
-        resends = self.settings.duplicates.resend != "deliver"
-        held_back = totals.duplicate_recipients + (totals.resend_recipients if resends else 0)
+        last_due_in_s = 0.0 if latest is None else max(0.0, latest - self._clock.now_s())
+        deferred = going.deferred_recipients
+        if last_due_in_s <= LOOK_AGAIN_S:
+            # Put off for the ceiling of a domain is at work, at the domain's pace.
+            deferred -= going.limited_recipients
         return Work(
-            recipients=max(0, totals.recipients - held_back - paused),
-            deferred_recipients=totals.deferred_recipients,
-            last_due_in_s=max(0.0, latest - now_s) if latest is not None else 0.0,
+            recipients=round(going.recipients),
+            deferred_recipients=round(deferred),
+            last_due_in_s=last_due_in_s,
             retry_wait_s=self.settings.feed.retry_first,
-            paused_recipients=paused,
+            paused_recipients=round(paused.recipients),
             unread_entries=totals.unread_entries,
             sizes=self.pipeline.progress.sizes,
-            entries=max(
-                0,
-                totals.entries
-                - totals.unread_entries
-                - totals.duplicate_entries
-                - (totals.resend_entries if resends else 0),
-            ),
+            messages=going.messages,
+            octets=going.octets,
+            paused_messages=paused.messages,
+            paused_octets=paused.octets,
         )
 
     def _limits_set(self) -> tuple[float | None, float | None]:
@@ -699,8 +717,10 @@ class Service:
         )
 
     def _ceilings(self) -> Ceilings:
-        rate = self.pipeline.parts.rate
-        return Ceilings(rate.messages_per_s, rate.recipients_per_s)
+        parts, domains = self.pipeline.parts, self.settings.feed.domains
+        limited = zip(parts.limited_domains, self._expected()[0].limited, strict=False) if domains else ()
+        earliest_s = slowest_domain_s((recipients, domains.get(name)) for name, recipients in limited)
+        return Ceilings(parts.rate.messages_per_s, parts.rate.recipients_per_s, earliest_s)
 
     def _drain(self, totals: BacklogTotals, now_s: float) -> Drain:
         feed, parts = self.settings.feed, self.pipeline.parts

@@ -8,12 +8,21 @@ Pure  values only
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from drainer.control.messages import EtaReply, ListEta
 from drainer.estimate.backlog import Work
 from drainer.estimate.ceilings import Ceilings
-from drainer.estimate.drain_time import CONFIDENCE, by_time, drain_time, if_resumed, race_at, race_of, what_if
+from drainer.estimate.drain_time import (
+    CONFIDENCE,
+    by_time,
+    drain_time,
+    if_resumed,
+    race_at,
+    race_of,
+    recipients_per_message,
+    what_if,
+)
 from drainer.estimate.forecaster import Forecaster
 from drainer.estimate.passage import Race
 from drainer.estimate.per_list import ListLeft, Through, not_before_due, share_done, through
@@ -75,10 +84,7 @@ class Drain:
             asked = self._of_list(name, overall, self._through(race, self.paused_lists - {name}))
         resumed = None
         if (overall_resumed := self.if_resumed) is not None:
-            everything = replace(
-                self.work, recipients=self.work.recipients + self.work.paused_recipients, paused_recipients=0
-            )
-            race = race_of(everything, self.seen, self.ceilings.lifted_from_zero)
+            race = race_of(self.work.resumed, self.seen, self.ceilings.lifted_from_zero)
             resumed = self._of_list(name, overall_resumed, self._through(race, frozenset()))
         return ListEta(
             list=name,
@@ -122,7 +128,7 @@ def answer(drain: Drain, at_recipients_per_s: float | None, by_s: float | None, 
     if by_s is not None:
         found = by_time(drain.work, seen, drain.ceilings, by_s - drain.now_s, reply.sustained_recipients_per_s)
         needed = found.needed_recipients_per_s
-        short = drain.ceilings.short_of(needed or 0.0, seen.recipients_per_message)
+        short = drain.ceilings.short_of(needed or 0.0, recipients_per_message(drain.work, seen))
         reply = reply.model_copy(
             update={
                 "by": by_s,

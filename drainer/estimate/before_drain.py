@@ -17,7 +17,7 @@ from drainer.estimate.arrivals import Arrivals
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.drain_time import CONFIDENCE
 from drainer.estimate.interruptions import Interruptions
-from drainer.estimate.pace import Pace
+from drainer.estimate.pace import Pace, Units
 from drainer.estimate.passage import Race, passage
 from drainer.report.snapshot import Eta
 
@@ -61,17 +61,16 @@ def forecast_from_log(
         deliveries += 1
         sent += one.recipients
         worked_s += took_s
-        pace.observe(took_s, 1, one.recipients, recipients / max(1, entries), recipients * worked_s / max(1, sent))
+        left_s = recipients * worked_s / max(1, sent)
+        pace.observe(took_s, Units(1, one.recipients), Units(max(1, entries), recipients), left_s)
         interruptions.worked(took_s)
     outlook = pace.outlook()
     if outlook is None or deliveries < _FEWEST:
         return Eta(state="measuring")
-    work = pace.work_left(entries, recipients)
-    ceiling = ceilings.as_recipients_per_s(sent / deliveries)
+    work = pace.work(Units(entries, recipients))
+    least_s = ceilings.least_s(entries, recipients)
     lost = interruptions.lost(work / outlook.rate)
-    found = passage(
-        Race(work, 0.0, outlook, Arrivals().expected, lost, None if ceiling is None else ceiling * work / recipients)
-    )
+    found = passage(Race(work, 0.0, outlook, Arrivals().expected, lost, work / least_s if least_s else None))
     return Eta(
         state="draining",
         finish=now_s + found.seconds,

@@ -5,6 +5,7 @@ Pure  values only
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -34,12 +35,12 @@ class Ceilings:
         """The lowest of them that is not zero."""
         return min((limit for limit in (self.messages_per_s, self.recipients_per_s) if limit), default=None)
 
-    def as_recipients_per_s(self, recipients_per_message: float | None) -> float | None:
-        """The stricter of both, in recipients; the one on messages counts once a message's size is known."""
-        known = [self.recipients_per_s] if self.recipients_per_s is not None else []
-        if self.messages_per_s is not None and recipients_per_message is not None:
-            known.append(self.messages_per_s * recipients_per_message)
-        return min(known, default=None)
+    def least_s(self, messages: float | None, recipients: float) -> float:
+        """Seconds that so much work takes at least; 0 where nothing limits it, infinite under a limit of zero.
+
+        messages  None: not known, then a limit on messages does not count
+        """
+        return max(_at_least_s(messages or 0.0, self.messages_per_s), _at_least_s(recipients, self.recipients_per_s))
 
     def short_of(self, recipients_per_s: float, recipients_per_message: float | None) -> Ceilings:
         """What the limits that do not allow so many recipients per second would have to be; None where a limit does."""
@@ -52,6 +53,15 @@ class Ceilings:
         return Ceilings(messages_per_s, recipients_per_s if is_short else None)
 
 
-def slowest_domain_s(domains: Iterable[tuple[int, float]]) -> float:
-    """Seconds the slowest of the domains needs: (recipients left, ceiling per second > 0) of each."""
-    return max((recipients / per_s for recipients, per_s in domains), default=0.0)
+def slowest_domain_s(domains: Iterable[tuple[float, float | None]]) -> float:
+    """Seconds the slowest of the domains needs.
+
+    domains  (recipients left, ceiling per second) of each; None: unlimited, 0: held back, and then no time is enough
+    """
+    return max((_at_least_s(recipients, per_s) for recipients, per_s in domains), default=0.0)
+
+
+def _at_least_s(amount: float, per_s: float | None) -> float:
+    if per_s is None or amount <= 0:
+        return 0.0
+    return amount / per_s if per_s else math.inf

@@ -11,7 +11,7 @@ are not through before they are due, whatever the rate.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from drainer.estimate.backlog import Amount, Work, amount
@@ -93,7 +93,7 @@ def race_of(work: Work, seen: Forecaster, ceilings: Ceilings) -> Race | None:
     left = amount(work)
     if left is None or left.recipients <= 0:
         return None
-    return seen.race(_left(work, left), left.deviation, ceilings)
+    return seen.race(_left(left), left.deviation, ceilings)
 
 
 def race_at(work: Work, seen: Forecaster, at_recipients_per_s: float) -> Race | None:
@@ -101,13 +101,12 @@ def race_at(work: Work, seen: Forecaster, at_recipients_per_s: float) -> Race | 
     left = amount(work)
     if left is None or left.recipients <= 0 or at_recipients_per_s <= 0:
         return None
-    return seen.race(_left(work, left), left.deviation, Ceilings(), at=steady(at_recipients_per_s))
+    return seen.race(_left(left), left.deviation, Ceilings(), at=steady(at_recipients_per_s))
 
 
 def if_resumed(work: Work, seen: Forecaster, ceilings: Ceilings, now_s: float) -> Eta:
     """What drain_time would say if whatever is paused went on now, lists with a pause of their own included."""
-    everything = replace(work, recipients=work.recipients + work.paused_recipients, paused_recipients=0)
-    return drain_time(everything, seen, ceilings.lifted_from_zero, "draining", now_s)
+    return drain_time(work.resumed, seen, ceilings.lifted_from_zero, "draining", now_s)
 
 
 def what_if(
@@ -162,13 +161,23 @@ def by_time(
     chance = None if race is None else race.chance_by(within_s)
     if chance is not None and chance >= _SURELY:
         return ByTime(needed, chance, sustained_recipients_per_s, "likely")
-    ceiling = ceilings.as_recipients_per_s(seen.recipients_per_message)
     verdict: ByVerdict = "unproven"
-    if (ceiling is not None and needed > ceiling) or ceilings.earliest_s > within_s:
+    recipients = needed * within_s
+    per_message = recipients_per_message(work, seen)
+    least_s = ceilings.least_s(recipients / per_message if per_message else None, recipients)
+    if max(least_s, ceilings.earliest_s) > within_s:
         verdict = "impossible"
     elif sustained_recipients_per_s is not None and needed <= sustained_recipients_per_s:
         verdict = "possible"
     return ByTime(needed, chance, sustained_recipients_per_s, verdict)
+
+
+def recipients_per_message(work: Work, seen: Forecaster) -> float | None:
+    """Of what is left; as it was so far, where that is not known; None: neither is."""
+    left = amount(work)
+    if left is not None and left.messages:
+        return left.recipients / left.messages
+    return seen.recipients_per_message
 
 
 def _word_before_rates(work: Work, left: Amount | None, ceilings: Ceilings, state: ServiceState) -> EtaState | None:
@@ -179,11 +188,13 @@ def _word_before_rates(work: Work, left: Amount | None, ceilings: Ceilings, stat
         return "paused" if work.paused_recipients else "done"
     if ceilings.are_zero:
         return "paused"
+    if math.isinf(ceilings.earliest_s) and state not in _STANDSTILL:
+        return "stalled"
     return _STANDSTILL.get(state)
 
 
-def _left(work: Work, left: Amount) -> Left:
-    return Left(work.entries + work.unread_entries or None, left.recipients)
+def _left(left: Amount) -> Left:
+    return Left(left.messages or None, left.recipients, left.octets)
 
 
 def _all_deferred(work: Work) -> bool:

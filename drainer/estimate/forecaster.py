@@ -11,22 +11,23 @@ been finished in it than the MTA then turned out to have been busy with.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from drainer.estimate.arrivals import Arrivals
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.interruptions import Interruptions, Lost
-from drainer.estimate.pace import Outlook, Pace
+from drainer.estimate.pace import NOTHING, Outlook, Pace, Units
 from drainer.estimate.passage import Expected, Race
 from drainer.estimate.rates import Counts
 
 STALLED_AFTER_S = 30.0
 _INTERRUPTED_AFTER_S = 5.0
 """A gap this long is counted as an interruption once it is over, though it was too short to be called a stall."""
-_MISSED_ENTRIES = 8.0
+_MISSED_MESSAGES = 8.0
 """Fewer that ought to have been finished in a gap are chance."""
 _LARGEST_COUNTS = 0.02
-"""A gap may be one huge entry; but none is taken to be larger than this part of what was serviced."""
+"""A gap may be one huge transaction; but none is taken to be larger than this part of what was serviced."""
 _FORGOTTEN_AFTER_S = 600.0
 """With nothing left for so long, the next backlog is another drain."""
 _NEARLY = 0.9
@@ -38,10 +39,15 @@ _LEAST_NET = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Entries and recipients that are still to be serviced; entries None: as many as their recipients suggest."""
+    """What is still to be serviced.
 
-    entries: float | None
+    messages  the transactions it takes; None: as many as its recipients suggest
+    octets    they carry; 0: not known
+    """
+
+    messages: float | None
     recipients: float
+    octets: float = 0.0
 
 
 class Forecaster:
@@ -57,9 +63,8 @@ class Forecaster:
         self._arrivals = Arrivals()
         self._interruptions = Interruptions()
         self._worked_s = self._idle_s = self._halted_s = self._empty_s = 0.0
-        self._entries = self._recipients = self._messages = 0.0
-        self._largest_entry = 0.0
-        self._per_entry = 1.0
+        self._done = NOTHING
+        self._largest = 0.0
         self._span_s = 0.0
 
     def observe(self, counts: Counts, left: Left, ceilings: Ceilings) -> None:
@@ -71,13 +76,13 @@ class Forecaster:
         if before is not None and counts.at_s <= before.at_s:
             return
         self._before = counts
-        self._follow(ceilings)
+        self._follow(ceilings, left)
         if before is None:
             return
         seconds = self._span_s = counts.at_s - before.at_s
-        entries = max(0, counts.finished_entries - before.finished_entries)
         recipients = max(0, counts.serviced_recipients - before.serviced_recipients)
         messages = max(0, counts.serviced_messages - before.serviced_messages)
+        octets = max(0, counts.serviced_octets - before.serviced_octets)
         self._arrivals.observe(seconds, max(0, counts.arrived_recipients - before.arrived_recipients))
         if counts.nothing_due and not recipients:
             self._rest(seconds, left)
@@ -86,7 +91,7 @@ class Forecaster:
         elif not recipients:
             self._idle_s += seconds
         else:
-            self._work(seconds, entries, recipients, messages, left)
+            self._work(seconds, Units(messages, recipients, octets), left)
 
     @property
     def idle_s(self) -> float:
@@ -99,12 +104,12 @@ class Forecaster:
 
     @property
     def is_gap_unusual(self) -> bool:
-        """Whether more would have been finished in the idle time than chance or one huge entry can explain."""
+        """Whether more would have been finished in the idle time than chance or one huge transaction can explain."""
         if not self._worked_s:
             return False
         missed = self._idle_s / self._worked_s
-        largest = min(self._largest_entry, _LARGEST_COUNTS * self._recipients)
-        return missed * self._entries >= _MISSED_ENTRIES and missed * self._recipients >= largest
+        largest = min(self._largest, _LARGEST_COUNTS * self._done.recipients)
+        return missed * self._done.messages >= _MISSED_MESSAGES and missed * self._done.recipients >= largest
 
     @property
     def outlook(self) -> Outlook | None:
@@ -117,7 +122,8 @@ class Forecaster:
 
     @property
     def recipients_per_message(self) -> float | None:
-        return self._recipients / self._messages if self._messages else None
+        """So far."""
+        return self._done.recipients / self._done.messages if self._done.messages else None
 
     @property
     def noticed_after_s(self) -> float:
@@ -141,27 +147,29 @@ class Forecaster:
         outlook = self._pace.outlook()
         if outlook is None:
             return None
-        work = self._work_left(left)
-        # In recipients, so that arrivals and ceilings, known in recipients only, can be set against it.
-        per_recipient = work / left.recipients
-        ceiling = ceilings.as_recipients_per_s(self.recipients_per_message)
+        units = self._units(left)
+        work = self._pace.work(units)
+        least_s = ceilings.least_s(units.messages, units.recipients)
         return Race(
             work,
-            deviation * (1 - self._pace.entry_share),
+            deviation * self._pace.recipient_share,
             outlook,
-            _scaled(self.arriving, per_recipient),
+            # What arrives is known in recipients only.
+            _scaled(self.arriving, work / left.recipients),
             self._interruptions.lost(work / outlook.rate),
-            None if ceiling is None else ceiling * per_recipient,
+            work / least_s if least_s else None,
         )
 
     # -- what an observation means -------------------------------------------------------------------------------------
 
-    def _work(self, seconds: float, entries: int, recipients: int, messages: int, left: Left) -> None:
+    def _work(self, seconds: float, done: Units, left: Left) -> None:
         if self._halted_s:
             self._interruptions.stood(self._halted_s)
             self._halted_s = 0.0
         self._empty_s = 0.0
-        worth_s = recipients * self._worked_s / self._recipients if self._recipients else 0.0
+        if not self._worked_s:
+            self._idle_s = 0.0  # The queue was read, sessions were opened: that was no work, and will not come again.
+        worth_s = done.recipients * self._worked_s / self._done.recipients if self._done.recipients else 0.0
         if self._idle_s >= _INTERRUPTED_AFTER_S and self.is_gap_unusual and worth_s < self._idle_s / 2:
             self._interruptions.stood(self._idle_s)
         else:
@@ -169,51 +177,49 @@ class Forecaster:
         self._idle_s = 0.0
         self._worked_s += seconds
         self._interruptions.worked(seconds)
-        self._entries += entries
-        self._recipients += recipients
-        self._messages += messages
-        self._largest_entry = max(self._largest_entry, recipients / max(1, entries))
-        if left.entries is None:
-            self._per_entry = self._recipients / max(1.0, self._entries)
-        else:
-            self._per_entry = (self._recipients + left.recipients) / max(1.0, self._entries + left.entries)
-        self._pace.observe(seconds, entries, recipients, self._per_entry, self._left_s(left))
+        self._done += done
+        self._largest = max(self._largest, done.recipients / max(1.0, done.messages))
+        self._pace.observe(seconds, done, self._done + self._units(left), self._left_s(left))
 
-    def _work_left(self, left: Left) -> float:
-        entries = left.recipients / self._per_entry if left.entries is None else left.entries
-        return self._pace.work_left(entries, left.recipients)
+    def _units(self, left: Left) -> Units:
+        """What is not known of what is left is as it was of what is done."""
+        messages, octets = left.messages, left.octets
+        if messages is None:
+            messages = left.recipients * self._done.messages / self._done.recipients if self._done.recipients else 0.0
+        return Units(messages, left.recipients, octets)
 
     def _left_s(self, left: Left) -> float:
         """Roughly."""
         outlook = self._pace.outlook()
         if outlook is None:
-            return left.recipients * self._worked_s / self._recipients
+            return left.recipients * self._worked_s / self._done.recipients
         rate = outlook.rate
         net = max(rate - self._arrivals.per_s, _LEAST_NET * rate)
-        return self._work_left(left) / net
+        return self._pace.work(self._units(left)) / net
 
     def _rest(self, seconds: float, left: Left) -> None:
         self._empty_s += seconds
         if self._empty_s >= _FORGOTTEN_AFTER_S and left.recipients <= 0 and self._worked_s:
             self._begin()
 
-    def _follow(self, ceilings: Ceilings) -> None:
+    def _follow(self, ceilings: Ceilings, left: Left) -> None:
         """A limit that was changed tells more about the rate to come than what was measured before."""
         before, self._ceilings = self._ceilings, ceilings
         outlook = self._pace.outlook()
         if before is None or before == ceilings or outlook is None:
             return
-        old = before.as_recipients_per_s(self.recipients_per_message)
-        new = ceilings.as_recipients_per_s(self.recipients_per_message)
-        if old == new or new == 0:
+        units = self._units(left)
+        old_s, new_s = (one.least_s(units.messages, units.recipients) for one in (before, ceilings))
+        left_s = self._pace.work(units) / outlook.rate
+        if old_s == new_s or math.isinf(new_s):
             return
-        if old and outlook.rate > _NEARLY * old:
-            if new is None:
+        if math.isfinite(old_s) and left_s * _NEARLY < old_s:
+            if new_s == 0:
                 self._pace.scale(1.0, _LIFTED_OFF)
             else:
-                self._pace.scale(new / old, _RAISED_OFF if new > old else _LOWERED_OFF)
-        elif new is not None and new < outlook.rate:
-            self._pace.scale(new / outlook.rate, _LOWERED_OFF)
+                self._pace.scale(old_s / new_s, _RAISED_OFF if new_s < old_s else _LOWERED_OFF)
+        elif new_s > left_s:
+            self._pace.scale(left_s / new_s, _LOWERED_OFF)
 
 
 def _scaled(expected: Expected, factor: float) -> Expected:

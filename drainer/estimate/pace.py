@@ -1,6 +1,6 @@
 """How fast the backlog is worked off, and what that will be: a belief, with how sure it is.
 
-In    spans of feeding: seconds, entries and recipients finished in them
+In    spans of feeding: seconds, and the transactions, recipients and octets finished in them
 Out   Outlook: weighed courses the rate may take, each with mean and variance of the work of the next h seconds
 Pure  values only
 
@@ -10,8 +10,9 @@ them by how well they foretold every next row, and the unlikely are dropped: a s
 after a long even drain the interval is narrow. Rows grow with the time that was seen, so that what scatters from second
 to second averages out in them, and the noise measured between rows is the noise that lasts.
 
-Work is counted in whichever mixture of entries and recipients flows most evenly: where an entry costs the MTA the same
-whoever is on it, entries do; where every recipient costs, recipients.
+Work is counted in whichever mixture of transactions, recipients and octets flows most evenly: where a transaction costs
+the MTA the same whoever is on it, or a limit is on messages, transactions do; where every recipient costs, recipients;
+where large mails fill the line, octets.
 
 Source  West and Harrison, Bayesian Forecasting and Dynamic Models (multi-process models); Adams and MacKay, Bayesian
         Online Changepoint Detection (2007). Constants: chosen on simulated drains (tests/estimate/make_traces.py),
@@ -21,16 +22,21 @@ Source  West and Harrison, Bayesian Forecasting and Dynamic Models (multi-proces
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
+
+Shares = tuple[float, float, float]
 
 _ROWS_PER_LIFE = 40
 """A row spans the fortieth part of the feeding seen so far, if that is longer than the shortest."""
 _ROWS_TO_COME = 20
 """Nor does it span more than a twentieth of what is left: a step near the end has to be seen before the end."""
 _SHORTEST_ROW_S = 5.0
-_FEWEST_ENTRIES = 5
-"""In a row, unless they take longer than _PATIENCE_S: the time one entry took is no rate."""
+_WARM_UP_S = 10.0
+"""A first row that is shorter is forgotten as soon as there is a second."""
+_FEWEST_MESSAGES = 5
+"""In a row, unless they take longer than _PATIENCE_S: the time one of them took is no rate."""
 _PATIENCE_S = 60.0
 
 _STAYS, _WANDERS, _TREND, _LOOSE_TREND, _SWAYS_BRIEFLY, _SWAYS_LONG = range(6)
@@ -63,8 +69,42 @@ _NOISE_AT_FIRST_ROWS = 1.5
 _LEAST_NOISE = 1e-6
 _FAR = 12.0
 """A difference counts at most so many times the usual noise: a step is no noise."""
+_SHARES_AT_FIRST: Shares = (0.5, 0.5, 0.0)
+_SHARE_STEPS = 20
+_RELUCTANCE = 0.002
+"""How much less variance another mixture has to have."""
+_SHARES = {
+    2: [(at / _SHARE_STEPS, 1 - at / _SHARE_STEPS, 0.0) for at in range(_SHARE_STEPS + 1)],
+    3: [
+        (one / _SHARE_STEPS, other / _SHARE_STEPS, (_SHARE_STEPS - one - other) / _SHARE_STEPS)
+        for one in range(_SHARE_STEPS + 1)
+        for other in range(_SHARE_STEPS + 1 - one)
+    ],
+}
+"""What is tried, by the number of units that are measured."""
 _SLOWEST = 0.15
 """A falling trend is not believed beyond this part of the rate now, on average over what is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Work, counted in each of its units. octets 0 throughout: not known.
+
+    messages  transactions; entries where nothing is known of these
+    """
+
+    messages: float
+    recipients: float
+    octets: float = 0.0
+
+    def __add__(self, other: Units) -> Units:
+        return Units(self.messages + other.messages, self.recipients + other.recipients, self.octets + other.octets)
+
+    def per(self, seconds: float) -> Units:
+        return Units(self.messages / seconds, self.recipients / seconds, self.octets / seconds)
+
+
+NOTHING = Units(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,37 +213,37 @@ class Pace:
         self._filters: list[_Filter] = []
         self._drain_s = 1.0
         self._seconds = 0.0
-        self._row_s = self._row_entries = self._row_recipients = 0.0
-        self._before: tuple[float, float, float] | None = None
+        self._row_s = 0.0
+        self._row = NOTHING
+        self._before: tuple[float, Units] | None = None
         self._noise_sum = self._noise_rows = 0.0
-        self._unevenness = [0.0, 0.0, 0.0]
-        self._recipients_per_entry = 1.0
-        self.entry_share = 0.5
-        """0: work is counted in recipients; 1: in entries, each worth the mean number of recipients."""
+        self._mixture = Mixture()
+        self._is_warming_up = False
 
-    def observe(
-        self, seconds: float, entries: float, recipients: float, recipients_per_entry: float, left_s: float
-    ) -> None:
+    @property
+    def recipient_share(self) -> float:
+        return self._mixture.shares[1]
+
+    def observe(self, seconds: float, done: Units, whole: Units, left_s: float) -> None:
         """A span of feeding and what was finished in it.
 
-        recipients_per_entry  over the whole drain
-        left_s                seconds it may still take, roughly: wandering and jumps are reckoned per drain
+        whole   of the drain, done and left
+        left_s  seconds it may still take, roughly: wandering and jumps are reckoned per drain
         """
-        self._recipients_per_entry = recipients_per_entry
+        self._mixture.whole = whole
         self._seconds += seconds
         self._row_s += seconds
-        self._row_entries += entries
-        self._row_recipients += recipients
-        few = self._row_entries < _FEWEST_ENTRIES and self._row_s < _PATIENCE_S
+        self._row += done
+        few = self._row.messages < _FEWEST_MESSAGES and self._row_s < _PATIENCE_S
         long_s = max(_SHORTEST_ROW_S, min(self._seconds / _ROWS_PER_LIFE, left_s / _ROWS_TO_COME))
-        if few or self._row_s < long_s or not self._row_recipients:
+        if few or self._row_s < long_s or not self._row.recipients:
             return
         self._drain_s = max(self._seconds + left_s, self._row_s)
         self._learn()
 
-    def work_left(self, entries: float, recipients: float) -> float:
+    def work(self, units: Units) -> float:
         """In the unit of the outlook's rates."""
-        return self.entry_share * entries * self._recipients_per_entry + (1 - self.entry_share) * recipients
+        return self._mixture.of(units)
 
     def outlook(self) -> Outlook | None:
         """None before the first row. The open row counts, so that a step is not told of only when its row is closed."""
@@ -228,7 +268,7 @@ class Pace:
         """The rate is now `factor` times what it was, give or take `deviation` of that: the limit was changed."""
         for one in self._filters:
             one.scale(factor, deviation)
-        self._row_s = self._row_entries = self._row_recipients = 0.0
+        self._row_s, self._row = 0.0, NOTHING
         self._before = None
 
     @property
@@ -238,20 +278,21 @@ class Pace:
     def _learn(self) -> None:
         """Close the row."""
         seconds = self._row_s
-        by_entry = self._row_entries * self._recipients_per_entry / seconds
-        by_recipient = self._row_recipients / seconds
-        self._row_s = self._row_entries = self._row_recipients = 0.0
-        self._measure_noise(seconds, by_entry, by_recipient)
-        rate = self.work_left(by_entry / self._recipients_per_entry, by_recipient)
-        if not self._filters:
+        rates = self._row.per(seconds)
+        self._row_s, self._row = 0.0, NOTHING
+        self._measure_noise(seconds, rates)
+        rate = self.work(rates)
+        if not self._filters or self._is_warming_up:
+            # Better than nothing, but of a few seconds in which sessions were opened and the rate rose: the next is better.
+            self._is_warming_up = not self._filters and seconds < _WARM_UP_S
             self._filters = self._started(rate, (_FIRST_ROW_OFF * rate) ** 2, 1.0)
             return
         self._filters = self._weighed(self._filters, rate, seconds)
 
     def _with_open_row(self) -> list[_Filter]:
-        if not self._filters or self._row_entries < _FEWEST_ENTRIES or self._row_s < _SHORTEST_ROW_S:
+        if not self._filters or self._row.messages < _FEWEST_MESSAGES or self._row_s < _SHORTEST_ROW_S:
             return self._filters
-        rate = self.work_left(self._row_entries, self._row_recipients) / self._row_s
+        rate = self.work(self._row.per(self._row_s))
         return self._weighed([copy(one) for one in self._filters], rate, self._row_s)
 
     def _weighed(self, filters: list[_Filter], rate: float, seconds: float) -> list[_Filter]:
@@ -285,32 +326,74 @@ class Pace:
             for kind, share in _PRIOR.items()
         ]
 
-    def _measure_noise(self, seconds: float, by_entry: float, by_recipient: float) -> None:
+    def _measure_noise(self, seconds: float, rates: Units) -> None:
         """From the differences of neighbouring rows, which no trend and no step of long ago can spoil."""
-        before, self._before = self._before, (seconds, by_entry, by_recipient)
+        before, self._before = self._before, (seconds, rates)
         if not self._noise_rows:
             self._noise_rows = _NOISE_AT_FIRST_ROWS
             self._noise_sum = _NOISE_AT_FIRST * seconds * _NOISE_AT_FIRST_ROWS
         if before is None:
             return
         keep = 1 - 1 / _NOISE_REMEMBERED_ROWS
-        level = max(1e-9, (before[1] + by_entry + before[2] + by_recipient) / 4)
-        entry, recipient = (by_entry - before[1]) / level, (by_recipient - before[2]) / level
-        products = (entry**2, recipient**2, entry * recipient)
-        self._unevenness = [keep * old + new for old, new in zip(self._unevenness, products, strict=True)]
-        entries, recipients, both = self._unevenness
-        # The mixture of least variance; equally uneven ones are mixed evenly.
-        apart = entries + recipients - 2 * both
-        self.entry_share = 0.5 if apart <= 1e-12 else min(1.0, max(0.0, (recipients - both) / apart))
-        mixed = self.entry_share * entry + (1 - self.entry_share) * recipient
+        mixed = self._mixture.learn(before[1], rates)
         squared = min(mixed**2 / (1 / before[0] + 1 / seconds), _FAR * self._noise)
         self._noise_sum = keep * self._noise_sum + squared
         self._noise_rows = keep * self._noise_rows + 1
 
 
+class Mixture:
+    """The unit of work: a weighed sum of the three, each in recipients by what the whole drain has of it.
+
+    shares  of messages, recipients and octets; their sum is 1
+    whole   of the drain, done and left
+    """
+
+    def __init__(self) -> None:
+        self.shares = _SHARES_AT_FIRST
+        self.whole = Units(1.0, 1.0)
+        self._unevenness = [[0.0] * 3 for _ in range(3)]
+
+    def of(self, units: Units) -> float:
+        return _mixed(self.shares, self._worth(units))
+
+    def learn(self, before: Units, now: Units) -> float:
+        """From the rates of neighbouring rows. Returns their difference, relative, in the mixture they lead to."""
+        before_worth, now_worth = self._worth(before), self._worth(now)
+        measured = 3 if self.whole.octets else 2
+        level = max(1e-9, (sum(before_worth[:measured]) + sum(now_worth[:measured])) / (2 * measured))
+        off = [(after - earlier) / level for earlier, after in zip(before_worth, now_worth, strict=True)]
+        keep = 1 - 1 / _NOISE_REMEMBERED_ROWS
+        self._unevenness = [
+            [keep * old + one * other for old, other in zip(row, off, strict=True)]
+            for row, one in zip(self._unevenness, off, strict=True)
+        ]
+        self.shares = min(_SHARES[measured], key=self._variance)
+        return _mixed(self.shares, off)
+
+    def _worth(self, units: Units) -> tuple[float, float, float]:
+        whole = self.whole
+        octet = whole.recipients / whole.octets if whole.octets else 0.0
+        return units.messages * whole.recipients / max(whole.messages, 1e-9), units.recipients, units.octets * octet
+
+    def _variance(self, shares: Shares) -> float:
+        """Of the differences so far; where it is all the same, least for what was assumed at first."""
+        found = sum(
+            one * other * self._unevenness[row][column]
+            for row, one in enumerate(shares)
+            for column, other in enumerate(shares)
+        )
+        scale = sum(self._unevenness[at][at] for at in range(3)) + 1e-12
+        far = sum((one - first) ** 2 for one, first in zip(shares, _SHARES_AT_FIRST, strict=True))
+        return found + _RELUCTANCE * scale * far
+
+
 def steady(rate: float) -> Outlook:
     """Nothing but this rate, which is known exactly: for "what if"."""
     return Outlook((Course(1.0, rate),), 0.0)
+
+
+def _mixed(shares: Shares, values: Iterable[float]) -> float:
+    return sum(share * value for share, value in zip(shares, values, strict=True))
 
 
 def _density(off: float, variance: float) -> float:

@@ -36,8 +36,8 @@ class Counts:
     serviced  recipients settled by work (delivered, bounced), and the transactions that took; suppressed ones cost none
     arrived   recipients owed by entries that came after the drain began; those of the first scan are not arrivals
     feeding   whether sending was allowed since the observation before
-    finished_entries  whose last recipient was settled by work
-    nothing_due       nothing could have been fed: no backlog, or none of it due
+    nothing_due  nothing could have been fed: no backlog, or none of it due
+    serviced_octets  the transactions carried, an entry's size for each; 0 throughout: not known
     """
 
     at_s: float
@@ -45,8 +45,8 @@ class Counts:
     serviced_messages: int
     arrived_recipients: int = 0
     feeding: bool = True
-    finished_entries: int = 0
     nothing_due: bool = False
+    serviced_octets: int = 0
 
 
 @dataclass(frozen=True, slots=True)

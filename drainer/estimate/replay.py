@@ -68,11 +68,10 @@ def forecasts(rows: Sequence[Row], resumed: bool = False) -> list[tuple[float, E
             serviced_messages=finished_entries,
             arrived_recipients=arrived,
             feeding=feeding,
-            finished_entries=finished_entries,
             nothing_due=recipients <= 0,
         )
         forecaster.observe(counts, Left(entries, recipients), ceilings)
-        work = Work(recipients, entries=entries)
+        work = Work(recipients, messages=entries)
         eta = drain_time(work, forecaster, ceilings, row.state, row.t_s)
         if resumed and eta.state == "paused":
             going_on = if_resumed(work, forecaster, ceilings, row.t_s)

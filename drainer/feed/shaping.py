@@ -48,6 +48,13 @@ def domain_of(recipient: str) -> str:
     return domain.lower() if at else ""
 
 
+def in_domains(recipients: Iterable[str], domains: Sequence[str]) -> tuple[int, ...]:
+    """How many recipients are in each of these domains, in lower case; () if none is."""
+    counted = Counter(map(domain_of, recipients)) if domains else Counter[str]()
+    found = tuple(counted[domain] for domain in domains)
+    return found if any(found) else ()
+
+
 def split(shaping: Shaping, recipients: Sequence[str], ceilings: Ceilings, now_s: float) -> Split:
     """Which recipients may go at `now_s`."""
     if not ceilings:

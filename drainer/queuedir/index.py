@@ -18,7 +18,7 @@ import sqlite3
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -26,6 +26,7 @@ from typing import Any, Literal, TypeVar
 from drainer.control.messages import EntryLine, Selectors
 from drainer.duplicates.classes import DuplicateClass, EntrySummary, Fingerprint
 from drainer.errors import IndexUnusable
+from drainer.estimate.backlog import ToSend
 from drainer.ledger.evidence import Ended, Fate
 from drainer.queuedir.filebase import QueueFile
 
@@ -54,7 +55,8 @@ CREATE TABLE entry (
     of TEXT,
     reason TEXT NOT NULL DEFAULT '',
     due_s REAL,
-    tie INTEGER NOT NULL DEFAULT 0
+    tie INTEGER NOT NULL DEFAULT 0,
+    limited TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX unfinished ON entry (when_s) WHERE state <> 'held';
 CREATE INDEX unfinished_of_list ON entry (list, when_s) WHERE state <> 'held';
@@ -99,12 +101,14 @@ Order = Literal["fifo", "fresh", "fair", "priority"]
 @dataclass(frozen=True, slots=True)
 class Description:
     """What reading an entry showed. `duplicate`, `of`, `covered`: the forecast of duplicates/decision.py, `covered` being
-    how many of its recipients an earlier entry or the ledger covers."""
+    how many of its recipients an earlier entry or the ledger covers. `limited`: how many are in each of the domains that
+    have a ceiling, () if none is."""
 
     summary: EntrySummary
     duplicate: DuplicateClass = DuplicateClass.NONE
     of: str | None = None
     covered: int = 0
+    limited: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +209,20 @@ class _Row:
     owed: int
     covered: int
     size_bytes: int
+    limited: tuple[int, ...]
+
+    @property
+    def key(self) -> _Key:
+        return self.list, self.state, self.duplicate, self.is_read, 0 < self.owed == sum(self.limited)
+
+    @property
+    def limited_left(self) -> Iterator[int]:
+        """What is covered is taken to be spread evenly."""
+        return (count * (self.owed - self.covered) // self.owed for count in self.limited if self.owed)
+
+
+_Key = tuple[int, EntryState, DuplicateClass, bool, bool]
+"""List, state, duplicate, whether it was read, whether all it owes is in domains that have a ceiling."""
 
 
 @dataclass(slots=True)
@@ -213,10 +231,29 @@ class _Sum:
     owed: int = 0
     covered: int = 0
     bytes: int = 0
+    sending: int = 0
+    sending_bytes: int = 0
+    sending_bytes_each: int = 0
+    limited: list[int] = field(default_factory=list)
+
+    def change(self, row: _Row, by: int) -> None:
+        """by: 1 to add, -1 to take away."""
+        self.entries += by
+        self.owed += by * row.owed
+        self.covered += by * row.covered
+        self.bytes += by * row.size_bytes
+        if sending := row.owed - row.covered:
+            self.sending += by
+            self.sending_bytes += by * row.size_bytes
+            self.sending_bytes_each += by * row.size_bytes * sending
+        for at, count in enumerate(row.limited_left):
+            if at == len(self.limited):
+                self.limited.append(0)
+            self.limited[at] += by * count
 
 
 _Candidate = tuple[str, float, int, int, str, bytes, str, int]
-_ROW = "id, list, state, duplicate, is_read, ready, owed, covered, size_bytes"
+_ROW = "id, list, state, duplicate, is_read, ready, owed, covered, size_bytes, limited"
 _EARLIER_COLUMNS = "SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate, d.copy"
 _EARLIER = f"{_EARLIER_COLUMNS} FROM entry e JOIN detail d ON d.id = e.id"
 _EARLIER_AND_TIE = f"{_EARLIER_COLUMNS}, e.tie FROM entry e JOIN detail d ON d.id = e.id"
@@ -232,7 +269,7 @@ class BacklogIndex:
         """Start empty at `path`; an older index there is deleted. `:memory:` is for tests."""
         self._lists: dict[str, int] = {"": 0}
         self._list_names: list[str] = [""]
-        self._sums: dict[tuple[int, EntryState, DuplicateClass, bool], _Sum] = {}
+        self._sums: dict[_Key, _Sum] = {}
         self._ready: Counter[int] = Counter()
         self._active: dict[int, tuple[bytes, ...]] = {}
         self._active_digests: Counter[bytes] = Counter()
@@ -266,7 +303,7 @@ class BacklogIndex:
             [(file.filebase, file.when_s, size_bytes) for file, size_bytes in files],
         )
         ((added, size),) = self._query("SELECT count(*), coalesce(sum(size_bytes), 0) FROM entry WHERE id > ?", (last,))
-        total = self._sums.setdefault((0, state, DuplicateClass.NONE, False), _Sum())
+        total = self._sums.setdefault((0, state, DuplicateClass.NONE, False, False), _Sum())
         total.entries += added
         total.bytes += size
         return int(added)
@@ -306,11 +343,12 @@ class BacklogIndex:
             row.list = self._list_number(summary.list_id)
             row.duplicate, row.covered = described.duplicate, described.covered
             row.owed, row.size_bytes, row.is_read = summary.recipients, summary.size_bytes, True
+            row.limited = described.limited
             row.ready = row.state is EntryState.WAITING
             self._add(row)
             entries.append(
                 (row.state.value, row.ready, row.list, row.owed, row.covered, row.duplicate.value, described.of,
-                 row.size_bytes, tie_order(summary), row.id)
+                 row.size_bytes, tie_order(summary), _joined(row.limited), row.id)
             )  # fmt: skip
             identity = b"".join(print_.identity)
             details.append(
@@ -322,7 +360,7 @@ class BacklogIndex:
             digests += [(digest, row.id) for digest in print_.identity]
         self._execute_many(
             "UPDATE entry SET state=?, is_read=1, ready=?, list=?, owed=?, covered=?, duplicate=?, of=?, size_bytes=?,"
-            " tie=? WHERE id=?",
+            " tie=?, limited=? WHERE id=?",
             entries,
         )
         self._execute_many(
@@ -360,15 +398,23 @@ class BacklogIndex:
             self._activate(row.id)
         return True
 
-    def set_owed(self, filebase: str, recipients: int) -> bool:
+    def set_owed(self, filebase: str, recipients: int, limited: tuple[int, ...] | None = None) -> bool:
         """Some recipients were settled: this many are still owed. Returns False if the index has no such entry,
-        or it was not read yet."""
+        or it was not read yet.
+
+        limited  as in Description; None: spread as they were
+        """
         row = self._row(filebase)
         if row is None or not row.is_read:
             return False
         self._subtract(row)
-        row.owed, row.covered = recipients, min(row.covered, recipients)
-        self._execute("UPDATE entry SET owed=?, covered=? WHERE id=?", (row.owed, row.covered, row.id))
+        if limited is None:
+            limited = tuple(count * recipients // row.owed for count in row.limited if row.owed)
+        row.owed, row.covered, row.limited = recipients, min(row.covered, recipients), limited
+        self._execute(
+            "UPDATE entry SET owed=?, covered=?, limited=? WHERE id=?",
+            (row.owed, row.covered, _joined(limited), row.id),
+        )
         self._add(row)
         return True
 
@@ -504,7 +550,7 @@ class BacklogIndex:
     def by_list_and_class(self) -> list[tuple[str, str, int, int, int]]:
         """List, class, entries, recipients still owed, bytes of all there is, held entries too; unread ones as "" and ""."""
         found: dict[tuple[str, str], tuple[int, int, int]] = {}
-        for (number, _, duplicate, is_read), part in self._sums.items():
+        for (number, _, duplicate, is_read, _), part in self._sums.items():
             key = (self._list_names[number], duplicate.value) if is_read else ("", "")
             entries, recipients, octets = found.get(key, (0, 0, 0))
             found[key] = entries + part.entries, recipients + part.owed, octets + part.bytes
@@ -534,7 +580,7 @@ class BacklogIndex:
     def totals(self) -> BacklogTotals:
         """Cheap enough for each second."""
         counted: Counter[str] = Counter()
-        for (_, state, duplicate, is_read), part in self._sums.items():
+        for (_, state, duplicate, is_read, _), part in self._sums.items():
             held = state is EntryState.HELD
             counted["held_entries" if held else "entries"] += part.entries
             counted["held_recipients" if held else "recipients"] += part.owed
@@ -556,10 +602,28 @@ class BacklogIndex:
         ((oldest_s,),) = self._query("SELECT min(when_s) FROM entry WHERE state <> 'held'")
         return BacklogTotals(**counted, oldest_s=oldest_s)
 
+    def to_send(self) -> list[ToSend]:
+        """Of the entries read so far; cheap enough for each second."""
+        return [
+            ToSend(
+                self._list_names[number],
+                duplicate is DuplicateClass.RESEND,
+                state is EntryState.DEFERRED,
+                is_limited,
+                part.sending,
+                part.owed - part.covered,
+                part.sending_bytes,
+                part.sending_bytes_each,
+                tuple(part.limited),
+            )
+            for (number, state, duplicate, is_read, is_limited), part in self._sums.items()
+            if part.sending and is_read and state is not EntryState.HELD
+        ]
+
     def per_list(self) -> list[ListTotals]:
         """One for each list that has entries, most recipients first. Cheap enough for each second."""
         numbers: dict[int, Counter[str]] = {}
-        for (number, state, _, is_read), part in self._sums.items():
+        for (number, state, _, is_read, _), part in self._sums.items():
             if not part.entries or not is_read:
                 continue
             counted = numbers.setdefault(number, Counter())
@@ -688,29 +752,21 @@ class BacklogIndex:
         found: dict[str, _Row] = {}
         for some in _portions(filebases):
             marks = ",".join("?" * len(some))
-            for filebase, id_, number, state, duplicate, is_read, ready, owed, covered, size_bytes in self._query(
+            for filebase, id_, number, state, duplicate, is_read, ready, owed, covered, size, limited in self._query(
                 f"SELECT filebase, {_ROW} FROM entry WHERE filebase IN ({marks})", some
             ):
                 found[filebase] = _Row(
-                    id_, number, _STATES[state], _DUPLICATES[duplicate], bool(is_read), bool(ready), owed, covered,
-                    size_bytes,
+                    id_, number, _STATES[state], _DUPLICATES[duplicate], bool(is_read), bool(ready), owed, covered, size,
+                    _counts(limited),
                 )  # fmt: skip
         return {filebase: found[filebase] for filebase in filebases if filebase in found}
 
     def _add(self, row: _Row) -> None:
-        total = self._sums.setdefault((row.list, row.state, row.duplicate, row.is_read), _Sum())
-        total.entries += 1
-        total.owed += row.owed
-        total.covered += row.covered
-        total.bytes += row.size_bytes
+        self._sums.setdefault(row.key, _Sum()).change(row, 1)
         self._ready[row.list] += row.ready
 
     def _subtract(self, row: _Row) -> None:
-        total = self._sums[(row.list, row.state, row.duplicate, row.is_read)]
-        total.entries -= 1
-        total.owed -= row.owed
-        total.covered -= row.covered
-        total.bytes -= row.size_bytes
+        self._sums[row.key].change(row, -1)
         self._ready[row.list] -= row.ready
 
     def _activate(self, id_: int) -> None:
@@ -843,6 +899,14 @@ def _portions(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
 
 def _split(joined: bytes) -> tuple[bytes, ...]:
     return tuple(joined[start : start + DIGEST_BYTES] for start in range(0, len(joined), DIGEST_BYTES))
+
+
+def _joined(counts: Sequence[int]) -> str:
+    return " ".join(map(str, counts))
+
+
+def _counts(joined: str) -> tuple[int, ...]:
+    return tuple(map(int, joined.split())) if joined else ()
 
 
 def _octets(text: str) -> bytes:

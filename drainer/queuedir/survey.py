@@ -32,6 +32,7 @@ from typing import Self
 from drainer.duplicates.classes import EntrySummary
 from drainer.duplicates.fingerprint import Decoration, summarise
 from drainer.errors import EntryError, EntryUnreadable, UnsafePickle
+from drainer.feed.shaping import in_domains
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.filebase import ForeignName, parse_name
 from drainer.queuedir.read import DEFAULT_MAX_BYTES, read_entry
@@ -62,6 +63,7 @@ class Surveyed:
     detail         one clause for the operator
     is_unreadable  Mailman could not read it either: it belongs in bad/. False for what may yet be readable
     recipients     the addresses, only where they were asked for
+    limited        how many are in each of the domains that were asked for; () if none is
     """
 
     path: str
@@ -70,9 +72,12 @@ class Surveyed:
     detail: str = ""
     is_unreadable: bool = False
     recipients: tuple[str, ...] = ()
+    limited: tuple[int, ...] = ()
 
     def __reduce__(self) -> tuple[type[Surveyed], tuple[object, ...]]:
-        return Surveyed, (self.path, self.summary, self.reason, self.detail, self.is_unreadable, self.recipients)
+        return Surveyed, (
+            self.path, self.summary, self.reason, self.detail, self.is_unreadable, self.recipients, self.limited,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class _Task:
     file_processor_s: float
     with_recipients: bool
     decoration_of: Callable[[QueueEntry], Decoration | None] | None
+    limited_domains: tuple[str, ...]
 
 
 class Surveyor:
@@ -92,6 +98,7 @@ class Surveyor:
     with_recipients      give the addresses back too
     decoration_of        the header and footer in a decorated entry's text; called in the workers, so it has to be
                          picklable, and gives None, rather than an error, where the list cannot be read
+    limited_domains      count the recipients in these, in lower case
     address_space_bytes  bound of each worker (RLIMIT_AS); an entry that needs more is "unsafe_pickle"
     file_processor_s     processor time one file may take; one that needs more is "reader_killed"
     """
@@ -103,11 +110,14 @@ class Surveyor:
         max_bytes: int = DEFAULT_MAX_BYTES,
         with_recipients: bool = False,
         decoration_of: Callable[[QueueEntry], Decoration | None] | None = None,
+        limited_domains: Sequence[str] = (),
         address_space_bytes: int = WORKER_ADDRESS_SPACE_BYTES,
         file_processor_s: float = FILE_PROCESSOR_S,
     ) -> None:
         self._workers = workers or min(_DEFAULT_WORKERS, os.cpu_count() or 1)
-        self._task = _Task(max_bytes, address_space_bytes, file_processor_s, with_recipients, decoration_of)
+        self._task = _Task(
+            max_bytes, address_space_bytes, file_processor_s, with_recipients, decoration_of, tuple(limited_domains)
+        )
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -222,7 +232,8 @@ def survey_file(path: str, task: _Task) -> Surveyed:
         )
     except OSError as exc:
         return Surveyed(path, None, CANNOT_READ, exc.strerror or str(exc))
-    return Surveyed(path, summary, recipients=entry.recipients if task.with_recipients else ())
+    recipients = entry.recipients if task.with_recipients else ()
+    return Surveyed(path, summary, recipients=recipients, limited=in_domains(entry.recipients, task.limited_domains))
 
 
 def _decoration(entry: QueueEntry, task: _Task) -> Decoration | None:

@@ -31,10 +31,11 @@ from drainer.errors import (
     MtaError,
     RequestRefused,
 )
+from drainer.estimate.splits import Splits
 from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.refusals import Refusals, after_transaction
 from drainer.feed.released import is_released_list
-from drainer.feed.shaping import Shaping, Split, after_sending, split
+from drainer.feed.shaping import Shaping, Split, after_sending, in_domains, split
 from drainer.ledger.records import MessageRecord, Outcome, recipient_key
 from drainer.ledger.states import SETTLED, State
 from drainer.queuedir.entry import QueueEntry
@@ -77,6 +78,7 @@ class Feed:
         self._taken_out: set[str] = set()
         self._holding: set[asyncio.Task[None]] = set()
         self._shaping = Shaping()
+        self.splits = Splits()
         self._refusals = Refusals()
         self._losses: dict[str, int] = {}
         parts.gate.on_close = self.put_back_what_may_not_go_on
@@ -128,6 +130,7 @@ class Feed:
 
     def _ended(self, filebase: str) -> None:
         task = self._works.pop(filebase).task
+        self.splits.ended(filebase)
         if not task.cancelled() and (error := task.exception()):
             # A bug that one entry brought to light must not stop the others, nor come back with it at each turn.
             log.error(logfmt(outcome="internal_error", filebase=filebase), exc_info=error)
@@ -295,7 +298,8 @@ class Feed:
     def _put_off(self, filebase: str, decision: Decision, shaped: Split) -> None:
         """What is left waits for the ceilings of its domains."""
         wait_s = min(shaped.due_s - self._parts.clock.monotonic_s(), LOOK_AGAIN_S)
-        self._parts.index.set_owed(filebase, len(decision.deliver) + len(decision.wait))
+        limited = in_domains(decision.deliver, self._parts.limited_domains)
+        self._parts.index.set_owed(filebase, len(decision.deliver) + len(decision.wait), limited)
         due_s = self._parts.clock.now_s() + max(0.0, wait_s)
         self._parts.index.set_state(filebase, EntryState.DEFERRED, "ceiling of a recipient domain", due_s)
 
@@ -308,6 +312,7 @@ class Feed:
         owed = await self._without_unfit(entry, record, owed)
         if not owed:
             return []
+        self.splits.begun(entry.filebase, entry.list_id, len(entry.raw))
         deliveries: list[asyncio.Task[Transaction]] = []
         covered: set[str] = set()
         try:
@@ -364,6 +369,8 @@ class Feed:
                 self._in_flight -= 1
         parts.rate.heard(transaction)
         self._bounces.heard(transaction)
+        settled = sum(len(outcome.recipients) for outcome in transaction.outcomes if outcome.state in SETTLED)
+        self.splits.sent(entry.filebase, len(composed.owed_for), settled)
         for outcome in transaction.outcomes:
             self._conclusion.log(entry, record, outcome)
         self._refusals = after_transaction(self._refusals, entry.filebase, transaction.outcomes)

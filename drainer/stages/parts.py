@@ -53,6 +53,7 @@ what was finished before it; without this a resend would then go out as if it we
 class Parts:
     """What the stages work with; service.py puts it together.
 
+    limited_domains  those the surveyor counts recipients of: all that had a ceiling when the service started
     decoration_of  as the surveyor's, so that survey and delivery know an entry by the same fingerprint; may read a file
     """
 
@@ -69,6 +70,7 @@ class Parts:
     in_doubt: InDoubt
     rate: RateInForce
     release: Release
+    limited_domains: tuple[str, ...] = ()
     decoration_of: Callable[[QueueEntry], Decoration | None] | None = None
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
@@ -69,8 +70,9 @@ class Survey:
             reading = asyncio.ensure_future(asyncio.to_thread(self._parts.surveyor.read, paths)) if paths else None
             await self._set_aside([(filebase, read) for filebase, read in finished if read.summary is None])
             summaries = sorted((read.summary for _, read in finished if read.summary is not None), key=fifo_key)
+            limited = {filebase: read.limited for filebase, read in finished if read.limited}
             for some in batched(summaries, DESCRIBED_AT_A_TIME):
-                await self._describe(some)
+                await self._describe(some, limited)
                 await asyncio.sleep(0)
             if finished:
                 self._standing.wake()
@@ -105,7 +107,7 @@ class Survey:
     def _file(self, filebase: str) -> Path:
         return self._parts.release.path(filebase) or self._parts.custody.path(filebase)
 
-    async def _describe(self, summaries: Sequence[EntrySummary]) -> None:
+    async def _describe(self, summaries: Sequence[EntrySummary], limited: Mapping[str, tuple[int, ...]]) -> None:
         """Make entries known to the index, in FIFO order where it matters: most mails have nothing in common with any
         other, which is asked for all of them at once."""
         strangers = self._parts.index.strangers(summaries) - self._standing.claimed
@@ -115,11 +117,12 @@ class Survey:
         )
         described: list[Description] = []
         for summary, record in zip(summaries, records, strict=True):
+            in_domains = limited.get(summary.filebase, ())
             if summary.filebase in strangers and settled.isdisjoint(self._standing.known_as(record)):
-                described.append(Description(summary))
+                described.append(Description(summary, limited=in_domains))
             else:
                 try:
-                    self._note([await self._compared(summary, record)])
+                    self._note([replace(await self._compared(summary, record), limited=in_domains)])
                 except LedgerNotDurable as exc:
                     await self._read_again(summary.filebase, exc)
         self._note(described)
@@ -139,7 +142,7 @@ class Survey:
             self._progress.sizes = self._progress.sizes.plus(recipients - entry.covered)
             if filebase in self._standing.late:
                 self._standing.late.discard(filebase)
-                self._progress.arrived_recipients += recipients
+                self._progress.arrived_recipients += recipients - entry.covered
 
     async def _mark_resend(self, filebase: str, of: str) -> None:
         # INVARIANT resemblance-before-index: written down before the entry can be picked, and so before a later restart.

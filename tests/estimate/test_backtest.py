@@ -170,9 +170,7 @@ def test_score_counts_what_held() -> None:
 def test_two_days_take_no_more_memory_than_an_hour() -> None:
     seen, sizes = Forecaster(), []
     for at in range(6000):
-        seen.observe(
-            Counts(at * 30.0, 100 * at, 10 * at, at, True, 10 * at), Left(10_000, 100_000), Ceilings(None, 1000.0)
-        )
+        seen.observe(Counts(at * 30.0, 100 * at, 10 * at, at), Left(10_000, 100_000), Ceilings(None, 1000.0))
         if at in (120, 5999):
             sizes.append(len(pickle.dumps(seen)))
     assert sizes[1] <= 1.5 * sizes[0]

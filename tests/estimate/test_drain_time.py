@@ -44,7 +44,6 @@ def watched(
             serviced_recipients=done,
             serviced_messages=done // 10,
             arrived_recipients=arrived,
-            finished_entries=done // 10,
         )
         seen.observe(counts, Left(left / 10, left), ceilings)
     return seen
@@ -133,9 +132,9 @@ def test_slow_limit_is_no_stall() -> None:
     seen = Forecaster()
     for at in range(1200):
         done = at // 60
-        seen.observe(Counts(float(at), 12 * done, done, finished_entries=done), Left(100, 1200), slow)
+        seen.observe(Counts(float(at), 12 * done, done), Left(100, 1200), slow)
     assert seen.idle_s > 30
-    assert eta(Work(1200, entries=100), seen, slow).state == "draining"
+    assert eta(Work(1200, messages=100), seen, slow).state == "draining"
 
 
 def test_nothing_left_is_done_even_while_paused() -> None:
@@ -169,10 +168,10 @@ def test_no_interval_promises_more_than_the_limit_allows() -> None:
 def test_the_rate_after_a_limit_was_changed_is_foreseen_at_once() -> None:
     seen = watched(ceilings=Ceilings(recipients_per_s=100.0))
     half = Ceilings(recipients_per_s=50.0)
-    seen.observe(Counts(1601.0, 60_050, 6005, finished_entries=6005), Left(6000, 60_000), half)
+    seen.observe(Counts(1601.0, 60_050, 6005), Left(6000, 60_000), half)
     assert seconds(eta(Work(60_000), seen, half)) == pytest.approx(1200, rel=0.05)
     double = Ceilings(recipients_per_s=200.0)
-    seen.observe(Counts(1602.0, 60_250, 6025, finished_entries=6025), Left(6000, 60_000), double)
+    seen.observe(Counts(1602.0, 60_250, 6025), Left(6000, 60_000), double)
     found = eta(Work(60_000), seen, double)
     assert 290 < seconds(found) < 400
     assert interval(found)[1] > 330
@@ -196,7 +195,7 @@ def test_pauses_seen_make_more_of_them_expected() -> None:
     for at in range(1201):
         halted = at % 200 > 150
         done += 0 if halted else 100
-        seen.observe(Counts(float(at), done, done // 10, 0, not halted, done // 10), Left(6000, 60_000), UNLIMITED)
+        seen.observe(Counts(float(at), done, done // 10, 0, not halted), Left(6000, 60_000), UNLIMITED)
     assert seconds(eta(Work(60_000), seen)) == pytest.approx(600 * 200 / 150, rel=0.1)
 
 
@@ -209,8 +208,8 @@ def test_a_huge_entry_is_no_outage() -> None:
             done, entries = done + 100, entries + 10
         elif at % 200 == 199:
             done, entries = done + 10_000, entries + 1
-        seen.observe(Counts(float(at), done, entries, finished_entries=entries), Left(3000, 60_000), UNLIMITED)
-    assert seconds(eta(Work(60_000, entries=3000), seen)) == pytest.approx(600, rel=0.15)
+        seen.observe(Counts(float(at), done, entries), Left(3000, 60_000), UNLIMITED)
+    assert seconds(eta(Work(60_000, messages=3000), seen)) == pytest.approx(600, rel=0.15)
 
 
 def test_unread_entries_add_their_mean_and_widen_the_interval() -> None:
@@ -235,7 +234,7 @@ def test_only_deferred_ones_left_need_no_rate() -> None:
 def test_waiting_for_deferred_ones_is_neither_stall_nor_slow_service() -> None:
     seen = watched()
     for at in range(1, 301):
-        seen.observe(Counts(1600.0 + at, 60_000, 6000, finished_entries=6000, nothing_due=True), Left(1, 5), UNLIMITED)
+        seen.observe(Counts(1600.0 + at, 60_000, 6000, nothing_due=True), Left(1, 5), UNLIMITED)
     assert seen.idle_s == 0
     assert seconds(eta(Work(60_000), seen)) == pytest.approx(600, rel=0.05)
 
@@ -316,7 +315,7 @@ def seen_in(spells: list[tuple[float, int, int, int, bool]], ceilings: Ceilings)
             recipients + more,
             arrived + arriving,
         )
-        counts = Counts(at_s, recipients, entries, arrived, feeding, entries)
+        counts = Counts(at_s, recipients, entries, arrived, feeding)
         seen.observe(counts, Left(max(1, 1000 - entries), 10_000), ceilings)
     return seen
 
