@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
+from drainer.control.client import ControlClient
+from drainer.control.messages import PauseRequest, ResumeRequest, Selectors, SelectRequest
 from drainer.demo.sink import SILENCE, TAKE_AND_SILENCE, Behaviour, SinkOptions, SinkThread, StageName, Step
 from tests.scenarios.running import drainer
 from tests.scenarios.troubled import Outbreak, every_session_read, given, once, outbreak
@@ -105,33 +110,27 @@ def test_release_of_what_an_operator_held_leaves_those_in_doubt_held(tmp_path: P
     """His own hold was never about them; about them he is asked, with how many may get a second copy."""
     script, capture = SilentOnce("dot", TAKE_AND_SILENCE), tmp_path / "capture.jsonl"
     with SinkThread(SinkOptions(capture=capture), script) as sink:
-        site = outbreak(
-            tmp_path, sink.port, MAILS, members_each=3, mta={"sessions": 1}, ledger={"in_doubt": "hold"}
-        )  # fmt: skip
+        site = outbreak(tmp_path, sink.port, MAILS, members_each=3, mta={"sessions": 1}, ledger={"in_doubt": "hold"})
         with site.run() as service:
             site.until("silence at the final dot", script.reached.is_set)
-            told(site, "pause")
+            asked(site, lambda control: control.pause(PauseRequest()))
             service.kill()
         with site.run() as service:
             site.until("the doubt is for a person", lambda: site.outcomes("in_doubt_held"))
             (doubt,) = site.outcomes("in_doubt_held")
             doubtful = doubt["recipients"].split(",")
-            told(site, "hold", doubt["filebase"], "--yes")
-            assert "may have it already" not in told(site, "release", doubt["filebase"])
-            told(site, "release", doubt["filebase"], "--yes")
-            told(site, "resume")
+            it = SelectRequest(selectors=Selectors(entry=doubt["filebase"]), yes=True)
+            assert asked(site, lambda control: control.hold(it)).changed == 1
+            released = asked(site, lambda control: control.release(it))
+            assert (released.changed, released.may_have_it) == (1, 0)
+            asked(site, lambda control: control.resume(ResumeRequest()))
             site.status_when("all but the held is done", lambda said: said.state == "idle" and not said.backlog.entries)
             assert max(given(capture).values()) == 1
-            (again,) = [
-                line
-                for line in site.outcomes("held")
-                if line["by"] == "drainer" and line["filebase"] == doubt["filebase"]
-            ]
-            assert again["reason"] == "in_doubt"
-            warned = f"{len(doubtful)} recipients may have it already"
-            assert warned in told(site, "release", doubt["filebase"])
-            assert warned in told(site, "release", "--all")
-            told(site, "release", doubt["filebase"], "--yes")
+            held = [line for line in site.outcomes("held") if line["filebase"] == doubt["filebase"]]
+            assert [line["reason"] for line in held] == ["operator", "in_doubt"]
+            shown = drainer("release", "--all", "--config", site.settings).stdout
+            assert f"{len(doubtful)} recipients may have it already" in shown
+            assert asked(site, lambda control: control.release(it)).may_have_it == len(doubtful)
             site.until("he said so", lambda: 2 in given(capture).values())
             site.status_when("that is done too", lambda said: said.state == "idle" and not said.backlog.entries)
             service.terminate()
@@ -139,8 +138,14 @@ def test_release_of_what_an_operator_held_leaves_those_in_doubt_held(tmp_path: P
     assert twice == {(doubt["message_id"], recipient) for recipient in doubtful}
 
 
-def told(site: Outbreak, *command: str) -> str:
-    """What a command answers."""
-    done = drainer(*command, "--config", site.settings)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+Answer = TypeVar("Answer")
+
+
+def asked(site: Outbreak, request: Callable[[ControlClient], Coroutine[Any, Any, Answer]]) -> Answer:
+    """What the service answers."""
+
+    async def answered() -> Answer:
+        async with ControlClient(site.home / "control.sock") as service:
+            return await request(service)
+
+    return asyncio.run(answered())
