@@ -110,19 +110,24 @@ class Notifier:
         """Run the program. Returns "", or why it did not work."""
         environment = {**os.environ, "DRAINER_EVENT": notice.event, "DRAINER_TEXT": notice.text}
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self.settings.command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-                env=environment,
-                start_new_session=True,
-            )
+            # In memory, not through a pipe: a program that ends without reading closes a pipe at any moment, and uvloop
+            # raises RuntimeError when that one is written to.
+            with os.fdopen(os.memfd_create("notice"), "w+b") as said:
+                said.write(message)
+                said.seek(0)
+                process = await asyncio.create_subprocess_exec(
+                    *self.settings.command,
+                    stdin=said,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    env=environment,
+                    start_new_session=True,
+                )
         except OSError as exc:
             return f"{self.settings.command[0]} cannot be run: {exc.strerror}"
         try:
             async with asyncio.timeout(self.settings.timeout):
-                await process.communicate(message)
+                await process.wait()
         except TimeoutError:
             return f"no end within {self.settings.timeout:g} s: killed"
         finally:

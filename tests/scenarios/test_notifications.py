@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
 
 from drainer.demo.sink import SinkOptions, SinkThread
+from drainer.report.notify import Notifier
+from drainer.report.snapshot import Backlog
+from drainer.settings import NotifySettings
+from tests.report.staged import NOW_S, moment
 from tests.scenarios.troubled import given, once, outbreak
 
 TOKEN = "token-nobody-may-see"
@@ -94,6 +103,30 @@ def test_program_that_hangs_and_webhook_that_refuses_hold_up_nothing(tmp_path: P
     assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
     assert posted and TOKEN not in site.log.read_text()
     assert "answered 500" in site.log.read_text()
+
+
+def test_program_that_ends_without_reading_its_notice_ends_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start, heard = asyncio.create_subprocess_exec, tmp_path / "heard"
+
+    async def started_and_gone(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await start(*arguments, **options)
+        await process.wait()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", started_and_gone)
+    page_me = program(tmp_path, f'echo "$DRAINER_EVENT" > {heard}')
+
+    async def told() -> None:
+        notifier = Notifier(NotifySettings(command=(str(page_me),), after=0.0, drained_from=1))
+        notifier.observe(moment())
+        notifier.observe(moment(at=NOW_S + 1, state="idle", backlog=Backlog()))
+        await notifier.last_words()
+
+    uvloop.run(told())
+    assert heard.read_text() == "drained\n"
+    assert "not_told" not in caplog.text
 
 
 def test_url_file_that_everybody_may_read_is_said_and_the_drain_goes_on(tmp_path: Path) -> None:
