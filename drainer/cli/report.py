@@ -52,8 +52,8 @@ def report_command(
     drainer report --format json | jq .done
     drainer report --since "yesterday 18:00"     this outage, not the one before
 
-    What has been counted is written down every half hour and when the service starts; a report begins with the last of
-    these before the time asked for.
+    What has been counted is written down every half hour and when the service starts or ends; a report begins with the
+    last of these before the time asked for.
     """
     now = datetime.now().astimezone()
     since_s = None if since is None else past(since, now).timestamp()

@@ -211,9 +211,10 @@ def _rates(told: Incident, zone: tzinfo | None) -> Section:
 
 
 def _how_good(scored: Forecasts) -> Section:
-    said = [*accuracy(scored)] or ["No forecast was made that could be compared with what came."]
+    said = [*accuracy(scored)]
     if scored.open:
-        said.append(f"{count(scored.open, 'forecast')} of a drain that is not through yet.")
+        said.append(f"How good {count(scored.open, 'forecast')} are will be known when the drain is through.")
+    said = said or ["No forecast was made that could be compared with what came."]
     rows = [
         (
             "more" if one.up_to_s is None else f"up to {duration(one.up_to_s)}",

@@ -34,6 +34,8 @@ SAVED_AFTER_CHANGE_S = 5.0
 """A change of state is worth saving sooner; flapping costs no more than this."""
 MARKED_EVERY_S = 1800.0
 """How often what has been counted is marked: a burn-down that begins after an hour without backlog has a mark before it."""
+_OVER_AFTER_S = SAVED_EVERY_S + 5.0
+"""A run that was killed was over so long after the last that it saved."""
 MOST_WAITING = 100
 HISTORY, FORECASTS, PRESENT = "history", "forecasts", "present"
 """Names under which the ledger keeps them."""
@@ -77,9 +79,11 @@ class Recorder:
         self._record = interrupted(record or ForecastRecord(), "a restart")
         self._scored = scored(self._record)
         self._waiting.append(Event(now_s, "run", "started", f"drainer {version}"))
-        # Before this run counts anything, so that a report since then is of this run alone.
+        # Before this run counts anything, so that a report since then is of this run alone; as of when the last one was
+        # surely over, since an outage begins before somebody starts this service.
+        over_s = history.points[-1].at + _OVER_AFTER_S if history and history.points else now_s
         with contextlib.suppress(LedgerNotDurable):
-            await self._mark_if_due()
+            await self._mark(min(now_s, over_s))
         self._news.set()
 
     def observe(
@@ -107,7 +111,8 @@ class Recorder:
             self._news.clear()
             with contextlib.suppress(LedgerNotDurable):
                 await self._write_events()
-                await self._mark_if_due()
+                if self._clock.monotonic_s() - self._marked_s >= MARKED_EVERY_S:
+                    await self._mark(self._clock.now_s())
                 since_s = self._clock.monotonic_s() - self._saved_s
                 if since_s > (SAVED_AFTER_CHANGE_S if self._has_changed else SAVED_EVERY_S):
                     await self._save()
@@ -122,16 +127,16 @@ class Recorder:
         with contextlib.suppress(LedgerNotDurable):
             await self._write_events()
             await self._save()
+            await self._mark(self._clock.now_s())
 
     async def _write_events(self) -> None:
         while self._waiting:
             await self._ledger.write_event(self._waiting[0])
             self._waiting.popleft()
 
-    async def _mark_if_due(self) -> None:
-        if self._clock.monotonic_s() - self._marked_s >= MARKED_EVERY_S:
-            await self._ledger.write_mark(self._clock.now_s())
-            self._marked_s = self._clock.monotonic_s()
+    async def _mark(self, at_s: float) -> None:
+        await self._ledger.write_mark(at_s)
+        self._marked_s = self._clock.monotonic_s()
 
     async def _save(self) -> None:
         if self._latest is None:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drainer.clock import StoppedClock
 from drainer.demo.sink import TAKE_AND_HANG_UP, Behaviour, SinkOptions, SinkThread, Step, answer
+from drainer.ledger.sqlite import SqliteLedger
+from drainer.report.present import Present
+from drainer.report.recorder import Recorder
+from drainer.report.snapshot import Backlog, Eta
+from tests.places.agreement import Said, asked, disagreements, figures
+from tests.postfix import free_port
 from tests.report.browser import chromium, tab
+from tests.report.staged import NOW_S, moment
 from tests.scenarios.running import drainer
 from tests.scenarios.troubled import Outbreak, given, outbreak
 
@@ -22,6 +32,7 @@ MAILS = 54
 ME = pwd.getpwuid(os.geteuid()).pw_name
 REASON = "disk of <b>lists1</b> | nearly full"
 REPLY = "550 5.1.1 no such user"
+UNLIMITED = (None, None)
 
 
 class Misbehaves:
@@ -42,11 +53,12 @@ class Misbehaves:
 
 @dataclass(slots=True)
 class Told:
-    """What was said at the end, while the service ran and after it had stopped."""
+    """What was said at the end, while the service ran and after it had stopped; said: by every place."""
 
     site: Outbreak
     capture: Path
     refused: str
+    said: Said
     status: dict[str, Any]
     live: dict[str, dict[str, Any] | str]
     after: dict[str, dict[str, Any] | str]
@@ -79,7 +91,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     with SinkThread(SinkOptions(capture=capture, log=log), script) as sink:
         site = outbreak(
             home, sink.port, MAILS, members_each=3, mta={"log_file": log}, feed={"messages": "0/s"},
-            ledger={"in_doubt": "ask"},
+            ledger={"in_doubt": "ask"}, web={"listen": f"127.0.0.1:{(web := free_port())}"},
         )  # fmt: skip
         script.refused = min(recipient for _, _, recipient in site.owed())
         with site.run() as service:
@@ -100,13 +112,23 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
                     said.state == "idle" and not said.backlog.in_doubt_recipients and not said.backlog.dsns_owed
                 ),
             )
-            status = json.loads(says(site, "status", "--json"))
-            live = reports(site)
+            said = asked(site.settings, f"http://127.0.0.1:{web}")
+            html = says(site, "report", "--format", "html")
+            live: dict[str, dict[str, Any] | str] = {"json": said.report, "markdown": said.report_text, "html": html}
             assert service.terminate() == 0
         before = {path.name: path.stat().st_mtime_ns for path in home.glob("ledger*")}
         after = reports(site)
         assert {path.name: path.stat().st_mtime_ns for path in home.glob("ledger*")} == before
-        yield Told(site, capture, script.refused, status, live, after)
+        yield Told(site, capture, script.refused, said, said.status, live, after)
+
+
+def test_every_place_shows_the_same_figures(told: Told) -> None:
+    found = figures(told.said)
+    assert set(found) == {"status --json", "status", "metrics", "page", "check", "report --format json", "report"}
+    assert disagreements(found) == []
+    of_metrics = found["metrics"]
+    for name in ("held entries", "delivered recipients", "suppressed entries", "bounced recipients"):
+        assert of_metrics[name], name
 
 
 @pytest.mark.parametrize("when", ["live", "after"])
@@ -212,6 +234,80 @@ def test_fate_of_a_message_is_told_long_after_its_entries_are_gone(told: Told) -
         assert f"{bounced['recipient']}: {REPLY}; DSN sent" in said
         said = says(told.site, "show", found["doubts"]["lines"][0]["message_id"])
         assert "was in doubt, delivered: the MTA's log shows it accepted" in said
+
+
+def test_report_of_a_second_outage_leaves_out_the_first(told: Told) -> None:
+    site, queue_dir = told.site, told.site.outage.queue_dir
+    before = told.json("after")
+    begin = datetime.now().astimezone()
+    restored = sorted((queue_dir / "drainer/duplicates").glob("*.pck"))
+    for path in restored:
+        shutil.copyfile(path, queue_dir / "out" / path.name)
+    with site.run() as service:
+        site.status_when(
+            "the second outage is over",
+            lambda said: (
+                said.state == "idle"
+                and said.done.suppressed_entries == before["done"]["suppressed_entries"] + len(restored)
+            ),
+        )
+        of_service = says(site, "report", "--format", "json", "--since", begin.isoformat())
+        assert service.terminate() == 0
+    for second in (json.loads(of_service), json.loads(says(site, "report", "--format", "json", "--since", str(begin)))):
+        assert second["done"] == {
+            **dict.fromkeys(before["done"], 0), "suppressed_entries": len(restored),
+            "suppressed_recipients": second["done"]["suppressed_recipients"], "since": second["since"],
+        }  # fmt: skip
+        assert second["suppressed"]["total"] >= len(restored) > 0
+        assert sum(one["suppressed"] for one in second["found"]["by_list"]) == len(restored)
+        assert (second["bounced"]["total"], second["doubts"]["total"], second["actions"]["total"]) == (0, 0, 0)
+        assert second["timeline"]["lines"][0]["what"] == "started"
+        assert second["since"] <= second["asked_since"] == begin.timestamp()
+    everything = json.loads(says(site, "report", "--format", "json"))
+    assert everything["done"]["suppressed_entries"] == before["done"]["suppressed_entries"] + len(restored)
+    assert everything["done"]["delivered_entries"] == before["done"]["delivered_entries"]
+    assert f"the last count written down before {begin:%Y-%m-%d %H:%M:%S}" in says(
+        site, "report", "--since", str(begin)
+    )
+
+
+async def _an_hour_foretold(ledger: Path) -> None:
+    """A drain of an hour, one recipient a second, recorded as the service records it. What is foretold is a tenth too long;
+    in the first half the interval is wide enough for that, then it begins behind the truth."""
+    clock = StoppedClock(NOW_S)
+    kept = SqliteLedger(ledger, clock)
+    await kept.open()
+    recorder = Recorder(kept, clock, lambda snapshot: Present(snapshot=snapshot))
+    await recorder.start("0")
+    for second in range(0, 3600, 60):
+        left_s = 3600.0 - second
+        eta = Eta(
+            state="draining", seconds=1.1 * left_s, low_s=(0.9 if second < 1800 else 1.05) * left_s, high_s=1.3 * left_s
+        )
+        recorder.observe(
+            moment(at=NOW_S + second, eta=eta, backlog=Backlog(entries=9, recipients=int(left_s))), UNLIMITED
+        )
+    through = moment(at=NOW_S + 3600, state="idle", eta=Eta(state="done"), backlog=Backlog())
+    recorder.observe(through, UNLIMITED)
+    await recorder.end(through, "SIGTERM")
+    await kept.close()
+
+
+async def test_status_and_report_say_how_good_the_forecasts_were(tmp_path: Path) -> None:
+    site = outbreak(tmp_path, free_port(), 0)
+    await _an_hour_foretold(tmp_path / "ledger.sqlite")
+    said = says(site, "report")
+    # Left when they were made: 60, 59, ..., 1 minutes; a tenth of that is the error.
+    assert (
+        "Of 60 forecasts of the finish time that can be compared with what came, 30 (50 %) had it in their interval"
+        in said
+    )
+    assert "the median error was 3 min 03 s" in said
+    assert "| up to 10 min | 10 | 0 % | 33 s |" in said
+    assert "| up to 1 h 00 min | 50 | 60 % | 3 min 33 s |" in said
+    with site.run():
+        status = " ".join(says(site, "status").split())
+    assert "Forecasts 30 of 60 finish times came within their interval; median error 3 min 03 s" in status
 
 
 def test_without_service_and_ledger_it_says_so(tmp_path: Path) -> None:
