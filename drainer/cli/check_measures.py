@@ -81,7 +81,8 @@ def _queues(queue_dir: Path, now_s: float) -> tuple[list[QueueCounts], list[Meas
         said = f"{queue.name} {_counted(queue, now_s)}"
         measures.append(Measure(f"{queue.name}.entries", queue.entries, said))
         age_s = _age_s(queue, now_s)
-        measures.append(Measure(f"{queue.name}.age", age_s, f"{queue.name} oldest {duration(age_s)}"))
+        oldest = f"{queue.name} is empty" if queue.oldest_s is None else f"{queue.name} oldest {duration(age_s)}"
+        measures.append(Measure(f"{queue.name}.age", age_s, oldest))
     measures += [Measure(f"{name}.entries", None, f"{queue_dir / name} cannot be listed") for name in unread]
     if "out" not in {*unread, *(queue.name for queue in found)}:
         measures.append(Measure("out.entries", None, f"{queue_dir} holds no out/: is it Mailman's queue directory?"))

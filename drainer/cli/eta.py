@@ -63,12 +63,13 @@ def eta_command(
 
 
 def _lines(reply: EtaReply, at_per_s: float | None, by_s: float | None, now_s: float) -> Iterator[str]:
-    yield f"{count(reply.backlog_recipients, 'recipient')} left: {_when(reply.eta, reply.if_resumed, now_s)}"
+    everything = count(reply.backlog_recipients, "recipient")
+    yield f"{everything} to deliver, expected duplicates aside: {_when(reply.eta, reply.if_resumed, now_s)}"
     if reply.what_if is not None and at_per_s is not None:
         yield f"at {rate(at_per_s)} recipients: {eta_text(reply.what_if, now_s)}"
     if (one := reply.list) is not None:
         left = f"{count(one.entries, 'entry', 'entries')}, {count(one.recipients, 'recipient')}"
-        yield f"list {shown(one.list)}: {left} left: {_when(one.eta, one.if_resumed, now_s)}"
+        yield f"list {shown(one.list)}: {left} in the backlog: {_when(one.eta, one.if_resumed, now_s)}"
         if one.what_if is not None and at_per_s is not None:
             yield f"list {shown(one.list)} at {rate(at_per_s)} recipients: {eta_text(one.what_if, now_s)}"
     if by_s is not None:

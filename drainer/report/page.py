@@ -20,7 +20,7 @@ from drainer.report.history import History
 from drainer.report.markup import Markup, joined, tag
 from drainer.report.page_tables import guards_table, history_table, lists_table, queues_table
 from drainer.report.snapshot import Eta, Mailman, Snapshot
-from drainer.report.status_text import eta_text, hints, progress, state_word
+from drainer.report.status_text import eta_text, hints, is_sending, progress, state_word
 from drainer.report.wording import clock_time, count, duration, limit, quantised_s, rate, size
 
 WIDE, NARROW = (1000, 300), (336, 240)
@@ -145,7 +145,7 @@ def _figures(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
     since = f"since {clock_time(done.since, snapshot.at, zone)}" if done.since else ""
     return joined(
         _figure("Backlog", *_backlog(snapshot)),
-        _figure("Rate" if snapshot.state in ("scanning", "draining") else "Rate, when it sent", *_rate(snapshot)),
+        _figure("Rate" if is_sending(snapshot) else "Rate, when it last sent", *_rate(snapshot)),
         _figure(
             "Delivered",
             count(done.delivered_recipients, "recipient"),
@@ -229,7 +229,7 @@ def _rate(snapshot: Snapshot) -> tuple[str, list[str]]:
     if now.recipients_per_s is None:
         return "not measured yet", [limits, held_down]
     messages = f"{rate(now.messages_per_s)} messages" if now.messages_per_s is not None else ""
-    arriving = f"arriving {rate(now.arrivals_recipients_per_s)}" if now.arrivals_recipients_per_s is not None else ""
+    arriving = f"arriving {rate(now.arrivals_recipients_per_s)}" if now.arrivals_recipients_per_s else ""
     return f"{rate(now.recipients_per_s)} recipients", [messages, limits, held_down, arriving]
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from drainer.report.columns import columns, cut, padded, wrapped
-from drainer.report.snapshot import Eta, Forecasts, Guard, ListBacklog, Rate, ServiceState, Snapshot
+from drainer.report.snapshot import Eta, Forecasts, Guard, ListBacklog, ServiceState, Snapshot
 from drainer.report.wording import (
     clock_time,
     count,
@@ -133,7 +133,7 @@ def status_line(snapshot: Snapshot, zone: tzinfo | None = None) -> str:
         parts[0] += f" ({shown(snapshot.reason)})"
     backlog = snapshot.backlog
     parts.append(f"{count(backlog.entries, 'entry', 'entries')}, {count(backlog.recipients, 'recipient')} left")
-    if snapshot.rate.recipients_per_s is not None:
+    if snapshot.rate.recipients_per_s is not None and is_sending(snapshot):
         parts.append(f"{rate(snapshot.rate.recipients_per_s)} recipients")
     parts.append(eta_text(snapshot.eta, snapshot.at, zone))
     for number, text in (
@@ -212,7 +212,7 @@ def _below_the_bar(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
     yield _Row("Finish", eta_text(snapshot.eta, snapshot.at, zone))
     if snapshot.if_resumed is not None:
         yield _Row("", f"if everything is resumed now: {eta_text(snapshot.if_resumed, snapshot.at, zone)}")
-    yield from _how_fast(snapshot.rate)
+    yield from _how_fast(snapshot)
     yield from _guards(snapshot.guards)
     yield from _waiting(snapshot, zone)
     yield from _done(snapshot, zone)
@@ -224,18 +224,26 @@ def _pauses(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
     for pause in snapshot.pauses[:_PAUSES_NAMED]:
         what = f"list {shown(pause.list)}" if pause.list else "everything"
         until = "until resumed" if pause.until is None else f"until {clock_time(pause.until, snapshot.at, zone)}"
-        reason = f": {shown(pause.reason)}" if pause.reason else ""
+        is_said = not pause.list and pause.reason in snapshot.reason
+        reason = f": {shown(pause.reason)}" if pause.reason and not is_said else ""
         yield _Row(label, f"{what}, by {shown(pause.by)} {until}{reason}")
         label = ""
     if (others := len(snapshot.pauses) - _PAUSES_NAMED) > 0:
         yield _Row("", f"and {count(others, 'other list')}")
 
 
-def _how_fast(now: Rate) -> Iterator[_Row]:
+def is_sending(snapshot: Snapshot) -> bool:
+    """Whether the rates are of now; else they are of when it last sent."""
+    return snapshot.state in ("scanning", "draining")
+
+
+def _how_fast(snapshot: Snapshot) -> Iterator[_Row]:
+    now = snapshot.rate
     if now.messages_per_s is None or now.recipients_per_s is None:
         text = "still measuring"
     else:
         text = f"{rate(now.messages_per_s)} messages, {rate(now.recipients_per_s)} recipients"
+        text = text if is_sending(snapshot) else f"when it last sent: {text}"
     if now.arrivals_recipients_per_s:
         text += f"; arriving: {rate(now.arrivals_recipients_per_s)} recipients"
     yield _Row("Rate", text)

@@ -130,7 +130,7 @@ def test_eta_tells_the_interval_what_if_and_the_rate_needed(cli: CommandLine, se
     ran = cli("eta", "--at", "20/s", "--by", "+2h")
     assert ran.code == 0
     first, what_if, needed, limits, shown, fastest = ran.out.splitlines()
-    assert first.startswith("180 recipients left: about 1 min 30 s, at ")
+    assert first.startswith("180 recipients to deliver, expected duplicates aside: about 1 min 30 s, at ")
     assert first.endswith(" (80 %: 1 min 10 s to 2 min)")
     assert what_if.startswith("at 20/s recipients: about 10 s, at ")
     assert what_if.endswith(" (80 %: give or take the rounding)")
@@ -149,7 +149,7 @@ def test_eta_of_a_list_is_asked_for_by_its_name_and_told_beside_that_of_all(
     ran = cli("eta", "--list", "orchard@example.org", "--at", "20/s")
     assert ran.code == 0
     _all, _what_if, one, what_if, _fastest = ran.out.splitlines()
-    assert one.startswith("list orchard@example.org: 2 entries, 60 recipients left: about 30 s, at ")
+    assert one.startswith("list orchard@example.org: 2 entries, 60 recipients in the backlog: about 30 s, at ")
     assert what_if.startswith("list orchard@example.org at 20/s recipients: about 10 s, at ")
     assert service.seen[0][2][2] == "orchard@example.org"
 
@@ -163,7 +163,7 @@ def test_time_of_day_that_has_passed_is_said_to_be_tomorrows(cli: CommandLine, s
 
 def test_eta_while_paused_is_a_word(cli: CommandLine, service: SmallService) -> None:
     cli("pause")
-    assert cli("eta").out == "180 recipients left: no finish time while paused\n"
+    assert cli("eta").out == "180 recipients to deliver, expected duplicates aside: no finish time while paused\n"
     assert json.loads(cli("eta", "--json").out)["eta"] == {
         "state": "paused",
         "finish": None,

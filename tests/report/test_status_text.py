@@ -286,6 +286,13 @@ def test_paused_says_when_it_would_end_if_resumed() -> None:
     assert "no finish time while paused if everything is resumed now: about 10 min, at 11:17 UTC (80 %:" in said
 
 
+@pytest.mark.parametrize("state", ["paused", "mta_down", "stopped_by_guard"])
+def test_rate_of_a_drain_that_stands_still_is_not_said_to_be_of_now(state: ServiceState) -> None:
+    assert "Rate when it last sent: 18.4/s messages" in flat(state=state)
+    assert "1,820/s" not in status_line(snapshot(state=state), UTC)
+    assert "Rate 18.4/s messages" in flat() and "1,820/s recipients" in status_line(snapshot(), UTC)
+
+
 def test_finish_is_told_in_steps_that_do_not_flicker_and_never_in_the_past() -> None:
     times = {finish_time(NOW_S + 7440, NOW_S + at, UTC) for at in range(0, 3600, 10)}
     assert times == {"13:10 UTC"}
