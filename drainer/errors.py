@@ -86,6 +86,12 @@ class ComposeError(EntryError):
     reason = "cannot_compose"
 
 
+class OtherMailman(ComposeError):
+    """The other Mailman wrote this entry, and only one of them is composed for."""
+
+    reason = "other_mailman"
+
+
 class NoSuchList(ComposeError):
     reason = "no_such_list"
 

@@ -19,6 +19,7 @@ from drainer.duplicates.imported import imported_identity
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import RECIPIENT_KEY_BYTES, JournalLine, Learnt, MessageRecord, RecipientKey, recipient_key
 from drainer.queuedir.index import BacklogIndex
+from drainer.report.wording import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,10 @@ async def carry_out(ledger: Ledger, index: BacklogIndex, request: ImportRequest,
         reply = ImportReply(done=True, name=request.name, learnt=await ledger.unlearn(request.name))
     else:
         reply = await _learn(ledger, index, request.name, request.deliveries, request.yes)
-    if request.note and (request.yes or request.undo):
+    if request.undo or (request.yes and (reply.learnt or request.note)):
         action = "import-log --undo" if request.undo else "import-log"
-        await ledger.write_journal(JournalLine(now_s, by, action, f"{request.name}: {request.note}"))
+        what = request.note or count(reply.learnt, "delivery", "deliveries")
+        await ledger.write_journal(JournalLine(now_s, by, action, f"{request.name}: {what}"))
     return reply
 
 

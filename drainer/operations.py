@@ -158,11 +158,12 @@ class ServiceOperations:
         known = [line.list_id for line in self._parts.index.per_list()]
         name = list_meant(request.list, known)
         pause = Pause(name, now_s, until_s, peer.user, request.reason)
-        kept = tuple(other for other in self._service.operator.pauses if other.list_id != name)
-        await self._decide(
-            dataclasses.replace(self._service.operator, pauses=(*kept, pause)),
-            peer, "pause", ": ".join(filter(None, [name or "everything", request.reason])),
-        )  # fmt: skip
+        async with self._service.deciding:
+            kept = tuple(other for other in self._service.operator.pauses if other.list_id != name)
+            await self._decide(
+                dataclasses.replace(self._service.operator, pauses=(*kept, pause)),
+                peer, "pause", ": ".join(filter(None, [name or "everything", request.reason])),
+            )  # fmt: skip
         what = f"list {name}" if name else "everything"
         how_long = f"for {duration(request.for_s)}" if request.for_s is not None else "until `drainer resume`"
         if name and name not in known:
@@ -173,19 +174,19 @@ class ServiceOperations:
         return Done(message=f"paused: {what}, {how_long}{tail}")
 
     async def resume(self, request: ResumeRequest, peer: Peer) -> Done:
-        operator = self._service.operator
-        name = list_meant(request.list, [pause.list_id for pause in operator.pauses if pause.list_id])
-        gone = {name} if name else {"", INTAKE}
-        ended = [pause for pause in operator.pauses if pause.list_id in gone]
-        kept = tuple(pause for pause in operator.pauses if pause.list_id not in gone)
-        what = f"list {name}" if name else "everything"
-        had_stopped = not name and self._pipeline.feed.trust_mta_again()
-        if not ended and not had_stopped:
-            return Done(message=f"{what} was not paused{self._paused_lists(operator.pauses)}")
-        await self._decide(
-            dataclasses.replace(operator, pauses=kept), peer, "resume", ": ".join(filter(None, [what, request.reason]))
-        )
-        return Done(message=f"resumed: {what}{self._paused_lists(kept)}")
+        async with self._service.deciding:
+            operator = self._service.operator
+            name = list_meant(request.list, [pause.list_id for pause in operator.pauses if pause.list_id])
+            gone = {name} if name else {"", INTAKE}
+            ended = [pause for pause in operator.pauses if pause.list_id in gone]
+            kept = tuple(pause for pause in operator.pauses if pause.list_id not in gone)
+            what = f"list {name}" if name else "everything"
+            had_stopped = not name and self._pipeline.feed.trust_mta_again()
+            if not ended and not had_stopped:
+                return Done(message=f"{what} was not paused{self._paused_lists(operator.pauses)}")
+            detail = ": ".join(filter(None, [what, request.reason]))
+            await self._decide(dataclasses.replace(operator, pauses=kept), peer, "resume", detail)
+            return Done(message=f"resumed: {what}{self._paused_lists(kept)}")
 
     def _paused_lists(self, pauses: Sequence[Pause]) -> str:
         left = [f"list {pause.list_id}" if pause.list_id else "everything" for pause in pauses]
@@ -202,17 +203,19 @@ class ServiceOperations:
         )
 
     async def set_rate(self, request: RateRequest, peer: Peer) -> RateReply:
-        operator = self._service.operator
-        messages = operator.messages_per_s if request.messages is None else _per_s(request.messages)
-        recipients = operator.recipients_per_s if request.recipients is None else _per_s(request.recipients)
-        limits = f"messages {_shown(messages)}, recipients {_shown(recipients)}"
-        await self._decide(
-            dataclasses.replace(operator, messages_per_s=messages, recipients_per_s=recipients),
-            peer, "rate", ": ".join(filter(None, [limits, request.reason])),
-        )  # fmt: skip
+        async with self._service.deciding:
+            operator = self._service.operator
+            messages = operator.messages_per_s if request.messages is None else _per_s(request.messages)
+            recipients = operator.recipients_per_s if request.recipients is None else _per_s(request.recipients)
+            limits = f"messages {_shown(messages)}, recipients {_shown(recipients)}"
+            await self._decide(
+                dataclasses.replace(operator, messages_per_s=messages, recipients_per_s=recipients),
+                peer, "rate", ": ".join(filter(None, [limits, request.reason])),
+            )  # fmt: skip
         return await self.rate()
 
     async def _decide(self, state: OperatorState, peer: Peer, action: str, detail: str) -> None:
+        """The caller has read the state in the turn (Service.deciding) in which it is written."""
         await self._parts.ledger.set_operator_state(
             state, JournalLine(self._parts.clock.now_s(), peer.user, action, detail)
         )
@@ -221,8 +224,8 @@ class ServiceOperations:
     # -- entries -------------------------------------------------------------------------------------------------------
 
     async def hold(self, request: SelectRequest, peer: Peer) -> SelectReply:
-        async def hold(filebase: str) -> None:
-            if self._parts.index.state_of(filebase) is EntryState.HELD:
+        async def hold(filebase: str, state: EntryState) -> None:
+            if state is EntryState.HELD:
                 raise RequestRefused("it is held already")
             await self._pipeline.conclusion.hold(filebase, "operator", request.reason, by=peer.user)
 
@@ -240,25 +243,35 @@ class ServiceOperations:
         return await self._parts.ledger.held_recipients(held.intersection(matching))
 
     async def drop(self, request: SelectRequest, peer: Peer) -> SelectReply:
-        async def drop(filebase: str) -> None:
+        async def drop(filebase: str, _state: EntryState) -> None:
             await self._pipeline.actions.drop(filebase, f"dropped by {peer.user} {request.reason}".strip())
 
         return await self._each(request, peer, "drop", drop)
 
     async def handback(self, request: SelectRequest, peer: Peer) -> SelectReply:
-        if request.yes:
-            now_s = self._parts.clock.now_s()
-            reason = "handed back to Mailman; `drainer resume` takes entries from its queue again"
-            pause = Pause(INTAKE, now_s, None, peer.user, reason)
-            kept = tuple(known for known in self._service.operator.pauses if known.list_id != INTAKE)
-            # Before the first entry is back in out/, or the next look there would take it again.
-            await self._decide(
-                dataclasses.replace(self._service.operator, pauses=(*kept, pause)), peer, "handback", request.reason
-            )
-        reply = await self._each(request, peer, "handback", self._pipeline.actions.hand_back)
-        if request.yes:
+        if not request.yes:
+            return self._dry_run(request)
+        handback = self._pipeline.handback
+        async with handback.turn:
+            await self._stop_intake(request, peer)
+            await handback.settled_down()
+            found = self._dry_run(request)
+            matching = self._parts.index.matching(self._meant(request.selectors), self._parts.clock.now_s())
+            given = await handback.give_back(matching, peer.user)
             self._parts.custody.sync()
-        return reply
+            await self._journal_of(request, peer, "handback", given.changed)
+        return found.model_copy(
+            update={"done": True, "changed": given.changed, "gone": given.gone, "skipped": given.skipped}
+        )
+
+    async def _stop_intake(self, request: SelectRequest, peer: Peer) -> None:
+        """Before the first entry is back in out/, or the next look there would take it again."""
+        reason = "handed back to Mailman; `drainer resume` takes entries from its queue again"
+        async with self._service.deciding:
+            operator = self._service.operator
+            pause = Pause(INTAKE, self._parts.clock.now_s(), None, peer.user, reason)
+            kept = tuple(known for known in operator.pauses if known.list_id != INTAKE)
+            await self._decide(dataclasses.replace(operator, pauses=(*kept, pause)), peer, "handback", request.reason)
 
     async def import_log(self, request: ImportRequest, peer: Peer) -> ImportReply:
         parts = self._parts
@@ -270,6 +283,9 @@ class ServiceOperations:
                     with contextlib.suppress(EntryVanished, RequestRefused):
                         async with self._pipeline.feed.taken_out(entry.entry):
                             pass
+            await self._pipeline.survey.look_again([entry.entry for entry in reply.entries])
+        elif request.undo:
+            await self._pipeline.survey.look_again(parts.index.covered_by_others())
         self._pipeline.standing.wake()
         return reply
 
@@ -280,36 +296,42 @@ class ServiceOperations:
             return selectors
         return selectors.model_copy(update={"list": list_meant(selectors.list, known)})
 
+    def _dry_run(self, request: SelectRequest) -> SelectReply:
+        """What the selectors find now."""
+        selectors = self._meant(request.selectors)
+        found = self._parts.index.select(selectors, self._parts.clock.now_s(), SHOWN_OF_A_DRY_RUN)
+        return SelectReply(done=False, matched=found.total, recipients=found.recipients, entries=found.lines)
+
     async def _each(
         self,
         request: SelectRequest,
         peer: Peer,
-        action: Literal["hold", "release", "drop", "handback"],
-        change: Callable[[str], Awaitable[None]],
+        action: Literal["hold", "release", "drop"],
+        change: Callable[[str, EntryState], Awaitable[None]],
     ) -> SelectReply:
-        index, now_s = self._parts.index, self._parts.clock.now_s()
-        selectors = self._meant(request.selectors)
-        found = index.select(selectors, now_s, SHOWN_OF_A_DRY_RUN)
+        found = self._dry_run(request)
         if not request.yes:
-            return SelectReply(done=False, matched=found.total, recipients=found.recipients, entries=found.lines)
-        changed, skipped = 0, []
-        for filebase in index.matching(selectors, now_s):
+            return found
+        matching = self._parts.index.matching(self._meant(request.selectors), self._parts.clock.now_s())
+        changed, gone, skipped = 0, 0, []
+        for filebase in matching:
             try:
-                async with self._pipeline.feed.taken_out(filebase):
-                    await change(filebase)
+                async with self._pipeline.feed.taken_out(filebase) as state:
+                    await change(filebase, state)
                 changed += 1
             except EntryVanished:
-                continue
+                gone += 1
             except (RequestRefused, EntryError, CustodyRefused) as exc:
                 skipped.append(f"{filebase}: {exc}")
+        await self._journal_of(request, peer, action, changed)
+        self._pipeline.standing.wake()
+        return found.model_copy(update={"done": True, "changed": changed, "gone": gone, "skipped": skipped})
+
+    async def _journal_of(self, request: SelectRequest, peer: Peer, action: str, changed: int) -> None:
         asked = request.selectors.model_dump(exclude_none=True)
         detail = " ".join([*(f"{name}={value}" for name, value in asked.items()), request.reason]).strip()
-        await self._parts.ledger.write_journal(JournalLine(now_s, peer.user, action, f"{changed} entries: {detail}"))
-        self._pipeline.standing.wake()
-        return SelectReply(
-            done=True, matched=found.total, recipients=found.recipients, changed=changed, skipped=skipped,
-            entries=found.lines,
-        )  # fmt: skip
+        line = JournalLine(self._parts.clock.now_s(), peer.user, action, f"{changed} entries: {detail}")
+        await self._parts.ledger.write_journal(line)
 
 
 def list_meant(asked: str, known: Collection[str]) -> str:

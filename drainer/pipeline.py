@@ -16,6 +16,7 @@ from drainer.stages.bounces import Bounces
 from drainer.stages.conclusion import Conclusion
 from drainer.stages.entry_actions import EntryActions
 from drainer.stages.feed import Feed
+from drainer.stages.handback import HandBack
 from drainer.stages.intake import Intake
 from drainer.stages.parts import Parts, Progress, Standing
 from drainer.stages.survey import Survey
@@ -34,6 +35,7 @@ class Pipeline:
         self.bounces = Bounces(parts, self.standing)
         self.feed = Feed(parts, self.standing, self.conclusion, self.bounces)
         self.actions = EntryActions(parts, self.standing, self.conclusion)
+        self.handback = HandBack(parts, self.standing, self.conclusion, self.intake, self.feed)
         parts.release.on_back = self._something_came_back
         parts.in_doubt.on_resolved = self.conclusion.wake_those_waiting_for
 

@@ -18,6 +18,7 @@ import os
 import pwd
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ from drainer.report.snapshot import (
     Stop,
 )
 from drainer.report.status_text import status_line
-from drainer.report.wording import duration
+from drainer.report.wording import count, duration
 from drainer.settings import Settings
 from drainer.stages.conclusion import LOOK_AGAIN_S
 from drainer.stages.parts import Parts
@@ -137,7 +138,11 @@ def _under_systemd() -> bool:
 
 
 class Service:
-    """One run of the service."""
+    """One run of the service.
+
+    deciding  whoever makes a new OperatorState of the one in force does so in turn: of two at once the second would undo
+              what the first had decided
+    """
 
     def __init__(
         self,
@@ -148,6 +153,7 @@ class Service:
     ) -> None:
         self.settings = settings
         self.operator = OperatorState()
+        self.deciding = asyncio.Lock()
         self._until_empty = until_empty
         self._reread = reread
         self._clock = clock or SystemClock()
@@ -310,7 +316,12 @@ class Service:
 
     async def _composers(self, stack: contextlib.AsyncExitStack) -> dict[Flavour, Composer]:
         mailman, most = self.settings.mailman, self.settings.feed.max_recipients
-        flavour = Flavour(mailman.flavour) if mailman.flavour != "auto" else await asyncio.to_thread(self._flavour)
+        found = await asyncio.to_thread(self._flavours, "drainer/backlog", "out", "retry")
+        flavour = (
+            Flavour(mailman.flavour) if mailman.flavour != "auto" else await asyncio.to_thread(self._flavour, found)
+        )
+        if self.settings.feed.via == "smtp":
+            self._object_to_others(flavour, found)
         composer: Composer
         if self.settings.feed.via == "mailman":
             composer = LeftToMailman()
@@ -324,19 +335,42 @@ class Service:
             composer.require_queue_dir(mailman.queue_dir)
         return {flavour: composer}
 
-    def _flavour(self) -> Flavour:
-        """As the first readable entries say; of an empty queue, as the site looks."""
-        queue_dir = self.settings.mailman.queue_dir
-        looked_at = 0
-        for name in ("drainer/backlog", "out", "retry", "drainer/held", "shunt"):
+    def _flavours(self, *directories: str) -> Counter[Flavour]:
+        """Which Mailman wrote the first entries in these directories of the queue, as far as they can be read."""
+        queue_dir, found, looked_at = self.settings.mailman.queue_dir, Counter[Flavour](), 0
+        for name in directories:
             directory = queue_dir / name
             for listed in scan_queue(directory) if directory.is_dir() else ():
-                with contextlib.suppress(EntryError):
-                    return read_entry(directory / listed.file.name).flavour
+                with contextlib.suppress(EntryError, OSError):
+                    found[read_entry(directory / listed.file.name).flavour] += 1
                 looked_at += 1
                 if looked_at >= _LOOKED_AT_FOR_FLAVOUR:
-                    break
+                    return found
+        return found
+
+    def _flavour(self, found: Counter[Flavour]) -> Flavour:
+        """As most entries say; of an empty queue, as the site looks."""
+        if found := found or self._flavours("drainer/held", "shunt"):
+            return found.most_common(1)[0][0]
         return Flavour.MAILMAN2 if self.settings.mailman.lists_dir.is_dir() else Flavour.MAILMAN3
+
+    def _object_to_others(self, flavour: Flavour, found: Counter[Flavour]) -> None:
+        """Raises SettingsError where nothing of what waits could be composed."""
+        others = found.total() - found[flavour]
+        other = next((one for one in found if one is not flavour), None)
+        if other is None:
+            return
+        what = (
+            f"{others} of the first {count(found.total(), 'entry', 'entries')} in {self.settings.mailman.queue_dir} were "
+            f"written by {other.product}"
+        )
+        if others == found.total():
+            raise SettingsError(
+                f'mailman.flavour = "{flavour}", but {what}; right would be "{other}", with what that needs '
+                "([mailman] lists_dir for 2.1; python and config for 3)"
+            )
+        detail = f"{what}, the others by {flavour.product}: those will be held, since only the others can be composed"
+        log.warning(logfmt(event="flavour", detail=detail))
 
     async def _wind_down(self, tasks: list[asyncio.Task[None]]) -> None:
         systemd.notify_stopping()
@@ -414,6 +448,8 @@ class Service:
         jump_s = self._clock.now_s() - self._clock.monotonic_s() - self._clock_ahead_s
         if jump_s >= -CLOCK_JUMP_S:
             self._clock_ahead_s += max(0.0, jump_s)
+            if jump_s > CLOCK_JUMP_S:
+                self.pipeline.standing.wake()  # what is due now was to be looked at when the time was up
             return
         pauses = tuple(
             pause
@@ -452,8 +488,9 @@ class Service:
         while True:
             parts = self.pipeline.parts
             with contextlib.suppress(LedgerNotDurable):
-                await self._follow_clock()
-                await self._end_pauses()
+                async with self.deciding:
+                    await self._follow_clock()
+                    await self._end_pauses()
             self._totals = await parts.ledger.totals()
             self._in_doubt_recipients = await parts.in_doubt.recipients()
             parts.rate.look()

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from drainer.cli.options import ConfigOption, JsonOption, ask, parse_duration, print_json, terminal_width
-from drainer.control.messages import EntryLine, Fate, Selectors, ShowReply
+from drainer.control.messages import EntryLine, Fate, Selectors, SelectReply, ShowReply
 from drainer.errors import UsageError
 from drainer.report.wording import count, duration, shortened, shown, size
 
@@ -32,6 +32,9 @@ OlderOption = Annotated[
 YoungerOption = Annotated[
     float | None, typer.Option("--younger-than", metavar="D", parser=parse_duration, help='Received since: "1h".')
 ]
+
+AS_THINGS_ARE = "That is what matches now; with --yes, what matches then."
+"""Ends a dry run."""
 
 _SHOWN_FILEBASE = 6
 
@@ -128,6 +131,14 @@ def entry_table(entries: Sequence[EntryLine], width: int) -> list[str]:
     for one, row in zip(entries, rows, strict=True):
         text = f"{shown(one.list)}: {shown(one.subject)}" + (f" ({shown(one.reason)})" if one.reason else "")
         lines.append(_row(row, widths) + shortened(text, rest))
+    return lines
+
+
+def left_out(reply: SelectReply) -> list[str]:
+    """What was found and not changed, and why."""
+    lines = [f"not now: {shown(why)}" for why in reply.skipped]
+    if reply.gone:
+        lines.append(f"{count(reply.gone, 'entry', 'entries')} of these settled, or changed by others, meanwhile")
     return lines
 
 

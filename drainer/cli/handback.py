@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from drainer.cli.entries import AS_THINGS_ARE, left_out
 from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_json
 from drainer.control.messages import SelectRequest
 from drainer.errors import ServiceNotRunning
-from drainer.report.wording import count, shown
+from drainer.report.wording import count
+
+ANSWER_WITHIN_S = 6 * 3600.0
+"""What was taken is read first, and each entry is a commit: some minutes for 100,000."""
 
 _WITHOUT_SENDING = (
     "what is in custody is given back by the service: to send nothing meanwhile, start it with "
@@ -18,7 +22,8 @@ def handback_command(
 ) -> None:
     """Give every entry in custody back to Mailman's queue. Without --yes it only says how many.
 
-    Untouched entries go back unchanged; of part-delivered ones only the recipients still owed.
+    Untouched entries go back unchanged; of part-delivered ones only the recipients still owed. Copies of one mail go back
+    together; if one has to stay (its recipients are in doubt), all of them do.
 
     \b
     drainer handback
@@ -26,7 +31,7 @@ def handback_command(
     """
     request = SelectRequest(yes=yes, reason=reason)
     try:
-        reply = ask(config, lambda service: service.handback(request))
+        reply = ask(config, lambda service: service.handback(request), ANSWER_WITHIN_S)
     except ServiceNotRunning as exc:
         # Who owes what is known to the service alone; and who wants to give back wants nothing more to go out.
         raise ServiceNotRunning(f"{exc}\n{_WITHOUT_SENDING}") from exc
@@ -34,12 +39,13 @@ def handback_command(
         print_json(reply)
         return
     found = f"{count(reply.matched, 'entry', 'entries')}, {count(reply.recipients, 'recipient')}"
-    for why in reply.skipped:
-        print(f"not now: {shown(why)}")
+    for line in left_out(reply):
+        print(line)
     if not reply.matched:
         print("Nothing is in custody; there is nothing to give back.")
     elif not reply.done:
         print(f"Dry run: nothing was changed. With --yes {found} would go back to Mailman.")
+        print(AS_THINGS_ARE)
     else:
         print(f"{count(reply.changed, 'entry', 'entries')} given back to Mailman (of {found}).")
         print("Mailman's outgoing runner delivers them from here; `drainer status` shows what is left with us.")

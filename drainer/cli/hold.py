@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from drainer.cli.entries import (
+    AS_THINGS_ARE,
     ClassOption,
     EntryArgument,
     ListOption,
@@ -18,12 +19,13 @@ from drainer.cli.entries import (
     SubjectOption,
     YoungerOption,
     entry_table,
+    left_out,
     selected,
 )
 from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_json, terminal_width
 from drainer.control.messages import Selectors, SelectReply, SelectRequest
 from drainer.errors import UsageError
-from drainer.report.wording import count, shown
+from drainer.report.wording import count
 
 if TYPE_CHECKING:
     from drainer.control.client import ControlClient
@@ -135,9 +137,9 @@ def _lines(action: _Action, reply: SelectReply) -> list[str]:
             f"{count(reply.may_have_it, 'recipient')} may have it already: the MTA did not say whether it took the mail. "
             "Whoever has it gets a second copy."
         )
-    lines += [f"not now: {shown(why)}" for why in reply.skipped]
+    lines += left_out(reply)
     if not reply.matched:
         return [*lines, "No entry matches; nothing was changed."]
     if not reply.done:
-        return [*lines, f"Dry run: nothing was changed. With --yes this would {action} {found}."]
+        return [*lines, f"Dry run: nothing was changed. With --yes this would {action} {found}.", AS_THINGS_ARE]
     return [*lines, f"{count(reply.changed, 'entry', 'entries')} {_DONE[action]} (of {found}).", _NEXT[action]]

@@ -171,13 +171,15 @@ class EntriesReply(_Reply):
 
 class SelectReply(_Reply):
     """`done` False: a dry run. `matched` and `recipients` count what the selectors found; `skipped` says what could not
-    be done now, with the reason (an entry in delivery, for example). `may_have_it`: of a release, recipients held because
-    they were in doubt, who get a second copy if the MTA has theirs."""
+    be done now, with the reason (an entry in delivery, for example); `gone`: how many were settled, or another operator's,
+    before their turn came. `may_have_it`: of a release, recipients held because they were in doubt, who get a second copy
+    if the MTA has theirs."""
 
     done: bool
     matched: int
     recipients: int
     changed: int = 0
+    gone: int = 0
     may_have_it: int = 0
     skipped: list[str] = []
     entries: list[EntryLine] = []

@@ -7,7 +7,7 @@ Pure  no file is read (mta_log_file.py), no clock
 NO needs a log that covers the moment, and nothing in it that could be this transaction. Everything else is CANNOT_SAY:
 a wrong NO makes a second copy, a wrong YES loses mail. A log covers a moment if it is one that shows mail being accepted,
 has lines of the MTA's shortly before and after, and is not known to have lost any between. Of several MTAs (instances of
-Postfix) that write to it, it has to do so for each that accepts mail: which of them we feed, a log does not tell.
+Postfix, hosts) that write to it, it has to do so for each that accepts mail: which of them we feed, a log does not tell.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class MtaEvidence:
             if said is Sign.LOST:
                 self.gap(line.at_s - LOST_WITHIN_S, line.at_s, "its logger dropped lines")
                 continue
-            instance = self._instances.setdefault(line.program.partition("/")[0], _Instance())
+            instance = self._instances.setdefault(line.instance, _Instance())
             if said is Sign.BEGUN and instance.spans and not instance.stopped:
                 why = "the MTA started again without having been stopped: its last lines may be lost"
                 self.gap(instance.last_s() - LOST_WITHIN_S, line.at_s, why)
@@ -248,11 +248,13 @@ class MtaEvidence:
     def why_silent(self, message_id: str, at_s: float) -> str:
         """Why finding nothing in this log about an attempt would prove nothing; "" if it proves that there was nothing."""
         receiving = {name: instance for name, instance in self._instances.items() if instance.accepts}
+        of_one_host = len({name.partition("@")[2] for name in receiving}) < 2
         if not receiving:
             return "it shows no mail being accepted" if self._instances else "it has no line of Postfix's or Exim's"
         if self._exim and not is_logged_as_it_is(message_id):
             return "Exim does not log such a Message-ID as it is"
-        for name, instance in sorted(receiving.items()):
+        for full_name, instance in sorted(receiving.items()):
+            name = full_name.partition("@")[0] if of_one_host else full_name
             before_s, after_s = instance.before_s(at_s - CLOCK_STEP_S), instance.after_s(at_s + SETTLED_AFTER_S)
             if before_s is None:
                 return f"{name} begins in it at {_clock(instance.spans[0][0])}, after the attempt at {_clock(at_s)}"

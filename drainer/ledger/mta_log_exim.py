@@ -54,9 +54,9 @@ def read_exim(line: LogLine) -> MailLine | Sign:
         return Sign.BEGUN if text.startswith("exim ") and " daemon started: " in text else Sign.ALIVE
     queue_id, said = mail["queue_id"], mail["text"]
     if arrived := _ARRIVED.match(said):
-        return _accepted(line.program, queue_id, arrived, is_cut=cut is not None and int(cut["of"]) > 1)
+        return _accepted(line.instance, queue_id, arrived, is_cut=cut is not None and int(cut["of"]) > 1)
     if said == "Completed" or said.startswith("Completed "):
-        return MailLine(line.program, queue_id, ended=True)
+        return MailLine(line.instance, queue_id, ended=True)
     if delivery := _DELIVERY.match(said):
         to, ordered_as = delivery["to"], delivery["ordered_as"]
         if ordered_as and "@" not in to and ordered_as.lower().partition("@")[0] == to.lower():
@@ -64,7 +64,7 @@ def read_exim(line: LogLine) -> MailLine | Sign:
         elif ordered_as and ordered_as.lower() == to.lower():
             to, ordered_as = ordered_as, None  # the same in the letters the client used
         return MailLine(
-            line.program, queue_id, to=to, ordered_as=ordered_as, status=_STATUS.get(delivery["flag"], "sent")
+            line.instance, queue_id, to=to, ordered_as=ordered_as, status=_STATUS.get(delivery["flag"], "sent")
         )
     return Sign.ALIVE
 

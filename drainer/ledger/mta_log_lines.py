@@ -31,7 +31,8 @@ _STAMPS = (
     r"[0-9]{9,11}\.[0-9]{1,9}",
 )
 _SYSLOG = re.compile(
-    rf"(?P<stamp>{'|'.join(_STAMPS)}) \S+ (?P<program>[^\s\[:]+)(?:\[(?P<pid>[0-9]+)\])?: (?:\[ID [^\]]*\] )?(?P<text>.*)\Z",
+    rf"(?P<stamp>{'|'.join(_STAMPS)}) (?P<host>\S+) (?P<program>[^\s\[:]+)(?:\[(?P<pid>[0-9]+)\])?: "
+    r"(?:\[ID [^\]]*\] )?(?P<text>.*)\Z",
     re.DOTALL,
 )
 _EXIM = re.compile(
@@ -48,12 +49,18 @@ _MONTHS = {
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A line, split. program: syslog's tag ("postfix-out/qmgr"); "exim" in Exim's own log. pid "" if none is given."""
+    """A line, split. program: syslog's tag ("postfix-out/qmgr"); "exim" in Exim's own log. pid, host: "" if not given."""
 
     at_s: float
     program: str
     pid: str
     text: str
+    host: str = ""
+
+    @property
+    def instance(self) -> str:
+        """One MTA among those that write to a log, which may be the log of many hosts: "postfix-out@mail"."""
+        return f"{self.program.partition('/')[0]}@{self.host}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +134,9 @@ def parse_line(line: str, latest_s: float, zone: tzinfo = UTC) -> LogLine | None
     program = match["program"] if match else "exim"
     match = match or _EXIM.match(text)
     at_s = _stamp_s(match["stamp"], latest_s, zone) if match else None
-    return None if match is None or at_s is None else LogLine(at_s, program, match["pid"] or "", match["text"])
+    if match is None or at_s is None:
+        return None
+    return LogLine(at_s, program, match["pid"] or "", match["text"], match.groupdict().get("host", ""))
 
 
 def _again(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
@@ -192,7 +201,7 @@ def _journal_line(fields: dict[str, bytes]) -> LogLine | None:
     if not (stamp.isdigit() and len(stamp) < 20 and message and program):
         return None
     pid = fields.get("SYSLOG_PID") or fields.get("_PID", b"")
-    return LogLine(int(stamp) / 1e6, _text(program), _text(pid), _text(message))
+    return LogLine(int(stamp) / 1e6, _text(program), _text(pid), _text(message), _text(fields.get("_HOSTNAME", b"")))
 
 
 def _text(octets: bytes) -> str:

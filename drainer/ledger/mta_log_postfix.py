@@ -51,7 +51,7 @@ class PostfixReader:
 
     def read(self, line: LogLine) -> MailLine | Sign:
         """What a line with a tag such as "postfix/qmgr", "postfix-out/smtpd" or "postfix/submission/smtpd" says."""
-        instance, _, _ = line.program.partition("/")
+        instance = line.instance
         service = line.program.rpartition("/")[2]
         if _COMPLAINT.match(line.text):
             return Sign.NONE

@@ -51,6 +51,7 @@ from drainer.queuedir.filebase import (
     Suffix,
     custody_filebase,
     mailman_filebase,
+    parse_name,
     queue_of,
     renamed_filebase,
 )
@@ -327,6 +328,21 @@ class Custody:
         """duplicates/ to backlog/."""
         return self._move(filebase, (self.duplicates,), self.backlog)
 
+    def try_again(self, filebase: str) -> tuple[QueueFile, int]:
+        """duplicates/ to backlog/ under another name of the same time, to which nothing in the ledger is final.
+
+        Returns  the new name, and the size in bytes. Raises EntryVanished: not there (any more)
+        """
+        source = self._find(filebase, (self.duplicates,))
+        if source is None:
+            raise EntryVanished(f"{filebase} is not in {self.duplicates}")
+        name, queue = mailman_filebase(filebase), queue_of(filebase)
+        names = (custody_filebase(renamed_filebase(name, f"again {salt}"), queue) for salt in count(1))
+        moved = self._move_file(source, self.backlog, names, Suffix.WAITING)
+        parsed = parse_name(moved.name)
+        assert isinstance(parsed, QueueFile)
+        return parsed, moved.stat().st_size
+
     def finish(self, filebase: str) -> bool:
         """Remove a completed entry; the ledger has every recipient settled. Returns False if it was gone already.
 
@@ -397,6 +413,11 @@ class Custody:
           At no moment can Mailman see one of the two while the other is still ours. Writing the new one into out/ first
           and unlinking the old one after would leave both at a crash, and everybody still owed would get two.
         """
+        self.rewrite(filebase, raw)
+        return self.hand_back(filebase, queue)
+
+    def rewrite(self, filebase: str, raw: bytes) -> None:
+        """The first two of these steps alone, and what they raise: for copies of one mail that go back together."""
         source = self.path(filebase)
         rewritten = self.home / f"{mailman_filebase(filebase)[:200]}.tmp"
         try:
@@ -409,7 +430,6 @@ class Custody:
             raise
         self.sync()
         self._step("replaced")
-        return self.hand_back(filebase, queue)
 
     def take_back(self, queue: str, file: QueueFile, filebase: str, *, hold: bool = False) -> Path:
         """What was handed back for Mailman to deliver, and was not delivered, becomes ours again under the name it had.

@@ -26,6 +26,11 @@ class Flavour(StrEnum):
     MAILMAN2 = "mailman2"
     MAILMAN3 = "mailman3"
 
+    @property
+    def product(self) -> str:
+        """As a person calls it."""
+        return {"mailman2": "Mailman 2.1", "mailman3": "Mailman 3"}[self.value]
+
 
 @dataclass(frozen=True, slots=True)
 class QueueEntry:

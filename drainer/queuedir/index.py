@@ -28,6 +28,7 @@ from drainer.duplicates.classes import DuplicateClass, EntrySummary, Fingerprint
 from drainer.errors import IndexUnusable
 from drainer.estimate.backlog import ToSend
 from drainer.ledger.evidence import Ended, Fate
+from drainer.ledger.records import RECIPIENT_KEY_BYTES
 from drainer.queuedir.filebase import QueueFile
 
 _Value = TypeVar("_Value")
@@ -424,12 +425,18 @@ class BacklogIndex:
         if row is None or not row.is_read:
             return False
         self._subtract(row)
-        row.duplicate, row.covered = duplicate, covered
+        row.duplicate, row.covered = duplicate, min(covered, row.owed)
         self._execute(
-            "UPDATE entry SET duplicate=?, of=?, covered=? WHERE id=?", (duplicate.value, of, covered, row.id)
+            "UPDATE entry SET duplicate=?, of=?, covered=? WHERE id=?", (duplicate.value, of, row.covered, row.id)
         )
         self._add(row)
         return True
+
+    def covered_by_others(self) -> list[str]:
+        """Filebases of those read, any of whose recipients others are expected to have had."""
+        return [
+            str(filebase) for (filebase,) in self._query("SELECT filebase FROM entry WHERE covered > 0 ORDER BY when_s")
+        ]
 
     def rename(self, before: str, after: str) -> bool:
         """The entry's file got another name (Custody says so). Returns False if the index has no such entry."""
@@ -525,6 +532,31 @@ class BacklogIndex:
                 earlier = _earlier(tuple(row))
                 found[earlier.when_s, tie, earlier.filebase] = earlier
         return [found[key] for key in sorted(found)]
+
+    def copies_of(self, filebase: str) -> frozenset[str]:
+        """This entry, and those read that carry the same message to any of the same recipients, or to any of theirs."""
+        row = self._row(filebase)
+        of_message: dict[str, frozenset[bytes]] = {}
+        asked: set[bytes] = set()
+        wanted = set(self._identity(row.id)) if row else set()
+        while wanted:
+            asked |= wanted
+            found: set[bytes] = set()
+            for some in _portions(sorted(wanted)):
+                marks = ",".join("?" * len(some))
+                for name, keys, identity in self._query(
+                    "SELECT e.filebase, d.recipient_keys, d.identity FROM identity i JOIN entry e ON e.id = i.id"
+                    f" JOIN detail d ON d.id = i.id WHERE i.digest IN ({marks})",
+                    some,
+                ):
+                    of_message[str(name)] = frozenset(_split(keys, RECIPIENT_KEY_BYTES))
+                    found.update(_split(identity))
+            wanted = found - asked
+        copies, theirs = {filebase}, of_message.pop(filebase, frozenset())
+        while near := {name for name, keys in of_message.items() if not keys.isdisjoint(theirs)}:
+            copies |= near
+            theirs = theirs.union(*(of_message.pop(name) for name in near))
+        return frozenset(copies)
 
     def with_resend_key(self, key: bytes) -> list[Resembled]:
         """Entries read with this Fingerprint.resend, oldest first, those that were finished since the start too."""
@@ -897,8 +929,8 @@ def _portions(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
         yield values[start : start + _MOST_VALUES_A_QUERY]
 
 
-def _split(joined: bytes) -> tuple[bytes, ...]:
-    return tuple(joined[start : start + DIGEST_BYTES] for start in range(0, len(joined), DIGEST_BYTES))
+def _split(joined: bytes, size: int = DIGEST_BYTES) -> tuple[bytes, ...]:
+    return tuple(joined[start : start + size] for start in range(0, len(joined), size))
 
 
 def _joined(counts: Sequence[int]) -> str:

@@ -204,7 +204,7 @@ class Conclusion:
         replies = {address: last.get(recipient_key(address), "no answer is known") for address in recipients}
         dsns: list[NewDsn] = []
         if parts.settings.feed.dsn:
-            async with contextlib.aclosing(parts.composers[entry.flavour].compose(entry, recipients)) as composed:
+            async with contextlib.aclosing(parts.composer_of(entry).compose(entry, recipients)) as composed:
                 async for transaction in composed:
                     dsns += owed_dsn(transaction, filebase, record, replies, now_s, EXPIRED)
         outcomes = [

@@ -1,7 +1,8 @@
-"""What an operator does to single entries: release, drop, hand back. Each needs the entry to itself (Feed.taken_out).
+"""What an operator does to single entries: release, drop. Each needs the entry to itself (Feed.taken_out).
 
 In    a filebase
-Out   the entry waiting again, kept in duplicates/, or back in Mailman's queue; the ledger knows first
+Out   the entry waiting again, or kept in duplicates/; the ledger knows first
+Not here  giving back to Mailman (handback.py)
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 
 from drainer.duplicates.classes import DuplicateClass
-from drainer.duplicates.decision import Action, Decision
+from drainer.duplicates.decision import Decision
 from drainer.errors import (
     RequestRefused,
 )
@@ -18,9 +19,7 @@ from drainer.ledger.evidence import Evidence, Fate
 from drainer.ledger.records import Hold, MessageRecord, Outcome
 from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
-from drainer.queuedir.handback import with_recipients
 from drainer.queuedir.index import EntryState
-from drainer.report.logfmt import logfmt
 from drainer.stages.conclusion import Conclusion
 from drainer.stages.parts import DUPLICATE, IN_DOUBT, RELEASED, RESEMBLES, RESEND, Parts, Standing
 
@@ -35,11 +34,11 @@ class EntryActions:
         self._standing = standing
         self._conclusion = conclusion
 
-    async def release(self, filebase: str) -> None:
-        """A held or deferred entry goes next. Raises RequestRefused if it is neither."""
+    async def release(self, filebase: str, state: EntryState) -> None:
+        """A held or deferred entry goes next. Raises RequestRefused if it is neither, which `state` says."""
         ledger, index = self._parts.ledger, self._parts.index
-        if index.state_of(filebase) is EntryState.LISTED:
-            raise RequestRefused("it waits already")
+        if state not in (EntryState.HELD, EntryState.DEFERRED):
+            raise RequestRefused("it is in delivery already" if state is EntryState.ACTIVE else "it waits already")
         why = await ledger.hold_of(filebase)
         # Whoever is HELD in it may have it already. A person has said "send again" only where that, or Mailman's shunting,
         # is what holds it; released from his own hold, or from a deferral, it goes to the others and is held again by those.
@@ -76,39 +75,6 @@ class EntryActions:
             filebase, {"dropped_entries": 1, "dropped_recipients": len(owed)}, ended, [evidence]
         )
         self._parts.index.remove(filebase)
-
-    async def hand_back(self, filebase: str) -> None:
-        """Give the entry back to Mailman: untouched, or with only the recipients still owed. The caller syncs custody.
-
-        Raises  RequestRefused while recipients are in doubt, or held because they were: Mailman could only send to them
-                again, or never
-        """
-        entry, record, decision = await self._owed(filebase)
-        if doubtful := [claim for claim in decision.hold if claim.filebase == filebase]:
-            raise RequestRefused(
-                f"{len(doubtful)} recipients may have it already (they were in doubt and are held); `drainer drop` gives "
-                "them up, `drainer release` sends to them again once the entry is held for them alone"
-            )
-        # Whom another entry is retrying or holds in doubt, that one owes; handed back by both, Mailman would send twice.
-        owed = (*decision.deliver, *(claim.recipient for claim in decision.hold if not claim.filebase))
-        if not owed and decision.action in (Action.WAIT, Action.HOLD):
-            raise RequestRefused(
-                "another entry of the same mail owes its recipients; it goes back once that one is settled"
-            )
-        if not owed:
-            await self._conclusion.conclude(entry, record, decision, blameless=True)
-            return
-        # INVARIANT intake-off-before-hand-back: that nothing is taken was committed before the first entry went
-        # (operations.py).  Crash before the rename: it is ours, unchanged or narrowed to whom it owes. Crash after: it is
-        # Mailman's, and a deferral left in the ledger is of no entry here. Held by tests/torture/.
-        if len(owed) == len(entry.recipients):
-            self._parts.custody.hand_back(filebase)
-        else:
-            self._parts.custody.hand_back_rewritten(filebase, with_recipients(entry, owed))
-        ended = self._parts.index.ended_as(filebase, Fate.HANDED_BACK, len(entry.recipients))
-        await self._parts.ledger.finish_entry(filebase, {}, ended)
-        self._parts.index.remove(filebase)
-        log.info(logfmt(outcome="handed_back", filebase=filebase, list=entry.list_id, recipients=len(owed)))
 
     async def _owed(self, filebase: str) -> tuple[QueueEntry, MessageRecord, Decision]:
         """Raises RequestRefused while any recipient is in doubt by this very entry."""

@@ -15,6 +15,7 @@ import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from weakref import WeakValueDictionary
 
 from drainer.compose.wire import ComposedMessage, why_unfit
 from drainer.duplicates.decision import Action, Claim, Decision
@@ -76,6 +77,7 @@ class Feed:
         self._slots = asyncio.Semaphore(parts.settings.mta.sessions)
         self._in_flight = 0
         self._taken_out: set[str] = set()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._holding: set[asyncio.Task[None]] = set()
         self._shaping = Shaping()
         self.splits = Splits()
@@ -159,24 +161,33 @@ class Feed:
             await asyncio.wait([work.task for work in self._works.values()])
 
     @contextlib.asynccontextmanager
-    async def taken_out(self, filebase: str) -> AsyncIterator[None]:
-        """The entry is in nobody else's hands: its delivery is interrupted first, and it is not picked meanwhile.
+    async def taken_out(self, filebase: str) -> AsyncIterator[EntryState]:
+        """The entry is in nobody else's hands: its delivery is interrupted first, and it is not picked meanwhile. Of two
+        who ask for one entry the second waits, and finds what the first has made of it.
 
+        Yields  its state; ACTIVE: it was in delivery
         Raises  RequestRefused if it was released to Mailman, EntryVanished if it was settled meanwhile
         """
+        turn = self._turns.setdefault(filebase, asyncio.Lock())
+        async with turn, self._interrupted(filebase) as state:
+            yield state
+
+    @contextlib.asynccontextmanager
+    async def _interrupted(self, filebase: str) -> AsyncIterator[EntryState]:
         index, release = self._parts.index, self._parts.release
         self._taken_out.add(filebase)
         try:
             if work := self._works.get(filebase):
                 work.task.cancel()
                 await asyncio.wait([work.task])
-            elif index.state_of(filebase) in (EntryState.WAITING, EntryState.DEFERRED):
-                index.set_state(filebase, EntryState.ACTIVE)
-            if index.state_of(filebase) is None:
+            state = index.state_of(filebase)
+            if state is None:
                 raise EntryVanished(f"{filebase} was settled meanwhile")
             if release.has(filebase):
                 raise RequestRefused("Mailman has it: it was released to out/ for Mailman's runner to deliver")
-            yield
+            if state in (EntryState.WAITING, EntryState.DEFERRED):
+                index.set_state(filebase, EntryState.ACTIVE)
+            yield state
         finally:
             self._taken_out.discard(filebase)
             in_hands = filebase in self._works or release.has(filebase)
@@ -316,7 +327,7 @@ class Feed:
         deliveries: list[asyncio.Task[Transaction]] = []
         covered: set[str] = set()
         try:
-            async with contextlib.aclosing(parts.composers[entry.flavour].compose(entry, owed)) as transactions:
+            async with contextlib.aclosing(parts.composer_of(entry).compose(entry, owed)) as transactions:
                 async for composed in transactions:
                     await self._slots.acquire()
                     try:

@@ -25,7 +25,7 @@ from drainer.queuedir.loan import Loan
 from drainer.queuedir.scan import scan_queue
 from drainer.queuedir.watch import changed_directories
 from drainer.report.logfmt import logfmt
-from drainer.stages.parts import RELEASED, RESEMBLES, Outside, Parts, Progress, Standing, why_held
+from drainer.stages.parts import HANDED_BACK, RELEASED, RESEMBLES, Outside, Parts, Progress, Standing, why_held
 
 log = logging.getLogger("drainer")
 
@@ -38,13 +38,16 @@ LIST_AGAIN_S = 5.0
 
 
 class Intake:
-    """`recover` once, then `run` for ever. `is_on` False: nothing is taken (the operator gave the queue back)."""
+    """`recover` once, then `run` for ever. `is_on` False: nothing is taken (the operator gave the queue back), once
+    `pausing` is set too."""
 
     def __init__(self, parts: Parts, standing: Standing, progress: Progress) -> None:
         self._parts = parts
         self._standing = standing
         self._progress = progress
         self.is_on = True
+        self.pausing = asyncio.Event()
+        self.pausing.set()
         self.loan: Loan | None = None
         self.surveyors_starting: asyncio.Task[None] | None = None
 
@@ -69,6 +72,8 @@ class Intake:
                 index.set_state(hold.filebase, EntryState.WAITING)
             elif hold.reason == RESEMBLES:
                 self._standing.resembling.add(hold.filebase)
+            elif hold.reason == HANDED_BACK and index.state_of(hold.filebase) is None:
+                await ledger.finish_entry(hold.filebase)  # it was Mailman's already when the service died
             elif index.state_of(hold.filebase) is not None:
                 with _refusal_logged(hold.filebase):
                     custody.hold(hold.filebase)
@@ -98,6 +103,7 @@ class Intake:
         )
         async for changed in looks:
             self._standing.listed.clear()
+            self.pausing.clear()
             if not self._progress.listed:
                 wanted = {directory: directories[directory] for directory in changed}
                 self._progress.outside = await asyncio.to_thread(self._outside, wanted)
@@ -105,6 +111,7 @@ class Intake:
                 left_some = await self._take(directory, directories[directory])
                 again_s[directory] = clock.monotonic_s() + LIST_AGAIN_S if left_some else math.inf
             self._progress.listed, self._progress.outside = True, Outside()
+            self.pausing.set()
             self._standing.listed.set()
             self._standing.wake()
 
@@ -116,6 +123,9 @@ class Intake:
         runner_lives = await asyncio.to_thread(self._runner_lives, queue)
         taken: list[tuple[QueueFile, int]] = []
         for batch in scan_queue(directory).batches(LISTED_AT_A_TIME):
+            if not self.is_on:
+                left_some = True
+                break
             refused = ""
             released = await self._parts.release.ours(queue, batch)
             for listed in batch:

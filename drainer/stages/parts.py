@@ -18,6 +18,7 @@ from drainer.compose import Composer
 from drainer.duplicates.classes import EntrySummary
 from drainer.duplicates.fingerprint import Decoration, summarise
 from drainer.duplicates.imported import imported_identity
+from drainer.errors import OtherMailman
 from drainer.estimate.backlog import EntrySizes
 from drainer.feed.gate import Gate
 from drainer.feed.rate_in_force import RateInForce
@@ -49,6 +50,10 @@ RESEMBLES = "resembles"
 what was finished before it; without this a resend would then go out as if it were the first."""
 
 
+HANDED_BACK = "handback"
+"""Reason of a Hold: copies of this entry's mail were being given back to Mailman, and this one still has to follow."""
+
+
 @dataclass(slots=True)
 class Parts:
     """What the stages work with; service.py puts it together.
@@ -72,6 +77,16 @@ class Parts:
     release: Release
     limited_domains: tuple[str, ...] = ()
     decoration_of: Callable[[QueueEntry], Decoration | None] | None = None
+
+    def composer_of(self, entry: QueueEntry) -> Composer:
+        """Raises OtherMailman."""
+        if entry.flavour not in self.composers:
+            ours = next(iter(self.composers))
+            raise OtherMailman(
+                f"{entry.flavour.product} wrote it, and drainer composes for {ours.product} here; right would be a drainer "
+                f'with mailman.flavour = "{entry.flavour}", or to give it back (`drainer handback`)'
+            )
+        return self.composers[entry.flavour]
 
 
 @dataclass(frozen=True, slots=True)

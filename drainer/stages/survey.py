@@ -8,6 +8,7 @@ Not here  what happens to an entry: that is decided when its turn has come (feed
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from drainer.duplicates.classes import DuplicateClass, EntrySummary
 from drainer.duplicates.decision import Classification, Kin, classify, fifo_key
 from drainer.errors import (
     CustodyRefused,
+    EntryError,
     EntryVanished,
     LedgerNotDurable,
 )
@@ -126,6 +128,15 @@ class Survey:
                 except LedgerNotDurable as exc:
                     await self._read_again(summary.filebase, exc)
         self._note(described)
+
+    async def look_again(self, filebases: Sequence[str]) -> None:
+        """The ledger has learnt, or forgotten, deliveries: what these entries, read before, are expected to be now."""
+        for filebase in dict.fromkeys(filebases):
+            with contextlib.suppress(EntryError, OSError):
+                summary = await self._standing.summarised(self._standing.read(filebase))
+                found = await self._forecast(summary, self._standing.record(summary))
+                self._parts.index.set_duplicate(filebase, found.kind, found.of, len(found.covered))
+            await asyncio.sleep(0)
 
     async def _compared(self, summary: EntrySummary, record: MessageRecord) -> Description:
         if summary.filebase in self._standing.claimed:

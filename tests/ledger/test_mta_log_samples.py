@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,8 +35,7 @@ class Log:
     def __init__(self, lines: list[LogLine]) -> None:
         taken = [line for line in lines if " <= " in line.text or "(queue active)" in line.text]
         self.at_s = taken[0].at_s
-        program = taken[0].program
-        around = [LogLine(self.at_s + after_s, program, "", "about something else") for after_s in (-60, 100)]
+        around = [replace(taken[0], at_s=self.at_s + after_s, text="about something else") for after_s in (-60, 100)]
         self.evidence = MtaEvidence()
         self.evidence.feed([around[0], *(line for line in lines if "daemon started" not in line.text), around[1]])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from drainer.queuedir.read import read_entry
@@ -56,20 +57,23 @@ def test_part_delivered_entry_comes_back_with_only_whom_it_owes(tmp_path: Path) 
         assert given
         for name, entry in after.items():
             owed = [recipient for recipient in before[name].recipients if recipient.endswith(f"@{DOMAIN}")]
-            assert list(entry.recipients) == owed
+            assert set(entry.recipients) <= set(owed)
             assert entry.raw[: entry.message_bytes] == before[name].raw[: before[name].message_bytes]
-        gone = [entry for name, entry in before.items() if name not in after]
-        assert not [r for entry in gone for r in entry.recipients if r.endswith(f"@{DOMAIN}")]
         # What the sink has and what Mailman would send now is everybody's, and nothing is both.
-        owed_still = {
+        owed_still = Counter(
             (message_id, recipient)
             for entry in after.values()
             for message_id, recipient in lists.owed(resends_too=True)
             if message_id.encode() in entry.raw and recipient in entry.recipients
-        }
+        )
         assert set(lists.sink.deliveries().values()) == {1}
-        assert not owed_still & set(lists.sink.deliveries())
-        assert owed_still | set(lists.sink.deliveries()) == set(lists.owed(resends_too=True))
+        assert owed_still + lists.sink.deliveries() == lists.owed(resends_too=True)
+
+
+def not_now(said: str) -> dict[str, str]:
+    """Filebase to the reason why it was not given back."""
+    lines = (line.removeprefix("not now: ") for line in said.splitlines() if line.startswith("not now: "))
+    return dict(line.split(": ", 1) for line in lines)
 
 
 def test_entry_in_doubt_is_told_as_skipped_and_stays(tmp_path: Path) -> None:
@@ -83,11 +87,14 @@ def test_entry_in_doubt_is_told_as_skipped_and_stays(tmp_path: Path) -> None:
         with lists.run():
             doubtful = lists.status_when(lambda said: said["backlog"]["in_doubt_recipients"] > 0)
             said = lists.says("handback", "--yes")
-            assert f"{doubtful['backlog']['in_doubt_recipients']} recipients are in doubt" in said
-            (stays,) = (line for line in said.splitlines() if line.startswith("not now: "))
-            kept = [path.stem for path in (lists.custody / "backlog").iterdir()]
-            assert kept == [stays.removeprefix("not now: ").partition(":")[0]]
-            assert len(list(lists.out.iterdir())) == lists.outage.entries - 1
+            reasons = not_now(said)
+            told = (
+                f"{doubtful['backlog']['in_doubt_recipients']} recipients are in doubt; they have to be resolved first"
+            )
+            (doubted,) = (name for name, why in reasons.items() if why == told)
+            assert {path.stem for path in (lists.custody / "backlog").iterdir()} == set(reasons)
+            assert all(doubted in why for name, why in reasons.items() if name != doubted), "its copies stay with it"
+            assert len(list(lists.out.iterdir())) == lists.outage.entries - len(reasons)
 
 
 def test_recipients_held_in_doubt_are_not_given_to_mailman_to_send_again(tmp_path: Path) -> None:
@@ -97,8 +104,7 @@ def test_recipients_held_in_doubt_are_not_given_to_mailman_to_send_again(tmp_pat
         when(lambda: "outcome=in_doubt_held" in service.log_text(), service.log_text)
         said = lists.says("handback", "--yes")
         told = "may have it already (they were in doubt and are held)"
-        (stays,) = (line for line in said.splitlines() if line.startswith("not now: ") and told in line)
-        name = stays.removeprefix("not now: ").partition(":")[0]
+        name = next(name for name, why in not_now(said).items() if told in why)
         assert not (lists.out / f"{name}.pck").exists()
         assert "1 entry dropped" in lists.says("drop", name, "--yes")
         lists.status_when(lambda said: not said["backlog"]["entries"])

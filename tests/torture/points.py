@@ -38,9 +38,10 @@ LEDGER_WRITES = {
 UNUSED = frozenset({"rename_entry", "count", "restore"})
 """Part of the contract, called by nothing in the service."""
 
-ELSEWHERE = frozenset({"take_in", "learn", "unlearn"})
-"""Not come to by a drain: entries lent away for want of an inode (tests/queuedir/test_loan.py), and logs imported by an
-operator, one commit with no file that has to agree with it."""
+ELSEWHERE = frozenset({"take_in", "learn", "unlearn", "rewrite"})
+"""Not come to by a drain: entries lent away for want of an inode (tests/queuedir/test_loan.py), logs imported by an
+operator, one commit with no file that has to agree with it, and the first half of hand_back_rewritten for copies that go
+back together (tests/scenarios/test_mistakes_handback.py)."""
 
 MOVES = {
     "take": "drain",
