@@ -98,7 +98,11 @@ def _finish(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
     eta = snapshot.eta
     if eta.state != "draining" or eta.seconds is None:
         text = eta_text(eta, snapshot.at, zone)
-        return tag("p", text[:1].upper() + text[1:], class_="finish")
+        resumed = None
+        if snapshot.if_resumed is not None:
+            then = eta_text(snapshot.if_resumed, snapshot.at, zone)
+            resumed = tag("p", f"If everything is resumed now: {then}", class_="since")
+        return joined(tag("p", text[:1].upper() + text[1:], class_="finish"), resumed)
     at_s = snapshot.at + quantised_s(eta.seconds)
     return tag(
         "p",

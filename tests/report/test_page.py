@@ -116,6 +116,12 @@ def test_no_time_is_shown_where_there_is_none_and_no_cone_is_drawn(state: EtaSta
     assert {"done": "Nothing left"}.get(state, "No finish time") in html
 
 
+def test_paused_says_when_it_would_end_if_resumed() -> None:
+    if_resumed = Eta(state="draining", finish=NOW_S + 600, seconds=600.0)
+    text = shown(moment(state="paused", eta=Eta(state="paused"), if_resumed=if_resumed)).text
+    assert "No finish time while paused If everything is resumed now: about 10 min, at 11:17 UTC" in " ".join(text.split())
+
+
 def test_recipients_of_a_part_of_the_backlog_are_not_shown_as_the_whole() -> None:
     text = shown(moment(backlog=Backlog(entries=4231, recipients=12, unread_entries=4230))).text
     assert "Backlog 4,231 entries 12 recipients so far, 4,230 entries not read yet" in text
