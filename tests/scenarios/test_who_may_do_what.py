@@ -17,13 +17,17 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from drainer.control.messages import Operations
+from drainer.control.server import ControlServer
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import SinkOptions, SinkThread, answer
 from tests.scenarios.operated import SOON_S, Site
@@ -178,6 +182,7 @@ def test_every_change_is_journalled_with_the_users_name_and_the_reason(operated:
         ("resume", {"reason": "because 7"}),
         ("import", {"name": "import-2026", "yes": True, "note": "because 8"}),
     ]
+    assert {f"/{action}" for action, _ in changes} == changing_paths(), "each that there is, and no other"
     before = len(journal(operated))
     requests: list[Request] = [("POST", f"/{action}", asked) for action, asked in changes]
     answers = asked_by(NOBODY.pw_uid, OPERATORS, operated.home / "control.sock", requests)
@@ -188,6 +193,75 @@ def test_every_change_is_journalled_with_the_users_name_and_the_reason(operated:
         assert by == {"nobody"}, (action, written)
     log = operated.log.read_text()
     assert [action for action, _ in changes if f"action={action} by=nobody uid={NOBODY.pw_uid} " not in log] == []
+
+
+def changing_paths() -> set[str]:
+    """All the socket takes that is no question."""
+    application = ControlServer(Path("unused"), cast(Operations, None))._application()
+    return {
+        resource.canonical
+        for resource in application.router.resources()
+        for route in resource
+        if route.method not in ("GET", "HEAD")
+    }
+
+
+def test_what_a_log_taught_is_journalled_without_a_note_too(operated: Site) -> None:
+    had = {"lists": ["choir"], "message_id": "<of-old@example.org>", "recipients": ["ann@example.org"], "at_s": 1.0}
+    learn: dict[str, Any] = {"name": "import-of-old", "deliveries": [had]}
+    requests: list[Request] = [
+        ("POST", "/import", asked) for asked in (learn, learn | {"yes": True}, {"name": "import-of-old", "undo": True})
+    ]
+    before = len(journal(operated))
+    answers = asked_by(NOBODY.pw_uid, OPERATORS, operated.home / "control.sock", requests)
+    assert [(status, said["learnt"]) for status, said in answers] == [(200, 0), (200, 1), (200, 1)]
+    assert journal(operated)[before:] == [
+        ("nobody", "import-log", "import-of-old: 1 delivery"),
+        ("nobody", "import-log --undo", "import-of-old: 1 delivery"),
+    ]
+
+
+def test_two_operators_at_once_undo_nothing_of_each_other_and_each_is_told_what_he_did(open_handed: Site) -> None:
+    """Ten rounds of each, interleaved as it comes: of two decisions neither is lost, an entry is dropped by one of the
+    two, and the journal has all of it."""
+    path, rounds = open_handed.home / "control.sock", 10
+    entries = sorted(file.stem for file in (open_handed.custody / "backlog").iterdir())
+    assert len(entries) == 8
+    before = len(journal(open_handed))
+
+    def shift(number: int) -> list[Request]:
+        """What one of them asks for, in his order: his own list, his own limit; and the same entries as the other."""
+        limit = ("messages", "recipients")[number]
+        decided: list[Request] = []
+        for at in range(rounds):
+            decided += [
+                ("POST", "/pause", {"list": f"list{number}-{at}"}), ("POST", "/rate", {limit: 0}),
+                ("POST", "/hold", {"selectors": {}, "yes": True}), ("POST", "/release", {"selectors": {}, "yes": True}),
+            ]  # fmt: skip
+        return [*decided, ("POST", "/drop", {"selectors": {}, "yes": True})]
+
+    with ThreadPoolExecutor(2) as both:
+        answers = list(both.map(lambda number: asked_by(0, OPERATORS, path, shift(number)), (0, 1)))
+    assert {status for told in answers for status, _ in told} == {200}
+    state = open_handed.status()
+    assert {pause["list"] for pause in state["pauses"]} == {f"list{who}-{at}" for who in (0, 1) for at in range(rounds)}
+    limits = state["rate"]
+    assert (limits["limit_messages_per_s"], limits["limit_recipients_per_s"]) == (0, 0)
+    dropped = [told[-1][1] for told in answers]
+    assert sum(said["changed"] for said in dropped) == len(entries) == state["done"]["dropped_entries"]
+    for said in (said for told in answers for _, said in told if "matched" in said):
+        assert said["matched"] == said["changed"] + said["gone"] + len(said["skipped"]), said
+        assert all(why.endswith((": it is held already", ": it waits already")) for why in said["skipped"])
+    written = journal(open_handed)[before:]
+    done = [line for line in written if line[1] in ("pause", "rate", "hold", "release", "drop")]
+    assert Counter(action for _, action, _ in done) == {
+        "pause": 2 * rounds, "rate": 2 * rounds, "hold": 2 * rounds, "release": 2 * rounds, "drop": 2
+    }  # fmt: skip
+    for action in ("hold", "release"):
+        told = [said["changed"] for told in answers for (_, said), (_, to, _) in zip(told, shift(0), strict=True)
+                if to == f"/{action}"]  # fmt: skip
+        wrote = [int(detail.split()[0]) for _, what, detail in done if what == action]
+        assert sorted(wrote) == sorted(told)
 
 
 def test_who_claims_to_be_somebody_else_is_refused(operated: Site) -> None:
@@ -255,8 +329,9 @@ def test_password_is_in_no_log_status_setting_or_argument(home: Path) -> None:
         with running_service(settings, site_home / "drainer.log", "--until-empty") as service:
             site = Site(site_home, outage, None, settings)  # type: ignore[arg-type]
             down = site.status_when(lambda said: said["mta"]["state"] == "down")
-            arguments = Path(f"/proc/{service.process.pid}/cmdline").read_bytes()
-            said = [json.dumps(down), arguments.decode(), site.says("config")]
+            process = Path(f"/proc/{service.process.pid}")
+            started_with = [(process / name).read_text(errors="replace") for name in ("cmdline", "environ")]
+            said = [json.dumps(down), *started_with, site.says("config")]
             assert "AUTH failed" in down["mta"]["reason"]
             echoing.clear()
             assert service.wait() == 0
