@@ -100,7 +100,7 @@ def incident(
         ),
         dropped=_listed(account.evidence.get(Fate.DROPPED, Some()), _set_aside),
         actions=_listed(account.by_people, _action),
-        rates=_rates(history, as_of_s, began_s, ended_s),
+        rates=_rates(history, as_of_s, _later(began_s, counts.since_s if since_s is not None else None), ended_s),
         forecasts=snapshot.forecasts if snapshot else Forecasts(),
         history=history,
         present=snapshot,
@@ -237,17 +237,16 @@ def _begin_and_end(history: History) -> tuple[float | None, float | None]:
     return began_s, points[last + 1].at if last + 1 < len(points) else None
 
 
+def _later(one_s: float | None, other_s: float | None) -> float | None:
+    return one_s if one_s is None or other_s is None else max(one_s, other_s)
+
+
 def _since(history: History, since_s: float) -> History:
     """Of it what was from then on, with the last point before that to reckon from."""
     first = max((at for at, point in enumerate(history.points) if point.at <= since_s), default=0)
     points = history.points[first:]
-    return history.model_copy(
-        update={
-            "points": points,
-            "changes": tuple(change for change in history.changes if points and change.at >= points[0].at),
-            "began": None if history.began is None else max(history.began, since_s),
-        }
-    )
+    changes = tuple(change for change in history.changes if points and change.at >= points[0].at)
+    return history.model_copy(update={"points": points, "changes": changes})
 
 
 def _timeline(account: Account) -> Listed[Moment]:

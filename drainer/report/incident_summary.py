@@ -48,7 +48,7 @@ def provenance(told: Incident, zone: tzinfo | None = None) -> list[str]:
     elif told.since <= told.asked_since:
         since = f"{when(told.since, zone)}, the last count written down before {when(told.asked_since, zone)}"
     else:
-        since = f"the ledger began, {when(told.since, zone)}, after {when(told.asked_since, zone)}"
+        since = f"the ledger began, {when(told.since, zone)}, later than the {when(told.asked_since, zone)} asked for"
     said = [
         f"Made {when(told.at, zone)} from {source}, drainer {told.version}; figures as of {when(told.as_of, zone)}, "
         f"counted since {since}."

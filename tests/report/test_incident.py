@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 from drainer.ledger.evidence import Account, Event
 from drainer.ledger.records import Totals
-from drainer.report.history import History, Point
+from drainer.report.history import History, Point, observed
 from drainer.report.incident_facts import NOT_ASKED, NOTHING_KEPT, incident
+from drainer.report.incident_summary import provenance
 from drainer.report.present import HeldEntry, Present, Waiting, known_resends
 from drainer.report.snapshot import Backlog
 from tests.report.staged import NOW_S, burning, moment
@@ -65,6 +68,49 @@ def test_drain_is_through_when_the_backlog_became_empty_for_good() -> None:
     assert ends(points(5, 0, 3, 0, 0)) == (NOW_S, NOW_S + 3)
     assert ends(points(5, 4)) == (NOW_S, None)
     assert ends(points(0, 0)) == (None, None)
+
+
+def test_drain_of_days_keeps_its_beginning_and_everyday_mail_has_none() -> None:
+    days = 3 * 86400
+    history = History()
+    for at in range(0, days, 600):
+        history = observed(history, moment(at=NOW_S + at, backlog=Backlog(entries=9, recipients=90)))
+    assert history.points[0].at > NOW_S
+    made = incident(Account(), None, history, version="1", now_s=NOW_S + days, live=True)
+    assert (made.began, made.ended) == (NOW_S, None)
+    everyday = History()
+    for at in range(0, days, 600):
+        left = Backlog(entries=1, recipients=4) if at % 1800 else Backlog()
+        everyday = observed(everyday, moment(at=NOW_S + at, backlog=left))
+    made = incident(Account(), None, everyday, version="1", now_s=NOW_S + days, live=True)
+    assert made.began == everyday.points[0].at > NOW_S
+
+
+def test_report_says_what_its_figures_begin_with_and_how_to_leave_an_earlier_drain_out() -> None:
+    def begins(since_s: float | None, ledger_s: float, marks: tuple[float, ...] = ()) -> str:
+        found = Account(totals=Totals(ledger_s), marks=marks)
+        made = incident(found, None, burning(), version="1", now_s=NOW_S, live=True, since_s=since_s)
+        return " ".join(provenance(made, UTC))
+
+    began_s = burning().points[0].at
+    assert "counted since the ledger began, 2026-03-03 10:06:40 UTC." in begins(None, began_s)
+    assert "--since" not in begins(None, began_s - 9999, (began_s + 1,))
+    hint = '`drainer report --since "2026-03-03 10:06:40"` leaves it out.'
+    assert hint in begins(None, began_s - 9999, (began_s - 60,))
+    assert "counted since 2026-03-03 10:05:40 UTC, the last count written down before" in begins(began_s, began_s - 60)
+    assert "later than the 2026-03-03 10:05:40 UTC asked for" in begins(began_s - 60, began_s)
+
+
+def test_report_since_a_time_in_the_drain_has_its_burn_down_and_rates_from_then() -> None:
+    whole = incident(Account(), None, burning(), version="1", now_s=NOW_S, live=True)
+    since_s = NOW_S - 1200.0
+    part = incident(
+        Account(totals=Totals(since_s)), None, burning(), version="1", now_s=NOW_S, live=True, since_s=since_s
+    )
+    assert (part.began, part.history.points[0].at) == (whole.began, since_s)
+    assert part.rates.lasted_s == 1200
+    assert part.rates.still_s == 0 and whole.rates.still_s == 600
+    assert part.found.most_recipients is not None and whole.found.most_recipients == 60000 > part.found.most_recipients
 
 
 def test_what_cannot_be_known_without_the_service_is_said() -> None:

@@ -119,7 +119,9 @@ def test_no_time_is_shown_where_there_is_none_and_no_cone_is_drawn(state: EtaSta
 def test_paused_says_when_it_would_end_if_resumed() -> None:
     if_resumed = Eta(state="draining", finish=NOW_S + 600, seconds=600.0)
     text = shown(moment(state="paused", eta=Eta(state="paused"), if_resumed=if_resumed)).text
-    assert "No finish time while paused If everything is resumed now: about 10 min, at 11:17 UTC" in " ".join(text.split())
+    assert "No finish time while paused If everything is resumed now: about 10 min, at 11:17 UTC" in " ".join(
+        text.split()
+    )
 
 
 def test_recipients_of_a_part_of_the_backlog_are_not_shown_as_the_whole() -> None:
