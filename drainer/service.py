@@ -84,7 +84,7 @@ from drainer.report.logfmt import logfmt
 from drainer.report.notify import Notifier
 from drainer.report.present import HELD_KEPT, HeldEntry, Present, Waiting, known_resends
 from drainer.report.recorder import Recorder
-from drainer.report.service_state import service_state
+from drainer.report.service_state import service_state, state_since_s
 from drainer.report.snapshot import (
     Backlog,
     Done,
@@ -161,6 +161,7 @@ class Service:
         self._state: ServiceState = "starting"
         self._state_reason = ""
         self._state_since_s = self._clock.now_s()
+        self._state_before: tuple[ServiceState, float] = (self._state, self._state_since_s)
         self._clock_ahead_s = self._clock.now_s() - self._clock.monotonic_s()
         self._rates = RateSeries()
         self._forecaster = Forecaster()
@@ -697,7 +698,9 @@ class Service:
 
     def _set_state(self, state: ServiceState, reason: str) -> None:
         if state != self._state:
-            self._state_since_s = self._clock.now_s()
+            latest, now_s = (self._state, self._state_since_s), self._clock.now_s()
+            self._state_since_s = state_since_s(state, now_s, latest, self._state_before)
+            self._state_before = latest
             log.info(logfmt(event="state", state=state, reason=reason or None))
         self._state, self._state_reason = state, reason
 

@@ -95,13 +95,16 @@ class Recorder:
         self._record = noted(before, snapshot, limits)
         if self._record is not before:
             self._scored = scored(self._record)
+        # A state that goes on after a brief interruption has an older beginning than the interruption.
+        since_s = self._latest.at if self._latest else None
         self._latest = snapshot
         for notice in notices:
             self._waiting.append(Event(notice.at, "notice", notice.event, notice.text))
         if snapshot.state != self._state:
             self._state = snapshot.state
             self._has_changed = True
-            self._waiting.append(Event(snapshot.since, "state", snapshot.state, snapshot.reason))
+            at_s = snapshot.since if since_s is None else max(snapshot.since, since_s)
+            self._waiting.append(Event(at_s, "state", snapshot.state, snapshot.reason))
         self._news.set()
 
     async def run(self) -> None:

@@ -62,3 +62,20 @@ def service_state(
     if dsns_owed:
         return "idle", f"nothing waits but {dsns_owed} bounces (DSNs) to be sent"
     return "idle", "nothing waits"
+
+
+BRIEF_S = 10.0
+
+
+def state_since_s(
+    state: ServiceState, now_s: float, latest: tuple[ServiceState, float], before: tuple[ServiceState, float]
+) -> float:
+    """Since when a state has been that begins now.
+
+    latest, before  the state up to now and the one before that, each with when it began
+
+    One session that was lost stops the feed until the next one has worked, a second or two: what went on before and goes on
+    has been going on all the time.
+    """
+    was_brief = latest[0] == "mta_down" and 0 <= now_s - latest[1] < BRIEF_S
+    return before[1] if was_brief and state == before[0] else now_s
