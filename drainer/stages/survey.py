@@ -23,7 +23,7 @@ from drainer.errors import (
     LedgerNotDurable,
 )
 from drainer.ledger.records import Hold, MessageRecord, Outcome, recipient_key
-from drainer.ledger.states import State
+from drainer.ledger.states import SETTLED, State
 from drainer.queuedir.index import Description, tie_order
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.survey import Surveyed
@@ -133,9 +133,20 @@ class Survey:
         """The ledger has learnt, or forgotten, deliveries: what these entries, read before, are expected to be now."""
         for filebase in dict.fromkeys(filebases):
             with contextlib.suppress(EntryError, OSError):
-                summary = await self._standing.summarised(self._standing.read(filebase))
-                found = await self._forecast(summary, self._standing.record(summary))
-                self._parts.index.set_duplicate(filebase, found.kind, found.of, len(found.covered))
+                entry = self._standing.read(filebase)
+                summary = await self._standing.summarised(entry)
+                record = self._standing.record(summary)
+                found = await self._forecast(summary, record)
+                settled = {
+                    key
+                    for part in (await self._parts.ledger.history(record.identity)).coverage
+                    if part.filebase == filebase and part.state in SETTLED
+                    for key in part.recipients
+                }
+                # A turn that came to nothing has left the index with fewer: whom the ledger had learnt of until then.
+                owed = {recipient_key(address) for address in entry.recipients} - settled
+                self._parts.index.set_owed(filebase, len(owed))
+                self._parts.index.set_duplicate(filebase, found.kind, found.of, len(found.covered & owed))
             await asyncio.sleep(0)
 
     async def _compared(self, summary: EntrySummary, record: MessageRecord) -> Description:

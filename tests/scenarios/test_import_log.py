@@ -32,6 +32,13 @@ def says(site: Outbreak, *arguments: str | Path) -> dict[str, Any]:
     return found
 
 
+def left(site: Outbreak) -> int:
+    """Recipients who are to get something yet."""
+    snapshot = site.status()
+    assert snapshot is not None
+    return snapshot.backlog.recipients - snapshot.backlog.duplicate_recipients
+
+
 async def journal(site: Outbreak) -> list[JournalLine]:
     ledger = SqliteLedger(site.home / "ledger.sqlite")
     await ledger.open()
@@ -72,8 +79,10 @@ def test_what_the_log_of_the_mta_tells_is_not_delivered_again(tmp_path: Path) ->
         # With the service: it is told, and what waits is known for a duplicate at once.
         with after.run() as service:
             after.status_when("all is read", lambda said: not said.backlog.unread_entries and said.state == "paused")
+            assert left(after) == told + 1 - dry["deliveries"]
             again = says(after, tmp_path / "second.log", "--yes")
             assert again["learnt"] == told - dry["deliveries"]
+            assert left(after) == 1, "what had been read was looked at again"
             assert sum(one["covered"] for one in again["entries"]) == again["learnt"]
             shown = drainer("show", again["entries"][0]["message_id"], "--config", after.settings)
             assert f"known from a log: {again['name']}" in shown.stdout, shown
