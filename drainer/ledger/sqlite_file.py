@@ -10,6 +10,7 @@ drop the locks SQLite holds in this process (POSIX fcntl locks; https://www.sqli
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -136,7 +137,18 @@ def translated(exc: sqlite3.Error, path: Path) -> HaltError:
     code = getattr(exc, "sqlite_errorcode", None)
     if code is not None and code & 0xFF in _DAMAGED:
         return LedgerUnusable(f"{path} is damaged: {exc}; {_OF_A_DAMAGED_ONE}")
-    return LedgerNotDurable(f"cannot write {path}: {exc}")
+    return LedgerNotDurable(f"cannot write {path}: {exc}{_want_of_room(path)}")
+
+
+def _want_of_room(path: Path) -> str:
+    """SQLite says "unable to open database file" where there is no inode for the files beside it."""
+    with contextlib.suppress(OSError):
+        there = os.statvfs(path.parent)
+        if there.f_files and not there.f_favail:
+            return f"; the filesystem of {path.parent} has no free inode"
+        if not there.f_bavail:
+            return f"; the filesystem of {path.parent} has no free byte"
+    return ""
 
 
 def require_pragma(connection: sqlite3.Connection, name: str, value: str | int, expected: str | int) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from drainer.control.client import ControlClient
 from drainer.control.messages import Selectors, SelectReply, SelectRequest
 from drainer.demo.sink import Rule, SinkOptions, SinkThread
+from tests.scenarios.running import drainer
+from tests.scenarios.test_mistakes_handback import mailmans
 from tests.scenarios.test_mta_trouble_full_disk import fill_bytes, fill_inodes, small_filesystem
 from tests.scenarios.troubled import Outbreak, given, outbreak
 
@@ -25,9 +27,10 @@ def empty(directory: Path) -> None:
         ballast.unlink()
 
 
-async def handed_back(site: Outbreak, entry: str) -> SelectReply:
+async def handed_back(site: Outbreak) -> SelectReply:
+    """All that is deferred."""
     async with ControlClient(site.home / "control.sock") as service:
-        return await service.handback(SelectRequest(selectors=Selectors(entry=entry), yes=True))
+        return await service.handback(SelectRequest(selectors=Selectors(state="deferred"), yes=True))
 
 
 async def deferred_entries(site: Outbreak) -> list[str]:
@@ -64,11 +67,14 @@ def test_every_end_of_an_entry_is_reached_on_a_full_queue_filesystem(tmp_path: P
             assert done.backlog.held_entries == len(site.files("drainer/held")) == len(site.outage.held) > 0
             part_delivered = asyncio.run(deferred_entries(site))
             fill(small)
-            refused = asyncio.run(handed_back(site, part_delivered[0]))
-            assert refused.changed == 0 and "No space left" in refused.skipped[0]
+            refused = asyncio.run(handed_back(site))
+            assert (refused.changed, len(refused.skipped)) == (0, len(part_delivered))
+            assert "No space left" in refused.skipped[0] and site.files("out") == []
             empty(small)
-            assert asyncio.run(handed_back(site, part_delivered[0])).changed == 1
-            assert [path.stem for path in site.files("out")] == [part_delivered[0]]
+            back = asyncio.run(handed_back(site))
+            assert (back.skipped, back.changed + back.gone) == ([], len(part_delivered))
+            theirs = mailmans(site)
+            assert theirs == site.owed() - given(capture), "each copy that is owed, once"
             assert service.terminate() == 0, service.log_text()[-4000:]
     missing = site.owed() - given(capture)
     assert {recipient.partition("@")[0] for _, _, recipient in missing} == {"ada0.harbour"}
@@ -95,4 +101,29 @@ def test_no_room_for_socket_log_or_temporary_files_stops_no_mail(tmp_path: Path)
         site.until("the socket is there", socket.exists)
         assert service.terminate() == 0
         assert "event=listening" in log.read_text()
+    assert given(capture) == site.owed()
+
+
+def test_ledger_filesystem_without_a_free_inode_stops_no_mail_and_ends_the_start_by_name(tmp_path: Path) -> None:
+    """What a running service writes there it has open; a start needs some, and says so."""
+    capture = tmp_path / "capture.jsonl"
+    with (
+        small_filesystem(tmp_path / "small", "size=16m,nr_inodes=200") as small,
+        SinkThread(SinkOptions(capture=capture)) as sink,
+    ):
+        site = outbreak(
+            tmp_path / "site", sink.port, 20, members_each=3, feed={"messages": "0"},
+            ledger={"path": small / "ledger.sqlite"}, guards={"min_free_inodes": 0, "min_free_bytes": "0B"},
+        )  # fmt: skip
+        with site.run() as service:
+            site.status_when("all is read", lambda said: said.backlog.entries > 0 == said.backlog.unread_entries)
+            fill_inodes(small)
+            assert drainer("rate", "--messages", "unlimited", "--config", site.settings).returncode == 0
+            site.status_when("nothing waits", lambda said: said.state == "idle" and not said.backlog.entries)
+            assert service.terminate() == 0, service.log_text()[-4000:]
+        fill_inodes(small)
+        done = drainer("run", "--until-empty", "--config", site.settings)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert f"cannot write {small}/ledger.sqlite: " in done.stderr
+        assert f"the filesystem of {small} has no free inode" in done.stderr
     assert given(capture) == site.owed()
