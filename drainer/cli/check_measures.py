@@ -22,7 +22,7 @@ from drainer.guards.disk import free_space
 from drainer.guards.mailman_processes import mailman_processes
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, QueueCounts, queue_counts
 from drainer.report.check import Measure, Seen, seen_now
-from drainer.report.status_text import status_line
+from drainer.report.status_text import state_in_a_sentence, status_line
 from drainer.report.wording import count, duration, shown, size
 from drainer.settings import Settings
 
@@ -155,10 +155,11 @@ def _held(entries: int) -> Measure:
 
 def _drain(snapshot: Snapshot) -> Iterator[Measure]:
     backlog, eta = snapshot.backlog, snapshot.eta
-    reason = f"drainer {snapshot.state}" + (f": {snapshot.reason}" if snapshot.reason else "")
+    reason = f"drainer {state_in_a_sentence(snapshot.state)}" + (f": {snapshot.reason}" if snapshot.reason else "")
     stopped = snapshot.state == "stopped_by_guard" or (snapshot.state == "mta_down" and backlog.entries > 0)
     stalled = eta.state == "stalled"
-    yield Measure("drain.stopped", stopped or stalled, "drainer delivers nothing (stalled)" if stalled else reason)
+    said = "drainer delivers nothing (stalled)" if stalled and not stopped else reason
+    yield Measure("drain.stopped", stopped or stalled, said)
     yield Measure("drain.paused", snapshot.state == "paused" and backlog.entries > 0, reason)
     yield Measure("drain.growing", eta.state == "growing", f"forecast {eta.state}")
     doubtful = backlog.in_doubt_recipients

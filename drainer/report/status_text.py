@@ -102,7 +102,7 @@ def status_lines(
     above = _blocks(_above_the_bar(snapshot, zone), width, colour)
     above += [_Block(_NEEDED, line) for line in [_progress_line(snapshot, width)] if line]
     above += _blocks(_below_the_bar(snapshot, zone), width, colour)
-    hints_ = _blocks((_Row("Next", hint) for hint in hints(snapshot)), width, colour)
+    hints_ = _blocks((_Row("" if at else "Next", hint) for at, hint in enumerate(hints(snapshot))), width, colour)
     while height is not None:
         others = sum(len(block.lines) for block in (*above, *hints_))
         fitting = height - others - len(_table(snapshot, width, lists, zone))
@@ -128,7 +128,7 @@ def status_lines(
 
 def status_line(snapshot: Snapshot, zone: tzinfo | None = None) -> str:
     """Where it stands in one line, for systemd's STATUS= and for `--watch` into a file."""
-    parts = [_STATE[snapshot.state][0].lower().replace("mta", "MTA")]
+    parts = [state_in_a_sentence(snapshot.state)]
     if snapshot.reason:
         parts[0] += f" ({shown(snapshot.reason)})"
     backlog = snapshot.backlog
@@ -149,6 +149,11 @@ def status_line(snapshot: Snapshot, zone: tzinfo | None = None) -> str:
 def state_word(state: ServiceState) -> str:
     """ "DRAINING", "STOPPED BY A GUARD", "MTA DOWN"."""
     return _STATE[state][0]
+
+
+def state_in_a_sentence(state: ServiceState) -> str:
+    """ "draining", "stopped by a guard", "MTA down"."""
+    return state_word(state).lower().replace("mta", "MTA")
 
 
 def eta_text(eta: Eta, now_s: float, zone: tzinfo | None = None) -> str:

@@ -205,13 +205,16 @@ def test_service_that_drains_is_ok_and_its_troubles_are_named(
     assert "drainer draining; 3 entries, 180 recipients left" in first_line(ran, "OK", 0)
     assert " drain.eta=90s;;;0;" in ran.out and "backlog.orphaned=0;;0;0;" in ran.out
     for says, state, status, words in (
-        ({"state": "mta_down", "reason": "connection refused"}, "CRITICAL", 2, "drainer mta_down: connection refused"),
-        ({"state": "stopped_by_guard", "reason": "a|b"}, "CRITICAL", 2, "drainer stopped_by_guard: a/b"),
+        (
+            {"state": "mta_down", "reason": "connection refused", "eta": Eta(state="stalled")},
+            "CRITICAL", 2, "drainer MTA down: connection refused",
+        ),
+        ({"state": "stopped_by_guard", "reason": "a|b"}, "CRITICAL", 2, "drainer stopped by a guard: a/b"),
         ({"eta": Eta(state="stalled")}, "CRITICAL", 2, "drainer delivers nothing (stalled)"),
         ({"eta": Eta(state="growing")}, "WARNING", 1, "forecast growing"),
         ({"backlog": Backlog(entries=1, in_doubt_recipients=7)}, "WARNING", 1, "7 recipients in doubt"),
         ({"backlog": Backlog(entries=1, held_entries=2)}, "WARNING", 1, "2 entries held for a person"),
-    ):
+    ):  # fmt: skip
         draining.says = dict(says)
         assert words in first_line(cli.inside(*arguments), state, status)
     draining.says = {}
