@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import os
+import random
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -293,3 +294,78 @@ def test_any_octets_are_lines_or_passed_over(pieces: list[bytes]) -> None:
 def test_log_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(MtaLogUnreadable, match=r"mail\.log cannot be read: No such file"):
         read_mta_log(tmp_path / "mail.log", AT, AT)
+
+
+@pytest.mark.parametrize(
+    ("ending", "packer", "shown"),
+    [("gz", gzip.compress, YES), ("xz", lzma.compress, YES), ("bz2", bz2.compress, CANNOT_SAY)],
+    ids=["gz", "xz", "bz2"],
+)
+def test_packed_log_that_ends_in_the_middle_leaves_a_gap_and_keeps_what_it_shows(
+    tmp_path: Path, ending: str, packer: Callable[[bytes], bytes], shown: Answer
+) -> None:
+    """As on a disk that filled up while logrotate packed it. Of bzip2, a block of 900 kB that is not whole shows nothing."""
+    octets = random.Random(2014)
+    noise = "".join(line(-50, "smtpd", f"connect from {octets.randbytes(400).hex()}") for _ in range(300))
+    packed = packer("".join([BEFORE, *mail("4ABCD1", 1, ANN), noise]).encode())
+    (tmp_path / f"mail.log.1.{ending}").write_bytes(packed[: len(packed) * 3 // 4])
+    log = tmp_path / "mail.log"
+    log.write_text(BEFORE + AFTER)
+    evidence = read_mta_log(log, AT, AT + 200, zone=UTC)
+    told = evidence.answers("<one@example.org>", "list-bounces@example.org", (BOB,), AT)
+    assert told == {BOB: CANNOT_SAY}
+    assert f"mail.log.1.{ending} cannot be read: damaged" in evidence.why_silent("<one@example.org>", AT)
+    assert evidence.answers("<one@example.org>", "list-bounces@example.org", (ANN,), AT) == {ANN: shown}
+
+
+def test_log_over_new_year_is_read_in_the_right_year(tmp_path: Path) -> None:
+    """Stamps without a year: December lies behind January, in a file rotated in between and in one that was not."""
+    at_s = datetime(2025, 12, 31, 23, 59, 50, tzinfo=UTC).timestamp()
+
+    def stamped(text: str, after_s: float) -> str:
+        moment = datetime.fromtimestamp(at_s + after_s, UTC)
+        return f"{moment:%b} {moment.day:2d} {moment:%H:%M:%S} mail {text.partition(' mail ')[2]}"
+
+    before = "".join(stamped(text, -60) for text in BEFORE.splitlines(keepends=True))
+    taken = "".join(stamped(text, 20) for text in mail("4ABCD1", 1, ANN))
+    after = stamped(AFTER, 120)
+    for old, new in ((before, taken + after), (before + taken, after), ("", before + taken + after)):
+        (tmp_path / "mail.log.1").write_text(old)
+        (tmp_path / "mail.log").write_text(new)
+        evidence = read_mta_log(tmp_path / "mail.log", at_s, at_s + 300, zone=UTC)
+        told = evidence.answers("<one@example.org>", "list-bounces@example.org", (ANN, BOB), at_s)
+        assert told == {ANN: YES, BOB: CANNOT_SAY}
+        assert evidence.answers("<two@example.org>", "list-bounces@example.org", (ANN,), at_s) == {ANN: NO}
+
+
+def test_hosts_that_share_a_log_are_told_apart() -> None:
+    """A log host's: queue ids of two hosts are two mails, and each host has to have written at that moment."""
+    other = [text.replace(" mail postfix", " mx2 postfix").replace("one@", "two@") for text in mail("4ABCD1", 1, EVE)]
+    mixed = [text for pair in zip(mail("4ABCD1", 1, BOB), other, strict=True) for text in pair]
+    around = [part.replace(" mail postfix", " mx2 postfix") for part in (BEFORE, AFTER)]
+    assert answers([BEFORE, around[0], *mixed, around[1], AFTER], BOB) == {YES}
+    assert answers([BEFORE, around[0], *mixed, around[1], AFTER], ANN) == {NO}
+    lines = [BEFORE, around[0], *mixed, around[1]]
+    assert answers(lines, ANN) == {CANNOT_SAY}
+    assert "postfix@mail ends in it" in fed(lines).why_silent("<one@example.org>", AT)
+
+
+def test_log_still_being_written_says_no_only_once_it_has_gone_on(tmp_path: Path) -> None:
+    log = tmp_path / "mail.log"
+    for written, told in ((BEFORE, CANNOT_SAY), (line(5, "anvil", "x"), CANNOT_SAY), (AFTER[:-9], CANNOT_SAY),
+                          (AFTER[-9:], NO)):  # fmt: skip
+        with log.open("a") as file:
+            file.write(written)
+        evidence = read_mta_log(log, AT, AT + 200, zone=UTC)
+        assert evidence.answers("<one@example.org>", "b@x", (ANN,), AT) == {ANN: told}, written
+
+
+def test_log_its_reader_may_not_open_is_named_with_the_reason(tmp_path: Path) -> None:
+    log = tmp_path / "mail.log"
+    log.write_text(BEFORE + AFTER)
+    log.chmod(0)
+    if os.geteuid() == 0:  # whom a mode does not keep out
+        log.unlink()
+        log.mkdir()
+    with pytest.raises(MtaLogUnreadable, match=r"mail\.log cannot be read: (Permission denied|Is a directory)"):
+        read_mta_log(log, AT, AT)
