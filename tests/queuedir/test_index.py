@@ -15,6 +15,7 @@ from drainer.control.messages import Selectors
 from drainer.duplicates.classes import DuplicateClass, EntrySummary, Fingerprint
 from drainer.duplicates.decision import fifo_key
 from drainer.errors import IndexUnusable
+from drainer.ledger.records import recipient_key
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.filebase import QueueFile, Suffix
 from drainer.queuedir.index import BacklogIndex, BacklogTotals, Description, EntryState, Order, tie_order
@@ -462,3 +463,28 @@ def test_totals_equal_a_count_of_the_rows_after_any_changes(
     }
     assert going == {row.filebase for row in index.next_waiting("fifo", now_s, limit=100)}
     index.close()
+
+
+def test_copies_are_who_has_the_same_mail_and_a_recipient_in_common_directly_or_through_another(
+    index: BacklogIndex,
+) -> None:
+    def of(filebase: str, identity: tuple[str, ...], *names: str) -> Description:
+        found = described(filebase, identity=identity, recipients=len(names))
+        keys = b"".join(recipient_key(f"{name}@example.org") for name in names)
+        return replace(found, summary=replace(found.summary, recipient_keys=keys))
+
+    fill(
+        index,
+        of("1+a", ("one",), "ann", "bob"),
+        of("2+b", ("one", "two"), "bob", "eve"),
+        of("3+c", ("two",), "eve"),
+        of("4+d", ("one",), "ida"),
+        of("5+e", ("other",), "ann"),
+    )
+    for name in ("1+a", "2+b", "3+c"):
+        assert index.copies_of(name) == {"1+a", "2+b", "3+c"}
+    assert index.copies_of("4+d") == {"4+d"}
+    assert index.copies_of("5+e") == {"5+e"}
+    index.remove("2+b")
+    assert index.copies_of("1+a") == {"1+a"}
+    assert index.copies_of("9+unknown") == {"9+unknown"}
