@@ -181,12 +181,13 @@ class ServiceOperations:
             ended = [pause for pause in operator.pauses if pause.list_id in gone]
             kept = tuple(pause for pause in operator.pauses if pause.list_id not in gone)
             what = f"list {name}" if name else "everything"
-            had_stopped = not name and self._pipeline.feed.trust_mta_again()
-            if not ended and not had_stopped:
+            tried_again = None if name else await self._pipeline.feed.trust_mta_again()
+            if not ended and tried_again is None:
                 return Done(message=f"{what} was not paused{self._paused_lists(operator.pauses)}")
             detail = ": ".join(filter(None, [what, request.reason]))
             await self._decide(dataclasses.replace(operator, pauses=kept), peer, "resume", detail)
-            return Done(message=f"resumed: {what}{self._paused_lists(kept)}")
+            tail = f"; {count(tried_again, 'entry', 'entries')} the MTA had refused tried again" if tried_again else ""
+            return Done(message=f"resumed: {what}{tail}{self._paused_lists(kept)}")
 
     def _paused_lists(self, pauses: Sequence[Pause]) -> str:
         left = [f"list {pause.list_id}" if pause.list_id else "everything" for pause in pauses]

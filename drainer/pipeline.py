@@ -19,6 +19,7 @@ from drainer.stages.feed import Feed
 from drainer.stages.handback import HandBack
 from drainer.stages.intake import Intake
 from drainer.stages.parts import Parts, Progress, Standing
+from drainer.stages.refused import Refused
 from drainer.stages.survey import Survey
 
 
@@ -29,11 +30,12 @@ class Pipeline:
         self.parts = parts
         self.progress = Progress()
         self.standing = Standing(parts)
-        self.conclusion = Conclusion(parts, self.standing)
+        self.refused = Refused(parts, self.standing)
+        self.conclusion = Conclusion(parts, self.standing, self.refused)
         self.intake = Intake(parts, self.standing, self.progress)
         self.survey = Survey(parts, self.standing, self.progress, self.intake, self.conclusion)
         self.bounces = Bounces(parts, self.standing)
-        self.feed = Feed(parts, self.standing, self.conclusion, self.bounces)
+        self.feed = Feed(parts, self.standing, self.conclusion, self.bounces, self.refused)
         self.actions = EntryActions(parts, self.standing, self.conclusion)
         self.handback = HandBack(parts, self.standing, self.conclusion, self.intake, self.feed)
         parts.release.on_back = self._something_came_back
@@ -47,7 +49,7 @@ class Pipeline:
 
     def reconfigure(self, settings: Settings) -> None:
         """Settings read again; sessions and the feed follow at once."""
-        self.feed.more_slots(max(0, settings.mta.sessions - self.parts.settings.mta.sessions))
+        self.feed.reconfigure(settings)
         self.parts.settings = settings
         self.parts.in_doubt.settings = settings
         self.parts.pool.reconfigure(settings.mta)

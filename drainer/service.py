@@ -281,6 +281,7 @@ class Service:
         await self._recorder.start(__version__)
         await parts.in_doubt.recover()
         await self.pipeline.bounces.recover()
+        await self.pipeline.refused.recover()
         await self.pipeline.intake.recover()
         self.apply(await ledger.operator_state())
         # What is finished before the first tick was backlog too.
@@ -465,6 +466,7 @@ class Service:
         await self.pipeline.parts.ledger.set_operator_state(state, line)
         self._clock_ahead_s += jump_s
         self.pipeline.parts.index.shift_due(jump_s)
+        self.pipeline.standing.set_back_s -= jump_s
         self._state_since_s = min(self._state_since_s, self._clock.now_s())
         self.apply(state)
 

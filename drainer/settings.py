@@ -205,6 +205,11 @@ class FeedSettings(_Section):
         0, ge=0, description="most recipients in a transaction; 0: as Mailman itself would split"
     )
     window: int = Field(100, ge=1, description="most entries released to Mailman's out/ at a time")
+    memory: Size = Field(
+        536_870_912,
+        ge=1,
+        description="messages being read, composed and sent take about so much memory at most; what is larger goes alone",
+    )
     retry_first: Duration = Field(300.0, gt=0, description="wait before the second attempt at a deferred recipient")
     retry_longest: Duration = Field(3600.0, gt=0, description="the wait doubles up to this")
     give_up_after: Duration = Field(

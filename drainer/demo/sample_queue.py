@@ -146,8 +146,8 @@ class _Writer:
         for index, name in enumerate(LISTS):
             self.make_list(name, max(4, members_each * (index + 1) // 3))
 
-    def make_list(self, name: str, size: int) -> None:
-        self.members[name] = [f"{_FIRST[i % len(_FIRST)]}{i}.{name}@{_DOMAINS[i % len(_DOMAINS)]}" for i in range(size)]
+    def make_list(self, name: str, size: int, domains: Sequence[str] = _DOMAINS) -> None:
+        self.members[name] = [f"{_FIRST[i % len(_FIRST)]}{i}.{name}@{domains[i % len(domains)]}" for i in range(size)]
         folder = self.outage.lists_dir / name
         folder.mkdir(parents=True)
         (folder / "config.pck").write_bytes(python2_pickle(_list_config(name, self.members[name])))
@@ -279,17 +279,19 @@ def write_plain(
     lists: Sequence[str] = LISTS[:1],
     seed: int = 2014,
     start_s: float = 1.7e9,
+    domains: Sequence[str] = _DOMAINS,
 ) -> Outage:
     """A site with original mails only, nothing sent twice: for measuring, and for stories about something else.
 
     lists  the oldest mail is on the first of them, the next on the second, ...; all others are on the last. A name may come
            again
+    domains  of the members, in turn
     """
     outage = Outage(queue_dir=directory / "qfiles", lists_dir=directory / "lists")
     outage.make_queues()
     writer = _Writer(outage, seed, start_s)
     for name in dict.fromkeys(lists):
-        writer.make_list(name, recipients_each)
+        writer.make_list(name, recipients_each, domains)
     for serial in range(mails):
         name = lists[min(serial, len(lists) - 1)]
         message_id, received_s = f"<{serial:06d}.plain@example.org>", writer.tick()

@@ -31,6 +31,16 @@ _STORAGE_EXCEEDED = 552
 821's times (RFC 5321 §4.5.3.1.10), after the final dot it is a full mailbox more often than a mail too large. The latter
 is then tried until feed.give_up_after, which costs time and loses nothing."""
 
+_RELAY_REFUSED = re.compile(
+    r"(?i)\brelay(?:ing)?\b[^<>]{0,60}\b(?:denied|not permitted|not allowed|prohibited|refused|rejected|disabled)\b"
+    r"|\b(?:unable|not permitted|not allowed|not authori[sz]ed|cannot|can't|do not|don't|will not|won't|no)"
+    r"\b[^<>]{0,30}\brelay(?:ing)?\b"
+    r"|\brcpthosts\b|\bauthentication (?:is )?required\b|\bmust (?:first )?authenticate\b|\bnot logged in\b"
+)
+"""The MTA will not relay for this host, in the words of Postfix, Exim, Sendmail, qmail, Courier, OpenSMTPD and Exchange."""
+_QUOTED_ADDRESS = re.compile(r"<[^<>]*>")
+_REPLY_OF_POLICY = re.compile(r"5[0-9]{2} (?!5\.(?!7\.))")
+
 _NO_ANSWER_TO_FINAL_DOT = frozenset({211, 214, 220, 221, 235})
 """Positive replies that belong to other commands: HELP, greeting, QUIT, AUTH (RFC 5321 §4.3.2)."""
 
@@ -154,9 +164,26 @@ def after_loss(lost: SessionLost) -> Meaning:
     return Meaning(State.DEFERRED, str(lost), blames_entry=False)
 
 
+def is_relay_refusal(reply: str) -> bool:
+    """Whether a reply, as `str` of a Reply gives it, says that the MTA does not relay for us: a 5xx with an enhanced code of
+    security or policy (5.7.x; RFC 3463 §3.8), or none, in words that speak of relaying or logging in.
+
+    Never a property of the recipient, so nobody is failed for it: it defers, as Postfix's own default has been since 2.10
+    (defer_unauth_destination), and is tried again until feed.give_up_after.
+    """
+    words = _QUOTED_ADDRESS.sub("<>", reply)
+    return _REPLY_OF_POLICY.match(words) is not None and _RELAY_REFUSED.search(words) is not None
+
+
+def blames_recipient(reply: str) -> bool:
+    """Whether a deferral's reply was an answer about the recipient, and not the MTA's own state or a lost session."""
+    code = reply[:3]
+    return code.isascii() and code.isdigit() and int(code) not in _MTA_STATE_CODES
+
+
 def _refusal(reply: Reply) -> Meaning:
     """A reply before the content that is not the one to go on with; out of turn means the session is to blame."""
     if reply.code in _MTA_STATE_CODES or reply.code < 400:
         return Meaning(State.DEFERRED, str(reply), blames_entry=False)
-    is_temporary = reply.code < 500 or reply.code == _STORAGE_EXCEEDED
+    is_temporary = reply.code < 500 or reply.code == _STORAGE_EXCEEDED or is_relay_refusal(str(reply))
     return Meaning(State.DEFERRED if is_temporary else State.FAILED, str(reply))

@@ -1,62 +1,155 @@
-"""When an MTA refuses everybody: that is its state, not that of a hundred recipients.
+"""When an MTA refuses for reasons of its own: that is its state, not that of a hundred recipients.
 
 In    the outcomes of one transaction after the other
-Out   how long nothing but 5xx was heard; whether that is too long to go on
+Out   how long nothing but refusals was heard, of all or of most domains; whether that is too long to go on
 Pure  values only
 
-A relay that has forgotten us ("554 relay access denied"), or a broken map, answers 5xx to every recipient. Each answer is
-final for its recipient, so a backlog of 10,000 entries would be failed in minutes. One recipient accepted ends the streak;
-4xx neither ends nor lengthens it. Several entries and transactions are asked for, since one list may well have a hundred
-members whose domain is gone.
+A relay that has forgotten us, or a broken map, answers 5xx to every recipient. Each answer is final for its recipient, so a
+backlog of 10,000 entries would be failed in minutes. Two rules: a row of refusals that one recipient accepted ends; and,
+since a relay may go on taking mail for its own domain while it refuses everybody else's, most of the domains refused
+altogether. Dead domains are many on an old list, but among many that live. Other 4xx neither end nor lengthen a row.
+Several entries and transactions are asked for, since one list may well have a hundred members whose domain is gone.
+
+A refusal to relay (outcome.py) fails nobody: it defers. It counts here, so that nobody is tried for days in vain.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from drainer.feed.outcome import is_relay_refusal
+from drainer.feed.shaping import domain_of
 from drainer.ledger.records import Outcome
 from drainer.ledger.states import State
 
 MOST_RECIPIENTS = 100
 FEWEST_TRANSACTIONS = 20
 FEWEST_ENTRIES = 5
+FEWEST_DOMAINS = 10
+REFUSED_PER_ACCEPTED = 4
+"""Domains refused altogether for each that takes mail: more of them are no longer people who have moved."""
+
+_LAST_TRANSACTIONS = 200
+_DOMAINS_OF_A_TRANSACTION = 20
 
 _ACCEPTED = frozenset({State.DELIVERED, State.IN_DOUBT})
 
 
 @dataclass(frozen=True, slots=True)
-class Refusals:
-    """Refused in a row, since a recipient was last accepted.
+class Heard:
+    """One transaction in which somebody was accepted or refused, by domain.
 
-    entries  some of the entries they belong to, FEWEST_ENTRIES at most
-    reply    the MTA's last words
+    accepted  domains of which somebody was; refused: the others, with how many recipients
+    """
+
+    filebase: str
+    at_s: float
+    accepted: frozenset[str]
+    refused: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """Refused in a row, since a recipient was last accepted; and what the last transactions told of domains.
+
+    entries   some of the entries they belong to, FEWEST_ENTRIES at most
+    since_s   when the row began; infinite while there is none
+    reply     the MTA's last words
+    heard     the last transactions, newest last
     """
 
     recipients: int = 0
     transactions: int = 0
     entries: frozenset[str] = frozenset()
+    since_s: float = math.inf
     reply: str = ""
+    heard: tuple[Heard, ...] = ()
 
     @property
     def are_too_many(self) -> bool:
-        """Going on would fail the whole backlog."""
-        return (
-            self.recipients >= MOST_RECIPIENTS
-            and self.transactions >= FEWEST_TRANSACTIONS
-            and len(self.entries) >= FEWEST_ENTRIES
-        )
+        """Going on would fail the whole backlog, or all of it but one domain."""
+        row = (self.recipients, self.transactions, len(self.entries))
+        return _is_much(*row) or (self.of_most_domains and _is_much(*self._domains.row))
+
+    @property
+    def of_most_domains(self) -> bool:
+        """Nearly all domains but those few that are accepted are refused: no acceptance speaks for the others."""
+        domains = self._domains
+        return domains.refused >= FEWEST_DOMAINS and domains.refused >= REFUSED_PER_ACCEPTED * domains.accepted
+
+    @property
+    def are_doubtful(self) -> bool:
+        """What failed lately may have failed because of the MTA."""
+        return self.recipients > 0 or self.of_most_domains
+
+    @property
+    def doubtful_since_s(self) -> float:
+        """Since when; infinite while nothing is doubtful."""
+        return min(self.since_s, self._domains.since_s if self.of_most_domains else math.inf)
 
     def text(self) -> str:
         """For the operator: what happened, what to check, how to go on."""
+        if self.recipients >= MOST_RECIPIENTS:
+            what = f"the MTA refused the last {self.recipients} recipients, every one of them"
+        else:
+            refused, taking = self._domains.refused, self._domains.accepted
+            what = f"the MTA refuses every recipient of {refused} domains, and takes mail for {taking} only"
         return (
-            f"the MTA refused the last {self.recipients} recipients, every one of them: {self.reply}; check that it lets "
-            "this host relay, and its maps; `drainer resume` goes on"
+            f"{what}: {self.reply}; check that it lets this host relay, and its maps; `drainer resume` goes on, and tries "
+            "those again that failed for it"
+        )
+
+    @property
+    def _domains(self) -> _Domains:
+        refused_since: dict[str, int] = {}
+        taking: set[str] = set()
+        ever_taking: set[str] = set()
+        rows: list[Heard] = []
+        for heard in reversed(self.heard):
+            refused = [(domain, count) for domain, count in heard.refused if domain not in ever_taking]
+            for domain, count in refused:
+                refused_since[domain] = refused_since.get(domain, 0) + count
+            taking |= heard.accepted - refused_since.keys()
+            ever_taking |= heard.accepted
+            if refused:
+                rows.append(heard)
+        return _Domains(
+            len(refused_since),
+            len(taking),
+            (sum(refused_since.values()), len(rows), len({heard.filebase for heard in rows})),
+            min((heard.at_s for heard in rows), default=math.inf),
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Domains:
+    """Domains by the last word the MTA said of each.
+
+    row      recipients refused since their domain was last accepted, transactions and entries they were refused in
+    since_s  when the first of them was
+    """
+
+    refused: int
+    accepted: int
+    row: tuple[int, int, int]
+    since_s: float
+
+
+def _is_much(recipients: int, transactions: int, entries: int) -> bool:
+    return recipients >= MOST_RECIPIENTS and transactions >= FEWEST_TRANSACTIONS and entries >= FEWEST_ENTRIES
+
+
 def is_believed(
-    failed_at_s: float, accepted_at_s: float | None, quiet_s: float, wait_s: float, nothing_waits: bool
+    failed_at_s: float,
+    accepted_at_s: float | None,
+    quiet_s: float,
+    wait_s: float,
+    nothing_waits: bool,
+    of_most_domains: bool = False,
 ) -> bool:
     """Whether a recipient that failed is to be blamed for it, so that a DSN may go out: a wrong relay setting must not
     bounce members out of their lists.
@@ -64,23 +157,46 @@ def is_believed(
     failed_at_s, accepted_at_s  when it failed, and when the MTA last accepted anybody (None: not in this run), seconds
     quiet_s   since anybody failed; wait_s: how long that has to last where nothing else proves it (feed.dsn_wait)
     nothing_waits  no entry is left that could prove it
+    of_most_domains  most domains are refused altogether: that somebody is accepted proves nothing then
     """
-    if accepted_at_s is not None and (accepted_at_s > failed_at_s or nothing_waits):
+    if not of_most_domains and accepted_at_s is not None and (accepted_at_s > failed_at_s or nothing_waits):
         return True
     return quiet_s >= wait_s
 
 
 def after_transaction(before: Refusals, filebase: str, outcomes: Sequence[Outcome]) -> Refusals:
-    """The streak after a transaction of this entry."""
-    if any(outcome.state in _ACCEPTED for outcome in outcomes):
-        return Refusals()
-    refused = [outcome for outcome in outcomes if outcome.state is State.FAILED]
-    if not refused:
+    """The row, and what is known of domains, after a transaction of this entry."""
+    accepted = [outcome for outcome in outcomes if outcome.state in _ACCEPTED]
+    refused = [outcome for outcome in outcomes if is_refused(outcome)]
+    if not accepted and not refused:
         return before
+    heard = (*before.heard, _heard(filebase, accepted, refused))[-_LAST_TRANSACTIONS:]
+    reply = refused[-1].reply if refused else before.reply
+    if accepted:
+        return Refusals(heard=heard, reply=reply)
     entries = before.entries if len(before.entries) >= FEWEST_ENTRIES else before.entries | {filebase}
     return Refusals(
         before.recipients + sum(len(outcome.recipients) for outcome in refused),
         before.transactions + 1,
         entries,
-        refused[-1].reply,
+        min(before.since_s, refused[0].at_s),
+        reply,
+        heard,
+    )
+
+
+def is_refused(outcome: Outcome) -> bool:
+    """Refused for good, or because the MTA does not relay for us."""
+    return outcome.state is State.FAILED or (outcome.state is State.DEFERRED and is_relay_refusal(outcome.reply))
+
+
+def _heard(filebase: str, accepted: Sequence[Outcome], refused: Sequence[Outcome]) -> Heard:
+    takes = frozenset(domain_of(address) for outcome in accepted for address in outcome.recipients)
+    counted = Counter(domain_of(address) for outcome in refused for address in outcome.recipients)
+    others = ((domain, count) for domain, count in counted.items() if domain not in takes)
+    return Heard(
+        filebase,
+        (accepted or refused)[0].at_s,
+        frozenset(islice(takes, _DOMAINS_OF_A_TRANSACTION)),
+        tuple(islice(others, _DOMAINS_OF_A_TRANSACTION)),
     )

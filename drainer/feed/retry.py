@@ -1,9 +1,18 @@
-"""When a deferred recipient is tried again.
+"""When a deferred recipient is tried again, and when it is given up.
 
 Pure  arithmetic only
 """
 
 from __future__ import annotations
+
+
+def waited_s(attempts: int, first_s: float, longest_s: float) -> float:
+    """Seconds that a recipient was made to wait between so many attempts: what feed.give_up_after is held against.
+
+    The waits, not the time since the first attempt: an MTA that was down for days, a pause, or a clock set forward, is
+    nothing the recipient had a part in. Arguments and errors as for retry_delay_s; 0.0 before the second attempt
+    """
+    return sum(retry_delay_s(attempt, first_s, longest_s) for attempt in range(1, attempts))
 
 
 def retry_delay_s(attempts: int, first_s: float, longest_s: float) -> float:

@@ -19,13 +19,15 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 from collections.abc import Sequence
 
+from drainer.clock import Clock
 from drainer.errors import HaltError, IllegalTransition, LedgerNotDurable, MtaError, MtaLogUnreadable
 from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.dsn import dsn_message, message_id
-from drainer.feed.refusals import is_believed
-from drainer.feed.retry import retry_delay_s
+from drainer.feed.refusals import Refusals, is_believed
+from drainer.feed.retry import retry_delay_s, waited_s
 from drainer.feed.session import own_name
 from drainer.ledger.mta_log import Answer, MtaEvidence
 from drainer.ledger.mta_log_file import read_mta_log
@@ -37,6 +39,7 @@ from drainer.stages.parts import Parts, Standing
 
 log = logging.getLogger("drainer")
 
+_ALL = 1_000_000
 READ_AT_ONCE = 100
 SENT_AT_ONCE = 4
 """One whose reply is withheld must not keep the others waiting."""
@@ -54,11 +57,18 @@ class Bounces:
         self._broken: list[tuple[OwedDsn, BaseException]] = []
         self._accepted_at_s: float | None = None
         self._distrusted = ""
+        self._distrusted_since_s = math.inf
+        self._quiet = Quiet(parts.clock)
+        self.refusals = Refusals()
         self._doubtful_since_s: dict[int, float] = {}
 
     async def recover(self) -> None:
         """What was being sent when an earlier run died is in doubt now."""
         ledger, now_s = self._parts.ledger, self._parts.clock.now_s()
+        if owed := await ledger.dsns(DsnState.OWED, _ALL):
+            # Where the clock was set back meanwhile, they would wait for that as well.
+            longest_s = self._parts.settings.feed.retry_longest
+            self._standing.set_back_s = max(0.0, owed[-1].due_s - now_s - longest_s)
         while cut_short := await ledger.dsns(DsnState.SENDING, READ_AT_ONCE):
             await ledger.move_dsns([dsn.dsn_id for dsn in cut_short], DsnState.IN_DOUBT, now_s)
             for dsn in cut_short:
@@ -75,6 +85,7 @@ class Bounces:
     def distrust(self, why: str) -> None:
         """The MTA refuses everybody: what it said of recipients since it last accepted one is not believed."""
         self._distrusted = why
+        self._distrusted_since_s = self.refusals.doubtful_since_s
         for task in self._sending.values():
             task.cancel()
         self._standing.owing.set()
@@ -118,15 +129,17 @@ class Bounces:
         room = SENT_AT_ONCE - len(self._sending)
         if parts.gate.reasons or not room:
             return LOOK_EVERY_S
-        quiet_s = now_s - (backlog.untried_failed_at_s or now_s)
+        quiet_s = self._quiet.since(backlog.untried_failed_at_s)
+        due_by_s = now_s + self._standing.set_back_s
         nothing_waits = not parts.index.totals().entries
+        is_doubted = self.refusals.of_most_domains
         going = [
             dsn
-            for dsn in await ledger.dsns(DsnState.OWED, 4 * SENT_AT_ONCE, now_s, parts.gate.closed_lists)
+            for dsn in await ledger.dsns(DsnState.OWED, 4 * SENT_AT_ONCE, due_by_s, parts.gate.closed_lists)
             if dsn.dsn_id not in self._sending
             and (
                 dsn.tried_at_s is not None
-                or is_believed(dsn.failed_at_s, self._accepted_at_s, quiet_s, feed.dsn_wait, nothing_waits)
+                or is_believed(dsn.failed_at_s, self._accepted_at_s, quiet_s, feed.dsn_wait, nothing_waits, is_doubted)
             )
         ]
         reporter = parts.settings.mta.helo or await asyncio.to_thread(own_name)
@@ -153,7 +166,7 @@ class Bounces:
         try:
             await self._parts.ledger.move_dsns([dsn.dsn_id], DsnState.IN_DOUBT, self._parts.clock.now_s())
         except IllegalTransition:
-            await _later(self._parts, dsn, repr(error), self._parts.settings.feed.retry_longest)
+            await _later(self._parts, self._standing, dsn, repr(error), self._parts.settings.feed.retry_longest)
 
     async def _send(self, dsn: OwedDsn, reporter: str) -> bool:
         """Returns False if it was not its time."""
@@ -168,13 +181,13 @@ class Bounces:
                 composed = dsn_message(dsn, reporter, parts.settings.mta.host, session.offers("smtputf8"))
                 identity = MessageRecord((), dsn.list_id, message_id(dsn))
                 transaction = await deliver(
-                    composed, dsn.filebase, identity, _DsnAttempt(parts, dsn), session, parts.clock,
+                    composed, dsn.filebase, identity, _DsnAttempt(parts, self._standing, dsn), session, parts.clock,
                     refused=lambda exc: parts.gate.close("ledger", str(exc)),
                     is_stopping=lambda: "stopping" in parts.gate.reasons,
                 )  # fmt: skip
             parts.rate.heard(transaction)
             if not transaction.outcomes:
-                await _later(parts, dsn, transaction.trouble, LOOK_AGAIN_S)
+                await _later(parts, self._standing, dsn, transaction.trouble, LOOK_AGAIN_S)
         except HaltError as exc:
             parts.gate.close("ledger", str(exc))
             log.error(logfmt(outcome="halt", filebase=dsn.filebase, detail=exc))
@@ -190,15 +203,15 @@ class Bounces:
     # -- not sending ---------------------------------------------------------------------------------------------------
 
     async def _drop_unbelieved(self) -> None:
-        """What failed since somebody was last accepted, and was never tried."""
+        """What failed since somebody was last accepted, or since the MTA is doubted, and was never tried."""
         parts, why = self._parts, self._distrusted
         since_s = self._accepted_at_s
         unbelieved = [
             dsn
-            for dsn in await parts.ledger.dsns(DsnState.OWED, 1_000_000)
+            for dsn in await parts.ledger.dsns(DsnState.OWED, _ALL)
             if dsn.tried_at_s is None
             and dsn.dsn_id not in self._sending
-            and (since_s is None or dsn.failed_at_s >= since_s)
+            and (since_s is None or dsn.failed_at_s >= min(since_s, self._distrusted_since_s))
         ]
         await self._drop(unbelieved, why)
         if "refusals" not in parts.gate.reasons:
@@ -233,7 +246,7 @@ class Bounces:
                 await parts.ledger.move_dsns([dsn.dsn_id], DsnState.SENT, now_s)
                 _say("dsn_sent", dsn, "the MTA's log shows it accepted")
             elif answer is Answer.NO:
-                await _later(parts, dsn, "the MTA's log covers that moment and does not have it", 0.0)
+                await _later(parts, self._standing, dsn, "the MTA's log covers that moment and does not have it", 0.0)
             elif parts.settings.mta.log_file and moment_s - since_s < parts.settings.ledger.in_doubt_wait:
                 continue
             else:
@@ -257,8 +270,9 @@ class Bounces:
 class _DsnAttempt:
     """What deliver() writes of one DSN (feed/deliver.py, Attempts)."""
 
-    def __init__(self, parts: Parts, dsn: OwedDsn) -> None:
+    def __init__(self, parts: Parts, standing: Standing, dsn: OwedDsn) -> None:
         self._parts = parts
+        self._standing = standing
         self._dsn = dsn
 
     async def open_attempt(self, attempt: NewAttempt) -> int:
@@ -279,9 +293,10 @@ class _DsnAttempt:
     async def _end(self, state: State, reply: str, at_s: float) -> None:
         ledger, dsn, feed = self._parts.ledger, self._dsn, self._parts.settings.feed
         # Counted from its first deferral, not from the failure: it may have waited for days for an MTA that was down.
-        waits_s = [retry_delay_s(n, feed.retry_first, feed.retry_longest) for n in range(1, dsn.attempts + 2)]
-        if state is State.DEFERRED and sum(waits_s[:-1]) < feed.give_up_after:
-            await _later(self._parts, dsn, reply, waits_s[-1])
+        first_s, longest_s = feed.retry_first, feed.retry_longest
+        if state is State.DEFERRED and waited_s(dsn.attempts + 1, first_s, longest_s) < feed.give_up_after:
+            wait_s = retry_delay_s(dsn.attempts + 1, first_s, longest_s)
+            await _later(self._parts, self._standing, dsn, reply, wait_s)
         elif state is State.DELIVERED:
             await ledger.move_dsns([dsn.dsn_id], DsnState.SENT, at_s)
             _say("dsn_sent", dsn, reply)
@@ -297,9 +312,24 @@ class _DsnAttempt:
             _say("dsn_dropped", dsn, reply)
 
 
-async def _later(parts: Parts, dsn: OwedDsn, reply: str, wait_s: float) -> None:
+class Quiet:
+    """How long nobody failed, by the clock that never jumps; counted anew in each run."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failed_at_s: float | None = None
+        self._since_s = clock.monotonic_s()
+
+    def since(self, failed_at_s: float | None) -> float:
+        """Seconds since this was first said to be the latest failure; 0.0 or more."""
+        if failed_at_s != self._failed_at_s:
+            self._failed_at_s, self._since_s = failed_at_s, self._clock.monotonic_s()
+        return self._clock.monotonic_s() - self._since_s
+
+
+async def _later(parts: Parts, standing: Standing, dsn: OwedDsn, reply: str, wait_s: float) -> None:
     now_s = parts.clock.now_s()
-    await parts.ledger.move_dsns([dsn.dsn_id], DsnState.OWED, now_s, now_s + wait_s)
+    await parts.ledger.move_dsns([dsn.dsn_id], DsnState.OWED, now_s, now_s + standing.set_back_s + wait_s)
     _say("dsn_deferred", dsn, reply)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
 from drainer.duplicates.decision import Action, Claim, Decision, decide
@@ -17,7 +17,8 @@ from drainer.errors import (
     HaltError,
 )
 from drainer.feed.dsn import EXPIRED, owed_dsn
-from drainer.feed.retry import retry_delay_s
+from drainer.feed.outcome import blames_recipient
+from drainer.feed.retry import retry_delay_s, waited_s
 from drainer.ledger.evidence import Evidence, Fate
 from drainer.ledger.records import (
     Coverage,
@@ -34,6 +35,7 @@ from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.index import EntryState
 from drainer.report.logfmt import logfmt
 from drainer.stages.parts import DUPLICATE, IN_DOUBT, RESEND, Parts, Standing, why_held
+from drainer.stages.refused import Refused
 
 log = logging.getLogger("drainer")
 
@@ -45,11 +47,16 @@ UNREADABLE_NAMED = 1000
 
 
 class Conclusion:
-    """For every stage that has to say what becomes of an entry."""
+    """For every stage that has to say what becomes of an entry.
 
-    def __init__(self, parts: Parts, standing: Standing) -> None:
+    mta_is_doubted  what fails now may fail because of the MTA (feed/refusals.py)
+    """
+
+    def __init__(self, parts: Parts, standing: Standing, refused: Refused) -> None:
         self._parts = parts
         self._standing = standing
+        self._refused = refused
+        self.mta_is_doubted: Callable[[], bool] = lambda: False
         self._waiting_for: dict[str, set[str]] = {}
         self._unreadable = 0
 
@@ -122,10 +129,18 @@ class Conclusion:
                 ended,
                 self._evidence(filebase, record, others, ended.kind),
             )
+            failed_at_s = max(
+                (c.at_s for c in decision.skip if c.filebase == filebase and c.state is State.FAILED), default=0
+            )
+            is_kept = failed_at_s > 0 and (self.mta_is_doubted() or self._refused.is_undone(failed_at_s))
+            if is_kept:
+                await self._refused.keep(filebase, failed_at_s)
         except asyncio.CancelledError:
             self._parts.index.set_owed(filebase, 0)  # it is finished at its next turn, and counts nobody until then
             raise
-        if any(claim.filebase == filebase and claim.state is State.SKIPPED for claim in decision.skip):
+        if is_kept:
+            pass  # in duplicates/, or in backlog/ under another name
+        elif any(claim.filebase == filebase and claim.state is State.SKIPPED for claim in decision.skip):
             # An operator's drop that a crash cut off after its recipients were settled ends here: it stays undoable.
             self._parts.custody.drop(filebase)
         else:
@@ -179,10 +194,10 @@ class Conclusion:
         now_s = parts.clock.now_s()
         before = await parts.ledger.deferral(filebase)
         first_at_s = before.first_at_s if before else now_s
-        if now_s - first_at_s >= feed.give_up_after:
-            await self._give_up(entry, record, decision.deliver, now_s - first_at_s)
-            return
         attempts = before.attempts + 1 if before else 1
+        after_s = waited_s(attempts, feed.retry_first, feed.retry_longest)
+        if after_s >= feed.give_up_after and await self._give_up(entry, record, decision.deliver, after_s):
+            return
         due_s = now_s + retry_delay_s(attempts, feed.retry_first, feed.retry_longest)
         owed = len(decision.deliver) + len(decision.wait)
         reason = f"attempt {attempts} deferred"
@@ -190,18 +205,20 @@ class Conclusion:
         parts.index.set_owed(filebase, owed)
         parts.index.set_state(filebase, EntryState.DEFERRED, reason, due_s)
 
-    async def _give_up(
-        self, entry: QueueEntry, record: MessageRecord, recipients: Sequence[str], after_s: float
-    ) -> None:
-        """Recipients deferred for too long fail, each with its last answer. Raises EntryError if it cannot be composed."""
+    async def _give_up(self, entry: QueueEntry, record: MessageRecord, owed: Sequence[str], after_s: float) -> bool:
+        """Recipients deferred for too long fail, each with its last answer; not whom no answer was ever about, since it was
+        the MTA that failed them. Returns False if there is nobody else. Raises EntryError if it cannot be composed."""
         parts, filebase, now_s = self._parts, entry.filebase, self._parts.clock.now_s()
         last = {
             key: part.reply
             for part in (await parts.ledger.history(record.identity)).coverage
-            if part.filebase == filebase and part.state is State.DEFERRED
+            if part.filebase == filebase and part.state is State.DEFERRED and blames_recipient(part.reply)
             for key in part.recipients
         }
-        replies = {address: last.get(recipient_key(address), "no answer is known") for address in recipients}
+        replies = {address: last[key] for address in owed if (key := recipient_key(address)) in last}
+        recipients = tuple(replies)
+        if not recipients:
+            return False
         dsns: list[NewDsn] = []
         if parts.settings.feed.dsn:
             async with contextlib.aclosing(parts.composer_of(entry).compose(entry, recipients)) as composed:
@@ -221,6 +238,7 @@ class Conclusion:
             self.log(entry, record, outcome)
         parts.index.set_state(filebase, EntryState.WAITING)
         self._standing.owing.set()
+        return True
 
     def later(self, filebase: str, reason: str) -> None:
         due_s = self._parts.clock.now_s() + LOOK_AGAIN_S

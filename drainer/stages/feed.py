@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from weakref import WeakValueDictionary
@@ -34,6 +35,7 @@ from drainer.errors import (
 )
 from drainer.estimate.splits import Splits
 from drainer.feed.deliver import Transaction, deliver
+from drainer.feed.memory import CONTENT_COPIES, ENTRY_COPIES, Budget
 from drainer.feed.refusals import Refusals, after_transaction
 from drainer.feed.released import is_released_list
 from drainer.feed.shaping import Shaping, Split, after_sending, in_domains, split
@@ -42,9 +44,11 @@ from drainer.ledger.states import SETTLED, State
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.index import EntryState, WaitingEntry
 from drainer.report.logfmt import logfmt
+from drainer.settings import Settings
 from drainer.stages.bounces import Bounces
 from drainer.stages.conclusion import LOOK_AGAIN_S, Conclusion
 from drainer.stages.parts import IN_DOUBT, Parts, Standing
+from drainer.stages.refused import Refused
 
 log = logging.getLogger("drainer")
 
@@ -68,22 +72,29 @@ class _Work:
 class Feed:
     """`run` for ever. What the gate forbids is put back; what is past DATA is finished first (feed/deliver.py)."""
 
-    def __init__(self, parts: Parts, standing: Standing, conclusion: Conclusion, bounces: Bounces) -> None:
+    def __init__(
+        self, parts: Parts, standing: Standing, conclusion: Conclusion, bounces: Bounces, refused: Refused
+    ) -> None:
         self._parts = parts
         self._standing = standing
         self._conclusion = conclusion
         self._bounces = bounces
+        self._refused = refused
         self._works: dict[str, _Work] = {}
         self._slots = asyncio.Semaphore(parts.settings.mta.sessions)
         self._in_flight = 0
         self._taken_out: set[str] = set()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._holding: set[asyncio.Task[None]] = set()
+        # Apart, or entries that wait for room for their content could keep all the room themselves.
+        self._read = Budget(parts.settings.feed.memory // 2)
+        self._content = Budget(parts.settings.feed.memory // 2)
         self._shaping = Shaping()
         self.splits = Splits()
         self._refusals = Refusals()
         self._losses: dict[str, int] = {}
         parts.gate.on_close = self.put_back_what_may_not_go_on
+        conclusion.mta_is_doubted = lambda: REFUSALS in parts.gate.reasons or self._refusals.are_doubtful
 
     @property
     def active(self) -> int:
@@ -136,9 +147,7 @@ class Feed:
         if not task.cancelled() and (error := task.exception()):
             # A bug that one entry brought to light must not stop the others, nor come back with it at each turn.
             log.error(logfmt(outcome="internal_error", filebase=filebase), exc_info=error)
-            holding = asyncio.create_task(self._conclusion.hold(filebase, "internal_error", repr(error), by="drainer"))
-            self._holding.add(holding)
-            holding.add_done_callback(self._holding.discard)
+            self._aside(self._conclusion.hold(filebase, "internal_error", repr(error), by="drainer"))
         elif (
             filebase not in self._taken_out
             and not self._parts.release.has(filebase)
@@ -148,6 +157,12 @@ class Feed:
         if self._parts.index.state_of(filebase) is None:
             self._losses.pop(filebase, None)
         self._standing.wake()
+
+    def _aside(self, work: Coroutine[None, None, None]) -> None:
+        """Done beside the entries' tasks, which may be cancelled now."""
+        task = asyncio.create_task(work)
+        self._holding.add(task)
+        task.add_done_callback(self._holding.discard)
 
     def put_back_what_may_not_go_on(self) -> None:
         """Interrupt the entries the gate no longer allows; transactions past DATA are finished first (feed/deliver.py)."""
@@ -194,17 +209,24 @@ class Feed:
             if index.state_of(filebase) is EntryState.ACTIVE and not in_hands:
                 index.set_state(filebase, EntryState.WAITING)
 
-    def trust_mta_again(self) -> bool:
-        """An operator says that the MTA may be tried again after it refused everybody. Returns False if it had not."""
-        had_stopped = REFUSALS in self._parts.gate.reasons
-        self._refusals = Refusals()
+    async def trust_mta_again(self) -> int | None:
+        """An operator says that the MTA may be tried again after it refused everybody. Returns how many entries are tried
+        again that failed for it, None if it had not."""
+        if REFUSALS not in self._parts.gate.reasons:
+            return None
+        entries = await self._refused.try_again(self._refusals.doubtful_since_s)
+        self._refusals = self._bounces.refusals = Refusals()
         self._parts.gate.open(REFUSALS)
         self._bounces.trust_again()
         self._standing.wake()
-        return had_stopped
+        return entries
 
-    def more_slots(self, sessions: int) -> None:
-        """The MTA may be given that many sessions more."""
+    def reconfigure(self, settings: Settings) -> None:
+        """Settings read again: more sessions, another bound on memory."""
+        self._read.limit_bytes = self._content.limit_bytes = settings.feed.memory // 2
+        self._more_slots(max(0, settings.mta.sessions - self._parts.settings.mta.sessions))
+
+    def _more_slots(self, sessions: int) -> None:
         for _ in range(sessions):
             self._slots.release()
 
@@ -213,7 +235,12 @@ class Feed:
     async def _work(self, waiting: WaitingEntry) -> None:
         filebase = waiting.filebase
         try:
-            await self._drain(waiting)
+            size = self._parts.custody.path(filebase).stat().st_size
+            await self._read.take(ENTRY_COPIES * size)
+            try:
+                await self._drain(waiting)
+            finally:
+                self._read.give(ENTRY_COPIES * size)
         except EntryVanished:
             self._parts.index.remove(filebase)
             log.warning(logfmt(outcome="vanished", filebase=filebase, detail="not in drainer/backlog/ any more"))
@@ -329,15 +356,17 @@ class Feed:
         try:
             async with contextlib.aclosing(parts.composer_of(entry).compose(entry, owed)) as transactions:
                 async for composed in transactions:
-                    await self._slots.acquire()
-                    try:
+                    # Before the next one is composed, or an entry of many large copies would have them all in memory.
+                    with contextlib.ExitStack() as place:
+                        octets = CONTENT_COPIES * len(composed.content)
+                        await self._content.take(octets)
+                        place.callback(self._content.give, octets)
+                        await self._slots.acquire()
+                        place.callback(self._slots.release)
                         await parts.throttle.acquire(len(composed.envelope.recipients))
-                    except asyncio.CancelledError:
-                        self._slots.release()
-                        raise
-                    covered.update(composed.owed_for)
-                    deliveries.append(asyncio.create_task(self._deliver(composed, entry, record)))
-                    deliveries[-1].add_done_callback(lambda _: self._slots.release())
+                        covered.update(composed.owed_for)
+                        deliveries.append(asyncio.create_task(self._deliver(composed, entry, record)))
+                        deliveries[-1].add_done_callback(functools.partial(_leave, place.pop_all()))
             skipped = tuple(address for address in owed if address not in covered)
             if skipped:
                 reply = "Mailman delivers nothing to such an address"
@@ -385,13 +414,22 @@ class Feed:
         for outcome in transaction.outcomes:
             self._conclusion.log(entry, record, outcome)
         self._refusals = after_transaction(self._refusals, entry.filebase, transaction.outcomes)
-        if self._refusals.are_too_many and REFUSALS not in parts.gate.reasons:
-            log.error(logfmt(event="stopped", reason=self._refusals.text()))
-            parts.gate.close(REFUSALS, self._refusals.text())
-            self._bounces.distrust(self._refusals.text())
+        self._bounces.refusals = self._refusals
+        if REFUSALS not in parts.gate.reasons and transaction.outcomes:
+            if self._refusals.are_too_many:
+                log.error(logfmt(event="stopped", reason=self._refusals.text()))
+                parts.gate.close(REFUSALS, self._refusals.text())
+                self._aside(self._refused.stop())
+                self._bounces.distrust(self._refusals.text())
+            elif self._refused.entries and not self._refusals.are_doubtful:
+                await self._refused.believe()
         if transaction.recipients(State.IN_DOUBT):
             parts.in_doubt.wake()
         return transaction
+
+
+def _leave(place: contextlib.ExitStack, _: asyncio.Task[Transaction]) -> None:
+    place.close()
 
 
 def one_per_recipient(addresses: Sequence[str]) -> tuple[str, ...]:

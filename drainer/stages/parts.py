@@ -128,6 +128,7 @@ class Standing:
     unread      set when there may be entries to read
     news        set when an entry may go that could not before
     owing       set when there may be DSNs to send or to settle
+    set_back_s  by how much the clock was set back since DSNs were given the times they are due
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -140,6 +141,7 @@ class Standing:
         self.unread = asyncio.Event()
         self.news = asyncio.Event()
         self.owing = asyncio.Event()
+        self.set_back_s = 0.0
 
     def wake(self) -> None:
         """Something changed that may let an entry go."""

@@ -1,0 +1,65 @@
+"""How much of messages is in memory at a time: of entries that were read, and of content that is being sent.
+
+In    sizes in bytes of what is about to be read or sent
+Out   permission, in the order it was asked for
+Not here  how much that should be (feed.memory)
+
+Twenty sessions with a 30 MB copy each would need gigabytes. So whoever reads an entry, or holds a composed message until the
+MTA has it, takes its share of a budget first, and waits while that is used up. What is larger than the whole budget goes
+alone: it has to go some time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+ENTRY_COPIES = 4
+"""An entry is its file, what was unpickled from it, what is made of that, and the content that waits for a session."""
+CONTENT_COPIES = 2
+"""Content being sent is itself, and dot-stuffed; what the kernel has not taken yet is a part of the latter."""
+
+
+class Budget:
+    """Bytes that may be in use at a time; `limit_bytes` may be changed while it works."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._used_bytes = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def used_bytes(self) -> int:
+        return self._used_bytes
+
+    def give(self, size_bytes: int) -> None:
+        """So many bytes are free again."""
+        self._used_bytes -= size_bytes
+        self._admit()
+
+    async def take(self, size_bytes: int) -> None:
+        """Use so many bytes, once they are free; whoever asked first is first. Cancelled, it has taken none."""
+        if not self._waiting and self._fits(size_bytes):
+            self._used_bytes += size_bytes
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append((size_bytes, waiter))
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self._used_bytes -= size_bytes
+            elif (size_bytes, waiter) in self._waiting:
+                self._waiting.remove((size_bytes, waiter))
+            self._admit()
+            raise
+
+    def _fits(self, size_bytes: int) -> bool:
+        return not self._used_bytes or self._used_bytes + size_bytes <= self.limit_bytes
+
+    def _admit(self) -> None:
+        while self._waiting and self._fits(self._waiting[0][0]):
+            size_bytes, waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._used_bytes += size_bytes
+                waiter.set_result(None)

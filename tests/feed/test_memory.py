@@ -1,0 +1,59 @@
+"""Messages in memory: never more than the budget allows, but one that is larger alone; in order, and all of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drainer.feed.memory import Budget
+
+LIMIT = 100
+
+
+@given(st.lists(st.integers(1, 250), max_size=40), st.sets(st.integers(0, 39)))
+def test_no_more_than_the_budget_is_used_but_by_one_alone_and_everybody_gets_a_turn(
+    sizes: list[int], cancelled: set[int]
+) -> None:
+    async def story() -> list[int]:
+        budget = Budget(LIMIT)
+        users, order = 0, []
+
+        async def use(number: int, size: int) -> None:
+            nonlocal users
+            await budget.take(size)
+            users += 1
+            order.append(number)
+            try:
+                assert budget.used_bytes <= LIMIT or users == 1
+                await asyncio.sleep(0)
+            finally:
+                users -= 1
+                budget.give(size)
+
+        tasks = [asyncio.create_task(use(number, size)) for number, size in enumerate(sizes)]
+        await asyncio.sleep(0)
+        for number in cancelled & set(range(len(tasks))):
+            tasks[number].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(result is None or isinstance(result, asyncio.CancelledError) for result in results)
+        served = {number for number, result in enumerate(results) if result is None}
+        assert served >= set(range(len(sizes))) - cancelled
+        return order
+
+    order = asyncio.run(story())
+    assert order == sorted(order)
+
+
+async def test_more_room_lets_the_next_in_when_something_is_given_back() -> None:
+    budget = Budget(LIMIT)
+    await budget.take(90)
+    second = asyncio.create_task(budget.take(20))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(second), 0.01)
+    budget.limit_bytes = 2 * LIMIT
+    budget.give(0)
+    await second
+    assert budget.used_bytes == 110
