@@ -205,6 +205,7 @@ class Custody:
         with refusing(f"write {self.home / 'lock'}"):
             os.pwrite(self._locked(), _PID_LINE % os.getpid() + mark.encode("ascii") + b"\n", 0)
             os.fdatasync(self._locked())
+            sync_directory(self.home)  # the lock's name, which may be as new; without it no old ledger is recognised
 
     def _locked(self) -> int:
         assert self._lock_fd is not None, "used before prepare()"

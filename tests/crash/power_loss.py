@@ -29,6 +29,7 @@ from drainer.control.messages import PauseRequest, ResumeRequest, Selectors, Sel
 from drainer.demo.sink import Rule, SinkOptions, SinkThread
 from drainer.duplicates.fingerprint import summarise
 from drainer.errors import EntryError
+from drainer.ledger.belonging import KEPT_AS, mark_in_line, mark_in_value
 from drainer.ledger.records import History, OperatorState, recipient_key
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.ledger.states import SETTLED, State
@@ -287,6 +288,7 @@ class Judge:
             *self._unknown_attempts(cut.known, ledger),
             *self._given_back_to_mailman(cut, found),
             *self._forgotten(cut.known, ledger),
+            *self._strange(cut.known, found),
         ]
         return [f"cut {cut.number} ({cut.why}), {kept.name}: {what}" for what in wrong]
 
@@ -375,6 +377,11 @@ class Judge:
         if known.paused and "" not in {pause.list_id for pause in ledger.operator.pauses}:
             yield "the operator's pause is forgotten"
 
+    def _strange(self, known: Known, found: Found) -> Iterator[str]:
+        lock = f"{self._recording.site.outage.queue_dir}/drainer/lock"
+        if known.begun and mark_in_line(found.files.get(lock, b"").decode().partition("\n")[2]) is None:
+            yield "content was begun, and the queue does not know its ledger: an old one would be taken for it"
+
     async def _ledger(self, found: Found) -> _Ledger:
         parts = {suffix: found.files.get(f"{self._recording.ledger}{suffix}") for suffix in ("", "-wal", "-journal")}
         equal = tuple(part if part is None else (len(part), hash(part)) for part in parts.values())
@@ -408,6 +415,9 @@ def _run_on(recording: Recording, found: Found, home: Path, capture: Path) -> No
     for path, content in found.files.items():
         Path(_moved(path, recording.site.home, home)).write_bytes(content)
     shutil.copytree(recording.site.outage.lists_dir, home / "lists")
+    ledger, queue_dir = Path(_moved(str(recording.ledger), recording.site.home, home)), (home / "qfiles").resolve()
+    if ledger.exists():
+        asyncio.run(_follow(SqliteLedger(ledger), queue_dir))
     capture.touch()
     with SinkThread(SinkOptions(capture=capture)) as sink:
         settings = home / "drainer.toml"
@@ -419,6 +429,14 @@ def _run_on(recording: Recording, found: Found, home: Path, capture: Path) -> No
             asyncio.run(_resumed(site))
             site.status_when("all that can be done is done", _nothing_is_waiting)
             assert service.terminate() == 0, service.log_text()[-4000:]
+
+
+async def _follow(ledger: SqliteLedger, queue_dir: Path) -> None:
+    """The ledger takes the queue's new place for its own: a power failure moves nothing."""
+    await ledger.open()
+    if mark := mark_in_value(await ledger.kept(KEPT_AS)):
+        await ledger.keep({KEPT_AS: dataclasses.replace(mark, queue_dir=str(queue_dir)).value()})
+    await ledger.close()
 
 
 async def _resumed(site: Outbreak) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -36,9 +36,11 @@ def composers_killed(site: Site, place: Place, times: int) -> int:
                 site.arrive(3)
                 moment(lambda: bool(composers_of(run)))
                 time.sleep(site.random.uniform(0, 0.2))
-                for process in composers_of(run)[: site.random.randint(1, 2)]:
-                    process.kill()
-                killed += 1
+                doomed = composers_of(run)[: site.random.randint(1, 2)]
+                for process in doomed:
+                    with suppress(psutil.NoSuchProcess):  # one that has just been ended by itself
+                        process.kill()
+                killed += bool(doomed)
             run.kill()
     return killed
 

@@ -37,7 +37,7 @@ class Mutation:
     against: tuple[str, ...]
 
 
-def _torture(fault: str, times: float = 0.3) -> tuple[str, ...]:
+def _torture(fault: str, times: float = 0.1) -> tuple[str, ...]:
     return ("tests.torture", "--only", fault, "--times", str(times))
 
 
@@ -79,11 +79,11 @@ MUTATIONS = (
     Mutation(
         "who is in doubt is sent to again without asking", "in_doubt.py",
         (("decide(doubtful, policy.in_doubt, policy", 'decide(doubtful, "resend", policy'),),
-        _torture("killed-ask", 0.5),
+        _torture("killed-ask", 0.2),
     ),
     Mutation(
         "a lost reply counts as a refusal", "feed/outcome.py",
-        (("    if lost.in_doubt:\n", "    if False:\n"),), _torture("mta-killed", 0.5),
+        (("    if lost.in_doubt:\n", "    if False:\n"),), _torture("mta-killed", 0.2),
     ),
     Mutation(
         "the file goes before anything is sent", "stages/feed.py",
