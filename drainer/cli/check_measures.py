@@ -276,7 +276,8 @@ def _service(settings: Settings, queue_dir: Path, within_s: float) -> Service:
     except ServiceNotRunning:
         return Service()
     except DrainerError as exc:
-        return Service(silent=shown(str(exc)))
+        # What may still happen to a change that was asked for does not matter to a question.
+        return Service(silent=shown(str(exc)).partition(";")[0])
     theirs = Path(snapshot.mailman.queue_dir)
     if theirs != queue_dir and not (theirs.exists() and theirs.samefile(queue_dir)):
         return Service()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from drainer.ledger.evidence import DOUBTS, Account, Event, Evidence, Fate, Some
-from drainer.ledger.records import JournalLine, OpenAttempt
+from drainer.ledger.records import JournalLine, OpenAttempt, Totals
 from drainer.report.chart import bands
 from drainer.report.history import History, Point
 from drainer.report.incident import (
@@ -33,7 +33,8 @@ from drainer.report.incident import (
     Suppressed,
 )
 from drainer.report.present import HeldEntry, Present, Waiting
-from drainer.report.snapshot import Backlog, Done, Forecasts
+from drainer.report.snapshot import Backlog, Done, Forecasts, Snapshot
+from drainer.report.wording import count
 
 SUSTAINED_S = (300.0, 60.0)
 """A rate counts as sustained that was kept up for five minutes, or for one where the drain was short; in one shorter than
@@ -74,7 +75,7 @@ def incident(
         at=now_s,
         as_of=as_of_s,
         live=live,
-        unknown=[] if live else [NOT_ASKED] if snapshot else [NOT_ASKED, NOTHING_KEPT],
+        unknown=[] if live else _unknown(counts, snapshot, since_s),
         since=counts.since_s,
         asked_since=since_s,
         counts_earlier=since_s is None and began_s is not None and any(mark <= began_s for mark in account.marks),
@@ -105,6 +106,21 @@ def incident(
         history=history,
         present=snapshot,
     )
+
+
+def _unknown(counts: Totals, snapshot: Snapshot | None, since_s: float | None) -> list[str]:
+    """What only the service could tell. The counters outlive a kill, and may be a minute newer than the last snapshot kept."""
+    if snapshot is None:
+        return [NOT_ASKED, NOTHING_KEPT]
+    names = ("delivered_entries", "suppressed_entries", "dropped_entries", "unreadable_entries")
+    later = sum(counts.get(name) - getattr(snapshot.done, name) for name in names)
+    if since_s is not None or later <= 0:
+        return [NOT_ASKED]
+    return [
+        NOT_ASKED,
+        f"which entries were left when it ended: {count(later, 'entry', 'entries')} finished after that moment "
+        f"{'is' if later == 1 else 'are'} counted as found twice",
+    ]
 
 
 def _listed(some: Some[T], made: Callable[[T], U]) -> Listed[U]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from drainer.report.snapshot import Snapshot
+from drainer.report.wording import count
 
 Event = Literal["drained", "stopped_by_guard", "mta_down", "stalled", "held", "recovered"]
 EVENTS: tuple[Event, ...] = get_args(Event)
@@ -121,13 +122,14 @@ def _is_due(told: Told, event: Event, now_s: float, quiet_s: float) -> bool:
 
 def _text(event: Event, snapshot: Snapshot) -> str:
     backlog, done = snapshot.backlog, snapshot.done
-    left = f"{backlog.entries:,} entries, {backlog.recipients:,} recipients left"
+    left = f"{count(backlog.entries, 'entry', 'entries')}, {count(backlog.recipients, 'recipient')} left"
+    held = f"{count(backlog.held_entries, 'entry', 'entries')} held for a person"
     match event:
         case "drained":
-            held = f"; {backlog.held_entries:,} entries held for a person" if backlog.held_entries else ""
             return (
-                f"drained: {done.delivered_recipients:,} recipients delivered, "
-                f"{done.suppressed_entries:,} duplicates suppressed, {done.bounced_recipients:,} bounced{held}"
+                f"drained: {count(done.delivered_recipients, 'recipient')} delivered, "
+                f"{count(done.suppressed_entries, 'duplicate')} suppressed, {count(done.bounced_recipients)} bounced"
+                + (f"; {held}" if backlog.held_entries else "")
             )
         case "stopped_by_guard":
             return f"stopped: {snapshot.reason}; {left}"
@@ -136,6 +138,6 @@ def _text(event: Event, snapshot: Snapshot) -> str:
         case "stalled":
             return f"stalled: nothing is being delivered; {left}"
         case "held":
-            return f"{backlog.held_entries:,} entries held for a person: `drainer entries --state held` lists them"
+            return f"{held}: `drainer entries --state held` lists them"
         case "recovered":
             return f"draining again; {left}"

@@ -119,6 +119,12 @@ def test_what_cannot_be_known_without_the_service_is_said() -> None:
 
     assert unknown(None) == [NOT_ASKED, NOTHING_KEPT]
     assert unknown(Present(snapshot=moment())) == [NOT_ASKED]
+    # A kill: the ledger's counters are newer than the last snapshot that was kept.
+    counts = {name: number for name, number in moment().done if name.endswith("_entries")}
+    counts["delivered_entries"] += 12
+    later = Account(totals=Totals(1.0, counts))
+    made = incident(later, Present(snapshot=moment()), History(), version="1", now_s=NOW_S, live=False)
+    assert "12 entries finished after that moment are counted as found twice" in made.unknown[1]
 
 
 def test_entry_held_as_a_resend_counts_as_one_after_a_restart_too() -> None:
