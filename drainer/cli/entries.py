@@ -138,7 +138,8 @@ def left_out(reply: SelectReply) -> list[str]:
     """What was found and not changed, and why."""
     lines = [f"not now: {shown(why)}" for why in reply.skipped]
     if reply.gone:
-        lines.append(f"{count(reply.gone, 'entry', 'entries')} of these settled, or changed by others, meanwhile")
+        entries = count(reply.gone, "entry", "entries")
+        lines.append(f"nothing left to do for {entries}: settled, changed by another operator, or its copy goes back")
     return lines
 
 
