@@ -109,7 +109,7 @@ def incident(
 
 
 def _unknown(counts: Totals, snapshot: Snapshot | None, since_s: float | None) -> list[str]:
-    """What only the service could tell. The counters outlive a kill, and may be a minute newer than the last snapshot kept."""
+    """What only the service could tell. After a kill the counters may be a minute newer than the last snapshot kept."""
     if snapshot is None:
         return [NOT_ASKED, NOTHING_KEPT]
     names = ("delivered_entries", "suppressed_entries", "dropped_entries", "unreadable_entries")
