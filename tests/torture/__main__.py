@@ -52,9 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         except BaseException as exc:
             say(f"FAILED: {name}: {exc!r:.2000}")
             raise
-        say(
-            f"done: {row.fault}: lost {row.found.lost}, second copies {row.found.second}, broken {len(row.found.wrong)}"
-        )
+        say(f"done, {len(row.found.wrong)} broken:\n{table([row])}")
         return row
 
     failed: list[str] = []
