@@ -33,6 +33,7 @@ from drainer.report.incident import (
     Suppressed,
 )
 from drainer.report.present import HeldEntry, Present, Waiting
+from drainer.report.service_state import BRIEF_S
 from drainer.report.snapshot import Backlog, Done, Forecasts, Snapshot
 from drainer.report.wording import count
 
@@ -268,7 +269,7 @@ def _since(history: History, since_s: float) -> History:
 def _timeline(account: Account) -> Listed[Moment]:
     moments = [
         *(Moment(at=event.at_s, kind=event.kind, what=event.what, detail=event.detail) for event in
-          _without_flutter(account.events)),
+          _without_flutter(_without_lost_sessions(account.events))),
         *_journalled(account.by_people.lines, "operator"),
         *_journalled(account.by_service.lines, "service"),
     ]  # fmt: skip
@@ -278,6 +279,19 @@ def _timeline(account: Account) -> Listed[Moment]:
 
 def _journalled(lines: Iterable[JournalLine], kind: str) -> list[Moment]:
     return [Moment(at=line.at_s, kind=kind, what=line.action, detail=line.detail, by=line.by) for line in lines]
+
+
+def _without_lost_sessions(events: Sequence[Event]) -> list[Event]:
+    """One session that was lost stops the feed for a moment, after which it goes on as before: no news in a drain of hours,
+    and told among the doubts where it left one."""
+    states = [event for event in events if event.kind == "state"]
+    dropped = {
+        id(event)
+        for before, lost, after in zip(states, states[1:], states[2:], strict=False)
+        if lost.what == "mta_down" and after.what == before.what and after.at_s - lost.at_s < BRIEF_S
+        for event in (lost, after)
+    }
+    return [event for event in events if id(event) not in dropped]
 
 
 def _without_flutter(events: Sequence[Event]) -> list[Event]:

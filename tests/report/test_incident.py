@@ -41,6 +41,19 @@ def test_small_mail_that_comes_and_goes_is_one_line_and_trouble_in_between_keeps
     ]
 
 
+def test_one_lost_session_is_no_line_of_the_timeline_and_an_outage_is() -> None:
+    events = [
+        Event(NOW_S, "state", "draining"),
+        Event(NOW_S + 100, "state", "mta_down", "session lost at final dot"),
+        Event(NOW_S + 102, "state", "draining"),
+        Event(NOW_S + 150, "notice", "held"),
+        Event(NOW_S + 200, "state", "mta_down", "connection refused"),
+        Event(NOW_S + 400, "state", "draining"),
+    ]
+    kinds = [what for what, _ in told(Account(events=tuple(events)))]
+    assert kinds == ["draining", "held", "mta_down", "draining"]
+
+
 def test_rates_leave_out_the_time_nothing_was_sent_and_name_the_best_five_minutes() -> None:
     points = tuple(
         Point(at=NOW_S + 60 * minute, entries=10, recipients=10, settled_recipients=settled, transactions=minute)
