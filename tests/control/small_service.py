@@ -41,6 +41,16 @@ from drainer.settings import Settings
 NOW_S = 1_772_536_000.0
 
 
+def control_routes() -> set[tuple[str, str]]:
+    """Method and path of all the control socket takes."""
+    application = ControlServer(Path("unused"), SmallService())._application()
+    return {
+        (route.method, resource.canonical.replace("{key}", "17724384"))
+        for resource in application.router.resources()
+        for route in resource
+    }
+
+
 def sample_entries() -> list[EntryLine]:
     return [
         EntryLine(

@@ -18,13 +18,11 @@ from drainer.control.web_connection import MOST_BYTES, MOST_CONNECTIONS
 from drainer.errors import SettingsError
 from drainer.report.snapshot import Snapshot
 from drainer.settings import WebSettings, tcp_address
-from tests.control.small_service import SmallService
+from tests.control.small_service import SmallService, control_routes
 
 SOON_S = 60.0
 PATHS = ("/", "/page.css", "/page.js", "/icon.svg", "/status.json", "/history.json", "/metrics", "/health")
-CONTROL_PATHS = (
-    "/status /eta /entries /entries/17724384 /pause /resume /rate /hold /release /drop /handback /config"
-).split()
+CONTROL_PATHS = sorted({path for _, path in control_routes()} - {*PATHS})
 METHODS = "GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT PROPFIND".split()
 
 

@@ -22,14 +22,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from drainer.control.messages import Operations
-from drainer.control.server import ControlServer
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import SinkOptions, SinkThread, answer
+from tests.control.small_service import control_routes
 from tests.scenarios.operated import SOON_S, Site
 from tests.scenarios.running import Service, drainer, running_service, site_settings
 
@@ -182,7 +181,8 @@ def test_every_change_is_journalled_with_the_users_name_and_the_reason(operated:
         ("resume", {"reason": "because 7"}),
         ("import", {"name": "import-2026", "yes": True, "note": "because 8"}),
     ]
-    assert {f"/{action}" for action, _ in changes} == changing_paths(), "each that there is, and no other"
+    there_are = {path for method, path in control_routes() if method not in ("GET", "HEAD")}
+    assert {f"/{action}" for action, _ in changes} == there_are
     before = len(journal(operated))
     requests: list[Request] = [("POST", f"/{action}", asked) for action, asked in changes]
     answers = asked_by(NOBODY.pw_uid, OPERATORS, operated.home / "control.sock", requests)
@@ -193,17 +193,6 @@ def test_every_change_is_journalled_with_the_users_name_and_the_reason(operated:
         assert by == {"nobody"}, (action, written)
     log = operated.log.read_text()
     assert [action for action, _ in changes if f"action={action} by=nobody uid={NOBODY.pw_uid} " not in log] == []
-
-
-def changing_paths() -> set[str]:
-    """All the socket takes that is no question."""
-    application = ControlServer(Path("unused"), cast(Operations, None))._application()
-    return {
-        resource.canonical
-        for resource in application.router.resources()
-        for route in resource
-        if route.method not in ("GET", "HEAD")
-    }
 
 
 def test_what_a_log_taught_is_journalled_without_a_note_too(operated: Site) -> None:
