@@ -116,16 +116,17 @@ def resumed(history: History, now_s: float) -> History:
 
 
 def thinned(points: tuple[Point, ...]) -> tuple[Point, ...]:
-    """At most MOST_POINTS of them: the first, the last, and between them ever fewer the older they are."""
+    """At most MOST_POINTS of them: the first, the last, the highest, and between them ever fewer the older they are."""
     now_s = points[-1].at
     recent = tuple(point for point in points if now_s - point.at <= REACHES_BACK_S)
     if len(recent) <= MOST_POINTS:
         return recent
+    highest = max(recent, key=lambda point: point.recipients or 0)
     share = 1 / 50
     while True:
         kept = [recent[-1]]
         for point in reversed(recent[1:-1]):
-            if kept[-1].at - point.at >= share * (now_s - point.at):
+            if point is highest or kept[-1].at - point.at >= share * (now_s - point.at):
                 kept.append(point)
         if len(kept) < MOST_POINTS:
             return (recent[0], *reversed(kept))

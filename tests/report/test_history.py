@@ -38,6 +38,15 @@ def test_sixteen_hours_fit_and_leave_no_gap_wider_than_some_hundredths_of_the_ch
     assert sum(point.at > 16 * 3600 - 600 for point in points) >= 15
 
 
+def test_the_largest_backlog_is_not_forgotten_however_short_it_was() -> None:
+    history = History()
+    for second in range(2 * MOST_POINTS):
+        left = 99_000 if second == 7 else 50_000
+        history = observed(history, moment(at=float(second), backlog=Backlog(entries=9, recipients=left)))
+    assert len(history.points) <= MOST_POINTS
+    assert [point.at for point in history.points if point.recipients == 99_000] == [7.0]
+
+
 def test_what_is_older_than_two_days_is_forgotten() -> None:
     points = sampled(4 * 24 * 3600, every_s=300)
     assert points[-1].at - points[0].at <= REACHES_BACK_S
