@@ -97,8 +97,11 @@ MUTATIONS = (
         _torture("backup"),
     ),
     Mutation(
-        "what an operator dropped is unlinked", "stages/entry_actions.py",
-        (("        self._parts.custody.drop(filebase)\n", "        self._parts.custody.path(filebase).unlink()\n"),),
+        "what an operator dropped is unlinked", "queuedir/custody.py",
+        (("        return self.suppress(filebase)\n",
+          "        dropped = self.suppress(filebase)\n"
+          '        (self.duplicates / f"{dropped}.pck").unlink()\n'
+          "        return dropped\n"),),
         ("pytest", "-q", "-n0", "-x", "-p", "no:cacheprovider", "tests/torture/test_short_form.py", "-k", "every_kind"),
     ),
     Mutation("a directory is not synced", "durable.py", (("        os.fsync(fd)\n", "        pass\n"),), _POWER),
