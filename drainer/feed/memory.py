@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-ENTRY_COPIES = 4
-"""An entry is its file, what was unpickled from it, what is made of that, and the content that waits for a session."""
-CONTENT_COPIES = 2
-"""Content being sent is itself, and dot-stuffed; what the kernel has not taken yet is a part of the latter."""
+ENTRY_COPIES = 11
+"""How often an entry is in memory at the worst moment: its file, that checked and unpickled, and what is composed of it.
+Measured (VmHWM) for a mail of 30 MB of Mailman 2.1: 308 MB more to read it, 33 MB more to compose it."""
+CONTENT_COPIES = 3
+"""Content being sent is itself, dot-stuffed, and what the kernel has not taken yet."""
 
 
 class Budget:

@@ -22,7 +22,7 @@ from drainer.demo.sink import (
 )
 from drainer.errors import LedgerNotDurable
 from drainer.feed.deliver import Transaction, deliver
-from drainer.feed.session import Session, UnsafeAddress
+from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
 from drainer.ledger.memory import MemoryLedger
 from drainer.ledger.records import NewAttempt, NewDsn, recipient_key
 from drainer.ledger.states import State
@@ -60,6 +60,19 @@ async def test_accepted_message_is_delivered_and_arrives_as_composed(
     (taken,) = sink.taken
     assert taken.recipients == (ANN, BEN) and taken.reverse_path == "ants-bounces@example.org"
     assert taken.content == content + b"\r\n"
+
+
+@pytest.mark.parametrize("size", ["100", "0", ""], ids=["too_small", "no_limit", "no_figure"])
+async def test_content_above_the_size_the_mta_announces_is_not_begun(ledger: MemoryLedger, size: str) -> None:
+    async with Sink(SinkOptions(extensions=("PIPELINING", f"SIZE {size}".strip()))) as sink:
+        large = b"Message-ID: <large@example.org>\r\n\r\n" + b"x" * 100
+        if size == "100":
+            with pytest.raises(TooLargeForMta, match="the MTA takes 100"):
+                await carried_out(mta_settings(sink.port), ledger, ANN, content=large)
+        else:
+            done, _ = await carried_out(mta_settings(sink.port), ledger, ANN, content=large)
+            assert done.recipients(State.DELIVERED) == (ANN,)
+        assert ("MAIL" in sink.commands) is (size != "100")
 
 
 @pytest.mark.parametrize(

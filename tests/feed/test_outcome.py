@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drainer.feed.outcome import (
+    Meaning,
     Reply,
     SessionLost,
     Stage,
@@ -15,6 +16,7 @@ from drainer.feed.outcome import (
     after_loss,
     after_mail,
     after_rcpt,
+    blames_recipient,
     parse_reply,
 )
 from drainer.ledger.states import State
@@ -90,3 +92,42 @@ def test_loss_is_in_doubt_from_the_final_dot_on_and_blameless_before(stage: Stag
         assert meaning.state is State.IN_DOUBT
     else:
         assert meaning.state is State.DEFERRED and not meaning.blames_entry
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "554 5.7.1 <ann@example.org>: Relay access denied",
+        "550 relay not permitted",
+        "550 5.7.1 <ann@example.org>... Relaying denied",
+        "553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)",
+        "550 5.7.1 Unable to relay",
+        "550 5.7.64 TenantAttribution; Relay Access Denied",
+        "513 Relaying denied.",
+        "550 5.7.0 Authentication required",
+    ],
+)
+def test_refusal_to_relay_defers_whatever_mta_words_it(said: str) -> None:
+    assert after_rcpt(reply(said)) == Meaning(State.DEFERRED, str(reply(said)))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "550 5.1.1 <ann@relay.example.org>: Recipient address rejected: no relay known",
+        "550 5.7.1 <relaying.denied@example.org>: Recipient address rejected: Access denied",
+        "554 5.7.1 Message rejected: spam",
+        "550 no such user",
+    ],
+)
+def test_refusal_of_a_recipient_fails_it_though_the_word_relay_may_occur(said: str) -> None:
+    meaning = after_rcpt(reply(said))
+    assert meaning is not None and meaning.state is State.FAILED
+
+
+@pytest.mark.parametrize(
+    ("said", "is_about_recipient"),
+    [("450 4.2.0 greylisted", True), ("552 full", True), ("421 4.3.2 closing", False), ("session lost at DATA", False)],
+)
+def test_only_an_answer_about_the_recipient_lets_it_be_given_up(said: str, is_about_recipient: bool) -> None:
+    assert blames_recipient(said) is is_about_recipient
