@@ -204,11 +204,11 @@ def test_header_line_of_a_megabyte_is_sent(drained: Drained) -> None:
     assert drained.taken("<header@x>") == [(GOOD,)]
 
 
-def test_mail_larger_than_the_server_takes_fails_or_waits_with_its_words(drained: Drained) -> None:
-    assert drained.taken("<large@x>") == [(GOOD,)] or drained.fates.outcomes(drained.filebases["too large"]) & {
-        "failed",
-        "deferred",
-    }
+def test_mail_larger_than_the_server_takes_is_held_unsent_with_both_sizes(drained: Drained) -> None:
+    filebase = drained.filebases["too large"]
+    assert drained.taken("<large@x>") == [] and drained.fates.where[filebase] == ["drainer/held"]
+    (held,) = [fields for fields in drained.fates.said[filebase] if fields.get("outcome") == "held"]
+    assert held["reason"] == "too_large_for_mta" and "the MTA takes 3000000" in held["detail"]
 
 
 def test_name_of_a_list_leads_to_no_other_directory(drained: Drained) -> None:
