@@ -5,6 +5,7 @@
 # make wire    what we send compared with what Mailman sends, by kind of entry, for every version of Mailman
 # make torture kill -9, frozen partners, restored backups, 400 times over: who got what, compared (some 20 minutes)
 # make backtest how good the estimate would have been on recorded drains
+# make eta     how good the finish time is in real drains, six of them side by side (some 6 minutes)
 # make places  one drain of some minutes, seen from every place an operator looks, with screenshots, the figures compared
 # make bench   how fast, as ratios against Mailman's own runner and Postfix's smtp-source
 
@@ -12,7 +13,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(she
 MAILMAN3_VERSION ?= 3.3.10
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint torture hostile wire wire-recording backtest places bench clean
+.PHONY: demo test lint torture hostile wire wire-recording backtest eta places bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -46,6 +47,9 @@ backtest: .venv/installed
 # Needs chromium, tmux and promtool (apt-get install chromium tmux prometheus).
 places: .venv/installed-test
 	.venv/bin/python -m tests.places "$$(mktemp -d)/places"
+
+eta: .venv/installed-test
+	.venv/bin/python -m tests.estimate.real_drains
 
 bench: .venv/installed-test .venv-mailman3/installed
 	.venv/bin/python -m tests.bench

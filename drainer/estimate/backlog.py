@@ -99,6 +99,7 @@ def expected_by_list(to_send: Iterable[ToSend], splits: Splits, with_resends: bo
     whole         an entry is one transaction, whatever its recipients: Mailman is given it as it is
     """
     found: dict[str, Expected] = {}
+    learnt = splits.learnt
     for part in to_send:
         if part.is_resend and not with_resends:
             continue
@@ -107,15 +108,15 @@ def expected_by_list(to_send: Iterable[ToSend], splits: Splits, with_resends: bo
             recipients=recipients,
             deferred_recipients=recipients if part.is_deferred else 0,
             limited_recipients=recipients if part.is_deferred and part.is_limited else 0,
-            messages=part.entries if whole else splits.transactions(name, part.entries, recipients),
-            octets=part.bytes if whole else splits.octets_of(name, part.bytes, part.bytes_each),
+            messages=part.entries if whole else learnt.transactions(name, part.entries, recipients),
+            octets=part.bytes if whole else learnt.octets(name, part.bytes, part.bytes_each),
             limited=part.limited,
         )
     for entry in splits.in_delivery:
         if (left := found.get(entry.list_id)) is not None:
             found[entry.list_id] = replace(
                 left,
-                recipients=max(0.0, left.recipients - entry.recipients),
+                recipients=max(0.0, left.recipients - entry.settled),
                 messages=max(0.0, left.messages - entry.transactions),
                 octets=max(0.0, left.octets - entry.transactions * entry.size_bytes),
             )

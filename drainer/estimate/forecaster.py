@@ -26,6 +26,8 @@ _INTERRUPTED_AFTER_S = 5.0
 """A gap this long is counted as an interruption once it is over, though it was too short to be called a stall."""
 _MISSED_MESSAGES = 8.0
 """Fewer that ought to have been finished in a gap are chance."""
+_HOLE = 10.0
+"""A span so many times as long as is usual is a hole, if little was done in it."""
 _LARGEST_COUNTS = 0.02
 """A gap may be one huge transaction; but none is taken to be larger than this part of what was serviced."""
 _FORGOTTEN_AFTER_S = 600.0
@@ -65,6 +67,7 @@ class Forecaster:
         self._worked_s = self._idle_s = self._halted_s = self._empty_s = 0.0
         self._done = NOTHING
         self._largest = 0.0
+        self._spans = 0
         self._span_s = 0.0
 
     def observe(self, counts: Counts, left: Left, ceilings: Ceilings) -> None:
@@ -172,14 +175,24 @@ class Forecaster:
         worth_s = done.recipients * self._worked_s / self._done.recipients if self._done.recipients else 0.0
         if self._idle_s >= _INTERRUPTED_AFTER_S and self.is_gap_unusual and worth_s < self._idle_s / 2:
             self._interruptions.stood(self._idle_s)
+        elif self._is_hole(seconds, worth_s):
+            self._interruptions.stood(seconds - worth_s)
+            seconds = worth_s
         else:
             seconds += self._idle_s
         self._idle_s = 0.0
         self._worked_s += seconds
+        self._spans += 1
         self._interruptions.worked(seconds)
         self._done += done
         self._largest = max(self._largest, done.recipients / max(1.0, done.messages))
         self._pace.observe(seconds, done, self._done + self._units(left), self._left_s(left))
+
+    def _is_hole(self, seconds: float, worth_s: float) -> bool:
+        """Whether nobody looked for long and little was done meanwhile: the host slept, or a trace lacks rows."""
+        usual_s = self._worked_s / self._spans if self._spans else seconds
+        missed = seconds / self._worked_s * self._done.messages if self._worked_s else 0.0
+        return seconds > _HOLE * usual_s and 0 < worth_s < seconds / 2 and missed >= _MISSED_MESSAGES
 
     def _units(self, left: Left) -> Units:
         """What is not known of what is left is as it was of what is done."""

@@ -73,15 +73,12 @@ _SHARES_AT_FIRST: Shares = (0.5, 0.5, 0.0)
 _SHARE_STEPS = 20
 _RELUCTANCE = 0.002
 """How much less variance another mixture has to have."""
-_SHARES = {
-    2: [(at / _SHARE_STEPS, 1 - at / _SHARE_STEPS, 0.0) for at in range(_SHARE_STEPS + 1)],
-    3: [
-        (one / _SHARE_STEPS, other / _SHARE_STEPS, (_SHARE_STEPS - one - other) / _SHARE_STEPS)
-        for one in range(_SHARE_STEPS + 1)
-        for other in range(_SHARE_STEPS + 1 - one)
-    ],
-}
-"""What is tried, by the number of units that are measured."""
+_SHARES = [
+    (one / _SHARE_STEPS, other / _SHARE_STEPS, (_SHARE_STEPS - one - other) / _SHARE_STEPS)
+    for one in range(_SHARE_STEPS + 1)
+    for other in range(_SHARE_STEPS + 1 - one)
+]
+"""What is tried where octets are known too."""
 _SLOWEST = 0.15
 """A falling trend is not believed beyond this part of the rate now, on average over what is left."""
 
@@ -218,6 +215,7 @@ class Pace:
         self._before: tuple[float, Units] | None = None
         self._noise_sum = self._noise_rows = 0.0
         self._mixture = Mixture()
+        self._done, self._worth = NOTHING, 0.0
         self._is_warming_up = False
 
     @property
@@ -281,6 +279,7 @@ class Pace:
         rates = self._row.per(seconds)
         self._row_s, self._row = 0.0, NOTHING
         self._measure_noise(seconds, rates)
+        self._keep_measure(rates)
         rate = self.work(rates)
         if not self._filters or self._is_warming_up:
             # Better than nothing, but of a few seconds in which sessions were opened and the rate rose: the next is better.
@@ -288,6 +287,15 @@ class Pace:
             self._filters = self._started(rate, (_FIRST_ROW_OFF * rate) ** 2, 1.0)
             return
         self._filters = self._weighed(self._filters, rate, seconds)
+
+    def _keep_measure(self, rates: Units) -> None:
+        """What is believed of the rate was learnt in another mixture; the same work is more or less in this one."""
+        if self._done.recipients and self._worth > 0:
+            factor = self.work(self._done) / self._worth
+            for one in self._filters:
+                one.scale(factor, 0.0)
+        self._done += rates
+        self._worth = self.work(self._done)
 
     def _with_open_row(self) -> list[_Filter]:
         if not self._filters or self._row.messages < _FEWEST_MESSAGES or self._row_s < _SHORTEST_ROW_S:
@@ -367,13 +375,21 @@ class Mixture:
             [keep * old + one * other for old, other in zip(row, off, strict=True)]
             for row, one in zip(self._unevenness, off, strict=True)
         ]
-        self.shares = min(_SHARES[measured], key=self._variance)
+        self.shares = self._evenest() if measured == 2 else min(_SHARES, key=self._variance)
         return _mixed(self.shares, off)
 
     def _worth(self, units: Units) -> tuple[float, float, float]:
         whole = self.whole
         octet = whole.recipients / whole.octets if whole.octets else 0.0
         return units.messages * whole.recipients / max(whole.messages, 1e-9), units.recipients, units.octets * octet
+
+    def _evenest(self) -> Shares:
+        """Where _variance is least, without octets."""
+        (messages, both, _), (_, recipients, _), _ = self._unevenness
+        reluctance = _RELUCTANCE * (messages + recipients + 1e-12)
+        share = (recipients - both + reluctance) / (messages + recipients - 2 * both + 2 * reluctance)
+        share = min(1.0, max(0.0, share))
+        return share, 1 - share, 0.0
 
     def _variance(self, shares: Shares) -> float:
         """Of the differences so far; where it is all the same, least for what was assumed at first."""

@@ -51,8 +51,8 @@ def made(kind: str, seed: int) -> Made:
     speed, foreseeable = _speed(kind, chance)
     arriving = _arriving(kind, chance)
     stands = list(_stands(kind, chance))
-    limit = _limit(kind, chance)
-    lines, lack, at_s, log_scatter = [HEADER], 0.0, 0.0, 0.0
+    limit, changes_at = _limit(kind, chance)
+    lines, lack, allowance, at_s, log_scatter = [HEADER], 0.0, 0.0, 0.0, 0.0
     lasts_s, sigma = chance.choice([20.0, 100.0, 600.0]), chance.choice([0.02, 0.08, 0.15])
     lines.append(_row(0.0, len(queue), sum(queue), 0, 0, _limit_text(limit(0.0), base, mean), ""))
     while queue and len(lines) < _MOST_ROWS:
@@ -68,15 +68,16 @@ def made(kind: str, seed: int) -> Made:
         if state is None:
             work = base * row_s * speed(at) * math.exp(log_scatter) + lack
             allowed = limit(at)
-            recipients_left = math.inf if allowed is None else allowed * base * mean * row_s
-            while queue and work >= cost(queue[0]) and recipients_left > 0:
+            allowance = math.inf if allowed is None else min(allowance, 0.0) + allowed * base * mean * row_s
+            while queue and work >= cost(queue[0]) and allowance > 0:
                 done.append(queue.popleft())
                 work -= cost(done[-1])
-                recipients_left -= done[-1]
+                allowance -= done[-1]
             lack = min(work, cost(queue[0])) if queue else 0.0
         text = _limit_text(limit(at), base, mean)
         lines.append(_row(at_s, len(new), sum(new), len(done), sum(done), text, state or ""))
-    return Made("\n".join(lines) + "\n", foreseeable * length_s)
+    changed = changes_at if changes_at * length_s < at_s else 0.0
+    return Made("\n".join(lines) + "\n", max(foreseeable, changed) * length_s)
 
 
 def _row(at_s: float, *fields: float | str) -> str:
@@ -131,12 +132,13 @@ def _stands(kind: str, chance: random.Random) -> Iterator[tuple[float, float, st
         at += length
 
 
-def _limit(kind: str, chance: random.Random) -> Callable[[float], float | None]:
+def _limit(kind: str, chance: random.Random) -> tuple[Callable[[float], float | None], float]:
+    """As _speed; an operator's change of it is a step too."""
     if kind != "limit_bound":
-        return lambda at: None
+        return lambda at: None, 0.0
     before, after, when = chance.uniform(0.2, 0.9), chance.choice([None, 0.3, 0.6, 1.5]), chance.uniform(0.2, 1.2)
     changes = chance.random() < 0.5
-    return lambda at: after if changes and at >= when else before
+    return lambda at: after if changes and at >= when else before, when if changes else 0.0
 
 
 def scored(kind: str, seed: int) -> Scores:

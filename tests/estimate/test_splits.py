@@ -10,11 +10,11 @@ from drainer.estimate.backlog import ToSend, expected_by_list
 from drainer.estimate.splits import Splits
 
 
-def told(*entries: tuple[str, list[int]], ended: bool = True) -> Splits:
-    """entries: list, and the recipients of each transaction; 1,000 octets each."""
+def told(*entries: tuple[str, list[int]], ended: bool = True, owed: int = 0) -> Splits:
+    """entries: list, and the recipients of each transaction; 1,000 octets each. owed: recipients when it began; 0: these."""
     splits = Splits()
     for at, (list_id, transactions) in enumerate(entries):
-        splits.begun(f"{at}", list_id, 1000)
+        splits.begun(f"{at}", list_id, 1000, owed or sum(transactions))
         for recipients in transactions:
             splits.sent(f"{at}", recipients, recipients)
         if ended:
@@ -34,25 +34,44 @@ def waiting(
 
 def test_a_personalised_list_takes_a_transaction_for_each_recipient() -> None:
     splits = told(*[("choir", [1] * 30)] * 40)
-    assert splits.transactions("choir", 100, 3000) == pytest.approx(3000, rel=0.01)
-    assert splits.octets_of("choir", 100_000, 3_000_000) == pytest.approx(3_000_000, rel=0.01)
+    assert splits.learnt.transactions("choir", 100, 3000) == pytest.approx(3000, rel=0.01)
+    assert splits.learnt.octets("choir", 100_000, 3_000_000) == pytest.approx(3_000_000, rel=0.01)
 
 
 def test_a_bulk_list_takes_as_many_as_its_entries_took_so_far() -> None:
     splits = told(*[("board", [200, 100])] * 40)
-    assert splits.transactions("board", 100, 30_000) == pytest.approx(200, rel=0.01)
-    assert splits.octets_of("board", 100_000, 30_000_000) == pytest.approx(200_000, rel=0.01)
+    assert splits.learnt.transactions("board", 100, 30_000) == pytest.approx(200, rel=0.01)
+    assert splits.learnt.octets("board", 100_000, 30_000_000) == pytest.approx(200_000, rel=0.01)
 
 
 def test_an_entry_owed_to_one_recipient_takes_one_transaction_on_any_list() -> None:
     splits = told(("choir", [1] * 30), ("board", [200, 100]))
     for name in ("choir", "board", "unknown"):
-        assert splits.transactions(name, 7, 7) == 7
+        assert splits.learnt.transactions(name, 7, 7) == 7
 
 
 def test_a_list_nothing_was_sent_of_is_as_the_others() -> None:
-    assert told(*[("choir", [1] * 30)] * 40).transactions("new", 10, 300) == pytest.approx(300, rel=0.01)
-    assert told(*[("board", [200, 100])] * 40).transactions("new", 10, 3000) == pytest.approx(20, rel=0.05)
+    assert told(*[("choir", [1] * 30)] * 40).learnt.transactions("new", 10, 300) == pytest.approx(300, rel=0.01)
+    assert told(*[("board", [200, 100])] * 40).learnt.transactions("new", 10, 3000) == pytest.approx(20, rel=0.05)
+
+
+def test_entries_still_waiting_for_their_second_transaction_do_not_seem_to_take_one() -> None:
+    splits = told(*[("board", [200, 100])] * 40)
+    for at in range(40):
+        splits.begun(f"more {at}", "board", 1000, 300)
+        splits.sent(f"more {at}", 200, 200)
+    assert splits.learnt.transactions("board", 100, 30_000) == pytest.approx(200, rel=0.01)
+
+
+def test_a_list_is_known_by_the_first_transactions_of_its_entries() -> None:
+    """Side by side with short ones, an entry of many transactions ends last."""
+    splits = told(*[("choir", [1, 1])] * 10, ended=False, owed=30)
+    for at in range(40):
+        splits.begun(f"bulk {at}", "board", 1000, 300)
+        splits.sent(f"bulk {at}", 300, 300)
+        splits.ended(f"bulk {at}")
+    assert splits.learnt.transactions("choir", 10, 300) == pytest.approx(300, rel=0.02)
+    assert splits.learnt.transactions("board", 10, 3000) == pytest.approx(10, rel=0.02)
 
 
 @given(
@@ -65,15 +84,15 @@ def test_there_are_never_fewer_than_entries_nor_more_than_recipients(
 ) -> None:
     splits = told(*entries)
     for name in "abc":
-        assert left <= splits.transactions(name, left, left * each) <= left * each
+        assert left <= splits.learnt.transactions(name, left, left * each) <= left * each
 
 
 def test_what_an_entry_in_delivery_has_done_is_no_work_left() -> None:
     splits = told(("choir", [1] * 30), ended=False)
     (left,) = expected_by_list([waiting("choir", 1, 100)], splits, with_resends=False, whole=False).values()
     assert left.recipients == 70
-    assert left.messages == pytest.approx(70, rel=0.1)
-    assert left.octets == pytest.approx(70_000, rel=0.1)
+    assert left.messages == pytest.approx(70, rel=0.15)
+    assert left.octets == pytest.approx(70_000, rel=0.15)
     splits.ended("0")
     (left,) = expected_by_list([waiting("choir", 1, 70)], splits, with_resends=False, whole=False).values()
     assert left.recipients == 70
