@@ -38,7 +38,7 @@ class EntryActions:
         """A held or deferred entry goes next. Raises RequestRefused if it is neither, which `state` says."""
         ledger, index = self._parts.ledger, self._parts.index
         if state not in (EntryState.HELD, EntryState.DEFERRED):
-            raise RequestRefused("it is in delivery already" if state is EntryState.ACTIVE else "it waits already")
+            raise RequestRefused("its turn has come already" if state is EntryState.ACTIVE else "it waits already")
         why = await ledger.hold_of(filebase)
         # Whoever is HELD in it may have it already. A person has said "send again" only where that, or Mailman's shunting,
         # is what holds it; released from his own hold, or from a deferral, it goes to the others and is held again by those.
