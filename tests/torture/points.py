@@ -32,16 +32,18 @@ LEDGER_WRITES = {
     "split_attempt": "via mailman",
     "write_event": "drain",
     "keep": "drain",
+    "write_mark": "drain",
 }
 """Ledger calls that write, and what an operator, Mailman or time has to do for them."""
 
-UNUSED = frozenset({"rename_entry", "count", "restore"})
+UNUSED = frozenset({"rename_entry", "count"})
 """Part of the contract, called by nothing in the service."""
 
-ELSEWHERE = frozenset({"take_in", "learn", "unlearn", "rewrite"})
+ELSEWHERE = frozenset({"take_in", "learn", "unlearn", "rewrite", "restore", "try_again"})
 """Not come to by a drain: entries lent away for want of an inode (tests/queuedir/test_loan.py), logs imported by an
-operator, one commit with no file that has to agree with it, and the first half of hand_back_rewritten for copies that go
-back together (tests/scenarios/test_mistakes_handback.py)."""
+operator, one commit with no file that has to agree with it, the first half of hand_back_rewritten for copies that go
+back together (tests/scenarios/test_mistakes_handback.py), and what becomes of entries refused by an MTA in doubt
+(stages/refused.py)."""
 
 MOVES = {
     "take": "drain",
