@@ -14,8 +14,15 @@ from pathlib import Path
 
 
 def main(offset_file: Path, command: list[str]) -> None:
-    right = time.time
-    time.time = lambda: right() + float(offset_file.read_text())
+    right, offset = time.time, float(offset_file.read_text())
+
+    def wrong() -> float:
+        nonlocal offset
+        if written := offset_file.read_text():  # empty for a moment while it is written anew
+            offset = float(written)
+        return right() + offset
+
+    time.time = wrong
     sys.argv = command[2:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
