@@ -26,7 +26,7 @@ MARKED = frozenset(
     guards/verdict
     estimate/rates estimate/backlog estimate/drain_time estimate/pace estimate/arrivals estimate/interruptions
     estimate/passage estimate/forecaster estimate/ceilings estimate/per_list estimate/before_drain estimate/trace
-    estimate/scores estimate/replay estimate/answer estimate/splits
+    estimate/scores estimate/replay estimate/answer estimate/splits estimate/mixture
     report/snapshot report/metrics report/page report/page_tables report/chart report/markup report/history report/notices
     report/wording report/columns report/status_text report/logfmt report/service_state
     control/messages

@@ -2,7 +2,8 @@
 
 Promise   an ETA comes with an interval that holds four times in five, or with the word that says why there is none.
 Order     what is left: splits.py (the transactions of an entry), backlog.py;
-          what was seen: pace.py (the work), arrivals.py, interruptions.py, told by forecaster.py, one observation at a time;
+          what was seen: pace.py (the work, in the unit of mixture.py), arrivals.py, interruptions.py, told by
+          forecaster.py, one observation at a time;
           what follows: passage.py (the quantiles), drain_time.py (the word or the numbers), per_list.py, before_drain.py;
           how good that would have been on another drain: backtest.py > trace.py > replay.py > scores.py
 Beside    rates.py smooths the rates that are shown; the estimate is made of what forecaster.py keeps

@@ -17,7 +17,8 @@ from drainer.estimate.arrivals import Arrivals
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.drain_time import CONFIDENCE
 from drainer.estimate.interruptions import Interruptions
-from drainer.estimate.pace import Pace, Units
+from drainer.estimate.mixture import Units
+from drainer.estimate.pace import Pace
 from drainer.estimate.passage import Race, passage
 from drainer.report.snapshot import Eta
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from drainer.estimate.arrivals import Arrivals
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.interruptions import Interruptions, Lost
-from drainer.estimate.pace import NOTHING, Outlook, Pace, Units
+from drainer.estimate.mixture import NOTHING, Units
+from drainer.estimate.pace import Outlook, Pace
 from drainer.estimate.passage import Expected, Race
 from drainer.estimate.rates import Counts
 

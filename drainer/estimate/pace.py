@@ -10,10 +10,6 @@ them by how well they foretold every next row, and the unlikely are dropped: a s
 after a long even drain the interval is narrow. Rows grow with the time that was seen, so that what scatters from second
 to second averages out in them, and the noise measured between rows is the noise that lasts.
 
-Work is counted in whichever mixture of transactions, recipients and octets flows most evenly: where a transaction costs
-the MTA the same whoever is on it, or a limit is on messages, transactions do; where every recipient costs, recipients;
-where large mails fill the line, octets.
-
 Source  West and Harrison, Bayesian Forecasting and Dynamic Models (multi-process models); Adams and MacKay, Bayesian
         Online Changepoint Detection (2007). Constants: chosen on simulated drains (tests/estimate/make_traces.py),
         judged on others.
@@ -22,11 +18,10 @@ Source  West and Harrison, Bayesian Forecasting and Dynamic Models (multi-proces
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
 
-Shares = tuple[float, float, float]
+from drainer.estimate.mixture import NOTHING, REMEMBERED_ROWS, Mixture, Units
 
 _ROWS_PER_LIFE = 40
 """A row spans the fortieth part of the feeding seen so far, if that is longer than the shortest."""
@@ -63,45 +58,13 @@ _NOT_TOLD = 0.003
 """Weight below which a course is not worth reckoning with."""
 _FREEDOM = 5.0
 """Of Student's t, by which a row is judged: one odd row is no jump."""
-_NOISE_REMEMBERED_ROWS = 25
 _NOISE_AT_FIRST = 0.04
 _NOISE_AT_FIRST_ROWS = 1.5
 _LEAST_NOISE = 1e-6
 _FAR = 12.0
 """A difference counts at most so many times the usual noise: a step is no noise."""
-_SHARES_AT_FIRST: Shares = (0.5, 0.5, 0.0)
-_SHARE_STEPS = 20
-_RELUCTANCE = 0.002
-"""How much less variance another mixture has to have."""
-_SHARES = [
-    (one / _SHARE_STEPS, other / _SHARE_STEPS, (_SHARE_STEPS - one - other) / _SHARE_STEPS)
-    for one in range(_SHARE_STEPS + 1)
-    for other in range(_SHARE_STEPS + 1 - one)
-]
-"""What is tried where octets are known too."""
 _SLOWEST = 0.15
 """A falling trend is not believed beyond this part of the rate now, on average over what is left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Units:
-    """Work, counted in each of its units. octets 0 throughout: not known.
-
-    messages  transactions; entries where nothing is known of these
-    """
-
-    messages: float
-    recipients: float
-    octets: float = 0.0
-
-    def __add__(self, other: Units) -> Units:
-        return Units(self.messages + other.messages, self.recipients + other.recipients, self.octets + other.octets)
-
-    def per(self, seconds: float) -> Units:
-        return Units(self.messages / seconds, self.recipients / seconds, self.octets / seconds)
-
-
-NOTHING = Units(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,74 +305,16 @@ class Pace:
             self._noise_sum = _NOISE_AT_FIRST * seconds * _NOISE_AT_FIRST_ROWS
         if before is None:
             return
-        keep = 1 - 1 / _NOISE_REMEMBERED_ROWS
+        keep = 1 - 1 / REMEMBERED_ROWS
         mixed = self._mixture.learn(before[1], rates)
         squared = min(mixed**2 / (1 / before[0] + 1 / seconds), _FAR * self._noise)
         self._noise_sum = keep * self._noise_sum + squared
         self._noise_rows = keep * self._noise_rows + 1
 
 
-class Mixture:
-    """The unit of work: a weighed sum of the three, each in recipients by what the whole drain has of it.
-
-    shares  of messages, recipients and octets; their sum is 1
-    whole   of the drain, done and left
-    """
-
-    def __init__(self) -> None:
-        self.shares = _SHARES_AT_FIRST
-        self.whole = Units(1.0, 1.0)
-        self._unevenness = [[0.0] * 3 for _ in range(3)]
-
-    def of(self, units: Units) -> float:
-        return _mixed(self.shares, self._worth(units))
-
-    def learn(self, before: Units, now: Units) -> float:
-        """From the rates of neighbouring rows. Returns their difference, relative, in the mixture they lead to."""
-        before_worth, now_worth = self._worth(before), self._worth(now)
-        measured = 3 if self.whole.octets else 2
-        level = max(1e-9, (sum(before_worth[:measured]) + sum(now_worth[:measured])) / (2 * measured))
-        off = [(after - earlier) / level for earlier, after in zip(before_worth, now_worth, strict=True)]
-        keep = 1 - 1 / _NOISE_REMEMBERED_ROWS
-        self._unevenness = [
-            [keep * old + one * other for old, other in zip(row, off, strict=True)]
-            for row, one in zip(self._unevenness, off, strict=True)
-        ]
-        self.shares = self._evenest() if measured == 2 else min(_SHARES, key=self._variance)
-        return _mixed(self.shares, off)
-
-    def _worth(self, units: Units) -> tuple[float, float, float]:
-        whole = self.whole
-        octet = whole.recipients / whole.octets if whole.octets else 0.0
-        return units.messages * whole.recipients / max(whole.messages, 1e-9), units.recipients, units.octets * octet
-
-    def _evenest(self) -> Shares:
-        """Where _variance is least, without octets."""
-        (messages, both, _), (_, recipients, _), _ = self._unevenness
-        reluctance = _RELUCTANCE * (messages + recipients + 1e-12)
-        share = (recipients - both + reluctance) / (messages + recipients - 2 * both + 2 * reluctance)
-        share = min(1.0, max(0.0, share))
-        return share, 1 - share, 0.0
-
-    def _variance(self, shares: Shares) -> float:
-        """Of the differences so far; where it is all the same, least for what was assumed at first."""
-        found = sum(
-            one * other * self._unevenness[row][column]
-            for row, one in enumerate(shares)
-            for column, other in enumerate(shares)
-        )
-        scale = sum(self._unevenness[at][at] for at in range(3)) + 1e-12
-        far = sum((one - first) ** 2 for one, first in zip(shares, _SHARES_AT_FIRST, strict=True))
-        return found + _RELUCTANCE * scale * far
-
-
 def steady(rate: float) -> Outlook:
     """Nothing but this rate, which is known exactly: for "what if"."""
     return Outlook((Course(1.0, rate),), 0.0)
-
-
-def _mixed(shares: Shares, values: Iterable[float]) -> float:
-    return sum(share * value for share, value in zip(shares, values, strict=True))
 
 
 def _density(off: float, variance: float) -> float:
