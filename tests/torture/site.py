@@ -289,6 +289,10 @@ class Site:
         except (DrainerError, OSError):
             return None
 
+    def release(self, entry: str) -> SelectReply | None:
+        """As ask."""
+        return self.ask(partial(_released, SelectRequest(selectors=Selectors(entry=entry), yes=True)))
+
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def drain(self, *, restart_mta: bool = True) -> None:
@@ -328,7 +332,7 @@ class Site:
         assert answer is not None
         held = [entry.entry for entry in answer.entries if not entry.reason.startswith(("in_doubt", "resend"))]
         for entry in held:
-            assert self.ask(partial(_released, SelectRequest(selectors=Selectors(entry=entry), yes=True))) is not None
+            assert self.release(entry) is not None
         return len(held)
 
     def judge(self) -> Judgement:
