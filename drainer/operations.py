@@ -65,10 +65,8 @@ class ServiceOperations:
         self._pipeline = service.pipeline
         self._parts = service.pipeline.parts
 
-    # -- questions -----------------------------------------------------------------------------------------------------
-
     async def status(self) -> Snapshot:
-        return await self._service.snapshot()
+        return await self._service.situation.snapshot()
 
     async def eta(self, at_recipients_per_s: float | None, by_s: float | None, list_name: str) -> EtaReply:
         """Raises RequestRefused if no entry of that list waits."""
@@ -77,7 +75,7 @@ class ServiceOperations:
         if name and name not in known:
             others = f"; lists that wait: {', '.join(sorted(known)[:_LISTS_NAMED])}" if known else ""
             raise RequestRefused(f"no entry of list {name} waits: it is through, or there was none{others}")
-        return await self._service.estimate(at_recipients_per_s, by_s, name)
+        return await self._service.situation.estimate(at_recipients_per_s, by_s, name)
 
     async def entries(self, selectors: Selectors, limit: int) -> EntriesReply:
         found = self._parts.index.select(self._meant(selectors), self._parts.clock.now_s(), limit)
@@ -124,7 +122,7 @@ class ServiceOperations:
         )
 
     async def report(self, since_s: float | None) -> Incident:
-        return await self._service.incident(since_s)
+        return await self._service.situation.incident(since_s)
 
     async def _with_evidence(self, message_id: str, fates: list[Fate]) -> list[Fate]:
         """With what the ledger tells beside deliveries: second copies and whose delivery they rest on, doubts, DSNs."""
@@ -149,8 +147,6 @@ class ServiceOperations:
 
     async def config(self) -> dict[str, Any]:
         return self._parts.settings.shown()
-
-    # -- pause, resume, rate -------------------------------------------------------------------------------------------
 
     async def pause(self, request: PauseRequest, peer: Peer) -> Done:
         now_s = self._parts.clock.now_s()
@@ -195,7 +191,7 @@ class ServiceOperations:
         return f"; still paused: {', '.join(left)}" if left else ""
 
     async def rate(self) -> RateReply:
-        rates = (await self._service.snapshot()).rate
+        rates = (await self._service.situation.snapshot()).rate
         return RateReply(
             messages=rates.limit_messages_per_s,
             recipients=rates.limit_recipients_per_s,
@@ -221,8 +217,6 @@ class ServiceOperations:
             state, JournalLine(self._parts.clock.now_s(), peer.user, action, detail)
         )
         self._service.apply(state)
-
-    # -- entries -------------------------------------------------------------------------------------------------------
 
     async def hold(self, request: SelectRequest, peer: Peer) -> SelectReply:
         async def hold(filebase: str, state: EntryState) -> None:

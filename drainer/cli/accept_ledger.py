@@ -43,7 +43,7 @@ async def _accept(settings: Settings, yes: bool, reason: str) -> tuple[Objection
     """What was wrong, and how many entries wait in custody. Raises CustodyRefused while the service runs."""
     from drainer.ledger.memory import MemoryLedger
     from drainer.ledger.sqlite import SqliteLedger
-    from drainer.service import refuse_root_for_others
+    from drainer.site import refuse_root_for_others
 
     refuse_root_for_others(settings.mailman.queue_dir)
     clock = SystemClock()

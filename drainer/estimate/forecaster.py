@@ -164,8 +164,6 @@ class Forecaster:
             work / least_s if least_s else None,
         )
 
-    # -- what an observation means -------------------------------------------------------------------------------------
-
     def _work(self, seconds: float, done: Units, left: Left) -> None:
         if self._halted_s:
             self._interruptions.stood(self._halted_s)

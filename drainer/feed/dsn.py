@@ -127,9 +127,6 @@ def status_of(reply: str) -> str:
     return _STATUS_OF_CODE.get(match[1], f"{match[1][0]}.0.0")
 
 
-# -- the three parts ---------------------------------------------------------------------------------------------------
-
-
 def _explanation(owed: OwedDsn, reporter: str, is_global: bool) -> Message:
     words = (
         f"This is drainer, which sends what Mailman wrote, at host {reporter}.",
@@ -213,9 +210,6 @@ def _header(content: bytes) -> bytes:
         end = header.rfind(b"\r\n", 0, HEADERS_BYTES)
         header = header[: end + 2] if end >= 0 else b""
     return header
-
-
-# -- text that cannot become structure ---------------------------------------------------------------------------------
 
 
 class _Part(Message):

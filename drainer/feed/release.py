@@ -139,8 +139,6 @@ class Release:
                 return self._custody.queue_dir / HOME_QUEUE / (released.mark.name + Suffix.WAITING)
         return None
 
-    # -- to out/ -------------------------------------------------------------------------------------------------------
-
     async def release(self, entry: QueueEntry, record: MessageRecord, owed: Sequence[str]) -> str:
         """Give Mailman an entry for those owed, when the window and the rate allow.
 
@@ -203,8 +201,6 @@ class Release:
         finally:
             self._reserved -= 1
             self._room.set()
-
-    # -- what becomes of it --------------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
         """At start: what an earlier run released. Before intake, which must not take it."""
@@ -432,8 +428,6 @@ class Release:
             self._index.set_state(filebase, EntryState.HELD, f"{SHUNTED}: {why}")
         elif state is EntryState.ACTIVE:
             self._index.set_state(filebase, EntryState.DEFERRED, why, self._clock.now_s() + PUT_BACK_FOR_S)
-
-    # -- bookkeeping ---------------------------------------------------------------------------------------------------
 
     async def _split(self, released: Released, some: Sequence[str]) -> tuple[Released, Released | None]:
         """`some` and the others, each with an attempt of its own."""

@@ -39,8 +39,6 @@ class WireReplies(asyncio.Protocol):
         self._socket = transport.get_extra_info("socket")
         transport.set_protocol(self)
 
-    # -- for the session -----------------------------------------------------------------------------------------------
-
     @property
     def is_connected(self) -> bool:
         return self._end is None and not self._transport.is_closing()
@@ -95,8 +93,6 @@ class WireReplies(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-    # -- for the transport ---------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         if self._end is not None:

@@ -54,9 +54,6 @@ _FAILED = (
 )
 
 
-# -- writing -----------------------------------------------------------------------------------------------------------
-
-
 def write_evidence(writer: sqlite3.Connection, lines: Iterable[Evidence]) -> None:
     writer.executemany(
         "INSERT INTO evidence (fate, filebase, at, list, message_id, recipients, of, of_at, addresses, detail)"
@@ -126,9 +123,6 @@ def rename_evidence(writer: sqlite3.Connection, before: str | bytes, after: str 
 
 def forget_evidence(writer: sqlite3.Connection, older_than_s: float) -> None:
     writer.execute("DELETE FROM evidence WHERE at < ?", (older_than_s,))
-
-
-# -- reading -----------------------------------------------------------------------------------------------------------
 
 
 def account(reader: sqlite3.Connection, limit: int, since_s: float | None = None) -> Account:

@@ -60,8 +60,6 @@ class Ledger(Protocol):
 
     async def close(self) -> None: ...
 
-    # -- deliveries ----------------------------------------------------------------------------------------------------
-
     async def history(self, identity: Sequence[bytes]) -> History:
         """Everything known of the messages that share any digest with `identity`; empty if none."""
 
@@ -126,8 +124,6 @@ class Ledger(Protocol):
         """The entry is settled and about to leave the disk: drop its deferral, hold and DEFERRED rows; add `counts`, and
         write for the report how it ended and why, all in one commit."""
 
-    # -- DSNs ----------------------------------------------------------------------------------------------------------
-
     async def dsns(
         self, state: DsnState, limit: int, due_by_s: float = ..., except_lists: Collection[str] = ...
     ) -> list[OwedDsn]:
@@ -159,8 +155,6 @@ class Ledger(Protocol):
     async def unlearn(self, name: str) -> int:
         """Forget all that was learnt under this name. Returns how many recipients that were."""
 
-    # -- entries that wait ---------------------------------------------------------------------------------------------
-
     async def defer(self, deferral: Deferral) -> None:
         """Write or replace when an entry is due again."""
 
@@ -189,8 +183,6 @@ class Ledger(Protocol):
     async def rename_entry(self, before: str, after: str) -> None:
         """The entry's file got another name; everything known of it moves along."""
 
-    # -- the operator --------------------------------------------------------------------------------------------------
-
     async def operator_state(self) -> OperatorState: ...
 
     async def set_operator_state(self, state: OperatorState, journal: JournalLine) -> None: ...
@@ -199,8 +191,6 @@ class Ledger(Protocol):
 
     async def journal(self, limit: int = ...) -> list[JournalLine]:
         """Newest last."""
-
-    # -- the report ----------------------------------------------------------------------------------------------------
 
     async def write_event(self, event: Event) -> None:
         """At most MOST_EVENTS of a kind are kept; of more, the one that lasted shortest is forgotten."""
@@ -222,8 +212,6 @@ class Ledger(Protocol):
 
     async def evidence_of(self, message_id: str, limit: int) -> list[Evidence]:
         """Why mails of this Message-ID had another fate than a plain delivery, oldest first."""
-
-    # -- counters and questions ------------------------------------------------------------------------------------------
 
     async def count(self, counts: Mapping[str, int]) -> None: ...
 

@@ -105,8 +105,6 @@ class Deliveries:
         self._known.clear()
         self._known_keys = 0
 
-    # -- changes -------------------------------------------------------------------------------------------------------
-
     def open_attempt(self, attempt: NewAttempt, keys: list[RecipientKey]) -> int:
         """keys: recipient_key of each recipient. Returns the attempt's id."""
         filebase = stored_filebase(attempt.filebase)
@@ -251,8 +249,6 @@ class Deliveries:
             self._known_keys -= known.size() if known else 0
         return gone
 
-    # -- what binds ----------------------------------------------------------------------------------------------------
-
     def _refuse_second_copy(self, message: int, filebase: Stored, wanted: frozenset[RecipientKey]) -> None:
         known = self._know(message)
         if not wanted.isdisjoint(known.delivered):
@@ -343,8 +339,6 @@ class Deliveries:
         self._known_keys += known.size()
         while self._known_keys > REMEMBERED_KEYS and len(self._known) > 1:
             self._known_keys -= self._known.popitem(last=False)[1].size()
-
-    # -- rows ----------------------------------------------------------------------------------------------------------
 
     def _insert_attempt(
         self,

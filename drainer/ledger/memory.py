@@ -110,8 +110,6 @@ class MemoryLedger:
     async def close(self) -> None:
         """Nothing to do: what was written stays for the next open, as it would on disk."""
 
-    # -- deliveries ----------------------------------------------------------------------------------------------------
-
     async def history(self, identity: Sequence[bytes]) -> History:
         return _history(self._sharing(identity))
 
@@ -216,8 +214,6 @@ class MemoryLedger:
             key = (ended.fate, ended.list_id, ended.kind)
             self._ended[key] = sum_of(self._ended[key], ended) if key in self._ended else ended
         await self.count(counts or {})
-
-    # -- DSNs ----------------------------------------------------------------------------------------------------------
 
     async def dsns(
         self, state: DsnState, limit: int, due_by_s: float = math.inf, except_lists: Collection[str] = ()
@@ -324,8 +320,6 @@ class MemoryLedger:
                 self._messages.pop(frozenset(row.message.identity), None)
         return sum(len(row.recipient_keys()) for row in gone)
 
-    # -- entries that wait ---------------------------------------------------------------------------------------------
-
     async def defer(self, deferral: Deferral) -> None:
         self._deferrals[deferral.filebase] = deferral
 
@@ -374,8 +368,6 @@ class MemoryLedger:
         if before in self._holds:
             self._holds[after] = replace(self._holds.pop(before), filebase=after)
 
-    # -- the operator --------------------------------------------------------------------------------------------------
-
     async def operator_state(self) -> OperatorState:
         return self._operator
 
@@ -388,8 +380,6 @@ class MemoryLedger:
 
     async def journal(self, limit: int = 100) -> list[JournalLine]:
         return self._journal[-limit:] if limit else []
-
-    # -- the report ----------------------------------------------------------------------------------------------------
 
     async def write_event(self, event: Event) -> None:
         self._events.append(event)
@@ -463,8 +453,6 @@ class MemoryLedger:
         found = [line for line in self._evidence if line.message_id == message_id]
         return sorted(found, key=lambda line: line.at_s)[:limit]
 
-    # -- counters and questions ----------------------------------------------------------------------------------------
-
     async def count(self, counts: Mapping[str, int]) -> None:
         for name, count in counts.items():
             self._counts[name] = self._counts.get(name, 0) + count
@@ -491,8 +479,6 @@ class MemoryLedger:
         for identity in gone:
             del self._messages[identity]
         return len(gone)
-
-    # -- rows ----------------------------------------------------------------------------------------------------------
 
     def _sharing(self, identity: Sequence[bytes]) -> list[_Row]:
         digests = set(identity)

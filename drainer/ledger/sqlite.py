@@ -92,8 +92,6 @@ class SqliteLedger:
         self._counted: dict[str, int] = {}
         self._ended: dict[tuple[str, str, str], Ended] = {}
 
-    # -- opening -------------------------------------------------------------------------------------------------------
-
     async def open(self) -> None:
         file = await asyncio.to_thread(open_ledger_file, self._path, self._clock.now_s())
         deliveries = Deliveries(file.writer, self._add, self._write_evidence)
@@ -129,8 +127,6 @@ class SqliteLedger:
         if self._maybe_opened is None:
             raise LedgerNotDurable(f"the ledger {self._path} is not open")
         return self._maybe_opened
-
-    # -- deliveries ----------------------------------------------------------------------------------------------------
 
     async def history(self, identity: Sequence[bytes]) -> History:
         with self._reading() as reader:
@@ -191,8 +187,6 @@ class SqliteLedger:
 
         await self._write(change)
 
-    # -- DSNs ----------------------------------------------------------------------------------------------------------
-
     async def dsns(
         self, state: DsnState, limit: int, due_by_s: float = math.inf, except_lists: Collection[str] = ()
     ) -> list[OwedDsn]:
@@ -227,8 +221,6 @@ class SqliteLedger:
         found = await self._search(lambda reader: tables.learnt_as(reader, name))
         await self._write(partial(self._opened.deliveries.unlearn, [row for row, _ in found]))
         return sum(recipients for _, recipients in found)
-
-    # -- entries that wait ---------------------------------------------------------------------------------------------
 
     async def defer(self, deferral: Deferral) -> None:
         row = (
@@ -315,8 +307,6 @@ class SqliteLedger:
 
         await self._write(change)
 
-    # -- the operator --------------------------------------------------------------------------------------------------
-
     async def operator_state(self) -> OperatorState:
         with self._reading() as reader:
             ((messages_per_s, recipients_per_s),) = reader.execute(
@@ -359,8 +349,6 @@ class SqliteLedger:
             ).fetchall()
         return [JournalLine(at, text_in(by), text_in(action), text_in(detail)) for at, by, action, detail in rows[::-1]]
 
-    # -- the report ----------------------------------------------------------------------------------------------------
-
     async def write_event(self, event: Event) -> None:
         await self._write(partial(account.write_event, self._opened.file.writer, event))
 
@@ -388,8 +376,6 @@ class SqliteLedger:
     async def evidence_of(self, message_id: str, limit: int) -> list[Evidence]:
         return await self._search(lambda reader: account.evidence_of(reader, message_id, limit))
 
-    # -- counters and questions ----------------------------------------------------------------------------------------
-
     async def count(self, counts: Mapping[str, int]) -> None:
         await self._write(partial(self._add_all, counts))
 
@@ -413,8 +399,6 @@ class SqliteLedger:
             if len(found) < tables.EXPIRED_AT_MOST or forgotten == before:
                 break
         return forgotten
-
-    # -- inside the transaction ----------------------------------------------------------------------------------------
 
     def _write_journal(self, line: JournalLine) -> None:
         self._opened.file.writer.execute(
@@ -449,8 +433,6 @@ class SqliteLedger:
         if self._ended:
             account.write_ended(self._opened.file.writer, self._ended.values())
             self._ended.clear()
-
-    # -- connections ---------------------------------------------------------------------------------------------------
 
     async def _write(self, change: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
         return await self._opened.commits.write(change, undo)

@@ -237,9 +237,6 @@ def _found(account: Account, waiting: Sequence[Waiting], history: History) -> Fo
     )
 
 
-# -- when -------------------------------------------------------------------------------------------------------------
-
-
 def _begin_and_end(history: History) -> tuple[float | None, float | None]:
     """Of the burn-down: when it began, and since when nothing has been left.
 
@@ -316,9 +313,6 @@ def _without_flutter(events: Sequence[Event]) -> list[Event]:
             kept.append(event)
     end_run()
     return kept
-
-
-# -- how fast ---------------------------------------------------------------------------------------------------------
 
 
 def _rates(history: History, now_s: float, began_s: float | None, ended_s: float | None) -> Rates:

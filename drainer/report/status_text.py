@@ -188,9 +188,6 @@ def progress(snapshot: Snapshot) -> float | None:
     return settled / (settled + left)
 
 
-# -- what is said ------------------------------------------------------------------------------------------------------
-
-
 def _above_the_bar(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
     word, ansi = _STATE[snapshot.state]
     since = f"since {clock_time(snapshot.since, snapshot.at, zone)} ({duration(snapshot.at - snapshot.since)})"
@@ -405,9 +402,6 @@ def hints(snapshot: Snapshot) -> Iterator[str]:
         yield "`drainer rate` shows the limits; raise them if the MTA can bear it"
     if snapshot.backlog.held_entries:
         yield "`drainer entries --state held` lists what waits for a decision; then `drainer release` or `drainer drop`"
-
-
-# -- how it is laid out ------------------------------------------------------------------------------------------------
 
 
 def _blocks(rows: Iterable[_Row], width: int, colour: bool) -> list[_Block]:

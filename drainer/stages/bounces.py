@@ -149,8 +149,6 @@ class Bounces:
             task.add_done_callback(functools.partial(self._ended, dsn))
         return LOOK_EVERY_S
 
-    # -- sending -------------------------------------------------------------------------------------------------------
-
     def _ended(self, dsn: OwedDsn, task: asyncio.Task[bool]) -> None:
         del self._sending[dsn.dsn_id]
         if task.cancelled():
@@ -200,8 +198,6 @@ class Bounces:
             return False
         return True
 
-    # -- not sending ---------------------------------------------------------------------------------------------------
-
     async def _drop_unbelieved(self) -> None:
         """What failed since somebody was last accepted, or since the MTA is doubted, and was never tried."""
         parts, why = self._parts, self._distrusted
@@ -229,8 +225,6 @@ class Bounces:
         await self._parts.ledger.move_dsns([dsn.dsn_id for dsn in dsns], DsnState.DROPPED, now_s, journal=line)
         for dsn in dsns:
             _say("dsn_dropped", dsn, why)
-
-    # -- in doubt ------------------------------------------------------------------------------------------------------
 
     async def _resolve(self, doubtful: Sequence[OwedDsn]) -> None:
         """As the MTA's log says; where it cannot, never again."""

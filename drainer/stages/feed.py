@@ -230,8 +230,6 @@ class Feed:
         for _ in range(sessions):
             self._slots.release()
 
-    # -- one entry --------------------------------------------------------------------------------------------------
-
     async def _work(self, waiting: WaitingEntry) -> None:
         filebase = waiting.filebase
         try:

@@ -160,9 +160,6 @@ def _cpu_s(pid: int) -> float:
         return 0.0
 
 
-# -- what is measured --------------------------------------------------------------------------------------------------
-
-
 def smtp_source(messages: int, recipients: int) -> Drained:
     """Postfix's own load generator: nothing read, nothing composed, nothing remembered."""
     options = ["-s", str(SESSIONS), "-m", str(messages), "-r", str(recipients), "-l", "2000", "-d"]
@@ -228,9 +225,6 @@ def mailman2_drainer(home: Path, messages: int, recipients: int) -> Drained:
     outage = write_plain(home / "site", messages, recipients, start_s=time.time() - 10 * 86_400)
     mailman = {"flavour": "mailman2", "queue_dir": outage.queue_dir, "lists_dir": outage.lists_dir}
     return drainer(home / "drainer", mailman, messages)
-
-
-# -- the table ---------------------------------------------------------------------------------------------------------
 
 
 def main(entries: Entries | None = None) -> None:

@@ -176,9 +176,6 @@ def test_a_suppressed_resend_still_goes_to_those_who_missed_the_first() -> None:
     assert decide(ENTRY, ADDRESSES, History(), "suppress", "suppress", first).deliver == ADDRESSES[3:]
 
 
-# -- classes ----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Known:
     filebase: str

@@ -269,9 +269,6 @@ def is_recovered(file: Path) -> bool:
     return "_bak_count" in read_entry(file).metadata
 
 
-# -- whatever a pickle may hold ---------------------------------------------------------------------------------------
-
-
 def entry_of(message: Message, metadata: dict[str, object] | None = None) -> QueueEntry:
     return QueueEntry(
         "1.5+ab", Flavour.MAILMAN2, "talk", ("a@b.example",), message, None, metadata or {}, b"x" * 500, 400

@@ -28,9 +28,6 @@ async def sent(session: Session, envelope: Envelope, content: bytes = CONTENT) -
     return str(await session.send_content(content))
 
 
-# -- opening -----------------------------------------------------------------------------------------------------------
-
-
 async def test_nobody_listening_is_unreachable(mta: MtaSettings, sink: Sink) -> None:
     await sink.close()
     with pytest.raises(MtaUnreachable, match=str(mta.port)):
@@ -115,9 +112,6 @@ async def test_wrong_password_is_refused_and_missing_file_named(tmp_path: Path) 
             await Session.open(mta)
 
 
-# -- what goes over the wire -------------------------------------------------------------------------------------------
-
-
 async def test_parameters_go_out_only_where_offered() -> None:
     wanted = ("BODY=8BITMIME", "RET=HDRS", "XSTRANGE=1")
     for offered, seen in [
@@ -184,9 +178,6 @@ async def test_content_arrives_octet_for_octet(sink: Sink, mta: MtaSettings, con
         await sent(session, Envelope("a@example.org", ("b@example.org",)), content)
     await session.quit()
     assert [taken.content for taken in sink.taken] == [arrives, arrives]
-
-
-# -- losing it ---------------------------------------------------------------------------------------------------------
 
 
 async def lost_at(mta: MtaSettings, content: bytes = CONTENT) -> SessionLost:

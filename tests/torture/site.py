@@ -233,8 +233,6 @@ class Site:
     def out(self) -> Path:
         return self.stock.queue_dir / "out"
 
-    # -- what happens to it --------------------------------------------------------------------------------------------
-
     def arrive(self, most: int = sys.maxsize) -> list[str]:
         """That many entries come into out/ as Mailman writes them. Returns their names."""
         names = list(itertools.islice(self._names, most))
@@ -292,8 +290,6 @@ class Site:
     def release(self, entry: str) -> SelectReply | None:
         """As ask."""
         return self.ask(partial(_released, SelectRequest(selectors=Selectors(entry=entry), yes=True)))
-
-    # -- the end -------------------------------------------------------------------------------------------------------
 
     def drain(self, *, restart_mta: bool = True) -> None:
         """Everything has arrived, all partners are well, the operator gives free what he held: to the end."""

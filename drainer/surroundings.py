@@ -1,0 +1,78 @@
+"""What is around us: free disk, load, the MTA's queue, Mailman's processes and queues. Looked at now and then.
+
+Out   the guards' verdicts, and Mailman as it is, for the snapshot
+Not here  what follows from a verdict (service.py), how each is reached (guards/)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from drainer.clock import Clock
+from drainer.guards.disk import disk_guards, load_guard
+from drainer.guards.mailman_processes import MailmanProcesses, mailman_processes
+from drainer.guards.mta_queue import MtaQueue
+from drainer.guards.verdict import strictest
+from drainer.queuedir.scan import QueueCensus
+from drainer.report.logfmt import logfmt
+from drainer.report.snapshot import Guard, QueueCount
+from drainer.settings import Settings
+
+log = logging.getLogger("drainer")
+
+
+class Surroundings:
+    """As they were at the last `look`."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.guards: list[Guard] = []
+        self.mailman = MailmanProcesses(())
+        self.queues: list[QueueCount] = []
+        self._clock = clock
+        self._census = QueueCensus(settings.mailman.queue_dir)
+        self._mta_queue = MtaQueue(settings.mta.queue, settings.mta.queue_high, settings.mta.queue_low)
+        self._competing = ""
+
+    @property
+    def competes(self) -> bool:
+        """Whether Mailman's outgoing runner takes what we would; not what is left to it."""
+        settings = self.settings
+        return self.mailman.outgoing_runner_competes and settings.feed.via == "smtp" and settings.custody.scope == "all"
+
+    async def look(self) -> Guard:
+        """Look anew; the strictest verdict."""
+        mailman, guards = self.settings.mailman, self.settings.guards
+        found = await asyncio.to_thread(
+            disk_guards,
+            self.settings.ledger.path,
+            mailman.queue_dir,
+            guards.min_free_bytes,
+            guards.min_free_inodes,
+        )
+        self.mailman = await asyncio.to_thread(mailman_processes, mailman.queue_dir, mailman.config)
+        runners = self.mailman.guard(
+            delivers_for_us=self.settings.feed.via == "mailman",
+            has_fresh_mail=self.settings.custody.scope == "backlog",
+        )
+        if runners.reason not in (self._competing, "") and self.competes:
+            log.warning(logfmt(event="competing_runner", detail=runners.reason))
+        self._competing = runners.reason
+        self.guards = [*found, load_guard(guards.max_load), await self._mta_queue.look(), runners]
+        return strictest(self.guards)
+
+    async def count_queues(self) -> None:
+        """How much lies in each of Mailman's queues; the figures from before stay where one cannot be read."""
+        now_s = self._clock.now_s()
+        with contextlib.suppress(OSError):
+            counted = await asyncio.to_thread(self._census.count, now_s)
+            self.queues = [
+                QueueCount(
+                    name=queue.name,
+                    entries=queue.entries,
+                    oldest_age_s=None if queue.oldest_s is None else max(0.0, now_s - queue.oldest_s),
+                )
+                for queue in counted
+            ]
