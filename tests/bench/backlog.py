@@ -4,7 +4,7 @@ In    a number of entries, cloned from a genuine one (4 KB, 20 recipients)
 Out   seconds until the first true backlog figure and until every entry is fingerprinted, and the memory used, printed
       beside the aims
 Note  the real service, paused by its operator before it starts, asked through its control socket every few moments. It
-      is a service for Mailman 2.1, which needs no co-process: nothing is composed
+      leaves composing to Mailman's own runner, which needs no co-process: nothing is composed
 """
 
 from __future__ import annotations
@@ -85,11 +85,8 @@ def measure(entries: int) -> Measured:
         queue_dir = home / "queue"
         for name in ("out", "bad", "shunt", "in"):
             (queue_dir / name).mkdir(parents=True)
-        (home / "lists").mkdir()
         total_bytes = write_clones(queue_dir / "out", entries)
-        settings = site_settings(
-            home, 9, {"flavour": "mailman2", "queue_dir": queue_dir, "lists_dir": home / "lists"}
-        )  # fmt: skip
+        settings = site_settings(home, 9, {"flavour": "mailman3", "queue_dir": queue_dir}, feed={"via": "mailman"})
         asyncio.run(_pause(home / "ledger.sqlite"))
         with _service(settings, home / "log") as (process, begun_s):
             try:

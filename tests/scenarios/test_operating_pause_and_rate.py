@@ -42,8 +42,8 @@ def test_pause_stops_at_once_lasts_over_a_kill_and_resume_delivers_the_rest_once
             service.kill()
         with lists.run("--until-empty") as service:
             assert lists.status_when(lambda said: said["state"] != "starting")["state"] == "paused"
-            text = lists.says("status")
-            assert f"everything, by {USER} until resumed: provider asked" in " ".join(text.split())
+            text = " ".join(lists.says("status").split())
+            assert f": by {USER}: provider asked Paused everything, by {USER} until resumed" in text
             before, after = taken_while(lists, 2.0)
             assert before == after < len(lists.owed())
             lists.says("rate", "--messages", "unlimited")
