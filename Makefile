@@ -3,7 +3,7 @@
 # make lint    ruff and mypy, strict
 # make hostile  hostile input at full length: a million one-byte files
 # make wire    what we send compared with what Mailman sends, by kind of entry, for every version of Mailman
-# make torture kill -9, frozen partners, restored backups, 400 times over: who got what, compared (some 20 minutes)
+# make torture kill -9, frozen partners, restored backups, 250 times over: who got what, compared (some ten minutes)
 # make backtest how good the estimate would have been on recorded drains
 # make eta     how good the finish time is in real drains, six of them side by side (some 6 minutes)
 # make places  one drain of some minutes, seen from every place an operator looks, with screenshots, the figures compared

@@ -13,6 +13,10 @@ from tests.torture.place import Row
 
 _HEADER = ("fault", "times", "entries", "recipients", "lost", "second copies", "in doubt", "for a person", "verdict")
 
+_LEGEND = """In doubt are recipients; over several kills one may be so more than once, and under `resend` get a copy each time.
+The verdicts count each time. For a person: what is held in the end.
+Lost, and second copies of those who were never in doubt, have to be 0."""
+
 
 def table(rows: Sequence[Row]) -> str:
     """One line per fault, and the sum."""
@@ -36,7 +40,7 @@ def table(rows: Sequence[Row]) -> str:
         ).rstrip()
         for line in lines
     ]
-    return "\n".join([shown[0], "-+-".join("-" * width for width in widths), *shown[1:]])
+    return "\n".join([shown[0], "-+-".join("-" * width for width in widths), *shown[1:], "", _LEGEND])
 
 
 def _cells(row: Row) -> tuple[str, ...]:
