@@ -13,8 +13,8 @@ from tests.torture.place import Row
 
 _HEADER = ("fault", "times", "entries", "recipients", "lost", "second copies", "in doubt", "for a person", "verdict")
 
-_LEGEND = """In doubt are recipients; over several kills one may be so more than once, and under `resend` get a copy each time.
-The verdicts count each time. For a person: what is held in the end.
+_LEGEND = """In doubt are recipients; over several kills one may be so more than once, and under `resend`, only there, get a
+copy each time, as the verdicts count. For a person: what is held in the end.
 Lost, and second copies of those who were never in doubt, have to be 0."""
 
 
