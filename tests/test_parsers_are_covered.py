@@ -66,7 +66,7 @@ TRUSTED = {
     "cli/check_measures": "what our own service answered",
     "control/client": "what our own service answered",
     "compose/coprocess/serve": "opens only what pickles/restricted let pass, by the same table of names",
-    "demo/sink": "the demonstration's server, on loopback",
+    "demo/sink_session": "the demonstration's server, on loopback",
     "demo/tour": "what the demonstration's server wrote",
     "guards/mta_queue": "what Postfix's own postqueue prints",
     "feed/mailman_smtp_log": "Mailman's own log; held by tests/feed/test_release.py",

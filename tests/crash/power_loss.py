@@ -26,7 +26,8 @@ from pathlib import Path
 
 from drainer.control.client import ControlClient
 from drainer.control.messages import PauseRequest, ResumeRequest, Selectors, SelectRequest
-from drainer.demo.sink import Rule, SinkOptions, SinkThread
+from drainer.demo.misbehaviour import Rule
+from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.duplicates.fingerprint import summarise
 from drainer.errors import EntryError
 from drainer.ledger.belonging import KEPT_AS, mark_in_line, mark_in_value

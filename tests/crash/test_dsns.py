@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from drainer.demo.misbehaviour import SILENCE, TAKE_AND_SILENCE, Behaviour, Rule, Step
 from drainer.demo.sample_queue import write_plain
-from drainer.demo.sink import SILENCE, TAKE_AND_SILENCE, Behaviour, Rule, Sink, SinkOptions, SinkThread, Step
+from drainer.demo.sink import Sink, SinkOptions, SinkThread
 from tests.scenarios.running import Service, eventually, running_service, status
 from tests.scenarios.test_safety_valves import settings_for
 

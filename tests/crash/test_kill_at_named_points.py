@@ -12,7 +12,8 @@ import pytest
 
 from drainer.control.client import ControlClient
 from drainer.control.messages import PauseRequest, ResumeRequest, Selectors, SelectRequest
-from drainer.demo.sink import SILENCE, TAKE_AND_SILENCE, Behaviour, SinkOptions, SinkThread, StageName, Step
+from drainer.demo.misbehaviour import SILENCE, TAKE_AND_SILENCE, Behaviour, StageName, Step
+from drainer.demo.sink import SinkOptions, SinkThread
 from tests.scenarios.running import drainer
 from tests.scenarios.troubled import Outbreak, every_session_read, given, once, outbreak
 

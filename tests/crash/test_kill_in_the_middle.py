@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from drainer.demo.sink import Rule, Sink, SinkOptions, SinkThread
+from drainer.demo.misbehaviour import Rule
+from drainer.demo.sink import Sink, SinkOptions, SinkThread
 from tests.scenarios.running import drainer
 from tests.scenarios.troubled import Outbreak, every_session_read, given, once, outbreak
 

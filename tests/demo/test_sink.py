@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from drainer.demo.sink import Greylisting, Rule, Sink, SinkOptions, SinkThread, Step
+from drainer.demo.misbehaviour import Greylisting, Rule, Step
+from drainer.demo.sink import Sink, SinkOptions, SinkThread
 from drainer.ledger.mta_log import Answer, MtaEvidence
 from drainer.ledger.mta_log_lines import log_lines
 
@@ -148,7 +149,7 @@ async def test_content_in_any_pieces_is_taken_whole() -> None:
         for _ in range(4):
             await reader.readline()
         for octet in content.replace(b"\r\n.", b"\r\n..") + b".\r\n":
-            sink_side = next(iter(sink._open))
+            sink_side = next(iter(sink.open_sessions))
             sink_side.data_received(bytes([octet]))
         assert (await reader.readline()).startswith(b"250")
         writer.close()

@@ -8,18 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from drainer.clock import StoppedClock
-from drainer.demo.sink import (
-    GARBAGE,
-    HALF_A_REPLY,
-    HANG_UP,
-    TAKE_AND_HANG_UP,
-    Behaviour,
-    Rule,
-    Sink,
-    SinkOptions,
-    Step,
-    answer,
-)
+from drainer.demo.misbehaviour import GARBAGE, HALF_A_REPLY, HANG_UP, TAKE_AND_HANG_UP, Behaviour, Rule, Step, answer
+from drainer.demo.sink import Sink, SinkOptions
 from drainer.errors import LedgerNotDurable
 from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
@@ -374,7 +364,7 @@ async def test_envelope_goes_out_in_one_write_where_the_mta_pipelines(ledger: Me
 
             def count(step: Step, sink: Sink = sink, behind: set[int] = behind) -> None:
                 if step.stage in ("mail", "rcpt"):
-                    (connection,) = sink._open
+                    (connection,) = sink.open_sessions
                     behind.add(bytes(connection._buffer).count(b"RCPT TO"))
 
             sink.scripts.append(count)

@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from drainer.clock import SystemClock
-from drainer.demo.sink import Rule, Sink, SinkOptions
+from drainer.demo.misbehaviour import Rule
+from drainer.demo.sink import Sink, SinkOptions
 from drainer.feed.deliver import deliver
 from drainer.feed.session_pool import SessionPool
 from drainer.ledger.memory import MemoryLedger

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from drainer.compose.wire import Envelope
-from drainer.demo.sink import Behaviour, Rule, Sink, SinkOptions, Step
+from drainer.demo.misbehaviour import Behaviour, Rule, Step
+from drainer.demo.sink import Sink, SinkOptions
 from drainer.errors import MtaRefusesLogin, MtaUnreachable
 from drainer.feed.outcome import SessionLost, Stage
 from drainer.feed.session import MtaBusy, NeedsSmtputf8, Session, UnsafeAddress
@@ -217,7 +218,7 @@ async def test_hang_up_in_the_middle_of_large_content_is_not_in_doubt(sink: Sink
 async def test_mta_that_stops_taking_in_content_is_left_after_the_content_timeout(sink: Sink) -> None:
     def stop_reading(step: Step) -> None:
         if step.stage == "content":
-            for connection in sink._open:
+            for connection in sink.open_sessions:
                 assert connection._transport is not None
                 connection._transport.pause_reading()
 

@@ -8,7 +8,8 @@ import socket
 import pytest
 
 from drainer.clock import SystemClock
-from drainer.demo.sink import Behaviour, Rule, Sink, SinkOptions, Step, answer
+from drainer.demo.misbehaviour import Behaviour, Rule, Step, answer
+from drainer.demo.sink import Sink, SinkOptions
 from drainer.errors import MtaUnreachable
 from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.session import Session

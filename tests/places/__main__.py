@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from drainer.demo.sink import Rule, SinkOptions, SinkThread
+from drainer.demo.misbehaviour import Rule
+from drainer.demo.sink import SinkOptions, SinkThread
 from tests.places.agreement import asked, disagreements, figures
 from tests.postfix import free_port
 from tests.promtool import promtool

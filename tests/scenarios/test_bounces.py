@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from drainer.demo.misbehaviour import Behaviour, Rule, Step, answer
 from drainer.demo.sample_queue import Outage, write_plain
-from drainer.demo.sink import Behaviour, Rule, Sink, SinkOptions, SinkThread, Step, Taken, answer
+from drainer.demo.sink import Sink, SinkOptions, SinkThread
+from drainer.demo.taken import Taken
 from drainer.ledger.records import DsnBacklog, Totals
 from drainer.ledger.sqlite import SqliteLedger
 from tests.scenarios.running import running_service

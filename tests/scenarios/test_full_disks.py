@@ -8,7 +8,8 @@ from pathlib import Path
 
 from drainer.control.client import ControlClient
 from drainer.control.messages import Selectors, SelectReply, SelectRequest
-from drainer.demo.sink import Rule, SinkOptions, SinkThread
+from drainer.demo.misbehaviour import Rule
+from drainer.demo.sink import SinkOptions, SinkThread
 from tests.scenarios.running import drainer
 from tests.scenarios.test_mistakes_handback import mailmans
 from tests.scenarios.test_mta_trouble_full_disk import fill_bytes, fill_inodes, small_filesystem

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from drainer.demo.sink import HANG_UP, TAKE_AND_HANG_UP, TAKE_AND_SILENCE, Behaviour, SinkOptions, SinkThread, Step
+from drainer.demo.misbehaviour import HANG_UP, TAKE_AND_HANG_UP, TAKE_AND_SILENCE, Behaviour, Step
+from drainer.demo.sink import SinkOptions, SinkThread
 from tests.scenarios.troubled import Outbreak, given, once, outbreak
 
 MAILS = 6

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from drainer.demo.sink import Greylisting, SinkOptions, SinkThread, answer
+from drainer.demo.misbehaviour import Greylisting, answer
+from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.report.snapshot import Snapshot
 from tests.scenarios.running import drainer
 from tests.scenarios.troubled import given, once, outbreak

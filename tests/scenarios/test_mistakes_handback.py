@@ -16,7 +16,8 @@ import pytest
 
 from drainer.control.client import ControlClient
 from drainer.control.messages import RateRequest, Selectors, SelectReply, SelectRequest
-from drainer.demo.sink import Behaviour, Rule, SinkOptions, SinkThread, Step
+from drainer.demo.misbehaviour import Behaviour, Rule, Step
+from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.errors import DrainerError
 from drainer.queuedir.content import header_pairs, value_text
 from drainer.queuedir.read import read_entry

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from drainer.demo.sink import SinkOptions, SinkThread, answer
+from drainer.demo.misbehaviour import answer
+from drainer.demo.sink import SinkOptions, SinkThread
 from tests.scenarios.running import drainer
 from tests.scenarios.troubled import Outbreak, given, once, outbreak
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from drainer.demo.sink import Rule, SinkOptions, SinkThread
+from drainer.demo.misbehaviour import Rule
+from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.report.snapshot import Snapshot
 from tests.scenarios.running import running_sink
 from tests.scenarios.troubled import given, once, outbreak

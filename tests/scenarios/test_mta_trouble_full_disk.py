@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from drainer.demo.sink import Rule, SinkOptions, SinkThread
+from drainer.demo.misbehaviour import Rule
+from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.report.snapshot import Snapshot
 from tests.scenarios.troubled import given, once, outbreak
 

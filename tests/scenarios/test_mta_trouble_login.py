@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from drainer.demo.sink import Behaviour, Script, Sink, SinkOptions, SinkThread, Step, answer
+from drainer.demo.misbehaviour import Behaviour, Script, Step, answer
+from drainer.demo.sink import Sink, SinkOptions, SinkThread
 from drainer.report.snapshot import Snapshot
 from tests.scenarios.troubled import given, once, outbreak
 

@@ -7,7 +7,8 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from drainer.demo.sink import Behaviour, SinkOptions, SinkThread, Step, answer
+from drainer.demo.misbehaviour import Behaviour, Step, answer
+from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.report.snapshot import Snapshot
 from tests.scenarios.test_mta_trouble_replies import all_is_deferred
 from tests.scenarios.troubled import given, once, outbreak

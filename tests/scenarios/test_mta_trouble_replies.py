@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from drainer.demo.sink import Behaviour, Greylisting, Script, SinkOptions, SinkThread, Step, answer
+from drainer.demo.misbehaviour import Behaviour, Greylisting, Script, Step, answer
+from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.report.snapshot import Snapshot
 from tests.scenarios.running import drainer
 from tests.scenarios.troubled import Given, Outbreak, given, once, outbreak

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from drainer.demo.sink import Rule, SinkOptions, SinkThread
+from drainer.demo.misbehaviour import Rule
+from drainer.demo.sink import SinkOptions, SinkThread
 from tests.scenarios.troubled import given, once, outbreak
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from drainer.clock import StoppedClock
-from drainer.demo.sink import TAKE_AND_HANG_UP, Behaviour, SinkOptions, SinkThread, Step, answer
+from drainer.demo.misbehaviour import TAKE_AND_HANG_UP, Behaviour, Step, answer
+from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.report.present import Present
 from drainer.report.recorder import Recorder

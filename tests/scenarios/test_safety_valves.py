@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from drainer.demo.misbehaviour import Rule
 from drainer.demo.sample_queue import Outage, write_plain
-from drainer.demo.sink import Rule, Sink, SinkOptions, SinkThread
+from drainer.demo.sink import Sink, SinkOptions, SinkThread
 from drainer.feed.refusals import MOST_RECIPIENTS
 from drainer.report.snapshot import Snapshot
 from tests.scenarios.running import (

@@ -26,8 +26,9 @@ from typing import Any
 
 import pytest
 
+from drainer.demo.misbehaviour import answer
 from drainer.demo.sample_queue import write_plain
-from drainer.demo.sink import SinkOptions, SinkThread, answer
+from drainer.demo.sink import SinkOptions, SinkThread
 from tests.control.small_service import control_routes
 from tests.scenarios.operated import SOON_S, Site
 from tests.scenarios.running import Service, drainer, running_service, site_settings

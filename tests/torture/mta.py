@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from drainer.demo.sink import Sink, Taken
+from drainer.demo.sink import Sink
+from drainer.demo.taken import Taken
 from drainer.ledger.mta_log import SETTLED_AFTER_S
 from tests.scenarios.troubled import every_session_read
 

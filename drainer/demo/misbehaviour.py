@@ -1,0 +1,163 @@
+"""How an SMTP sink misbehaves: rules in a small language, or any function, asked at every step of a session.
+
+In    where a session stands
+Out   what to do instead of the ordinary answer
+Not here  sockets and time (sink_session.py)
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+StageName = Literal["connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "content", "dot", "rset", "quit"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where a session stands when a rule is asked.
+
+    session, transaction  numbered from 1 over the life of the sink and of the session
+    recipient   address at rcpt; "" elsewhere
+    recipients  accepted so far
+    """
+
+    stage: StageName
+    session: int
+    transaction: int
+    reverse_path: str
+    recipient: str
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What to do instead of the ordinary answer.
+
+    reply      bytes written in place of it; None: the ordinary reply
+    then       "go_on"; "hang_up" after the reply (with reply b"": instead of it); "silence": nothing is read or answered
+               from here on; "endless": likewise, but the reply is written again and again
+    takes      at dot: whether the sink owns the message; None: as the reply code says (2xx does), a missing reply not
+    delay_s    wait before the reply
+    after_bytes  at content: how much of it to let in first, one octet at least
+    """
+
+    reply: bytes | None = None
+    then: Literal["go_on", "hang_up", "silence", "endless"] = "go_on"
+    takes: bool | None = None
+    delay_s: float = 0.0
+    after_bytes: int = 0
+
+
+def answer(text: str) -> Behaviour:
+    """Answer with this reply, "550 5.1.1 no such user". 421 hangs up, as RFC 5321 §3.8 has it."""
+    return Behaviour(text.encode() + b"\r\n", "hang_up" if text.startswith("421") else "go_on")
+
+
+HANG_UP = Behaviour(b"", "hang_up")
+SILENCE = Behaviour(b"", "silence")
+TAKE_AND_HANG_UP = Behaviour(b"", "hang_up", takes=True)
+TAKE_AND_SILENCE = Behaviour(b"", "silence", takes=True)
+GARBAGE = Behaviour(b"\xff\xfe\x00 \x80garbage\r\n")
+HALF_A_REPLY = Behaviour(b"25", "hang_up")
+ENDLESS = Behaviour(b"220-and furthermore\r\n", "endless")
+
+Script = Callable[[Step], Behaviour | None]
+"""Asked at every step; None: the ordinary answer."""
+
+
+@dataclass(slots=True)
+class Rule:
+    """A line of the small language, as a Script.
+
+        STAGE WHAT [recipient=GLOB] [sender=GLOB] [first=N] [after=N] [every=N] [chance=P]
+
+    WHAT  a reply "450 4.2.0 greylisted" | hang-up | silence | take-and-hang-up | take-and-silence | garbage | half |
+          endless (a reply without a last line) | delay=SECONDS | twice REPLY (the ordinary reply, and this one behind it)
+    recipient, sender  only for addresses that match; `first=N`: the first N times it matches; `after=N`: not the first
+          N times; `every=N`: each Nth time; `chance=P`: with this probability, from a fixed seed
+    """
+
+    stage: str
+    behaviour: Behaviour
+    recipient: str = "*"
+    sender: str = "*"
+    first: int = 0
+    after: int = 0
+    every: int = 1
+    chance: float = 1.0
+    twice: bool = False
+    _matched: int = 0
+    _random: random.Random = field(default_factory=lambda: random.Random(1))
+
+    @classmethod
+    def parse(cls, line: str) -> Rule:
+        """Raises ValueError saying what would be right."""
+        stage, _, rest = line.strip().partition(" ")
+        if stage not in STAGES:
+            raise ValueError(f"{stage!r} is no stage; right would be one of {', '.join(STAGES)}")
+        words = rest.split()
+        options: dict[str, str] = {}
+        while words and re.fullmatch(r"(recipient|sender|first|after|every|chance)=\S+", words[-1]):
+            name, _, value = words.pop().partition("=")
+            options[name] = value
+        what = " ".join(words)
+        named = {
+            "hang-up": HANG_UP, "silence": SILENCE, "garbage": GARBAGE, "half": HALF_A_REPLY, "endless": ENDLESS,
+            "take-and-hang-up": TAKE_AND_HANG_UP, "take-and-silence": TAKE_AND_SILENCE,
+        }  # fmt: skip
+        twice = what.startswith("twice ")
+        if what in named:
+            behaviour = named[what]
+        elif match := re.fullmatch(r"delay=([0-9.]+)", what):
+            behaviour = Behaviour(delay_s=float(match[1]))
+        elif re.match(r"[2-5][0-9][0-9]\b", what.removeprefix("twice ")):
+            behaviour = answer(what.removeprefix("twice "))
+        else:
+            raise ValueError(f"{what!r} is nothing to do; right would be a reply, {', '.join(named)}, delay=S or twice")
+        return cls(
+            stage,
+            behaviour,
+            options.get("recipient", "*"),
+            options.get("sender", "*"),
+            int(options.get("first", 0)),
+            int(options.get("after", 0)),
+            int(options.get("every", 1)),
+            float(options.get("chance", 1)),
+            twice,
+        )
+
+    def __call__(self, step: Step) -> Behaviour | None:
+        if step.stage != self.stage:
+            return None
+        if not fnmatch.fnmatchcase(step.recipient, self.recipient) and self.recipient != "*":
+            return None
+        if not fnmatch.fnmatchcase(step.reverse_path, self.sender) and self.sender != "*":
+            return None
+        self._matched += 1
+        if self._matched <= self.after or (self.first and self._matched > self.after + self.first):
+            return None
+        if (self._matched - self.after) % self.every or self._random.random() >= self.chance:
+            return None
+        if self.twice:
+            ordinary = {"connect": b"220 sink\r\n", "data": b"354 go ahead\r\n"}.get(step.stage, b"250 2.0.0 Ok\r\n")
+            return Behaviour(ordinary + (self.behaviour.reply or b""), takes=step.stage == "dot" or None)
+        return self.behaviour
+
+
+@dataclass(slots=True)
+class Greylisting:
+    """Script: the first attempt for each (reverse-path, recipient) is answered 450, the next is taken."""
+
+    seen: set[tuple[str, str]] = field(default_factory=set)
+
+    def __call__(self, step: Step) -> Behaviour | None:
+        if step.stage != "rcpt" or (step.reverse_path, step.recipient) in self.seen:
+            return None
+        self.seen.add((step.reverse_path, step.recipient))
+        return answer("450 4.2.0 greylisted, try again")
