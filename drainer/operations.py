@@ -40,7 +40,7 @@ from drainer.ledger.evidence import Fate as Ending
 from drainer.ledger.records import INTAKE, Coverage, JournalLine, OperatorState, Pause
 from drainer.ledger.states import State
 from drainer.queuedir.content import header_pairs, value_text
-from drainer.queuedir.index import EntryState
+from drainer.queuedir.index_values import EntryState
 from drainer.report.incident import Incident
 from drainer.report.snapshot import Snapshot
 from drainer.report.wording import count, duration, limit

@@ -18,7 +18,7 @@ from drainer.estimate.per_list import ListLeft
 from drainer.estimate.rates import Counts, RateSeries
 from drainer.ledger.records import Totals
 from drainer.pipeline import Pipeline
-from drainer.queuedir.index import BacklogTotals
+from drainer.queuedir.index_values import BacklogTotals
 from drainer.queuedir.loan import Loan
 from drainer.report.snapshot import ServiceState
 from drainer.settings import Settings

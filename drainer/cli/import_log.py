@@ -159,7 +159,8 @@ async def _ledger_and_queue(settings: Settings, writes: bool) -> AsyncIterator[t
     """
     from drainer.ledger.memory import MemoryLedger
     from drainer.ledger.sqlite import SqliteLedger
-    from drainer.queuedir.index import BacklogIndex, Description
+    from drainer.queuedir.index import BacklogIndex
+    from drainer.queuedir.index_values import Description
     from drainer.queuedir.scan import scan_queue
     from drainer.queuedir.survey import survey
 

@@ -61,7 +61,8 @@ from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.filebase import HOME_QUEUE, QueueFile, Suffix, mailman_filebase
 from drainer.queuedir.handback import with_recipients
-from drainer.queuedir.index import BacklogIndex, EntryState
+from drainer.queuedir.index import BacklogIndex
+from drainer.queuedir.index_values import EntryState
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import ListedFile
 from drainer.report.logfmt import logfmt

@@ -13,15 +13,12 @@ Every method is short, except `select` and `matching` by text, which look at eve
 from __future__ import annotations
 
 import heapq
-import re
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Generator, Iterable, Iterator, Sequence, Set
 from contextlib import closing
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from drainer.control.messages import EntryLine, Selectors
 from drainer.duplicates.classes import DuplicateClass, EntrySummary, Fingerprint
@@ -30,15 +27,26 @@ from drainer.estimate.backlog import ToSend
 from drainer.ledger.evidence import Ended, Fate
 from drainer.ledger.records import RECIPIENT_KEY_BYTES
 from drainer.queuedir.filebase import QueueFile
+from drainer.queuedir.index_selection import condition, contains_folded, stored_octets
+from drainer.queuedir.index_sums import IndexedRow, IndexSums
+from drainer.queuedir.index_values import (
+    BacklogTotals,
+    Description,
+    EarlierEntry,
+    EntryState,
+    ListTotals,
+    Order,
+    Resembled,
+    Selection,
+    WaitingEntry,
+    tie_order,
+)
 
 _Value = TypeVar("_Value")
 
 DIGEST_BYTES = 16
 _CACHE_KIB = 32_768
 _MOST_VALUES_A_QUERY = 500
-_MOST_RECIPIENTS = 2**24 - 1
-_MOST_BYTES = 2**36 - 1
-_LIKE_SPECIAL = re.compile(r"[%_!]")
 
 _SCHEMA = """
 CREATE TABLE entry (
@@ -83,175 +91,8 @@ CREATE TABLE identity (digest BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (d
 """
 
 
-class EntryState(StrEnum):
-    """LISTED: not read yet, waits to be. The others as the operator knows them (control/messages.py)."""
-
-    LISTED = "listed"
-    WAITING = "waiting"
-    ACTIVE = "active"
-    DEFERRED = "deferred"
-    HELD = "held"
-
-
 _STATES = {state.value: state for state in EntryState}
 _DUPLICATES = {kind.value: kind for kind in DuplicateClass}
-
-Order = Literal["fifo", "fresh", "fair", "priority"]
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What reading an entry showed. `duplicate`, `of`, `covered`: the forecast of duplicates/decision.py, `covered` being
-    how many of its recipients an earlier entry or the ledger covers. `limited`: how many are in each of the domains that
-    have a ceiling, () if none is."""
-
-    summary: EntrySummary
-    duplicate: DuplicateClass = DuplicateClass.NONE
-    of: str | None = None
-    covered: int = 0
-    limited: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingEntry:
-    """One that may go next. `recipients`: still owed, as far as the index was told."""
-
-    filebase: str
-    when_s: float
-    list_id: str
-    recipients: int
-    identity: tuple[bytes, ...]
-    duplicate: DuplicateClass
-    message_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class EarlierEntry:
-    """One that shares a key. `recipient_keys` concatenated, as in EntrySummary."""
-
-    filebase: str
-    when_s: float
-    recipient_keys: bytes
-    duplicate: DuplicateClass
-    copy: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Resembled:
-    """One with the same text, finished or not. `recipient_keys` is empty: its recipients are not those of a copy."""
-
-    filebase: str
-    when_s: float
-    identity: tuple[bytes, ...]
-    recipient_keys: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class BacklogTotals:
-    """All that is not finished; what is held is counted apart, since nothing will happen to it by itself.
-
-    recipients       still owed by entries read so far; deferred_recipients is a part of it
-    unread_entries   entries (held ones too) not read yet: their recipients are in no count
-    duplicate_*      forecast: entries expected to be suppressed whole, recipients not expected to be sent
-    resend_*         not in these: of mails a person sent again, which duplicates.resend decides about
-    oldest_s         least received time, seconds since the epoch; None if nothing waits
-    """
-
-    entries: int = 0
-    recipients: int = 0
-    bytes: int = 0
-    unread_entries: int = 0
-    active_entries: int = 0
-    deferred_entries: int = 0
-    deferred_recipients: int = 0
-    held_entries: int = 0
-    held_recipients: int = 0
-    held_bytes: int = 0
-    duplicate_entries: int = 0
-    duplicate_recipients: int = 0
-    resend_entries: int = 0
-    resend_recipients: int = 0
-    oldest_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ListTotals:
-    """The same for one list; entries not read yet have no list. last_due_s: when the last deferred one of it is due."""
-
-    list_id: str
-    entries: int
-    recipients: int
-    bytes: int
-    deferred_recipients: int
-    held_entries: int
-    oldest_s: float | None
-    last_due_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """`total` and `recipients` count all that matched; `lines` holds at most the number asked for, oldest first."""
-
-    total: int
-    recipients: int
-    lines: list[EntryLine]
-
-
-@dataclass(slots=True)
-class _Row:
-    """The part of an entry that the totals are made of."""
-
-    id: int
-    list: int
-    state: EntryState
-    duplicate: DuplicateClass
-    is_read: bool
-    ready: bool
-    owed: int
-    covered: int
-    size_bytes: int
-    limited: tuple[int, ...]
-
-    @property
-    def key(self) -> _Key:
-        return self.list, self.state, self.duplicate, self.is_read, 0 < self.owed == sum(self.limited)
-
-    @property
-    def limited_left(self) -> Iterator[int]:
-        """What is covered is taken to be spread evenly."""
-        return (count * (self.owed - self.covered) // self.owed for count in self.limited if self.owed)
-
-
-_Key = tuple[int, EntryState, DuplicateClass, bool, bool]
-"""List, state, duplicate, whether it was read, whether all it owes is in domains that have a ceiling."""
-
-
-@dataclass(slots=True)
-class _Sum:
-    entries: int = 0
-    owed: int = 0
-    covered: int = 0
-    bytes: int = 0
-    sending: int = 0
-    sending_bytes: int = 0
-    sending_bytes_each: int = 0
-    limited: list[int] = field(default_factory=list)
-
-    def change(self, row: _Row, by: int) -> None:
-        """by: 1 to add, -1 to take away."""
-        self.entries += by
-        self.owed += by * row.owed
-        self.covered += by * row.covered
-        self.bytes += by * row.size_bytes
-        if sending := row.owed - row.covered:
-            self.sending += by
-            self.sending_bytes += by * row.size_bytes
-            self.sending_bytes_each += by * row.size_bytes * sending
-        for at, count in enumerate(row.limited_left):
-            if at == len(self.limited):
-                self.limited.append(0)
-            self.limited[at] += by * count
-
 
 _Candidate = tuple[str, float, int, int, str, bytes, str, int]
 _ROW = "id, list, state, duplicate, is_read, ready, owed, covered, size_bytes, limited"
@@ -260,7 +101,6 @@ _EARLIER = f"{_EARLIER_COLUMNS} FROM entry e JOIN detail d ON d.id = e.id"
 _EARLIER_AND_TIE = f"{_EARLIER_COLUMNS}, e.tie FROM entry e JOIN detail d ON d.id = e.id"
 _KEYED = (("identity", "digest"), ("text", "resend_key"), ("detail", "message_id_key"))
 """Where the three kinds of keys of a fingerprint are looked up."""
-_SUPPRESSED_WHOLE = frozenset({DuplicateClass.EXACT, DuplicateClass.RESTORED})
 
 
 class BacklogIndex:
@@ -270,7 +110,7 @@ class BacklogIndex:
         """Start empty at `path`; an older index there is deleted. `:memory:` is for tests."""
         self._lists: dict[str, int] = {"": 0}
         self._list_names: list[str] = [""]
-        self._sums: dict[_Key, _Sum] = {}
+        self._sums = IndexSums()
         self._ready: Counter[int] = Counter()
         self._active: dict[int, tuple[bytes, ...]] = {}
         self._active_digests: Counter[bytes] = Counter()
@@ -286,7 +126,7 @@ class BacklogIndex:
                 f"PRAGMA cache_size=-{_CACHE_KIB}; PRAGMA temp_store=MEMORY;" + _SCHEMA
             )
             self._db.execute("BEGIN")
-            self._db.create_function("contains_folded", 2, _contains_folded, deterministic=True)
+            self._db.create_function("contains_folded", 2, contains_folded, deterministic=True)
         except (sqlite3.Error, OSError) as exc:
             raise IndexUnusable(f"the backlog index {path} cannot be made: {exc}") from exc
 
@@ -304,9 +144,7 @@ class BacklogIndex:
             [(file.filebase, file.when_s, size_bytes) for file, size_bytes in files],
         )
         ((added, size),) = self._query("SELECT count(*), coalesce(sum(size_bytes), 0) FROM entry WHERE id > ?", (last,))
-        total = self._sums.setdefault((0, state, DuplicateClass.NONE, False, False), _Sum())
-        total.entries += added
-        total.bytes += size
+        self._sums.add_listed(state, added, size)
         return int(added)
 
     def strangers(self, batch: Sequence[EntrySummary]) -> set[str]:
@@ -353,8 +191,8 @@ class BacklogIndex:
             )  # fmt: skip
             identity = b"".join(print_.identity)
             details.append(
-                (row.id, _octets(summary.message_id), _octets(summary.sender), _octets(summary.subject), identity,
-                 print_.message_id, print_.copy, summary.recipient_keys)
+                (row.id, stored_octets(summary.message_id), stored_octets(summary.sender),
+                 stored_octets(summary.subject), identity, print_.message_id, print_.copy, summary.recipient_keys)
             )  # fmt: skip
             if print_.resend:
                 texts.append((print_.resend, summary.when_s, filebase, identity))
@@ -391,7 +229,7 @@ class BacklogIndex:
         row.ready = state is EntryState.WAITING
         self._execute(
             "UPDATE entry SET state=?, ready=?, reason=CAST(? AS TEXT), due_s=? WHERE id=?",
-            (state.value, row.ready, _octets(reason), due_s, row.id),
+            (state.value, row.ready, stored_octets(reason), due_s, row.id),
         )
         self._add(row)
         self._deactivate(row.id)
@@ -581,16 +419,11 @@ class BacklogIndex:
 
     def by_list_and_class(self) -> list[tuple[str, str, int, int, int]]:
         """List, class, entries, recipients still owed, bytes of all there is, held entries too; unread ones as "" and ""."""
-        found: dict[tuple[str, str], tuple[int, int, int]] = {}
-        for (number, _, duplicate, is_read, _), part in self._sums.items():
-            key = (self._list_names[number], duplicate.value) if is_read else ("", "")
-            entries, recipients, octets = found.get(key, (0, 0, 0))
-            found[key] = entries + part.entries, recipients + part.owed, octets + part.bytes
-        return [(*key, *sums) for key, sums in sorted(found.items()) if sums[0]]
+        return self._sums.by_list_and_class(self._list_names)
 
     def select(self, selectors: Selectors, now_s: float, limit: int) -> Selection:
         """Entries that match, for the operator."""
-        where, values = _where(selectors, now_s, self._lists)
+        where, values = condition(selectors, now_s, self._lists)
         source = f"FROM entry e LEFT JOIN detail d ON d.id = e.id WHERE {where}"
         ((total, recipients),) = self._query(f"SELECT count(*), coalesce(sum(e.owed), 0) {source}", values)
         lines = [
@@ -605,69 +438,23 @@ class BacklogIndex:
 
     def matching(self, selectors: Selectors, now_s: float) -> list[str]:
         """Filebases of all that match, oldest first."""
-        where, values = _where(selectors, now_s, self._lists)
+        where, values = condition(selectors, now_s, self._lists)
         query = f"SELECT e.filebase FROM entry e LEFT JOIN detail d ON d.id = e.id WHERE {where}"
         return [str(filebase) for (filebase,) in self._query(f"{query} ORDER BY e.when_s, e.filebase", values)]
 
     def totals(self) -> BacklogTotals:
         """Cheap enough for each second."""
-        counted: Counter[str] = Counter()
-        for (_, state, duplicate, is_read, _), part in self._sums.items():
-            held = state is EntryState.HELD
-            counted["held_entries" if held else "entries"] += part.entries
-            counted["held_recipients" if held else "recipients"] += part.owed
-            counted["held_bytes" if held else "bytes"] += part.bytes
-            if not is_read:
-                counted["unread_entries"] += part.entries
-            if state is EntryState.ACTIVE:
-                counted["active_entries"] += part.entries
-            if state is EntryState.DEFERRED:
-                counted["deferred_entries"] += part.entries
-                counted["deferred_recipients"] += part.owed
-            if not held:
-                counted["duplicate_recipients"] += part.covered
-                if duplicate in _SUPPRESSED_WHOLE:
-                    counted["duplicate_entries"] += part.entries
-                if duplicate is DuplicateClass.RESEND:
-                    counted["resend_entries"] += part.entries
-                    counted["resend_recipients"] += part.owed - part.covered
         ((oldest_s,),) = self._query("SELECT min(when_s) FROM entry WHERE state <> 'held'")
-        return BacklogTotals(**counted, oldest_s=oldest_s)
+        return self._sums.totals(oldest_s)
 
     def to_send(self) -> list[ToSend]:
         """Of the entries read so far; cheap enough for each second."""
-        return [
-            ToSend(
-                self._list_names[number],
-                duplicate is DuplicateClass.RESEND,
-                state is EntryState.DEFERRED,
-                is_limited,
-                part.sending,
-                part.owed - part.covered,
-                part.sending_bytes,
-                part.sending_bytes_each,
-                tuple(part.limited),
-            )
-            for (number, state, duplicate, is_read, is_limited), part in self._sums.items()
-            if part.sending and is_read and state is not EntryState.HELD
-        ]
+        return self._sums.to_send(self._list_names)
 
     def per_list(self) -> list[ListTotals]:
         """One for each list that has entries, most recipients first. Cheap enough for each second."""
-        numbers: dict[int, Counter[str]] = {}
-        for (number, state, _, is_read, _), part in self._sums.items():
-            if not part.entries or not is_read:
-                continue
-            counted = numbers.setdefault(number, Counter())
-            if state is EntryState.HELD:
-                counted["held_entries"] += part.entries
-                continue
-            counted["entries"] += part.entries
-            counted["recipients"] += part.owed
-            counted["bytes"] += part.bytes
-            counted["deferred_recipients"] += part.owed if state is EntryState.DEFERRED else 0
         found = []
-        for number, counted in numbers.items():
+        for number, counted in self._sums.per_list().items():
             ((oldest_s,),) = self._query(
                 "SELECT min(when_s) FROM entry WHERE state <> 'held' AND list = ?"
                 + (" AND is_read = 1" * (number == 0)),
@@ -776,29 +563,29 @@ class BacklogIndex:
             due=due,
         )
 
-    def _row(self, filebase: str) -> _Row | None:
+    def _row(self, filebase: str) -> IndexedRow | None:
         return self._rows([filebase]).get(filebase)
 
-    def _rows(self, filebases: Sequence[str]) -> dict[str, _Row]:
+    def _rows(self, filebases: Sequence[str]) -> dict[str, IndexedRow]:
         """Of those there are, in the order given."""
-        found: dict[str, _Row] = {}
+        found: dict[str, IndexedRow] = {}
         for some in _portions(filebases):
             marks = ",".join("?" * len(some))
             for filebase, id_, number, state, duplicate, is_read, ready, owed, covered, size, limited in self._query(
                 f"SELECT filebase, {_ROW} FROM entry WHERE filebase IN ({marks})", some
             ):
-                found[filebase] = _Row(
+                found[filebase] = IndexedRow(
                     id_, number, _STATES[state], _DUPLICATES[duplicate], bool(is_read), bool(ready), owed, covered, size,
                     _counts(limited),
                 )  # fmt: skip
         return {filebase: found[filebase] for filebase in filebases if filebase in found}
 
-    def _add(self, row: _Row) -> None:
-        self._sums.setdefault(row.key, _Sum()).change(row, 1)
+    def _add(self, row: IndexedRow) -> None:
+        self._sums.add(row)
         self._ready[row.list] += row.ready
 
-    def _subtract(self, row: _Row) -> None:
-        self._sums[row.key].change(row, -1)
+    def _subtract(self, row: IndexedRow) -> None:
+        self._sums.subtract(row)
         self._ready[row.list] -= row.ready
 
     def _activate(self, id_: int) -> None:
@@ -857,42 +644,6 @@ def _in_turns(sources: Sequence[Iterator[_Candidate]]) -> Iterator[_Candidate]:
             waiting.append(source)
 
 
-def _where(selectors: Selectors, now_s: float, lists: Mapping[str, int]) -> tuple[str, list[object]]:
-    terms: list[str] = ["1"]
-    values: list[object] = []
-
-    def add(term: str, *arguments: object) -> None:
-        terms.append(term)
-        values.extend(arguments)
-
-    if selectors.list is not None:
-        wanted = selectors.list.casefold()
-        numbers = [number for name, number in lists.items() if wanted in name.casefold()]
-        add(f"e.is_read = 1 AND e.list IN ({','.join('?' * len(numbers))})", *numbers)
-    for column, text in (
-        ("sender", selectors.sender),
-        ("subject", selectors.subject),
-        ("message_id", selectors.message_id),
-    ):
-        if text is None:
-            continue
-        if text.isascii():
-            add(f"d.{column} LIKE ? ESCAPE '!'", "%" + _LIKE_SPECIAL.sub(r"!\g<0>", text) + "%")
-        else:
-            add(f"contains_folded(d.{column}, CAST(? AS TEXT))", _octets(text))
-    if selectors.duplicate is not None:
-        add("e.is_read = 1 AND e.duplicate = ?", selectors.duplicate)
-    if selectors.state is not None:
-        add("e.state = ?" + (" OR e.state = 'listed'" * (selectors.state == "waiting")), selectors.state)
-    if selectors.older_than_s is not None:
-        add("e.when_s <= ?", now_s - selectors.older_than_s)
-    if selectors.younger_than_s is not None:
-        add("e.when_s >= ?", now_s - selectors.younger_than_s)
-    if selectors.entry is not None:
-        add("e.filebase >= ? AND e.filebase < ?", selectors.entry, selectors.entry + "\U0010ffff")
-    return " AND ".join(f"({term})" for term in terms), values
-
-
 def _unusable(exc: sqlite3.Error) -> IndexUnusable:
     return IndexUnusable(f"the backlog index failed ({exc}); it is rebuilt when drainer starts again")
 
@@ -900,17 +651,6 @@ def _unusable(exc: sqlite3.Error) -> IndexUnusable:
 def _earlier(row: tuple[Any, ...]) -> EarlierEntry:
     filebase, when_s, recipient_keys, duplicate, copy = row
     return EarlierEntry(filebase, when_s, recipient_keys, DuplicateClass(duplicate), copy)
-
-
-def _contains_folded(haystack: str | None, needle: str) -> bool:
-    return haystack is not None and needle.casefold() in haystack.casefold()
-
-
-def tie_order(summary: EntrySummary) -> int:
-    """What decision.fifo_key says between received time and filebase, as one number: an entry with the less comes first."""
-    fewer_recipients = _MOST_RECIPIENTS - min(summary.recipients, _MOST_RECIPIENTS)
-    smaller = _MOST_BYTES - min(summary.size_bytes, _MOST_BYTES)
-    return (summary.decorated * (_MOST_RECIPIENTS + 1) + fewer_recipients) * (_MOST_BYTES + 1) + smaller
 
 
 def _keys(print_: Fingerprint) -> list[tuple[int, bytes]]:
@@ -939,14 +679,6 @@ def _joined(counts: Sequence[int]) -> str:
 
 def _counts(joined: str) -> tuple[int, ...]:
     return tuple(map(int, joined.split())) if joined else ()
-
-
-def _octets(text: str) -> bytes:
-    """A text for SQLite, which takes no surrogates: bytes that were not UTF-8 go in as they were and come out so."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace")
 
 
 def _text(stored: bytes) -> str:

@@ -32,7 +32,7 @@ from drainer.ledger.records import (
 )
 from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
-from drainer.queuedir.index import EntryState
+from drainer.queuedir.index_values import EntryState
 from drainer.report.logfmt import logfmt
 from drainer.stages.parts import DUPLICATE, IN_DOUBT, RESEND, Parts, Standing, why_held
 from drainer.stages.refused import Refused

@@ -19,7 +19,7 @@ from drainer.ledger.evidence import Evidence, Fate
 from drainer.ledger.records import Hold, MessageRecord, Outcome
 from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
-from drainer.queuedir.index import EntryState
+from drainer.queuedir.index_values import EntryState
 from drainer.stages.conclusion import Conclusion
 from drainer.stages.parts import DUPLICATE, IN_DOUBT, RELEASED, RESEMBLES, RESEND, Parts, Standing
 

@@ -42,7 +42,7 @@ from drainer.feed.shaping import Shaping, Split, after_sending, in_domains, spli
 from drainer.ledger.records import MessageRecord, Outcome, recipient_key
 from drainer.ledger.states import SETTLED, State
 from drainer.queuedir.entry import QueueEntry
-from drainer.queuedir.index import EntryState, WaitingEntry
+from drainer.queuedir.index_values import EntryState, WaitingEntry
 from drainer.report.logfmt import logfmt
 from drainer.settings import Settings
 from drainer.stages.bounces import Bounces

@@ -32,7 +32,7 @@ from drainer.ledger.records import Hold, MessageRecord, RecipientKey, recipient_
 from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.handback import with_recipients
-from drainer.queuedir.index import EntryState
+from drainer.queuedir.index_values import EntryState
 from drainer.report.logfmt import logfmt
 from drainer.stages.conclusion import Conclusion
 from drainer.stages.feed import Feed

@@ -20,7 +20,7 @@ from drainer.errors import (
 )
 from drainer.guards.mailman_processes import mailman_processes
 from drainer.queuedir.filebase import QueueFile, Suffix
-from drainer.queuedir.index import EntryState
+from drainer.queuedir.index_values import EntryState
 from drainer.queuedir.loan import Loan
 from drainer.queuedir.scan import scan_queue
 from drainer.queuedir.watch import changed_directories

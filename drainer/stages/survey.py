@@ -24,7 +24,7 @@ from drainer.errors import (
 )
 from drainer.ledger.records import Hold, MessageRecord, Outcome, recipient_key
 from drainer.ledger.states import SETTLED, State
-from drainer.queuedir.index import Description, tie_order
+from drainer.queuedir.index_values import Description, tie_order
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.survey import Surveyed
 from drainer.report.logfmt import logfmt

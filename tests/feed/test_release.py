@@ -24,7 +24,8 @@ from drainer.ledger.states import State
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.filebase import QueueFile, Suffix
-from drainer.queuedir.index import BacklogIndex, EntryState
+from drainer.queuedir.index import BacklogIndex
+from drainer.queuedir.index_values import EntryState
 from drainer.queuedir.read import read_entry
 from drainer.settings import CustodySettings, FeedSettings, MailmanSettings, Settings
 from tests.scenarios.running import eventually

@@ -18,7 +18,8 @@ from drainer.errors import IndexUnusable
 from drainer.ledger.records import recipient_key
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.filebase import QueueFile, Suffix
-from drainer.queuedir.index import BacklogIndex, BacklogTotals, Description, EntryState, Order, tie_order
+from drainer.queuedir.index import BacklogIndex
+from drainer.queuedir.index_values import BacklogTotals, Description, EntryState, Order, tie_order
 from drainer.queuedir.scan import scan_queue
 
 NOW_S = 1_000_000.0

@@ -10,7 +10,8 @@ import pytest
 from drainer.duplicates.classes import DuplicateClass
 from drainer.estimate.backlog import ToSend
 from drainer.feed.shaping import in_domains
-from drainer.queuedir.index import BacklogIndex, Description, EntryState
+from drainer.queuedir.index import BacklogIndex
+from drainer.queuedir.index_values import Description, EntryState
 from tests.queuedir.test_index import NOW_S, described, fill
 
 

@@ -1,0 +1,63 @@
+"""An operator's selection of entries as a condition on the backlog index.
+
+In    Selectors
+Out   SQL with its values; the function it needs
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from drainer.control.messages import Selectors
+
+_LIKE_SPECIAL = re.compile(r"[%_!]")
+
+
+def condition(selectors: Selectors, now_s: float, lists: Mapping[str, int]) -> tuple[str, list[object]]:
+    """For the tables `entry e` and `detail d`. lists: the numbers of those there are, by name."""
+    terms: list[str] = ["1"]
+    values: list[object] = []
+
+    def add(term: str, *arguments: object) -> None:
+        terms.append(term)
+        values.extend(arguments)
+
+    if selectors.list is not None:
+        wanted = selectors.list.casefold()
+        numbers = [number for name, number in lists.items() if wanted in name.casefold()]
+        add(f"e.is_read = 1 AND e.list IN ({','.join('?' * len(numbers))})", *numbers)
+    for column, text in (
+        ("sender", selectors.sender),
+        ("subject", selectors.subject),
+        ("message_id", selectors.message_id),
+    ):
+        if text is None:
+            continue
+        if text.isascii():
+            add(f"d.{column} LIKE ? ESCAPE '!'", "%" + _LIKE_SPECIAL.sub(r"!\g<0>", text) + "%")
+        else:
+            add(f"contains_folded(d.{column}, CAST(? AS TEXT))", stored_octets(text))
+    if selectors.duplicate is not None:
+        add("e.is_read = 1 AND e.duplicate = ?", selectors.duplicate)
+    if selectors.state is not None:
+        add("e.state = ?" + (" OR e.state = 'listed'" * (selectors.state == "waiting")), selectors.state)
+    if selectors.older_than_s is not None:
+        add("e.when_s <= ?", now_s - selectors.older_than_s)
+    if selectors.younger_than_s is not None:
+        add("e.when_s >= ?", now_s - selectors.younger_than_s)
+    if selectors.entry is not None:
+        add("e.filebase >= ? AND e.filebase < ?", selectors.entry, selectors.entry + "\U0010ffff")
+    return " AND ".join(f"({term})" for term in terms), values
+
+
+def contains_folded(haystack: str | None, needle: str) -> bool:
+    return haystack is not None and needle.casefold() in haystack.casefold()
+
+
+def stored_octets(text: str) -> bytes:
+    """A text for SQLite, which takes no surrogates: bytes that were not UTF-8 go in as they were and come out so."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")

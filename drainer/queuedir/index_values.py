@@ -1,0 +1,133 @@
+"""What the backlog index is told and what it answers with.
+
+Pure  values only
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from drainer.control.messages import EntryLine
+from drainer.duplicates.classes import DuplicateClass, EntrySummary
+
+_MOST_RECIPIENTS = 2**24 - 1
+_MOST_BYTES = 2**36 - 1
+
+Order = Literal["fifo", "fresh", "fair", "priority"]
+
+
+class EntryState(StrEnum):
+    """LISTED: not read yet, waits to be. The others as the operator knows them (control/messages.py)."""
+
+    LISTED = "listed"
+    WAITING = "waiting"
+    ACTIVE = "active"
+    DEFERRED = "deferred"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What reading an entry showed. `duplicate`, `of`, `covered`: the forecast of duplicates/decision.py, `covered` being
+    how many of its recipients an earlier entry or the ledger covers. `limited`: how many are in each of the domains that
+    have a ceiling, () if none is."""
+
+    summary: EntrySummary
+    duplicate: DuplicateClass = DuplicateClass.NONE
+    of: str | None = None
+    covered: int = 0
+    limited: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingEntry:
+    """One that may go next. `recipients`: still owed, as far as the index was told."""
+
+    filebase: str
+    when_s: float
+    list_id: str
+    recipients: int
+    identity: tuple[bytes, ...]
+    duplicate: DuplicateClass
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierEntry:
+    """One that shares a key. `recipient_keys` concatenated, as in EntrySummary."""
+
+    filebase: str
+    when_s: float
+    recipient_keys: bytes
+    duplicate: DuplicateClass
+    copy: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Resembled:
+    """One with the same text, finished or not. `recipient_keys` is empty: its recipients are not those of a copy."""
+
+    filebase: str
+    when_s: float
+    identity: tuple[bytes, ...]
+    recipient_keys: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogTotals:
+    """All that is not finished; what is held is counted apart, since nothing will happen to it by itself.
+
+    recipients       still owed by entries read so far; deferred_recipients is a part of it
+    unread_entries   entries (held ones too) not read yet: their recipients are in no count
+    duplicate_*      forecast: entries expected to be suppressed whole, recipients not expected to be sent
+    resend_*         not in these: of mails a person sent again, which duplicates.resend decides about
+    oldest_s         least received time, seconds since the epoch; None if nothing waits
+    """
+
+    entries: int = 0
+    recipients: int = 0
+    bytes: int = 0
+    unread_entries: int = 0
+    active_entries: int = 0
+    deferred_entries: int = 0
+    deferred_recipients: int = 0
+    held_entries: int = 0
+    held_recipients: int = 0
+    held_bytes: int = 0
+    duplicate_entries: int = 0
+    duplicate_recipients: int = 0
+    resend_entries: int = 0
+    resend_recipients: int = 0
+    oldest_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListTotals:
+    """The same for one list; entries not read yet have no list. last_due_s: when the last deferred one of it is due."""
+
+    list_id: str
+    entries: int
+    recipients: int
+    bytes: int
+    deferred_recipients: int
+    held_entries: int
+    oldest_s: float | None
+    last_due_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """`total` and `recipients` count all that matched; `lines` holds at most the number asked for, oldest first."""
+
+    total: int
+    recipients: int
+    lines: list[EntryLine]
+
+
+def tie_order(summary: EntrySummary) -> int:
+    """What decision.fifo_key says between received time and filebase, as one number: an entry with the less comes first."""
+    fewer_recipients = _MOST_RECIPIENTS - min(summary.recipients, _MOST_RECIPIENTS)
+    smaller = _MOST_BYTES - min(summary.size_bytes, _MOST_BYTES)
+    return (summary.decorated * (_MOST_RECIPIENTS + 1) + fewer_recipients) * (_MOST_BYTES + 1) + smaller
