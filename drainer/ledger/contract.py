@@ -155,6 +155,10 @@ class Ledger(Protocol):
     async def unlearn(self, name: str) -> int:
         """Forget all that was learnt under this name. Returns how many recipients that were."""
 
+    async def undo_failures(self, filebases: Collection[str]) -> int:
+        """Failures by these entries never were, but for recipients a DSN told of, or may have: they are not counted as
+        bounced, and told of if they fail again. Returns how many recipients that were."""
+
     async def defer(self, deferral: Deferral) -> None:
         """Write or replace when an entry is due again."""
 

@@ -34,7 +34,7 @@ from drainer.ledger.columns import (
 from drainer.ledger.evidence import Evidence, doubt_resolved
 from drainer.ledger.records import Learnt, MessageRecord, NewAttempt, NewDsn, Outcome, RecipientKey, recipient_key
 from drainer.ledger.states import State, check, check_close, check_record, check_resolve, check_split
-from drainer.ledger.tables import is_expired, messages_sharing
+from drainer.ledger.tables import UndoneFailure, is_expired, messages_sharing
 
 _MESSAGES_AT_A_TIME = 500
 REMEMBERED_KEYS = 100_000
@@ -219,6 +219,21 @@ class Deliveries:
             places = ",".join("?" * len(some))
             self._execute(f"DELETE FROM messages WHERE id IN ({places})", some)
             self._execute(f"DELETE FROM identities WHERE message IN ({places})", some)
+
+    def undo_failures(self, failures: Sequence[UndoneFailure]) -> int:
+        """failures: as found before; a row that is gone meanwhile undoes nobody."""
+        self.forget()
+        undone, gone = 0, []
+        for one in failures:
+            changed = self._execute(
+                "UPDATE deliveries SET recipients = ?, addresses = ? WHERE id = ?", (one.keys, one.addresses, one.row)
+            ).rowcount
+            undone += one.undone * changed
+            if changed and not one.keys:
+                gone.append(one.row)
+        self.unlearn(gone)
+        self._count("bounced_recipients", -undone)
+        return undone
 
     def rename_entry(self, before: Stored, after: Stored, messages: Iterable[int], deliveries: Iterable[int]) -> None:
         """messages, deliveries: ids of the rows of these tables that have the old name."""

@@ -312,8 +312,36 @@ class MemoryLedger:
         return news
 
     async def unlearn(self, name: str) -> int:
-        gone = [row for row in self._rows if row.filebase == name]
-        self._rows = [row for row in self._rows if row.filebase != name]
+        return self._forget([row for row in self._rows if row.filebase == name])
+
+    async def undo_failures(self, filebases: Collection[str]) -> int:
+        told = {
+            (line.filebase, address)
+            for line in self._evidence
+            if line.fate is Fate.DSN_SENT
+            for address in line.addresses
+        } | {
+            (dsn.filebase, recipient.owed)
+            for dsn in self._dsns.values()
+            if dsn.tried_at_s is not None
+            for recipient in dsn.recipients
+        }
+        undone, gone = 0, []
+        for row in self._rows:
+            if row.state is State.FAILED and row.filebase in filebases:
+                left = tuple(address for address in row.recipients if (row.filebase, address) in told)
+                undone += len(row.recipients) - len(left)
+                if left:
+                    row.recipients = left
+                else:
+                    gone.append(row)
+        self._forget(gone)
+        await self.count({"bounced_recipients": -undone})
+        return undone
+
+    def _forget(self, gone: Sequence[_Row]) -> int:
+        """Messages nothing else is known of go with them. Returns how many recipients that were."""
+        self._rows = [row for row in self._rows if not any(row is one for one in gone)]
         kept = {frozenset(row.message.identity) for row in self._rows}
         for row in gone:
             if frozenset(row.message.identity) not in kept:

@@ -222,6 +222,10 @@ class SqliteLedger:
         await self._write(partial(self._opened.deliveries.unlearn, [row for row, _ in found]))
         return sum(recipients for _, recipients in found)
 
+    async def undo_failures(self, filebases: Collection[str]) -> int:
+        found = await self._search(lambda reader: tables.failures_not_told(reader, filebases))
+        return await self._write(partial(self._opened.deliveries.undo_failures, found))
+
     async def defer(self, deferral: Deferral) -> None:
         row = (
             stored_filebase(deferral.filebase),

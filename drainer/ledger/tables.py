@@ -11,6 +11,7 @@ import math
 import sqlite3
 import zlib
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from drainer.ledger.columns import (
     CODES,
@@ -25,6 +26,7 @@ from drainer.ledger.columns import (
     filebase_in,
     keys_of,
     split_keys,
+    stored_addresses,
     stored_filebase,
     stored_text,
     text_in,
@@ -120,6 +122,38 @@ def learnt_as(reader: sqlite3.Connection, name: str) -> list[tuple[int, int]]:
         f" JOIN messages m ON m.id = d.id >> {DELIVERY_BITS} WHERE coalesce(d.filebase, m.filebase) = ?",
         (stored,),
     ).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class UndoneFailure:
+    """A row of `deliveries`: how many of its recipients are undone, and the others with their addresses."""
+
+    row: int
+    undone: int
+    keys: bytes
+    addresses: str
+
+
+def failures_not_told(reader: sqlite3.Connection, filebases: Collection[str]) -> list[UndoneFailure]:
+    """Failures by these entries, of whose recipients no DSN told, nor may have. Reads the whole table."""
+    wanted = set(map(stored_filebase, filebases))
+    told: dict[Stored, set[str]] = {}
+    for filebase, joined in reader.execute("SELECT filebase, addresses FROM evidence WHERE fate = 'dsn_sent'"):
+        told.setdefault(filebase, set()).update(addresses_in(joined))
+    for filebase, joined in reader.execute("SELECT filebase, recipients FROM dsns WHERE tried IS NOT NULL"):
+        told.setdefault(filebase, set()).update(recipient.owed for recipient in dsn_recipients_in(joined))
+    found = []
+    for row, filebase, joined in reader.execute(
+        "SELECT d.id, coalesce(d.filebase, m.filebase), d.addresses FROM deliveries d"
+        f" JOIN messages m ON m.id = d.id >> {DELIVERY_BITS} WHERE d.state = {CODES[State.FAILED]}"
+    ):
+        if filebase in wanted:
+            addresses = addresses_in(joined)
+            left = [address for address in addresses if address in told.get(filebase, ())]
+            found.append(
+                UndoneFailure(row, len(addresses) - len(left), b"".join(keys_of(left)), stored_addresses(left))
+            )
+    return found
 
 
 _NOTHING_KEEPS = (

@@ -88,10 +88,11 @@ class Refused:
         return await self._again(list(self._kept))
 
     async def _again(self, kept: list[str]) -> int:
-        again = []
+        again, moved = [], []
         for filebase in kept:
             try:
                 again.append(self._parts.custody.try_again(filebase))
+                moved.append(filebase)
             except EntryVanished:
                 pass
             except CustodyRefused as exc:
@@ -99,6 +100,8 @@ class Refused:
                 continue
             self._kept.remove(filebase)
         await self._write()
+        # After the rename, and before anybody can be sent to: until it is written, a DSN would only be missing.
+        await self._parts.ledger.undo_failures(moved)
         if again:
             self._parts.index.add_listed(again)
             self._standing.unread.set()

@@ -183,7 +183,12 @@ class Survey:
         kin = Kin(
             same=same,
             copies={earlier.filebase for earlier in same if earlier.copy == print_.copy},
-            resembling=index.with_resend_key(print_.resend) if print_.resend else (),
+            # What was given up and came back, as after `drainer resume`, is no resend of itself.
+            resembling=[
+                other
+                for other in (index.with_resend_key(print_.resend) if print_.resend else ())
+                if set(print_.identity).isdisjoint(other.identity)
+            ],
             same_message_id=index.with_message_id_key(print_.message_id) if print_.message_id else (),
         )
         history = await self._parts.ledger.history(self._standing.known_as(record))

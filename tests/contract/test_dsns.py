@@ -57,6 +57,33 @@ async def test_attempt_that_fails_owes_its_dsn_and_one_that_cannot_be_closed_owe
     assert await told_of(ledger) == [ANN]
 
 
+async def test_undone_failure_is_told_of_when_it_comes_again_unless_a_dsn_told_of_it(ledger: Ledger) -> None:
+    await fail(ledger, ANN)
+    (sent,) = await owed(ledger)
+    await ledger.move_dsns([sent.dsn_id], DsnState.SENDING, AT + 1)
+    await ledger.move_dsns([sent.dsn_id], DsnState.SENT, AT + 2)
+    await fail(ledger, BOB)
+    (dropped,) = await owed(ledger)
+    await ledger.move_dsns([dropped.dsn_id], DsnState.DROPPED, AT + 3)
+    assert await ledger.undo_failures([SECOND]) == 0
+    assert await ledger.undo_failures([FIRST]) == 1
+    assert (await ledger.totals()).get("bounced_recipients") == 1
+    await ledger.close()
+    await ledger.open()
+    await fail(ledger, ANN, BOB, filebase=SECOND)
+    assert await told_of(ledger) == [BOB]
+    assert (await ledger.totals()).get("bounced_recipients") == 3
+
+
+async def test_failures_of_one_row_are_undone_apart(ledger: Ledger) -> None:
+    await ledger.record(FIRST, MESSAGE, [Outcome(State.FAILED, (ANN, BOB, EVE), REPLY, AT)], [dsn(ANN), dsn(BOB, EVE)])
+    first, _ = await owed(ledger)
+    await ledger.move_dsns([first.dsn_id], DsnState.SENDING, AT + 1)
+    assert await ledger.undo_failures([FIRST]) == 2
+    (part,) = (await ledger.history(MESSAGE.identity)).coverage
+    assert (part.state, part.addresses) == (State.FAILED, (ANN,))
+
+
 async def test_second_copy_refused_for_the_same_recipient_is_told_of_once(ledger: Ledger) -> None:
     await fail(ledger, ANN)
     await fail(ledger, ANN, BOB, filebase=SECOND)

@@ -154,6 +154,11 @@ class SameAnswers(RuleBasedStateMachine):
     def rename_entry(self, before: str, after: str) -> None:
         self.both(lambda ledger: ledger.rename_entry(before, after))
 
+    @rule(some=st.lists(filebases, max_size=2, unique=True))
+    def undo_failures(self, some: list[str]) -> None:
+        self.both(lambda ledger: ledger.undo_failures(some))
+        self.both(lambda ledger: ledger.totals())
+
     @rule(older_than_s=times)
     def expire(self, older_than_s: float) -> None:
         self.both(lambda ledger: ledger.expire(older_than_s))
