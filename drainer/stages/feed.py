@@ -39,7 +39,7 @@ from drainer.feed.memory import CONTENT_COPIES, ENTRY_COPIES, Budget
 from drainer.feed.refusals import Refusals, after_transaction
 from drainer.feed.released import is_released_list
 from drainer.feed.shaping import Shaping, Split, after_sending, in_domains, split
-from drainer.ledger.records import MessageRecord, Outcome, recipient_key
+from drainer.ledger.records import Deferral, MessageRecord, Outcome, recipient_key
 from drainer.ledger.states import SETTLED, State
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.index_values import EntryState, WaitingEntry
@@ -190,6 +190,7 @@ class Feed:
     @contextlib.asynccontextmanager
     async def _interrupted(self, filebase: str) -> AsyncIterator[EntryState]:
         index, release = self._parts.index, self._parts.release
+        deferral: Deferral | None = None
         self._taken_out.add(filebase)
         try:
             if work := self._works.get(filebase):
@@ -202,12 +203,18 @@ class Feed:
                 raise RequestRefused("Mailman has it: it was released to out/ for Mailman's runner to deliver")
             if state in (EntryState.WAITING, EntryState.DEFERRED):
                 index.set_state(filebase, EntryState.ACTIVE)
+            if state is EntryState.DEFERRED:
+                deferral = await self._parts.ledger.deferral(filebase)
             yield state
         finally:
             self._taken_out.discard(filebase)
             in_hands = filebase in self._works or release.has(filebase)
             if index.state_of(filebase) is EntryState.ACTIVE and not in_hands:
-                index.set_state(filebase, EntryState.WAITING)
+                if deferral is None:
+                    index.set_state(filebase, EntryState.WAITING)
+                else:  # nothing came of it: it waits as long as before
+                    latest_s = self._parts.clock.now_s() + self._parts.settings.feed.retry_longest
+                    index.set_state(filebase, EntryState.DEFERRED, deferral.reply, min(deferral.due_s, latest_s))
 
     async def trust_mta_again(self) -> int | None:
         """An operator says that the MTA may be tried again after it refused everybody. Returns how many entries are tried
