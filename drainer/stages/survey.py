@@ -67,8 +67,9 @@ class Survey:
                 await self._intake.surveyors_starting
             known = set(in_hand)
             unread = self._parts.index.unread(SURVEYED_AT_A_TIME + len(known))
-            in_hand = [filebase for filebase in unread if filebase not in known]
-            paths = [self._file(filebase) for filebase in in_hand]
+            located = {filebase: self._locate(filebase) for filebase in unread if filebase not in known}
+            in_hand = [filebase for filebase, path in located.items() if path]
+            paths = [path for path in located.values() if path]
             reading = asyncio.ensure_future(asyncio.to_thread(self._parts.surveyor.read, paths)) if paths else None
             await self._set_aside([(filebase, read) for filebase, read in finished if read.summary is None])
             summaries = sorted((read.summary for _, read in finished if read.summary is not None), key=fifo_key)
@@ -78,7 +79,7 @@ class Survey:
                 await asyncio.sleep(0)
             if finished:
                 self._standing.wake()
-            elif reading is None:
+            elif not located:
                 self._standing.unread.clear()
                 await self._standing.unread.wait()
 
@@ -89,7 +90,11 @@ class Survey:
     async def _set_aside_one(self, filebase: str, read: Surveyed) -> None:
         try:
             if read.reason == EntryVanished.reason:
-                self._parts.index.remove(filebase)
+                # Mailman's runner has taken it; or it was held or released since, stays unread, and so is read once more.
+                if self._parts.release.has(filebase):
+                    self._parts.index.remove(filebase)
+                else:
+                    self._locate(filebase)
             elif read.is_unreadable:
                 await self._conclusion.set_aside_unreadable(filebase, read.reason, read.detail)
             else:
@@ -108,6 +113,15 @@ class Survey:
 
     def _file(self, filebase: str) -> Path:
         return self._parts.release.path(filebase) or self._parts.custody.path(filebase)
+
+    def _locate(self, filebase: str) -> Path | None:
+        """Where an entry is now; none whose file is gone is in the index any longer."""
+        try:
+            return self._file(filebase)
+        except EntryVanished as exc:
+            self._parts.index.remove(filebase)
+            log.warning(logfmt(outcome="vanished", filebase=filebase, detail=exc))
+            return None
 
     async def _describe(self, summaries: Sequence[EntrySummary], limited: Mapping[str, tuple[int, ...]]) -> None:
         """Make entries known to the index, in FIFO order where it matters: most mails have nothing in common with any

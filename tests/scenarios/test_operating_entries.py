@@ -9,7 +9,9 @@ from email.parser import Parser
 from pathlib import Path
 from typing import Any
 
-from tests.scenarios.operated import Site, site
+import psutil
+
+from tests.scenarios.operated import Site, site, when
 
 PAUSED = {"messages": "0"}
 
@@ -194,3 +196,39 @@ def test_bak_that_was_held_before_it_was_read_is_seen_and_goes_when_released(tmp
         assert lists.sink.deliveries() == Counter(
             {one: number for one, number in lists.owed().items() if not one[1].startswith("newcomer")}
         )
+
+
+def test_entries_moved_or_removed_while_they_are_read_are_neither_forgotten_nor_waited_for(tmp_path: Path) -> None:
+    """Reading takes another process a moment, in which an operator can hold an entry, or delete its file."""
+    with site(tmp_path, 3, feed=PAUSED, duplicates={"resend": "deliver"}) as lists:
+        known, first, *others, deleted = sorted(lists.out.iterdir())
+        aside = tmp_path / "aside"
+        lists.out.rename(aside)
+        lists.out.mkdir()
+        (aside / known.name).rename(known)
+        with lists.run() as service:
+            lists.surveyed(1)
+            readers = [
+                child
+                for child in psutil.Process(service.process.pid).children()
+                if "multiprocessing.spawn" in " ".join(child.cmdline())
+            ]
+            assert readers
+            for reader in readers:
+                reader.suspend()
+            (aside / first.name).rename(first)
+            lists.status_when(lambda said: said["backlog"]["unread_entries"] == 1)
+            for file in (*others, deleted):
+                (aside / file.name).rename(file)
+            lists.status_when(lambda said: said["backlog"]["unread_entries"] == lists.outage.entries - 1)
+            lists.says("hold", first.stem, "--yes")
+            (lists.custody / "backlog" / deleted.name).unlink()
+            for reader in readers:
+                reader.resume()
+            said = lists.status_when(lambda said: said["backlog"]["unread_entries"] == 0)
+            assert (said["backlog"]["entries"], said["backlog"]["held_entries"]) == (1 + len(others), 1)
+            assert f"outcome=vanished filebase={deleted.stem}" in lists.log.read_text()
+            lists.says("release", first.stem, "--yes")
+            lists.says("rate", "--messages", "unlimited")
+            when(lambda: not any((lists.custody / "backlog").iterdir()), lists.status)
+        assert lists.log.read_text().count("event=ready") == 1
