@@ -31,7 +31,6 @@ from drainer.report.recorder import Recorder
 from drainer.report.service_state import service_state, state_since_s
 from drainer.report.snapshot import (
     Backlog,
-    Done,
     ListBacklog,
     Mailman,
     Mta,
@@ -40,6 +39,7 @@ from drainer.report.snapshot import (
     ServiceState,
     Snapshot,
     Stop,
+    done_of,
 )
 from drainer.settings import Settings
 from drainer.surroundings import Surroundings
@@ -170,7 +170,7 @@ class Situation:
     async def snapshot(self) -> Snapshot:
         """All we say of ourselves, of this moment."""
         parts, surroundings = self._pipeline.parts, self._surroundings
-        self.totals = done = await parts.ledger.totals()
+        self.totals = await parts.ledger.totals()
         self._dsns_owed = (await parts.ledger.dsn_backlog()).owed
         if self.state not in ("starting", "stopping"):
             self.update_state()  # as old as the figures beside it: never "idle" over a backlog
@@ -200,19 +200,7 @@ class Situation:
                 dsns_owed=self._dsns_owed,
                 next_due_s=parts.index.next_due_s(),
             ),
-            done=Done(
-                delivered_entries=done.get("delivered_entries"),
-                delivered_recipients=done.get("delivered_recipients"),
-                suppressed_entries=done.get("suppressed_entries"),
-                suppressed_recipients=done.get("suppressed_recipients"),
-                bounced_recipients=done.get("bounced_recipients"),
-                dropped_entries=done.get("dropped_entries"),
-                unreadable_entries=done.get("unreadable_entries"),
-                transactions=done.get("transactions"),
-                dsns_sent=done.get("dsns_sent"),
-                dsns_dropped=done.get("dsns_dropped"),
-                since=done.since_s or None,
-            ),
+            done=done_of(self.totals),
             rate=Rate(
                 limit_messages_per_s=parts.rate.messages_per_s,
                 limit_recipients_per_s=parts.rate.recipients_per_s,

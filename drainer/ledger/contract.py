@@ -41,6 +41,7 @@ COUNTERS = (
     "suppressed_entries",
     "suppressed_recipients",
     "bounced_recipients",
+    "undone_recipients",
     "dropped_entries",
     "dropped_recipients",
     "unreadable_entries",
@@ -48,9 +49,9 @@ COUNTERS = (
     "dsns_sent",
     "dsns_dropped",
 )
-"""Names of the durable counters. Those of recipients delivered, bounced, of transactions and DSNs are kept by the ledger
-itself in close_attempt, record and move_dsns; the others are added by `count` or by the `counts` argument of the write they
-belong to.
+"""Names of the durable counters. They never fall. Those of recipients delivered, bounced and undone, of transactions and
+DSNs are kept by the ledger itself in close_attempt, record, undo_failures and move_dsns; the others are added by `count` or
+by the `counts` argument of the write they belong to.
 """
 
 
@@ -156,8 +157,8 @@ class Ledger(Protocol):
         """Forget all that was learnt under this name. Returns how many recipients that were."""
 
     async def undo_failures(self, filebases: Collection[str]) -> int:
-        """Failures by these entries never were, but for recipients a DSN told of, or may have: they are not counted as
-        bounced, and told of if they fail again. Returns how many recipients that were."""
+        """Failures by these entries never were, but for recipients a DSN told of, or may have: they are counted as
+        undone beside bounced, and told of if they fail again. Returns how many recipients that were."""
 
     async def defer(self, deferral: Deferral) -> None:
         """Write or replace when an entry is due again."""

@@ -232,7 +232,7 @@ class Deliveries:
             if changed and not one.keys:
                 gone.append(one.row)
         self.unlearn(gone)
-        self._count("bounced_recipients", -undone)
+        self._count("undone_recipients", undone)
         return undone
 
     def rename_entry(self, before: Stored, after: Stored, messages: Iterable[int], deliveries: Iterable[int]) -> None:

@@ -336,7 +336,7 @@ class MemoryLedger:
                 else:
                     gone.append(row)
         self._forget(gone)
-        await self.count({"bounced_recipients": -undone})
+        await self.count({"undone_recipients": undone})
         return undone
 
     def _forget(self, gone: Sequence[_Row]) -> int:

@@ -85,6 +85,7 @@ def observed(history: History, snapshot: Snapshot) -> History:
         points, changes, began_s = points[-1:], changes[-1:], None
     if began_s is None:
         began_s = points[0].at if points else snapshot.at
+    done = snapshot.done
     points = (
         *points,
         Point(
@@ -92,7 +93,7 @@ def observed(history: History, snapshot: Snapshot) -> History:
             entries=snapshot.backlog.entries,
             recipients=recipients_left(snapshot),
             recipients_per_s=snapshot.rate.recipients_per_s,
-            settled_recipients=snapshot.done.delivered_recipients + snapshot.done.bounced_recipients,
+            settled_recipients=done.delivered_recipients + done.bounced_recipients + done.undone_recipients,
             transactions=snapshot.done.transactions,
             limit_messages_per_s=snapshot.rate.limit_messages_per_s,
             limit_recipients_per_s=snapshot.rate.limit_recipients_per_s,

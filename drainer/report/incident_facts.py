@@ -34,7 +34,7 @@ from drainer.report.incident import (
 )
 from drainer.report.present import HeldEntry, Present, Waiting
 from drainer.report.service_state import BRIEF_S
-from drainer.report.snapshot import Backlog, Done, Forecasts, Snapshot
+from drainer.report.snapshot import Backlog, Forecasts, Snapshot, done_of
 from drainer.report.wording import count
 
 SUSTAINED_S = (300.0, 60.0)
@@ -85,9 +85,7 @@ def incident(
         state=state,
         reason=snapshot.reason if snapshot and live else "",
         found=_found(account, present.waiting if present else [], history),
-        done=Done(
-            **{name: counts.get(name) for name in Done.model_fields if name != "since"}, since=counts.since_s or None
-        ),
+        done=done_of(counts),
         backlog=snapshot.backlog if snapshot else Backlog(),
         timeline=_timeline(account),
         suppressed=_listed(account.evidence.get(Fate.SUPPRESSED, Some()), _suppressed),

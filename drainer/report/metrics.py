@@ -108,7 +108,12 @@ def _done(snapshot: Snapshot) -> Iterator[Metric]:
         ("delivered_recipients", "Recipients the MTA took.", done.delivered_recipients),
         ("suppressed_entries", "Entries not delivered because every recipient had it.", done.suppressed_entries),
         ("suppressed_recipients", "Recipients not delivered to because they had it.", done.suppressed_recipients),
-        ("bounced_recipients", "Recipients refused for good.", done.bounced_recipients),
+        ("bounced_recipients", "Recipients refused for good.", done.bounced_recipients + done.undone_recipients),
+        (
+            "undone_recipients",
+            "Of these, tried again once the MTA that refused them was put right.",
+            done.undone_recipients,
+        ),
         ("dsns_sent", "DSNs the MTA took.", done.dsns_sent),
         ("dsns_dropped", "DSNs given up: refused, in doubt, or of an MTA that refused everybody.", done.dsns_dropped),
         ("dropped_entries", "Entries an operator dropped.", done.dropped_entries),

@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from drainer.ledger.records import Totals
+
 ServiceState = Literal["starting", "scanning", "draining", "paused", "stopped_by_guard", "mta_down", "idle", "stopping"]
 EtaState = Literal["draining", "done", "paused", "stalled", "growing", "measuring"]
 Verdict = Literal["go", "slow", "stop"]
@@ -42,17 +44,27 @@ class Backlog(_Part):
 
 
 class Done(_Part):
+    """bounced_recipients: without undone_recipients, whom an MTA refused that was put right, and who were tried again."""
+
     delivered_entries: int = 0
     delivered_recipients: int = 0
     suppressed_entries: int = 0
     suppressed_recipients: int = 0
     bounced_recipients: int = 0
+    undone_recipients: int = 0
     dropped_entries: int = 0
     unreadable_entries: int = 0
     transactions: int = 0
     dsns_sent: int = 0
     dsns_dropped: int = 0
     since: float | None = None
+
+
+def done_of(totals: Totals) -> Done:
+    """The ledger's counters, all of them or since a mark: by then refusals of before it may have been undone."""
+    counts = {name: totals.get(name) for name in Done.model_fields if name != "since"}
+    counts["bounced_recipients"] = max(0, counts["bounced_recipients"] - counts["undone_recipients"])
+    return Done(**counts, since=totals.since_s or None)
 
 
 class Rate(_Part):

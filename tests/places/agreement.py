@@ -119,7 +119,12 @@ def figures(said: Said) -> dict[str, Figures]:
     measured = series(said.metrics)
     told = {
         "status --json": _of_json(said.status["backlog"], said.status["done"]),
-        "metrics": {name: measured.get((metric, ())) for name, metric in _METRICS.items()},
+        "metrics": {name: measured.get((metric, ())) for name, metric in _METRICS.items()}
+        # A counter never falls: who is tried again stays in it, and is counted beside it.
+        | {
+            "bounced recipients": measured["drainer_bounced_recipients_total", ()]
+            - measured["drainer_undone_recipients_total", ()]
+        },
         "status": _read(_STATUS_TEXT, said.status_text),
         "page": _read(_PAGE, said.page),
         "check": _read(_CHECK, said.check),
