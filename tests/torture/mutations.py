@@ -41,7 +41,11 @@ def _torture(fault: str, times: float = 0.1) -> tuple[str, ...]:
     return ("tests.torture", "--only", fault, "--times", str(times))
 
 
-_POWER = ("pytest", "-q", "-n0", "-x", "-p", "no:cacheprovider", "tests/crash/test_power_loss.py", "-k", "any_sync")
+def _tests(file: str, chosen: str) -> tuple[str, ...]:
+    return ("pytest", "-q", "-n0", "-x", "-p", "no:cacheprovider", f"tests/{file}", "-k", chosen)
+
+
+_POWER = _tests("crash/test_power_loss.py", "any_sync")
 _LEDGER = "        attempt_id = await self.ledger.open_attempt(attempt)\n"
 _ATTEMPT = "        try:\n    " + _LEDGER
 _DATA = "        meaning = await self._data()\n"
@@ -79,7 +83,7 @@ MUTATIONS = (
     Mutation(
         "who is in doubt is sent to again without asking", "in_doubt.py",
         (("decide(doubtful, policy.in_doubt, policy", 'decide(doubtful, "resend", policy'),),
-        _torture("killed-ask", 0.2),
+        _tests("crash/test_kill_at_named_points.py", "log_of_the_mta"),
     ),
     Mutation(
         "a lost reply counts as a refusal", "feed/outcome.py",
@@ -102,7 +106,7 @@ MUTATIONS = (
           "        dropped = self.suppress(filebase)\n"
           '        (self.duplicates / f"{dropped}.pck").unlink()\n'
           "        return dropped\n"),),
-        ("pytest", "-q", "-n0", "-x", "-p", "no:cacheprovider", "tests/torture/test_short_form.py", "-k", "every_kind"),
+        _tests("scenarios/test_operating_entries.py", "file_is_kept"),
     ),
     Mutation("a directory is not synced", "durable.py", (("        os.fsync(fd)\n", "        pass\n"),), _POWER),
     Mutation(
