@@ -17,6 +17,8 @@ NO_FIGURES = {
 }
 """Numbers of status --json that are no measurement; a guard's, which are there in the guard's own unit; and the forecasts of
 single lists, which would be four more series for each."""
+NO_SERIES = ("if_resumed.", "forecasts.")
+"""What would be, were it resumed; and how good the forecasts were, which Prometheus can tell from those it has kept."""
 
 
 def counters(lists: Site) -> Series:
@@ -32,8 +34,9 @@ def figures(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
     elif isinstance(value, list):
         for part in value:
             yield from figures(part, path)
-    elif isinstance(value, int | float) and not isinstance(value, bool) and path not in NO_FIGURES:
-        yield path, float(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        if path not in NO_FIGURES and not path.startswith(NO_SERIES):
+            yield path, float(value)
 
 
 MOVING = (
