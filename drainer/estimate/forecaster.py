@@ -195,10 +195,11 @@ class Forecaster:
 
     def _units(self, left: Left) -> Units:
         """What is not known of what is left is as it was of what is done."""
-        messages, octets = left.messages, left.octets
+        messages = left.messages
         if messages is None:
             messages = left.recipients * self._done.messages / self._done.recipients if self._done.recipients else 0.0
-        return Units(messages, left.recipients, octets)
+        # Octets that are known of what is left only, as while Mailman's runner delivers, measure nothing.
+        return Units(messages, left.recipients, left.octets if self._done.octets else 0.0)
 
     def _left_s(self, left: Left) -> float:
         """Roughly."""

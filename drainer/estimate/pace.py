@@ -49,6 +49,8 @@ _BENDS = 0.5
 _JUMP = 0.7
 """Prior deviation of the rate after a jump, relative to before."""
 _JUMPS_PER_DRAIN = 1.5
+_LEAST = 1e-9
+"""There may be nothing of what is counted: recipients who bounced without a transaction, where those are."""
 _FIRST_ROW_OFF = 0.245
 """How far the first row may be off, relatively, before any noise is known."""
 
@@ -152,11 +154,12 @@ class _Filter:
         off = rate - foretold
         self.weight *= _density(off, variance)
         gain1, gain2 = first / variance, second / variance
-        self.rate = max(self.rate + gain1 * off, 1e-9)
+        self.rate = max(self.rate + gain1 * off, _LEAST)
         self.change += gain2 * off
-        self.p22 -= gain2 * second
-        self.p12 -= gain1 * second
-        self.p11 -= gain1 * first
+        # Rounding makes no variance negative, and no covariance larger than they allow.
+        self.p11, self.p22 = max(0.0, self.p11 - gain1 * first), max(0.0, self.p22 - gain2 * second)
+        most = math.sqrt(self.p11 * self.p22)
+        self.p12 = min(most, max(-most, self.p12 - gain1 * second))
 
     def scale(self, factor: float, deviation: float) -> None:
         self.rate *= factor
@@ -203,8 +206,8 @@ class Pace:
         self._learn()
 
     def work(self, units: Units) -> float:
-        """In the unit of the outlook's rates."""
-        return self._mixture.of(units)
+        """In the unit of the outlook's rates; more than nothing."""
+        return max(self._mixture.of(units), _LEAST)
 
     def outlook(self) -> Outlook | None:
         """None before the first row. The open row counts, so that a step is not told of only when its row is closed."""
@@ -281,7 +284,9 @@ class Pace:
         for one in filters:
             one.weight *= (1 - hazard) / total
         gain = prior / (prior + measured)
-        filters = filters + self._started(max(level + gain * (rate - level), 1e-9), prior * (1 - gain), jumped / total)
+        filters = filters + self._started(
+            max(level + gain * (rate - level), _LEAST), prior * (1 - gain), jumped / total
+        )
         filters.sort(key=lambda one: -one.weight)
         kept = [one for one in filters[:_KEPT] if one.weight > _NEGLIGIBLE]
         total = sum(one.weight for one in kept)

@@ -193,14 +193,15 @@ def smoothed(newest_first: Sequence[tuple[float, int]], horizon_s: float) -> tup
     newest_first  (seconds > 0, amount) of neighbouring spans
     Returns  (per second, variance of that mean); of a single batch the variance is the rate squared: nothing is known
     """
-    weights, rates, age_s = [], [], 0.0
+    if not newest_first:
+        return 0.0, 0.0
+    # The newest weighs its seconds: after a span of hours, as of a stopped process, all of them would come to nothing.
+    weights, rates, age_s = [], [], -newest_first[0][0] / 2
     for seconds, amount in newest_first:
         weights.append(seconds * math.exp(-(age_s + seconds / 2) / horizon_s))
         rates.append(amount / seconds)
         age_s += seconds
     total = sum(weights)
-    if total <= 0:
-        return 0.0, 0.0
     mean = sum(weight * rate for weight, rate in zip(weights, rates, strict=True)) / total
     effective = total**2 / sum(weight**2 for weight in weights)
     if effective < 1.5:

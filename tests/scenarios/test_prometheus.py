@@ -34,9 +34,12 @@ def figures(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
     elif isinstance(value, list):
         for part in value:
             yield from figures(part, path)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        if path not in NO_FIGURES and not path.startswith(NO_SERIES):
-            yield path, float(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and has_series(path):
+        yield path, float(value)
+
+
+def has_series(path: str) -> bool:
+    return path not in NO_FIGURES and not path.startswith(NO_SERIES)
 
 
 MOVING = (
