@@ -78,7 +78,7 @@ def test_octets_that_are_known_of_the_rest_only_measure_nothing() -> None:
     """As while Mailman's own runner delivers, whose transactions nobody counts."""
     with_octets, without = Forecaster(), Forecaster()
     for at in range(400):
-        counts = Counts(float(at), 12 * at, at)
+        counts = Counts(float(at), 12 * at + at % 7 * 40, at + at % 5)
         with_octets.observe(counts, Left(900, 10_000, 5_000_000), Ceilings())
         without.observe(counts, Left(900, 10_000), Ceilings())
     assert without.outlook is not None
