@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from drainer.carried_through import carried_through
 from drainer.clock import Clock
 from drainer.compose.wire import ComposedMessage
 from drainer.errors import LedgerNotDurable
@@ -93,6 +94,7 @@ async def deliver(
     refused: Callable[[LedgerNotDurable], None] = lambda exc: None,
     is_stopping: Callable[[], bool] = lambda: True,
     owes_dsns: bool = False,
+    ended: Callable[[Transaction], None] = lambda transaction: None,
 ) -> Transaction:
     """Carry out one transaction and write its outcome.
 
@@ -100,6 +102,7 @@ async def deliver(
     is_stopping  asked once cancelled: only a service that stops may give up writing a known outcome; one that pauses, or
                  halts because of that very ledger, has all the time it takes
     owes_dsns    the reverse-path is owed a DSN for recipients that fail; it is written with the failure
+    ended        told of the transaction as soon as it is in the ledger, also if a cancellation is all that the caller gets
     Raises   UnsafeAddress   the reverse-path or a MAIL parameter must not reach the wire: hold the entry
              TooLargeForMta  nothing was sent: hold the entry
              LedgerNotDurable   the attempt could not be written and nothing was sent; or, cancelled while the ledger
@@ -112,7 +115,14 @@ async def deliver(
     # Also when nobody was accepted: a write to the ledger that was begun may become durable after its caller was cancelled,
     # who would then believe the ledger as it was before.
     rest = transaction.content if accepted else transaction.nothing
-    return await _finish_despite_cancellation(rest, accepted)
+    cancelled = asyncio.Event()
+
+    async def to_its_end() -> Transaction:
+        done = await rest(accepted, cancelled)
+        ended(done)
+        return done
+
+    return await carried_through(to_its_end(), cancelled.set)
 
 
 class _Transaction:
@@ -324,25 +334,3 @@ async def _pause(seconds: float, cancelled: asyncio.Event | None) -> None:
         await asyncio.wait_for(cancelled.wait(), seconds)
     except TimeoutError:
         return
-
-
-async def _finish_despite_cancellation(
-    content: Callable[[tuple[str, ...], asyncio.Event], Awaitable[Transaction]], accepted: tuple[str, ...]
-) -> Transaction:
-    cancelled = asyncio.Event()
-
-    async def run() -> Transaction:
-        return await content(accepted, cancelled)
-
-    task = asyncio.create_task(run())
-    interruption: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError as exc:
-            cancelled.set()
-            interruption = exc
-    result = task.result()
-    if interruption is not None:
-        raise interruption
-    return result

@@ -404,20 +404,30 @@ class Feed:
         async with parts.pool.session() as session:
             self._in_flight += 1
             try:
-                transaction = await deliver(
+                return await deliver(
                 composed, entry.filebase, record, parts.ledger, session, parts.clock,
                 refused=lambda exc: parts.gate.close("ledger", str(exc)),
                 is_stopping=lambda: "stopping" in parts.gate.reasons,
                 owes_dsns=parts.settings.feed.dsn,
+                ended=lambda transaction: self._heard(composed, entry, record, transaction),
             )  # fmt: skip
             finally:
                 self._in_flight -= 1
+
+    def _heard(
+        self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord, transaction: Transaction
+    ) -> None:
+        """What the MTA said, once it is in the ledger. The entry's own task may be cancelled by then; a doubt is to be
+        resolved and a DSN to be sent all the same."""
+        parts = self._parts
         parts.rate.heard(transaction)
         self._bounces.heard(transaction)
         settled = sum(len(outcome.recipients) for outcome in transaction.outcomes if outcome.state in SETTLED)
         self.splits.sent(entry.filebase, len(composed.owed_for), settled)
         for outcome in transaction.outcomes:
             self._conclusion.log(entry, record, outcome)
+        if transaction.recipients(State.IN_DOUBT):
+            parts.in_doubt.wake()
         self._refusals = after_transaction(self._refusals, entry.filebase, transaction.outcomes)
         self._bounces.refusals = self._refusals
         if REFUSALS not in parts.gate.reasons and transaction.outcomes:
@@ -427,10 +437,7 @@ class Feed:
                 self._aside(self._refused.stop())
                 self._bounces.distrust(self._refusals.text())
             elif self._refused.entries and not self._refusals.are_doubtful:
-                await self._refused.believe()
-        if transaction.recipients(State.IN_DOUBT):
-            parts.in_doubt.wake()
-        return transaction
+                self._aside(self._refused.believe())
 
 
 def _leave(place: contextlib.ExitStack, _: asyncio.Task[Transaction]) -> None:

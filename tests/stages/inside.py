@@ -1,0 +1,183 @@
+"""The service inside the test's own process, so that a test can stop it between a decision and its effect.
+
+`Inside` is one run of the real service on real files, a real ledger and a real sink; only reading entries, which takes
+processes of their own, is done in a thread. `halted` holds up one kind of write to the ledger: what comes meanwhile is the
+story.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import drainer.service
+from drainer.control.messages import Peer, Selectors, SelectRequest
+from drainer.demo.sample_queue import Outage
+from drainer.demo.sink import Sink
+from drainer.operations import ServiceOperations
+from drainer.queuedir.survey import Surveyed, Surveyor, survey_file
+from drainer.report.snapshot import Snapshot
+from drainer.service import Service
+from drainer.settings_file import load_settings
+from drainer.stages.parts import Parts
+from tests.scenarios.running import site_settings
+
+WITHIN_S = 12.0
+ME = Peer(pid=os.getpid(), uid=os.getuid(), user=getpass.getuser())
+
+
+class HeldUp:
+    """Calls of one method of the ledger: each waits, before or after it was carried out, until `go_on`.
+
+    reached  set once a call waits
+    """
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self._may_go_on = asyncio.Event()
+
+    def go_on(self) -> None:
+        self._may_go_on.set()
+
+    async def wait(self) -> None:
+        self.reached.set()
+        await self._may_go_on.wait()
+
+
+class Inside:
+    """One run. `service` as it is."""
+
+    def __init__(self, service: Service, outage: Outage, sink: Sink, main: asyncio.Task[int]) -> None:
+        self.service = service
+        self.outage = outage
+        self.sink = sink
+        self.main = main
+
+    @property
+    def asks(self) -> ServiceOperations:
+        return ServiceOperations(self.service)
+
+    @property
+    def parts(self) -> Parts:
+        return self.service.pipeline.parts
+
+    @property
+    def custody(self) -> Path:
+        return self.outage.queue_dir / "drainer"
+
+    async def until(self, what: str, is_so: Callable[[], object]) -> None:
+        """Wait for it. The service ending by itself ends the story."""
+        try:
+            async with asyncio.timeout(WITHIN_S):
+                while not is_so():
+                    if self.main.done():
+                        self.main.result()
+                        raise AssertionError(f"the service ended before: {what}")
+                    await asyncio.sleep(0.002)
+        except TimeoutError:
+            raise AssertionError(f"not within {WITHIN_S} s: {what}; {await self.status()}") from None
+
+    async def status(self) -> Snapshot:
+        return await self.asks.status()
+
+    async def ended(self) -> int:
+        async with asyncio.timeout(WITHIN_S):
+            return await self.main
+
+    def state_of(self, file: Path) -> str | None:
+        return self.parts.index.state_of(file.stem)
+
+    def files(self, directory: str) -> set[str]:
+        """Names of entries in one of our directories."""
+        return {path.name for path in (self.custody / directory).iterdir()}
+
+    @contextmanager
+    def held_up(self, method: str, *, after: bool = False) -> Iterator[HeldUp]:
+        """The next calls of a method of the ledger wait, until told to go on or the block ends."""
+        ledger, held = self.parts.ledger, HeldUp()
+        original = getattr(ledger, method)
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            if after:
+                found = await original(*arguments, **named)
+                await held.wait()
+                return found
+            await held.wait()
+            return await original(*arguments, **named)
+
+        setattr(ledger, method, call)
+        try:
+            yield held
+        finally:
+            setattr(ledger, method, original)
+            held.go_on()
+
+    @contextmanager
+    def refusing(self, method: str, error: Exception) -> Iterator[None]:
+        """Every call of a method of the ledger fails."""
+        ledger = self.parts.ledger
+        original = getattr(ledger, method)
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            await asyncio.sleep(0)
+            raise error
+
+        setattr(ledger, method, call)
+        try:
+            yield
+        finally:
+            setattr(ledger, method, original)
+
+    def of(self, file: Path, **more: Any) -> SelectRequest:
+        """A request for this entry alone."""
+        return SelectRequest(selectors=Selectors(entry=file.stem), yes=True, **more)
+
+    def taken(self) -> Counter[tuple[str, str]]:
+        """(Message-ID, recipient) -> how often the sink has it; DSNs left out."""
+        return Counter((one.message_id, name) for one in self.sink.taken if one.reverse_path for name in one.recipients)
+
+    def owed(self) -> Counter[tuple[str, str]]:
+        return Counter((identity, name) for (_, identity), names in self.outage.owed.items() for name in names)
+
+
+class _ReadsInThread(Surveyor):
+    """Without workers: they take a second to start."""
+
+    def start(self) -> None:
+        pass
+
+    def read(self, paths: Sequence[str | Path]) -> list[Surveyed]:
+        return [survey_file(os.fspath(path), self._task) for path in paths]
+
+
+@asynccontextmanager
+async def inside(
+    home: Path, outage: Outage, sink: Sink, *, until_empty: bool = False, **sections: dict[str, Any]
+) -> AsyncIterator[Inside]:
+    """A run of the service that ends with the block."""
+    mailman = {"flavour": "mailman2", "queue_dir": outage.queue_dir, "lists_dir": outage.lists_dir}
+    custody = {"poll": "20ms", **sections.pop("custody", {})}
+    settings = site_settings(home, sink.port, mailman, custody=custody, **sections)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drainer.service, "Surveyor", _ReadsInThread)
+        service = Service(load_settings(settings), until_empty, lambda: load_settings(settings))
+        main = asyncio.create_task(service.main())
+        running = Inside(service, outage, sink, main)
+        try:
+            await running.until(
+                "it runs", lambda: hasattr(service, "situation") and service.situation.state != "starting"
+            )
+            yield running
+        finally:
+            service.stop("the story is over")
+            with suppress(BaseException):
+                async with asyncio.timeout(WITHIN_S):
+                    await main
