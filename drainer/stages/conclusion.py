@@ -6,16 +6,14 @@ Out   the entry finished, suppressed, deferred, held or left waiting; the ledger
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
+from drainer.carried_through import carried_through
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
 from drainer.duplicates.decision import Action, Claim, Decision, decide
-from drainer.errors import (
-    HaltError,
-)
+from drainer.errors import EntryVanished, HaltError
 from drainer.feed.dsn import EXPIRED, owed_dsn
 from drainer.feed.outcome import blames_recipient
 from drainer.feed.retry import retry_delay_s, waited_s
@@ -101,6 +99,10 @@ class Conclusion:
                 claim = decision.hold[0] if decision.hold else decision.skip[0]
                 reason = RESEND if not claim.filebase else DUPLICATE if not decision.hold else IN_DOUBT
                 await self.hold(filebase, reason, f"{len(decision.hold or decision.skip)} recipients", by="drainer")
+            case Action.WAIT if given_up := self._deferred_by_nobody(decision.wait):
+                # Its file was taken away by hand, maybe while no service ran. This one is looked at again at once.
+                for name in given_up:
+                    await self._parts.ledger.finish_entry(name)
             case Action.WAIT:
                 index.set_owed(filebase, len(decision.wait))
                 for claim in decision.wait:
@@ -112,7 +114,17 @@ class Conclusion:
             case Action.DELIVER:
                 await self.defer(entry, record, decision)
 
+    def _deferred_by_nobody(self, claims: Sequence[Claim]) -> set[str]:
+        """Entries that deferred recipients and are not here any more to try them again."""
+        index, release = self._parts.index, self._parts.release
+        deferred = {claim.filebase for claim in claims if claim.state is State.DEFERRED}
+        return {name for name in deferred if index.state_of(name) is None and not release.has(name)}
+
     async def finish(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
+        # An interruption between the commit and the unlink would have it finished, and counted, once more at its next turn.
+        await carried_through(self._finish(entry, record, decision))
+
+    async def _finish(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
         filebase = entry.filebase
         others = [claim for claim in decision.skip if claim.filebase != filebase]
         by_others = len(others)
@@ -120,8 +132,8 @@ class Conclusion:
         how = Fate.DELIVERED if delivered else Fate.SETTLED
         ended = self._parts.index.ended_as(filebase, how, len(entry.recipients))
         # INVARIANT settled-before-unlink: every recipient is settled in the durable ledger before the file goes.
-        #   Crash before the unlink: the entry is read again, found settled by itself, and finished again; the ledger adds
-        #   its counts once only. Held by tests/crash/.
+        #   Crash before the unlink: the entry is read again, found settled by itself, and finished again; between the
+        #   commit and the unlink it is counted as an entry twice, its recipients once. Held by tests/crash/.
         try:
             await self._parts.ledger.finish_entry(
                 filebase,
@@ -129,17 +141,15 @@ class Conclusion:
                 ended,
                 self._evidence(filebase, record, others, ended.kind),
             )
-            failed_at_s = max(
-                (c.at_s for c in decision.skip if c.filebase == filebase and c.state is State.FAILED), default=0
-            )
-            is_kept = failed_at_s > 0 and (self.mta_is_doubted() or self._refused.is_undone(failed_at_s))
-            if is_kept:
-                await self._refused.keep(filebase, failed_at_s)
-        except asyncio.CancelledError:
+        except HaltError:
             self._parts.index.set_owed(filebase, 0)  # it is finished at its next turn, and counts nobody until then
             raise
-        if is_kept:
-            pass  # in duplicates/, or in backlog/ under another name
+        failed_at_s = max(
+            (c.at_s for c in decision.skip if c.filebase == filebase and c.state is State.FAILED), default=0
+        )
+        is_kept = failed_at_s > 0 and (self.mta_is_doubted() or self._refused.is_undone(failed_at_s))
+        if is_kept:  # in duplicates/, or in backlog/ under another name
+            await self._refused.keep(filebase, failed_at_s)
         elif any(claim.filebase == filebase and claim.state is State.SKIPPED for claim in decision.skip):
             # An operator's drop that a crash cut off after its recipients were settled ends here: it stays undoable.
             self._parts.custody.drop(filebase)
@@ -155,6 +165,9 @@ class Conclusion:
         )  # fmt: skip
 
     async def suppress(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
+        await carried_through(self._suppress(entry, record, decision))
+
+    async def _suppress(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
         filebase, first = entry.filebase, decision.skip[0]
         # Renamed before it is counted: a crash in between leaves it in duplicates/ and out of the count, never lost and
         # never counted twice.
@@ -245,7 +258,14 @@ class Conclusion:
         self._parts.index.set_state(filebase, EntryState.DEFERRED, reason, due_s)
 
     async def hold(self, filebase: str, reason: str, detail: str, by: str) -> None:
-        """Set an entry aside for a person. The ledger first: a hold whose rename is lost is done again at the next start."""
+        """Set an entry aside for a person. The ledger first: a hold whose rename is lost is done again at the next start.
+
+        Raises  EntryVanished, CustodyRefused, LedgerNotDurable
+        """
+        await carried_through(self._hold(filebase, reason, detail, by))
+
+    async def _hold(self, filebase: str, reason: str, detail: str, by: str) -> None:
+        self._parts.custody.path(filebase)
         # Held, it retries nobody: a copy that waits for whom it deferred would wait as long as nobody releases this one.
         # Crash before the next line: it waits as if it had never been deferred, and what holds it holds it again.
         await self._parts.ledger.finish_entry(filebase)
@@ -269,6 +289,17 @@ class Conclusion:
             filebase, {"unreadable_entries": 1}, ended, evidence if self._unreadable <= UNREADABLE_NAMED else ()
         )
         log.warning(logfmt(outcome="unreadable", filebase=filebase, reason=reason, detail=detail, kept=kept))
+
+    async def forget(self, filebase: str, exc: EntryVanished) -> None:
+        """Its file is gone, by other hands than ours."""
+        self._parts.index.remove(filebase)
+        self.wake_those_waiting_for(filebase)
+        log.warning(logfmt(outcome="vanished", filebase=filebase, detail=exc))
+        try:
+            # What it deferred is retried by nobody now: a copy must not wait for it.
+            await self._parts.ledger.finish_entry(filebase)
+        except HaltError as halt:
+            self.halt(filebase, halt)
 
     def halt(self, filebase: str, exc: HaltError) -> None:
         """Send nothing more until the ledger can be written again (service.py tries)."""

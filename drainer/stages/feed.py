@@ -125,7 +125,9 @@ class Feed:
                 else []
             )
             for waiting in picked:
-                self._begin(waiting)
+                # One that put itself back may be here before its task is known to have ended.
+                if waiting.filebase not in self._works:
+                    self._begin(waiting)
             if not picked:
                 self._standing.news.clear()
                 next_due_s = parts.index.next_due_s() if room else None
@@ -147,7 +149,7 @@ class Feed:
         if not task.cancelled() and (error := task.exception()):
             # A bug that one entry brought to light must not stop the others, nor come back with it at each turn.
             log.error(logfmt(outcome="internal_error", filebase=filebase), exc_info=error)
-            self._aside(self._conclusion.hold(filebase, "internal_error", repr(error), by="drainer"))
+            self._aside(self._set_aside(filebase, error))
         elif (
             filebase not in self._taken_out
             and not self._parts.release.has(filebase)
@@ -157,6 +159,14 @@ class Feed:
         if self._parts.index.state_of(filebase) is None:
             self._losses.pop(filebase, None)
         self._standing.wake()
+
+    async def _set_aside(self, filebase: str, error: BaseException) -> None:
+        try:
+            await self._conclusion.hold(filebase, "internal_error", repr(error), by="drainer")
+        except EntryVanished as exc:
+            await self._conclusion.forget(filebase, exc)
+        except (HaltError, CustodyRefused) as exc:
+            self._conclusion.later(filebase, str(exc))
 
     def _aside(self, work: Coroutine[None, None, None]) -> None:
         """Done beside the entries' tasks, which may be cancelled now."""
@@ -201,7 +211,9 @@ class Feed:
                 raise EntryVanished(f"{filebase} was settled meanwhile")
             if release.has(filebase):
                 raise RequestRefused("Mailman has it: it was released to out/ for Mailman's runner to deliver")
-            if state in (EntryState.WAITING, EntryState.DEFERRED):
+            await self._require_file(filebase)
+            # Also one that is just being read: it would be picked as soon as that is done.
+            if state in (EntryState.LISTED, EntryState.WAITING, EntryState.DEFERRED):
                 index.set_state(filebase, EntryState.ACTIVE)
             if state is EntryState.DEFERRED:
                 deferral = await self._parts.ledger.deferral(filebase)
@@ -215,6 +227,15 @@ class Feed:
                 else:  # nothing came of it: it waits as long as before
                     latest_s = self._parts.clock.now_s() + self._parts.settings.feed.retry_longest
                     index.set_state(filebase, EntryState.DEFERRED, deferral.reply, min(deferral.due_s, latest_s))
+                self._standing.wake()
+
+    async def _require_file(self, filebase: str) -> None:
+        """Raises EntryVanished where somebody has taken the file away; then it is forgotten."""
+        try:
+            self._parts.custody.path(filebase)
+        except EntryVanished as exc:
+            await self._conclusion.forget(filebase, exc)
+            raise
 
     async def trust_mta_again(self) -> int | None:
         """An operator says that the MTA may be tried again after it refused everybody. Returns how many entries are tried
@@ -238,6 +259,23 @@ class Feed:
             self._slots.release()
 
     async def _work(self, waiting: WaitingEntry) -> None:
+        """A turn; and what becomes of the entry where not even what its end asks for can be done."""
+        filebase = waiting.filebase
+        try:
+            await self._take_turn(waiting)
+        except EntryVanished as exc:
+            await self._conclusion.forget(filebase, exc)
+        except HaltError as exc:
+            self._conclusion.halt(filebase, exc)
+        except CustodyRefused as exc:
+            # The ledger has it all; the file follows when the filesystem lets it. Nothing is sent again meanwhile.
+            self._conclusion.later(filebase, str(exc))
+            log.error(logfmt(outcome="put_back", filebase=filebase, detail=exc))
+        except OSError as exc:
+            self._conclusion.later(filebase, f"cannot be read: {exc.strerror}")
+            log.error(logfmt(outcome="put_back", filebase=filebase, detail=exc))
+
+    async def _take_turn(self, waiting: WaitingEntry) -> None:
         filebase = waiting.filebase
         try:
             size = self._parts.custody.path(filebase).stat().st_size
@@ -247,8 +285,7 @@ class Feed:
             finally:
                 self._read.give(ENTRY_COPIES * size)
         except EntryVanished:
-            self._parts.index.remove(filebase)
-            log.warning(logfmt(outcome="vanished", filebase=filebase, detail="not in drainer/backlog/ any more"))
+            raise
         except EntryUnreadable as exc:
             await self._conclusion.set_aside_unreadable(filebase, exc.reason, exc.detail)
         except (ComposeDeferred, ComposerUnavailable) as exc:
@@ -259,17 +296,8 @@ class Feed:
         except IllegalTransition as exc:
             # A bug, and one that concerns this entry only: the ledger wrote nothing, and nothing was sent.
             await self._conclusion.hold(filebase, "illegal_transition", str(exc), by="drainer")
-        except HaltError as exc:
-            self._conclusion.halt(filebase, exc)
         except MtaError as exc:
             log.info(logfmt(outcome="put_back", filebase=filebase, detail=exc))
-        except CustodyRefused as exc:
-            # The ledger has it all; the file follows when the filesystem lets it. Nothing is sent again meanwhile.
-            self._conclusion.later(filebase, str(exc))
-            log.error(logfmt(outcome="put_back", filebase=filebase, detail=exc))
-        except OSError as exc:
-            self._conclusion.later(filebase, f"cannot be read: {exc.strerror}")
-            log.error(logfmt(outcome="put_back", filebase=filebase, detail=exc))
 
     async def _drain(self, waiting: WaitingEntry) -> None:
         """One entry, as far as it goes now."""

@@ -67,7 +67,7 @@ class Survey:
                 await self._intake.surveyors_starting
             known = set(in_hand)
             unread = self._parts.index.unread(SURVEYED_AT_A_TIME + len(known))
-            located = {filebase: self._locate(filebase) for filebase in unread if filebase not in known}
+            located = {filebase: await self._locate(filebase) for filebase in unread if filebase not in known}
             in_hand = [filebase for filebase, path in located.items() if path]
             paths = [path for path in located.values() if path]
             reading = asyncio.ensure_future(asyncio.to_thread(self._parts.surveyor.read, paths)) if paths else None
@@ -94,11 +94,13 @@ class Survey:
                 if self._parts.release.has(filebase):
                     self._parts.index.remove(filebase)
                 else:
-                    self._locate(filebase)
+                    await self._locate(filebase)
             elif read.is_unreadable:
                 await self._conclusion.set_aside_unreadable(filebase, read.reason, read.detail)
             else:
                 await self._conclusion.hold(filebase, read.reason, read.detail, by="drainer")
+        except EntryVanished as exc:
+            await self._conclusion.forget(filebase, exc)
         except LedgerNotDurable as exc:
             await self._read_again(filebase, exc)
         except CustodyRefused as exc:
@@ -114,13 +116,12 @@ class Survey:
     def _file(self, filebase: str) -> Path:
         return self._parts.release.path(filebase) or self._parts.custody.path(filebase)
 
-    def _locate(self, filebase: str) -> Path | None:
+    async def _locate(self, filebase: str) -> Path | None:
         """Where an entry is now; none whose file is gone is in the index any longer."""
         try:
             return self._file(filebase)
         except EntryVanished as exc:
-            self._parts.index.remove(filebase)
-            log.warning(logfmt(outcome="vanished", filebase=filebase, detail=exc))
+            await self._conclusion.forget(filebase, exc)
             return None
 
     async def _describe(self, summaries: Sequence[EntrySummary], limited: Mapping[str, tuple[int, ...]]) -> None:
@@ -141,6 +142,10 @@ class Survey:
                     self._note([replace(await self._compared(summary, record), limited=in_domains)])
                 except LedgerNotDurable as exc:
                     await self._read_again(summary.filebase, exc)
+                except (EntryError, CustodyRefused, OSError) as exc:
+                    # It was read a moment ago, and stays unread: the next reading says what is the matter now.
+                    log.error(logfmt(outcome="read_again", filebase=summary.filebase, detail=exc))
+                    await asyncio.sleep(LEDGER_AGAIN_S)
         self._note(described)
 
     async def look_again(self, filebases: Sequence[str]) -> None:
