@@ -37,6 +37,7 @@ import errno
 import fcntl
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -111,6 +112,7 @@ class Custody:
         self._lock_fd: int | None = None
         self._cutoff_s: float | None = None
         self._unsynced: dict[str, None] = {}
+        self._syncing = threading.Lock()
 
     def __enter__(self) -> Self:
         self.prepare()
@@ -219,9 +221,15 @@ class Custody:
         """Make all moves so far survive a power failure: fsync of each directory that changed, destinations first (a
         filesystem that orders nothing may then show an entry twice, as one inode, but never not at all).
 
+        May be called in threads: what was moved before a call is durable when that call returns, whoever does it.
         Raises CustodyRefused: some of it is not durable yet; the next call tries again
         """
-        directories, self._unsynced = list(self._unsynced), {}
+        with self._syncing:
+            self._sync()
+
+    def _sync(self) -> None:
+        moved, self._unsynced = self._unsynced, {}
+        directories = list(moved)
         while directories:
             try:
                 with refusing(f"make moves in {directories[0]} durable"):
@@ -347,13 +355,13 @@ class Custody:
     def finish(self, filebase: str) -> bool:
         """Remove a completed entry; the ledger has every recipient settled. Returns False if it was gone already.
 
+        One that was held may be completed too: copies of it had what it still owed.
         Crash before: it is in backlog/, the ledger says that nobody is owed, it is finished again.
         """
-        waiting = self.backlog / (filebase + Suffix.WAITING)
-        try:
-            self._unlink(waiting)
-        except EntryVanished:
+        found = self._find(filebase, (self.backlog, self.held))
+        if found is None:
             return False
+        self._unlink(found)
         return True
 
     def expire_duplicates(self, keep_s: float, limit: int = 1000) -> int:
@@ -366,7 +374,8 @@ class Custody:
         now_s = self._clock.now_s()
         for listed in QueueScan(self.duplicates):
             if now_s - listed.changed_s > keep_s:
-                self._unlink(self.duplicates / listed.file.name)
+                with contextlib.suppress(EntryVanished):  # a person cleared away there too
+                    self._unlink(self.duplicates / listed.file.name)
                 removed += 1
                 if removed == limit:
                     break

@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -417,3 +418,57 @@ def test_no_sequence_of_moves_loses_or_doubles_a_file(moves: list[tuple[str, int
 def unused_directory(tmp_path: Path) -> Path:
     number = sum(1 for _ in tmp_path.iterdir())
     return tmp_path / f"qfiles{number}"
+
+
+def test_what_was_moved_is_durable_when_sync_returns_though_another_thread_is_at_it(
+    queue_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    begun, may_end = threading.Event(), threading.Event()
+    ours = custody(queue_dir)
+
+    def slowly(directory: Path | str) -> None:
+        begun.set()
+        may_end.wait()
+        told.append("durable")
+
+    def second() -> None:
+        ours.sync()
+        told.append("returned")
+
+    ours.take("out", put(queue_dir))
+    monkeypatch.setattr("drainer.queuedir.custody.sync_directory", slowly)
+    threads = [threading.Thread(target=ours.sync), threading.Thread(target=second)]
+    threads[0].start()
+    begun.wait()
+    threads[1].start()
+    threads[1].join(0.2)  # it would have returned too soon by now
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    assert told[-1] == "returned" and len(told) > 1
+
+
+def test_finished_entry_that_was_held_leaves_no_file(queue_dir: Path) -> None:
+    """A copy of it had what it still owed."""
+    ours = custody(queue_dir)
+    ours.take("out", put(queue_dir))
+    ours.hold(NAME)
+    assert ours.finish(NAME)
+    assert not any(ours.held.iterdir())
+
+
+def test_duplicate_removed_by_hand_while_they_expire_is_no_error(
+    queue_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = custody(queue_dir)
+    ours.take("out", put(queue_dir))
+    ours.suppress(NAME)
+    unlink = os.unlink
+
+    def second(path: Path | str) -> None:
+        unlink(path)
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", second)
+    assert ours.expire_duplicates(-1e9) == 1
