@@ -76,9 +76,19 @@ class GroupCommit:
             raise LedgerNotDurable("the ledger is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._queue.append(_Write(change, future, undo))
+        self._start()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # It may have come in the very moment between the commit and this caller's turn.
+            if undo is not None and future.done() and not future.cancelled() and future.exception() is None:
+                self._queue.append(self._undoing(undo, future.result()))
+                self._start()
+            raise
+
+    def _start(self) -> None:
         if self._task is None:
             self._task = asyncio.create_task(self._drain(), name="ledger-commit")
-        return await future
 
     async def close(self) -> None:
         """Commit what is queued, then take no more."""

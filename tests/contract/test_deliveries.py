@@ -8,7 +8,16 @@ import pytest
 
 from drainer.errors import IllegalTransition
 from drainer.ledger.contract import Ledger
-from drainer.ledger.records import Coverage, Learnt, MessageRecord, NewAttempt, Outcome, recipient_key
+from drainer.ledger.records import (
+    Coverage,
+    JournalLine,
+    Learnt,
+    MessageRecord,
+    NewAttempt,
+    OperatorState,
+    Outcome,
+    recipient_key,
+)
 from drainer.ledger.states import State
 
 A, B, C = b"\x01" + b"a" * 15, b"\x01" + b"b" * 15, b"\x01" + b"c" * 15
@@ -421,3 +430,19 @@ async def test_what_was_learnt_covers_its_recipients_is_counted_nowhere_and_can_
     assert await states(ledger, A) == row(FIRST, State.DELIVERED, ANN)
     assert await ledger.known([A, B]) == {A}
     await ledger.open_attempt(attempt(BOB, filebase=SECOND))
+
+
+async def test_attempt_whose_caller_is_cancelled_just_as_it_became_durable_is_withdrawn(ledger: Ledger) -> None:
+    """A pause written in the same commit wakes first, and cancels whoever waits: nobody has the attempt's id then."""
+
+    async def paused() -> None:
+        await ledger.set_operator_state(OperatorState(), JournalLine(AT, "ann", "pause", ""))
+        opening.cancel()
+
+    pausing = asyncio.create_task(paused())
+    opening = asyncio.create_task(ledger.open_attempt(attempt(ANN)))
+    await asyncio.wait((pausing, opening))
+    await ledger.write_journal(JournalLine(AT, "ann", "resume", ""))
+    assert [one.attempt_id for one in await ledger.unresolved_attempts()] == (
+        [] if opening.cancelled() else [opening.result()]
+    )
