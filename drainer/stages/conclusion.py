@@ -58,8 +58,13 @@ class Conclusion:
         self._waiting_for: dict[str, set[str]] = {}
         self._unreadable = 0
 
-    async def decide(self, entry: QueueEntry, record: MessageRecord, duplicate: DuplicateClass) -> Decision:
-        """Against the ledger, now. A resend the operator released is a mail like any other."""
+    async def decide(
+        self, entry: QueueEntry, record: MessageRecord, duplicate: DuplicateClass, digests: tuple[bytes, ...]
+    ) -> Decision:
+        """Against the ledger, now. A resend the operator released is a mail like any other.
+
+        digests  those of its fingerprint, whatever the ledger is to know the message by
+        """
         duplicates = self._parts.settings.duplicates
         is_known = entry.filebase in self._standing.resembling
         is_resend = (is_known or duplicate is DuplicateClass.RESEND) and entry.filebase not in self._standing.released
@@ -69,11 +74,19 @@ class Conclusion:
         return decide(
             entry.filebase,
             entry.recipients,
-            await self._parts.ledger.history(self._standing.known_as(record)),
+            await self._history(entry.filebase, record, digests),
             "hold" if duplicates.exact == "hold" else "suppress",
             "hold" if forgotten else duplicates.resend,
             resembled,
         )
+
+    async def _history(self, filebase: str, record: MessageRecord, digests: tuple[bytes, ...]) -> History:
+        """Of the message; and whatever this very entry did, or it would all be done again where the settings changed."""
+        ledger, standing = self._parts.ledger, self._standing
+        of_message = await ledger.history(standing.known_as(record))
+        otherwise = await ledger.history(standing.known_otherwise_as(filebase, record, digests))
+        own = [part for part in otherwise.coverage if part.filebase == filebase and part not in of_message.coverage]
+        return History((*of_message.coverage, *own)) if own else of_message
 
     async def _resembled(self, summary: EntrySummary) -> History:
         """What became of the mails whose text this one repeats."""

@@ -46,9 +46,12 @@ class EntryActions:
         # Each crash leaves the file in held/: before the next line's commit with its hold; after it without, to be released
         # once more; after RELEASED, recover() (intake.py) does the rename. Nothing is sent from held/.
         await ledger.release([filebase], held_recipients=is_about_them)
-        if why and why.reason in (RESEND, DUPLICATE):
-            await ledger.hold([Hold(filebase, RELEASED, why.reason, why.by, self._parts.clock.now_s())])
-            self._standing.released[filebase] = why.reason
+        # What he overruled once stays so, when it was refused, or held by himself, and is released a second time.
+        overruled = why.reason if why and why.reason in (RESEND, DUPLICATE) else self._standing.released.get(filebase)
+        if overruled:
+            by = why.by if why else "drainer"
+            await ledger.hold([Hold(filebase, RELEASED, overruled, by, self._parts.clock.now_s())])
+            self._standing.released[filebase] = overruled
         elif filebase in self._standing.resembling:
             await ledger.hold([Hold(filebase, RESEMBLES, "", "drainer", self._parts.clock.now_s())])
         if index.state_of(filebase) is EntryState.HELD:
@@ -79,8 +82,9 @@ class EntryActions:
     async def _owed(self, filebase: str) -> tuple[QueueEntry, MessageRecord, Decision]:
         """Raises RequestRefused while any recipient is in doubt by this very entry."""
         entry = self._standing.read(filebase)
-        record = self._standing.record(await self._standing.summarised(entry))
-        decision = await self._conclusion.decide(entry, record, DuplicateClass.NONE)
+        summary = await self._standing.summarised(entry)
+        record = self._standing.record(summary)
+        decision = await self._conclusion.decide(entry, record, DuplicateClass.NONE, summary.fingerprint.identity)
         doubtful = [c for c in decision.wait if c.filebase == filebase and c.state is State.IN_DOUBT]
         if doubtful:
             raise RequestRefused(f"{len(doubtful)} recipients are in doubt; they have to be resolved first")

@@ -307,7 +307,7 @@ class Feed:
             parts.index.set_state(filebase, EntryState.DEFERRED, "deliver_after", not_before_s)
             return
         record = MessageRecord(self._standing.identity(filebase, waiting.identity), waiting.list_id, waiting.message_id)
-        decision = await self._conclusion.decide(entry, record, waiting.duplicate)
+        decision = await self._conclusion.decide(entry, record, waiting.duplicate, waiting.identity)
         if decision.deliver and self._is_for_mailman(entry):
             await self._release(entry, record, decision)
             return
@@ -330,7 +330,7 @@ class Feed:
             if not interrupted and (settled := _settled_by(decision, sent, filebase)):
                 await self._conclusion.finish(entry, record, settled)
                 return
-            decision = await self._conclusion.decide(entry, record, waiting.duplicate)
+            decision = await self._conclusion.decide(entry, record, waiting.duplicate, waiting.identity)
         if decision.deliver and set(one_per_recipient(decision.deliver)) <= set(shaped.later):
             self._put_off(filebase, decision, shaped)
             return

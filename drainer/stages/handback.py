@@ -152,8 +152,9 @@ class HandBack:
         """Raises RequestRefused while recipients are in doubt, or held because they were: Mailman could only send to them
         again, or never; EntryError where it cannot be read."""
         entry = self._standing.read(filebase)
-        record = self._standing.record(await self._standing.summarised(entry))
-        decision = await self._conclusion.decide(entry, record, DuplicateClass.NONE)
+        summary = await self._standing.summarised(entry)
+        record = self._standing.record(summary)
+        decision = await self._conclusion.decide(entry, record, DuplicateClass.NONE, summary.fingerprint.identity)
         if doubtful := [claim for claim in decision.wait if claim.state is not State.DEFERRED]:
             of_others = {claim.filebase for claim in doubtful} - {filebase}
             by_whom = f", by {min(of_others)}" if of_others else ""

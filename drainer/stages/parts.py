@@ -169,6 +169,13 @@ class Standing:
             return record.identity
         return (*record.identity, imported_identity(record.list_id, record.message_id))
 
+    def known_otherwise_as(self, filebase: str, record: MessageRecord, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """The digests under which this entry's own deliveries may be known as well: `duplicates.exact` was another then.
+
+        digests  those of its fingerprint
+        """
+        return tuple({own_identity(filebase), *digests}.difference(record.identity))
+
     def identity(self, filebase: str, digests: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """An entry without identity, or where duplicates are to be delivered, is nobody's copy, as is a duplicate that an
         operator released: its own name is its identity."""

@@ -15,7 +15,7 @@ import json
 import logging
 import math
 
-from drainer.errors import CustodyRefused, EntryVanished
+from drainer.errors import CustodyRefused, EntryVanished, LedgerNotDurable
 from drainer.report.logfmt import logfmt
 from drainer.stages.parts import Parts, Standing
 
@@ -61,12 +61,13 @@ class Refused:
     async def keep(self, filebase: str, failed_at_s: float) -> None:
         """A settled entry goes to duplicates/ instead of off the disk; or is tried again, if its turn to be finished came
         only after the others were."""
-        # Crash before the rename: it is in backlog/, owes nobody, and is finished at the next start as any settled entry.
+        # Renamed and known in one step: `believe` and `try_again` come between two. Crash before the next line: it is in
+        # backlog/, owes nobody, and is finished at the next start as any settled entry; after it: its refusals stand.
+        self._parts.custody.suppress(filebase)
         if filebase not in self._kept:
             self._kept.append(filebase)
         await self._write()
-        self._parts.custody.suppress(filebase)
-        if self.is_undone(failed_at_s):
+        if filebase in self._kept and self.is_undone(failed_at_s):
             await self._again([filebase])
 
     async def believe(self) -> None:
@@ -99,15 +100,19 @@ class Refused:
                 log.warning(logfmt(outcome="not_moved", filebase=filebase, detail=exc))
                 continue
             self._kept.remove(filebase)
-        await self._write()
-        # After the rename, and before anybody can be sent to: until it is written, a DSN would only be missing.
-        await self._parts.ledger.undo_failures(moved)
-        if again:
+        try:
+            # After the rename, and before anybody can be sent to: until it is written, a DSN would only be missing.
+            await self._parts.ledger.undo_failures(moved)
+        finally:
             self._parts.index.add_listed(again)
             self._standing.unread.set()
+        await self._write()
+        if again:
             log.info(logfmt(event="tried_again", entries=len(again)))
         return len(again)
 
     async def _write(self) -> None:
+        """What cannot be written now is with the next; until then a crash would only have their refusals stand."""
         known = {"entries": self._kept, "stopped": self._stopped}
-        await self._parts.ledger.keep({_KEPT_AS: json.dumps(known).encode("ascii")})
+        with contextlib.suppress(LedgerNotDurable):
+            await self._parts.ledger.keep({_KEPT_AS: json.dumps(known).encode("ascii")})

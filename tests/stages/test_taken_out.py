@@ -1,4 +1,4 @@
-"""An operator has an entry in his hands for some moments: nobody takes it meanwhile, it is neither lost nor counted twice."""
+"""An operator has an entry in his hands for moments: nobody takes it meanwhile, it is neither lost nor counted twice."""
 
 from __future__ import annotations
 
