@@ -373,7 +373,7 @@ class Service:
         await self.pipeline.parts.ledger.set_operator_state(state, line)
         self._clock_ahead_s += jump_s
         self.pipeline.parts.index.shift_due(jump_s)
-        self.pipeline.standing.set_back_s -= jump_s
+        self.pipeline.bounces.clock_was_set_back(-jump_s)
         self.situation.clock_was_set_back()
         self.apply(state)
 

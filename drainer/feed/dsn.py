@@ -155,7 +155,8 @@ def _status(owed: OwedDsn, reporter: str, remote: str, is_global: bool) -> Messa
     fields = [("Original-Envelope-Id", owed.envelope_id)] if owed.envelope_id else []
     fields.append(("Reporting-MTA", f"dns; {reporter}"))
     arrived = parse_name(owed.filebase + Suffix.WAITING)
-    if isinstance(arrived, QueueFile) and 0 <= arrived.when_s < _LATEST_S:
+    # Later than its last attempt, it was named by a clock that has been set back since.
+    if isinstance(arrived, QueueFile) and 0 <= arrived.when_s <= owed.failed_at_s < _LATEST_S:
         fields.append(("Arrival-Date", _date(arrived.when_s)))
     blocks = [_message(*fields, is_global=is_global)]
     blocks += [_message(*_recipient(told, owed, remote, is_global), is_global=is_global) for told in owed.recipients]

@@ -82,6 +82,12 @@ class Bounces:
         if transaction.recipients(State.FAILED):
             self._standing.owing.set()
 
+    def clock_was_set_back(self, by_s: float) -> None:
+        """What was accepted before proves nothing of what fails now, though the clock says that this is earlier."""
+        self._standing.set_back_s += by_s
+        if self._accepted_at_s is not None:
+            self._accepted_at_s -= by_s
+
     def distrust(self, why: str) -> None:
         """The MTA refuses everybody: what it said of recipients since it last accepted one is not believed."""
         self._distrusted = why

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import sys
+import time
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.message import Message
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from drainer.demo.misbehaviour import Greylisting, answer
+from drainer.demo.misbehaviour import Greylisting, Rule, answer
+from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.report.snapshot import Snapshot
 from tests.scenarios.running import drainer
-from tests.scenarios.troubled import given, once, outbreak
+from tests.scenarios.test_safety_valves import settings_for
+from tests.scenarios.troubled import Outbreak, given, once, outbreak
 
 BACK_S = 3 * 3600.0
 MAILS = 4
@@ -72,3 +79,53 @@ def test_clock_set_back_between_two_runs_delays_no_deferral(tmp_path: Path) -> N
         offset.write_text("0")
         site.drain()
     once("each once", site.owed(), given(capture))
+
+
+def told_dates(message: Message) -> list[datetime]:
+    """Every date a DSN has."""
+    status = message.get_payload(1)
+    assert isinstance(status, Message)
+    blocks = status.get_payload()
+    assert isinstance(blocks, list)
+    found = [message["Date"]]
+    for block in blocks:
+        assert isinstance(block, Message)
+        found += [block[name] for name in ("Arrival-Date", "Last-Attempt-Date") if block[name]]
+    return [parsedate_to_datetime(date) for date in found]
+
+
+def test_clock_set_back_lets_no_earlier_acceptance_vouch_for_a_refusal_and_no_dsn_tell_of_the_future(
+    tmp_path: Path,
+) -> None:
+    """A list's members refused by an MTA that has just gone wrong are told of once it accepts somebody again, not before."""
+    offset = tmp_path / "offset"
+    offset.write_text(str(BACK_S))
+    under = (sys.executable, "-m", "tests.scenarios.with_clock", str(offset))
+    rules = [Rule.parse("rcpt 550 5.1.1 no such user recipient=*.quay@*")]
+    rules += [Rule.parse("rcpt 450 4.2.0 later recipient=*.pier@*")]
+    lists = ("announce", "quay", "pier")
+    outage = write_plain(tmp_path / "site", 3, 2, lists=lists, start_s=time.time() + BACK_S - 100)
+    _, refused, deferred = sorted((outage.queue_dir / "out").iterdir())
+    aside = tmp_path / refused.name
+    refused.rename(aside)
+    with SinkThread(SinkOptions(keep_content=True), *rules) as sink:
+        feed = {"retry_first": "1h", "retry_longest": "1h", "dsn_wait": "1h"}
+        site = Outbreak(tmp_path, outage, settings_for(tmp_path, outage, sink.port, feed=feed))
+        with site.run(under=under) as service:
+            site.status_when(
+                "one is accepted, one deferred",
+                lambda said: said.done.delivered_entries == 1 and said.backlog.deferred_recipients == 2,
+            )
+            offset.write_text("0")
+            site.until("the clock is followed", lambda: [line for line in site.lines() if line.get("event") == "clock"])
+            aside.rename(refused)
+            before = site.status_when("everybody is refused", lambda said: said.done.bounced_recipients == 2)
+            later = site.status_when("it has looked since", lambda said: said.at > before.at + 3)
+            assert later.backlog.dsns_owed > 0 == later.done.dsns_sent
+            sink.scripts.clear()
+            assert drainer("release", deferred.stem, "--yes", "--config", site.settings).returncode == 0
+            site.status_when("they are told", lambda said: not said.backlog.dsns_owed and said.done.dsns_sent > 0)
+            assert service.terminate() == 0
+    now = datetime.now(UTC)
+    dates = [told_dates(message_from_bytes(one.content)) for one in sink.taken if not one.reverse_path]
+    assert dates and all(date <= now for of_one in dates for date in of_one)
