@@ -57,6 +57,7 @@ class EntryActions:
         if index.state_of(filebase) is EntryState.HELD:
             self._parts.custody.release(filebase)
         index.set_state(filebase, EntryState.WAITING)
+        self._standing.unread.set()  # one that could not be read may be readable now
 
     async def drop(self, filebase: str, why: str) -> None:
         """Deliver to nobody any more; the file is kept in duplicates/ for a while. Raises RequestRefused, EntryError."""

@@ -86,7 +86,7 @@ class HandBack:
         await self._intake.pausing.wait()
         left, clock = -1, self._parts.clock
         since_s = clock.monotonic_s()
-        while unread := self._parts.index.totals().unread_entries:
+        while unread := self._parts.index.totals().unread_entries - len(self._standing.left_unread()):
             if unread != left:
                 left, since_s = unread, clock.monotonic_s()
             elif clock.monotonic_s() - since_s > NOTHING_READ_S:

@@ -31,6 +31,7 @@ from drainer.ledger.records import MessageRecord
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.queuedir.index import BacklogIndex
+from drainer.queuedir.index_values import EntryState
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.survey import Surveyor
 from drainer.settings import Settings
@@ -124,6 +125,7 @@ class Standing:
     late        taken after the first listing, and not read yet
     released    filebase to the reason, RESEND or DUPLICATE, that an operator has overruled
     resembling  filebases known to repeat the text of another
+    illegible   filebases held because they could not be read: not tried again before somebody releases them
     listed      set while no directory is being listed
     unread      set when there may be entries to read
     news        set when an entry may go that could not before
@@ -137,6 +139,7 @@ class Standing:
         self.late: set[str] = set()
         self.released: dict[str, str] = {}
         self.resembling: set[str] = set()
+        self.illegible: set[str] = set()
         self.listed = asyncio.Event()
         self.unread = asyncio.Event()
         self.news = asyncio.Event()
@@ -146,6 +149,12 @@ class Standing:
     def wake(self) -> None:
         """Something changed that may let an entry go."""
         self.news.set()
+
+    def left_unread(self) -> set[str]:
+        """Of `illegible`, those that are held still."""
+        held = {name for name in self.illegible if self._parts.index.state_of(name) is EntryState.HELD}
+        self.illegible &= held
+        return held
 
     def read(self, filebase: str) -> QueueEntry:
         """An entry in our custody. Raises EntryError."""

@@ -65,7 +65,7 @@ class Survey:
                 await self._standing.listed.wait()
             if self._intake.surveyors_starting is not None:
                 await self._intake.surveyors_starting
-            known = set(in_hand)
+            known = {*in_hand, *self._standing.left_unread()}
             unread = self._parts.index.unread(SURVEYED_AT_A_TIME + len(known))
             located = {filebase: await self._locate(filebase) for filebase in unread if filebase not in known}
             in_hand = [filebase for filebase, path in located.items() if path]
@@ -99,6 +99,7 @@ class Survey:
                 await self._conclusion.set_aside_unreadable(filebase, read.reason, read.detail)
             else:
                 await self._conclusion.hold(filebase, read.reason, read.detail, by="drainer")
+                self._standing.illegible.add(filebase)
         except EntryVanished as exc:
             await self._conclusion.forget(filebase, exc)
         except LedgerNotDurable as exc:

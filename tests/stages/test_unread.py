@@ -1,0 +1,55 @@
+"""What cannot be read, or is not there any more when it has been, costs no more than itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from drainer.demo.sample_queue import write_plain
+from drainer.demo.sink import Sink
+from drainer.queuedir.survey import CANNOT_READ, Surveyed
+from tests.stages.inside import ME, inside
+from tests.stages.test_taken_out import only
+
+
+async def test_entry_that_may_not_be_read_is_held_once_and_read_when_released(tmp_path: Path) -> None:
+    outage = write_plain(tmp_path, 1, 3)
+    file = only(outage)
+    content = file.read_bytes()
+    file.unlink()
+    async with Sink() as sink, inside(tmp_path, outage, sink) as run:
+        reads: list[str | Path] = []
+
+        def refused(paths: Sequence[str | Path]) -> list[Surveyed]:
+            reads.extend(paths)
+            return [Surveyed(str(path), None, CANNOT_READ, "Permission denied") for path in paths]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run.parts.surveyor, "read", refused)
+            run.arrive(file, content)
+            await run.until("it is held", lambda: run.state_of(file) == "held")
+            await run.until("nothing is left to do", lambda: run.service.situation.state == "idle")
+            assert len(reads) == 1
+        await run.asks.release(run.of(file), ME)
+        await run.until("all is delivered", lambda: run.taken() == run.owed())
+
+
+async def test_entry_nobody_can_read_that_is_removed_by_hand_before_it_is_set_aside_ends_nothing(
+    tmp_path: Path,
+) -> None:
+    outage = write_plain(tmp_path, 1, 3)
+    file = only(outage)
+    content = file.read_bytes()
+    file.unlink()
+    async with Sink() as sink, inside(tmp_path, outage, sink) as run:
+        broken = file.with_name(f"1700000000.5+{'ab' * 20}.pck")
+        with run.not_reading(after=True) as reading:
+            run.arrive(broken, b"no pickle")
+            await reading.reached.wait()
+            (run.custody / "backlog" / broken.name).unlink()
+            reading.go_on()
+            await run.until("it is forgotten", lambda: run.state_of(broken) is None)
+        run.arrive(file, content)
+        await run.until("all is delivered", lambda: run.taken() == run.owed())
