@@ -181,8 +181,9 @@ class BacklogIndex:
                 row.state = EntryState.WAITING
             row.list = self._list_number(summary.list_id)
             row.duplicate, row.covered = described.duplicate, described.covered
-            row.owed, row.size_bytes, row.is_read = summary.recipients, summary.size_bytes, True
-            row.limited = described.limited
+            row.owed = summary.recipients if described.owed is None else described.owed
+            row.size_bytes, row.is_read = summary.size_bytes, True
+            row.limited = tuple(count * row.owed // summary.recipients for count in described.limited)
             row.ready = row.state is EntryState.WAITING
             self._add(row)
             entries.append(

@@ -32,13 +32,14 @@ class EntryState(StrEnum):
 class Description:
     """What reading an entry showed. `duplicate`, `of`, `covered`: the forecast of duplicates/decision.py, `covered` being
     how many of its recipients an earlier entry or the ledger covers. `limited`: how many are in each of the domains that
-    have a ceiling, () if none is."""
+    have a ceiling, () if none is. `owed`: how many it has not settled itself, in an earlier run; None: none of them."""
 
     summary: EntrySummary
     duplicate: DuplicateClass = DuplicateClass.NONE
     of: str | None = None
     covered: int = 0
     limited: tuple[int, ...] = ()
+    owed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,6 @@ class Intake:
             if index.state_of(deferral.filebase) not in (None, EntryState.HELD):
                 due_s = min(deferral.due_s, latest_s)
                 index.set_state(deferral.filebase, EntryState.DEFERRED, deferral.reply, due_s)
-                index.set_owed(deferral.filebase, deferral.recipients)
         await self._parts.release.recover()
         self._standing.unread.set()
 

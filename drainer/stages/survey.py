@@ -22,7 +22,7 @@ from drainer.errors import (
     EntryVanished,
     LedgerNotDurable,
 )
-from drainer.ledger.records import Hold, MessageRecord, Outcome, recipient_key
+from drainer.ledger.records import RECIPIENT_KEY_BYTES, Hold, MessageRecord, Outcome, RecipientKey, recipient_key
 from drainer.ledger.states import SETTLED, State
 from drainer.queuedir.index_values import Description, tie_order
 from drainer.queuedir.read import read_entry
@@ -157,14 +157,8 @@ class Survey:
                 summary = await self._standing.summarised(entry)
                 record = self._standing.record(summary)
                 found = await self._forecast(summary, record)
-                settled = {
-                    key
-                    for part in (await self._parts.ledger.history(record.identity)).coverage
-                    if part.filebase == filebase and part.state in SETTLED
-                    for key in part.recipients
-                }
                 # A turn that came to nothing has left the index with fewer: whom the ledger had learnt of until then.
-                owed = {recipient_key(address) for address in entry.recipients} - settled
+                owed = {recipient_key(address) for address in entry.recipients} - await self._settled(filebase, record)
                 self._parts.index.set_owed(filebase, len(owed))
                 self._parts.index.set_duplicate(filebase, found.kind, found.of, len(found.covered & owed))
             await asyncio.sleep(0)
@@ -175,7 +169,21 @@ class Survey:
         found = await self._forecast(summary, record)
         if found.kind is DuplicateClass.RESEND:
             await self._mark_resend(summary.filebase, found.of or "")
-        return Description(summary, found.kind, found.of, len(found.covered))
+        if not (settled := await self._settled(summary.filebase, record)):
+            return Description(summary, found.kind, found.of, len(found.covered))
+        joined = summary.recipient_keys
+        keys = {joined[at : at + RECIPIENT_KEY_BYTES] for at in range(0, len(joined), RECIPIENT_KEY_BYTES)} - settled
+        return Description(summary, found.kind, found.of, len(found.covered & keys), owed=len(keys))
+
+    async def _settled(self, filebase: str, record: MessageRecord) -> set[RecipientKey]:
+        """Whom the entry has settled itself."""
+        known = await self._parts.ledger.history(record.identity)
+        return {
+            key
+            for part in known.coverage
+            if part.filebase == filebase and part.state in SETTLED
+            for key in part.recipients
+        }
 
     def _note(self, described: Sequence[Description]) -> None:
         self._parts.index.describe(described)

@@ -91,3 +91,18 @@ async def test_entries_tried_again_are_known_though_the_ledger_cannot_be_written
             await refused.try_again(now_s - 60)
         (again,) = run.files("backlog")
         assert run.state_of(Path(again)) is not None
+
+
+async def test_restart_finds_as_many_owed_as_there_were(tmp_path: Path) -> None:
+    """Of an entry that is part-delivered; whom it reached is not to be told as waiting again."""
+    outage = write_plain(tmp_path, 1, 3)
+    file = only(outage)
+    found: list[tuple[int, int, int]] = []
+    async with Sink(None, Rule.parse("rcpt 450 4.2.0 later first=1")) as sink:
+        for _ in range(2):
+            async with inside(tmp_path, outage, sink, feed=LATER) as run:
+                await run.until("it is deferred", lambda: run.state_of(file) == "deferred")
+                await run.until("it is read", lambda: not run.parts.index.totals().unread_entries)
+                backlog = (await run.status()).backlog
+                found.append((backlog.entries, backlog.recipients, backlog.deferred_recipients))
+    assert found == [(1, 1, 1)] * 2
