@@ -39,8 +39,8 @@ class Outlook:
     def backlog(self) -> BacklogTotals:
         """The index's totals, and what the first listing has still to take, or there was no room for yet."""
         totals, outside = self._pipeline.parts.index.totals(), self._pipeline.progress.outside
-        if lent := self._loan.entries():
-            outside = dataclasses.replace(outside, entries=outside.entries + len(lent))
+        if unlisted := len(self._loan.entries()) + self._pipeline.progress.on_the_way:
+            outside = dataclasses.replace(outside, entries=outside.entries + unlisted)
         if not outside.entries:
             return totals
         oldest = [when_s for when_s in (totals.oldest_s, outside.oldest_s) if when_s is not None]

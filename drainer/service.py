@@ -460,9 +460,9 @@ class Service:
             await asyncio.sleep(EXPIRE_S)
 
     def _is_empty(self) -> bool:
-        totals = self.pipeline.parts.index.totals()
-        return self.pipeline.progress.listed and not (
-            totals.entries or self.pipeline.feed.active or self._loan.entries()
+        totals, progress = self.pipeline.parts.index.totals(), self.pipeline.progress
+        return progress.listed and not (
+            totals.entries or progress.on_the_way or self.pipeline.feed.active or self._loan.entries()
         )
 
 

@@ -135,6 +135,7 @@ class Intake:
                     continue
                 try:
                     taken.append((custody.take(queue, listed.file), listed.size_bytes))
+                    self._progress.on_the_way += self._progress.listed
                 except EntryVanished:
                     continue
                 except CustodyRefused as exc:
@@ -163,6 +164,7 @@ class Intake:
             if self._progress.listed:
                 self._standing.late.update(file.filebase for file, _ in some)
             self._parts.index.add_listed(some)
+            self._progress.on_the_way -= len(some) * self._progress.listed
             before = self._progress.outside
             self._progress.outside = Outside(
                 max(0, before.entries - len(some)),

@@ -109,12 +109,14 @@ class Progress:
     arrived_recipients  of entries taken after the first listing
     listed              the first listing of every queue is done: the backlog's entries and bytes are known
     outside             still in Mailman's queues while that goes on
+    on_the_way          taken since, and not in the index before they are durably ours
     sizes               recipients per entry, as far as entries were read
     """
 
     arrived_recipients: int = 0
     listed: bool = False
     outside: Outside = field(default_factory=Outside)
+    on_the_way: int = 0
     sizes: EntrySizes = field(default_factory=EntrySizes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,3 +54,34 @@ async def test_entry_nobody_can_read_that_is_removed_by_hand_before_it_is_set_as
             await run.until("it is forgotten", lambda: run.state_of(broken) is None)
         run.arrive(file, content)
         await run.until("all is delivered", lambda: run.taken() == run.owed())
+
+
+async def test_entry_that_is_taken_and_not_listed_yet_is_backlog(tmp_path: Path) -> None:
+    """Making it durably ours takes a moment, in which `run --until-empty` would have ended."""
+    outage = write_plain(tmp_path, 2, 3)
+    first, second = sorted((outage.queue_dir / "out").iterdir())
+    content = second.read_bytes()
+    second.unlink()
+    begun, may_end = threading.Event(), threading.Event()
+    async with Sink() as sink, inside(tmp_path, outage, sink, feed={"messages": "0"}, until_empty=True) as run:
+        await run.until("it is read", lambda: run.state_of(first) == "active")
+        sync = run.parts.custody.sync
+
+        def slowly() -> None:
+            begun.set()
+            may_end.wait()
+            sync()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run.parts.custody, "sync", slowly)
+            run.arrive(second, content)
+            await run.until("it is taken", begun.is_set)
+            run.parts.rate.limit(run.service.settings.feed.model_copy(update={"messages": None}), None, None)
+            try:
+                await run.until("the other is finished", lambda: run.state_of(first) is None)
+                assert (await run.status()).backlog.entries == 1
+                assert not run.service._is_empty()
+            finally:
+                may_end.set()
+        assert await run.ended() == 0
+        assert run.taken() == run.owed()
