@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from drainer.control.messages import PauseRequest, ResumeRequest
 from drainer.demo.misbehaviour import Rule
@@ -106,3 +107,18 @@ async def test_entry_that_goes_again_at_once_is_in_one_pair_of_hands(tmp_path: P
         assert await run.ended() == 0
         assert run.service.situation.totals.get("delivered_entries") == outage.entries
     assert broken == []
+
+
+async def test_deferred_entry_an_operator_lets_go_of_is_tried_when_it_is_due(tmp_path: Path) -> None:
+    """Nothing came of his wish; meanwhile the feed had looked, found nothing that is due some time, and gone to sleep."""
+    outage = write_plain(tmp_path, 1, 3)
+    file = only(outage)
+    settings: dict[str, Any] = {"feed": {"retry_first": "1s", "retry_longest": "1s"}, "custody": {"poll": "1h"}}
+    refusing = Rule.parse("rcpt 450 4.2.0 later first=1")
+    async with Sink(None, refusing) as sink, inside(tmp_path, outage, sink, **settings) as run:
+        await run.until("it is deferred", lambda: run.state_of(file) == "deferred")
+        async with run.service.pipeline.feed.taken_out(file.stem):
+            run.service.pipeline.standing.wake()
+            for _ in range(10):
+                await asyncio.sleep(0)
+        await run.until("all is delivered", lambda: run.taken() == run.owed())
