@@ -454,8 +454,11 @@ class Service:
         """Now and then: forget what is older than `duplicates.keep` and `ledger.keep`."""
         while True:
             parts = self.pipeline.parts
-            with contextlib.suppress(LedgerNotDurable, CustodyRefused):
+            try:
                 parts.custody.expire_duplicates(self.settings.duplicates.keep)
+            except CustodyRefused as exc:
+                log.error(logfmt(outcome="not_removed", detail=exc))
+            with contextlib.suppress(LedgerNotDurable):
                 await parts.ledger.expire(self._clock.now_s() - self.settings.ledger.keep)
             await asyncio.sleep(EXPIRE_S)
 

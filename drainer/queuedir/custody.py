@@ -372,13 +372,14 @@ class Custody:
         """
         removed = 0
         now_s = self._clock.now_s()
-        for listed in QueueScan(self.duplicates):
-            if now_s - listed.changed_s > keep_s:
-                with contextlib.suppress(EntryVanished):  # a person cleared away there too
-                    self._unlink(self.duplicates / listed.file.name)
-                removed += 1
-                if removed == limit:
-                    break
+        with refusing(f"clear {self.duplicates} of what is too old"):
+            for listed in QueueScan(self.duplicates):
+                if now_s - listed.changed_s > keep_s:
+                    with contextlib.suppress(EntryVanished):  # a person cleared away there too
+                        self._unlink(self.duplicates / listed.file.name)
+                    removed += 1
+                    if removed == limit:
+                        break
         return removed
 
     def preserve_bad(self, filebase: str) -> Path:

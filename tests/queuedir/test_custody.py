@@ -472,3 +472,10 @@ def test_duplicate_removed_by_hand_while_they_expire_is_no_error(
 
     monkeypatch.setattr(os, "unlink", second)
     assert ours.expire_duplicates(-1e9) == 1
+
+
+def test_directory_of_duplicates_removed_by_hand_is_a_refusal_when_they_expire(queue_dir: Path) -> None:
+    ours = custody(queue_dir)
+    ours.duplicates.rmdir()
+    with pytest.raises(CustodyRefused, match="No such file or directory"):
+        ours.expire_duplicates(0.0)
