@@ -202,10 +202,10 @@ def judge(story: Story, recipients: dict[str, set[Copy]], said: Snapshot, kills:
     assert found.keys() <= owed.keys() | resent | lists.owed(resends_too=True).keys()
     assert not any((lists.custody / "backlog").iterdir())
     assert said.backlog.held_entries == len(held)
-    # A kill may come between the last commit of an entry and its unlink, either side of the count.
+    # A kill may come between the last commit of an entry and its unlink, either side of the count: of each in delivery.
     done = said.done
     counted = done.delivered_entries + done.suppressed_entries + done.dropped_entries + len(held)
-    assert abs(counted - lists.outage.entries) <= kills * 3, (done, len(held), lists.outage.entries, story.wished)
+    assert abs(counted - lists.outage.entries) <= kills * 5, (done, len(held), lists.outage.entries, story.wished)
     doubtful = lists.log.read_text().count("outcome=in_doubt ")
     if not doubtful:
         assert done.delivered_recipients == found.total(), (done, found.total())
