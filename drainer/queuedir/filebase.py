@@ -77,13 +77,13 @@ def parse_name(name: str) -> QueueFile | ForeignName:
         return ForeignName(name, "not a queue file")
     filebase = name[: -len(suffix.value)]
     when, plus, digest = filebase.partition("+")
-    kills_runner = suffix is Suffix.WAITING and bool(filebase.strip(".")) and not (plus and _is_float(when))
+    is_split = bool(plus) and "+" not in digest and _is_float(when)
+    kills_runner = suffix is Suffix.WAITING and bool(filebase.strip(".")) and not is_split
     if not plus:
         return ForeignName(name, "no '+' in the name", kills_runner)
     if not _WHEN.match(when) or not math.isfinite(float(when)):
         return ForeignName(name, "no time before the '+'", kills_runner)
     if not digest or "+" in digest:
-        kills_runner = kills_runner or (suffix is Suffix.WAITING and "+" in digest)
         return ForeignName(name, "not exactly one '+' with a digest behind it", kills_runner)
     if not digest.isprintable():
         return ForeignName(name, "control characters or invalid UTF-8 in the name")

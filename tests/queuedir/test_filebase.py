@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from drainer.queuedir.filebase import (
@@ -59,6 +59,7 @@ def test_every_name_mailman_writes_is_read_and_written_alike(when: float, digest
     assert (file.when_s, file.suffix, file.name) == (when, suffix, name)
 
 
+@example("0.+")
 @given(st.text("0123456789+.einfa_- ~pckbsvtm\n\udc80é", max_size=30) | file_names)
 def test_any_name_gives_a_file_or_a_reason_and_the_runner_dies_where_we_say(text: str) -> None:
     for name in (text, text + ".pck", f"1.5+{text}.pck", f"{text}+ab.pck"):
