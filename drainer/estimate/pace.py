@@ -5,10 +5,10 @@ Out   Outlook: weighed courses the rate may take, each with mean and variance of
 Pure  values only
 
 A service rate may stay, wander, sway about its mean, or have a trend. Each is a Kalman filter on the same rows; and since
-at every row the rate may have jumped as well, each is started anew there with a small prior weight. Bayes' rule weighs
-them by how well they foretold every next row, and the unlikely are dropped: a step is believed within a few rows, and
-after a long even drain the interval is narrow. Rows grow with the time that was seen, so that what scatters from second
-to second averages out in them, and the noise measured between rows is the noise that lasts.
+at every row the rate may have jumped as well, for good or for a while, each is started anew there with a small prior
+weight. Bayes' rule weighs them by how well they foretold every next row, and the unlikely are dropped: a step is believed
+within a few rows, and after a long even drain the interval is narrow. Rows grow with the time that was seen, so that what
+scatters from second to second averages out in them, and the noise measured between rows is the noise that lasts.
 
 Source  West and Harrison, Bayesian Forecasting and Dynamic Models (multi-process models); Adams and MacKay, Bayesian
         Online Changepoint Detection (2007). Constants: chosen on simulated drains (tests/estimate/make_traces.py),
@@ -18,7 +18,6 @@ Source  West and Harrison, Bayesian Forecasting and Dynamic Models (multi-proces
 from __future__ import annotations
 
 import math
-from copy import copy
 from dataclasses import dataclass
 
 from drainer.estimate.mixture import NOTHING, REMEMBERED_ROWS, Mixture, Units
@@ -47,10 +46,14 @@ _TREND_PER_DRAIN = 0.9
 _BENDS = 0.5
 """Relative deviation of what a trend will be from what it was."""
 _JUMP = 0.7
-"""Prior deviation of the rate after a jump, relative to before."""
+"""Prior deviation of the logarithm of a jump."""
+_LEAST_JUMP = 1e-3
+"""A row in which less than this part of the usual was done is told from no other."""
 _JUMPS_PER_DRAIN = 1.5
 _LEAST = 1e-9
 """There may be nothing of what is counted: recipients who bounced without a transaction, where those are."""
+_PASSES = 0.1
+"""Of the jumps: the rate comes back to what it was, as after a trickle in which the MTA nearly stood."""
 _FIRST_ROW_OFF = 0.245
 """How far the first row may be off, relatively, before any noise is known."""
 
@@ -130,6 +133,9 @@ class _Filter:
     p12: float
     p22: float
 
+    def copy(self) -> _Filter:
+        return _Filter(self.kind, self.weight, self.rate, self.change, self.p11, self.p12, self.p22)
+
     def wander(self, drain_s: float) -> float:
         variance = (_WANDERED[self.kind] * self.rate) ** 2
         return variance if self.kind in _SWAY_LASTS else variance / drain_s
@@ -205,6 +211,11 @@ class Pace:
         self._drain_s = max(self._seconds + left_s, self._row_s)
         self._learn()
 
+    @property
+    def rate(self) -> float | None:
+        """As it was believed to be when the last row was closed: cheaper than an outlook, and a little older."""
+        return sum(one.weight * one.rate for one in self._filters) if self._filters else None
+
     def work(self, units: Units) -> float:
         """In the unit of the outlook's rates; more than nothing."""
         return max(self._mixture.of(units), _LEAST)
@@ -267,26 +278,29 @@ class Pace:
         if not self._filters or self._row.messages < _FEWEST_MESSAGES or self._row_s < _SHORTEST_ROW_S:
             return self._filters
         rate = self.work(self._row.per(self._row_s))
-        return self._weighed([copy(one) for one in self._filters], rate, self._row_s)
+        return self._weighed([one.copy() for one in self._filters], rate, self._row_s)
 
     def _weighed(self, filters: list[_Filter], rate: float, seconds: float) -> list[_Filter]:
         """The filters after a row: each has learnt from it, the unlikely are dropped, and those that would hold if the rate
         had jumped at this row are added."""
-        level = sum(one.weight * one.rate for one in filters)
+        level = max(1e-9, sum(one.weight * one.rate for one in filters))
         noise = self._noise / seconds
         for one in filters:
             one.advance(seconds, self._drain_s)
             one.learn(rate, noise)
         hazard = min(0.2, _JUMPS_PER_DRAIN * seconds / self._drain_s)
-        prior, measured = (_JUMP * level) ** 2, noise * max(rate, 0.3 * level) ** 2
-        jumped = hazard * _density(rate - level, prior + measured)
+        # Judged as a ratio: five times as fast is as likely as a fifth, and is believed as soon.
+        seen, prior = max(rate, _LEAST_JUMP * level), _JUMP**2
+        off = math.log(seen / level)
+        jumped = hazard * _density(off, prior + noise) / seen
         total = sum(one.weight for one in filters) * (1 - hazard) + jumped
         for one in filters:
             one.weight *= (1 - hazard) / total
-        gain = prior / (prior + measured)
-        filters = filters + self._started(
-            max(level + gain * (rate - level), _LEAST), prior * (1 - gain), jumped / total
-        )
+        gain = prior / (prior + noise)
+        now = max(level * math.exp(gain * off), _LEAST)
+        variance = prior * (1 - gain) * now**2
+        filters = filters + self._started(now, variance, jumped / total * (1 - _PASSES))
+        filters += self._disturbed(level, now, variance, jumped / total * _PASSES)
         filters.sort(key=lambda one: -one.weight)
         kept = [one for one in filters[:_KEPT] if one.weight > _NEGLIGIBLE]
         total = sum(one.weight for one in kept)
@@ -301,6 +315,12 @@ class Pace:
             _Filter(kind, weight * share, rate, 0.0, variance, 0.0, change.get(kind, 0.0))
             for kind, share in _PRIOR.items()
         ]
+
+    def _disturbed(self, level: float, now: float, variance: float, weight: float) -> list[_Filter]:
+        """The rate is off, and will come back: what jumped is the deviation of a sway, not its mean."""
+        share = weight / len(_SWAY_LASTS)
+        known = (_WANDERED[_SWAYS_BRIEFLY] * level / 2) ** 2
+        return [_Filter(kind, share, level, now - level, known, 0.0, variance) for kind in _SWAY_LASTS]
 
     def _measure_noise(self, seconds: float, rates: Units) -> None:
         """From the differences of neighbouring rows, which no trend and no step of long ago can spoil."""
