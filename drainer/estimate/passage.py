@@ -5,14 +5,15 @@ Out   Passage: three times in seconds, and the chance that it ends at all; the c
 Pure  values only
 
 One function decides: the chance that by a time h the work done reaches what was left and what has arrived, summed over the
-courses the pace may take. The quantiles are where it first crosses 0.1, 0.5 and 0.9 of the chance that it ends at all.
+courses the pace may take. The quantiles are where it first crosses 0.1, 0.5 and 0.9 of the chance that it ends at all,
+or of less where that is doubted for what arrives.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from drainer.estimate.interruptions import Lost
@@ -51,6 +52,7 @@ class Race:
 
     left, left_deviation  work still to do, > 0, with its standard deviation
     ceiling               work per second that no course can exceed
+    doubt                 how far it is doubted that what arrives can be too much; 0: not at all
     """
 
     left: float
@@ -59,6 +61,7 @@ class Race:
     arrivals: Expected
     lost: Lost
     ceiling: float | None = None
+    doubt: float = 0.0
 
     def chance_by(self, seconds: float) -> float:
         """That it is done within so many seconds (> 0)."""
@@ -103,6 +106,9 @@ def passage(race: Race) -> Passage:
     chance = chance_by(horizon_s)
     if chance < _NO_CHANCE:
         return Passage(horizon_s, horizon_s, horizon_s, chance)
+    ends = chance
+    if race.doubt and chance <= _CERTAIN:
+        ends *= min(1.0, chance / replace(race, arrivals=_nothing_arrives).chance_by(horizon_s)) ** race.doubt
     now_s = guess_s / 3
     now = chance_by(now_s)
     while now > QUANTILES[0] / 2 and now_s > guess_s * 1e-3:
@@ -111,7 +117,7 @@ def passage(race: Race) -> Passage:
     before_s, before = 0.0, 0.0
     found = []
     for quantile in QUANTILES:
-        target = quantile if chance > _CERTAIN else quantile * chance
+        target = quantile if chance > _CERTAIN else quantile * ends
         while now < target and now_s < horizon_s:
             before_s, before = now_s, now
             now_s *= _STEP
@@ -146,6 +152,10 @@ def _crossing(
         else:
             high_at, high_by, low_by = at, off, low_by / 2
     return math.exp(at)
+
+
+def _nothing_arrives(seconds: float) -> tuple[float, float]:
+    return 0.0, 0.0
 
 
 def _quantile(chance: float) -> float:
