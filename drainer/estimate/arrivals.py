@@ -4,8 +4,12 @@ In    spans of time with the recipients that arrived in them
 Out   mean and variance of what arrives in the next h seconds
 Pure  values only
 
-A mean and a daily wave about it, whose height and hour are learnt (Bayesian regression, slowly forgetting): with little
-history the wave is a possibility that makes far forecasts less sure; with more, it is foreseen.
+A mean and a daily wave about it, whose height and hour are learnt: with little history the wave is a possibility that makes
+far forecasts less sure; with more, it is foreseen. Mail comes in lumps (an entry has many recipients, or very many), so how
+much the rows scatter is measured anew for every answer and weighs all rows alike: a first row that happened to hold a huge
+entry is not believed for the rest of the drain.
+
+Source  Bayesian linear regression with conjugate sums (Bishop, Pattern Recognition and Machine Learning, 3.3), discounted.
 """
 
 from __future__ import annotations
@@ -16,13 +20,14 @@ _DAY_S = 86400.0
 _TURN = math.tau / _DAY_S
 _ROWS_PER_LIFE = 40
 _LONGEST_ROW_S = 1800.0
+_REMEMBERED_S = 2 * _DAY_S
 _WAVE = 0.5
 """Prior deviation of either coefficient of the wave, relative to the mean."""
-_MEAN_OFF = 0.22
-"""How far the first row may be off the mean, relatively, besides its noise and the wave."""
+_TROUGH = 0.3
+"""Fewer arrivals than this part of what is serviced may be the trough of a wave, whose mean is higher."""
 _WANDER_PER_DAY = 0.3
-_NOISE_REMEMBERED_ROWS = 25
-_FAR = 12.0
+_ROWS_AT_FIRST = 2.0
+"""So many rows' worth of scatter is assumed before any was measured: as if entries of the usual size came by chance."""
 _LEAST_PART = 0.1
 """Arrivals are not foreseen below this part of their mean so far."""
 
@@ -30,75 +35,83 @@ _Three = tuple[float, float, float]
 
 
 class Arrivals:
-    """Regression on (1, cos, sin) of the day; memory is bounded: its mean, its covariance, one open row."""
+    """Regression on (1, cos, sin) of the day; memory is bounded: sums over rows, and one open row."""
 
     def __init__(self) -> None:
         self._now_s = self._count = 0.0
         self._row_s = self._row_count = 0.0
-        self._mean: _Three = (0.0, 0.0, 0.0)
-        self._covariance: list[list[float]] | None = None
-        self._noise_sum = self._noise_rows = 0.0
+        self._rows = 0.0
+        self._design = [[0.0] * 3 for _ in range(3)]
+        self._seen: _Three = (0.0, 0.0, 0.0)
+        self._squares = 0.0
+        self._belief: tuple[_Three, list[list[float]], float] | None = None
 
-    def observe(self, seconds: float, recipients: float) -> None:
-        """What arrived in a span of time (> 0), whether feeding went on or not."""
+    def observe(self, seconds: float, recipients: float, each: float = 1.0, served_per_s: float = 0.0) -> None:
+        """What arrived in a span of time (> 0), whether feeding went on or not.
+
+        each  recipients of a usual entry, >= 1
+        served_per_s  recipients serviced per second, so far
+        """
         self._now_s += seconds
         self._count += recipients
         self._row_s += seconds
         self._row_count += recipients
         if self._row_s >= min(_LONGEST_ROW_S, self._now_s / _ROWS_PER_LIFE) and self._count:
-            self._learn()
+            self._learn(each, served_per_s)
 
     @property
     def per_s(self) -> float:
         """Recipients per second now, smoothed."""
-        if self._covariance is None:
+        if self._belief is None:
             return 0.0
-        return max(0.0, _dot(self._mean, _at(self._now_s)))
+        return max(0.0, _dot(self._belief[0], _at(self._now_s)))
 
     def expected(self, seconds: float) -> tuple[float, float]:
         """Mean and variance of the recipients that arrive in the next `seconds` (> 0)."""
-        if self._covariance is None:
+        if self._belief is None:
             return 0.0, 0.0
+        mean, covariance, noise = self._belief
         begin, end = _TURN * self._now_s, _TURN * (self._now_s + seconds)
         summed = (seconds, (math.sin(end) - math.sin(begin)) / _TURN, (math.cos(begin) - math.cos(end)) / _TURN)
         level = self._count / self._now_s
-        variance = _dot(summed, _times(self._covariance, summed))
-        variance += (_WANDER_PER_DAY * level) ** 2 * seconds**3 / _DAY_S / 3 + self._noise * seconds
-        return max(_dot(self._mean, summed), _LEAST_PART * level * seconds), max(variance, 0.0)
+        variance = _dot(summed, _times(covariance, summed))
+        variance += (_WANDER_PER_DAY * level) ** 2 * seconds**3 / _DAY_S / 3 + noise * seconds
+        return max(_dot(mean, summed), _LEAST_PART * level * seconds), max(variance, 0.0)
 
-    @property
-    def _noise(self) -> float:
-        return self._noise_sum / self._noise_rows
-
-    def _learn(self) -> None:
+    def _learn(self, each: float, served_per_s: float) -> None:
         """Close the row."""
-        seconds, rate = self._row_s, self._row_count / self._row_s
+        seconds, count = self._row_s, self._row_count
         self._row_s = self._row_count = 0.0
+        at = _at(self._now_s - seconds / 2)
+        keep = math.exp(-seconds / _REMEMBERED_S)
+        self._design = [
+            [keep * old + seconds * one * other for old, other in zip(row, at, strict=True)]
+            for row, one in zip(self._design, at, strict=True)
+        ]
+        first, second, third = (keep * old + count * one for old, one in zip(self._seen, at, strict=True))
+        self._seen = first, second, third
+        self._squares = keep * self._squares + count**2 / seconds
+        self._rows = keep * self._rows + 1
         level = self._count / self._now_s
-        if self._covariance is None:
-            self._mean = (rate, 0.0, 0.0)
-            self._noise_sum, self._noise_rows = level * max(level * seconds * 0.1, 1.0), 1.0
-            wave = (_WAVE * level) ** 2
-            first = self._noise / seconds + (_MEAN_OFF * level) ** 2 + wave
-            self._covariance = [[first, 0.0, 0.0], [0.0, wave, 0.0], [0.0, 0.0, wave]]
-            return
-        covariance = self._covariance
-        covariance[0][0] += (_WANDER_PER_DAY * level) ** 2 * seconds / _DAY_S
-        design = _at(self._now_s - seconds / 2)
-        projected = _times(covariance, design)
-        variance = _dot(design, projected) + self._noise / seconds
-        off = rate - _dot(self._mean, design)
-        self._mean = (
-            self._mean[0] + projected[0] / variance * off,
-            self._mean[1] + projected[1] / variance * off,
-            self._mean[2] + projected[2] / variance * off,
-        )
-        for row in range(3):
-            for column in range(3):
-                covariance[row][column] -= projected[row] * projected[column] / variance
-        keep = 1 - 1 / _NOISE_REMEMBERED_ROWS
-        self._noise_sum = keep * self._noise_sum + min(off**2 * seconds, _FAR * self._noise)
-        self._noise_rows = keep * self._noise_rows + 1
+        scale = _WAVE * level * math.sqrt(max(1.0, _TROUGH * served_per_s / level))
+        # Twice the size: what is uneven comes in larger lumps than its mean.
+        assumed = level * max(2 * each, 0.1 * level * seconds)
+        scatter = self._squares - first**2 / self._design[0][0]
+        noise = (scatter + _ROWS_AT_FIRST * assumed) / (self._rows - 1 + _ROWS_AT_FIRST)
+        for _ in range(2):
+            mean, covariance = self._posterior(scale, noise)
+            off = self._squares - 2 * _dot(mean, self._seen) + _dot(mean, _times(self._design, mean))
+            noise = (max(0.0, off) + _ROWS_AT_FIRST * assumed) / (self._rows - 1 + _ROWS_AT_FIRST)
+        self._belief = mean, covariance, noise
+
+    def _posterior(self, wave: float, noise: float) -> tuple[_Three, list[list[float]]]:
+        """Mean and covariance of the coefficients."""
+        precision = [[one / noise for one in row] for row in self._design]
+        for at in (1, 2):
+            precision[at][at] += wave**-2
+        covariance = _inverse(precision)
+        first, second, third = _times(covariance, self._seen)
+        return (first / noise, second / noise, third / noise), covariance
 
 
 def _at(moment_s: float) -> _Three:
@@ -112,3 +125,15 @@ def _dot(one: _Three, other: _Three) -> float:
 def _times(matrix: list[list[float]], vector: _Three) -> _Three:
     first, second, third = ((row[0], row[1], row[2]) for row in matrix)
     return _dot(first, vector), _dot(second, vector), _dot(third, vector)
+
+
+def _inverse(matrix: list[list[float]]) -> list[list[float]]:
+    """Of a symmetric positive definite one, by its cofactors."""
+    (a, b, c), (_, d, e), (_, _, f) = matrix
+    first, second, third = d * f - e * e, c * e - b * f, b * e - c * d
+    whole = a * first + b * second + c * third
+    return [
+        [first / whole, second / whole, third / whole],
+        [second / whole, (a * f - c * c) / whole, (b * c - a * e) / whole],
+        [third / whole, (b * c - a * e) / whole, (a * d - b * b) / whole],
+    ]
