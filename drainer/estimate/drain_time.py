@@ -34,6 +34,9 @@ same for all forecasts of a drain, so nine in ten of it would be all or nothing.
 _DOMAIN_LAG = 0.07
 """A domain with a ceiling is through so much later than the ceiling alone would have it: its recipients go in batches, and
 an entry put off for it is looked at again now and then. Measured with tests/estimate/real_drains.py."""
+_LEAST = 0.0015
+"""Of the time left, that no interval is narrower than, either way: limits are told in rounded figures and kept by whole
+messages, so a rate that is held by one is even, and yet not exactly what it says."""
 _MIX = 0.05
 """Part of the time left by which a limit on messages leaves the end open: it says nothing of how many recipients the
 messages to come have. Without it the interval of real drains at 8 and 10 messages/s held in 34 % and 63 % of cases."""
@@ -220,7 +223,8 @@ def _of_race(work: Work, race: Race, ceilings: Ceilings, noticed_after_s: float,
     low_s, seconds = max(found.low_s, earliest_s), max(found.seconds, earliest_s * (1 + _DOMAIN_LAG))
     high_s = max(found.high_s, earliest_s * (1 + 2 * _DOMAIN_LAG), seconds)
     # The end is noticed at the first look after it, which may come at once or a whole interval later.
-    unsure_s = math.hypot(_WHOLE * noticed_after_s, 0.0 if ceilings.messages_per_s is None else _MIX * seconds)
+    open_s = seconds * (_LEAST if ceilings.messages_per_s is None else _MIX)
+    unsure_s = math.hypot(_WHOLE * noticed_after_s, open_s)
     return _eta(
         work,
         seconds + noticed_after_s,
