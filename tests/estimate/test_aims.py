@@ -71,7 +71,7 @@ def test_interval_holds_on_every_shipped_kind(kind: str) -> None:
 
 
 def test_pinball_loss_on_shipped_traces_is_30_percent_below_the_better_plain_estimator() -> None:
-    assert statistics.fmean(ratio(shipped(kind)) for kind in SHIPPED) <= 0.7
+    assert statistics.fmean(ratio(shipped(kind)) for kind in SHIPPED) <= 0.6
 
 
 def test_every_row_of_a_shipped_drain_that_moves_has_a_forecast() -> None:
@@ -83,12 +83,12 @@ def test_every_row_of_a_shipped_drain_that_moves_has_a_forecast() -> None:
 def test_interval_holds_on_drains_nobody_chose() -> None:
     by_kind = {kind: statistics.fmean(map(coverage, held_out(kind))) for kind in KINDS}
     assert 0.7 <= statistics.fmean(by_kind.values()) <= 0.9, by_kind
-    assert min(by_kind.values()) >= 0.5, by_kind
+    assert min(by_kind.values()) >= 0.65, by_kind
 
 
 def test_pinball_loss_on_drains_nobody_chose_is_below_the_better_plain_estimator() -> None:
     by_kind = {kind: statistics.fmean(map(ratio, held_out(kind))) for kind in KINDS}
-    assert statistics.fmean(by_kind.values()) <= 0.75, by_kind
+    assert statistics.fmean(by_kind.values()) <= 0.72, by_kind
 
 
 @pytest.mark.parametrize("kind", ["constant", "step_down", "limit_bound"])
