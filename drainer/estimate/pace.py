@@ -283,7 +283,7 @@ class Pace:
     def _weighed(self, filters: list[_Filter], rate: float, seconds: float) -> list[_Filter]:
         """The filters after a row: each has learnt from it, the unlikely are dropped, and those that would hold if the rate
         had jumped at this row are added."""
-        level = max(1e-9, sum(one.weight * one.rate for one in filters))
+        level = max(_LEAST, sum(one.weight * one.rate for one in filters))
         noise = self._noise / seconds
         for one in filters:
             one.advance(seconds, self._drain_s)
