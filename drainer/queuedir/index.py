@@ -27,6 +27,7 @@ from drainer.estimate.backlog import ToSend
 from drainer.ledger.evidence import Ended, Fate
 from drainer.ledger.records import RECIPIENT_KEY_BYTES
 from drainer.queuedir.filebase import QueueFile
+from drainer.queuedir.index_filter import KeyFilter
 from drainer.queuedir.index_selection import condition, contains_folded, stored_octets
 from drainer.queuedir.index_sums import IndexedRow, IndexSums
 from drainer.queuedir.index_values import (
@@ -68,7 +69,7 @@ CREATE TABLE entry (
     limited TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX unfinished ON entry (when_s) WHERE state <> 'held';
-CREATE INDEX unfinished_of_list ON entry (list, when_s) WHERE state <> 'held';
+CREATE INDEX unfinished_of_list ON entry (list, when_s) WHERE state <> 'held' AND is_read = 1;
 CREATE INDEX unread ON entry (when_s) WHERE is_read = 0;
 CREATE INDEX ready ON entry (when_s) WHERE ready = 1;
 CREATE INDEX ready_of_list ON entry (list, when_s) WHERE ready = 1;
@@ -84,10 +85,16 @@ CREATE TABLE detail (
     copy BLOB NOT NULL,
     recipient_keys BLOB NOT NULL
 );
-CREATE TABLE text (resend_key BLOB NOT NULL, when_s REAL NOT NULL, filebase TEXT NOT NULL, identity BLOB NOT NULL,
-    PRIMARY KEY (resend_key, when_s, filebase)) WITHOUT ROWID;
-CREATE INDEX message_id_key ON detail (message_id_key) WHERE message_id_key IS NOT NULL;
-CREATE TABLE identity (digest BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (digest, id)) WITHOUT ROWID;
+CREATE TABLE key (start INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (start, id)) WITHOUT ROWID;
+CREATE TABLE text (
+    id INTEGER PRIMARY KEY,
+    start INTEGER NOT NULL,
+    resend_key BLOB NOT NULL,
+    when_s REAL NOT NULL,
+    filebase TEXT NOT NULL,
+    identity BLOB NOT NULL
+);
+CREATE INDEX text_key ON text (start);
 """
 
 
@@ -98,9 +105,7 @@ _Candidate = tuple[str, float, int, int, str, bytes, str, int]
 _ROW = "id, list, state, duplicate, is_read, ready, owed, covered, size_bytes, limited"
 _EARLIER_COLUMNS = "SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate, d.copy"
 _EARLIER = f"{_EARLIER_COLUMNS} FROM entry e JOIN detail d ON d.id = e.id"
-_EARLIER_AND_TIE = f"{_EARLIER_COLUMNS}, e.tie FROM entry e JOIN detail d ON d.id = e.id"
-_KEYED = (("identity", "digest"), ("text", "resend_key"), ("detail", "message_id_key"))
-"""Where the three kinds of keys of a fingerprint are looked up."""
+_EARLIER_AND_TIE = f"{_EARLIER_COLUMNS}, e.tie, d.identity FROM entry e JOIN detail d ON d.id = e.id"
 
 
 class BacklogIndex:
@@ -115,6 +120,7 @@ class BacklogIndex:
         self._active: dict[int, tuple[bytes, ...]] = {}
         self._active_digests: Counter[bytes] = Counter()
         self._last_list = 0
+        self._seen = KeyFilter()
         try:
             if str(path) != ":memory:":
                 for leftover in (path, *(path.with_name(path.name + end) for end in ("-journal", "-wal", "-shm"))):
@@ -148,16 +154,17 @@ class BacklogIndex:
         return int(added)
 
     def strangers(self, batch: Sequence[EntrySummary]) -> set[str]:
-        """Filebases of those that share no key (identity, resend, message_id) with any entry read nor with each other."""
-        keys = {summary.filebase: _keys(summary.fingerprint) for summary in batch}
-        counted = Counter(key for own in keys.values() for key in own)
-        known = {key for key, times in counted.items() if times > 1}
-        for number, (table, column) in enumerate(_KEYED):
-            wanted = [key[1] for key in counted if key[0] == number]
-            for some in _portions(wanted):
-                marks = ",".join("?" * len(some))
-                rows = self._query(f"SELECT {column} FROM {table} WHERE {column} IN ({marks})", some)
-                known.update((number, digest) for (digest,) in rows)
+        """Filebases of those that certainly share no key (identity, resend, message_id) with any entry read nor with each
+        other."""
+        keys = {summary.filebase: set(map(_start, _keys(summary.fingerprint))) for summary in batch}
+        counted = Counter(start for own in keys.values() for start in own)
+        known = {start for start, times in counted.items() if times > 1}
+        for some in _portions([start for start in counted if self._seen.may_have(start)]):
+            marks = ",".join("?" * len(some))
+            for table in ("key", "text"):
+                known.update(
+                    start for (start,) in self._query(f"SELECT start FROM {table} WHERE start IN ({marks})", some)
+                )
         return {filebase for filebase, own in keys.items() if known.isdisjoint(own)}
 
     def describe(self, batch: Iterable[Description]) -> None:
@@ -169,8 +176,8 @@ class BacklogIndex:
         rows = self._rows(list(described_by_name))
         entries: list[tuple[object, ...]] = []
         details: list[tuple[object, ...]] = []
-        texts: list[tuple[object, ...]] = []
-        digests: list[tuple[bytes, int]] = []
+        texts: list[tuple[int, bytes, float, str, bytes]] = []
+        keys: list[tuple[int, int]] = []
         for filebase, row in rows.items():
             described = described_by_name[filebase]
             summary, print_ = described.summary, described.summary.fingerprint
@@ -195,9 +202,10 @@ class BacklogIndex:
                 (row.id, stored_octets(summary.message_id), stored_octets(summary.sender),
                  stored_octets(summary.subject), identity, print_.message_id, print_.copy, summary.recipient_keys)
             )  # fmt: skip
-            if print_.resend:
-                texts.append((print_.resend, summary.when_s, filebase, identity))
-            digests += [(digest, row.id) for digest in print_.identity]
+            if print_.resend and not self._has_text(print_.resend, filebase):
+                texts.append((_start(print_.resend), print_.resend, summary.when_s, filebase, identity))
+            id_ = row.id
+            keys += [(_start(key), id_) for key in _keys_of_entry(print_.identity, print_.message_id)]
         self._execute_many(
             "UPDATE entry SET state=?, is_read=1, ready=?, list=?, owed=?, covered=?, duplicate=?, of=?, size_bytes=?,"
             " tie=?, limited=? WHERE id=?",
@@ -206,8 +214,12 @@ class BacklogIndex:
         self._execute_many(
             "INSERT INTO detail VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?)", details
         )
-        self._execute_many("INSERT OR IGNORE INTO text VALUES (?, ?, ?, ?)", texts)
-        self._execute_many("INSERT OR IGNORE INTO identity VALUES (?, ?)", digests)
+        self._execute_many(
+            "INSERT INTO text (start, resend_key, when_s, filebase, identity) VALUES (?, ?, ?, ?, ?)", texts
+        )
+        self._execute_many("INSERT OR IGNORE INTO key VALUES (?, ?)", sorted(keys))
+        self._seen.add(start for start, _ in keys)
+        self._seen.add(text[0] for text in texts)
         for row in rows.values():
             if row.state is EntryState.ACTIVE:
                 self._activate(row.id)
@@ -360,16 +372,17 @@ class BacklogIndex:
 
     def earlier_with(self, identity: Sequence[bytes], before: tuple[float, int, str]) -> list[EarlierEntry]:
         """Entries read that share any digest and come before (when_s, tie_order, filebase) in FIFO order, oldest first."""
+        wanted = frozenset(identity)
         found: dict[tuple[float, int, str], EarlierEntry] = {}
-        for digests in _portions(identity):
-            marks = ",".join("?" * len(digests))
-            for *row, tie in self._query(
-                f"{_EARLIER_AND_TIE} JOIN identity i ON i.id = e.id WHERE i.digest IN ({marks})"
+        for some in _portions(identity):
+            for *row, tie, joined in self._query(
+                f"{_EARLIER_AND_TIE} JOIN key k ON k.id = e.id WHERE k.start IN ({','.join('?' * len(some))})"
                 " AND (e.when_s, e.tie, e.filebase) < (?, ?, ?)",
-                (*digests, *before),
+                (*map(_start, some), *before),
             ):
-                earlier = _earlier(tuple(row))
-                found[earlier.when_s, tie, earlier.filebase] = earlier
+                if not wanted.isdisjoint(_split(joined)):
+                    earlier = _earlier(tuple(row))
+                    found[earlier.when_s, tie, earlier.filebase] = earlier
         return [found[key] for key in sorted(found)]
 
     def copies_of(self, filebase: str) -> frozenset[str]:
@@ -383,13 +396,15 @@ class BacklogIndex:
             found: set[bytes] = set()
             for some in _portions(sorted(wanted)):
                 marks = ",".join("?" * len(some))
-                for name, keys, identity in self._query(
-                    "SELECT e.filebase, d.recipient_keys, d.identity FROM identity i JOIN entry e ON e.id = i.id"
-                    f" JOIN detail d ON d.id = i.id WHERE i.digest IN ({marks})",
-                    some,
+                for name, keys, joined in self._query(
+                    "SELECT e.filebase, d.recipient_keys, d.identity FROM key k JOIN entry e ON e.id = k.id"
+                    f" JOIN detail d ON d.id = k.id WHERE k.start IN ({marks})",
+                    [_start(digest) for digest in some],
                 ):
-                    of_message[str(name)] = frozenset(_split(keys, RECIPIENT_KEY_BYTES))
-                    found.update(_split(identity))
+                    identity = _split(joined)
+                    if not wanted.isdisjoint(identity):
+                        of_message[str(name)] = frozenset(_split(keys, RECIPIENT_KEY_BYTES))
+                        found.update(identity)
             wanted = found - asked
         copies, theirs = {filebase}, of_message.pop(filebase, frozenset())
         while near := {name for name, keys in of_message.items() if not keys.isdisjoint(theirs)}:
@@ -399,12 +414,22 @@ class BacklogIndex:
 
     def with_resend_key(self, key: bytes) -> list[Resembled]:
         """Entries read with this Fingerprint.resend, oldest first, those that were finished since the start too."""
-        rows = self._query("SELECT filebase, when_s, identity FROM text WHERE resend_key = ? ORDER BY when_s", (key,))
+        rows = self._query(
+            "SELECT filebase, when_s, identity FROM text WHERE start = ? AND resend_key = ? ORDER BY when_s, filebase",
+            (_start(key), key),
+        )
         return [Resembled(filebase, when_s, _split(identity)) for filebase, when_s, identity in rows]
 
     def with_message_id_key(self, key: bytes) -> list[EarlierEntry]:
         """Entries read with this Fingerprint.message_id, oldest first."""
-        return self._with_key("message_id_key", key)
+        return [
+            _earlier(row)
+            for row in self._query(
+                f"{_EARLIER} JOIN key k ON k.id = e.id WHERE k.start = ? AND d.message_id_key = ?"
+                " ORDER BY e.when_s, e.filebase",
+                (_start(key), key),
+            )
+        ]
 
     def state_of(self, filebase: str) -> EntryState | None:
         """None if the index has no such entry."""
@@ -457,9 +482,7 @@ class BacklogIndex:
         found = []
         for number, counted in self._sums.per_list().items():
             ((oldest_s,),) = self._query(
-                "SELECT min(when_s) FROM entry WHERE state <> 'held' AND list = ?"
-                + (" AND is_read = 1" * (number == 0)),
-                (number,),
+                "SELECT min(when_s) FROM entry WHERE state <> 'held' AND is_read = 1 AND list = ?", (number,)
             )
             last_due_s = None
             if counted["deferred_recipients"]:
@@ -524,12 +547,6 @@ class BacklogIndex:
         if due:
             self._execute_many("UPDATE entry SET ready = 1 WHERE id = ?", [(id_,) for id_, _ in due])
             self._ready.update(number for _, number in due)
-
-    def _with_key(self, column: str, key: bytes) -> list[EarlierEntry]:
-        return [
-            _earlier(row)
-            for row in self._query(f"{_EARLIER} WHERE d.{column} = ? ORDER BY e.when_s, e.filebase", (key,))
-        ]
 
     def _line(self, row: tuple[Any, ...], now_s: float) -> EntryLine:
         (
@@ -605,10 +622,19 @@ class BacklogIndex:
         return _split(rows[0][0]) if rows else ()
 
     def _forget_detail(self, id_: int) -> None:
-        self._execute_many(
-            "DELETE FROM identity WHERE digest = ? AND id = ?", [(digest, id_) for digest in self._identity(id_)]
-        )
+        for joined, message_id in self._query("SELECT identity, message_id_key FROM detail WHERE id = ?", (id_,)):
+            self._execute_many(
+                "DELETE FROM key WHERE start = ? AND id = ?",
+                [(_start(key), id_) for key in _keys_of_entry(_split(joined), message_id)],
+            )
         self._execute("DELETE FROM detail WHERE id = ?", (id_,))
+
+    def _has_text(self, key: bytes, filebase: str) -> bool:
+        """Whether `text` has this entry: one is read again, for instance, that was handed back and taken anew."""
+        if not self._seen.may_have(_start(key)):
+            return False
+        found = "SELECT 1 FROM text WHERE start = ? AND resend_key = ? AND filebase = ?"
+        return bool(self._query(found, (_start(key), key, filebase)))
 
     def _list_number(self, name: str) -> int:
         number = self._lists.setdefault(name, len(self._list_names))
@@ -654,14 +680,27 @@ def _earlier(row: tuple[Any, ...]) -> EarlierEntry:
     return EarlierEntry(filebase, when_s, recipient_keys, DuplicateClass(duplicate), copy)
 
 
-def _keys(print_: Fingerprint) -> list[tuple[int, bytes]]:
-    """Each with its place in _KEYED."""
-    keys = [(0, digest) for digest in print_.identity]
+def _keys(print_: Fingerprint) -> list[bytes]:
+    """All that it may have in common with others."""
+    keys = _keys_of_entry(print_.identity, print_.message_id)
     if print_.resend:
-        keys.append((1, print_.resend))
-    if print_.message_id:
-        keys.append((2, print_.message_id))
+        keys.append(print_.resend)
     return keys
+
+
+def _keys_of_entry(identity: Iterable[bytes], message_id: bytes | None) -> list[bytes]:
+    """What `key` leads to an entry by."""
+    return [*identity, message_id] if message_id else list(identity)
+
+
+def _start(key: bytes) -> int:
+    """The part of a digest that it is found by: eight bytes behind the version of the rules, as SQLite's integer. Whoever
+    finds a row by it compares the whole digest, or need not know for certain.
+
+    The tables of keys are in no order but that of the digests, so what counts is that they fit into the cache: by the
+    whole digest, and with the row beside it, they took six times as much.
+    """
+    return int.from_bytes(key[1:9], "big", signed=True)
 
 
 def _portions(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:

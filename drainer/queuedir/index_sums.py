@@ -35,7 +35,8 @@ class IndexedRow:
 
     @property
     def key(self) -> _Key:
-        return self.list, self.state, self.duplicate, self.is_read, 0 < self.owed == sum(self.limited)
+        is_limited = bool(self.limited) and 0 < self.owed == sum(self.limited)
+        return self.list, self.state, self.duplicate, self.is_read, is_limited
 
     @property
     def limited_left(self) -> Iterator[int]:
@@ -68,10 +69,11 @@ class _Sum:
             self.sending += by
             self.sending_bytes += by * row.size_bytes
             self.sending_bytes_each += by * row.size_bytes * sending
-        for at, count in enumerate(row.limited_left):
-            if at == len(self.limited):
-                self.limited.append(0)
-            self.limited[at] += by * count
+        if row.limited:
+            for at, count in enumerate(row.limited_left):
+                if at == len(self.limited):
+                    self.limited.append(0)
+                self.limited[at] += by * count
 
 
 class IndexSums:
@@ -87,7 +89,11 @@ class IndexSums:
         total.bytes += octets
 
     def add(self, row: IndexedRow) -> None:
-        self._sums.setdefault(row.key, _Sum()).change(row, 1)
+        key = row.key
+        total = self._sums.get(key)
+        if total is None:
+            total = self._sums[key] = _Sum()
+        total.change(row, 1)
 
     def subtract(self, row: IndexedRow) -> None:
         self._sums[row.key].change(row, -1)

@@ -159,6 +159,8 @@ class Intake:
         # A take lost at power failure gives the entry back to Mailman's runner, so it is durable before the index, and by
         # it the feed, learns of the entry.
         await self._sync()
+        # The order they will be read in: the index then writes neighbours, where the directory's order is as good as none.
+        taken = sorted(taken, key=lambda entry: entry[0].when_s)
         for some in batched(taken, LISTED_AT_A_TIME):
             self._standing.claimed.update(file.filebase for file, _ in some if file.suffix is Suffix.CLAIMED)
             if self._progress.listed:
