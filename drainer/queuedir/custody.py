@@ -48,6 +48,7 @@ from drainer.durable import sync_directory
 from drainer.errors import CustodyRefused, EntryVanished
 from drainer.queuedir.filebase import (
     HOME_QUEUE,
+    QUEUE_MARK,
     QueueFile,
     Suffix,
     custody_filebase,
@@ -486,25 +487,27 @@ class Custody:
         return self._find(filebase, (self.backlog, self.held, self.duplicates))
 
     def _find(self, filebase: str, directories: Sequence[Path]) -> Path | None:
+        access = os.access
         for directory in directories:
             path = f"{directory}/{filebase}"
             for suffix in _SUFFIXES:
-                if os.access(path + suffix, os.F_OK, follow_symlinks=False):
+                if access(path + suffix, os.F_OK, follow_symlinks=False):
                     return Path(path + suffix)
         return None
 
     def _rename(self, source: Path | str, destination: Path | str) -> None:
         self._step("before rename")
-        directory = os.path.dirname(destination)  # noqa: PTH120
-        with refusing(f"move {source} to {directory}"):
-            try:
-                os.rename(source, destination)  # noqa: PTH104
-            except FileNotFoundError as exc:
-                if os.path.lexists(source):
-                    raise CustodyRefused(f"{directory} is gone; right would be to restart drainer") from exc
-                raise EntryVanished(f"{source} was gone when it was to be moved") from exc
+        directory = os.fspath(destination).rpartition("/")[0]
+        try:
+            os.rename(source, destination)  # noqa: PTH104
+        except FileNotFoundError as exc:
+            if os.path.lexists(source):
+                raise CustodyRefused(f"{directory} is gone; right would be to restart drainer") from exc
+            raise EntryVanished(f"{source} was gone when it was to be moved") from exc
+        except OSError as exc:
+            raise CustodyRefused(f"cannot move {source} to {directory}: {exc.strerror or exc}") from exc
         self._unsynced[directory] = None
-        self._unsynced[os.path.dirname(source)] = None  # noqa: PTH120
+        self._unsynced[os.fspath(source).rpartition("/")[0]] = None
         self._step("after rename")
 
     def _unlink(self, path: Path | str) -> None:
@@ -556,7 +559,8 @@ class Custody:
 def _names_for(filebase: str, queue: str) -> Iterator[str]:
     """Names for an entry of a queue, best first: its own, then others with the same time, without end."""
     own = custody_filebase(filebase, queue)
-    if queue_of(own) == queue and mailman_filebase(own) == filebase:
+    is_plain = queue == HOME_QUEUE and QUEUE_MARK not in filebase  # as nearly all are
+    if is_plain or (queue_of(own) == queue and mailman_filebase(own) == filebase):
         yield own
     for salt in count(1):
         yield custody_filebase(renamed_filebase(filebase, str(salt)), queue)

@@ -19,7 +19,7 @@ from enum import StrEnum
 
 HOME_QUEUE = "out"
 MARKED_QUEUES = frozenset({"retry"})
-_QUEUE_MARK = "~"
+QUEUE_MARK = "~"
 _USUAL = re.compile(r"(([0-9]{1,15}\.[0-9]{1,9})\+[0-9a-f]{40})(\.(?:pck|bak|psv))\Z")
 _WHEN = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?\Z")
 
@@ -30,6 +30,9 @@ class Suffix(StrEnum):
     WAITING = ".pck"
     CLAIMED = ".bak"
     PRESERVED = ".psv"
+
+
+_SUFFIX = {suffix.value: suffix for suffix in Suffix}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,7 +70,7 @@ def parse_name(name: str) -> QueueFile | ForeignName:
              of the first half; 2.1 dies on a second '+', 3 does not
     """
     if usual := _USUAL.match(name):
-        return QueueFile(float(usual[2]), usual[1], Suffix(usual[3]))
+        return QueueFile(float(usual[2]), usual[1], _SUFFIX[usual[3]])
     if name.endswith(".tmp"):
         return ForeignName(name, "half-written (.tmp): never read")
     for suffix in Suffix:
@@ -107,19 +110,19 @@ def custody_filebase(filebase: str, queue: str) -> str:
 
     Returns  `1700000000.1+ab12` from out/ as it is, from retry/ as `1700000000.1+ab12~retry`
     """
-    return filebase if queue == HOME_QUEUE else f"{filebase}{_QUEUE_MARK}{queue}"
+    return filebase if queue == HOME_QUEUE else f"{filebase}{QUEUE_MARK}{queue}"
 
 
 def queue_of(filebase: str) -> str:
     """The queue an entry in custody came from."""
-    _, mark, queue = filebase.rpartition(_QUEUE_MARK)
+    _, mark, queue = filebase.rpartition(QUEUE_MARK)
     return queue if mark and queue in MARKED_QUEUES else HOME_QUEUE
 
 
 def mailman_filebase(filebase: str) -> str:
     """The name an entry in custody had in Mailman's queue."""
     queue = queue_of(filebase)
-    return filebase if queue == HOME_QUEUE else filebase[: -len(_QUEUE_MARK + queue)]
+    return filebase if queue == HOME_QUEUE else filebase[: -len(QUEUE_MARK + queue)]
 
 
 def _is_float(text: str) -> bool:

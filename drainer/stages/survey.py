@@ -130,13 +130,12 @@ class Survey:
         other, which is asked for all of them at once."""
         strangers = self._parts.index.strangers(summaries) - self._standing.claimed
         records = [self._standing.record(summary) for summary in summaries]
-        settled = await self._parts.ledger.known(
-            [digest for record in records for digest in self._standing.known_as(record)]
-        )
+        known_as = [self._standing.known_as(record) for record in records]
+        settled = await self._parts.ledger.known([digest for digests in known_as for digest in digests])
         described: list[Description] = []
-        for summary, record in zip(summaries, records, strict=True):
+        for summary, record, digests in zip(summaries, records, known_as, strict=True):
             in_domains = limited.get(summary.filebase, ())
-            if summary.filebase in strangers and settled.isdisjoint(self._standing.known_as(record)):
+            if summary.filebase in strangers and settled.isdisjoint(digests):
                 described.append(Description(summary, limited=in_domains))
             else:
                 try:
