@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -25,6 +26,9 @@ def run_command(
     drainer run --config /etc/drainer/drainer.toml --until-empty
     """
     settings = load_settings(config)
+    gc.disable()  # what is imported stays: looked through at every full collection, it held the event loop up for 80 ms
     from drainer.service import run
 
+    gc.freeze()
+    gc.enable()
     raise typer.Exit(run(settings, until_empty, lambda: load_settings(config)))

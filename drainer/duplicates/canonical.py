@@ -71,10 +71,13 @@ class Leaf:
     content: bytes
 
 
-def canonical_leaves(message: Message, octets_at_most: int) -> tuple[Leaf, ...] | None:
+def canonical_leaves(
+    message: Message, octets_at_most: int, headers_of_message: dict[str, object] | None = None
+) -> tuple[Leaf, ...] | None:
     """The leaves of an inert message, None if it cannot be walked within bounds.
 
-    octets_at_most  more than all leaves together can honestly have: the size of the entry's file
+    octets_at_most      more than all leaves together can honestly have: the size of the entry's file
+    headers_of_message  its first_headers, from whoever has them already
     """
     leaves: list[Leaf] = []
     octets = 0
@@ -83,7 +86,7 @@ def canonical_leaves(message: Message, octets_at_most: int) -> tuple[Leaf, ...] 
         part, depth, enclosed_in = stack.pop()
         if depth > _DEPTH_AT_MOST or len(leaves) + len(stack) > _LEAVES_AT_MOST or octets > octets_at_most:
             return None
-        headers = first_headers(part)
+        headers = headers_of_message if part is message and headers_of_message is not None else first_headers(part)
         if enclosed_in:
             leaves.append(_enclosed_headers(headers, enclosed_in))
             octets += len(leaves[-1].content)

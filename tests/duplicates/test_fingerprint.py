@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import tracemalloc
 from dataclasses import replace
 from datetime import datetime
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainer.duplicates.fingerprint import RULES, fingerprint, summarise
+from drainer.duplicates.fingerprint import RULES, fingerprint, summarise, utc
 from drainer.ledger.records import recipient_key
 from drainer.pickles.standins import Charset, Header, Message
 from drainer.queuedir.entry import Flavour, QueueEntry
@@ -362,3 +363,25 @@ def test_headers_that_refer_to_one_long_text_many_times_are_not_written_out() ->
         assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
     finally:
         tracemalloc.stop()
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    day_name=st.sampled_from(["", "Sun, ", "Wed, ", "Sun "]),
+    day=st.integers(0, 120),
+    month=st.sampled_from(["Jan", "Feb", "Jun", "Dec", "jan", "January"]),
+    year=st.integers(0, 10_000),
+    time=st.tuples(*[st.integers(0, 99)] * 3),
+    zone=st.from_regex(r"[+-](0000|[0-9]{4})( \([A-Za-z]{0,6}\))?", fullmatch=True)
+    | st.sampled_from(["GMT", "-0000", ""]),
+)
+def test_a_date_as_most_write_it_comes_to_what_the_email_package_makes_of_it(
+    day_name: str, day: int, month: str, year: int, time: tuple[int, int, int], zone: str
+) -> None:
+    date = f"{day_name}{day} {month} {year} {time[0]:02}:{time[1]:02}:{time[2]:02} {zone}"
+    try:
+        fields = email.utils.parsedate_tz(date)
+        expected = str(email.utils.mktime_tz(fields)) if fields else date
+    except (ValueError, OverflowError, TypeError, IndexError):
+        expected = date
+    assert utc(date) == expected.encode()
