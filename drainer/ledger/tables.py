@@ -56,6 +56,8 @@ def messages_sharing(connection: sqlite3.Connection, identity: Sequence[bytes]) 
 
 def known(reader: sqlite3.Connection, digests: Sequence[bytes]) -> frozenset[bytes]:
     found: set[bytes] = set()
+    if reader.execute("SELECT 1 FROM identities LIMIT 1").fetchone() is None:
+        return frozenset()  # as at the first drain, when the most entries are asked for at once
     for start in range(0, len(digests), _DIGESTS_AT_A_TIME):
         some = digests[start : start + _DIGESTS_AT_A_TIME]
         places = ",".join("?" * len(some))

@@ -138,3 +138,18 @@ def test_workers_end_with_the_process_that_was_killed() -> None:
         parent.kill()
     assert workers
     assert psutil.wait_procs(workers, timeout=60)[1] == []
+
+
+def test_readers_do_not_import_what_the_console_script_does(tmp_path: Path) -> None:
+    script = tmp_path / "drainer"  # as pip makes it
+    script.write_text(
+        "print('run')\n"
+        "from drainer.cli.run import forget_script\n"
+        "if __name__ == '__main__':\n"
+        "    forget_script()\n"
+        "    from drainer.queuedir.survey import Surveyor\n"
+        "    with Surveyor(2) as surveyor:\n"
+        "        print(surveyor.read(['no entry'])[0].reason)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["run", "foreign_name"], done.stderr
