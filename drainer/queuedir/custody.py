@@ -35,6 +35,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import stat
 import threading
@@ -240,6 +241,11 @@ class Custody:
                 raise
             directories.pop(0)
 
+    @property
+    def wanted_until_s(self) -> float:
+        """What was written later is not taken (scope "backlog")."""
+        return math.inf if self._cutoff_s is None else self._cutoff_s
+
     def wants(self, queue: str, listed: ListedFile, runner_lives: bool) -> bool:
         """Whether an entry of Mailman's is to be taken.
 
@@ -251,7 +257,7 @@ class Custody:
         """
         if queue not in self.queues:
             return False
-        if self._cutoff_s is not None and listed.written_s > self._cutoff_s:
+        if listed.written_s > self.wanted_until_s:
             return False
         if listed.file.suffix is Suffix.CLAIMED:
             return not runner_lives and self._clock.now_s() - listed.changed_s >= self._bak_age_s

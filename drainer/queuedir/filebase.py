@@ -93,6 +93,14 @@ def parse_name(name: str) -> QueueFile | ForeignName:
     return QueueFile(float(when), filebase, suffix)
 
 
+def received_s(name: str) -> float | None:
+    """The received time alone, as parse_name gives it, in less time; None for a ForeignName."""
+    if usual := _USUAL.match(name):
+        return float(usual[2])
+    parsed = parse_name(name)
+    return parsed.when_s if isinstance(parsed, QueueFile) else None
+
+
 def renamed_filebase(filebase: str, salt: str) -> str:
     """Another name for the same entry, with the same received time, so that its place in the order stays.
 

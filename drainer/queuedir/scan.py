@@ -10,6 +10,7 @@ A million files pass through without being held: one DirEntry at a time, one sta
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -17,13 +18,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from drainer.queuedir.filebase import ForeignName, QueueFile, Suffix, parse_name
+from drainer.queuedir.filebase import ForeignName, QueueFile, Suffix, parse_name, received_s
 
 FOREIGN_NAMES_KEPT = 1000
 """Foreign names remembered by one listing; more than these are only counted."""
 
 CUSTODY_DIRECTORY = "drainer"
 """Ours, in the directory that holds Mailman's queues."""
+
+_WAITING = Suffix.WAITING.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,22 @@ class QueueScan:
             self.kills_runner = name.name
 
 
+def waiting_in(directory: Path, written_until_s: float = math.inf) -> Iterator[tuple[float, int]]:
+    """Received time and size in bytes of every .pck a scan would list, written no later than that: for sums, which are
+    wanted before anything else is done, in 60 % of the time."""
+    with os.scandir(directory) as listing:
+        for found in listing:
+            when_s = received_s(found.name) if found.name.endswith(_WAITING) else None
+            if when_s is None:
+                continue
+            try:
+                status = found.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISREG(status.st_mode) and status.st_mtime <= written_until_s:
+                yield when_s, status.st_size
+
+
 def scan_queue(directory: Path) -> QueueScan:
     """A listing of `directory`, made while it is iterated."""
     return QueueScan(directory)
@@ -169,10 +188,10 @@ def _count(name: str, directory: Path) -> QueueCounts:
     oldest_s: float | None = None
     with os.scandir(directory) as listing:
         for found in listing:
-            file = parse_name(found.name)
-            if isinstance(file, ForeignName):
+            when_s = received_s(found.name)
+            if when_s is None:
                 continue
             entries += 1
-            if oldest_s is None or file.when_s < oldest_s:
-                oldest_s = file.when_s
+            if oldest_s is None or when_s < oldest_s:
+                oldest_s = when_s
     return QueueCounts(name, entries, oldest_s)

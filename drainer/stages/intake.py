@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ from drainer.guards.mailman_processes import mailman_processes
 from drainer.queuedir.filebase import QueueFile, Suffix
 from drainer.queuedir.index_values import EntryState
 from drainer.queuedir.loan import Loan
-from drainer.queuedir.scan import scan_queue
+from drainer.queuedir.scan import scan_queue, waiting_in
 from drainer.queuedir.watch import changed_directories
 from drainer.report.logfmt import logfmt
 from drainer.stages.parts import HANDED_BACK, RELEASED, RESEMBLES, Outside, Parts, Progress, Standing, why_held
@@ -104,8 +104,7 @@ class Intake:
             self._standing.listed.clear()
             self.pausing.clear()
             if not self._progress.listed:
-                wanted = {directory: directories[directory] for directory in changed}
-                self._progress.outside = await asyncio.to_thread(self._outside, wanted)
+                self._progress.outside = await asyncio.to_thread(self._outside, changed)
             for directory in changed:
                 left_some = await self._take(directory, directories[directory])
                 again_s[directory] = clock.monotonic_s() + LIST_AGAIN_S if left_some else math.inf
@@ -203,16 +202,16 @@ class Intake:
             await asyncio.sleep(LOAN_AGAIN_S)
         await asyncio.Event().wait()
 
-    def _outside(self, directories: Mapping[Path, str]) -> Outside:
+    def _outside(self, directories: Collection[Path]) -> Outside:
         """What is there to be taken, by one listing each; a `.bak` is not counted before it is taken."""
         entries = size_bytes = 0
         oldest_s = math.inf
-        for directory, queue in directories.items():
-            for listed in scan_queue(directory):
-                if listed.file.suffix is Suffix.WAITING and self._parts.custody.wants(queue, listed, runner_lives=True):
-                    entries += 1
-                    size_bytes += listed.size_bytes
-                    oldest_s = min(oldest_s, listed.file.when_s)
+        for directory in directories:
+            for when_s, octets in waiting_in(directory, self._parts.custody.wanted_until_s):
+                entries += 1
+                size_bytes += octets
+                if when_s < oldest_s:
+                    oldest_s = when_s
         return Outside(entries, size_bytes, oldest_s if entries else None)
 
     def _runner_lives(self, queue: str) -> bool:

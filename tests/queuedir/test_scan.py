@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drainer.queuedir.filebase import Suffix
-from drainer.queuedir.scan import FOREIGN_NAMES_KEPT, QueueCensus, QueueScan, queue_counts, scan_queue
+from drainer.queuedir.scan import FOREIGN_NAMES_KEPT, QueueCensus, QueueScan, queue_counts, scan_queue, waiting_in
 
 
 def test_genuine_directory_is_listed_with_sizes(genuine_queue_dir: Path) -> None:
@@ -41,6 +41,21 @@ def test_what_is_no_entry_is_reported_with_its_reason_and_does_not_stop_the_list
     }
     assert scan.kills_runner == "nonsense.pck"
     assert (scan.waiting, scan.preserved) == (1, 1)
+
+
+def test_what_waits_can_be_summed_up_without_a_whole_listing(genuine_queue_dir: Path) -> None:
+    out = genuine_queue_dir / "out"
+    for name in ("1.5+ab.bak", "nonsense.pck", "1.5+cd.pck.tmp", "README", "2.5+ef.psv", "1e9+ef.pck", "7+a+b.pck"):
+        (out / name).touch()
+    (out / "3.5+dir.pck").mkdir()
+    (out / "4.5+link.pck").symlink_to("/etc/passwd")
+    listed = [file for file in scan_queue(out) if file.file.suffix is Suffix.WAITING]
+    assert len(listed) == 184
+    assert sorted(waiting_in(out)) == sorted((file.file.when_s, file.size_bytes) for file in listed)
+    middle_s = sorted(file.written_s for file in listed)[90]
+    assert sorted(waiting_in(out, middle_s)) == sorted(
+        (file.file.when_s, file.size_bytes) for file in listed if file.written_s <= middle_s
+    )
 
 
 def test_unreadable_files_are_listed_since_nothing_is_opened(queue_dir: Path) -> None:
