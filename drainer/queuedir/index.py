@@ -697,8 +697,7 @@ def _start(key: bytes) -> int:
     """The part of a digest that it is found by: eight bytes behind the version of the rules, as SQLite's integer. Whoever
     finds a row by it compares the whole digest, or need not know for certain.
 
-    The tables of keys are in no order but that of the digests, so what counts is that they fit into the cache: by the
-    whole digest, and with the row beside it, they took six times as much.
+    The tables of keys are in no order but that of the digests, so what counts is that they fit into the cache.
     """
     return int.from_bytes(key[1:9], "big", signed=True)
 

@@ -4,7 +4,7 @@ In    keys as 64-bit numbers, evenly spread (parts of digests)
 Out   False for a key never added; True for every other, and for a few that were not (Bloom, CACM 13/7, 1970)
 Pure  values only
 
-Nearly every mail of a backlog is like no other. To find that in the tables took three look-ups, a third of what it took
+Nearly every mail of a backlog is like no other. To find that in the tables took three look-ups, a quarter of what it took
 to write the entry down.
 """
 
