@@ -26,7 +26,7 @@ from drainer.duplicates.decision import Backlog, Classification, classify, fifo_
 from drainer.errors import DrainerError, SettingsError, UsageError
 from drainer.ledger.records import History, recipient_key
 from drainer.queuedir.filebase import ForeignName, QueueFile, Suffix, parse_name
-from drainer.queuedir.scan import ListedFile, QueueScan, queue_counts, scan_queue
+from drainer.queuedir.scan import CUSTODY_DIRECTORY, ListedFile, QueueCounts, QueueScan, queue_counts, scan_queue
 from drainer.queuedir.survey import Surveyed, survey
 from drainer.report.wording import count, duration, shortened, shown, size
 from drainer.settings import DuplicateSettings, MailmanSettings
@@ -270,6 +270,8 @@ def as_object(report: ScanReport, with_entries: bool) -> dict[str, object]:
             {"file": Path(file.path).name, "reason": file.reason, "detail": file.detail} for file in report.unreadable
         ],
         "foreign": [{"file": f.name, "reason": f.reason, "kills_runner": f.kills_runner} for f in report.foreign],
+        "looks_at_ledger": False,
+        "custody": [{"name": q.name, "entries": q.entries} for q in _custody(report)],
         "queues": [
             {"name": q.name, "entries": q.entries, "oldest_age_s": None if q.oldest_s is None else at_s - q.oldest_s}
             for q in _other_queues(report)
@@ -313,6 +315,11 @@ def as_lines(report: ScanReport) -> list[str]:
         lines += _some([f"  {shown(f.name)}: {f.reason}{_danger(f)}" for f in report.foreign], report.foreign_count)
     if queues := _other_queues(report):
         lines += ["", "Other queues: " + ", ".join(f"{q.name} {count(q.entries)}" for q in queues)]
+    if custody := [queue for queue in _custody(report) if queue.entries]:
+        lines += ["", "In drainer's custody: " + ", ".join(f"{q.name} {count(q.entries)}" for q in custody)]
+        named = f"--queue-dir {report.queue_dir}/{CUSTODY_DIRECTORY} --queue {custody[0].name}"
+        lines += [f"  `drainer scan {named}` looks into it"]
+    lines += ["", "The ledger is not looked at: what it knows as delivered already counts as still to be sent to here."]
     return lines
 
 
@@ -447,6 +454,16 @@ def _other_queues(report: ScanReport) -> list[_Queue]:
     except OSError:
         return []
     return [_Queue(q.name, q.entries, q.oldest_s) for q in counts if q.name != report.queue]
+
+
+def _custody(report: ScanReport) -> list[QueueCounts]:
+    """What drainer holds of this queue; nothing where this user may not look."""
+    if report.queue_dir is None:
+        return []
+    try:
+        return queue_counts(report.queue_dir / CUSTODY_DIRECTORY)
+    except OSError:
+        return []
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,3 +147,22 @@ def test_window_and_queue_dir_come_from_the_settings_file(tmp_path: Path, capsys
     assert scan_command(None, "resubmission", as_json=True, with_entries=False, config=config) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["backlog"]["entries"], found["classes"]["resend"]["entries"]) == (184, 0)
+
+
+def test_scan_tells_of_what_drainer_holds_and_that_it_does_not_ask_the_ledger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("out", "drainer/backlog", "drainer/held"):
+        (tmp_path / name).mkdir(parents=True)
+    entry = next((QFILES / "out").glob("*.pck"))
+    shutil.copy(entry, tmp_path / "drainer" / "backlog")
+    before = contents(tmp_path)
+    assert scan_command(tmp_path, "out", as_json=False, with_entries=False) == 0
+    said = capsys.readouterr().out
+    assert "In drainer's custody: backlog 1\n" in said
+    assert "The ledger is not looked at" in said
+    named = f"--queue-dir {tmp_path}/drainer --queue backlog"
+    assert f"`drainer scan {named}` looks into it" in said
+    assert scan_command(tmp_path / "drainer", "backlog", as_json=True, with_entries=False) == 0
+    assert json.loads(capsys.readouterr().out)["backlog"]["entries"] == 1
+    assert contents(tmp_path) == before
