@@ -117,6 +117,7 @@ class ServiceOperations:
             others=others,
             headers=headers,
             recipients=list(entry.recipients),
+            owed=await self._pipeline.actions.owed(line.entry),
             metadata=metadata,
             fates=fates,
         )

@@ -12,6 +12,7 @@ import typer
 from drainer.cli.options import ConfigOption, JsonOption, ask, parse_duration, print_json, terminal_width
 from drainer.control.messages import EntryLine, Fate, Selectors, SelectReply, ShowReply
 from drainer.errors import UsageError
+from drainer.report.columns import wrapped
 from drainer.report.wording import count, duration, shortened, shown, size
 
 _State = Literal["waiting", "active", "deferred", "held"]
@@ -129,8 +130,12 @@ def entry_table(entries: Sequence[EntryLine], width: int) -> list[str]:
     rest = max(10, width - sum(widths) - 2 * len(widths))
     lines = [_row(heads, widths) + shortened("list: subject (why)", rest)]
     for one, row in zip(entries, rows, strict=True):
-        text = f"{shown(one.list)}: {shown(one.subject)}" + (f" ({shown(one.reason)})" if one.reason else "")
-        lines.append(_row(row, widths) + shortened(text, rest))
+        text, why = f"{shown(one.list)}: {shown(one.subject)}", shown(one.reason)
+        beside = f"{text} ({why})" if why else text
+        # Why an entry is held is what it is listed for: without room beside it, it goes below and is never cut.
+        below = why if one.state == "held" and len(beside) > rest else ""
+        lines.append(_row(row, widths) + shortened(text if below else beside, rest))
+        lines += wrapped(below, max(width, 20), "  why: ", "    ") if below else []
     return lines
 
 
@@ -185,9 +190,11 @@ def _details(reply: ShowReply) -> list[str]:
         lines += [f"also waits  {shown(other)}" for other in reply.others]
     if reply.headers:
         lines += ["", *(f"{shown(name)}: {shown(value)}" for name, value in reply.headers)]
+    owed = reply.recipients if reply.owed is None else reply.owed
     if reply.recipients:
-        lines += ["", f"{count(len(reply.recipients), 'recipient')} still owed:"]
-        lines += [f"  {shown(address)}" for address in reply.recipients]
+        of_all = f" of {count(len(reply.recipients))}" if len(owed) < len(reply.recipients) else ""
+        lines += ["", f"{count(len(owed), 'recipient')}{of_all} still owed{':' if owed else ''}"]
+        lines += [f"  {shown(address)}" for address in owed]
     if reply.metadata:
         lines += ["", "metadata:"]
         lines += [f"  {shown(name)} = {shown(json.dumps(value))}" for name, value in sorted(reply.metadata.items())]

@@ -6,9 +6,11 @@ Exit status  0 done, 1 failed, 2 usage or settings, 3 service not running
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
+from typer.core import TyperGroup
 
 from drainer import __version__
 from drainer.cli.accept_ledger import accept_ledger_command
@@ -43,7 +45,27 @@ drainer handback --yes                             give everything back to Mailm
 Exit status: 0 done, 1 failed, 2 usage or settings, 3 service not running.
 """
 
+
+class _PlainErrors(TyperGroup):
+    """What is wrong with an option without pydantic's words around it, and with the value that was given."""
+
+    def invoke(self, *arguments: Any, **more: Any) -> Any:
+        try:
+            return super().invoke(*arguments, **more)
+        except typer.BadParameter as exc:
+            if isinstance(exc.__cause__, ValidationError):
+                found = exc.__cause__.errors()[0]
+                own = found["type"] == "value_error"
+                exc.message = (
+                    str(found["ctx"]["error"])
+                    if own
+                    else f"{found['input']!r}: {found['msg'][:1].lower()}{found['msg'][1:]}"
+                )
+            raise
+
+
 app = typer.Typer(
+    cls=_PlainErrors,
     help=_ABOUT,
     add_completion=False,
     invoke_without_command=True,

@@ -207,12 +207,17 @@ class Fate(_Reply):
 
 
 class ShowReply(_Reply):
-    """`entry` None: no such entry waits; `others` wait as well under that Message-ID; `fates` is what the ledger knows."""
+    """`entry` None: no such entry waits; `others` wait as well under that Message-ID; `fates` is what the ledger knows.
+
+    recipients  all that the entry names
+    owed        of these, whom nothing is settled about yet; null from a service before this field
+    """
 
     entry: EntryLine | None
     others: list[str] = []
     headers: list[tuple[str, str]] = []
     recipients: list[str] = []
+    owed: list[str] | None = None
     metadata: dict[str, Any] = {}
     fates: list[Fate] = []
 

@@ -80,6 +80,14 @@ class EntryActions:
         )
         self._parts.index.remove(filebase)
 
+    async def owed(self, filebase: str) -> list[str]:
+        """Recipients nothing is settled about yet, in the entry's order. Raises EntryError"""
+        entry = self._standing.read(filebase)
+        record = self._standing.record(await self._standing.summarised(entry))
+        decision = await self._conclusion.decide(entry, record, DuplicateClass.NONE)
+        waits = {*decision.deliver, *(claim.recipient for claim in (*decision.hold, *decision.wait))}
+        return [address for address in entry.recipients if address in waits]
+
     async def _owed(self, filebase: str) -> tuple[QueueEntry, MessageRecord, Decision]:
         """Raises RequestRefused while any recipient is in doubt by this very entry."""
         entry = self._standing.read(filebase)

@@ -257,3 +257,27 @@ def test_every_command_has_a_help_with_an_example(cli: CommandLine, command: str
     ran = cli.inside(command, "--help", config=False)
     assert ran.code == 0
     assert f"\n  drainer {command}" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("entries", "--state", "odd"), "'odd' is not one of 'waiting', 'active', 'deferred', 'held'."),
+        (("entries", "--limit", "-1"), "'-1': input should be greater than or equal to 0"),
+        (("report", "--format", "pdf"), "'pdf' is not one of 'markdown', 'html', 'json'."),
+    ],
+)
+def test_wrong_option_is_told_with_its_value_and_what_would_be_right(
+    cli: CommandLine, arguments: tuple[str, ...], said: str
+) -> None:
+    ran = cli.inside(*arguments)
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1] == f"Error: Invalid value for '{arguments[1]}': {said}"
+
+
+def test_why_an_entry_is_held_is_told_at_every_width(cli: CommandLine, service: SmallService) -> None:
+    held = [one for one in service.backlog if one.state == "held"]
+    assert held and all(one.reason for one in held)
+    for width in ("40", "80", "160"):
+        said = " ".join(cli("entries", "--state", "held", COLUMNS=width).out.split())
+        assert all(" ".join(one.reason.split()) in said for one in held), (width, said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections import Counter
 from email.parser import Parser
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 import psutil
 
+from drainer.demo.sample_queue import write_plain
 from tests.scenarios.operated import Site, site, when
+from tests.scenarios.running import drainer, running_service, running_sink, site_settings, status
 
 PAUSED = {"messages": "0"}
 
@@ -61,6 +64,7 @@ def test_entries_are_found_by_every_selector_and_shown_by_name_beginning_and_mes
         assert by_name["entry"]["entry"] == by_beginning["entry"]["entry"] == some["entry"]
         assert dict(by_name["headers"])["Message-ID"] == some["message_id"]
         assert len(by_name["recipients"]) == some["recipients"]
+        assert by_name["owed"] == by_name["recipients"]
         waiting = lists.says("show", some["message_id"])
         for named in (one["entry"] for one in known if one["message_id"] == some["message_id"]):
             assert re.search(rf"^(entry|also waits) +{re.escape(named)}$", waiting, re.MULTILINE)
@@ -232,3 +236,22 @@ def test_entries_moved_or_removed_while_they_are_read_are_neither_forgotten_nor_
             lists.says("rate", "--messages", "unlimited")
             when(lambda: not any((lists.custody / "backlog").iterdir()), lists.status)
         assert lists.log.read_text().count("event=ready") == 1
+
+
+def test_show_names_only_whom_a_part_delivered_entry_still_owes_as_many_as_entries_counts(tmp_path: Path) -> None:
+    outage = write_plain(tmp_path, mails=1, recipients_each=6)
+    refused = outage.owed[next(iter(outage.owed))]
+    later = min(refused)
+    with running_sink(tmp_path / "sink", "--rule", f"rcpt 451 4.3.0 later recipient={later}") as sink:
+        mailman = {"flavour": "mailman2", "queue_dir": outage.queue_dir, "lists_dir": outage.lists_dir}
+        settings = site_settings(tmp_path, sink.port, mailman)
+        with running_service(settings, tmp_path / "drainer.log"):
+            deadline_s = time.monotonic() + 60
+            while status(settings)["done"]["delivered_recipients"] < 5:
+                assert time.monotonic() < deadline_s
+            counted = json.loads(drainer("entries", "--json", "--config", settings).stdout)["entries"]
+            assert [one["recipients"] for one in counted] == [1]
+            told = json.loads(drainer("show", counted[0]["entry"], "--json", "--config", settings).stdout)
+            assert (told["owed"], len(told["recipients"])) == ([later], 6)
+            text = drainer("show", counted[0]["entry"], "--config", settings).stdout
+            assert f"1 recipient of 6 still owed:\n  {later}\n\nmetadata" in text
