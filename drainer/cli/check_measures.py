@@ -143,9 +143,12 @@ def _custody(queue_dir: Path, service: Service, now_s: float) -> Iterator[Measur
 def _orphaned(entries: int, service: Service) -> Measure:
     if not entries:
         return Measure("backlog.orphaned", 0, "nothing waits in drainer's backlog")
-    if service.silent:
+    if service.is_hidden:
         return Measure("backlog.orphaned", None, f"whether drainer delivers its backlog: {service.silent}")
     waits = count(entries, "entry waits", "entries wait")
+    if service.silent:
+        # Whether it hangs or is only slow cannot be told from here, and a monitor asks again before it calls somebody.
+        return Measure("backlog.orphaned", entries, f"drainer does not answer and {waits} in its backlog")
     return Measure("backlog.orphaned", entries, f"drainer is not running and {waits} in its backlog")
 
 

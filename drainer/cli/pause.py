@@ -52,7 +52,7 @@ def resume_command(
     request = ResumeRequest(list=_given(only_list), reason=reason)
     _tell(ask(config, lambda service: service.resume(request)), as_json)
     if not as_json:
-        print("`drainer status --watch` shows it going.")
+        print("`drainer status --watch` shows where it stands.")
 
 
 def _given(only_list: str | None) -> str:

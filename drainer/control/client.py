@@ -148,9 +148,14 @@ class ControlClient:
         except aiohttp.ClientConnectorError as exc:
             raise self._unreachable(exc.os_error) from exc
         except TimeoutError as exc:
+            within = f"in {self._answer_within_s:.0f} s"
+            if method == "GET":
+                raise DrainerError(
+                    f"the service on {self._path} gave no answer {within}; it hangs or is very busy: see its log "
+                    "(`journalctl -u drainer`)"
+                ) from exc
             raise DrainerError(
-                f"the service took the request but gave no answer in {self._answer_within_s:.0f} s; "
-                "what was asked may still happen"
+                f"the service took the request but gave no answer {within}; what was asked may still happen"
             ) from exc
         except (aiohttp.ClientError, OSError) as exc:
             if method == "GET":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,10 +17,12 @@ from pathlib import Path
 import pytest
 
 from drainer.control.messages import PauseRequest
+from drainer.demo.sample_queue import write_plain
 from drainer.report.check import thresholds
 from drainer.report.snapshot import Backlog, Eta, Snapshot
 from tests.cli.conftest import CommandLine, Ran
 from tests.control.small_service import SmallService, serving
+from tests.scenarios.running import drainer, running_service, site_settings
 from tests.scenarios.test_mta_trouble_full_disk import small_filesystem
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -172,6 +175,25 @@ def test_backlog_without_a_service_is_critical(cli: CommandLine, queue_dir: Path
     write_entries(backlog, 30, HOUR)
     line = first_line(cli.inside("check", "--queue-dir", str(queue_dir), *NO_PROCESSES), "CRITICAL", 2)
     assert "drainer is not running and 30 entries wait in its backlog" in line
+
+
+def test_service_that_hangs_over_a_backlog_is_critical(tmp_path: Path) -> None:
+    outage = write_plain(tmp_path, mails=3, recipients_each=2)
+    mailman = {"flavour": "mailman2", "queue_dir": outage.queue_dir, "lists_dir": outage.lists_dir}
+    settings = site_settings(tmp_path, 9, mailman, feed={"messages": "0"})
+    with running_service(settings, tmp_path / "drainer.log") as service:
+        deadline_s = time.monotonic() + 60
+        while len(list((outage.queue_dir / "drainer" / "backlog").glob("*.pck"))) < 3:
+            assert time.monotonic() < deadline_s
+        service.process.send_signal(signal.SIGSTOP)
+        try:
+            ran = drainer("check", "--config", settings, *NO_PROCESSES, "--timeout", "4s")
+            line = first_line(Ran(ran.returncode, ran.stdout, ran.stderr), "CRITICAL", 2)
+            assert "drainer does not answer and 3 entries wait in its backlog" in line
+        finally:
+            service.process.send_signal(signal.SIGCONT)
+        ran = drainer("check", "--config", settings, *NO_PROCESSES)
+        assert "does not answer" not in ran.stdout
 
 
 class Draining(SmallService):
