@@ -107,6 +107,7 @@ class ServiceOperations:
             return ShowReply(entry=None, fates=fates)
         try:
             entry = self._pipeline.standing.read(line.entry)
+            owed = await self._pipeline.actions.owed(line.entry)
         except EntryError as exc:
             raise RequestRefused(f"{line.entry} cannot be read: {exc}") from exc
         headers = [(name, value_text(value)) for name, value in header_pairs(entry.message)]
@@ -117,7 +118,7 @@ class ServiceOperations:
             others=others,
             headers=headers,
             recipients=list(entry.recipients),
-            owed=await self._pipeline.actions.owed(line.entry),
+            owed=owed,
             metadata=metadata,
             fates=fates,
         )

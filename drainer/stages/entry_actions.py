@@ -81,19 +81,21 @@ class EntryActions:
         self._parts.index.remove(filebase)
 
     async def owed(self, filebase: str) -> list[str]:
-        """Recipients nothing is settled about yet, in the entry's order. Raises EntryError"""
-        entry = self._standing.read(filebase)
-        record = self._standing.record(await self._standing.summarised(entry))
-        decision = await self._conclusion.decide(entry, record, DuplicateClass.NONE)
+        """Recipients nothing is settled about yet, in the entry's order. Raises EntryError."""
+        entry, _, decision = await self._decided(filebase)
         waits = {*decision.deliver, *(claim.recipient for claim in (*decision.hold, *decision.wait))}
         return [address for address in entry.recipients if address in waits]
 
-    async def _owed(self, filebase: str) -> tuple[QueueEntry, MessageRecord, Decision]:
-        """Raises RequestRefused while any recipient is in doubt by this very entry."""
+    async def _decided(self, filebase: str) -> tuple[QueueEntry, MessageRecord, Decision]:
         entry = self._standing.read(filebase)
         summary = await self._standing.summarised(entry)
         record = self._standing.record(summary)
         decision = await self._conclusion.decide(entry, record, DuplicateClass.NONE, summary.fingerprint.identity)
+        return entry, record, decision
+
+    async def _owed(self, filebase: str) -> tuple[QueueEntry, MessageRecord, Decision]:
+        """Raises RequestRefused while any recipient is in doubt by this very entry."""
+        entry, record, decision = await self._decided(filebase)
         doubtful = [c for c in decision.wait if c.filebase == filebase and c.state is State.IN_DOUBT]
         if doubtful:
             raise RequestRefused(f"{len(doubtful)} recipients are in doubt; they have to be resolved first")
