@@ -59,6 +59,7 @@ CREATE TABLE entry (
     is_read INTEGER NOT NULL DEFAULT 0,
     ready INTEGER NOT NULL DEFAULT 0,
     list INTEGER NOT NULL DEFAULT 0,
+    recipients INTEGER NOT NULL DEFAULT 0,
     owed INTEGER NOT NULL DEFAULT 0,
     covered INTEGER NOT NULL DEFAULT 0,
     duplicate TEXT NOT NULL DEFAULT 'none',
@@ -102,7 +103,7 @@ _STATES = {state.value: state for state in EntryState}
 _DUPLICATES = {kind.value: kind for kind in DuplicateClass}
 
 _Candidate = tuple[str, float, int, int, str, bytes, str, int]
-_ROW = "id, list, state, duplicate, is_read, ready, owed, covered, size_bytes, limited"
+_ROW = "id, list, state, duplicate, is_read, ready, recipients, owed, covered, size_bytes, limited"
 _EARLIER_COLUMNS = "SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate, d.copy"
 _EARLIER = f"{_EARLIER_COLUMNS} FROM entry e JOIN detail d ON d.id = e.id"
 _EARLIER_AND_TIE = f"{_EARLIER_COLUMNS}, e.tie, d.identity FROM entry e JOIN detail d ON d.id = e.id"
@@ -188,14 +189,15 @@ class BacklogIndex:
                 row.state = EntryState.WAITING
             row.list = self._list_number(summary.list_id)
             row.duplicate, row.covered = described.duplicate, described.covered
+            row.recipients = summary.recipients
             row.owed = summary.recipients if described.owed is None else described.owed
             row.size_bytes, row.is_read = summary.size_bytes, True
             row.limited = tuple(count * row.owed // summary.recipients for count in described.limited)
             row.ready = row.state is EntryState.WAITING
             self._add(row)
             entries.append(
-                (row.state.value, row.ready, row.list, row.owed, row.covered, row.duplicate.value, described.of,
-                 row.size_bytes, tie_order(summary), _joined(row.limited), row.id)
+                (row.state.value, row.ready, row.list, row.recipients, row.owed, row.covered, row.duplicate.value,
+                 described.of, row.size_bytes, tie_order(summary), _joined(row.limited), row.id)
             )  # fmt: skip
             identity = b"".join(print_.identity)
             details.append(
@@ -207,8 +209,8 @@ class BacklogIndex:
             id_ = row.id
             keys += [(_start(key), id_) for key in _keys_of_entry(print_.identity, print_.message_id)]
         self._execute_many(
-            "UPDATE entry SET state=?, is_read=1, ready=?, list=?, owed=?, covered=?, duplicate=?, of=?, size_bytes=?,"
-            " tie=?, limited=? WHERE id=?",
+            "UPDATE entry SET state=?, is_read=1, ready=?, list=?, recipients=?, owed=?, covered=?, duplicate=?, of=?,"
+            " size_bytes=?, tie=?, limited=? WHERE id=?",
             entries,
         )
         self._execute_many(
@@ -444,7 +446,7 @@ class BacklogIndex:
         return Ended(fate, self._list_names[row.list], row.duplicate.value, 1, recipients, row.size_bytes)
 
     def by_list_and_class(self) -> list[tuple[str, str, int, int, int]]:
-        """List, class, entries, recipients still owed, bytes of all there is, held entries too; unread ones as "" and ""."""
+        """List, class, entries, recipients they name, bytes of all there is, held entries too; unread ones as "" and ""."""
         return self._sums.by_list_and_class(self._list_names)
 
     def select(self, selectors: Selectors, now_s: float, limit: int) -> Selection:
@@ -589,12 +591,11 @@ class BacklogIndex:
         found: dict[str, IndexedRow] = {}
         for some in _portions(filebases):
             marks = ",".join("?" * len(some))
-            for filebase, id_, number, state, duplicate, is_read, ready, owed, covered, size, limited in self._query(
-                f"SELECT filebase, {_ROW} FROM entry WHERE filebase IN ({marks})", some
-            ):
+            for row in self._query(f"SELECT filebase, {_ROW} FROM entry WHERE filebase IN ({marks})", some):
+                filebase, id_, number, state, duplicate, is_read, ready, recipients, owed, covered, size, limited = row
                 found[filebase] = IndexedRow(
-                    id_, number, _STATES[state], _DUPLICATES[duplicate], bool(is_read), bool(ready), owed, covered, size,
-                    _counts(limited),
+                    id_, number, _STATES[state], _DUPLICATES[duplicate], bool(is_read), bool(ready), recipients, owed,
+                    covered, size, _counts(limited),
                 )  # fmt: skip
         return {filebase: found[filebase] for filebase in filebases if filebase in found}
 

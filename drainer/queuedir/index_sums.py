@@ -20,7 +20,10 @@ _SUPPRESSED_WHOLE = frozenset({DuplicateClass.EXACT, DuplicateClass.RESTORED})
 
 @dataclass(slots=True)
 class IndexedRow:
-    """The part of an entry that the totals are made of."""
+    """The part of an entry that the totals are made of.
+
+    recipients  all that it names; owed: those of them it still owes
+    """
 
     id: int
     list: int
@@ -28,6 +31,7 @@ class IndexedRow:
     duplicate: DuplicateClass
     is_read: bool
     ready: bool
+    recipients: int
     owed: int
     covered: int
     size_bytes: int
@@ -51,6 +55,7 @@ _Key = tuple[int, EntryState, DuplicateClass, bool, bool]
 @dataclass(slots=True)
 class _Sum:
     entries: int = 0
+    recipients: int = 0
     owed: int = 0
     covered: int = 0
     bytes: int = 0
@@ -62,6 +67,7 @@ class _Sum:
     def change(self, row: IndexedRow, by: int) -> None:
         """by: 1 to add, -1 to take away."""
         self.entries += by
+        self.recipients += by * row.recipients
         self.owed += by * row.owed
         self.covered += by * row.covered
         self.bytes += by * row.size_bytes
@@ -139,12 +145,12 @@ class IndexSums:
         ]
 
     def by_list_and_class(self, names: Sequence[str]) -> list[tuple[str, str, int, int, int]]:
-        """List, class, entries, recipients still owed, bytes of all there is, held entries too; unread ones as "" and ""."""
+        """List, class, entries, recipients they name, bytes of all there is, held entries too; unread ones as "" and ""."""
         found: dict[tuple[str, str], tuple[int, int, int]] = {}
         for (number, _, duplicate, is_read, _), part in self._sums.items():
             key = (names[number], duplicate.value) if is_read else ("", "")
             entries, recipients, octets = found.get(key, (0, 0, 0))
-            found[key] = entries + part.entries, recipients + part.owed, octets + part.bytes
+            found[key] = entries + part.entries, recipients + part.recipients, octets + part.bytes
         return [(*key, *sums) for key, sums in sorted(found.items()) if sums[0]]
 
     def per_list(self) -> dict[int, Counter[str]]:

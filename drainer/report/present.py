@@ -17,7 +17,7 @@ HELD_KEPT = 200
 
 
 class Waiting(BaseModel):
-    """Entries here of one list and class of duplicate, held ones too; "" and "": not read yet. recipients: still owed."""
+    """Entries here of one list and class of duplicate, held ones too; "" and "": not read yet. recipients: all they name."""
 
     model_config = ConfigDict(frozen=True)
 

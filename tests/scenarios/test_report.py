@@ -26,6 +26,7 @@ from tests.places.agreement import Said, asked, disagreements, figures
 from tests.postfix import free_port
 from tests.report.browser import chromium, tab
 from tests.report.staged import NOW_S, moment
+from tests.scenarios import operated
 from tests.scenarios.running import drainer
 from tests.scenarios.troubled import Outbreak, given, outbreak
 
@@ -320,3 +321,16 @@ def test_without_service_and_ledger_it_says_so(tmp_path: Path) -> None:
     done = drainer("report", "--config", site.settings)
     assert (done.returncode, done.stdout) == (1, "")
     assert "there is no ledger; was drainer ever run with these settings?" in done.stderr
+
+
+def test_what_was_found_stays_as_much_while_part_of_it_is_delivered(tmp_path: Path) -> None:
+    feed = {"retry_first": "1h", "retry_longest": "1h"}
+    with operated.site(tmp_path, 6, "--rule", "rcpt 450 4.2.0 later recipient=[a-m]*", feed=feed) as lists, lists.run():
+        lists.status_when(
+            lambda said: (
+                said["done"]["delivered_recipients"] > 0
+                and said["backlog"]["recipients"] == said["backlog"]["deferred_recipients"] > 0
+            )
+        )
+        found = json.loads(lists.says("report", "--format", "json"))["found"]
+    assert (found["entries"], found["recipients"]) == (lists.outage.entries, lists.outage.recipients)
