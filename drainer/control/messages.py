@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from drainer.report.snapshot import Eta, Snapshot
 from drainer.settings import LONGEST_S, rate_per_s
@@ -65,11 +65,15 @@ class ResumeRequest(_Wire):
     reason: str = ""
 
 
-_NewRate = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(rate_per_s)] | Literal["unlimited"] | None
+def _new_rate(value: object) -> object:
+    return value if value in (None, "unlimited") else rate_per_s(value)
+
+
+_NewRate = Annotated[float | Literal["unlimited"] | None, BeforeValidator(_new_rate)]
 
 
 class RateRequest(_Wire):
-    """A rate is per second; "unlimited" lifts the ceiling; None leaves it as it is."""
+    """A rate is per second, or "20/s" as in the settings; "unlimited" lifts the ceiling; None leaves it as it is."""
 
     messages: _NewRate = None
     recipients: _NewRate = None

@@ -53,6 +53,7 @@ async def test_round_trip_of_every_kind_of_request(path: Path) -> None:
             assert (await client.pause(PauseRequest(list="orchard@example.org"))).message.startswith("Paused")
             assert (await client.set_rate(RateRequest(messages="unlimited"))).messages is None
             assert (await client.rate()).messages is None
+            assert (await client._exchange("POST", "/rate", body={"messages": "1200/m"}))["messages"] == 20
             assert (await client.eta(at_recipients_per_s=0.001)).what_if is not None
             assert (await client.entries(Selectors(older_than_s=61533.5), 10)).total == 1
             assert (await client.show("<sunday/1@example.org>")).entry is not None
