@@ -108,7 +108,8 @@ def passage(race: Race) -> Passage:
         return Passage(horizon_s, horizon_s, horizon_s, chance)
     ends = chance
     if race.doubt and chance <= _CERTAIN:
-        ends *= min(1.0, chance / replace(race, arrivals=_nothing_arrives).chance_by(horizon_s)) ** race.doubt
+        if_nothing_came = replace(race, arrivals=_nothing_arrives).chance_by(horizon_s)
+        ends *= (chance / max(chance, if_nothing_came)) ** race.doubt
     now_s = guess_s / 3
     now = chance_by(now_s)
     while now > QUANTILES[0] / 2 and now_s > guess_s * 1e-3:
