@@ -26,6 +26,8 @@ _FURTHEST_S = 2 * 86400.0
 _STEP = 1.25
 _HIGHEST_TIMES = 12.0
 """No interval reaches further than so many times its middle: beyond, nothing was learnt."""
+_LEAST_WORK = 1e-9
+"""Under a ceiling next to nothing; its logarithm is taken."""
 _CERTAIN, _NO_CHANCE = 0.98, 1e-6
 _TRIES = 12
 _NEAR, _NARROW = 0.01, 1e-5
@@ -90,7 +92,7 @@ class Race:
         for course in self.outlook.courses:
             mean, variance = course.work(active_s)
             if self.ceiling is not None:
-                mean = min(mean, self.ceiling * active_s)
+                mean = max(min(mean, self.ceiling * active_s), _LEAST_WORK)
             off = math.log(mean) - log_needed
             deviation = math.sqrt(variance) / mean
             relative = deviation * deviation + blur
