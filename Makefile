@@ -37,6 +37,7 @@ wire-recording: .venv/installed-test .venv-mailman3/installed .venv-mailman338/i
 torture: .venv/installed-test .venv-mailman3/installed
 	.venv/bin/python -m tests.torture
 	.venv/bin/python -m tests.torture.power_loss
+	.venv/bin/python -m tests.scenarios.operated_at_random --times 5 --kills 2
 
 hostile: .venv/installed-test
 	DRAINER_TEST_ONE_BYTE_FILES=1000000 .venv/bin/pytest -n0 tests/pickles tests/scenarios/test_hostile_queue.py tests/scenarios/test_hostile_scale.py
