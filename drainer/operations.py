@@ -327,7 +327,9 @@ class ServiceOperations:
     async def _journal_of(self, request: SelectRequest, peer: Peer, action: str, changed: int) -> None:
         asked = request.selectors.model_dump(exclude_none=True)
         detail = " ".join([*(f"{name}={value}" for name, value in asked.items()), request.reason]).strip()
-        line = JournalLine(self._parts.clock.now_s(), peer.user, action, f"{changed} entries: {detail}")
+        line = JournalLine(
+            self._parts.clock.now_s(), peer.user, action, f"{count(changed, 'entry', 'entries')}: {detail}"
+        )
         await self._parts.ledger.write_journal(line)
 
 

@@ -192,7 +192,7 @@ class BacklogIndex:
             row.recipients = summary.recipients
             row.owed = summary.recipients if described.owed is None else described.owed
             row.size_bytes, row.is_read = summary.size_bytes, True
-            row.limited = tuple(count * row.owed // summary.recipients for count in described.limited)
+            row.limited = _spread(described.limited, summary.recipients, row.owed)
             row.ready = row.state is EntryState.WAITING
             self._add(row)
             entries.append(
@@ -263,7 +263,7 @@ class BacklogIndex:
             return False
         self._subtract(row)
         if limited is None:
-            limited = tuple(count * recipients // row.owed for count in row.limited if row.owed)
+            limited = _spread(row.limited, row.owed, recipients)
         row.owed, row.covered, row.limited = recipients, min(row.covered, recipients), limited
         self._execute(
             "UPDATE entry SET owed=?, covered=?, limited=? WHERE id=?",
@@ -679,6 +679,11 @@ def _unusable(exc: sqlite3.Error) -> IndexUnusable:
 def _earlier(row: tuple[Any, ...]) -> EarlierEntry:
     filebase, when_s, recipient_keys, duplicate, copy = row
     return EarlierEntry(filebase, when_s, recipient_keys, DuplicateClass(duplicate), copy)
+
+
+def _spread(limited: tuple[int, ...], before: int, owed: int) -> tuple[int, ...]:
+    """Recipients in each limited domain, once so many of those before are still owed."""
+    return tuple(count * owed // before for count in limited if before)
 
 
 def _keys(print_: Fingerprint) -> list[bytes]:

@@ -66,7 +66,8 @@ def rate(per_s: float) -> str:
         return f"{per_s:.1f}".removesuffix(".0") + "/s"
     if per_s >= 0.1 or per_s == 0:
         return f"{per_s:.2f}".rstrip("0").rstrip(".") + "/s"
-    return f"{per_s * 3600:,.1f}".removesuffix(".0") + "/h"
+    per_h = per_s * 3600
+    return (f"{per_h:,.1f}".removesuffix(".0") if per_h >= 1 else f"{per_h:.2g}") + "/h"
 
 
 def limit(per_s: float | None) -> str:

@@ -489,3 +489,9 @@ def test_copies_are_who_has_the_same_mail_and_a_recipient_in_common_directly_or_
     index.remove("2+b")
     assert index.copies_of("1+a") == {"1+a"}
     assert index.copies_of("9+unknown") == {"9+unknown"}
+
+
+def test_entry_that_names_nobody_is_known_where_domains_have_ceilings(index: BacklogIndex) -> None:
+    index.add_listed(listed("1700000001.1+ab"))
+    index.describe([replace(described("1700000001.1+ab", recipients=0), limited=(0,))])
+    assert index.state_of("1700000001.1+ab") is EntryState.WAITING

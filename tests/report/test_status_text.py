@@ -311,8 +311,8 @@ def test_numbers_as_people_read_them() -> None:
     assert [duration(one) for one in (0, 42, 59.6, 310, 1500, 3599, 7500, 86399, 100 * 3600)] == [
         "0 s", "42 s", "1 min", "5 min 10 s", "25 min", "1 h 00 min", "2 h 05 min", "1 d 00 h", "4 d 04 h",
     ]  # fmt: skip
-    assert [rate(one) for one in (1820, 18.4, 20, 2.5, 0.25, 0.025, 0)] == [
-        "1,820/s", "18.4/s", "20/s", "2.5/s", "0.25/s", "90/h", "0/s",
+    assert [rate(one) for one in (1820, 18.4, 20, 2.5, 0.25, 0.025, 1e-6, 0)] == [
+        "1,820/s", "18.4/s", "20/s", "2.5/s", "0.25/s", "90/h", "0.0036/h", "0/s",
     ]  # fmt: skip
     assert [size(one) for one in (0, 812, 4300, 64 * 2**20, 3 * 2**40)] == [
         "0 B",
