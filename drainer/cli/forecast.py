@@ -14,11 +14,11 @@ from pathlib import Path
 from drainer.errors import MtaLogUnreadable, UsageError
 from drainer.estimate.before_drain import forecast_from_log
 from drainer.estimate.ceilings import Ceilings
-from drainer.feed.mailman_smtp_log import DeliveryTimes, delivery_times
+from drainer.feed.mailman_smtp_log import DeliveryTimes, delivery_times, ends_beside, in_order
 from drainer.ledger.mta_log_file import text_lines
 from drainer.report.snapshot import Eta
 from drainer.report.status_text import eta_text
-from drainer.report.wording import clock_time, count, limit, rate
+from drainer.report.wording import clock_time, count, limit, rate, shortened, shown
 from drainer.settings import Settings
 
 DELIVERIES_AT_MOST = 20_000
@@ -66,24 +66,40 @@ def forecast(
     if log is None:
         return Forecast(None, limits, "no smtp log of Mailman's was found; name it with --smtp-log FILE")
     try:
-        times = delivery_times(_lines(log), DELIVERIES_AT_MOST)
+        times = delivery_times(in_order(*_logs(log)), DELIVERIES_AT_MOST)
     except MtaLogUnreadable as exc:
         if named is not None:
             raise UsageError(f"--smtp-log: {exc}") from exc
         return Forecast(None, limits, str(exc), log)
-    if times is None:
-        return Forecast(None, limits, f"{log} tells of no delivery and how long it took", log)
+    if not times.deliveries:
+        return Forecast(None, limits, _why_none(log, times), log, times)
     eta = forecast_from_log(times.deliveries, entries, recipients, now_s, limits)
     if eta.state == "measuring":
         told = count(len(times.deliveries), "delivery", "deliveries")
-        return Forecast(None, limits, f"{log} tells of {told} only", log, times)
+        return Forecast(None, limits, f"{log} tells of {told} only that the MTA accepted", log, times)
     return Forecast(eta, limits, "", log, times)
+
+
+def _why_none(log: Path, times: DeliveryTimes) -> str:
+    """Why a log gives no rate in which the MTA accepted nothing."""
+    if times.failed:
+        failed = (
+            f"the delivery in {log} failed" if times.failed == 1 else f"all {times.failed:,} deliveries in {log} failed"
+        )
+        return f"{failed}: the MTA accepted nobody (last reply: {shown(shortened(times.last_refusal or 'not logged', 80))})"
+    if times.untold:
+        what = count(times.untold, "delivery", "deliveries")
+        told = f"{log} has {what} and does not tell whether the MTA accepted them"
+        beside = " and ".join(end.name for end in ends_beside(log))
+        return f"{told}; Mailman 2.1 writes that to {beside} beside it" if beside else told
+    return f"{log} tells of no delivery and how long it took"
 
 
 def forecast_lines(found: Forecast, now_s: float) -> list[str]:
     if found.eta is None or found.times is None:
         return ["", f"No forecast: {found.missing}"]
-    since, until = (clock_time(at_s, now_s) for at_s in (found.times.since_s, found.times.until_s))
+    times = found.times
+    since, until = (clock_time(at_s or now_s, now_s) for at_s in (times.since_s, times.until_s))
     deliveries = count(len(found.times.deliveries), "delivery", "deliveries")
     lines = [
         "",
@@ -91,6 +107,13 @@ def forecast_lines(found: Forecast, now_s: float) -> list[str]:
         f"  from {deliveries} to {count(found.recipients, 'recipient')} in {found.log},",
         f"  {since} to {until}",
     ]
+    if times.failing:
+        failing = count(times.failing, "delivery", "deliveries")
+        began = clock_time(times.failing_since_s or now_s, now_s)
+        words = shown(shortened(times.last_refusal or "no reply logged", 80))
+        lines.append(
+            f"  since {began} the MTA accepted nobody in {failing} (last reply: {words}): it has to be up again"
+        )
     if found.recipients_per_s is not None:
         lines.append(f"  {rate(found.recipients_per_s)} recipients while delivering, one message after the other")
     limits = f"{limit(found.limits.messages_per_s)} messages, {limit(found.limits.recipients_per_s)} recipients"
@@ -108,10 +131,25 @@ def forecast_object(found: Forecast) -> dict[str, object]:
         "log_recipients": found.recipients,
         "log_since": times.since_s if times else None,
         "log_until": times.until_s if times else None,
+        "log_failed_deliveries": times.failed if times else 0,
+        "log_untold_deliveries": times.untold if times else 0,
+        "log_failing_deliveries": times.failing if times else 0,
+        "log_failing_since": times.failing_since_s if times else None,
         "log_recipients_per_s": found.recipients_per_s,
         "limit_messages_per_s": found.limits.messages_per_s,
         "limit_recipients_per_s": found.limits.recipients_per_s,
     }
+
+
+def _logs(log: Path) -> Iterator[Iterator[str]]:
+    """The log, and those beside it that tell how its deliveries ended.
+
+    Raises  MtaLogUnreadable, perhaps after some lines, if one that is there cannot be read
+    """
+    yield _lines(log)
+    for beside in ends_beside(log):
+        if beside.is_file():
+            yield _lines(beside)
 
 
 def _lines(log: Path) -> Iterator[str]:

@@ -22,6 +22,7 @@ from drainer.cli.options import ConfigOption, JsonOption, YesOption, ask, client
 from drainer.control.messages import DeliveryInLog, ImportReply, ImportRequest
 from drainer.duplicates.imported import import_name
 from drainer.errors import ServiceNotRunning, UsageError
+from drainer.feed.mailman_smtp_log import ends_beside, is_failure_log
 from drainer.ledger.mta_log_delivered import Delivered, DeliveriesInLog
 from drainer.ledger.mta_log_file import file_lines, text_lines
 from drainer.report.wording import count, shown
@@ -53,7 +54,8 @@ def import_log_command(
     """Learn from logs what was delivered before, so that it is not delivered again. Without --yes it only says what.
 
     Logs of Postfix and Exim (also what `journalctl -o export` prints) name recipients; Mailman's own smtp log names how
-    many: that counts for an entry with exactly as many recipients. What is known of a message is its list, Message-ID and
+    many: that counts for an entry with exactly as many recipients, if the log tells whom the MTA accepted. For Mailman 2.1's
+    logs/smtp the logs post and smtp-failure beside it are read too. What is known of a message is its list, Message-ID and
     recipients, not its text. Mail counts as a list's if its reverse-path is the list's bounces address.
 
     \b
@@ -74,8 +76,12 @@ def import_log_command(
     for file in files or ():
         found.feed(file_lines(file, time.time()))
         found.feed_mailman(text_lines(file))
+    ends = [end for file in files or () for end in ends_beside(file) if end.is_file() and end not in (files or ())]
+    for file in ends:
+        found.feed_mailman(text_lines(file))
+    failures_read = any(is_failure_log(file) for file in [*(files or ()), *ends])
     name = import_name(f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
-    deliveries = list(found.deliveries())
+    deliveries = list(found.deliveries(failures_read))
     reply = _exchange(config, list(_requests(name, deliveries, yes, ", ".join(str(file) for file in files or ()))))
     if as_json:
         unused = found.unused
@@ -87,6 +93,8 @@ def import_log_command(
                 "mails_without_message_id": unused.mails_without_message_id,
                 "refused_recipients": unused.refused_recipients,
                 "undelivered_recipients": unused.undelivered_recipients,
+                "failed_deliveries": unused.failed_deliveries,
+                "untold_deliveries": unused.untold_deliveries,
             }
         )
         return
@@ -203,6 +211,14 @@ def _unused(found: DeliveriesInLog) -> list[str]:
         (unused.mails_without_message_id, "mail", "mails", "had no Message-ID in the log"),
         (unused.refused_recipients, "recipient", "recipients", "refused for good: did not get it"),
         (unused.undelivered_recipients, "recipient", "recipients", "left the MTA's queue undelivered"),
+        (unused.failed_deliveries, "delivery", "deliveries", "of Mailman's failed: the MTA accepted nobody"),
+        (
+            unused.untold_deliveries,
+            "delivery",
+            "deliveries",
+            "of Mailman's: the log does not tell whom the MTA accepted (Mailman 3: templates of [logging.smtp];"
+            " 2.1: name its logs post and smtp-failure too)",
+        ),
     ]
     return [f"not used: {count(number, one, many)} {why}" for number, one, many, why in told if number]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from drainer.clock import Clock
 from drainer.duplicates.fingerprint import summarise
 from drainer.errors import EntryError, EntryUnreadable
-from drainer.feed.mailman_smtp_log import SmtpLog
+from drainer.feed.mailman_smtp_log import ENDS_21, SmtpLog
 from drainer.feed.released import WRITTEN_EARLIER_S, Seen, enqueued_digest, was_handled
 from drainer.queuedir.filebase import HOME_QUEUE
 from drainer.queuedir.read import read_entry
@@ -119,13 +119,13 @@ class MailmanQueues:
 
 
 class SmtpLogFile:
-    """Mailman's smtp log, read on from where it was left; 2.1 writes failures to a file of its own beside it."""
+    """Mailman's smtp log, read on from where it was left; 2.1 writes how a delivery ended to two files beside it."""
 
     def __init__(self, path: Path | None) -> None:
         self.log = SmtpLog()
         self._places: dict[Path, tuple[int, int]] = {}
         if path is not None:
-            self._places = {path: (0, 0), path.with_name("smtp-failure"): (0, 0)}
+            self._places = dict.fromkeys((path, *(path.with_name(name) for name in ENDS_21)), (0, 0))
 
     def read(self) -> None:
         """What was written since. A log that cannot be read says nothing; one that was rotated is read from its start."""

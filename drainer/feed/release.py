@@ -10,7 +10,8 @@ Mailman's runner removes an entry only when it has disposed of it. So:
                      no other copy goes to them; back in out/, the entry is ours again, to be released at the rate
   in out/ under another name   Mailman wants to try it again: ours again, and its turn comes later
   in shunt/ or bad/  held with the reason, in our held/, its recipients too: some of them may have it
-  a .bak that no runner has any more   in doubt, as any other, unless Mailman's smtp log has the delivery
+  a .bak that no runner has any more   in doubt, as any other; but whom the MTA accepted it for is delivered, if Mailman's
+                     smtp log tells
 
 INVARIANT attempt-before-release: the attempt, with the mark of what to look for, is on disk before the file is in out/.
   1 open_attempt        Crash before: the entry is in backlog/ and nothing is known of it: its turn comes again.
@@ -335,12 +336,11 @@ class Release:
         self.on_back()
 
     async def _delivered(self, released: Released) -> list[Outcome]:
-        """Mailman has finished with these recipients."""
-        now_s = self._clock.now_s()
-        refusals = {
-            refusal.recipient: refusal.reply
-            for refusal in self._smtp_log.log.refusals(released.record.message_id, released.at_s)
-        }
+        """Mailman has finished with these recipients: none of them is in retry/ any more."""
+        now_s, record, log_says = self._clock.now_s(), released.record, self._smtp_log.log
+        refusals = {told.recipient: told.reply for told in log_says.refusals(record.message_id, released.at_s)}
+        for told in log_says.refused_last(record.message_id, record.list_id, released.at_s):
+            refusals.setdefault(told.recipient, f"Mailman gave up: {told.reply}")
         outcomes = []
         rest: Released | None = released
         for address in released.recipients:
@@ -394,12 +394,15 @@ class Release:
                 if rest is not None:
                     await self._delivered(rest)
         claimed = path.suffix == Suffix.CLAIMED
-        if claimed and self._says_log(released):
-            await self._delivered(released)
-            self._custody.promote_bak(filebase)
-            self._list(released, path, why, hold)
-            self.on_back()
-            return
+        if claimed and (settled := self._settled_by_log(released)):
+            part, rest = await self._split(released, settled)
+            await self._delivered(part)
+            if rest is None:
+                self._custody.promote_bak(filebase)
+                self._list(released, path, why, hold)
+                self.on_back()
+                return
+            released = rest
         if claimed or (booted_since and not hold and self._booted_s() > released.at_s):
             reply = why if claimed else "the machine went down while it was released to Mailman"
             await self._close(released, Outcome(State.IN_DOUBT, released.recipients, reply, now_s))
@@ -413,10 +416,14 @@ class Release:
         self._list(released, path, why, hold)
         self.on_back()
 
-    def _says_log(self, released: Released) -> bool:
-        """Whether Mailman's smtp log has a delivery of it carried through: then only its end was lost."""
-        record, recipients = released.record, len(released.recipients)
-        return self._smtp_log.log.is_completed(record.message_id, record.list_id, recipients, released.at_s)
+    def _settled_by_log(self, released: Released) -> tuple[str, ...]:
+        """Whom Mailman's smtp log says the MTA accepted it for, or refused for good: for them only its end was lost."""
+        record = released.record
+        told = self._smtp_log.log.delivery(record.message_id, record.list_id, len(released.recipients), released.at_s)
+        if told is None:
+            return ()
+        for_now = {name for name, refusal in told.refusals.items() if not refusal.is_final}
+        return tuple(address for address in released.recipients if address not in for_now)
 
     def _list(self, released: Released, path: Path, why: str, hold: bool) -> None:
         """The index has it as ours again."""

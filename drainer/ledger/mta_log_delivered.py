@@ -5,8 +5,8 @@ Out   Delivered, one per message and list; and how much there was that could not
 Pure  no file is read, no clock
 
 Delivered is who the MTA passed on ("sent"), and who was deferred and is in its queue at the end of the log: the MTA goes on
-with them. Who was refused for good is not, nor what was taken out of the queue undelivered. Mailman's own log names nobody:
-only that a delivery to so many was carried through, and who was refused in it.
+with them. Who was refused for good is not, nor what was taken out of the queue undelivered. Mailman's own log names only
+those whom the MTA refused. It counts if it tells that the MTA accepted all others, and names every one it refused.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Delivered:
     """Of one message on one list.
 
     lists       names the list may have in an entry; recipients: who had it
-    carried     None, or to how many a delivery of Mailman's was carried through that names nobody; then `recipients` is
-                who was refused in it
+    carried     None, or for how many recipients a delivery of Mailman's was; then `recipients` is who was refused in it,
+                and the MTA accepted it for all others
     """
 
     lists: tuple[str, ...]
@@ -39,12 +39,18 @@ class Delivered:
 
 @dataclass(slots=True)
 class Unused:
-    """Mails and recipients of the log that nothing was learnt from."""
+    """Mails and recipients of the log that nothing was learnt from.
+
+    failed_deliveries  Mailman's, of which the MTA accepted nobody
+    untold_deliveries  Mailman's, of which the log does not tell whom the MTA accepted
+    """
 
     mails_of_no_list: int = 0
     mails_without_message_id: int = 0
     refused_recipients: int = 0
     undelivered_recipients: int = 0
+    failed_deliveries: int = 0
+    untold_deliveries: int = 0
 
 
 @dataclass(slots=True)
@@ -108,14 +114,23 @@ class DeliveriesInLog:
             recipients = self._done.setdefault((lists, mail.message_id), {})
             recipients.update((address, mail.at_s) for address, state in mail.states.items() if state in had)
 
-    def deliveries(self) -> Iterator[Delivered]:
-        """All that was learnt; the logs are at their end then."""
+    def deliveries(self, refused_content_is_told: bool = True) -> Iterator[Delivered]:
+        """All that was learnt; the logs are at their end then.
+
+        refused_content_is_told  whether 2.1's logs/smtp-failure was among them: 2.1 writes "success" to logs/post also when
+                                 the MTA refused the content
+        """
         for name in list(self._open):
             self._end(name, in_queue=True)
         for (lists, message_id), recipients in self._done.items():
             if recipients:
                 yield Delivered(lists, message_id, tuple(recipients), max(recipients.values()))
-        for message_id, completed, refused in self._mailman.deliveries():
-            yield Delivered(
-                lists_named(completed.list_name), message_id, tuple(refused), completed.at_s, completed.recipients
-            )
+        for message_id, one in self._mailman.deliveries():
+            if one.accepted == 0:
+                self.unused.failed_deliveries += 1
+            elif not (message_id and one.list_name and one.names_all_refused) or (
+                one.is_of_21 and not refused_content_is_told
+            ):
+                self.unused.untold_deliveries += 1
+            else:
+                yield Delivered(lists_named(one.list_name), message_id, tuple(one.refusals), one.at_s, one.recipients)

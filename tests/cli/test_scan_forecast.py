@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from drainer.cli.forecast import forecast, forecast_lines, forecast_object
 from drainer.cli.scan import scan_command
+from drainer.settings import Settings
 from tests.duplicates.labelled import RESUBMISSION
+
+NOW_S = 1_772_550_000.0
+MAILMAN_LOGS = Path(__file__).parents[1] / "samples" / "mailman_logs"
 
 
 @pytest.fixture
@@ -24,6 +29,8 @@ def log_lines(number: int, took_s: float = 2.0, recipients: int = 10, hour: int 
     return "".join(
         f"Mar 03 {hour:02}:{at // 60:02}:{at % 60:02} 2026 (812) <{at}@example.org> smtp to kites for {recipients} recips,"
         f" completed in {took_s:.3f} seconds\n"
+        f"Mar 03 {hour:02}:{at // 60:02}:{at % 60:02} 2026 (812) post to kites from ann@example.org, size=900,"
+        f" message-id=<{at}@example.org>, success\n"
         for at in range(number)
     )
 
@@ -79,6 +86,50 @@ def test_without_a_log_or_with_a_silent_one_the_reason_is_given_in_place_of_a_nu
     few = tmp_path / "few"
     few.write_text(log_lines(3))
     assert "No forecast:" in scanned(site, capsys, few)[1]
-    assert "tells of 3 deliveries only" in scanned(site, capsys, few)[1]
+    assert "tells of 3 deliveries only that the MTA accepted" in scanned(site, capsys, few)[1]
     assert scan_command(site, "out", as_json=False, with_entries=False, smtp_log=tmp_path / "none") == 2
     assert "--smtp-log" in capsys.readouterr().err
+
+
+def forecast_of(log: Path) -> tuple[dict[str, object], str]:
+    found = forecast(log, None, Settings(), 50, 500, NOW_S)
+    return forecast_object(found), "\n".join(forecast_lines(found, NOW_S))
+
+
+def test_deliveries_that_all_failed_forecast_nothing_and_the_reply_says_why(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = MAILMAN_LOGS / "mailman3-mta-down.log"
+    found, text = scanned(site, capsys, log)
+    assert (found["seconds"], found["log_recipients_per_s"], found["log_recipients"]) == (None, None, 0)
+    assert (found["log_deliveries"], found["log_failed_deliveries"]) == (0, 40)
+    assert f"No forecast: all 40 deliveries in {log} failed: the MTA accepted nobody" in text
+    assert "(last reply: 444 [Errno 111] Connection refused)" in text
+    assert "while delivering" not in text
+
+
+def test_only_accepted_recipients_make_the_rate_and_an_mta_down_since_is_named(tmp_path: Path) -> None:
+    log = tmp_path / "smtp.log"
+    log.write_text(
+        log_lines(50, recipients=10).replace("success", "4 failures")
+        + log_lines(9, hour=5).replace("success", "10 failures")
+        + "Mar 03 05:00:00 2026 (812) <0@example.org> delivery to ann@example.org failed with code -1, (111, 'no')\n"
+    )
+    found, text = forecast_of(log)
+    assert (found["log_deliveries"], found["log_recipients"], found["log_failing_deliveries"]) == (50, 300, 9)
+    assert found["log_recipients_per_s"] == pytest.approx(3.0)
+    assert "3/s recipients while delivering" in text
+    assert "the MTA accepted nobody in 9 deliveries (last reply: -1 (111, 'no')): it has to be up again" in text
+
+
+def test_log_of_21_is_read_with_the_logs_beside_it_that_tell_how_deliveries_ended(tmp_path: Path) -> None:
+    log = tmp_path / "smtp"
+    both = log_lines(40).splitlines(keepends=True)
+    log.write_text("".join(both[::2]))
+    assert (
+        "does not tell whether the MTA accepted them; Mailman 2.1 writes that to post and smtp-failure"
+        in (forecast_of(log)[1])
+    )
+    (tmp_path / "post").write_text("".join(line.replace("success", "4 failures") for line in both[1::2]))
+    found, _ = forecast_of(log)
+    assert (found["log_deliveries"], found["log_recipients"]) == (40, 240)

@@ -154,10 +154,50 @@ async def test_bak_of_a_dead_runner_whose_delivery_is_in_mailmans_log_was_delive
     record = await site.released(ANN, BOB)
     stamp = datetime.now().strftime("%b %d %H:%M:%S %Y")
     site.smtp_log.write_text(
-        f"{stamp} (7) <one@example.org> smtp to choir@example.org for 2 recips, completed in 0.1 s\n"
+        f"{stamp} (7) <one@example.org> smtp to choir@example.org for 2 recips, completed in 0.1 seconds\n"
+        f"{stamp} (7) <one@example.org> post to choir@example.org from ann@example.org, 90 bytes\n"
     )
     site.out().rename(site.out(".bak"))
     assert await site.followed(record) == {State.DELIVERED: {ANN, BOB}}
+
+
+async def test_bak_of_a_dead_runner_is_in_doubt_for_whom_the_mta_refused_for_now(site: Site) -> None:
+    """Mailman may have put them into retry/ before its runner died, or not."""
+    record = await site.released(ANN, BOB, EVE)
+    stamp = datetime.now().strftime("%b %d %H:%M:%S %Y")
+    site.smtp_log.write_text(
+        f"{stamp} (7) <one@example.org> smtp to choir@example.org for 3 recips, completed in 0.1 seconds\n"
+        f"{stamp} (7) <one@example.org> post to choir@example.org from ann@example.org, 90 bytes, 2 failures\n"
+        f"{stamp} (7) <one@example.org> delivery to {BOB} failed with code 550, b'no such user'\n"
+        f"{stamp} (7) <one@example.org> delivery to {EVE} failed with code 451, b'later'\n"
+    )
+    site.out().rename(site.out(".bak"))
+    assert await site.followed(record) == {State.DELIVERED: {ANN}, State.FAILED: {BOB}, State.IN_DOUBT: {EVE}}
+
+
+@pytest.mark.parametrize("end", ["", ", 2 failures"], ids=["no end", "failures nobody names"])
+async def test_bak_of_a_dead_runner_whose_log_tells_no_end_is_in_doubt(site: Site, end: str) -> None:
+    record = await site.released(ANN, BOB)
+    stamp = datetime.now().strftime("%b %d %H:%M:%S %Y")
+    line = f"{stamp} (7) <one@example.org> smtp to choir@example.org for 2 recips, completed in 0.1 seconds\n"
+    told = f"{stamp} (7) <one@example.org> post to choir@example.org from ann@example.org, 90 bytes{end}\n"
+    site.smtp_log.write_text(line + (told if end else ""))
+    site.out().rename(site.out(".bak"))
+    assert await site.followed(record) == {State.IN_DOUBT: {ANN, BOB}}
+
+
+async def test_whom_mailman_gave_up_on_is_failed_and_not_delivered(site: Site) -> None:
+    """Its retry period was over: the entry is in no queue any more, and only the log says why."""
+    record = await site.released(ANN, BOB)
+    stamp = datetime.now().strftime("%b %d %H:%M:%S %Y")
+    site.smtp_log.write_text(
+        f"{stamp} (7) <one@example.org> smtp to choir@example.org for 2 recips, completed in 0.1 seconds\n"
+        f"{stamp} (7) <one@example.org> post to choir@example.org from ann@example.org, 90 bytes, 1 failures\n"
+        f"{stamp} (7) <one@example.org> delivery to {BOB} failed with code 444, [Errno 111] Connection refused\n"
+        f"{stamp} (7) Discarding message with persistent temporary failures: <one@example.org>\n"
+    )
+    site.out().unlink()
+    assert await site.followed(record) == {State.DELIVERED: {ANN}, State.FAILED: {BOB}}
 
 
 async def test_claimed_entry_is_left_to_a_living_runner(site: Site) -> None:
@@ -305,6 +345,7 @@ def test_mailmans_log_tells_refusals_for_good_and_completed_deliveries_of_wanted
     told.feed(
         [
             "Nov 22 07:00:00 2026 (77) <one@example.org> smtp to choir@example.org for 3 recips, completed in 0.1 seconds\n",
+            "Nov 22 07:00:00 2026 (77) <one@example.org> post to choir@example.org from a@b.org, 9 bytes, 2 failures\n",
             "Nov 22 07:00:00 2026 (77) <one@example.org> delivery to ann@example.org failed with code 550, b'no'\n",
             "Nov 22 07:00:00 2026 (77) <one@example.org> delivery to bob@example.org failed with code 451, b'later'\n",
             "Nov 22 07:00:00 2026 (77) <two@example.org> delivery to eve@example.net failed with code 550, b'no'\n",
@@ -313,6 +354,6 @@ def test_mailmans_log_tells_refusals_for_good_and_completed_deliveries_of_wanted
     )
     assert [refusal.recipient for refusal in told.refusals("<one@example.org>", 0.0)] == [ANN]
     assert told.refusals("<two@example.org>", 0.0) == []
-    assert told.is_completed("<one@example.org>", LIST, 3, 0.0)
-    assert not told.is_completed("<one@example.org>", LIST, 2, 0.0)
-    assert not told.is_completed("<one@example.org>", LIST, 3, 4e9)
+    assert told.delivery("<one@example.org>", LIST, 3, 0.0)
+    assert not told.delivery("<one@example.org>", LIST, 2, 0.0)
+    assert not told.delivery("<one@example.org>", LIST, 3, 4e9)

@@ -15,6 +15,7 @@ from drainer.ledger.mta_log_file import file_lines
 from drainer.ledger.mta_log_lines import parse_line
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "mta_logs"
+MAILMAN_LOGS = SAMPLES.with_name("mailman_logs")
 LATEST_S = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
 CHOIR = ("choir", "choir.lists.test")
 
@@ -74,14 +75,44 @@ def test_log_of_mailman_tells_how_many_and_who_was_refused() -> None:
     found = DeliveriesInLog()
     found.feed_mailman(
         [
-            "Nov 22 06:13:01 2026 (1234) <1@x> delivery to bob@x failed with code 550: no\n",
             "Nov 22 06:13:01 2026 (1234) <1@x> smtp to choir@lists.test for 3 recips, completed in 0.1 seconds\n",
+            "Nov 22 06:13:01 2026 (1234) <1@x> post to choir@lists.test from a@x, 9 bytes, 1 failures\n",
+            "Nov 22 06:13:01 2026 (1234) <1@x> delivery to bob@x failed with code 550, b'no'\n",
             "Nov 22 06:13:02 2026 (1234) <2@x> post to choir from a@x, size=1, success\n",
             "something else\n",
         ]
     )
     (one,) = found.deliveries()
     assert (one.lists, one.message_id, one.recipients, one.carried) == (("choir.lists.test",), "<1@x>", ("bob@x",), 3)
+
+
+def test_log_of_mailman_whose_mta_was_down_tells_of_nobody_who_had_it() -> None:
+    """Its lines say "completed" all the same."""
+    found = DeliveriesInLog()
+    found.feed_mailman((MAILMAN_LOGS / "mailman3-mta-down.log").read_text().splitlines())
+    assert list(found.deliveries()) == []
+    assert (found.unused.failed_deliveries, found.unused.untold_deliveries) == (40, 0)
+    found = DeliveriesInLog()
+    found.feed_mailman((MAILMAN_LOGS / "mailman3-partly-refused.log").read_text().splitlines())
+    had = {one.message_id: one for one in found.deliveries()}
+    assert had["<mail-2@example.com>"].carried == 12
+    assert set(had["<mail-2@example.com>"].recipients) == {
+        "m11@example.org", "m1@example.net", "m5@example.org", "m8@example.org", "m2@example.org",
+    }  # fmt: skip
+    assert "<mail-1@example.com>" not in had, "its content was refused for now, so everybody was"
+
+
+def test_log_of_21_proves_nothing_without_the_one_that_tells_of_refused_content() -> None:
+    found = DeliveriesInLog()
+    found.feed_mailman(
+        [
+            "Nov 22 06:13:01 2026 (1234) <1@x> smtp to choir for 3 recips, completed in 0.100 seconds\n",
+            "Nov 22 06:13:01 2026 (1234) post to choir from a@x, size=9, message-id=<1@x>, success\n",
+        ]
+    )
+    assert [one.carried for one in found.deliveries(refused_content_is_told=True)] == [3]
+    assert list(found.deliveries(refused_content_is_told=False)) == []
+    assert found.unused.untold_deliveries == 1
 
 
 @pytest.mark.parametrize(
