@@ -19,6 +19,7 @@ from drainer.stages.feed import Feed
 from drainer.stages.handback import HandBack
 from drainer.stages.intake import Intake
 from drainer.stages.parts import Parts, Progress, Standing
+from drainer.stages.recipient_limits import RecipientLimits
 from drainer.stages.refused import Refused
 from drainer.stages.survey import Survey
 
@@ -35,7 +36,8 @@ class Pipeline:
         self.intake = Intake(parts, self.standing, self.progress)
         self.survey = Survey(parts, self.standing, self.progress, self.intake, self.conclusion)
         self.bounces = Bounces(parts, self.standing)
-        self.feed = Feed(parts, self.standing, self.conclusion, self.bounces, self.refused)
+        self.limits = RecipientLimits(parts)
+        self.feed = Feed(parts, self.standing, self.conclusion, self.bounces, self.refused, self.limits)
         self.actions = EntryActions(parts, self.standing, self.conclusion)
         self.handback = HandBack(parts, self.standing, self.conclusion, self.intake, self.feed)
         parts.release.on_back = self._something_came_back

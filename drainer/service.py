@@ -230,6 +230,7 @@ class Service:
         await parts.in_doubt.recover()
         await self.pipeline.bounces.recover()
         await self.pipeline.refused.recover()
+        await self.pipeline.limits.recover()
         await self.pipeline.intake.recover()
         self.apply(await ledger.operator_state())
         # What is finished before the first tick was backlog too.

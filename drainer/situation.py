@@ -219,6 +219,7 @@ class Situation:
                 reason=mta.reason,
                 sessions=mta.sessions,
                 next_try_s=mta.next_try_s,
+                recipient_limit=self._pipeline.limits.most,
             ),
             mailman=Mailman(
                 flavour=next(iter(parts.composers)).value,

@@ -6,7 +6,8 @@ Pure  values only
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 LONGEST_ADDRESS = 1900
@@ -54,3 +55,19 @@ class ComposedMessage:
     envelope: Envelope
     content: bytes
     owed_for: tuple[str, ...]
+
+    def only(self, owed: Collection[str]) -> ComposedMessage:
+        """The same content for those of owed_for in `owed`, in order; at least one has to be."""
+        wanted = frozenset(owed)
+        pairs = zip(self.envelope.recipients, self.owed_for, strict=True)
+        kept = [(recipient, owed_for) for recipient, owed_for in pairs if owed_for in wanted]
+        envelope = replace(self.envelope, recipients=tuple(recipient for recipient, _ in kept))
+        return replace(self, envelope=envelope, owed_for=tuple(owed_for for _, owed_for in kept))
+
+    def cut(self, most: int) -> Iterator[ComposedMessage]:
+        """In pieces of at most `most` recipients each; 0: whole."""
+        if not most or len(self.owed_for) <= most:
+            yield self
+            return
+        for at in range(0, len(self.owed_for), most):
+            yield self.only(self.owed_for[at : at + most])

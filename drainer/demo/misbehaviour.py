@@ -75,18 +75,20 @@ Script = Callable[[Step], Behaviour | None]
 class Rule:
     """A line of the small language, as a Script.
 
-        STAGE WHAT [recipient=GLOB] [sender=GLOB] [first=N] [after=N] [every=N] [chance=P]
+        STAGE WHAT [recipient=GLOB] [sender=GLOB] [beyond=N] [first=N] [after=N] [every=N] [chance=P]
 
     WHAT  a reply "450 4.2.0 greylisted" | hang-up | silence | take-and-hang-up | take-and-silence | garbage | half |
           endless (a reply without a last line) | delay=SECONDS | twice REPLY (the ordinary reply, and this one behind it)
-    recipient, sender  only for addresses that match; `first=N`: the first N times it matches; `after=N`: not the first
-          N times; `every=N`: each Nth time; `chance=P`: with this probability, from a fixed seed
+    recipient, sender  only for addresses that match; `beyond=N`: only once the transaction has N recipients; `first=N`:
+          the first N times it matches; `after=N`: not the first N times; `every=N`: each Nth time; `chance=P`: with this
+          probability, from a fixed seed
     """
 
     stage: str
     behaviour: Behaviour
     recipient: str = "*"
     sender: str = "*"
+    beyond: int = 0
     first: int = 0
     after: int = 0
     every: int = 1
@@ -103,7 +105,7 @@ class Rule:
             raise ValueError(f"{stage!r} is no stage; right would be one of {', '.join(STAGES)}")
         words = rest.split()
         options: dict[str, str] = {}
-        while words and re.fullmatch(r"(recipient|sender|first|after|every|chance)=\S+", words[-1]):
+        while words and re.fullmatch(r"(recipient|sender|beyond|first|after|every|chance)=\S+", words[-1]):
             name, _, value = words.pop().partition("=")
             options[name] = value
         what = " ".join(words)
@@ -125,6 +127,7 @@ class Rule:
             behaviour,
             options.get("recipient", "*"),
             options.get("sender", "*"),
+            int(options.get("beyond", 0)),
             int(options.get("first", 0)),
             int(options.get("after", 0)),
             int(options.get("every", 1)),
@@ -133,7 +136,7 @@ class Rule:
         )
 
     def __call__(self, step: Step) -> Behaviour | None:
-        if step.stage != self.stage:
+        if step.stage != self.stage or len(step.recipients) < self.beyond:
             return None
         if not fnmatch.fnmatchcase(step.recipient, self.recipient) and self.recipient != "*":
             return None

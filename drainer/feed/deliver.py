@@ -4,6 +4,10 @@ In    a ComposedMessage, the entry's filebase and MessageRecord, a Session
 Out   a Transaction: what became of every recipient, durable in the ledger before it is returned
 Not here  what replies mean (outcome.py); which recipients are still owed (duplicates/); when to try again (the pipeline)
 
+An MTA that takes so many recipients in a transaction and no more (RFC 5321 §4.5.3.1.10) is no fault of the others: they
+are `over_limit`, owed as before. What a refusal of the message itself means is the caller's to say: under Mailman 2.1 it
+fails nobody (`holds_refused`).
+
 Refusals at MAIL and RCPT are written after the attempt, together with its outcome, in one group commit: a crash before
 that forgets them, which costs one more RCPT and nothing else, since a refused recipient got nothing; written before,
 they would cost a commit while the MTA holds the transaction open.
@@ -16,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from drainer.carried_through import carried_through
@@ -25,6 +29,7 @@ from drainer.compose.wire import ComposedMessage
 from drainer.errors import LedgerNotDurable
 from drainer.feed.dsn import owed_dsn
 from drainer.feed.outcome import (
+    Blame,
     Meaning,
     Reply,
     SessionLost,
@@ -33,6 +38,8 @@ from drainer.feed.outcome import (
     after_loss,
     after_mail,
     after_rcpt,
+    is_recipient_limit,
+    may_be_recipient_limit,
 )
 from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
 from drainer.ledger.records import MessageRecord, NewAttempt, NewDsn, Outcome
@@ -55,12 +62,18 @@ class Transaction:
                 open already stand in the ledger as DEFERRED, which is no more than that
     trouble     the MTA's trouble in words ("" if none), for the adaptive rate and the log
     attempt_id  None: the content was not begun
+    over_limit  owed as before: the MTA takes no more recipients in one transaction
+    accepted    recipients the content was sent to
+    refused     the MTA's words where it refuses the message itself for good and `holds_refused` was asked for; "" elsewhere
     """
 
     outcomes: tuple[Outcome, ...]
     untouched: tuple[str, ...] = ()
     trouble: str = ""
     attempt_id: int | None = None
+    over_limit: tuple[str, ...] = ()
+    accepted: int = 0
+    refused: str = ""
 
     def recipients(self, state: State) -> tuple[str, ...]:
         """Recipients that ended in a state."""
@@ -94,6 +107,7 @@ async def deliver(
     refused: Callable[[LedgerNotDurable], None] = lambda exc: None,
     is_stopping: Callable[[], bool] = lambda: True,
     owes_dsns: bool = False,
+    holds_refused: bool = False,
     ended: Callable[[Transaction], None] = lambda transaction: None,
 ) -> Transaction:
     """Carry out one transaction and write its outcome.
@@ -102,6 +116,8 @@ async def deliver(
     is_stopping  asked once cancelled: only a service that stops may give up writing a known outcome; one that pauses, or
                  halts because of that very ledger, has all the time it takes
     owes_dsns    the reverse-path is owed a DSN for recipients that fail; it is written with the failure
+    holds_refused  a refusal of the message itself (5xx at MAIL, DATA or the final dot) fails nobody: its recipients are
+                 DEFERRED, and the caller holds the entry
     ended        told of the transaction as soon as it is in the ledger, also if a cancellation is all that the caller gets
     Raises   UnsafeAddress   the reverse-path or a MAIL parameter must not reach the wire: hold the entry
              TooLargeForMta  nothing was sent: hold the entry
@@ -110,7 +126,9 @@ async def deliver(
              IllegalTransition, LedgerUnusable   from the ledger
              CancelledError  after the transaction was finished, if it had begun its attempt
     """
-    transaction = _Transaction(composed, filebase, message, ledger, session, clock, refused, is_stopping, owes_dsns)
+    transaction = _Transaction(
+        composed, filebase, message, ledger, session, clock, refused, is_stopping, owes_dsns, holds_refused
+    )
     accepted = await transaction.envelope()
     # Also when nobody was accepted: a write to the ledger that was begun may become durable after its caller was cancelled,
     # who would then believe the ledger as it was before.
@@ -139,6 +157,7 @@ class _Transaction:
         ledger_refused: Callable[[LedgerNotDurable], None],
         is_stopping: Callable[[], bool],
         owes_dsns: bool,
+        holds_refused: bool,
     ) -> None:
         self.composed = composed
         self.filebase = filebase
@@ -149,8 +168,12 @@ class _Transaction:
         self.ledger_refused = ledger_refused
         self.is_stopping = is_stopping
         self.owes_dsns = owes_dsns
+        self.holds_refused = holds_refused
         self.refused: dict[str, Meaning] = {}
+        self.over_limit: list[str] = []
+        self.somebody_accepted = False
         self.trouble = ""
+        self.message_refused = ""
 
     async def envelope(self) -> tuple[str, ...]:
         """MAIL and RCPT. Returns the recipients accepted, as the entry has them."""
@@ -168,20 +191,52 @@ class _Transaction:
             for owed, exc in zip(owed_for, unsafe, strict=True):
                 self._may_go_on((owed,), _after_rcpt(exc))
             return ()
+        replies: list[Reply | UnsafeAddress] = []
         try:
             if session.offers("pipelining"):
                 first, replies = await session.mail_and_rcpt(envelope, size)
                 if self._may_go_on(owed_for, after_mail(first)):
                     for owed, reply in zip(owed_for, replies, strict=False):
-                        if not self._may_go_on((owed,), _after_rcpt(reply)):
+                        if not self._answered(owed, reply):
                             break
             elif self._may_go_on(owed_for, after_mail(await session.mail(envelope, size))):
                 for owed, recipient in zip(owed_for, envelope.recipients, strict=True):
-                    if not self._may_go_on((owed,), _after_rcpt(await self._rcpt(recipient))):
+                    replies.append(await self._rcpt(recipient))
+                    if not self._answered(owed, replies[-1]):
+                        break
+                    if self.over_limit:  # whoever comes next would be refused as well
+                        self.over_limit += owed_for[len(replies) :]
                         break
         except SessionLost as lost:
+            self.over_limit.clear()
             self._refuse(tuple(o for o in owed_for if o not in self.refused), after_loss(lost))
-        return tuple(owed for owed in owed_for if owed not in self.refused)
+        self._see_bare_limit(replies)
+        beyond = frozenset(self.over_limit)
+        return tuple(owed for owed in owed_for if owed not in self.refused and owed not in beyond)
+
+    def _answered(self, owed: str, reply: Reply | UnsafeAddress) -> bool:
+        """Note the reply to a RCPT; False if it ends the transaction."""
+        if self.somebody_accepted and isinstance(reply, Reply) and is_recipient_limit(reply):
+            self.over_limit.append(owed)
+            return True
+        refusal = _after_rcpt(reply)
+        self.somebody_accepted |= refusal is None
+        return self._may_go_on((owed,), refusal)
+
+    def _see_bare_limit(self, replies: Sequence[Reply | UnsafeAddress]) -> None:
+        """The last recipients refused, several and all by a 452 or 552 that gives no reason: RFC 5321 §4.5.3.1.10 has it so
+        for one recipient too many. One alone may be a full mailbox."""
+        owed_for = self.composed.owed_for
+        if self.over_limit or self.trouble or len(replies) != len(owed_for):
+            return
+        tail = len(replies)
+        while tail and isinstance(reply := replies[tail - 1], Reply) and may_be_recipient_limit(reply):
+            tail -= 1
+        beyond = owed_for[tail:]
+        if len(beyond) > 1 and self.somebody_accepted:
+            for owed in beyond:
+                del self.refused[owed]
+            self.over_limit += beyond
 
     async def _rcpt(self, recipient: str) -> Reply | UnsafeAddress:
         try:
@@ -194,6 +249,7 @@ class _Transaction:
         owed_for = self.composed.owed_for
         if refusal is not None and not refusal.blames_entry:
             concerned = tuple(owed for owed in owed_for if owed not in self.refused)
+            self.over_limit.clear()
         if refusal is not None:
             self._refuse(concerned, refusal)
         return refusal is None or (refusal.blames_entry and concerned is not owed_for)
@@ -217,7 +273,7 @@ class _Transaction:
         except BaseException:
             await self.session.reset()
             raise
-        meaning = await self._data()
+        meaning = self._spared(await self._data())
         # INVARIANT outcome-before-anything: the outcome is on disk before the caller learns it, so the entry is finished,
         # deferred or bounced only on what the ledger says too.
         #   Crash before: the row stays ATTEMPTING although the MTA answered; reconcile.py makes it IN_DOUBT and the MTA's
@@ -249,10 +305,10 @@ class _Transaction:
         writes: list[Callable[[], Awaitable[None]]] = []
         untouched = tuple(owed for owed, refusal in self.refused.items() if not refusal.blames_entry)
         if attempt is not None and meaning is not None:
-            attempt_id, accepted = attempt
+            opened, accepted = attempt
             outcome = Outcome(meaning.state, accepted, meaning.reply, at_s)
             dsns = self._dsns((outcome,), at_s)
-            writes.append(lambda: self.ledger.close_attempt(attempt_id, meaning.state, meaning.reply, at_s, dsns))
+            writes.append(lambda: self.ledger.close_attempt(opened, meaning.state, meaning.reply, at_s, dsns))
             outcomes = (outcome, *refusals)
             if meaning.state is State.DEFERRED and not meaning.blames_entry:
                 untouched += accepted
@@ -263,7 +319,10 @@ class _Transaction:
             writes.append(lambda: self.ledger.record(self.filebase, self.message, refusals, of_refusals))
         if writes:
             await asyncio.gather(*(self._until_durable(write, outcomes, cancelled) for write in writes))
-        return Transaction(outcomes, untouched, self.trouble, attempt[0] if attempt else None)
+        attempt_id, accepted = attempt or (None, ())
+        return Transaction(
+            outcomes, untouched, self.trouble, attempt_id, tuple(self.over_limit), len(accepted), self.message_refused
+        )
 
     def _dsns(self, outcomes: Sequence[Outcome], at_s: float) -> tuple[NewDsn, ...]:
         # INVARIANT dsn-with-failure: the DSN is owed from the commit on that makes its recipients FAILED, which is final.
@@ -303,7 +362,15 @@ class _Transaction:
             await _pause(LEDGER_RETRY_FIRST_S if stopping else wait_s, cancelled)
             wait_s = min(2 * wait_s, LEDGER_RETRY_LONGEST_S)
 
+    def _spared(self, meaning: Meaning) -> Meaning:
+        """A refusal of the message for good fails nobody where the caller holds the entry for it."""
+        if meaning.state is not State.FAILED or meaning.blame is not Blame.MESSAGE or not self.holds_refused:
+            return meaning
+        self.message_refused = meaning.reply
+        return replace(meaning, state=State.DEFERRED)
+
     def _refuse(self, owed: tuple[str, ...], refusal: Meaning) -> None:
+        refusal = self._spared(refusal)
         for recipient in owed:
             self.refused[recipient] = refusal
         if not refusal.blames_entry:

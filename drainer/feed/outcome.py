@@ -1,7 +1,7 @@
 """What the replies, or their absence, mean for each recipient of one transaction.
 
 In    the reply to MAIL, RCPT, DATA or the final dot, or the SessionLost that came in its place
-Out   a Meaning: DELIVERED, DEFERRED, FAILED or IN_DOUBT, and whether the entry is to blame
+Out   a Meaning: DELIVERED, DEFERRED, FAILED or IN_DOUBT, and what is to blame: a recipient, the message, the session
 Pure  no socket, no clock, no ledger
 
 A connection lost once the final dot may be out is IN_DOUBT, never DEFERRED: the MTA may own the message, and a second
@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from drainer.errors import MtaError
+from drainer.errors import EntryError, MtaError
 from drainer.ledger.states import State
 
 _ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:\s+|\Z)")
@@ -30,6 +30,13 @@ _STORAGE_EXCEEDED = 552
 """Temporary at every step, as Mailman 2.1 and 3 treat it: at RCPT servers with a limit on recipients answer it from RFC
 821's times (RFC 5321 §4.5.3.1.10), after the final dot it is a full mailbox more often than a mail too large. The latter
 is then tried until feed.give_up_after, which costs time and loses nothing."""
+
+_RECIPIENT_LIMIT_CODES = frozenset({450, 451, 452, 550, 552, 554})
+_RECIPIENT_LIMIT = re.compile(
+    r"(?i)\btoo many (?:recipients|rcpts?)\b|\b(?:recipients?|rcpt) (?:count |number )?limit\b"
+    r"|\bmaximum (?:number of )?recipients\b"
+)
+_MAILBOX_OR_DISK = re.compile(r"(?i)\bmail ?box|\bquota|\bstorage|\bdisk|\bspace\b|\bfull\b")
 
 _RELAY_REFUSED = re.compile(
     r"(?i)\brelay(?:ing)?\b[^<>]{0,60}\b(?:denied|not permitted|not allowed|prohibited|refused|rejected|disabled)\b"
@@ -54,6 +61,25 @@ class Stage(StrEnum):
     CONTENT = "content"
     FINAL_DOT = "final dot"
     RESET = "RSET"
+
+
+class Blame(StrEnum):
+    """What a refusal is about. Each belongs to exactly one.
+
+    RECIPIENT  one address
+    MESSAGE    its reverse-path or its content: the MTA would refuse it for any recipient
+    SESSION    the session or the MTA's own state: the same mail may go in the next session
+    """
+
+    RECIPIENT = "recipient"
+    MESSAGE = "message"
+    SESSION = "session"
+
+
+class ContentRefused(EntryError):
+    """The MTA refuses the message itself for good, and Mailman would blame no recipient for that."""
+
+    reason = "content_refused"
 
 
 class SessionLost(MtaError):
@@ -93,14 +119,19 @@ class Reply:
 class Meaning:
     """What became of a recipient.
 
-    state         DELIVERED, DEFERRED, FAILED or IN_DOUBT
-    reply         the server's words, or ours in their place
-    blames_entry  False: the MTA's state; try again once it is better, and count no attempt against the entry
+    state  DELIVERED, DEFERRED, FAILED or IN_DOUBT
+    reply  the server's words, or ours in their place
+    blame  what a refusal is about
     """
 
     state: State
     reply: str
-    blames_entry: bool = True
+    blame: Blame = Blame.RECIPIENT
+
+    @property
+    def blames_entry(self) -> bool:
+        """False: the MTA's state; try again once it is better, and count no attempt against the entry."""
+        return self.blame is not Blame.SESSION
 
 
 def parse_reply(code: int, text: str) -> Reply:
@@ -123,21 +154,37 @@ def after_mail(reply: Reply) -> Meaning | None:
     """What the reply to MAIL means for all recipients; None: go on with RCPT."""
     if reply.code == 250:
         return None
-    return _refusal(reply)
+    return _refusal(reply, Blame.MESSAGE)
 
 
 def after_rcpt(reply: Reply) -> Meaning | None:
     """What the reply to RCPT means for its recipient; None: accepted."""
     if reply.code in (250, 251, 252):
         return None
-    return _refusal(reply)
+    return _refusal(reply, Blame.RECIPIENT)
+
+
+def is_recipient_limit(reply: Reply) -> bool:
+    """Whether a reply to RCPT says that the transaction has too many recipients: a limit of the transaction, and no fault of
+    this recipient. True only for a reply that says so, by its enhanced code (x.5.3) or in words.
+
+    Source  RFC 5321 §4.5.3.1.10 (452, formerly 552), RFC 3463 §3.6 (x.5.3), the words of Postfix, Exim, Sendmail, Exchange
+    """
+    if reply.code not in _RECIPIENT_LIMIT_CODES:
+        return False
+    return reply.enhanced.endswith(".5.3") or _RECIPIENT_LIMIT.search(reply.text) is not None
+
+
+def may_be_recipient_limit(reply: Reply) -> bool:
+    """Whether a reply to RCPT can stand for that limit where nothing but such replies follows: a bare 452 or 552."""
+    return reply.code in (452, 552) and not reply.enhanced and not _MAILBOX_OR_DISK.search(reply.text)
 
 
 def after_data(reply: Reply) -> Meaning | None:
     """What the reply to DATA means for the recipients accepted so far; None: send the content (354)."""
     if reply.code == 354:
         return None
-    return _refusal(reply)
+    return _refusal(reply, Blame.MESSAGE)
 
 
 def after_final_dot(reply: Reply) -> Meaning:
@@ -149,11 +196,11 @@ def after_final_dot(reply: Reply) -> Meaning:
     if kind == 2 and reply.code not in _NO_ANSWER_TO_FINAL_DOT:
         return Meaning(State.DELIVERED, str(reply))
     if reply.code == 421:
-        return Meaning(State.DEFERRED, str(reply), blames_entry=False)
+        return Meaning(State.DEFERRED, str(reply), Blame.SESSION)
     if kind == 4 or reply.code == _STORAGE_EXCEEDED:
-        return Meaning(State.DEFERRED, str(reply))
+        return Meaning(State.DEFERRED, str(reply), Blame.MESSAGE)
     if kind == 5:
-        return Meaning(State.FAILED, str(reply))
+        return Meaning(State.FAILED, str(reply), Blame.MESSAGE)
     return Meaning(State.IN_DOUBT, f"out-of-turn reply to the final dot: {reply}")
 
 
@@ -161,7 +208,7 @@ def after_loss(lost: SessionLost) -> Meaning:
     """What a lost session means for the recipients that were not refused before."""
     if lost.in_doubt:
         return Meaning(State.IN_DOUBT, str(lost))
-    return Meaning(State.DEFERRED, str(lost), blames_entry=False)
+    return Meaning(State.DEFERRED, str(lost), Blame.SESSION)
 
 
 def is_relay_refusal(reply: str) -> bool:
@@ -181,9 +228,9 @@ def blames_recipient(reply: str) -> bool:
     return code.isascii() and code.isdigit() and int(code) not in _MTA_STATE_CODES
 
 
-def _refusal(reply: Reply) -> Meaning:
+def _refusal(reply: Reply, blame: Blame) -> Meaning:
     """A reply before the content that is not the one to go on with; out of turn means the session is to blame."""
     if reply.code in _MTA_STATE_CODES or reply.code < 400:
-        return Meaning(State.DEFERRED, str(reply), blames_entry=False)
+        return Meaning(State.DEFERRED, str(reply), Blame.SESSION)
     is_temporary = reply.code < 500 or reply.code == _STORAGE_EXCEEDED or is_relay_refusal(str(reply))
-    return Meaning(State.DEFERRED if is_temporary else State.FAILED, str(reply))
+    return Meaning(State.DEFERRED if is_temporary else State.FAILED, str(reply), blame)

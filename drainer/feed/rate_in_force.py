@@ -59,7 +59,8 @@ class RateInForce:
 
     def heard(self, transaction: Transaction) -> None:
         """What became of a transaction."""
-        deferred = len(transaction.recipients(State.DEFERRED))
+        # A message the MTA refuses for what it is says nothing of how much the MTA bears.
+        deferred = 0 if transaction.refused else len(transaction.recipients(State.DEFERRED))
         answered = sum(len(outcome.recipients) for outcome in transaction.outcomes)
         self._seen = Outcomes(
             self._seen.transactions + 1,

@@ -10,7 +10,8 @@ since a relay may go on taking mail for its own domain while it refuses everybod
 altogether. Dead domains are many on an old list, but among many that live. Other 4xx neither end nor lengthen a row.
 Several entries and transactions are asked for, since one list may well have a hundred members whose domain is gone.
 
-A refusal to relay (outcome.py) fails nobody: it defers. It counts here, so that nobody is tried for days in vain.
+A refusal to relay (outcome.py) fails nobody: it defers; a refusal of the message under Mailman 2.1 holds the entry. Both
+count here, so that nobody is tried for days in vain, and a broken filter does not have the whole backlog held.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Refusals:
     entries   some of the entries they belong to, FEWEST_ENTRIES at most
     since_s   when the row began; infinite while there is none
     reply     the MTA's last words
+    holds     they refuse messages, whose entries are held for it
     heard     the last transactions, newest last
     """
 
@@ -67,6 +69,7 @@ class Refusals:
     entries: frozenset[str] = frozenset()
     since_s: float = math.inf
     reply: str = ""
+    holds: bool = False
     heard: tuple[Heard, ...] = ()
 
     @property
@@ -98,6 +101,11 @@ class Refusals:
         else:
             refused, taking = self._domains.refused, self._domains.accepted
             what = f"the MTA refuses every recipient of {refused} domains, and takes mail for {taking} only"
+        if self.holds:
+            return (
+                f"{what}: {self.reply}; check its content filters; `drainer resume` goes on, and `drainer release` tries "
+                "those entries again that are held as content_refused"
+            )
         return (
             f"{what}: {self.reply}; check that it lets this host relay, and its maps; `drainer resume` goes on, and tries "
             "those again that failed for it"
@@ -164,16 +172,24 @@ def is_believed(
     return quiet_s >= wait_s
 
 
-def after_transaction(before: Refusals, filebase: str, outcomes: Sequence[Outcome]) -> Refusals:
-    """The row, and what is known of domains, after a transaction of this entry."""
+def after_transaction(
+    before: Refusals, filebase: str, outcomes: Sequence[Outcome], message_refused: str = ""
+) -> Refusals:
+    """The row, and what is known of domains, after a transaction of this entry.
+
+    message_refused  the MTA's words where it refused the message itself and its recipients were deferred for that
+    """
     accepted = [outcome for outcome in outcomes if outcome.state in _ACCEPTED]
-    refused = [outcome for outcome in outcomes if is_refused(outcome)]
+    refused = [
+        outcome for outcome in outcomes if is_refused(outcome) or (message_refused and outcome.state is State.DEFERRED)
+    ]
     if not accepted and not refused:
         return before
     heard = (*before.heard, _heard(filebase, accepted, refused))[-_LAST_TRANSACTIONS:]
     reply = refused[-1].reply if refused else before.reply
+    holds = bool(message_refused) if refused else before.holds
     if accepted:
-        return Refusals(heard=heard, reply=reply)
+        return Refusals(heard=heard, reply=reply, holds=holds)
     entries = before.entries if len(before.entries) >= FEWEST_ENTRIES else before.entries | {filebase}
     return Refusals(
         before.recipients + sum(len(outcome.recipients) for outcome in refused),
@@ -181,6 +197,7 @@ def after_transaction(before: Refusals, filebase: str, outcomes: Sequence[Outcom
         entries,
         min(before.since_s, refused[0].at_s),
         reply,
+        holds,
         heard,
     )
 

@@ -98,7 +98,8 @@ class Guard(_Part):
 
 
 class Mta(_Part):
-    """state: up, down or unknown (no session was tried yet)."""
+    """state: up, down or unknown (no session was tried yet). recipient_limit: the most recipients it takes in one
+    transaction, as far as it has refused more; 0: not known."""
 
     host: str
     port: int
@@ -106,6 +107,7 @@ class Mta(_Part):
     reason: str = ""
     sessions: int = 0
     next_try_s: float | None = None
+    recipient_limit: int = 0
 
 
 class QueueCount(_Part):

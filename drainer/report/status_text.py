@@ -345,6 +345,8 @@ def _surroundings(snapshot: Snapshot) -> Iterator[_Row]:
         text += f": {shown(mta.reason)}"
     if mta.next_try_s is not None:
         text += f"; next try in {duration(max(0.0, mta.next_try_s - snapshot.at))}"
+    if mta.recipient_limit:
+        text += f"; it takes {count(mta.recipient_limit, 'recipient')} in one transaction"
     yield _Row("MTA", text, _NEEDED if mta.state == "down" else _GOOD_TO_KNOW)
     label = "Mailman"
     if mailman.missing_runners:

@@ -36,18 +36,20 @@ from drainer.errors import (
 from drainer.estimate.splits import Splits
 from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.memory import CONTENT_COPIES, ENTRY_COPIES, Budget
+from drainer.feed.outcome import ContentRefused
 from drainer.feed.refusals import Refusals, after_transaction
 from drainer.feed.released import is_released_list
 from drainer.feed.shaping import Shaping, Split, after_sending, in_domains, split
 from drainer.ledger.records import Deferral, MessageRecord, Outcome, recipient_key
 from drainer.ledger.states import SETTLED, State
-from drainer.queuedir.entry import QueueEntry
+from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.queuedir.index_values import EntryState, WaitingEntry
 from drainer.report.logfmt import logfmt
 from drainer.settings import Settings
 from drainer.stages.bounces import Bounces
 from drainer.stages.conclusion import LOOK_AGAIN_S, Conclusion
 from drainer.stages.parts import IN_DOUBT, Parts, Standing
+from drainer.stages.recipient_limits import RecipientLimits
 from drainer.stages.refused import Refused
 
 log = logging.getLogger("drainer")
@@ -73,13 +75,20 @@ class Feed:
     """`run` for ever. What the gate forbids is put back; what is past DATA is finished first (feed/deliver.py)."""
 
     def __init__(
-        self, parts: Parts, standing: Standing, conclusion: Conclusion, bounces: Bounces, refused: Refused
+        self,
+        parts: Parts,
+        standing: Standing,
+        conclusion: Conclusion,
+        bounces: Bounces,
+        refused: Refused,
+        limits: RecipientLimits,
     ) -> None:
         self._parts = parts
         self._standing = standing
         self._conclusion = conclusion
         self._bounces = bounces
         self._refused = refused
+        self._limits = limits
         self._works: dict[str, _Work] = {}
         self._slots = asyncio.Semaphore(parts.settings.mta.sessions)
         self._in_flight = 0
@@ -331,6 +340,8 @@ class Feed:
                 await self._conclusion.finish(entry, record, settled)
                 return
             decision = await self._conclusion.decide(entry, record, waiting.duplicate, waiting.identity)
+            if decision.deliver and (reply := next((done.refused for done in sent if done.refused), "")):
+                raise ContentRefused(f"{reply} ({len(decision.deliver)} recipients have not had it)")
         if decision.deliver and set(one_per_recipient(decision.deliver)) <= set(shaped.later):
             self._put_off(filebase, decision, shaped)
             return
@@ -384,29 +395,30 @@ class Feed:
         if not owed:
             return []
         self.splits.begun(entry.filebase, entry.list_id, len(entry.raw), len(owed))
-        deliveries: list[asyncio.Task[Transaction]] = []
+        deliveries: list[asyncio.Task[list[Transaction]]] = []
         covered: set[str] = set()
         try:
             async with contextlib.aclosing(parts.composer_of(entry).compose(entry, owed)) as transactions:
                 async for composed in transactions:
-                    # Before the next one is composed, or an entry of many large copies would have them all in memory.
-                    with contextlib.ExitStack() as place:
-                        octets = CONTENT_COPIES * len(composed.content)
-                        await self._content.take(octets)
-                        place.callback(self._content.give, octets)
-                        await self._slots.acquire()
-                        place.callback(self._slots.release)
-                        await parts.throttle.acquire(len(composed.envelope.recipients))
-                        covered.update(composed.owed_for)
-                        deliveries.append(asyncio.create_task(self._deliver(composed, entry, record)))
-                        deliveries[-1].add_done_callback(functools.partial(_leave, place.pop_all()))
+                    for piece in composed.cut(self._limits.most):
+                        # Before the next one is composed, or an entry of many large copies would have them all in memory.
+                        with contextlib.ExitStack() as place:
+                            octets = CONTENT_COPIES * len(piece.content)
+                            await self._content.take(octets)
+                            place.callback(self._content.give, octets)
+                            await self._slots.acquire()
+                            place.callback(self._slots.release)
+                            await parts.throttle.acquire(len(piece.envelope.recipients))
+                            covered.update(piece.owed_for)
+                            deliveries.append(asyncio.create_task(self._deliver_whole(piece, entry, record)))
+                            deliveries[-1].add_done_callback(functools.partial(_leave, place.pop_all()))
             skipped = tuple(address for address in owed if address not in covered)
             if skipped:
                 reply = "Mailman delivers nothing to such an address"
                 outcome = Outcome(State.SKIPPED, skipped, reply, parts.clock.now_s())
                 await parts.ledger.record(entry.filebase, record, [outcome])
                 self._conclusion.log(entry, record, outcome)
-            return await asyncio.gather(*deliveries)
+            return [transaction for done in await asyncio.gather(*deliveries) for transaction in done]
         finally:
             for delivery in deliveries:
                 delivery.cancel()
@@ -427,6 +439,19 @@ class Feed:
             self._conclusion.log(entry, record, outcome)
         return [address for address in owed if address not in unfit] if unfit else owed
 
+    async def _deliver_whole(
+        self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord
+    ) -> list[Transaction]:
+        """To all its recipients, in as many transactions as the MTA's limit on recipients makes of it. Each that is followed
+        by others delivers to one recipient at least, so it ends."""
+        done = [await self._deliver(composed, entry, record)]
+        for transaction in done:
+            if transaction.over_limit and transaction.recipients(State.DELIVERED):
+                for piece in composed.only(transaction.over_limit).cut(self._limits.most):
+                    await self._parts.throttle.acquire(len(piece.owed_for))
+                    done.append(await self._deliver(piece, entry, record))
+        return done
+
     async def _deliver(self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord) -> Transaction:
         parts = self._parts
         async with parts.pool.session() as session:
@@ -437,6 +462,7 @@ class Feed:
                 refused=lambda exc: parts.gate.close("ledger", str(exc)),
                 is_stopping=lambda: "stopping" in parts.gate.reasons,
                 owes_dsns=parts.settings.feed.dsn,
+                holds_refused=entry.flavour is Flavour.MAILMAN2,
                 ended=lambda transaction: self._heard(composed, entry, record, transaction),
             )  # fmt: skip
             finally:
@@ -451,12 +477,15 @@ class Feed:
         parts.rate.heard(transaction)
         self._bounces.heard(transaction)
         settled = sum(len(outcome.recipients) for outcome in transaction.outcomes if outcome.state in SETTLED)
-        self.splits.sent(entry.filebase, len(composed.owed_for), settled)
+        self.splits.sent(entry.filebase, len(composed.owed_for) - len(transaction.over_limit), settled)
+        if transaction.over_limit and transaction.accepted:
+            self._limits.met(transaction.accepted)
+            self._aside(self._limits.keep())
         for outcome in transaction.outcomes:
             self._conclusion.log(entry, record, outcome)
         if transaction.recipients(State.IN_DOUBT):
             parts.in_doubt.wake()
-        self._refusals = after_transaction(self._refusals, entry.filebase, transaction.outcomes)
+        self._refusals = after_transaction(self._refusals, entry.filebase, transaction.outcomes, transaction.refused)
         self._bounces.refusals = self._refusals
         if REFUSALS not in parts.gate.reasons and transaction.outcomes:
             if self._refusals.are_too_many:
@@ -468,7 +497,7 @@ class Feed:
                 self._aside(self._refused.believe())
 
 
-def _leave(place: contextlib.ExitStack, _: asyncio.Task[Transaction]) -> None:
+def _leave(place: contextlib.ExitStack, _: asyncio.Task[list[Transaction]]) -> None:
     place.close()
 
 

@@ -15,7 +15,7 @@ from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
 from drainer.ledger.memory import MemoryLedger
 from drainer.ledger.records import NewAttempt, NewDsn, recipient_key
-from drainer.ledger.states import State
+from drainer.ledger.states import DsnState, State
 from drainer.settings import MtaSettings
 from tests.feed.conftest import composed, mta_settings, record_of
 
@@ -24,14 +24,16 @@ FILEBASE = "1700000000.1+ab12"
 
 
 async def carried_out(
-    mta: MtaSettings, ledger: MemoryLedger, *recipients: str, content: bytes | None = None
+    mta: MtaSettings, ledger: MemoryLedger, *recipients: str, content: bytes | None = None, holds_refused: bool = False
 ) -> tuple[Transaction, dict[State, set[str]]]:
     """One transaction on a session of its own, and what the ledger says of each recipient afterwards."""
     message = composed(*recipients, content=content)
     record = record_of(message)
     session = await Session.open(mta)
     try:
-        done = await deliver(message, FILEBASE, record, ledger, session, StoppedClock())
+        done = await deliver(
+            message, FILEBASE, record, ledger, session, StoppedClock(), owes_dsns=True, holds_refused=holds_refused
+        )
     finally:
         await session.quit()
     history = await ledger.history(record.identity)
@@ -70,7 +72,10 @@ async def test_content_above_the_size_the_mta_announces_is_not_begun(ledger: Mem
     [
         ("rcpt 550 5.1.1 no such user recipient=ann@*", {State.FAILED: {ANN}, State.DELIVERED: {BEN, CAT}}),
         ("rcpt 450 4.2.0 greylisted recipient=ann@*", {State.DEFERRED: {ANN}, State.DELIVERED: {BEN, CAT}}),
-        ("rcpt 552 5.5.3 too many recipients recipient=cat@*", {State.DEFERRED: {CAT}, State.DELIVERED: {ANN, BEN}}),
+        ("rcpt 552 5.2.2 mailbox full recipient=cat@*", {State.DEFERRED: {CAT}, State.DELIVERED: {ANN, BEN}}),
+        ("rcpt 552 mailbox full beyond=1", {State.DEFERRED: {BEN, CAT}, State.DELIVERED: {ANN}}),
+        ("rcpt 452 who knows recipient=cat@*", {State.DEFERRED: {CAT}, State.DELIVERED: {ANN, BEN}}),
+        ("rcpt 452 4.5.3 too many recipients", {State.DEFERRED: {ANN, BEN, CAT}}),
         ("rcpt 550 5.1.1 no such user", {State.FAILED: {ANN, BEN, CAT}}),
         ("mail 451 4.3.0 try later", {State.DEFERRED: {ANN, BEN, CAT}}),
         ("mail 550 5.7.1 reverse-path refused", {State.FAILED: {ANN, BEN, CAT}}),
@@ -89,6 +94,54 @@ async def test_refusal_blames_the_entry_for_the_recipients_it_concerns(
     assert found == in_ledger
     assert done.untouched == () and done.trouble == ""
     assert {recipient for recipient, _ in sink.delivered()} == in_ledger.get(State.DELIVERED, set())
+
+
+@pytest.mark.parametrize("extensions", [("PIPELINING",), ()], ids=["pipelined", "one_by_one"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "rcpt 452 4.5.3 Error: too many recipients beyond=1",
+        "rcpt 452 too many recipients beyond=1",
+        "rcpt 552 Too many recipients beyond=1",
+        "rcpt 552 5.5.3 recipients exceed the limit beyond=1",
+        "rcpt 452 requested action not taken beyond=1",
+    ],
+)
+async def test_recipients_beyond_the_mtas_limit_are_owed_as_before(
+    ledger: MemoryLedger, rule: str, extensions: tuple[str, ...]
+) -> None:
+    async with Sink(SinkOptions(extensions=extensions)) as sink:
+        sink.scripts.append(Rule.parse(rule))
+        done, in_ledger = await carried_out(mta_settings(sink.port), ledger, ANN, BEN, CAT)
+    assert in_ledger == {State.DELIVERED: {ANN}}
+    assert (done.over_limit, done.accepted) == ((BEN, CAT), 1)
+    assert done.untouched == () and done.trouble == "" and done.recipients(State.DEFERRED) == ()
+
+
+async def test_session_lost_behind_the_mtas_limit_leaves_everybody_untouched(
+    sink: Sink, mta: MtaSettings, ledger: MemoryLedger
+) -> None:
+    sink.scripts += [Rule.parse("rcpt 421 4.3.2 closing recipient=cat@*"), Rule.parse("rcpt 452 4.5.3 many beyond=1")]
+    done, in_ledger = await carried_out(mta, ledger, ANN, BEN, CAT)
+    assert in_ledger == {} and set(done.untouched) == {ANN, BEN, CAT} and done.over_limit == ()
+
+
+@pytest.mark.parametrize("step", ["mail", "data", "dot"])
+async def test_refusal_of_the_message_fails_nobody_where_the_entry_is_held_for_it(
+    sink: Sink, mta: MtaSettings, ledger: MemoryLedger, step: str
+) -> None:
+    sink.scripts += [
+        Rule.parse(f"{step} 554 5.6.0 line too long"),
+        Rule.parse("rcpt 550 5.1.1 unknown recipient=cat@*"),
+    ]
+    done, in_ledger = await carried_out(mta, ledger, ANN, BEN, CAT, holds_refused=True)
+    asked = step != "mail"
+    assert in_ledger == (
+        {State.DEFERRED: {ANN, BEN}, State.FAILED: {CAT}} if asked else {State.DEFERRED: {ANN, BEN, CAT}}
+    )
+    assert done.refused == "554 5.6.0 line too long" and done.trouble == ""
+    dsns = await ledger.dsns(DsnState.OWED, 10)
+    assert [recipient.owed for dsn in dsns for recipient in dsn.recipients] == [CAT] * asked
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from drainer.feed.outcome import (
     after_mail,
     after_rcpt,
     blames_recipient,
+    is_recipient_limit,
     parse_reply,
 )
 from drainer.ledger.states import State
@@ -52,6 +53,28 @@ def test_any_code_and_text_give_a_printable_reply_or_a_value_error(code: int, te
 )
 def test_enhanced_status_code_is_told_from_text(text: str, expected: Reply) -> None:
     assert reply(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "is_limit"),
+    [
+        ("452 4.5.3 Error: too many recipients", True),  # Postfix, smtpd_recipient_limit
+        ("452 too many recipients", True),  # Exim, recipients_max
+        ("552 too many recipients", True),  # Exim, recipients_max_reject
+        ("452 4.5.3 Too many recipients", True),  # Sendmail, confMAX_RCPTS_PER_MESSAGE; Exchange
+        ("452-4.5.3 Your message has too many recipients. For more information regarding", True),
+        ("550 5.5.3 Too many recipients", True),
+        ("451 4.5.3 Recipient limit exceeded", True),
+        ("452 4.3.1 Insufficient system resources", False),  # Exchange, back pressure
+        ("452 4.2.2 The email account that you tried to reach is over quota", False),
+        ("552 5.2.2 mailbox full", False),
+        ("450 4.2.0 greylisted", False),
+        ("421 4.5.3 too many recipients", False),  # closes the session
+        ("550 5.1.1 no such user", False),
+    ],
+)
+def test_limit_on_recipients_is_told_from_faults_of_recipients(text: str, is_limit: bool) -> None:
+    assert is_recipient_limit(parse_reply(int(text[:3]), text[4:])) is is_limit
 
 
 @given(replies)

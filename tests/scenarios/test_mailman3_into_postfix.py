@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
-
-import pytest
 
 from drainer.pickles.restricted import load_pair
 from drainer.queuedir.content import header_text
@@ -25,16 +22,6 @@ def owed_by(site: Site) -> Counter[tuple[str, str]]:
         message_id = (header_text(entry.message, "message-id") or "").strip()
         owed.update((message_id, recipient) for recipient in entry.recipients)
     return owed
-
-
-@pytest.fixture
-def open_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that Postfix's own users can reach."""
-    directory = tmp_path_factory.mktemp("postfix")
-    for parent in (directory, *directory.parents):
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    return directory
 
 
 def test_postfix_delivers_every_entry_to_every_recipient_once(

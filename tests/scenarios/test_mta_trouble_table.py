@@ -19,6 +19,8 @@ from tests.scenarios.running import running_sink, site_settings
 from tests.scenarios.troubled import Outbreak, given
 
 D, F, L, U = State.DELIVERED, State.FAILED, State.DEFERRED, State.IN_DOUBT
+H = None
+"""Nothing: the entry is held, and its recipients are owed the mail as before."""
 RECIPIENTS_EACH = 3
 
 
@@ -28,13 +30,15 @@ class Fault:
 
     rule     of the sink's, for this mail only; "recipient" in it stands for its first recipient
     first    what becomes of its first recipient; others: of the others
+    held     its entry is held: Mailman 2.1 blames nobody for a refusal of the message
     blamed   it is put off with the MTA's 4xx reply, and the attempt counts
     owned    for recipients in doubt: whether the sink has it
     """
 
     rule: str
-    first: State = D
-    others: State = D
+    first: State | None = D
+    others: State | None = D
+    held: bool = False
     blamed: bool = False
     owned: bool = False
 
@@ -57,9 +61,9 @@ FAULTS = [
     # Refused for good.
     Fault("rcpt 550 5.1.1 no such user recipient", first=F),
     Fault("rcpt 550 5.7.1 nobody here", first=F, others=F),
-    Fault("mail 550 5.7.1 not from you", first=F, others=F),
-    Fault("data 554 5.5.1 no valid recipients", first=F, others=F),
-    Fault("dot 554 5.6.0 content rejected", first=F, others=F),
+    Fault("mail 550 5.7.1 not from you", first=H, others=H, held=True),
+    Fault("data 554 5.5.1 no valid recipients", first=H, others=H, held=True),
+    Fault("dot 554 5.6.0 content rejected", first=H, others=H, held=True),
     # The final dot is out, and no reply says what became of it.
     *[Fault(f"dot {what}", first=U, others=U) for what in ("hang-up", "garbage", "silence")],
     *[Fault(f"dot {what}", first=U, others=U, owned=True) for what in ("half", "take-and-hang-up", "take-and-silence")],
@@ -94,7 +98,7 @@ def list_name(number: int) -> str:
 
 def test_each_recipient_has_the_outcome_of_its_fault_and_the_ledger_agrees_with_the_sink(tmp_path: Path) -> None:
     outage = write_plain(tmp_path, len(FAULTS), RECIPIENTS_EACH, [list_name(number) for number in range(len(FAULTS))])
-    expected: dict[tuple[str, str], tuple[Fault, State]] = {}
+    expected: dict[tuple[str, str], tuple[Fault, State | None]] = {}
     rules = [*OF_SESSIONS]
     for number, (fault, ((name, message_id), recipients)) in enumerate(
         zip(FAULTS, sorted(outage.owed.items()), strict=True)
@@ -130,8 +134,9 @@ def test_each_recipient_has_the_outcome_of_its_fault_and_the_ledger_agrees_with_
                         said.done.bounced_recipients,
                         said.backlog.deferred_recipients,
                         said.backlog.in_doubt_recipients,
+                        said.backlog.held_entries,
                     )
-                    == (wanted[D], wanted[F], wanted[L] + wanted[U], wanted[U])
+                    == (wanted[D], wanted[F], wanted[L] + wanted[U], wanted[U], wanted[H] / RECIPIENTS_EACH)
                 ),
             )
             assert service.terminate() == 0
@@ -139,8 +144,10 @@ def test_each_recipient_has_the_outcome_of_its_fault_and_the_ledger_agrees_with_
     assert set(copies.values()) == {1}, "nobody got two"
     states = asyncio.run(states_in(tmp_path / "ledger.sqlite", outage.owed))
     for (message_id, recipient), (fault, state) in expected.items():
-        assert states[message_id, recipient] == {state}, fault
+        assert states[message_id, recipient] == ({state} if state else set()), fault
         assert copies[message_id, recipient] == (state is D or (state is U and fault.owned)), fault
+    assert {line["reason"] for line in site.outcomes("held")} == {"content_refused"}
+    assert len(site.files("drainer/held")) == sum(fault.held for fault in FAULTS)
     blamed = {message_id for (message_id, _), (fault, _) in expected.items() if fault.blamed}
     put_off = {line["message_id"] for line in site.outcomes("deferred") if line["reply"].startswith(("45", "552"))}
     assert put_off == blamed
