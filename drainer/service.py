@@ -23,6 +23,7 @@ import uvloop
 
 from drainer import __version__
 from drainer.belonging import Belonging
+from drainer.beside import RunnerBeside
 from drainer.clock import Clock, SystemClock
 from drainer.compose import Composer
 from drainer.compose.left_to_mailman import LeftToMailman
@@ -62,7 +63,14 @@ from drainer.report.notify import Notifier
 from drainer.report.status_text import status_line
 from drainer.report.wording import duration
 from drainer.settings import Settings
-from drainer.site import flavour_of, index_directory, make_parent, prepare, refuse_root_for_others
+from drainer.site import (
+    flavour_of,
+    index_directory,
+    make_parent,
+    prepare,
+    refuse_beside_runner,
+    refuse_root_for_others,
+)
 from drainer.situation import Situation
 from drainer.stages.parts import Parts
 from drainer.surroundings import Surroundings
@@ -124,6 +132,7 @@ class Service:
         self._surroundings = Surroundings(settings, self._clock)
         self._loan: Loan
         self._belonging: Belonging
+        self._beside: RunnerBeside
         self._ledger: SqliteLedger
         self.pipeline: Pipeline
         self.situation: Situation
@@ -162,6 +171,9 @@ class Service:
         settings, clock = self.settings, self._clock
         refuse_root_for_others(settings.mailman.queue_dir)
         _warn(settings)
+        flavour = await asyncio.to_thread(flavour_of, settings.mailman, settings.feed.via == "smtp")
+        await asyncio.to_thread(refuse_beside_runner, settings, flavour)
+        self._surroundings.flavour = flavour.value
         custody = Custody(
             settings.mailman.queue_dir,
             clock=clock,
@@ -181,11 +193,12 @@ class Service:
         stack.push_async_callback(ledger.close)
         self._belonging = Belonging(custody, ledger, settings.ledger.path, clock)
         await self._belonging.recognise()
+        self._beside = RunnerBeside(ledger, clock)
         directory = index_directory(settings.ledger.path)
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         index = BacklogIndex(directory / "backlog-index.sqlite")
         stack.callback(index.close)
-        composers = await self._composers(stack)
+        composers = await self._composers(stack, flavour)
         decorations = None
         if Flavour.MAILMAN2 in composers:
             decorations = ListDecorations(settings.mailman.lists_dir, settings.mailman.settings)
@@ -266,9 +279,8 @@ class Service:
             if await self._listens(control):
                 return
 
-    async def _composers(self, stack: contextlib.AsyncExitStack) -> dict[Flavour, Composer]:
+    async def _composers(self, stack: contextlib.AsyncExitStack, flavour: Flavour) -> dict[Flavour, Composer]:
         mailman, most = self.settings.mailman, self.settings.feed.max_recipients
-        flavour = await asyncio.to_thread(flavour_of, mailman, self.settings.feed.via == "smtp")
         composer: Composer
         if self.settings.feed.via == "mailman":
             composer = LeftToMailman()
@@ -428,6 +440,7 @@ class Service:
             if "ledger" in parts.gate.reasons:
                 await self._probe_ledger()
             with contextlib.suppress(LedgerNotDurable):
+                await self._beside.note(self.situation.mailman())
                 await self._belonging.renew(self.situation.totals.get("transactions"))
             await asyncio.sleep(LOOK_AROUND_S)
 

@@ -144,6 +144,11 @@ class CustodySettings(_Section):
         "all",
         description="all: every entry; backlog: only what was there at the start, fresh mail stays Mailman's",
     )
+    beside_runner: bool = Field(
+        False,
+        description="false: drainer does not start while Mailman's own outgoing runner delivers from the same queue, since"
+        " recipients may then get second copies; true: it does",
+    )
     bak_age: Duration = Field(3600.0, description="a .bak older than this is taken when no outgoing runner lives")
     poll: Duration = Field(1.0, gt=0, description="how often the queue directory is looked at")
 
@@ -298,8 +303,11 @@ class NotifySettings(_Section):
     url_file: Path | None = Field(
         None, description="file whose first line is a webhook's URL; the notice is posted there as JSON"
     )
-    events: tuple[Literal["drained", "stopped_by_guard", "mta_down", "stalled", "held", "recovered"], ...] = Field(
-        ("drained", "stopped_by_guard", "mta_down", "stalled", "recovered"), description="what is told"
+    events: tuple[
+        Literal["drained", "stopped_by_guard", "mta_down", "stalled", "held", "beside_runner", "recovered"], ...
+    ] = Field(
+        ("drained", "stopped_by_guard", "mta_down", "stalled", "beside_runner", "recovered"),
+        description="what is told; beside_runner: Mailman's outgoing runner delivers beside drainer unasked",
     )
     after: Duration = Field(60.0, description="what lasts shorter is not told")
     quiet: Duration = Field(900.0, description="the same is told at most once in this time")

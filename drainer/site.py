@@ -17,6 +17,8 @@ from pathlib import Path
 
 from drainer.durable import make_directories
 from drainer.errors import CustodyRefused, EntryError, SettingsError, UsageError
+from drainer.guards.beside_runner import refusal, wanted_by
+from drainer.guards.mailman_processes import mailman_processes
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.loan import Loan
@@ -24,7 +26,7 @@ from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import scan_queue
 from drainer.report.logfmt import logfmt
 from drainer.report.wording import count
-from drainer.settings import MailmanSettings
+from drainer.settings import MailmanSettings, Settings
 
 log = logging.getLogger("drainer")
 
@@ -50,6 +52,15 @@ def refuse_root_for_others(queue_dir: Path) -> None:
                 f"run drainer as that user (User={name} in the unit, or: setpriv --reuid {owner} --regid "
                 f"{queue_dir.stat().st_gid} --init-groups drainer run)"
             )
+
+
+def refuse_beside_runner(settings: Settings, flavour: Flavour) -> None:
+    """Raises UsageError where Mailman's own outgoing runner works on out/, and no setting wants it there."""
+    if wanted_by(settings):
+        return
+    mailman = settings.mailman
+    if runners := mailman_processes(mailman.queue_dir, mailman.config).delivering(flavour):
+        raise UsageError(refusal(runners, flavour, mailman.queue_dir))
 
 
 def prepare(custody: Custody, loan: Loan) -> None:

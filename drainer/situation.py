@@ -107,9 +107,19 @@ class Situation:
             others_wait=len(paused_lists) < len(waiting),
             nobody_delivers=self._nobody_composes()
             or (surroundings.mailman.nobody_delivers if surroundings.guards and self._releases() else ""),
+            intruder=self.mailman().intruder,
             rate_is_zero=totals.entries > 0 and 0 in (parts.rate.messages_per_s, parts.rate.recipients_per_s),
         )
         self.set_state(state, reason)
+
+    def mailman(self) -> Mailman:
+        """As it was when it was last looked at."""
+        release = self._pipeline.parts.release
+        return self._surroundings.of_mailman(
+            released_entries=release.entries,
+            retrying_recipients=release.retrying_recipients,
+            taken_by_runner_entries=self._pipeline.progress.taken_by_runner,
+        )
 
     def _nobody_composes(self) -> str:
         """Why Mailman 3 cannot be started to compose; "" while it can."""
@@ -221,17 +231,7 @@ class Situation:
                 next_try_s=mta.next_try_s,
                 recipient_limit=self._pipeline.limits.most,
             ),
-            mailman=Mailman(
-                flavour=next(iter(parts.composers)).value,
-                queue_dir=str(self.settings.mailman.queue_dir),
-                runners=surroundings.mailman.runners,
-                queues=surroundings.queues,
-                outgoing_runner_competes=surroundings.competes,
-                released_entries=parts.release.entries,
-                retrying_recipients=parts.release.retrying_recipients,
-                master_running=surroundings.mailman.master_lives,
-                missing_runners=list(surroundings.mailman.missing),
-            ),
+            mailman=self.mailman(),
             lists=[
                 ListBacklog(
                     list=line.list_id,

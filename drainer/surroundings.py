@@ -11,20 +11,21 @@ import contextlib
 import logging
 
 from drainer.clock import Clock
+from drainer.guards.beside_runner import wanted_by
 from drainer.guards.disk import disk_guards, load_guard
 from drainer.guards.mailman_processes import MailmanProcesses, mailman_processes
 from drainer.guards.mta_queue import MtaQueue
 from drainer.guards.verdict import strictest
 from drainer.queuedir.scan import QueueCensus
 from drainer.report.logfmt import logfmt
-from drainer.report.snapshot import Guard, QueueCount
+from drainer.report.snapshot import Guard, Mailman, QueueCount
 from drainer.settings import Settings
 
 log = logging.getLogger("drainer")
 
 
 class Surroundings:
-    """As they were at the last `look`."""
+    """As they were at the last `look`. `flavour` "": not known yet."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.settings = settings
@@ -34,13 +35,24 @@ class Surroundings:
         self._clock = clock
         self._census = QueueCensus(settings.mailman.queue_dir)
         self._mta_queue = MtaQueue(settings.mta.queue, settings.mta.queue_high, settings.mta.queue_low)
+        self.flavour = ""
         self._competing = ""
 
-    @property
-    def competes(self) -> bool:
-        """Whether Mailman's outgoing runner takes what we would; not what is left to it."""
-        settings = self.settings
-        return self.mailman.outgoing_runner_competes and settings.feed.via == "smtp" and settings.custody.scope == "all"
+    def of_mailman(self, **more: int) -> Mailman:
+        """As the snapshot has it. more: fields that only others know."""
+        settings, seen = self.settings, self.mailman
+        competes = settings.feed.via == "smtp" and settings.custody.scope == "all"
+        return Mailman(
+            flavour=self.flavour,
+            queue_dir=str(settings.mailman.queue_dir),
+            runners=seen.runners,
+            queues=self.queues,
+            outgoing_runner_competes=competes and bool(seen.delivering(self.flavour)),
+            runner_wanted_by=wanted_by(settings),
+            master_running=seen.master_lives,
+            missing_runners=list(seen.missing),
+            **more,
+        )
 
     async def look(self) -> Guard:
         """Look anew; the strictest verdict."""
@@ -53,13 +65,11 @@ class Surroundings:
             guards.min_free_inodes,
         )
         self.mailman = await asyncio.to_thread(mailman_processes, mailman.queue_dir, mailman.config)
-        runners = self.mailman.guard(
-            delivers_for_us=self.settings.feed.via == "mailman",
-            has_fresh_mail=self.settings.custody.scope == "backlog",
-        )
-        if runners.reason not in (self._competing, "") and self.competes:
-            log.warning(logfmt(event="competing_runner", detail=runners.reason))
-        self._competing = runners.reason
+        competition = self.of_mailman().competition
+        runners = self.mailman.guard(self.settings.feed.via == "mailman", competition)
+        if competition not in (self._competing, ""):
+            log.warning(logfmt(event="competing_runner", detail=competition))
+        self._competing = competition
         self.guards = [*found, load_guard(guards.max_load), await self._mta_queue.look(), runners]
         return strictest(self.guards)
 

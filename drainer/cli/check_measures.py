@@ -201,7 +201,7 @@ def _outgoing(lives: bool, service: Service) -> Iterator[Measure]:
         yield Measure(
             "outgoing.missing", nobody, "no outgoing runner: nobody delivers out/" if nobody else "out/ is delivered"
         )
-    said = "Mailman's outgoing runner works beside drainer, past its rate limit"
+    said = "Mailman's outgoing runner works beside drainer, past its rate limit and its check for duplicates"
     yield Measure("runners.competing", lives and drains, said if lives and drains else "no competing runner")
 
 

@@ -102,6 +102,9 @@ flavour = "mailman2"
 queue_dir = "{outage.queue_dir}"
 lists_dir = "{outage.lists_dir}"
 
+[custody]
+beside_runner = true  # this machine may have a Mailman, of another queue
+
 [mta]
 host = "127.0.0.1"
 port = {port}

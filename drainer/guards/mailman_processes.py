@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import configparser
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
 from string import Template
@@ -46,6 +46,7 @@ class MailmanProcess:
 
     name   of the runner as Mailman has it ("out", "OutgoingRunner"), of a master its program's
     queue  the queue it works, "All" for 2.1's run-everything, "" for a master
+    placed its site is known to be ours; False: it cannot be told to be of another
     """
 
     pid: int
@@ -55,6 +56,7 @@ class MailmanProcess:
     queue: str
     config: str
     program: str
+    placed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,16 @@ class MailmanProcesses:
     def master_lives(self) -> bool:
         return any(process.role == "master" for process in self.processes)
 
-    @property
-    def outgoing_runner_competes(self) -> bool:
-        return self.runner_lives("out")
+    def delivering(self, flavour: str) -> list[Runner]:
+        """Outgoing runners that take entries from a queue of this flavour. One of the other Mailman does so only where its
+        site is known: two Mailmans on one host are common, two on one queue are not."""
+        return [
+            Runner(name=process.name, pid=process.pid)
+            for process in self.processes
+            if process.role == "runner"
+            and process.queue in ("out", _EVERY_QUEUE)
+            and (process.placed or process.flavour == flavour)
+        ]
 
     @property
     def runners(self) -> list[Runner]:
@@ -95,25 +104,17 @@ class MailmanProcesses:
             return ""
         return "no outgoing runner of Mailman runs, and what was released waits for one: start Mailman"
 
-    def guard(self, delivers_for_us: bool = False, has_fresh_mail: bool = False) -> Guard:
-        """Always go: whoever renames an entry first owns it, so a competing runner costs nothing but surprise; and what
-        is released while no runner lives only waits (one that we may not see must not stop the drain).
+    def guard(self, delivers_for_us: bool = False, competition: str = "") -> Guard:
+        """Always go. Standing still would leave a competing runner every duplicate that arrives; and what is released while
+        no runner lives only waits (one that we may not see must not stop the drain).
 
         delivers_for_us  entries are released to Mailman: its outgoing runner is wanted, not a competitor
-        has_fresh_mail   as agreed: custody.scope is "backlog"
+        competition      which runner takes entries that we would, and what to do about it; "" for none
         """
         if delivers_for_us:
             return Guard(name="mailman", verdict="go", reason=self.nobody_delivers, value=len(self.processes))
-        competitors = [str(p.pid) for p in self.processes if p.role == "runner" and p.queue in ("out", _EVERY_QUEUE)]
-        reason = ""
-        if competitors and not has_fresh_mail:
-            reason = (
-                f"Mailman's outgoing runner (pid {', '.join(competitors)}) takes entries from the same queue: stop it, or "
-                'leave it the fresh mail with custody.scope = "backlog"'
-            )
-        if not reason and self.missing:
-            reason = f"runners missing: {', '.join(self.missing)}"
-        return Guard(name="mailman", verdict="go", reason=reason, value=len(self.processes))
+        missing = f"runners missing: {', '.join(self.missing)}" if self.missing else ""
+        return Guard(name="mailman", verdict="go", reason=competition or missing, value=len(self.processes))
 
 
 class _Site(Enum):
@@ -131,8 +132,8 @@ def mailman_processes(queue_dir: Path, config: Path | None = None) -> MailmanPro
     for process in psutil.process_iter():
         try:
             seen = parse_command(process.pid, process.cmdline())
-            if seen and _site_of(seen, process, queue_dir, config) is not _Site.ANOTHER:
-                found.append(seen)
+            if seen and (site := _site_of(seen, process, queue_dir, config)) is not _Site.ANOTHER:
+                found.append(replace(seen, placed=site is _Site.OURS))
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return MailmanProcesses(tuple(found))
@@ -213,7 +214,9 @@ def _site_by_files(seen: MailmanProcess, process: psutil.Process, queue_dir: Pat
         return _Site.UNKNOWN
     if program.is_relative_to(site) or any(path.resolve().is_relative_to(site) for path in (*opened, program)):
         return _Site.OURS
-    return _Site.UNKNOWN
+    # VAR_PREFIX/logs is open all the time, and VAR_PREFIX/qfiles is the queue.
+    others = (path.parent.with_name("qfiles") for path in opened if path.parent.name == "logs")
+    return _Site.ANOTHER if any(queue.is_dir() and not _same(queue, queue_dir) for queue in others) else _Site.UNKNOWN
 
 
 def _same(one: Path, other: Path) -> bool:

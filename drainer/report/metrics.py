@@ -207,6 +207,11 @@ def _surroundings(snapshot: Snapshot) -> Iterator[Metric]:
         "Whether Mailman's outgoing runner delivers from the same queue.",
         mailman.outgoing_runner_competes,
     )
+    yield CounterMetricFamily(
+        "drainer_mailman_runner_taken_entries",
+        "Entries Mailman's outgoing runner was seen to take before us.",
+        value=mailman.taken_by_runner_entries,
+    )
     yield from _gauges(
         "drainer_mailman_",
         ("released_entries", "Entries given to Mailman's own runner to deliver.", mailman.released_entries),

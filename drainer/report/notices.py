@@ -17,7 +17,7 @@ from typing import Literal, get_args
 from drainer.report.snapshot import Snapshot
 from drainer.report.wording import count
 
-Event = Literal["drained", "stopped_by_guard", "mta_down", "stalled", "held", "recovered"]
+Event = Literal["drained", "stopped_by_guard", "mta_down", "stalled", "held", "beside_runner", "recovered"]
 EVENTS: tuple[Event, ...] = get_args(Event)
 
 _TROUBLE: frozenset[str] = frozenset({"stopped_by_guard", "mta_down", "stalled"})
@@ -43,6 +43,8 @@ class Told:
     most_entries        of the backlog, since it was last told as drained
     finished_entries    by the snapshot before: what was finished since then was backlog, though no snapshot shows it
     held_entries        when last told of
+    beside_since_s      since when Mailman's outgoing runner delivers beside us unasked; None: it does not
+    beside_told         somebody was told of that
     """
 
     condition: _Condition | None = None
@@ -52,6 +54,8 @@ class Told:
     most_entries: int = 0
     finished_entries: int | None = None
     held_entries: int = 0
+    beside_since_s: float | None = None
+    beside_told: bool = False
 
 
 def condition_of(snapshot: Snapshot) -> _Condition | None:
@@ -76,6 +80,27 @@ def after_snapshot(
     quiet_s       how long nobody is told of the same event again, seconds
     drained_from  a backlog that never had so many entries is not told of when it is drained; at least 1
     """
+    told, beside = _after_runner(told, snapshot, after_s, quiet_s)
+    told, notices = _after_state(told, snapshot, after_s, quiet_s, drained_from)
+    return told, (*beside, *notices)
+
+
+def _after_runner(told: Told, snapshot: Snapshot, after_s: float, quiet_s: float) -> tuple[Told, tuple[Notice, ...]]:
+    """In whatever state: Mailman's runner delivers while we are paused, too."""
+    if not snapshot.mailman.intruder:
+        return replace(told, beside_since_s=None, beside_told=False), ()
+    if told.beside_since_s is None:
+        told = replace(told, beside_since_s=snapshot.at)
+    has_lasted = snapshot.at - (told.beside_since_s or 0.0) >= after_s
+    if told.beside_told or not has_lasted or not _is_due(told, "beside_runner", snapshot.at, quiet_s):
+        return told, ()
+    told = replace(told, beside_told=True, last_s={**told.last_s, "beside_runner": snapshot.at})
+    return told, (Notice("beside_runner", _text("beside_runner", snapshot), snapshot.at),)
+
+
+def _after_state(
+    told: Told, snapshot: Snapshot, after_s: float, quiet_s: float, drained_from: int
+) -> tuple[Told, tuple[Notice, ...]]:
     condition = condition_of(snapshot)
     done = snapshot.done
     finished = done.delivered_entries + done.suppressed_entries + done.dropped_entries
@@ -139,5 +164,7 @@ def _text(event: Event, snapshot: Snapshot) -> str:
             return f"stalled: nothing is being delivered; {left}"
         case "held":
             return f"{held}: `drainer entries --state held` lists them"
+        case "beside_runner":
+            return f"Mailman's {snapshot.mailman.intruder}; {left}"
         case "recovered":
             return f"draining again; {left}"

@@ -24,6 +24,7 @@ def service_state(
     others_wait: bool = True,
     rate_is_zero: bool = False,
     nobody_delivers: str = "",
+    intruder: str = "",
     dsns_owed: int = 0,
 ) -> tuple[ServiceState, str]:
     """State and reason.
@@ -37,6 +38,7 @@ def service_state(
     mta_down       why the MTA is down, "" while it is not
     dsns_owed      bounces not sent yet
     nobody_delivers  why entries stand still that Mailman has to compose or to deliver, "" while they do not
+    intruder       which runner of Mailman's delivers beside us unasked, and what to do; "" for none
     """
     if "stopping" in reasons:
         return "stopping", reasons["stopping"]
@@ -54,11 +56,11 @@ def service_state(
     if mta_down and (entries or dsns_owed):
         return "mta_down", mta_down
     if active or (entries and nobody_delivers):
-        return "draining", nobody_delivers
+        return "draining", nobody_delivers or intruder
     if unread or not listed:
         return "scanning", f"{unread} entries to read" if unread else "listing Mailman's queue"
     if entries:
-        return "draining", "waiting for deferred entries to be due"
+        return "draining", intruder or "waiting for deferred entries to be due"
     if dsns_owed:
         return "idle", f"nothing waits but {dsns_owed} bounces (DSNs) to be sent"
     return "idle", "nothing waits"

@@ -121,6 +121,12 @@ class Runner(_Part):
     pid: int
 
 
+HOW_TO_STOP_RUNNER = {
+    "mailman3": "Stop it: [runner.out] start: no in mailman.cfg, then stop and start Mailman",
+    "mailman2": "Stop it: QRUNNERS without OutgoingRunner in mm_cfg.py, then mailmanctl stop and start",
+}
+"""In a line; guards/beside_runner.py has it whole."""
+
 _DELIVERING = frozenset({"out", "OutgoingRunner", "All"})
 """Mailman's runners that deliver, as 3 and 2.1 name them."""
 
@@ -129,7 +135,9 @@ class Mailman(_Part):
     """released_entries: in out/ for its runner to deliver (feed.via, mailman.release_lists); retrying_recipients: of entries
     released that Mailman tries again by itself. A runner that is wanted for that does not compete."""
 
-    """missing_runners: those a started Mailman would have and this one has not; none while its master does not run."""
+    """missing_runners: those a started Mailman would have and this one has not; none while its master does not run.
+    runner_wanted_by: the setting by which an outgoing runner may run beside us. taken_by_runner_entries: those it was seen
+    to take out of out/ since we started; it may have taken more."""
 
     flavour: str = ""
     queue_dir: str = ""
@@ -140,17 +148,26 @@ class Mailman(_Part):
     retrying_recipients: int = 0
     master_running: bool = False
     missing_runners: list[str] = []
+    runner_wanted_by: str = ""
+    taken_by_runner_entries: int = 0
 
     @property
     def competition(self) -> str:
-        """Which runner of Mailman's works beside us, and the ways out; "" for none."""
+        """Which runner of Mailman's works beside us, and the way out; "" for none."""
         if not self.outgoing_runner_competes:
             return ""
         found = [f"{one.name} (pid {one.pid})" for one in self.runners if one.name in _DELIVERING]
+        taken = self.taken_by_runner_entries
+        seen = f"; it was seen to take {taken:,} {'entry' if taken == 1 else 'entries'}" if taken else ""
         return (
             f"{', '.join(found) or 'its outgoing runner'} takes entries from the same queue, past our rate limit and our "
-            'check for duplicates: stop it, or leave it the fresh mail with custody.scope = "backlog"'
-        )
+            f"check for duplicates: recipients may get second copies{seen}. {HOW_TO_STOP_RUNNER.get(self.flavour, '')}"
+        ).rstrip()
+
+    @property
+    def intruder(self) -> str:
+        """`competition` that no setting asks for."""
+        return "" if self.runner_wanted_by else self.competition
 
 
 class ListBacklog(_Part):

@@ -19,7 +19,7 @@ from drainer.errors import (
     EntryVanished,
 )
 from drainer.guards.mailman_processes import mailman_processes
-from drainer.queuedir.filebase import QueueFile, Suffix
+from drainer.queuedir.filebase import HOME_QUEUE, QueueFile, Suffix
 from drainer.queuedir.index_values import EntryState
 from drainer.queuedir.loan import Loan
 from drainer.queuedir.scan import scan_queue, waiting_in
@@ -49,6 +49,7 @@ class Intake:
         self.pausing = asyncio.Event()
         self.pausing.set()
         self.loan: Loan | None = None
+        self._claimed_before: set[str] = set()
         self.surveyors_starting: asyncio.Task[None] | None = None
 
     async def recover(self) -> None:
@@ -119,6 +120,8 @@ class Intake:
         left_some = False
         custody = self._parts.custody
         runner_lives = await asyncio.to_thread(self._runner_lives, queue)
+        competes = queue == HOME_QUEUE and runner_lives
+        claimed: set[str] = set()
         taken: list[tuple[QueueFile, int]] = []
         for batch in scan_queue(directory).batches(LISTED_AT_A_TIME):
             if not self.is_on:
@@ -129,6 +132,8 @@ class Intake:
             for listed in batch:
                 if listed.file.filebase in released:
                     continue
+                if competes and listed.file.suffix is Suffix.CLAIMED:
+                    claimed.add(listed.file.filebase)
                 if not custody.wants(queue, listed, runner_lives):
                     left_some = left_some or listed.file.suffix is Suffix.CLAIMED
                     continue
@@ -136,7 +141,7 @@ class Intake:
                     taken.append((custody.take(queue, listed.file), listed.size_bytes))
                     self._progress.on_the_way += self._progress.listed
                 except EntryVanished:
-                    continue
+                    self._progress.taken_by_runner += competes
                 except CustodyRefused as exc:
                     # A full filesystem may have no room for one more name; there will be when something was finished.
                     refused = str(exc)
@@ -150,6 +155,8 @@ class Intake:
                 taken = []
             await asyncio.sleep(0)
         await self._add_taken(taken)
+        self._progress.taken_by_runner += len(claimed - self._claimed_before)
+        self._claimed_before = claimed
         return left_some
 
     async def _add_taken(self, taken: Sequence[tuple[QueueFile, int]]) -> None:

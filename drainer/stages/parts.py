@@ -110,6 +110,7 @@ class Progress:
     listed              the first listing of every queue is done: the backlog's entries and bytes are known
     outside             still in Mailman's queues while that goes on
     on_the_way          taken since, and not in the index before they are durably ours
+    taken_by_runner     entries Mailman's outgoing runner was seen to take before us
     sizes               recipients per entry, as far as entries were read
     """
 
@@ -117,6 +118,7 @@ class Progress:
     listed: bool = False
     outside: Outside = field(default_factory=Outside)
     on_the_way: int = 0
+    taken_by_runner: int = 0
     sizes: EntrySizes = field(default_factory=EntrySizes)
 
 

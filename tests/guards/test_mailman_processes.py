@@ -61,9 +61,10 @@ def test_outgoing_runner_of_this_site_competes(tmp_path: Path, start: Start) -> 
     for known in (config, None):
         seen = mailman_processes(queue_dir, known)
         assert {process.pid for process in seen.processes} >= {master, runner}
-        assert seen.outgoing_runner_competes and seen.master_lives
+        assert [found.pid for found in seen.delivering("mailman3")] == [runner] and seen.master_lives
         assert runner in {process.pid for process in seen.runners if process.name == "out"}
-        assert seen.guard().verdict == "go" and str(runner) in seen.guard().reason
+        guard = seen.guard(competition=f"pid {runner} delivers")
+        assert guard.verdict == "go" and str(runner) in guard.reason
 
 
 def test_runners_of_another_site_do_not_count(tmp_path: Path, start: Start) -> None:
@@ -86,7 +87,7 @@ def test_other_runners_do_not_compete_and_missing_ones_are_named(tmp_path: Path,
     for name in ("in", "pipeline", "retry"):
         start(tmp_path / "bin", "runner", "-C", config, f"--runner={name}:0:1")
     seen = mailman_processes(queue_dir, config)
-    assert not seen.outgoing_runner_competes
+    assert not seen.delivering("mailman3")
     assert seen.runner_lives("retry")
     assert "out" in seen.missing and "virgin" in seen.missing and "in" not in seen.missing
 
@@ -95,9 +96,9 @@ def test_other_runners_do_not_compete_and_missing_ones_are_named(tmp_path: Path,
 def test_outgoing_qrunner_of_mailman_2_competes(tmp_path: Path, start: Start, spec: str) -> None:
     queue_dir = tmp_path / "mailman" / "qfiles"
     queue_dir.mkdir(parents=True)
-    pid = start(tmp_path / "mailman" / "bin", "qrunner", f"--runner={spec}", "-s")
+    pid = start(tmp_path / "mailman" / "bin", "qrunner", f"--runner={spec}", "-s", logs(queue_dir))
     seen = mailman_processes(queue_dir)
-    assert seen.outgoing_runner_competes
+    assert pid in {runner.pid for runner in seen.delivering("mailman2")}
     assert [process.flavour for process in seen.processes if process.pid == pid] == ["mailman2"]
 
 
@@ -105,11 +106,38 @@ def test_other_qrunners_of_mailman_2_do_not_compete(tmp_path: Path, start: Start
     queue_dir = tmp_path / "mailman" / "qfiles"
     queue_dir.mkdir(parents=True)
     start(tmp_path / "mailman" / "bin", "mailmanctl", "-s", "start")
-    pid = start(tmp_path / "mailman" / "bin", "qrunner", "--runner=RetryRunner:0:1", "-s")
+    pid = start(tmp_path / "mailman" / "bin", "qrunner", "--runner=RetryRunner:0:1", "-s", logs(queue_dir))
     seen = mailman_processes(queue_dir)
     assert [process.queue for process in seen.processes if process.pid == pid] == ["retry"]
     assert pid in {process.pid for process in seen.processes}
     assert "OutgoingRunner" in seen.missing
+
+
+def logs(queue_dir: Path) -> Path:
+    """A log of the 2.1 that has this queue, for its process to keep open, as genuine ones do."""
+    log = queue_dir.with_name("logs") / "qrunner.log"
+    log.parent.mkdir(exist_ok=True)
+    return log
+
+
+def test_qrunner_of_another_2_1_on_this_host_is_known_by_the_log_it_keeps_open(tmp_path: Path, start: Start) -> None:
+    ours, theirs = tmp_path / "ours" / "qfiles", tmp_path / "theirs" / "qfiles"
+    for queue_dir in (ours, theirs):
+        queue_dir.mkdir(parents=True)
+    pid = start(tmp_path / "program", "qrunner", "--runner=OutgoingRunner:0:1", "-s", logs(theirs))
+    assert pid not in {process.pid for process in mailman_processes(ours).processes}
+    assert pid in {runner.pid for runner in mailman_processes(theirs).delivering("mailman2")}
+
+
+def test_runner_of_the_other_mailman_that_cannot_be_placed_takes_nothing_from_our_queue(
+    tmp_path: Path, start: Start
+) -> None:
+    _, queue_dir = site3(tmp_path / "lists")
+    pid = start(tmp_path / "bin", "runner", "-C", tmp_path / "unreadable.cfg", "--runner=out:0:1")
+    seen = mailman_processes(queue_dir)
+    assert pid in {runner.pid for runner in seen.delivering("mailman3")}
+    assert pid not in {runner.pid for runner in seen.delivering("mailman2")}
+    assert seen.runner_lives("out"), "a .bak is left alone even so"
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ def test_dashboard_leaves_out_only_what_is_named_here() -> None:
         "drainer_load1_limit",
         "drainer_mta_next_try_timestamp_seconds",
         "drainer_pauses",
+        "drainer_mailman_runner_taken_entries_total",
         "drainer_state_since_timestamp_seconds",
         "drainer_undone_recipients_total",
     }
