@@ -34,6 +34,18 @@ class RequestRefused(DrainerError):
     """The service answered, and said no; the text is its reason."""
 
 
+class UnknownList(RequestRefused):
+    """No list is known by the name that was given; the text has the nearest ones."""
+
+
+class AmbiguousList(RequestRefused):
+    """Several lists are known by the name that was given; the text has the addresses that tell them apart."""
+
+
+class AmbiguousEntry(RequestRefused):
+    """Several entries begin with the name that was given; the text has some of them."""
+
+
 class EntryError(DrainerError):
     """One queue entry is unusable. `reason` is a short fixed word for logs, counters and the operator."""
 

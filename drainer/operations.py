@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +35,7 @@ from drainer.control.messages import (
 from drainer.duplicates.imported import is_import
 from drainer.errors import CustodyRefused, EntryError, EntryVanished, RequestRefused
 from drainer.imports import carry_out
+from drainer.known_lists import KnownLists
 from drainer.ledger.evidence import DSNS
 from drainer.ledger.evidence import Fate as Ending
 from drainer.ledger.records import INTAKE, Coverage, JournalLine, OperatorState, Pause
@@ -44,6 +45,7 @@ from drainer.queuedir.index_values import EntryState
 from drainer.report.incident import Incident
 from drainer.report.snapshot import Snapshot
 from drainer.report.wording import count, duration, limit
+from drainer.selection import Selection
 from drainer.stages.parts import IN_DOUBT
 
 if TYPE_CHECKING:
@@ -64,30 +66,31 @@ class ServiceOperations:
         self._service = service
         self._pipeline = service.pipeline
         self._parts = service.pipeline.parts
+        flavour = next(iter(self._parts.composers))
+        self.selection = Selection(self._parts, KnownLists(self._parts.settings.mailman, flavour))
 
     async def status(self) -> Snapshot:
         return await self._service.situation.snapshot()
 
     async def eta(self, at_recipients_per_s: float | None, by_s: float | None, list_name: str) -> EtaReply:
-        """Raises RequestRefused if no entry of that list waits."""
-        known = [line.list_id for line in self._parts.index.per_list() if line.entries]
-        name = list_meant(list_name, known)
-        if name and name not in known:
-            others = f"; lists that wait: {', '.join(sorted(known)[:_LISTS_NAMED])}" if known else ""
+        """Raises RequestRefused if there is no such list, or no entry of it waits."""
+        waiting = [line.list_id for line in self._parts.index.per_list() if line.entries]
+        name = (await self.selection.lists(list_name, several=False))[0].list_id if list_name else ""
+        if name and name not in waiting:
+            others = f"; lists that wait: {', '.join(sorted(waiting)[:_LISTS_NAMED])}" if waiting else ""
             raise RequestRefused(f"no entry of list {name} waits: it is through, or there was none{others}")
         return await self._service.situation.estimate(at_recipients_per_s, by_s, name)
 
     async def entries(self, selectors: Selectors, limit: int) -> EntriesReply:
-        found = self._parts.index.select(self._meant(selectors), self._parts.clock.now_s(), limit)
+        meant = await self.selection.meant(selectors, one_entry=False)
+        found = self._parts.index.select(meant.selectors, self._parts.clock.now_s(), limit, meant.lists)
         return EntriesReply(total=found.total, entries=found.lines)
 
     async def show(self, key: str) -> ShowReply:
         """Raises KeyError if neither an entry nor a message of that name is known, RequestRefused if several are."""
         index, now_s = self._parts.index, self._parts.clock.now_s()
-        selectors = Selectors(message_id=key) if "@" in key else Selectors(entry=key)
+        selectors = Selectors(message_id=key) if "@" in key else Selectors(entry=self.selection.one_entry(key))
         found = index.select(selectors, now_s, SHOWN_OF_A_DRY_RUN)
-        if found.total > 1 and "@" not in key:
-            raise RequestRefused(f"{found.total} entries begin with {key}; say more of the name")
         line = found.lines[0] if found.lines else None
         message_id = key if "@" in key else line.message_id if line else ""
         fates = [
@@ -153,33 +156,38 @@ class ServiceOperations:
     async def pause(self, request: PauseRequest, peer: Peer) -> Done:
         now_s = self._parts.clock.now_s()
         until_s = now_s + request.for_s if request.for_s is not None else None
-        known = [line.list_id for line in self._parts.index.per_list()]
-        name = list_meant(request.list, known)
-        pause = Pause(name, now_s, until_s, peer.user, request.reason)
+        names = await self._lists_of(request.list)
+        pauses = tuple(Pause(name, now_s, until_s, peer.user, request.reason) for name in names)
+        what = _lists_in_words(names)
         async with self._service.deciding:
-            kept = tuple(other for other in self._service.operator.pauses if other.list_id != name)
+            kept = tuple(other for other in self._service.operator.pauses if other.list_id not in names)
             await self._decide(
-                dataclasses.replace(self._service.operator, pauses=(*kept, pause)),
-                peer, "pause", ": ".join(filter(None, [name or "everything", request.reason])),
+                dataclasses.replace(self._service.operator, pauses=(*kept, *pauses)),
+                peer, "pause", ": ".join(filter(None, [", ".join(filter(None, names)) or "everything", request.reason])),
             )  # fmt: skip
-        what = f"list {name}" if name else "everything"
         how_long = f"for {duration(request.for_s)}" if request.for_s is not None else "until `drainer resume`"
-        if name and name not in known:
-            names = f" (there are entries of {', '.join(sorted(known)[:_LISTS_NAMED])})" if known else ""
-            return Done(message=f"paused: {what}, {how_long}; no entry of a list of that name is known{names}")
+        waiting = {line.list_id for line in self._parts.index.per_list() if line.entries}
+        if names != ("",) and waiting.isdisjoint(names):
+            return Done(message=f"paused: {what}, {how_long}; none of its entries waits now, those that come will")
         in_flight = self._pipeline.feed.in_flight
         tail = f"; up to {count(in_flight, 'transaction')} in flight finished first" if in_flight else ""
         return Done(message=f"paused: {what}, {how_long}{tail}")
 
+    async def _lists_of(self, asked: str) -> tuple[str, ...]:
+        """List-ids; ("",) where no list is asked for, which means everything."""
+        if not asked:
+            return ("",)
+        return tuple(one.list_id for one in await self.selection.lists(asked, self._service.operator))
+
     async def resume(self, request: ResumeRequest, peer: Peer) -> Done:
         async with self._service.deciding:
+            names = await self._lists_of(request.list)
             operator = self._service.operator
-            name = list_meant(request.list, [pause.list_id for pause in operator.pauses if pause.list_id])
-            gone = {name} if name else {"", INTAKE}
+            gone = set(names) if request.list else {"", INTAKE}
             ended = [pause for pause in operator.pauses if pause.list_id in gone]
             kept = tuple(pause for pause in operator.pauses if pause.list_id not in gone)
-            what = f"list {name}" if name else "everything"
-            tried_again = None if name else await self._pipeline.feed.trust_mta_again()
+            what = _lists_in_words([pause.list_id for pause in ended] or names) if request.list else "everything"
+            tried_again = None if request.list else await self._pipeline.feed.trust_mta_again()
             if not ended and tried_again is None:
                 return Done(message=f"{what} was not paused{self._paused_lists(operator.pauses)}")
             detail = ": ".join(filter(None, [what, request.reason]))
@@ -236,7 +244,7 @@ class ServiceOperations:
     async def _may_have_it(self, selectors: Selectors) -> int:
         """Recipients a release of these entries sends to again, though the MTA may have taken theirs."""
         held = {hold.filebase for hold in await self._parts.ledger.holds() if hold.reason == IN_DOUBT}
-        matching = self._parts.index.matching(self._meant(selectors), self._parts.clock.now_s()) if held else ()
+        matching = await self._matching(selectors) if held else ()
         return await self._parts.ledger.held_recipients(held.intersection(matching))
 
     async def drop(self, request: SelectRequest, peer: Peer) -> SelectReply:
@@ -247,13 +255,14 @@ class ServiceOperations:
 
     async def handback(self, request: SelectRequest, peer: Peer) -> SelectReply:
         if not request.yes:
-            return self._dry_run(request)
+            return await self._dry_run(request)
         handback = self._pipeline.handback
+        await self.selection.meant(request.selectors, one_entry=True)  # refused before anything is stopped
         async with handback.turn:
             await self._stop_intake(request, peer)
             await handback.settled_down()
-            found = self._dry_run(request)
-            matching = self._parts.index.matching(self._meant(request.selectors), self._parts.clock.now_s())
+            found = await self._dry_run(request)
+            matching = await self._matching(request.selectors)
             given = await handback.give_back(matching, peer.user)
             self._parts.custody.sync()
             await self._journal_of(request, peer, "handback", given.changed)
@@ -286,18 +295,15 @@ class ServiceOperations:
         self._pipeline.standing.wake()
         return reply
 
-    def _meant(self, selectors: Selectors) -> Selectors:
-        """A list's address selects it as well, though the queue has only its name or list-id."""
-        known = [line.list_id for line in self._parts.index.per_list()]
-        if selectors.list is None or any(selectors.list.casefold() in name.casefold() for name in known):
-            return selectors
-        return selectors.model_copy(update={"list": list_meant(selectors.list, known)})
-
-    def _dry_run(self, request: SelectRequest) -> SelectReply:
-        """What the selectors find now."""
-        selectors = self._meant(request.selectors)
-        found = self._parts.index.select(selectors, self._parts.clock.now_s(), SHOWN_OF_A_DRY_RUN)
+    async def _dry_run(self, request: SelectRequest) -> SelectReply:
+        """What the selectors find now. Raises RequestRefused where a name they give is nobody's, or several have it."""
+        meant = await self.selection.meant(request.selectors, one_entry=True)
+        found = self._parts.index.select(meant.selectors, self._parts.clock.now_s(), SHOWN_OF_A_DRY_RUN, meant.lists)
         return SelectReply(done=False, matched=found.total, recipients=found.recipients, entries=found.lines)
+
+    async def _matching(self, selectors: Selectors) -> list[str]:
+        meant = await self.selection.meant(selectors, one_entry=True)
+        return self._parts.index.matching(meant.selectors, self._parts.clock.now_s(), meant.lists)
 
     async def _each(
         self,
@@ -306,10 +312,10 @@ class ServiceOperations:
         action: Literal["hold", "release", "drop"],
         change: Callable[[str, EntryState], Awaitable[None]],
     ) -> SelectReply:
-        found = self._dry_run(request)
+        found = await self._dry_run(request)
         if not request.yes:
             return found
-        matching = self._parts.index.matching(self._meant(request.selectors), self._parts.clock.now_s())
+        matching = await self._matching(request.selectors)
         changed, gone, skipped = 0, 0, []
         for filebase in matching:
             try:
@@ -333,15 +339,11 @@ class ServiceOperations:
         await self._parts.ledger.write_journal(line)
 
 
-def list_meant(asked: str, known: Collection[str]) -> str:
-    """The list an operator means who writes its name, its address or its list-id; `asked` itself if none fits.
-
-    known  as the queue has them: names in Mailman 2.1 ("choir"), list-ids in 3 ("choir.lists.example.org")
-    """
-    wanted = asked.casefold()
-    forms = (wanted, wanted.replace("@", ".", 1), wanted.partition("@")[0])
-    found = (name for form in forms for name in known if name.casefold() == form)
-    return next(found, asked)
+def _lists_in_words(names: Sequence[str]) -> str:
+    """As a pause or its end is told; "" stands for everything."""
+    if len(names) > 1:
+        return f"lists {', '.join(names)}"
+    return f"list {names[0]}" if names[0] else "everything"
 
 
 def _with_dsn(one: Fate, sent: Mapping[tuple[str, str], str]) -> str:

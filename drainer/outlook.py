@@ -149,5 +149,5 @@ class Outlook:
             },
             paused_lists=frozenset(parts.gate.closed_lists),
             order=feed.order,
-            priority=feed.priority,
+            priority=parts.priority,
         )

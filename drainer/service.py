@@ -248,7 +248,10 @@ class Service:
         self.apply(await ledger.operator_state())
         # What is finished before the first tick was backlog too.
         self._notifier.observe(await self.situation.snapshot())
-        control = ControlServer(settings.control.socket, ServiceOperations(self), settings.control.group)
+        operations = ServiceOperations(self)
+        for trouble in await operations.selection.trouble_in_settings(settings):
+            log.warning(logfmt(event="settings", detail=trouble))
+        control = ControlServer(settings.control.socket, operations, settings.control.group)
         stack.push_async_callback(control.stop)
         if not await self._listens(control):
             listening = asyncio.create_task(self._listen_when_there_is_room(control), name="listen")

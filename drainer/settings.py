@@ -128,8 +128,8 @@ class MailmanSettings(_Section):
     )
     release_lists: tuple[str, ...] = Field(
         (),
-        description="lists whose entries are always released to Mailman's own runner (custom handlers, encryption),"
-        ' such as "secret@lists.example.org"',
+        description="lists whose entries are always released to Mailman's own runner (custom handlers, encryption): name,"
+        ' address or list-id, such as "secret@lists.example.org"',
     )
     smtp_log: Path | None = Field(
         None, description="Mailman's own log of deliveries (3: smtp.log; 2.1: logs/smtp), read about released entries"
@@ -205,7 +205,9 @@ class FeedSettings(_Section):
         "fifo",
         description="fifo: oldest first; fresh: newest first; fair: lists take turns; priority: as `priority` says",
     )
-    priority: tuple[str, ...] = Field((), description="lists in the order they go when order is priority; others after")
+    priority: tuple[str, ...] = Field(
+        (), description="lists (name, address or list-id) in the order they go when order is priority; others after"
+    )
     max_recipients: int = Field(
         0, ge=0, description="most recipients in a transaction; 0: as Mailman itself would split"
     )

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "drainer"
 
 MARKED = frozenset(
     """
-    errors settings
+    errors settings list_names
     pickles/restricted pickles/allowed pickles/standins pickles/narrowed pickles/prescan
     queuedir/filebase queuedir/entry queuedir/plaintext
     duplicates/canonical duplicates/fingerprint duplicates/decision duplicates/classes

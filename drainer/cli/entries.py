@@ -21,7 +21,9 @@ _Class = Literal["exact", "partial", "restored", "resend", "conflict", "none"]
 EntryArgument = Annotated[
     str | None, typer.Argument(metavar="[ENTRY]", help="File name of an entry, or its beginning.")
 ]
-ListOption = Annotated[str | None, typer.Option("--list", metavar="TEXT", help="In the list's name or address.")]
+ListOption = Annotated[
+    str | None, typer.Option("--list", metavar="LIST", help="Its name, address or list-id; * for several.")
+]
 SenderOption = Annotated[str | None, typer.Option("--sender", metavar="TEXT", help="In the sender.")]
 SubjectOption = Annotated[str | None, typer.Option("--subject", metavar="TEXT", help="In the subject.")]
 MessageIdOption = Annotated[str | None, typer.Option("--message-id", metavar="TEXT", help="In the Message-ID.")]

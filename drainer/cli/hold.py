@@ -24,7 +24,7 @@ from drainer.cli.entries import (
 )
 from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_json, terminal_width
 from drainer.control.messages import Selectors, SelectReply, SelectRequest
-from drainer.errors import UsageError
+from drainer.errors import RequestRefused, UsageError
 from drainer.report.wording import count
 
 if TYPE_CHECKING:
@@ -96,6 +96,11 @@ def _command(action: _Action) -> Callable[..., None]:
         _refuse_everything_by_accident(action, selectors, everything)
         request = SelectRequest(selectors=selectors, yes=yes, reason=reason)
         reply = ask(config, lambda service: _asked(service, action, request))
+        if selectors.entry is not None and not reply.matched:
+            raise RequestRefused(
+                f"no entry here begins with {selectors.entry}, or other selectors leave it out; nothing was done "
+                "(`drainer entries` lists them, `drainer show MESSAGE-ID` says what became of a mail)"
+            )
         if as_json:
             print_json(reply)
             return

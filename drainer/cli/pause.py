@@ -11,7 +11,12 @@ from drainer.control.messages import Done, PauseRequest, ResumeRequest
 from drainer.errors import UsageError
 from drainer.report.wording import shown
 
-_ListOption = Annotated[str | None, typer.Option("--list", metavar="LIST", help="Only this list.  [default: all]")]
+_ListOption = Annotated[
+    str | None,
+    typer.Option(
+        "--list", metavar="LIST", help="Only this one: name, address or list-id; * for several.  [default: all]"
+    ),
+]
 
 
 def pause_command(

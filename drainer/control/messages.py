@@ -51,7 +51,7 @@ class Peer(_Wire):
 
 
 class PauseRequest(_Wire):
-    """list "": everything. for_s None: until resumed."""
+    """list "": everything; else as in Selectors. for_s None: until resumed."""
 
     list: str = ""
     for_s: float | None = Field(None, gt=0, le=LONGEST_S, allow_inf_nan=False)
@@ -59,7 +59,7 @@ class PauseRequest(_Wire):
 
 
 class ResumeRequest(_Wire):
-    """list "": everything."""
+    """list "": everything; else as in Selectors, or one that is paused."""
 
     list: str = ""
     reason: str = ""
@@ -93,10 +93,11 @@ class Selectors(_Wire):
     """Which entries; every selector given must match, none given selects all. Texts match as substrings, case ignored;
     an empty text is refused, since it would match everything.
 
+    list           its name, address or list-id, exactly; `*` as a wildcard (list_names.py); an unknown one is refused
     state          waiting, active, deferred, held
     duplicate      exact, partial, restored, resend, conflict, none
     older_than_s, younger_than_s   by received time
-    entry          filebase, or the beginning of one
+    entry          filebase, or the beginning of one; only GET /entries takes a beginning that several have
     """
 
     list: str | None = Field(None, min_length=1)

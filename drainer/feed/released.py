@@ -21,6 +21,7 @@ from enum import StrEnum
 from hashlib import blake2b
 
 from drainer.ledger.records import MessageRecord, RecipientKey, recipient_key
+from drainer.list_names import list_of, lists_named
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.filebase import QueueFile, Suffix
 
@@ -180,12 +181,5 @@ def keys_among(recipients: Iterable[str], some: Iterable[str]) -> tuple[tuple[st
 
 
 def is_released_list(list_id: str, flavour: Flavour, names: Collection[str]) -> bool:
-    """Whether `mailman.release_lists` names the list.
-
-    names  posting addresses (choir@example.org) or names as entries have them (3: choir.example.org; 2.1: choir)
-    """
-    for name in names:
-        local, _, _ = name.partition("@")
-        if list_id in (name, name.replace("@", ".") if flavour is Flavour.MAILMAN3 else local.lower()):
-            return True
-    return False
+    """Whether `mailman.release_lists` names the list, as a list is named everywhere (list_names.py)."""
+    return any(lists_named(name, (list_of(list_id, flavour),)) for name in names)

@@ -225,6 +225,9 @@ class Ledger(Protocol):
     async def messages_by_message_id(self, message_id: str) -> list[tuple[MessageRecord, History]]:
         """The fate of a message: every list it went to, with what became of its recipients."""
 
+    async def lists(self) -> list[str]:
+        """List-ids of the messages it knows of, some perhaps of messages that are forgotten; in no order."""
+
     async def expire(self, older_than_s: float) -> int:
         """Forget messages whose last delivery is older than this moment (seconds since the epoch).
 

@@ -495,6 +495,9 @@ class MemoryLedger:
             if message.message_id == message_id
         ]
 
+    async def lists(self) -> list[str]:
+        return list({message.list_id for message in self._messages.values()})
+
     async def expire(self, older_than_s: float) -> int:
         kept = {
             frozenset(row.message.identity)

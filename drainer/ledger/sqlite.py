@@ -391,6 +391,10 @@ class SqliteLedger:
     async def messages_by_message_id(self, message_id: str) -> list[tuple[MessageRecord, History]]:
         return await self._search(lambda reader: tables.messages_by_message_id(reader, message_id))
 
+    async def lists(self) -> list[str]:
+        with self._reading() as reader:
+            return [text_in(name) for (name,) in reader.execute("SELECT name FROM lists").fetchall()]
+
     async def expire(self, older_than_s: float) -> int:
         deliveries = self._opened.deliveries
         forgotten = 0

@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence, Set
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -326,7 +326,7 @@ class BacklogIndex:
     ) -> list[WaitingEntry]:
         """Entries that may become active, in order: waiting ones, and deferred ones that are due.
 
-        priority  lists in the order they go, for order "priority"; the others after them, oldest first
+        priority  list-ids in the order they go, for order "priority"; the others after them, oldest first
         Returns   at most `limit`; none shares an identity with an active entry or with another one returned, since what
                   becomes of the first decides about the second. Nothing is changed: set_state(ACTIVE) is the caller's
         """
@@ -449,9 +449,9 @@ class BacklogIndex:
         """List, class, entries, recipients they name, bytes of all there is, held entries too; unread ones as "" and ""."""
         return self._sums.by_list_and_class(self._list_names)
 
-    def select(self, selectors: Selectors, now_s: float, limit: int) -> Selection:
-        """Entries that match, for the operator."""
-        where, values = condition(selectors, now_s, self._lists)
+    def select(self, selectors: Selectors, now_s: float, limit: int, lists: Collection[str] | None = None) -> Selection:
+        """Entries that match, for the operator. lists: list-ids that selectors.list stands for; None: that itself."""
+        where, values = condition(selectors, now_s, self._lists, lists)
         source = f"FROM entry e LEFT JOIN detail d ON d.id = e.id WHERE {where}"
         ((total, recipients),) = self._query(f"SELECT count(*), coalesce(sum(e.owed), 0) {source}", values)
         lines = [
@@ -464,9 +464,9 @@ class BacklogIndex:
         ]
         return Selection(total, recipients, lines)
 
-    def matching(self, selectors: Selectors, now_s: float) -> list[str]:
-        """Filebases of all that match, oldest first."""
-        where, values = condition(selectors, now_s, self._lists)
+    def matching(self, selectors: Selectors, now_s: float, lists: Collection[str] | None = None) -> list[str]:
+        """Filebases of all that match, oldest first. lists: as for `select`."""
+        where, values = condition(selectors, now_s, self._lists, lists)
         query = f"SELECT e.filebase FROM entry e LEFT JOIN detail d ON d.id = e.id WHERE {where}"
         return [str(filebase) for (filebase,) in self._query(f"{query} ORDER BY e.when_s, e.filebase", values)]
 
@@ -478,6 +478,10 @@ class BacklogIndex:
     def to_send(self) -> list[ToSend]:
         """Of the entries read so far; cheap enough for each second."""
         return self._sums.to_send(self._list_names)
+
+    def list_ids(self) -> tuple[str, ...]:
+        """Of all entries read since the start; it only grows."""
+        return tuple(self._list_names[1:])
 
     def per_list(self) -> list[ListTotals]:
         """One for each list that has entries, most recipients first. Cheap enough for each second."""

@@ -127,9 +127,7 @@ class Feed:
             room = room if room >= ahead else 0
             now_s = parts.clock.now_s()
             picked = (
-                parts.index.next_waiting(
-                    settings.feed.order, now_s, parts.gate.closed_lists, room, settings.feed.priority
-                )
+                parts.index.next_waiting(settings.feed.order, now_s, parts.gate.closed_lists, room, parts.priority)
                 if room
                 else []
             )

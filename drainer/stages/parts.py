@@ -28,6 +28,7 @@ from drainer.feed.throttle import Throttle
 from drainer.in_doubt import InDoubt
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import MessageRecord
+from drainer.list_names import in_order, list_of
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.queuedir.index import BacklogIndex
@@ -78,6 +79,17 @@ class Parts:
     release: Release
     limited_domains: tuple[str, ...] = ()
     decoration_of: Callable[[QueueEntry], Decoration | None] | None = None
+    _priority: tuple[tuple[object, ...], tuple[str, ...]] = ((), ())
+
+    @property
+    def priority(self) -> tuple[str, ...]:
+        """List-ids of those that `feed.priority` names, in that order. Cheap enough for each pick."""
+        known_by = (self.settings.feed.priority, len(ids := self.index.list_ids()))
+        if self._priority[0] != known_by:
+            flavour = next(iter(self.composers))
+            lists = [list_of(list_id, flavour) for list_id in ids]
+            self._priority = known_by, in_order(self.settings.feed.priority, lists)
+        return self._priority[1]
 
     def composer_of(self, entry: QueueEntry) -> Composer:
         """Raises OtherMailman."""

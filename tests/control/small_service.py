@@ -32,6 +32,7 @@ from drainer.control.messages import (
 from drainer.control.server import ControlServer
 from drainer.errors import LedgerNotDurable, RequestRefused
 from drainer.ledger.evidence import Account
+from drainer.list_names import MailingList, lists_named
 from drainer.report.history import History
 from drainer.report.incident import Incident
 from drainer.report.incident_facts import incident
@@ -190,7 +191,6 @@ class SmallService:
 
     def _matching(self, selectors: Selectors) -> list[EntryLine]:
         texts = {
-            "list": selectors.list,
             "sender": selectors.sender,
             "subject": selectors.subject,
             "message_id": selectors.message_id,
@@ -199,6 +199,9 @@ class SmallService:
             entry
             for entry in self.backlog
             if all(text is None or text.casefold() in getattr(entry, name).casefold() for name, text in texts.items())
+            and (
+                selectors.list is None or lists_named(selectors.list, [MailingList(entry.list, *entry.list.split("@"))])
+            )
             and selectors.duplicate in (None, entry.duplicate)
             and selectors.state in (None, entry.state)
             and entry.age_s > (selectors.older_than_s or 0)

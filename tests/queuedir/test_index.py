@@ -301,13 +301,16 @@ def test_selectors(index: BacklogIndex) -> None:
         return "".join(filebase[-1] for filebase in found)
 
     assert matching() == "abc"
-    assert matching(list="BIRDS") == "a"
+    assert matching(list="birds.example.org") == "a"
+    assert matching(list="birds") == ""
+    both = {"birds.example.org", "ships.example.org"}
+    assert index.matching(Selectors(list="*.example.org"), NOW_S, both) == ["999000.5+a", "999900.5+b"]
     assert matching(list="nowhere") == ""
     assert matching(subject="häHER") == "a"
     assert matching(subject="100%_") == "a"
     assert matching(subject="%") == "a"
     assert matching(subject="im") == "a"
-    assert matching(sender="ANN@", list="ships") == "b"
+    assert matching(sender="ANN@", list="ships.example.org") == "b"
     assert matching(message_id="<999900.5+b@") == "b"
     assert matching(duplicate="exact") == "b"
     assert matching(duplicate="none") == "a"

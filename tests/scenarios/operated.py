@@ -77,6 +77,27 @@ class Site:
         assert head.startswith(b"HTTP/1.1 200 "), (head, body)
         return head.decode(), body
 
+    def post(self, path: str, **body: object) -> tuple[int, dict[str, Any]]:
+        """Status and JSON of what `curl --unix-socket` would have from a request that changes something."""
+        octets = json.dumps(body).encode()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as service:
+            service.settimeout(SOON_S)
+            service.connect(str(self.home / "control.sock"))
+            head = (
+                f"POST {path} HTTP/1.1\r\nHost: drainer\r\nConnection: close\r\nContent-Length: {len(octets)}\r\n\r\n"
+            )
+            service.sendall(head.encode() + octets)
+            with service.makefile("rb") as answer:
+                said, _, answered = answer.read().partition(b"\r\n\r\n")
+        found: dict[str, Any] = json.loads(answered)
+        return int(said.split()[1]), found
+
+    def does(self, path: str, **body: object) -> dict[str, Any]:
+        """What a request that is carried out answers."""
+        status, found = self.post(path, **body)
+        assert status == 200, (path, body, found)
+        return found
+
     def status_when(self, right: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The first status of which `right` is true."""
         found: dict[str, Any] = {}

@@ -79,10 +79,11 @@ def test_paused_list_waits_alone_under_its_address_too(tmp_path: Path) -> None:
         assert lists.says("pause", "--list", "choir@lists.example.org", "--reason", "typo").startswith(
             "paused: list choir, until"
         )
-        assert "no entry of a list of that name is known (there are entries of beekeepers, " in lists.says(
-            "pause", "--list", "chior"
-        )
-        assert "still paused: list choir" in lists.says("resume", "--list", "chior")
+        for command in ("pause", "resume"):
+            assert lists.refuses(1, command, "--list", "chior") == (
+                "drainer: no list is known as chior; near to it: choir; nothing was done"
+            )
+        assert "still paused: list choir" in lists.says("resume", "--list", "harbour")
         lists.says("rate", "--messages", "unlimited")
         left = lists.status_when(lambda said: said["reason"] == "all that is left is of paused lists: choir")
         assert (left["state"], left["eta"]["state"], [one["list"] for one in left["lists"]]) == (

@@ -218,6 +218,9 @@ def test_two_operators_at_once_undo_nothing_of_each_other_and_each_is_told_what_
     entries = sorted(file.stem for file in (open_handed.custody / "backlog").iterdir())
     assert len(entries) == 8
     before = len(journal(open_handed))
+    for name in (f"list{who}-{at}" for who in (0, 1) for at in range(rounds)):
+        (open_handed.outage.lists_dir / name).mkdir()
+        (open_handed.outage.lists_dir / name / "config.pck").touch()
 
     def shift(number: int) -> list[Request]:
         """What one of them asks for, in his order: his own list, his own limit; and the same entries as the other."""
