@@ -16,7 +16,7 @@ from drainer.report.columns import wrapped
 from drainer.report.wording import count, duration, shortened, shown, size
 
 _State = Literal["waiting", "active", "deferred", "held"]
-_Class = Literal["exact", "partial", "restored", "resend", "conflict", "none"]
+_Class = Literal["exact", "partial", "restored", "resend", "conflict", "undecided", "none"]
 
 EntryArgument = Annotated[
     str | None, typer.Argument(metavar="[ENTRY]", help="File name of an entry, or its beginning.")

@@ -21,11 +21,13 @@ from drainer import __version__
 from drainer.cli.forecast import forecast, forecast_lines, forecast_object
 from drainer.cli.options import ConfigOption, JsonOption, print_json
 from drainer.compose.list_decorations import ListDecorations
+from drainer.duplicates.carried import is_one_mail
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
-from drainer.duplicates.decision import Backlog, Classification, classify, fifo_key
-from drainer.errors import DrainerError, SettingsError, UsageError
+from drainer.duplicates.decision import Backlog, Classification, Lookalike, classify, fifo_key, with_digests_of
+from drainer.errors import DrainerError, EntryError, SettingsError, UsageError
 from drainer.ledger.records import History, recipient_key
 from drainer.queuedir.filebase import ForeignName, QueueFile, Suffix, parse_name
+from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, ListedFile, QueueCounts, QueueScan, queue_counts, scan_queue
 from drainer.queuedir.survey import Surveyed, survey
 from drainer.report.wording import count, duration, shortened, shown, size
@@ -50,6 +52,7 @@ _MEANING = {
     DuplicateClass.PARTIAL: "some recipients had it: only the others get it",
     DuplicateClass.RESEND: "a person sent the text again: held",
     DuplicateClass.CONFLICT: "same Message-ID, other content: delivered, flagged",
+    DuplicateClass.UNDECIDED: "maybe an earlier one, with header and footer: held if that one is delivered",
 }
 
 
@@ -237,8 +240,9 @@ def scan(
     backlog = Backlog()
     for _, same_time in groupby(_read(report, files, workers, decoration_of), key=lambda pair: pair[0].when_s):
         for summary, recipients in sorted(same_time, key=lambda pair: _entry_key(pair[0])):
+            summary = _proved(summary, backlog.kin_of(summary, window_s).undecided, directory)
             found = classify(summary, backlog.kin_of(summary, window_s), History(), window_s)
-            backlog.add(summary, window_s)
+            backlog.add(summary, window_s, found.kind)
             covered = tuple(a for a in recipients if recipient_key(a) in found.covered) if found.covered else ()
             report.add(ScannedEntry(summary, found, covered), with_entries)
     return report
@@ -399,6 +403,18 @@ def _read(
             report.vanished += 1
         else:
             report.unreadable.append(result)
+
+
+def _proved(summary: EntrySummary, lookalikes: Iterable[Lookalike], directory: Path) -> EntrySummary:
+    """With the digests of those that are the same mail, though decorated, going by what both say. Reads their files."""
+    for other in lookalikes:
+        try:
+            first, second = (read_entry(directory / name) for name in (summary.filebase, other.filebase))
+        except (EntryError, OSError):
+            continue
+        if is_one_mail(first, summary.decorated, second, other.is_decorated):
+            summary = with_digests_of(summary, other)
+    return summary
 
 
 def _show_progress(done: int, total: int) -> None:

@@ -104,7 +104,7 @@ class Selectors(_Wire):
     sender: str | None = Field(None, min_length=1)
     subject: str | None = Field(None, min_length=1)
     message_id: str | None = Field(None, min_length=1)
-    duplicate: Literal["exact", "partial", "restored", "resend", "conflict", "none"] | None = None
+    duplicate: Literal["exact", "partial", "restored", "resend", "conflict", "undecided", "none"] | None = None
     state: Literal["waiting", "active", "deferred", "held"] | None = None
     older_than_s: float | None = Field(None, ge=0, allow_inf_nan=False)
     younger_than_s: float | None = Field(None, ge=0, allow_inf_nan=False)

@@ -178,11 +178,16 @@ def octets_of(text: str) -> bytes:
 
 def canonical_text(data: bytes) -> bytes:
     """Line ends as LF, no blanks before them, nothing empty at the end."""
+    return canonical_lines(data).rstrip(b" \t\n")
+
+
+def canonical_lines(data: bytes) -> bytes:
+    """Line ends as LF, no blanks before them."""
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if b" \n" in data or b"\t\n" in data:
         data = b"\n".join([line.rstrip(b" \t") for line in data.split(b"\n")])
-    return data.rstrip(b" \t\n")
+    return data
 
 
 def is_text(leaf: Leaf) -> bool:

@@ -12,7 +12,8 @@ from drainer.queuedir.entry import Flavour
 
 
 class DuplicateClass(StrEnum):
-    """DESIGN §4. NONE: an original, or something that only resembles one."""
+    """DESIGN §4. NONE: an original, or something that only resembles one. UNDECIDED: called as another one is, and one of
+    the two has a header and footer in it that cannot be taken out: it may be the same mail."""
 
     NONE = "none"
     EXACT = "exact"
@@ -20,6 +21,7 @@ class DuplicateClass(StrEnum):
     RESTORED = "restored"
     RESEND = "resend"
     CONFLICT = "conflict"
+    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class EntrySummary:
 
     when_s          received time from the file name
     recipient_keys  ledger.records.recipient_key of each recipient, concatenated
-    decorated       2.1: header and footer are in the message already (an entry that was in retry)
+    decorated       header and footer are in the message already (an entry that was in retry)
     """
 
     filebase: str

@@ -1,17 +1,22 @@
 """What a message is: digests that stay the same when it is resubmitted, restored or retried, tagged with the rules' version.
 
-In    a QueueEntry; for a retry copy of 2.1 also the header and footer that are in its text already
+In    a QueueEntry; for one that Mailman has decorated also the header and footer that are in its text already
 Out   a Fingerprint, an EntrySummary
 Pure  no file, no clock
 
 Two entries are the same message if they share any identity digest. All of them hold the list and the role of the mail
 on it (post, mail to the owners, digest, notice): a mail to a list and its owners, or to two lists, is two messages.
+A digest is the version of the rules (1 byte), what the mail is called (7 bytes: list, role, Message-ID, Date and the like),
+and what it says (8 bytes: the body). So all that is called the same is found by the first eight bytes, in the index and in
+the ledger, whatever it says: a mail and the same mail decorated are, if nothing tells that their bodies are one.
   named    body + Message-ID + Date. The Date is in it because devices and scripts reuse a Message-ID, with the same
            text, day after day; what is resubmitted keeps its Date.
   dated    posts only: body + author + From + Date + Subject + In-Reply-To, for copies that a list or a relay gave
            Message-IDs of their own. Nothing in one copy alone tells that this happened to the other, so every post of a
            person has it; a program's post, which may well say the same twice in a second, only if its Message-ID is not
            its own. (From tells apart the people who post through one address of a forum or ticket system.)
+  marked   only if Mailman has decorated it: body as it is, with the last bit set. It says of what is finished, and known to
+           the ledger only, that its body may be that of a mail it shares no other digest with (decision.py, UNDECIDED).
   received received_time + Message-ID (posts without one: author + Date + Subject): "received_time stays with a mail
            for life" in 2.1, and 3 gives it to posts when they arrive. Body left out: a retry copy is decorated.
   only-file where none of these can be made: the same metadata and content under the same time in the name, so that the
@@ -24,7 +29,7 @@ from __future__ import annotations
 
 import email.utils
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date as datetime_date
 from datetime import datetime
@@ -34,6 +39,7 @@ from drainer.duplicates.canonical import (
     Leaf,
     all_values,
     canonical_leaves,
+    canonical_lines,
     canonical_text,
     first_headers,
     header_pairs,
@@ -44,14 +50,16 @@ from drainer.duplicates.canonical import (
     readable,
 )
 from drainer.duplicates.classes import EntrySummary, Fingerprint
-from drainer.ledger.records import recipient_key
-from drainer.pickles.standins import Header
+from drainer.ledger.records import KIN_BYTES, MARK, recipient_key
+from drainer.pickles.standins import Header, Message
 from drainer.queuedir.entry import Flavour, QueueEntry
 
-RULES = 1
+RULES = 2
 """First byte of every digest. Raise it with any change to what goes into one: digests of two rules never match."""
 
 _DIGEST_BYTES = 15
+_NAME_BYTES = KIN_BYTES - 1
+_BODY_BYTES = _DIGEST_BYTES - _NAME_BYTES
 _RULES_OCTET = bytes((RULES,))
 _SHORT = 256
 _SHORT_LENGTHS = tuple(size.to_bytes(8, "big") for size in range(_SHORT))
@@ -83,10 +91,16 @@ _PLAIN = frozenset({str, bytes, int, float, bool, datetime})
 
 @dataclass(frozen=True, slots=True)
 class Decoration:
-    """A list's header and footer as bulk delivery would have inserted them, substitutions made; "" for none."""
+    """A list's header and footer as bulk delivery would have inserted them, substitutions made; "" for none.
+
+    header, footer            in the text of a plain message
+    part_header, part_footer  as parts of their own, where a charset lost some of it on the way; None: the same
+    """
 
     header: str
     footer: str
+    part_header: str | None = None
+    part_footer: str | None = None
 
 
 def fingerprint(entry: QueueEntry, decoration: Decoration | None = None) -> Fingerprint:
@@ -148,20 +162,35 @@ def undecorated(leaves: tuple[Leaf, ...], decoration: Decoration) -> tuple[Leaf,
     """The leaves without the list's header and footer, wherever bulk delivery puts them: around the text of a plain
     message, or as first and last part. Leaves that do not have them there stay as they are.
     """
-    header = canonical_text(octets_of(decoration.header))
-    footer = canonical_text(octets_of(decoration.footer))
-    if len(leaves) == 1 and is_text(leaves[0]):
-        text = leaves[0].content
-        if header and text.startswith(header + b"\n"):
-            text = text[len(header) + 1 :]
-        if footer and (text == footer or text.endswith(b"\n" + footer)):
-            text = canonical_text(text[: -len(footer)])
-        return (Leaf(leaves[0].kind, "", text),)
-    if header and leaves and is_text(leaves[0]) and leaves[0].content == header:
+    if len(leaves) == 1 and leaves[0].kind == "text/plain":
+        text = _without_footer(_without_header(leaves[0].content, decoration.header), decoration.footer)
+        return (Leaf(leaves[0].kind, leaves[0].name, text),)
+    header = decoration.header if decoration.part_header is None else decoration.part_header
+    footer = decoration.footer if decoration.part_footer is None else decoration.part_footer
+    if header and leaves and is_text(leaves[0]) and leaves[0].content == canonical_text(octets_of(header)):
         leaves = leaves[1:]
-    if footer and leaves and is_text(leaves[-1]) and leaves[-1].content == footer:
+    if footer and leaves and is_text(leaves[-1]) and leaves[-1].content == canonical_text(octets_of(footer)):
         leaves = leaves[:-1]
     return leaves
+
+
+def _without_header(text: bytes, header: str) -> bytes:
+    """Blank lines that end the header are its own; those that begin the body behind it are the body's."""
+    lines = canonical_lines(octets_of(header))
+    if not lines:
+        return text
+    if not lines.endswith(b"\n"):
+        lines += b"\n"
+    if text.startswith(lines):
+        return text[len(lines) :]
+    return b"" if text == canonical_text(lines) else text
+
+
+def _without_footer(text: bytes, footer: str) -> bytes:
+    lines = canonical_text(octets_of(footer))
+    if lines and (text == lines or text.endswith(b"\n" + lines)):
+        return canonical_text(text[: -len(lines)])
+    return text
 
 
 class _Reader:
@@ -182,30 +211,31 @@ class _Reader:
         name = octets_of(self.message_id.replace(" ", ""))
         date = utc(header_text(self.headers.get("date")))
         author = octets_of(self.author)
-        sender = octets_of(header_text(self.headers.get("from")))
         subject = octets_of(self._subject())
         is_post = self.role in ("list", "owner")
         automated = is_automated(self.headers, self.author)
-        by_person_or_renamed = is_post and (not automated or self._is_renamed())
-        identity: list[bytes] = []
+        called: list[bytes] = []
+        if name:
+            called.append(_name(b"named", scope, name, date))
+        if is_post and author and date and (not automated or self._is_renamed()):
+            sender = octets_of(header_text(self.headers.get("from")))
+            reply_to = octets_of(header_text(self.headers.get("in-reply-to")))
+            called.append(_name(b"dated", scope, author, sender, date, subject, reply_to))
         bodies = self._bodies(decoration)
-        for body in bodies:
-            if name:
-                identity.append(_digest(b"named", scope, body, name, date))
-            if by_person_or_renamed and author and date:
-                reply_to = octets_of(header_text(self.headers.get("in-reply-to")))
-                identity.append(_digest(b"dated", scope, body, author, sender, date, subject, reply_to))
+        identity = [called_so + _said(body) for body in bodies for called_so in called]
         received = _received_time(self.metadata.get("received_time"))
         if received and name:
-            identity.append(_digest(b"received", scope, received, name))
+            identity.append(_name(b"received", scope, received, name) + _said())
         elif received and is_post and author and date:
-            identity.append(_digest(b"received-dated", scope, received, author, date, subject))
+            identity.append(_name(b"received-dated", scope, received, author, date, subject) + _said())
         elif received:
-            identity.append(_digest(b"received-body", scope, received, bodies[-1]))
+            identity.append(_name(b"received-body", scope, received, bodies[-1]) + _said())
         copy = self._copy(scope, bodies[0])
         if not identity:
             when, _, _ = self.entry.filebase.partition("+")
-            identity.append(_digest(b"only-file", copy, octets_of(when)))
+            identity.append(_name(b"only-file", copy, octets_of(when)) + _said())
+        if self.is_decorated:
+            identity += [called_so + _marked(bodies[0]) for called_so in called]
         return Fingerprint(
             identity=tuple(dict.fromkeys(identity)),
             resend=_digest(b"resend", scope, author, subject, bodies[-1])
@@ -276,7 +306,7 @@ class _Reader:
 
     def _is_renamed(self) -> bool:
         """The Message-ID is not the sender's: there is none, Mailman made it, or a host that took the mail in did."""
-        if not self.message_id or _MADE_BY_MAILMAN.match(self.message_id):
+        if not self.message_id or _MADE_BY_MAILMAN.match(self.message_id) or self._is_anonymous() or self._is_wrapped():
             return True
         host = self.message_id.rpartition("@")[2].rstrip(">").lower()
         for value in all_values(self.message, "received"):
@@ -286,13 +316,50 @@ class _Reader:
                 return True
         return False
 
+    def _is_wrapped(self) -> bool:
+        """Mailman has wrapped it against DMARC: the mail itself is enclosed, under its own Message-ID and the same Date."""
+        payload = self.message.attribute("_payload")
+        if not isinstance(payload, list):
+            return False
+        kind = header_source(self.headers.get("content-type")).partition(";")[0].strip().lower()
+        enclosing = [self.message] if kind == "message/rfc822" else payload if kind == "multipart/mixed" else []
+        for part in enclosing:
+            inside = part.attribute("_payload") if isinstance(part, Message) else None
+            if not (isinstance(inside, list) and len(inside) == 1 and isinstance(inside[0], Message)):
+                continue
+            enclosed = first_headers(inside[0])
+            date = utc(header_text(enclosed.get("date")))
+            if date and date == utc(header_text(self.headers.get("date"))) and header_text(enclosed.get("message-id")):
+                return True
+        return False
+
+
+def _name(purpose: bytes, *parts: bytes) -> bytes:
+    """The first half of a digest: what the mail is called."""
+    return _RULES_OCTET + blake2b(_framed(parts), digest_size=_NAME_BYTES, person=purpose).digest()
+
+
+def _said(body: bytes = b"") -> bytes:
+    """The second half: what it says."""
+    half = blake2b(body, digest_size=_BODY_BYTES, person=b"said").digest()
+    return half[:-1] + bytes((half[-1] & ~MARK,))
+
+
+def _marked(body: bytes) -> bytes:
+    half = blake2b(body, digest_size=_BODY_BYTES, person=b"marked").digest()
+    return half[:-1] + bytes((half[-1] | MARK,))
+
 
 def _digest(purpose: bytes, *parts: bytes) -> bytes:
+    return _RULES_OCTET + blake2b(_framed(parts), digest_size=_DIGEST_BYTES, person=purpose).digest()
+
+
+def _framed(parts: Iterable[bytes]) -> bytes:
     framed: list[bytes] = []
     for part in parts:
         size = len(part)
         framed += (_SHORT_LENGTHS[size] if size < _SHORT else size.to_bytes(8, "big"), part)
-    return _RULES_OCTET + blake2b(b"".join(framed), digest_size=_DIGEST_BYTES, person=purpose).digest()
+    return b"".join(framed)
 
 
 def _body(leaves: tuple[Leaf, ...]) -> bytes:

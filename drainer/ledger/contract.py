@@ -18,6 +18,7 @@ from typing import Protocol
 
 from drainer.ledger.evidence import Account, Ended, Event, Evidence
 from drainer.ledger.records import (
+    Akin,
     Deferral,
     DsnBacklog,
     History,
@@ -64,8 +65,12 @@ class Ledger(Protocol):
     async def history(self, identity: Sequence[bytes]) -> History:
         """Everything known of the messages that share any digest with `identity`; empty if none."""
 
-    async def known(self, digests: Collection[bytes]) -> frozenset[bytes]:
-        """Those of these digests that any message has: for the others there is no history. Asked for many at a time."""
+    async def kin_known(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        """The kin (records.kin_of) of these digests that any message has: for the others there is neither history nor
+        anything akin. Asked for many at a time."""
+
+    async def akin(self, identity: Sequence[bytes]) -> list[Akin]:
+        """Messages that have a digest of the same kin (records.kin_of) as one of `identity`, and none of `identity`."""
 
     async def open_attempt(self, attempt: NewAttempt) -> int:
         """Write that content is about to be sent (state ATTEMPTING). Returns the attempt's id.

@@ -29,6 +29,7 @@ from drainer.ledger.evidence import (
     too_short,
 )
 from drainer.ledger.records import (
+    Akin,
     Coverage,
     Deferral,
     DsnBacklog,
@@ -45,6 +46,8 @@ from drainer.ledger.records import (
     OwedDsn,
     RecipientKey,
     Totals,
+    is_mark,
+    kin_of,
     recipient_key,
 )
 from drainer.ledger.states import (
@@ -113,8 +116,19 @@ class MemoryLedger:
     async def history(self, identity: Sequence[bytes]) -> History:
         return _history(self._sharing(identity))
 
-    async def known(self, digests: Collection[bytes]) -> frozenset[bytes]:
-        return frozenset(digest for identity in self._messages for digest in identity.intersection(digests))
+    async def kin_known(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        kin = {kin_of(digest) for identity in self._messages for digest in identity}
+        return frozenset(map(kin_of, digests)) & kin
+
+    async def akin(self, identity: Sequence[bytes]) -> list[Akin]:
+        kin = set(map(kin_of, identity))
+        found = []
+        for digests, message in self._messages.items():
+            near = [digest for digest in digests if kin_of(digest) in kin]
+            if near and digests.isdisjoint(identity):
+                rows = (row for row in self._rows if row.message is message)
+                found.append(Akin(any(map(is_mark, near)), _history(rows)))
+        return found
 
     async def open_attempt(self, attempt: NewAttempt) -> int:
         wanted = frozenset(map(recipient_key, attempt.recipients))

@@ -18,6 +18,22 @@ from drainer.ledger.states import DsnState, State
 RECIPIENT_KEY_BYTES = 10
 RecipientKey = bytes
 
+DIGEST_BYTES = 16
+KIN_BYTES = 8
+"""Two digests that begin alike for so long are of mails that are called the same, whatever they say
+(duplicates/fingerprint.py)."""
+MARK = 1
+"""The last bit of a digest, set: Mailman has put a list's header and footer into what this mail says."""
+
+
+def kin_of(digest: bytes) -> bytes:
+    return digest[:KIN_BYTES]
+
+
+def is_mark(digest: bytes) -> bool:
+    return bool(digest[-1] & MARK)
+
+
 _REMEMBERED_KEYS = 16_384
 """An address is asked for some six times in the life of an entry, and again with the next entry of its list. About 4 MB."""
 
@@ -203,6 +219,17 @@ class History:
             if part.state in states:
                 keys |= part.recipients
         return frozenset(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Akin:
+    """A message that is called as another one is and shares no digest with it.
+
+    is_decorated  an entry of it had the list's header and footer in it already
+    """
+
+    is_decorated: bool
+    history: History
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from drainer.ledger.dsns import Dsns
 from drainer.ledger.evidence import Account, Ended, Event, Evidence, sum_of
 from drainer.ledger.group_commit import GroupCommit
 from drainer.ledger.records import (
+    Akin,
     Deferral,
     DsnBacklog,
     History,
@@ -47,6 +48,7 @@ from drainer.ledger.records import (
     OwedDsn,
     Pause,
     Totals,
+    kin_of,
 )
 from drainer.ledger.sqlite_file import LedgerFile, open_ledger_file, open_reader, translated
 from drainer.ledger.states import DsnState, State
@@ -133,9 +135,13 @@ class SqliteLedger:
             found = tables.messages_sharing(reader, identity)
             return tables.history(reader, found) if found else History()
 
-    async def known(self, digests: Collection[bytes]) -> frozenset[bytes]:
+    async def kin_known(self, digests: Collection[bytes]) -> frozenset[bytes]:
         with self._reading() as reader:
-            return tables.known(reader, list(digests))
+            return tables.kin_known(reader, sorted(set(map(kin_of, digests))))
+
+    async def akin(self, identity: Sequence[bytes]) -> list[Akin]:
+        with self._reading() as reader:
+            return tables.akin(reader, identity)
 
     async def open_attempt(self, attempt: NewAttempt) -> int:
         deliveries = self._opened.deliveries

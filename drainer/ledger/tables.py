@@ -32,20 +32,24 @@ from drainer.ledger.columns import (
     text_in,
 )
 from drainer.ledger.records import (
+    DIGEST_BYTES,
     RECIPIENT_KEY_BYTES,
+    Akin,
     Coverage,
     DsnBacklog,
     History,
     MessageRecord,
     OpenAttempt,
     OwedDsn,
+    is_mark,
+    kin_of,
 )
 from drainer.ledger.states import DsnState, State
 
 EXPIRED_AT_MOST = 20_000
 """Messages `expired` finds in one pass: bounds what it holds in memory."""
 
-_DIGESTS_AT_A_TIME = 500
+_KIN_AT_A_TIME = 250
 
 
 def messages_sharing(connection: sqlite3.Connection, identity: Sequence[bytes]) -> list[int]:
@@ -54,17 +58,43 @@ def messages_sharing(connection: sqlite3.Connection, identity: Sequence[bytes]) 
     return sorted({message for (message,) in rows}) if rows else []
 
 
-def known(reader: sqlite3.Connection, digests: Sequence[bytes]) -> frozenset[bytes]:
+def kin_known(reader: sqlite3.Connection, kin: Sequence[bytes]) -> frozenset[bytes]:
     found: set[bytes] = set()
     if reader.execute("SELECT 1 FROM identities LIMIT 1").fetchone() is None:
         return frozenset()  # as at the first drain, when the most entries are asked for at once
-    for start in range(0, len(digests), _DIGESTS_AT_A_TIME):
-        some = digests[start : start + _DIGESTS_AT_A_TIME]
-        places = ",".join("?" * len(some))
+    for start in range(0, len(kin), _KIN_AT_A_TIME):
+        some = kin[start : start + _KIN_AT_A_TIME]
+        places = ",".join(["(?, ?)"] * len(some))
+        bounds = [bound for first in some for bound in _digests_from_to(first)]
         found.update(
-            digest for (digest,) in reader.execute(f"SELECT digest FROM identities WHERE digest IN ({places})", some)
+            kin_of(digest)
+            for (digest,) in reader.execute(
+                f"WITH asked (first, last) AS (VALUES {places})"
+                " SELECT i.digest FROM asked CROSS JOIN identities i ON i.digest BETWEEN asked.first AND asked.last",
+                bounds,
+            )
         )
     return frozenset(found)
+
+
+def akin(reader: sqlite3.Connection, identity: Sequence[bytes]) -> list[Akin]:
+    own = frozenset(identity)
+    digests: dict[int, set[bytes]] = {}
+    for kin in sorted(set(map(kin_of, identity))):
+        for digest, message in reader.execute(
+            "SELECT digest, message FROM identities WHERE digest BETWEEN ? AND ?", _digests_from_to(kin)
+        ):
+            digests.setdefault(message, set()).add(digest)
+    return [
+        Akin(any(map(is_mark, digests[message])), history(reader, [message]))
+        for message in sorted(digests)
+        if own.isdisjoint(digests[message])
+    ]
+
+
+def _digests_from_to(kin: bytes) -> tuple[bytes, bytes]:
+    left = DIGEST_BYTES - len(kin)
+    return kin + bytes(left), kin + b"\xff" * left
 
 
 def history(reader: sqlite3.Connection, messages: Sequence[int]) -> History:

@@ -25,7 +25,7 @@ from drainer.duplicates.classes import DuplicateClass, EntrySummary, Fingerprint
 from drainer.errors import IndexUnusable
 from drainer.estimate.backlog import ToSend
 from drainer.ledger.evidence import Ended, Fate
-from drainer.ledger.records import RECIPIENT_KEY_BYTES
+from drainer.ledger.records import DIGEST_BYTES, KIN_BYTES, RECIPIENT_KEY_BYTES, kin_of
 from drainer.queuedir.filebase import QueueFile
 from drainer.queuedir.index_filter import KeyFilter
 from drainer.queuedir.index_selection import condition, contains_folded, stored_octets
@@ -45,7 +45,6 @@ from drainer.queuedir.index_values import (
 
 _Value = TypeVar("_Value")
 
-DIGEST_BYTES = 16
 _CACHE_KIB = 32_768
 _MOST_VALUES_A_QUERY = 500
 
@@ -104,9 +103,9 @@ _DUPLICATES = {kind.value: kind for kind in DuplicateClass}
 
 _Candidate = tuple[str, float, int, int, str, bytes, str, int]
 _ROW = "id, list, state, duplicate, is_read, ready, recipients, owed, covered, size_bytes, limited"
-_EARLIER_COLUMNS = "SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate, d.copy"
+_EARLIER_COLUMNS = "SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate, d.copy, d.identity"
 _EARLIER = f"{_EARLIER_COLUMNS} FROM entry e JOIN detail d ON d.id = e.id"
-_EARLIER_AND_TIE = f"{_EARLIER_COLUMNS}, e.tie, d.identity FROM entry e JOIN detail d ON d.id = e.id"
+_EARLIER_AND_TIE = f"{_EARLIER_COLUMNS}, e.tie FROM entry e JOIN detail d ON d.id = e.id"
 
 
 class BacklogIndex:
@@ -118,8 +117,8 @@ class BacklogIndex:
         self._list_names: list[str] = [""]
         self._sums = IndexSums()
         self._ready: Counter[int] = Counter()
-        self._active: dict[int, tuple[bytes, ...]] = {}
-        self._active_digests: Counter[bytes] = Counter()
+        self._active: dict[int, frozenset[bytes]] = {}
+        self._active_kin: Counter[bytes] = Counter()
         self._last_list = 0
         self._seen = KeyFilter()
         try:
@@ -327,8 +326,9 @@ class BacklogIndex:
         """Entries that may become active, in order: waiting ones, and deferred ones that are due.
 
         priority  list-ids in the order they go, for order "priority"; the others after them, oldest first
-        Returns   at most `limit`; none shares an identity with an active entry or with another one returned, since what
-                  becomes of the first decides about the second. Nothing is changed: set_state(ACTIVE) is the caller's
+        Returns   at most `limit`; none is called as an active entry is, or as another one returned: what becomes of the
+                  first decides about the second, and also where it is not known yet whether they are one mail. Nothing is
+                  changed: set_state(ACTIVE) is the caller's
         """
         self._ready_what_is_due(now_s)
         paused = {self._lists[name] for name in paused_lists if name in self._lists}
@@ -339,9 +339,10 @@ class BacklogIndex:
                 if len(found) == limit:
                     break
                 identity = _split(joined)
-                if any(digest in self._active_digests or digest in taken for digest in identity):
+                kin = set(map(kin_of, identity))
+                if any(called_so in self._active_kin or called_so in taken for called_so in kin):
                     continue
-                taken.update(identity)
+                taken |= kin
                 found.append(
                     WaitingEntry(
                         filebase,
@@ -377,15 +378,34 @@ class BacklogIndex:
         wanted = frozenset(identity)
         found: dict[tuple[float, int, str], EarlierEntry] = {}
         for some in _portions(identity):
-            for *row, tie, joined in self._query(
+            for *row, tie in self._query(
                 f"{_EARLIER_AND_TIE} JOIN key k ON k.id = e.id WHERE k.start IN ({','.join('?' * len(some))})"
                 " AND (e.when_s, e.tie, e.filebase) < (?, ?, ?)",
                 (*map(_start, some), *before),
             ):
-                if not wanted.isdisjoint(_split(joined)):
-                    earlier = _earlier(tuple(row))
+                earlier = _earlier(tuple(row))
+                if not wanted.isdisjoint(earlier.identity):
                     found[earlier.when_s, tie, earlier.filebase] = earlier
         return [found[key] for key in sorted(found)]
+
+    def akin(self, filebase: str, identity: Sequence[bytes]) -> list[EarlierEntry]:
+        """Other entries read that are called as one with these digests is, and share none of them; oldest first."""
+        wanted, called_so = frozenset(identity), set(map(kin_of, identity))
+        found: dict[str, EarlierEntry] = {}
+        for some in _portions(sorted(set(map(_start, identity)))):
+            for row in self._query(
+                f"{_EARLIER} JOIN key k ON k.id = e.id WHERE k.start IN ({','.join('?' * len(some))})", some
+            ):
+                other = _earlier(row)
+                if wanted.isdisjoint(other.identity) and not called_so.isdisjoint(map(kin_of, other.identity)):
+                    found[other.filebase] = other
+        found.pop(filebase, None)
+        return sorted(found.values(), key=lambda other: (other.when_s, other.filebase))
+
+    def identity_of(self, filebase: str) -> tuple[bytes, ...]:
+        """The digests an entry was described with; none if it was not read, or is not here."""
+        row = self._row(filebase)
+        return self._identity(row.id) if row else ()
 
     def copies_of(self, filebase: str) -> frozenset[str]:
         """This entry, and those read that carry the same message to any of the same recipients, or to any of theirs."""
@@ -612,15 +632,15 @@ class BacklogIndex:
         self._ready[row.list] -= row.ready
 
     def _activate(self, id_: int) -> None:
-        digests = self._identity(id_)
-        self._active[id_] = digests
-        self._active_digests.update(digests)
+        kin = frozenset(map(kin_of, self._identity(id_)))
+        self._active[id_] = kin
+        self._active_kin.update(kin)
 
     def _deactivate(self, id_: int) -> None:
-        for digest in self._active.pop(id_, ()):
-            self._active_digests[digest] -= 1
-            if not self._active_digests[digest]:
-                del self._active_digests[digest]
+        for called_so in self._active.pop(id_, ()):
+            self._active_kin[called_so] -= 1
+            if not self._active_kin[called_so]:
+                del self._active_kin[called_so]
 
     def _identity(self, id_: int) -> tuple[bytes, ...]:
         rows = self._query("SELECT identity FROM detail WHERE id = ?", (id_,))
@@ -681,8 +701,8 @@ def _unusable(exc: sqlite3.Error) -> IndexUnusable:
 
 
 def _earlier(row: tuple[Any, ...]) -> EarlierEntry:
-    filebase, when_s, recipient_keys, duplicate, copy = row
-    return EarlierEntry(filebase, when_s, recipient_keys, DuplicateClass(duplicate), copy)
+    filebase, when_s, recipient_keys, duplicate, copy, identity = row
+    return EarlierEntry(filebase, when_s, recipient_keys, DuplicateClass(duplicate), copy, _split(identity))
 
 
 def _spread(limited: tuple[int, ...], before: int, owed: int) -> tuple[int, ...]:
@@ -704,12 +724,12 @@ def _keys_of_entry(identity: Iterable[bytes], message_id: bytes | None) -> list[
 
 
 def _start(key: bytes) -> int:
-    """The part of a digest that it is found by: eight bytes behind the version of the rules, as SQLite's integer. Whoever
-    finds a row by it compares the whole digest, or need not know for certain.
+    """The part of a digest that it is found by: what follows the version of the rules in its kin (ledger/records.py), as
+    SQLite's integer. Whoever finds a row by it compares the whole digest, or need not know for certain.
 
     The tables of keys are in no order but that of the digests, so what counts is that they fit into the cache.
     """
-    return int.from_bytes(key[1:9], "big", signed=True)
+    return int.from_bytes(key[1:KIN_BYTES], "big")
 
 
 def _portions(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from drainer.control.messages import EntryLine
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
+from drainer.ledger.records import is_mark
 
 _MOST_RECIPIENTS = 2**24 - 1
 _MOST_BYTES = 2**36 - 1
@@ -64,6 +65,11 @@ class EarlierEntry:
     recipient_keys: bytes
     duplicate: DuplicateClass
     copy: bytes
+    identity: tuple[bytes, ...] = ()
+
+    @property
+    def is_decorated(self) -> bool:
+        return any(map(is_mark, self.identity))
 
 
 @dataclass(frozen=True, slots=True)

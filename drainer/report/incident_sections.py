@@ -43,6 +43,7 @@ _KINDS = {
     "partial": "the same mail, partly to new recipients (partial)",
     "resend": "sent again by its author (resend)",
     "conflict": "same Message-ID, other text (conflict)",
+    "undecided": "perhaps the same mail, with another header and footer (undecided)",
     "": "not read",
 }
 _DOUBTS = {

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from drainer.carried_through import carried_through
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
-from drainer.duplicates.decision import Action, Claim, Decision, decide
+from drainer.duplicates.decision import Action, Claim, Decision, decide, undecided_among
 from drainer.errors import EntryVanished, HaltError
 from drainer.feed.dsn import EXPIRED, owed_dsn
 from drainer.feed.outcome import blames_recipient
@@ -33,7 +33,7 @@ from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.index_values import EntryState
 from drainer.report.logfmt import logfmt
-from drainer.stages.parts import DUPLICATE, IN_DOUBT, RESEND, Parts, Standing, why_held
+from drainer.stages.parts import DUPLICATE, IN_DOUBT, RESEND, UNDECIDED, Parts, Standing, why_held
 from drainer.stages.refused import Refused
 
 log = logging.getLogger("drainer")
@@ -87,6 +87,7 @@ class Conclusion:
             "hold" if duplicates.exact == "hold" else "suppress",
             "hold" if forgotten else duplicates.resend,
             resembled,
+            None if self._standing.released.get(entry.filebase) == UNDECIDED else await self._undecided(record),
         )
         if decision.action is Action.FINISH and self._is_restored(entry.filebase, decision):
             return replace(decision, action=Action.HOLD if duplicates.exact == "hold" else Action.SUPPRESS)
@@ -106,6 +107,11 @@ class Conclusion:
         put_here_s = self._parts.custody.put_here_s(filebase)
         last_s = max(claim.at_s for claim in decision.skip)
         return last_s < put_here_s - SETTLED_BEFORE_S or self._finished.get(filebase, put_here_s) < put_here_s
+
+    async def _undecided(self, record: MessageRecord) -> History | None:
+        """What became of mails that may be this one. Entries that wait have had no say yet, and none that is called as this
+        one is can be in delivery now (queuedir/index.py, next_waiting): it is all in the ledger, whatever was restarted."""
+        return undecided_among(await self._parts.ledger.akin(record.identity), record.identity)
 
     async def _history(self, filebase: str, record: MessageRecord, digests: tuple[bytes, ...]) -> History:
         """Of the message; and whatever this very entry did, or it would all be done again where the settings changed."""
@@ -136,9 +142,7 @@ class Conclusion:
             case Action.SUPPRESS:
                 await self.suppress(entry, record, decision)
             case Action.HOLD:
-                claim = decision.hold[0] if decision.hold else decision.skip[0]
-                reason = RESEND if not claim.filebase else DUPLICATE if not decision.hold else IN_DOUBT
-                await self.hold(filebase, reason, f"{len(decision.hold or decision.skip)} recipients", by="drainer")
+                await self.hold(filebase, *why_held_back(decision), by="drainer")
             case Action.WAIT if given_up := self._deferred_by_nobody(decision.wait):
                 # Its file was taken away by hand, maybe while no service ran. This one is looked at again at once.
                 for name in given_up:
@@ -309,7 +313,7 @@ class Conclusion:
         due_s = self._parts.clock.now_s() + LOOK_AGAIN_S
         self._parts.index.set_state(filebase, EntryState.DEFERRED, reason, due_s)
 
-    async def hold(self, filebase: str, reason: str, detail: str, by: str) -> None:
+    async def hold(self, filebase: str, reason: str, detail: str, *, by: str) -> None:
         """Set an entry aside for a person. The ledger first: a hold whose rename is lost is done again at the next start.
 
         Raises  EntryVanished, CustodyRefused, LedgerNotDurable
@@ -379,3 +383,18 @@ class Conclusion:
                     recipient=single, recipients=None if single else len(recipients), reply=outcome.reply,
                 ),
             )  # fmt: skip
+
+
+def why_held_back(decision: Decision) -> tuple[str, str]:
+    """Reason and detail of a hold the duplicate decision asks for. What was in doubt comes first: released from that, the
+    entry is decided about again."""
+    if not decision.hold:
+        return DUPLICATE, f"{len(decision.skip)} recipients"
+    if doubtful := [claim for claim in decision.hold if claim.filebase and not claim.is_undecided]:
+        return IN_DOUBT, f"{len(doubtful)} recipients"
+    if undecided := [claim for claim in decision.hold if claim.is_undecided]:
+        return UNDECIDED, (
+            f"{len(undecided)} recipients had {undecided[0].filebase}, which may be the same mail with another header and"
+            " footer; drop this one if it is, release it if it is another mail"
+        )
+    return RESEND, f"{len(decision.hold)} recipients"

@@ -21,7 +21,7 @@ from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.index_values import EntryState
 from drainer.stages.conclusion import Conclusion
-from drainer.stages.parts import DUPLICATE, IN_DOUBT, RELEASED, RESEMBLES, RESEND, Parts, Standing
+from drainer.stages.parts import DUPLICATE, IN_DOUBT, RELEASED, RESEMBLES, RESEND, UNDECIDED, Parts, Standing
 
 log = logging.getLogger("drainer")
 
@@ -47,7 +47,11 @@ class EntryActions:
         # once more; after RELEASED, recover() (intake.py) does the rename. Nothing is sent from held/.
         await ledger.release([filebase], held_recipients=is_about_them)
         # What he overruled once stays so, when it was refused, or held by himself, and is released a second time.
-        overruled = why.reason if why and why.reason in (RESEND, DUPLICATE) else self._standing.released.get(filebase)
+        overruled = (
+            why.reason
+            if why and why.reason in (RESEND, DUPLICATE, UNDECIDED)
+            else self._standing.released.get(filebase)
+        )
         if overruled:
             by = why.by if why else "drainer"
             await ledger.hold([Hold(filebase, RELEASED, overruled, by, self._parts.clock.now_s())])

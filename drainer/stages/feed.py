@@ -47,8 +47,8 @@ from drainer.queuedir.index_values import EntryState, WaitingEntry
 from drainer.report.logfmt import logfmt
 from drainer.settings import Settings
 from drainer.stages.bounces import Bounces
-from drainer.stages.conclusion import LOOK_AGAIN_S, Conclusion
-from drainer.stages.parts import IN_DOUBT, Parts, Standing
+from drainer.stages.conclusion import LOOK_AGAIN_S, Conclusion, why_held_back
+from drainer.stages.parts import Parts, Standing
 from drainer.stages.recipient_limits import RecipientLimits
 from drainer.stages.refused import Refused
 
@@ -368,7 +368,7 @@ class Feed:
         """Into Mailman's hands with all it owes at once, since there is one file: whoever cannot be settled yet is waited
         for."""
         if decision.hold:
-            await self._conclusion.hold(entry.filebase, IN_DOUBT, f"{len(decision.hold)} recipients", by="drainer")
+            await self._conclusion.hold(entry.filebase, *why_held_back(decision), by="drainer")
         elif decision.wait:
             claim = decision.wait[0]
             self._conclusion.later(entry.filebase, f"{claim.state} by {claim.filebase}")

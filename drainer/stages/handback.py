@@ -159,6 +159,11 @@ class HandBack:
             of_others = {claim.filebase for claim in doubtful} - {filebase}
             by_whom = f", by {min(of_others)}" if of_others else ""
             raise RequestRefused(f"{len(doubtful)} recipients are in doubt{by_whom}; they have to be resolved first")
+        if undecided := [claim for claim in decision.hold if claim.is_undecided]:
+            raise RequestRefused(
+                f"{len(undecided)} recipients had {undecided[0].filebase}, which may be the same mail; `drainer drop` gives "
+                "this one up, `drainer release` says that it is another"
+            )
         if doubtful := [claim for claim in decision.hold if claim.filebase]:
             raise RequestRefused(
                 f"{len(doubtful)} recipients may have it already (they were in doubt and are held); `drainer drop` gives "

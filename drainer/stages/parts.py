@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from drainer.clock import Clock
@@ -42,10 +42,14 @@ log = logging.getLogger("drainer")
 RESEND, DUPLICATE, IN_DOUBT = "resend", "duplicate", "in_doubt"
 """Why the duplicate decision holds an entry."""
 
+UNDECIDED = "undecided"
+"""Why an entry is held that may be the mail another one is: they are called the same, one of the two has a list's header
+and footer in it, and nothing tells whether the rest is the same."""
+
 
 RELEASED = "released"
-"""Reason of a Hold that is none any more: an operator released this entry, and `detail` says from which of RESEND and
-DUPLICATE, since that policy no longer applies to it. Kept in the ledger, as everything an operator decided."""
+"""Reason of a Hold that is none any more: an operator released this entry, and `detail` says from which of RESEND,
+DUPLICATE and UNDECIDED, since that policy no longer applies to it. Kept in the ledger, as everything an operator decided."""
 
 RESEMBLES = "resembles"
 """Reason of a Hold that is none yet: this entry repeats the text of the entry `detail`. The index forgets at a restart
@@ -139,7 +143,7 @@ class Standing:
 
     claimed     filebases that are still .bak in our hands
     late        taken after the first listing, and not read yet
-    released    filebase to the reason, RESEND or DUPLICATE, that an operator has overruled
+    released    filebase to the reason, RESEND, DUPLICATE or UNDECIDED, that an operator has overruled
     resembling  filebases known to repeat the text of another
     illegible   filebases held because they could not be read: not tried again before somebody releases them
     listed      set while no directory is being listed
@@ -177,10 +181,15 @@ class Standing:
         return read_entry(self._parts.custody.path(filebase))
 
     async def summarised(self, entry: QueueEntry) -> EntrySummary:
+        """With the digests of entries it was found to be the same mail as, if the index knows it already."""
         decoration_of = self._parts.decoration_of
         if decoration_of is None or not entry.metadata.get("decorated"):
-            return summarise(entry)
-        return summarise(entry, await asyncio.to_thread(decoration_of, entry))
+            summary = summarise(entry)
+        else:
+            summary = summarise(entry, await asyncio.to_thread(decoration_of, entry))
+        print_ = summary.fingerprint
+        identity = tuple(dict.fromkeys((*print_.identity, *self._parts.index.identity_of(entry.filebase))))
+        return replace(summary, fingerprint=replace(print_, identity=identity))
 
     def record(self, summary: EntrySummary) -> MessageRecord:
         """The message as the ledger knows it."""

@@ -14,23 +14,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from drainer.duplicates.carried import is_one_mail
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
-from drainer.duplicates.decision import Classification, Kin, classify, fifo_key
+from drainer.duplicates.decision import Classification, Kin, classify, fifo_key, undecided_among, with_digests_of
 from drainer.errors import (
     CustodyRefused,
     EntryError,
     EntryVanished,
     LedgerNotDurable,
 )
-from drainer.ledger.records import RECIPIENT_KEY_BYTES, Hold, MessageRecord, Outcome, RecipientKey, recipient_key
+from drainer.ledger.records import (
+    RECIPIENT_KEY_BYTES,
+    Hold,
+    MessageRecord,
+    Outcome,
+    RecipientKey,
+    kin_of,
+    recipient_key,
+)
 from drainer.ledger.states import SETTLED, State
-from drainer.queuedir.index_values import Description, tie_order
+from drainer.queuedir.index_values import Description, EarlierEntry, tie_order
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.survey import Surveyed
 from drainer.report.logfmt import logfmt
 from drainer.stages.conclusion import Conclusion
 from drainer.stages.intake import Intake, batched
-from drainer.stages.parts import RESEMBLES, Parts, Progress, Standing
+from drainer.stages.parts import RESEMBLES, UNDECIDED, Parts, Progress, Standing
 
 log = logging.getLogger("drainer")
 
@@ -129,17 +138,16 @@ class Survey:
         """Make entries known to the index, in FIFO order where it matters: most mails have nothing in common with any
         other, which is asked for all of them at once."""
         strangers = self._parts.index.strangers(summaries) - self._standing.claimed
-        records = [self._standing.record(summary) for summary in summaries]
-        known_as = [self._standing.known_as(record) for record in records]
-        settled = await self._parts.ledger.known([digest for digests in known_as for digest in digests])
+        known_as = [self._standing.known_as(self._standing.record(summary)) for summary in summaries]
+        kin = await self._parts.ledger.kin_known([digest for digests in known_as for digest in digests])
         described: list[Description] = []
-        for summary, record, digests in zip(summaries, records, known_as, strict=True):
+        for summary, digests in zip(summaries, known_as, strict=True):
             in_domains = limited.get(summary.filebase, ())
-            if summary.filebase in strangers and settled.isdisjoint(digests):
+            if summary.filebase in strangers and kin.isdisjoint(map(kin_of, digests)):
                 described.append(Description(summary, limited=in_domains))
             else:
                 try:
-                    self._note([replace(await self._compared(summary, record), limited=in_domains)])
+                    self._note([replace(await self._compared(summary), limited=in_domains)])
                 except LedgerNotDurable as exc:
                     await self._read_again(summary.filebase, exc)
                 except (EntryError, CustodyRefused, OSError) as exc:
@@ -153,7 +161,7 @@ class Survey:
         for filebase in dict.fromkeys(filebases):
             with contextlib.suppress(EntryError, OSError):
                 entry = self._standing.read(filebase)
-                summary = await self._standing.summarised(entry)
+                summary = await self._proved(await self._standing.summarised(entry))
                 record = self._standing.record(summary)
                 found = await self._forecast(summary, record)
                 # A turn that came to nothing has left the index with fewer: whom the ledger had learnt of until then.
@@ -162,7 +170,9 @@ class Survey:
                 self._parts.index.set_duplicate(filebase, found.kind, found.of, len(found.covered & owed))
             await asyncio.sleep(0)
 
-    async def _compared(self, summary: EntrySummary, record: MessageRecord) -> Description:
+    async def _compared(self, summary: EntrySummary) -> Description:
+        summary = await self._proved(summary)
+        record = self._standing.record(summary)
         if summary.filebase in self._standing.claimed:
             await self._doubt_claimed(summary, record)
         found = await self._forecast(summary, record)
@@ -173,6 +183,29 @@ class Survey:
         joined = summary.recipient_keys
         keys = {joined[at : at + RECIPIENT_KEY_BYTES] for at in range(0, len(joined), RECIPIENT_KEY_BYTES)} - settled
         return Description(summary, found.kind, found.of, len(found.covered & keys), owed=len(keys))
+
+    async def _proved(self, summary: EntrySummary) -> EntrySummary:
+        """With the digests of every entry here that is the same mail, though decorated, going by what both say."""
+        if self._parts.settings.duplicates.exact == "deliver":
+            return summary
+        for other in self._lookalikes(summary):
+            if await asyncio.to_thread(self._is_one_mail, summary, other):
+                log.info(logfmt(event="same_mail", filebase=summary.filebase, of=other.filebase))
+                summary = with_digests_of(summary, other)
+        return summary
+
+    def _lookalikes(self, summary: EntrySummary) -> list[EarlierEntry]:
+        """Entries here that may be this mail with, or without, a list's header and footer: nothing says so yet."""
+        akin = self._parts.index.akin(summary.filebase, summary.fingerprint.identity)
+        return [other for other in akin if summary.decorated or other.is_decorated]
+
+    def _is_one_mail(self, summary: EntrySummary, other: EarlierEntry) -> bool:
+        """Reads two files."""
+        try:
+            first, second = (read_entry(self._file(name)) for name in (summary.filebase, other.filebase))
+        except (EntryError, OSError):
+            return False
+        return is_one_mail(first, summary.decorated, second, other.is_decorated)
 
     async def _settled(self, filebase: str, record: MessageRecord) -> set[RecipientKey]:
         """Whom the entry has settled itself."""
@@ -205,7 +238,8 @@ class Survey:
         self._standing.resembling.add(filebase)
 
     async def _forecast(self, summary: EntrySummary, record: MessageRecord) -> Classification:
-        index, print_ = self._parts.index, summary.fingerprint
+        index, ledger, print_ = self._parts.index, self._parts.ledger, summary.fingerprint
+        is_another = self._standing.released.get(summary.filebase) == UNDECIDED
         same = index.earlier_with(print_.identity, (summary.when_s, tie_order(summary), summary.filebase))
         kin = Kin(
             same=same,
@@ -217,9 +251,16 @@ class Survey:
                 if set(print_.identity).isdisjoint(other.identity)
             ],
             same_message_id=index.with_message_id_key(print_.message_id) if print_.message_id else (),
+            to_be_held={earlier.filebase for earlier in same if earlier.duplicate is DuplicateClass.UNDECIDED},
+            undecided=[
+                other
+                for other in (() if is_another else self._lookalikes(summary))
+                if other.duplicate is not DuplicateClass.UNDECIDED or other.filebase in self._standing.released
+            ],
         )
-        history = await self._parts.ledger.history(self._standing.known_as(record))
-        return classify(summary, kin, history, self._parts.settings.duplicates.window)
+        history = await ledger.history(self._standing.known_as(record))
+        undecided = None if is_another else undecided_among(await ledger.akin(record.identity), record.identity)
+        return classify(summary, kin, history, self._parts.settings.duplicates.window, undecided)
 
     async def _doubt_claimed(self, summary: EntrySummary, record: MessageRecord) -> None:
         """A `.bak` that Mailman's runner left behind: it may have delivered to anybody, so all recipients are in doubt."""

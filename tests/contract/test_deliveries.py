@@ -10,12 +10,14 @@ from drainer.errors import IllegalTransition
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import (
     Coverage,
+    History,
     JournalLine,
     Learnt,
     MessageRecord,
     NewAttempt,
     OperatorState,
     Outcome,
+    kin_of,
     recipient_key,
 )
 from drainer.ledger.states import State
@@ -46,7 +48,10 @@ async def deliver(ledger: Ledger, *recipients: str, filebase: str = FIRST, messa
 
 
 async def states(ledger: Ledger, *identity: bytes) -> set[tuple[str, State, bytes]]:
-    history = await ledger.history(identity or (A,))
+    return coverage(await ledger.history(identity or (A,)))
+
+
+def coverage(history: History) -> set[tuple[str, State, bytes]]:
     return {(part.filebase, part.state, key) for part in history.coverage for key in part.recipients}
 
 
@@ -59,12 +64,26 @@ async def test_message_never_seen_has_no_history(ledger: Ledger) -> None:
     assert (await ledger.history([B, C])).coverage == ()
 
 
-async def test_digests_of_any_message_are_known_and_no_others(ledger: Ledger) -> None:
-    many = [number.to_bytes(16, "big") for number in range(1200)]
-    assert await ledger.known([A, *many]) == frozenset()
+async def test_the_kin_of_any_messages_digests_is_known_and_no_other(ledger: Ledger) -> None:
+    many = [number.to_bytes(8, "big") * 2 for number in range(1200)]
+    assert await ledger.kin_known([A, *many]) == frozenset()
     await deliver(ledger, ANN, message=MessageRecord((A, many[1100]), "list.example.org", ""))
     await ledger.record(SECOND, MessageRecord((B,), "list.example.org", ""), [Outcome(State.SKIPPED, (BOB,), "", AT)])
-    assert await ledger.known([A, B, C, *many]) == {A, B, many[1100]}
+    assert await ledger.kin_known([A, B, C, *many]) == {kin_of(A), kin_of(B), kin_of(many[1100])}
+    assert await ledger.kin_known([kin_of(A) + bytes(8), kin_of(A)[:7] + bytes(9)]) == {kin_of(A)}
+
+
+async def test_what_is_called_the_same_and_says_something_else_is_akin_and_no_copy(ledger: Ledger) -> None:
+    other, marked = kin_of(A) + bytes(8), kin_of(A) + bytes(7) + b"\1"
+    await deliver(ledger, ANN, message=MessageRecord((other,), "list", "<one@x>"))
+    await deliver(ledger, BOB, filebase=SECOND, message=MessageRecord((C, marked), "list", "<one@x>"))
+    assert (await ledger.history([A])).coverage == ()
+    plain, decorated = await ledger.akin([A, B])
+    assert (plain.is_decorated, decorated.is_decorated) == (False, True)
+    assert coverage(plain.history) == row(FIRST, State.DELIVERED, ANN)
+    assert coverage(decorated.history) == row(SECOND, State.DELIVERED, BOB)
+    assert [one.is_decorated for one in await ledger.akin([A, C])] == [False]
+    assert await ledger.akin([B]) == []
 
 
 async def test_delivered_recipients_are_told_with_entry_and_whole_second(ledger: Ledger) -> None:
@@ -428,7 +447,7 @@ async def test_what_was_learnt_covers_its_recipients_is_counted_nowhere_and_can_
     assert await ledger.unlearn("import-2") == 0
     assert await ledger.unlearn("import-1") == 2
     assert await states(ledger, A) == row(FIRST, State.DELIVERED, ANN)
-    assert await ledger.known([A, B]) == {A}
+    assert await ledger.kin_known([A, B]) == {kin_of(A)}
     await ledger.open_attempt(attempt(BOB, filebase=SECOND))
 
 
