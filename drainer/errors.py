@@ -63,23 +63,31 @@ class EntryVanished(EntryError):
 
 
 class EntryUnreadable(EntryError):
-    """The file is not a queue entry Mailman could read either; it goes to Mailman's bad/ as .psv."""
+    """drainer makes no queue entry of the file.
+
+    belongs_in_bad  Mailman cannot load it either, and would move it to bad/ itself. False: Mailman may load it, so it is
+                    held: Mailman's own cron job empties bad/ after a week
+    """
 
     reason = "unreadable"
+    belongs_in_bad = False
 
 
 class EntryEmpty(EntryUnreadable):
     reason = "empty"
+    belongs_in_bad = True
 
 
 class EntryTruncated(EntryUnreadable):
     reason = "truncated"
+    belongs_in_bad = True
 
 
 class EntryGarbage(EntryUnreadable):
-    """Not pickles, or not a message and a metadata dictionary."""
+    """Not pickles, or the second is no metadata dictionary."""
 
     reason = "garbage"
+    belongs_in_bad = True
 
 
 class EntryTooLarge(EntryUnreadable):
@@ -90,6 +98,24 @@ class UnsafePickle(EntryUnreadable):
     """The pickle names something that is not on the allowed list, or would cost more than its size justifies."""
 
     reason = "unsafe_pickle"
+
+
+class EntryNotUnderstood(EntryUnreadable):
+    """Two pickles that Mailman can load, with something in them that drainer does not know how to deliver."""
+
+    reason = "not_understood"
+
+
+class NoRecipientList(EntryUnreadable):
+    """The entry has no list of recipients at all, which is not the same as an empty one: Mailman would lose it."""
+
+    reason = "no_recipient_list"
+
+
+class WrongQueue(EntryUnreadable):
+    """The entry was moved into this queue from one that Mailman never delivers from."""
+
+    reason = "wrong_queue"
 
 
 class ComposeError(EntryError):

@@ -16,7 +16,7 @@ MARKED = frozenset(
     """
     errors settings list_names
     pickles/restricted pickles/allowed pickles/standins pickles/narrowed pickles/prescan
-    queuedir/filebase queuedir/entry queuedir/plaintext
+    queuedir/filebase queuedir/entry queuedir/misplaced queuedir/plaintext
     duplicates/canonical duplicates/fingerprint duplicates/decision duplicates/classes
     ledger/states ledger/records ledger/contract ledger/mta_log
     compose/wire compose/transactions compose/mailman2 compose/coprocess/frames

@@ -271,7 +271,13 @@ def as_object(report: ScanReport, with_entries: bool) -> dict[str, object]:
         "ages": [{"age": name, **_counts(tally, at_s)} for name, tally in report.ages.items()],
         "lists": [{"list": name, **_counts(tally, at_s)} for name, tally in _by_size(report.lists)],
         "unreadable": [
-            {"file": Path(file.path).name, "reason": file.reason, "detail": file.detail} for file in report.unreadable
+            {
+                "file": Path(file.path).name,
+                "reason": file.reason,
+                "detail": file.detail,
+                "goes_to": "bad" if file.is_unreadable else "held",
+            }
+            for file in report.unreadable
         ],
         "foreign": [{"file": f.name, "reason": f.reason, "kills_runner": f.kills_runner} for f in report.foreign],
         "looks_at_ledger": False,
@@ -311,9 +317,9 @@ def as_lines(report: ScanReport) -> list[str]:
         )
         lines += _table("Age", [(name, tally, "") for name, tally in report.ages.items()], report)
         lines += _table("List", [(name, tally, "") for name, tally in _by_size(report.lists)], report)
-    if report.unreadable:
-        lines += ["", f"{count(len(report.unreadable), 'unreadable file')}:"]
-        lines += _some([f"  {shown(Path(f.path).name)}: {f.reason}, {shown(f.detail)}" for f in report.unreadable])
+    lines += _without_summary("unreadable file", "", [file for file in report.unreadable if file.is_unreadable])
+    would_be_held = [file for file in report.unreadable if not file.is_unreadable]
+    lines += _without_summary("entry", " to be held for a person", would_be_held)
     if report.foreign_count:
         lines += ["", f"{count(report.foreign_count, 'file')} that Mailman's runner would pass over or stumble on:"]
         lines += _some([f"  {shown(f.name)}: {f.reason}{_danger(f)}" for f in report.foreign], report.foreign_count)
@@ -505,6 +511,14 @@ def _table(title: str, rows: Iterable[tuple[str, Tally, str]], report: ScanRepor
         ]
     )
     return lines
+
+
+def _without_summary(what: str, behind: str, files: list[Surveyed]) -> list[str]:
+    if not files:
+        return []
+    named = [f"  {shown(Path(file.path).name)}: {file.reason}, {shown(file.detail)}" for file in files]
+    plural = "entries" if what == "entry" else f"{what}s"
+    return ["", f"{count(len(files), what, plural)}{behind}:", *_some(named)]
 
 
 def _some(lines: list[str], total: int | None = None) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_NOTHING = re.compile(r"[\s<>]*\Z")
 LONGEST_ADDRESS = 1900
 """Octets. Postfix reads command lines of 2,048 (line_length_limit), Exim of 16,384; RFC 5321 §4.5.3.1.3 asks for 256. What
 a server makes of the rest of a longer line is its own affair: some take it for the next command."""
@@ -41,6 +42,15 @@ def why_unfit(address: str) -> str:
         return "has a control character in it"
     size = len(address.encode("utf-8", "replace"))
     return f"is {size} octets long" if size > LONGEST_ADDRESS else ""
+
+
+def is_nobody(address: str) -> bool:
+    """Whether there is no address in it at all: empty, blank, or a pair of angle brackets around nothing.
+
+    A command with it is a syntax error (RFC 5321 §4.1.2: only MAIL takes <>), and a DSN about it names nobody. Mailman
+    scores nobody for it either: it is no member's address.
+    """
+    return _NOTHING.match(address) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ class Rule:
             raise ValueError(f"{stage!r} is no stage; right would be one of {', '.join(STAGES)}")
         words = rest.split()
         options: dict[str, str] = {}
-        while words and re.fullmatch(r"(recipient|sender|beyond|first|after|every|chance)=\S+", words[-1]):
+        while words and re.fullmatch(r"(recipient|sender|beyond|first|after|every|chance)=\S*", words[-1]):
             name, _, value = words.pop().partition("=")
             options[name] = value
         what = " ".join(words)

@@ -61,12 +61,13 @@ def owed_dsn(
 ) -> tuple[NewDsn, ...]:
     """The DSN for those of a transaction's recipients that failed; () where none is due.
 
-    replies  recipient as the entry has it = the server's last answer, or our reason
+    replies  recipient as the entry has it = the server's last answer, or our reason. Of `x@y@z` Mailman 2.1 makes an empty
+             address in the envelope; the DSN names it as the entry does
     status   enhanced status code for all of them; "": as each reply says
     """
     envelope = composed.envelope
     told = tuple(
-        DsnRecipient(owed, sent, replies[owed][:_LONGEST_WORD], status)
+        DsnRecipient(owed, sent or owed, replies[owed][:_LONGEST_WORD], status)
         for owed, sent in zip(composed.owed_for, envelope.recipients, strict=True)
         if owed in replies
     )

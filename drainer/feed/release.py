@@ -36,7 +36,14 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 
 from drainer.clock import Clock
-from drainer.errors import ComposeError, CustodyRefused, EntryGarbage, EntryUnreadable, EntryVanished, LedgerNotDurable
+from drainer.errors import (
+    ComposeError,
+    CustodyRefused,
+    EntryNotUnderstood,
+    EntryUnreadable,
+    EntryVanished,
+    LedgerNotDurable,
+)
 from drainer.feed.deliver import Transaction
 from drainer.feed.mailman_queues import Look, MailmanQueues, SmtpLogFile
 from drainer.feed.rate_in_force import RateInForce
@@ -153,7 +160,7 @@ class Release:
         if len(owed) < len(entry.recipients):
             try:
                 raw = with_recipients(entry, owed)
-            except EntryGarbage as exc:
+            except EntryNotUnderstood as exc:
                 raise ComposeError(f"it cannot be released for some of its recipients only: {exc.detail}") from exc
         async with self._place():
             await self._throttle.acquire(len(owed))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from drainer.errors import EntryGarbage
+from drainer.errors import EntryNotUnderstood
 from drainer.pickles.prescan import pickle_end
 from drainer.pickles.restricted import load_one
 from drainer.pickles.standins import StandIn
@@ -64,6 +64,14 @@ class _Element(NamedTuple):
     drop: _Edit
 
 
+class _Pair(NamedTuple):
+    """A key and a value that a dictionary took in, and the edits that would keep both out."""
+
+    key: _Value
+    value: _Value
+    drop: tuple[_Edit, ...]
+
+
 @dataclass(slots=True)
 class _Value:
     """What stands on the stack: where its program begins, and as much of it as matters here."""
@@ -71,7 +79,7 @@ class _Value:
     start: int
     text: str | None = None
     elements: list[_Element] | None = None
-    pairs: list[tuple[_Value, _Value]] | None = None
+    pairs: list[_Pair] | None = None
     parts: tuple[_Value, ...] = ()
     is_mark: bool = False
 
@@ -81,16 +89,17 @@ def narrowed(pickled: bytes, keep: Collection[str], keys: Collection[str]) -> by
 
     pickled   begins with one pickle of a dictionary; what stands behind it is left out
     keep      addresses that stay; of an address named twice the first stays
-    keys      the metadata keys that hold recipients: a list, a set, or a list of lists; absent ones do not matter
-    Raises    EntryGarbage when the recipients are pickled in a form that cannot be edited (none of Mailman's)
+    keys      the metadata keys that hold recipients: a list, a set, a dictionary's keys, or a list of lists; absent ones
+              do not matter
+    Raises    EntryNotUnderstood when the recipients are pickled in a form that cannot be edited (none of Mailman's)
     """
     pickled = pickled[: pickle_end(pickled)]
     before = load_one(pickled)
     program = _Program(pickled)
     if program.result.pairs is None or not isinstance(before, dict):
-        raise EntryGarbage("the metadata is not a dictionary")
+        raise EntryNotUnderstood("the metadata is not a dictionary")
     edits = list(program.frames)
-    for key, value in program.result.pairs:
+    for key, value, _ in program.result.pairs:
         if key.text in keys:
             edits += _dropped(value, frozenset(keep), set())
     after = _edited(pickled, edits)
@@ -102,6 +111,9 @@ def _dropped(value: _Value, keep: frozenset[str], seen: set[str]) -> Iterator[_E
     """The edits for one container of recipients; a list in it that is left empty goes as a whole."""
     while value.elements is None and value.parts:  # set([...]) as protocols 0 to 3 write it
         value = value.parts[-1]
+    for pair in value.pairs or ():
+        if pair.key.text not in keep:
+            yield from pair.drop
     for element in value.elements or ():
         if element.value.elements is not None:
             inner = list(_dropped(element.value, keep, seen))
@@ -126,28 +138,32 @@ def _edited(pickled: bytes, edits: list[_Edit]) -> bytes:
 def _prove(before: dict[object, object], after: object, keep: Collection[str], keys: Collection[str]) -> None:
     """Hold the edited metadata against the original: a container shared with something else would show here."""
     if not isinstance(after, dict) or list(after) != list(before):
-        raise EntryGarbage("the recipients cannot be taken out of this metadata: its keys would change")
+        raise EntryNotUnderstood("the recipients cannot be taken out of this metadata: its keys would change")
     for key, value in before.items():
         expected = _kept(value, frozenset(keep), set()) if key in keys else value
         if not _alike(expected, after[key]):
-            raise EntryGarbage(f"the recipients cannot be taken out of this metadata: {key!r} would come out wrong")
+            raise EntryNotUnderstood(
+                f"the recipients cannot be taken out of this metadata: {key!r} would come out wrong"
+            )
 
 
 def _kept(value: object, keep: frozenset[str], seen: set[object]) -> object:
     if isinstance(value, set | frozenset):
-        return {address for address in value if address in keep}
-    if not isinstance(value, list):
+        return type(value)(address for address in value if address in keep)
+    if isinstance(value, dict):
+        return {address: of_it for address, of_it in value.items() if address in keep}
+    if not isinstance(value, list | tuple):
         return value
     kept: list[object] = []
     for item in value:
-        if isinstance(item, list):
+        if isinstance(item, list | tuple | set | frozenset | dict):
             inner = _kept(item, keep, seen)
             if inner or not item:
                 kept.append(inner)
         elif item in keep and item not in seen:
             seen.add(item)
             kept.append(item)
-    return kept
+    return type(value)(kept)
 
 
 def _alike(one: object, other: object) -> bool:
@@ -229,13 +245,13 @@ class _Program:
             _elements(stack[-1]).append(_Element(value, _Edit(start, 1, _POP)))
         elif name == "DICT":
             mark, values = self._from_mark()
-            stack.append(_Value(mark.start, pairs=list(zip(values[::2], values[1::2], strict=True))))
+            stack.append(_Value(mark.start, pairs=_run_pairs(values, start)))
         elif name == "SETITEMS":
             _, values = self._from_mark()
-            _pairs(stack[-1]).extend(zip(values[::2], values[1::2], strict=True))
+            _pairs(stack[-1]).extend(_run_pairs(values, start))
         elif name == "SETITEM":
             value, key = stack.pop(), stack.pop()
-            _pairs(stack[-1]).append((key, value))
+            _pairs(stack[-1]).append(_Pair(key, value, (_Edit(start, 1, _POP + _POP),)))
         elif name == "POP":
             stack.pop()
         else:
@@ -273,15 +289,22 @@ def _run_elements(values: list[_Value], end: int) -> list[_Element]:
     return [_Element(value, _Edit(at, 0, _POP)) for value, at in zip(values, nexts, strict=False)]
 
 
+def _run_pairs(values: list[_Value], end: int) -> list[_Pair]:
+    """The same for keys and values by turns."""
+    elements = _run_elements(values, end)
+    pairs = zip(elements[::2], elements[1::2], strict=True)
+    return [_Pair(key.value, value.value, (key.drop, value.drop)) for key, value in pairs]
+
+
 def _elements(value: _Value) -> list[_Element]:
     if value.elements is None:
-        raise EntryGarbage("elements are added to what is no list or set")
+        raise EntryNotUnderstood("elements are added to what is no list or set")
     return value.elements
 
 
-def _pairs(value: _Value) -> list[tuple[_Value, _Value]]:
+def _pairs(value: _Value) -> list[_Pair]:
     if value.pairs is None:
-        raise EntryGarbage("items are added to what is no dictionary")
+        raise EntryNotUnderstood("items are added to what is no dictionary")
     return value.pairs
 
 

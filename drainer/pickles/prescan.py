@@ -49,7 +49,9 @@ _CONTAINER_WEIGHT = 64
 
 # what repr() of a Python 2 string holds; other escapes would make the unpickler warn
 _ESCAPED = re.compile(rb"(?:[^\\]+|\\[\\'\"nrt]|\\x[0-9a-f]{2})*+\Z")
+_QUOTED = re.compile(rb"""\s*(?P<quote>["'])(?s:.*)(?P=quote)\s*\Z""")
 _DIGITS = re.compile(rb"[0-9]{1,9}\r?\Z")
+_NUMBER = re.compile(rb"\s*[+-]?[0-9_]+\s*\Z")
 
 
 class _Machine:
@@ -118,8 +120,10 @@ class _Machine:
     def top(self, kind: int) -> list[int]:
         """The container on top of the stack, which has to be of this kind and made there, not fetched."""
         slot = self.stack[-1]
-        if slot <= 0 or self.nodes[slot][_KIND] != kind:
+        if slot < 0 or (slot > 0 and self.nodes[slot][_KIND] == _TUPLE):
             raise EntryGarbage("an opcode meets a value of another kind than it works on")
+        if slot == _CLASS or self.nodes[slot][_KIND] != kind:
+            raise UnsafePickle("an opcode fills something that drainer does not know as a container")
         if self.nodes[slot][_CLOSED]:
             raise UnsafePickle("a container is changed after it was held or fetched: it could come to hold itself")
         return self.nodes[slot]
@@ -194,6 +198,8 @@ class _Machine:
     def index_line(self, pos: int) -> tuple[int, int]:
         line, pos = self.line(pos, LONGEST_NUMBER)
         if not _DIGITS.match(line):
+            if _NUMBER.match(line):
+                raise UnsafePickle("a memo index is written as Mailman writes none")
             raise EntryGarbage("a memo index is not a number")
         return int(line), pos
 
@@ -201,7 +207,9 @@ class _Machine:
 def _string(m: _Machine, pos: int) -> int:
     line, pos = m.line(pos, len(m.raw))
     if not _ESCAPED.match(line):
-        raise EntryGarbage("a text has escapes that Python 2 does not write")
+        if not _QUOTED.match(line):
+            raise EntryGarbage("a text has no quotes around it")
+        raise UnsafePickle("a text has escapes that Python 2 does not write")
     m.stack.append(_TEXT - len(line))
     return pos
 
@@ -255,14 +263,16 @@ def _set_item(m: _Machine, pos: int) -> int:
 
 def _set_items(m: _Machine, pos: int) -> int:
     held = m.from_mark()
-    m.check_keys(held[::2])
-    m.hold(m.top(_DICT), held)
+    if held:  # else nothing is done, whatever is on top
+        m.check_keys(held[::2])
+        m.hold(m.top(_DICT), held)
     return pos
 
 
 def _appends(m: _Machine, pos: int) -> int:
     held = m.from_mark()
-    m.hold(m.top(_LIST), held)
+    if held:  # else nothing is done, whatever is on top
+        m.hold(m.top(_LIST), held)
     return pos
 
 
@@ -313,8 +323,9 @@ def _empty_set(m: _Machine, pos: int) -> int:
 
 def _add_items(m: _Machine, pos: int) -> int:
     held = m.from_mark()
-    m.check_keys(held)
-    m.hold(m.top(_SET), held)
+    if held:  # else nothing is done, whatever is on top
+        m.check_keys(held)
+        m.hold(m.top(_SET), held)
     return pos
 
 
@@ -526,8 +537,10 @@ def pickle_end(raw: bytes, start: int = 0, *, max_depth: int = MAX_DEPTH) -> int
                     stack.append(len(nodes))
                     nodes.append([_TUPLE, _CONTAINER_WEIGHT, 1, 0])
                 elif opcode == 0x2E:  # STOP
+                    if len(stack) == (marks[-1] if marks else 0):
+                        raise EntryGarbage("the pickle leaves no value")
                     if len(stack) != 1 or marks or stack[0] == _CLASS or m.holds_classes(stack[0]):
-                        raise EntryGarbage("the pickle does not leave exactly one value")
+                        raise UnsafePickle("the pickle leaves a class, or more than one value")
                     m.check_fetched()
                     return pos
                 else:

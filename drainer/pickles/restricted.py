@@ -76,13 +76,8 @@ def _load(pickled: bytes) -> object:
     source = io.BufferedReader(io.BytesIO(pickled), min(len(pickled), _PREFETCH_BYTES))
     try:
         return _Unpickler(source, encoding="ascii", errors="surrogateescape").load()
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        OverflowError,
-    ) as exc:
+    except (EOFError, ValueError) as exc:
         raise EntryGarbage(f"{type(exc).__name__}: {exc}"[:200]) from exc
+    except (pickle.UnpicklingError, TypeError, AttributeError, LookupError, OverflowError) as exc:
+        # It may be the stand-ins alone that cannot do it.
+        raise UnsafePickle(f"{type(exc).__name__}: {exc}"[:200]) from exc

@@ -66,7 +66,7 @@ def inert_datetime(state: object = None, *timezone: object) -> datetime | Opaque
     """The datetime a pickle means; one with a time zone stays opaque.
 
     state   ten bytes: year (2), month, day, hour, minute, second, microsecond (3); Python 2 wrote them as a `str`
-    Raises  ValueError, TypeError when they are no date
+    Raises  TypeError when they are no date. Python itself takes a minute of 99 from a pickle
     Source  datetime.__reduce_ex__
     """
     if isinstance(state, str):
@@ -77,7 +77,10 @@ def inert_datetime(state: object = None, *timezone: object) -> datetime | Opaque
         return Opaque(state, *timezone)
     microsecond = int.from_bytes(state[7:], "big")
     year, month = state[0] << 8 | state[1], state[2] & 0x7F
-    return datetime(year, month, state[3], state[4], state[5], state[6], microsecond)
+    try:
+        return datetime(year, month, state[3], state[4], state[5], state[6], microsecond)
+    except ValueError as exc:
+        raise TypeError(str(exc)) from exc
 
 
 def inert_set(items: object = ()) -> set[object]:

@@ -5,7 +5,8 @@ Out   a QueueEntry
 Pure  no file is touched; read.py does that
 
 What Mailman would do with the recipients is done here, once: 2.1's `undelivered` in place of `recips`, an address named
-twice taken once. What it could only do wrong (`recips` as plain text makes a recipient of every character) is refused.
+twice taken once. What it could only do wrong is refused: `recips` as plain text makes a recipient of every character, and
+an entry without `recips` is lost. Only an empty list of recipients is an entry for nobody.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from drainer.errors import EntryGarbage
+from drainer.errors import EntryGarbage, EntryNotUnderstood, NoRecipientList, WrongQueue
 from drainer.pickles.restricted import LoadedPair
-from drainer.pickles.standins import Message
+from drainer.pickles.standins import Message, StandIn
+from drainer.queuedir.misplaced import DEAD_ENDS, home_queue, shunted_from
 from drainer.queuedir.plaintext import parsed_plaintext
 
 SITE_LIST_OF_2_1 = "mailman"
@@ -63,15 +65,19 @@ def entry_from_pickles(filebase: str, raw: bytes, loaded: LoadedPair) -> QueueEn
     """The entry two opened pickles make.
 
     raw      the whole file that `loaded` was opened from
-    Raises   EntryGarbage: the first is neither message nor text, the second no dictionary of a queue entry, or its
-             recipients are not a list of addresses
+    Raises   EntryGarbage        the second is no dictionary: Mailman cannot use it either
+             EntryNotUnderstood  the first is neither message nor text, the metadata is of no queue entry we know, or its
+                                 recipients are not a list of addresses
+             NoRecipientList, WrongQueue
     Source   MAILMAN21.md §2 to §4; Mailman 3.3.10 core/switchboard.py, runners/outgoing.py
     """
     metadata = loaded.metadata_object
+    if isinstance(metadata, StandIn):
+        raise EntryNotUnderstood(f"the metadata is a {type(metadata).__name__}, not a dictionary")
     if not isinstance(metadata, dict):
         raise EntryGarbage(f"the metadata is a {type(metadata).__name__}, not a dictionary")
     if set(map(type, metadata)) - {str}:
-        raise EntryGarbage("a metadata key is not text")
+        raise EntryNotUnderstood("a metadata key is not text")
     flavour = flavour_of(metadata, loaded.message_object)
     message, plaintext = _content(loaded.message_object, flavour)
     if flavour is Flavour.MAILMAN2:
@@ -80,23 +86,32 @@ def entry_from_pickles(filebase: str, raw: bytes, loaded: LoadedPair) -> QueueEn
     else:
         list_id = _text_of(metadata, "listid", "")
         recipients = _recipients_3(metadata)
+    if (home := shunted_from(metadata)) and home.queue in DEAD_ENDS:
+        raise WrongQueue(
+            f"it was shunted from {home.queue}/ ({home.because}), from where Mailman sends nothing to anybody: move its "
+            f"file to {home.queue}/ by hand"
+        )
     return QueueEntry(filebase, flavour, list_id, recipients, message, plaintext, metadata, raw, loaded.message_bytes)
 
 
 def flavour_of(metadata: Mapping[str, object], message_object: object) -> Flavour:
     """Which Mailman wrote an entry: told by its metadata, and by the class of its message where that has neither key.
 
-    Raises  EntryGarbage when nothing tells
+    Raises  EntryNotUnderstood when nothing tells
     """
     if "listid" in metadata or "recipients" in metadata:
         return Flavour.MAILMAN3
-    if "listname" in metadata or "recips" in metadata or "undelivered" in metadata:
+    if "recips" in metadata or "undelivered" in metadata:
+        return Flavour.MAILMAN2
+    if isinstance(message_object, Message) and message_object.pickled_as.startswith(("Mailman.", "mailman.")):
+        return Flavour.MAILMAN2 if message_object.pickled_as.startswith("Mailman.") else Flavour.MAILMAN3
+    if "listname" in metadata:  # both have it
         return Flavour.MAILMAN2
     if isinstance(message_object, Message):
-        return Flavour.MAILMAN2 if message_object.pickled_as.startswith("Mailman.") else Flavour.MAILMAN3
+        return Flavour.MAILMAN3
     if "version" in metadata:
         return Flavour.MAILMAN2 if isinstance(metadata.get("received_time"), float) else Flavour.MAILMAN3
-    raise EntryGarbage("the metadata has nothing of a queue entry")
+    raise EntryNotUnderstood("the metadata has nothing of a queue entry")
 
 
 def _content(message_object: object, flavour: Flavour) -> tuple[Message, bytes | None]:
@@ -105,37 +120,55 @@ def _content(message_object: object, flavour: Flavour) -> tuple[Message, bytes |
     if isinstance(message_object, str | bytes):
         name = "Mailman.Message" if flavour is Flavour.MAILMAN2 else "mailman.email.message"
         return parsed_plaintext(message_object, name)
-    raise EntryGarbage(f"the first pickle is a {type(message_object).__name__}, not a message")
+    raise EntryNotUnderstood(f"the first pickle is a {type(message_object).__name__}, not a message")
 
 
 def _text_of(metadata: Mapping[str, object], key: str, default: str) -> str:
     value = metadata.get(key, default)
     if not isinstance(value, str):
-        raise EntryGarbage(f"metadata {key!r} is a {type(value).__name__}, not text")
+        raise EntryNotUnderstood(f"metadata {key!r} is a {type(value).__name__}, not text")
     return value
 
 
 def _recipients_2_1(metadata: Mapping[str, object]) -> tuple[str, ...]:
     if "undelivered" not in metadata:
-        return _addresses(metadata.get("recips") or (), "recips")
+        return _addresses(_present(metadata, "recips"), "recips")
     chunks = metadata["undelivered"]
     if not isinstance(chunks, list | tuple):
-        raise EntryGarbage(f"metadata 'undelivered' is a {type(chunks).__name__}, not a list of lists")
+        raise EntryNotUnderstood(f"metadata 'undelivered' is a {type(chunks).__name__}, not a list of lists")
     return _unique(address for chunk in chunks for address in _addresses(chunk, "undelivered"))
 
 
 def _recipients_3(metadata: Mapping[str, object]) -> tuple[str, ...]:
-    recipients = metadata.get("recipients") or ()
+    recipients = _present(metadata, "recipients")
     addresses = _addresses(recipients, "recipients")
     return tuple(sorted(addresses)) if isinstance(recipients, set | frozenset) else addresses
 
 
+def _present(metadata: Mapping[str, object], key: str) -> object:
+    """What the metadata has under the key. Raises NoRecipientList for nothing and for None."""
+    value = metadata.get(key)
+    if value is not None:
+        return value
+    missing = f"{key!r} is None" if key in metadata else f"there is no {key!r}"
+    home = home_queue(metadata)
+    if home is None:
+        raise NoRecipientList(
+            f"{missing} in its metadata, and nothing says which queue it belongs in; in out/ Mailman would delete it unsent"
+        )
+    raise NoRecipientList(
+        f"{missing} in its metadata: it belongs in {home.queue}/ ({home.because}), move its file there by hand; in out/ "
+        "Mailman would delete it unsent"
+    )
+
+
 def _addresses(value: object, key: str) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple | set | frozenset):
-        raise EntryGarbage(f"metadata {key!r} is a {type(value).__name__}, not a list of addresses")
+    """The addresses, each once. Mailman walks over whatever it is given: of a dictionary it takes the keys."""
+    if not isinstance(value, list | tuple | set | frozenset | dict):
+        raise EntryNotUnderstood(f"metadata {key!r} is a {type(value).__name__}, not a list of addresses")
     if set(map(type, value)) - {str}:
         strange = next(address for address in value if not isinstance(address, str))
-        raise EntryGarbage(f"metadata {key!r} names {repr(strange)[:60]} as a recipient, which is not text")
+        raise EntryNotUnderstood(f"metadata {key!r} names {repr(strange)[:60]} as a recipient, which is not text")
     return _unique(value)
 
 

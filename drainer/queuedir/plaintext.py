@@ -14,7 +14,7 @@ import email.message
 import email.parser
 import email.policy
 
-from drainer.errors import EntryGarbage
+from drainer.errors import EntryNotUnderstood
 from drainer.pickles.standins import Message, stand_in
 
 _ATTRIBUTES = ("_headers", "_unixfrom", "_charset", "preamble", "epilogue", "_default_type")
@@ -27,14 +27,14 @@ def parsed_plaintext(text: str | bytes, module: str) -> tuple[Message, bytes]:
 
     text    as unpickled: ASCII with surrogates for 8-bit bytes, or genuine unicode (Mailman 3), which becomes UTF-8
     module  the module of the Message class that Mailman would make of it
-    Raises  EntryGarbage when its parts are nested too deep to be parsed
+    Raises  EntryNotUnderstood when its parts are nested too deep to be parsed
     """
     plaintext = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
     try:
         parsed = _PARSER.parsebytes(plaintext)
         return _inert(parsed, _CLASSES[module]), plaintext
     except RecursionError as exc:
-        raise EntryGarbage("the parts of the mail are nested too deep") from exc
+        raise EntryNotUnderstood("the parts of the mail are nested too deep") from exc
 
 
 def _inert(parsed: email.message.Message, made: type[Message]) -> Message:

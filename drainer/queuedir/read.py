@@ -12,7 +12,7 @@ import os
 import stat
 from pathlib import Path
 
-from drainer.errors import EntryGarbage, EntryTooLarge, EntryVanished
+from drainer.errors import EntryNotUnderstood, EntryTooLarge, EntryVanished
 from drainer.pickles.restricted import load_pair
 from drainer.queuedir.entry import QueueEntry, entry_from_pickles
 
@@ -25,7 +25,7 @@ def read_entry(path: Path | str, max_bytes: int = DEFAULT_MAX_BYTES) -> QueueEnt
 
     max_bytes  a larger file is not read
     Raises  EntryVanished   the file is gone
-            EntryEmpty, EntryTruncated, EntryGarbage, EntryTooLarge, UnsafePickle   (all EntryUnreadable)
+            EntryUnreadable, which says whether Mailman could not load it either (`belongs_in_bad`)
             OSError         the file could not be read at all (no permission, I/O error): nothing is known of the entry
     """
     text = os.fspath(path)
@@ -37,7 +37,7 @@ def read_entry(path: Path | str, max_bytes: int = DEFAULT_MAX_BYTES) -> QueueEnt
 def read_file(path: Path | str, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
     """The bytes of a regular file, as long as it was when opened. A symbolic link is not followed, a pipe not waited for.
 
-    Raises  EntryVanished, EntryGarbage (no regular file), EntryTooLarge, OSError
+    Raises  EntryVanished, EntryNotUnderstood (no regular file), EntryTooLarge, OSError
     """
     try:
         descriptor = os.open(path, _FLAGS)
@@ -45,12 +45,12 @@ def read_file(path: Path | str, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
         raise EntryVanished("the file is gone") from None
     except OSError as exc:
         if exc.errno in (errno.ELOOP, errno.ENXIO):
-            raise EntryGarbage("not a regular file") from None
+            raise EntryNotUnderstood("not a regular file") from None
         raise
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise EntryGarbage("not a regular file")
+            raise EntryNotUnderstood("not a regular file")
         if status.st_size > max_bytes:
             raise EntryTooLarge(f"{status.st_size} bytes, more than the {max_bytes} that are read")
         raw = os.read(descriptor, status.st_size)

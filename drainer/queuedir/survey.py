@@ -61,7 +61,7 @@ class Surveyed:
     reason         EntryError.reason, or "reader_killed" (it ended its worker twice), "cannot_read" (the system refused),
                    "foreign_name" (no queue entry's name; not opened)
     detail         one clause for the operator
-    is_unreadable  Mailman could not read it either: it belongs in bad/. False for what may yet be readable
+    is_unreadable  Mailman could not load it either: it belongs in bad/. False for what may yet be readable: it is held
     recipients     the addresses, only where they were asked for
     limited        how many are in each of the domains that were asked for; () if none is
     """
@@ -225,11 +225,9 @@ def survey_file(path: str, task: _Task) -> Surveyed:
         entry = read_entry(path, task.max_bytes)
         summary = summarise(entry, _decoration(entry, task))
     except EntryError as exc:
-        return Surveyed(path, None, exc.reason, exc.detail, isinstance(exc, EntryUnreadable))
+        return Surveyed(path, None, exc.reason, exc.detail, isinstance(exc, EntryUnreadable) and exc.belongs_in_bad)
     except (MemoryError, RecursionError) as exc:
-        return Surveyed(
-            path, None, UnsafePickle.reason, f"costs more than its size justifies: {type(exc).__name__}", True
-        )
+        return Surveyed(path, None, UnsafePickle.reason, f"costs more than its size justifies: {type(exc).__name__}")
     except OSError as exc:
         return Surveyed(path, None, CANNOT_READ, exc.strerror or str(exc))
     recipients = entry.recipients if task.with_recipients else ()

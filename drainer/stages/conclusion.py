@@ -380,7 +380,7 @@ class Conclusion:
                 logging.INFO if outcome.state in (State.DELIVERED, State.DEFERRED) else logging.WARNING,
                 logfmt(
                     outcome=outcome.state, filebase=entry.filebase, list=entry.list_id, message_id=record.message_id,
-                    recipient=single, recipients=None if single else len(recipients), reply=outcome.reply,
+                    recipient=single, recipients=len(recipients) if single is None else None, reply=outcome.reply,
                 ),
             )  # fmt: skip
 

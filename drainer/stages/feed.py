@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from weakref import WeakValueDictionary
 
-from drainer.compose.wire import ComposedMessage, why_unfit
+from drainer.compose.wire import ComposedMessage, is_nobody, why_unfit
 from drainer.duplicates.decision import Action, Claim, Decision
 from drainer.errors import (
     ComposeDeferred,
@@ -294,7 +294,10 @@ class Feed:
         except EntryVanished:
             raise
         except EntryUnreadable as exc:
-            await self._conclusion.set_aside_unreadable(filebase, exc.reason, exc.detail)
+            if exc.belongs_in_bad:
+                await self._conclusion.set_aside_unreadable(filebase, exc.reason, exc.detail)
+            else:
+                await self._conclusion.hold(filebase, exc.reason, exc.detail, by="drainer")
         except (ComposeDeferred, ComposerUnavailable) as exc:
             self._conclusion.later(filebase, str(exc))
             log.warning(logfmt(outcome="put_back", filebase=filebase, detail=exc))
@@ -423,19 +426,23 @@ class Feed:
             await asyncio.gather(*deliveries, return_exceptions=True)
 
     async def _without_unfit(self, entry: QueueEntry, record: MessageRecord, owed: Sequence[str]) -> Sequence[str]:
-        """Fail whom no command can name before anything is composed: Mailman's own code, and ours, would refuse the entry
-        as a whole. Returns the others."""
-        unfit = {address: why for address in owed if (why := why_unfit(address))}
+        """Settle addresses that cannot appear in an SMTP command before anything is composed: Mailman's own code, and ours,
+        would refuse the entry as a whole. Returns the others."""
         now_s = self._parts.clock.now_s()
+        nobody = tuple(address for address in owed if is_nobody(address))
+        unfit = {address: why for address in owed if address not in nobody and (why := why_unfit(address))}
         outcomes = [
             Outcome(State.FAILED, tuple(a for a in unfit if unfit[a] == why), f"553 5.1.3 the address {why}", now_s)
             for why in dict.fromkeys(unfit.values())
         ]
-        if outcomes:
-            await self._parts.ledger.record(entry.filebase, record, outcomes)
+        if nobody:
+            outcomes.append(Outcome(State.SKIPPED, nobody, "the entry names an empty address", now_s))
+        if not outcomes:
+            return owed
+        await self._parts.ledger.record(entry.filebase, record, outcomes)
         for outcome in outcomes:
             self._conclusion.log(entry, record, outcome)
-        return [address for address in owed if address not in unfit] if unfit else owed
+        return [address for address in owed if address not in unfit and address not in nobody]
 
     async def _deliver_whole(
         self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord

@@ -139,7 +139,7 @@ class HandBack:
                 try:
                     await self._give(_each_once(owed, self._parts.clock.now_s()), by, result)
                     return
-                except CustodyRefused as exc:
+                except (CustodyRefused, EntryError) as exc:
                     left = [one.entry.filebase for one in owed if self._parts.index.state_of(one.entry.filebase)]
                     reasons = dict.fromkeys(left, str(exc))
         stays = next(iter(reasons))

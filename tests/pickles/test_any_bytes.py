@@ -16,6 +16,7 @@ from drainer.pickles.restricted import load_one, load_pair
 from drainer.queuedir.content import body_bytes, content_type, header_values, walk_parts
 from drainer.queuedir.entry import QueueEntry, entry_from_pickles
 from tests.pickles.hostile import RUNS_CODE
+from tests.pickles.lenient import some_mailman_could_open
 from tests.pickles.samples import MAILMAN2, path2, path3, readable
 
 SEEDS = [
@@ -28,7 +29,8 @@ _FRAGMENTS = [
     b"cemail.message\nMessage\n", b"cemail.header\nHeader\n", b"cdatetime\ndatetime\n", b"c__builtin__\nset\n",
     b"c_codecs\nencode\n", b"(imailbox\nMMDFMessage\n", b"I01\n", b"F1e400\n", b"L1L\n", b"Vx\\ud800\n",
     b"S'\\xff'\n", b"p0\n", b"g0\n", b"\x80\x02", b"\x93", b"J\x00\x00\x00\x00", b"\x8c\x06recips",
-    b"\x8c\nrecipients", b"\x8c\x06listid", b"G\x7f\xf8\x00\x00\x00\x00\x00\x00", b"\x8a\x01\x05",
+    b"\x8c\nrecipients", b"\x8c\x06listid", b"G\x7f\xf8\x00\x00\x00\x00\x00\x00", b"\x8a\x01\x05", b"g+0\n", b"S'\\q'\n",
+    b"ccollections\nOrderedDict\n", b"cemail.policy\nEmailPolicy\n",
 ]  # fmt: skip
 
 
@@ -46,6 +48,12 @@ def opened(raw: bytes) -> None:
         use(entry_from_pickles("1.0+x", raw, load_pair(raw)))
     except EntryUnreadable as refused:
         assert str(refused).startswith(refused.reason)
+        assert not (refused.belongs_in_bad and some_mailman_could_open(raw)), "bad/ is for what nobody can open"
+
+
+def test_lenient_reader_opens_every_genuine_entry_and_what_runs_code() -> None:
+    assert all(some_mailman_could_open(path.read_bytes()) for path in [*readable(), path2("inject_without_recips")])
+    assert some_mailman_could_open(RUNS_CODE["posix.system"] + b"}.")
 
 
 @settings(max_examples=200, deadline=None)

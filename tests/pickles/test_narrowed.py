@@ -10,13 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from drainer.errors import EntryGarbage
+from drainer.errors import EntryNotUnderstood
 from drainer.pickles.narrowed import narrowed
 from drainer.pickles.restricted import load_pair
 from drainer.queuedir.entry import QueueEntry, entry_from_pickles
 from drainer.queuedir.handback import with_recipients
 from drainer.queuedir.read import read_entry
-from tests.pickles.samples import MAILMAN2, MAILMAN3, labels2, labels3, mailman3_python, path2, path3, python2, readable
+from tests.pickles.samples import (
+    MAILMAN2,
+    MAILMAN3,
+    is_entry2,
+    labels2,
+    labels3,
+    mailman3_python,
+    path2,
+    path3,
+    python2,
+    readable,
+)
 
 _UNDER_PYTHON_2 = r'''
 import cPickle, json, os, sys, types
@@ -74,7 +85,7 @@ def reread(raw: bytes) -> QueueEntry:
 def test_python_2_finds_everything_but_the_recipients_unchanged(tmp_path: Path) -> None:
     python, chance, kept = python2(), random.Random(20140714), {}
     for index, (name, label) in enumerate(sorted(labels2().items())):
-        if label.get("unreadable") is not None:
+        if not is_entry2(label):
             continue
         entry = read_entry(MAILMAN2 / "qfiles" / name)
         if not entry.recipients:
@@ -188,9 +199,26 @@ def test_set_stays_a_set_in_every_protocol(protocol: int) -> None:
     assert after == metadata | {"recipients": set(keep)}
 
 
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("count", [3, 2500])
+def test_dictionary_of_recipients_loses_those_who_are_settled(protocol: int, count: int) -> None:
+    metadata = {"recips": {f"r{n}@x.example": {"n": n} for n in range(count)}, "listname": "x"}
+    keep = [f"r{n}@x.example" for n in range(0, count, 2)]
+    after = pickle.loads(narrowed(pickle.dumps(metadata, protocol), keep, ("recips",)))
+    assert after == metadata | {"recips": {name: metadata["recips"][name] for name in keep}}  # type: ignore[index]
+
+
+@pytest.mark.parametrize("recips", [("a@x.example", "b@x.example"), frozenset(("a@x.example", "b@x.example"))])
+def test_recipients_that_cannot_be_taken_out_keep_the_entry_here(recips: object) -> None:
+    """Handed back with everybody in it, Mailman would send a second copy to those who have had it."""
+    raw = pickle.dumps("Subject: x\n\n") + pickle.dumps({"listname": "x", "recips": recips}, 4)
+    with pytest.raises(EntryNotUnderstood, match="cannot be taken out"):
+        with_recipients(reread(raw), ["b@x.example"])
+
+
 def test_recipients_shared_with_another_value_are_not_taken_out_of_both() -> None:
     shared = ["a@x.example", "b@x.example"]
-    with pytest.raises(EntryGarbage, match="'archive' would come out wrong"):
+    with pytest.raises(EntryNotUnderstood, match="'archive' would come out wrong"):
         narrowed(pickle.dumps({"recips": shared, "archive": shared}), ["a@x.example"], ("recips",))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drainer.errors import EntryEmpty, EntryGarbage, EntryTooLarge, EntryVanished
+from drainer.errors import EntryEmpty, EntryGarbage, EntryNotUnderstood, EntryTooLarge, EntryVanished
 from drainer.queuedir.content import body_bytes, header_text
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.read import read_entry
@@ -33,7 +33,7 @@ def test_file_that_is_gone_has_vanished(tmp_path: Path) -> None:
 
 def test_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / NAME).symlink_to(path3("ascii_plain"))
-    with pytest.raises(EntryGarbage, match="not a regular file"):
+    with pytest.raises(EntryNotUnderstood, match="not a regular file"):
         read_entry(tmp_path / NAME)
 
 
@@ -44,7 +44,7 @@ def test_pipe_directory_and_socket_are_refused_without_waiting(tmp_path: Path, m
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.pck")
         for name in ("pipe.pck", "directory.pck", "socket.pck"):
-            with pytest.raises(EntryGarbage, match="not a regular file"):
+            with pytest.raises(EntryNotUnderstood, match="not a regular file"):
                 read_entry(Path(name))
 
 
@@ -88,12 +88,12 @@ def test_metadata_pickle_begins_where_the_message_pickle_ends() -> None:
 
 
 def test_recips_as_plain_text_are_refused_because_each_character_would_be_a_recipient(tmp_path: Path) -> None:
-    with pytest.raises(EntryGarbage, match="'recips' is a str"):
+    with pytest.raises(EntryNotUnderstood, match="'recips' is a str"):
         read_entry(written(tmp_path, {"recips": "ann@example.com", "listname": "kites", "version": 3}, protocol=1))
 
 
 def test_recipient_that_is_not_text_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EntryGarbage, match="42"):
+    with pytest.raises(EntryNotUnderstood, match="42"):
         read_entry(written(tmp_path, {"recips": ["ann@example.com", 42], "listname": "kites"}))
 
 
@@ -119,21 +119,28 @@ def test_entry_without_listname_is_the_site_lists(tmp_path: Path) -> None:
     assert read_entry(written(tmp_path, {"recips": ["ann@example.com"], "version": 3})).list_id == "mailman"
 
 
-@pytest.mark.parametrize("metadata", [[], "text", None, {1: 2}, {"what": "ever"}, {"listid": 7, "recipients": []}])
-def test_what_is_no_metadata_of_a_queue_entry_is_garbage(tmp_path: Path, metadata: object) -> None:
+@pytest.mark.parametrize("metadata", [[], "text", None])
+def test_metadata_that_mailman_cannot_use_either_is_garbage(tmp_path: Path, metadata: object) -> None:
     with pytest.raises(EntryGarbage):
         read_entry(written(tmp_path, metadata))
 
 
+@pytest.mark.parametrize("metadata", [{1: 2}, {"what": "ever"}, {"listid": 7, "recipients": []}])
+def test_metadata_that_mailman_can_load_and_we_do_not_know_is_not_for_bad(tmp_path: Path, metadata: object) -> None:
+    with pytest.raises(EntryNotUnderstood) as caught:
+        read_entry(written(tmp_path, metadata))
+    assert not caught.value.belongs_in_bad
+
+
 @pytest.mark.parametrize("message", [None, 7, ["x"], {"a": 1}])
-def test_first_pickle_that_is_no_message_is_garbage(tmp_path: Path, message: object) -> None:
-    with pytest.raises(EntryGarbage, match="not a message"):
+def test_first_pickle_that_is_no_message_is_not_understood(tmp_path: Path, message: object) -> None:
+    with pytest.raises(EntryNotUnderstood, match="not a message"):
         read_entry(written(tmp_path, {"recipients": [], "listid": "l.example.com"}, message))
 
 
 def test_plain_text_with_parts_nested_without_end_is_refused(tmp_path: Path) -> None:
     deep = "".join(f'Content-Type: multipart/mixed; boundary="b{i}"\n\n--b{i}\n' for i in range(1000)) + "\n"
-    with pytest.raises(EntryGarbage, match="nested too deep"):
+    with pytest.raises(EntryNotUnderstood, match="nested too deep"):
         read_entry(written(tmp_path, {"recipients": [], "listid": "l.example.com"}, deep))
 
 

@@ -13,9 +13,9 @@ from drainer.pickles.standins import StandIn
 from drainer.queuedir.content import body_bytes, header_text, raw_bytes, value_text, walk_parts
 from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.queuedir.read import read_entry
-from tests.pickles.samples import MAILMAN2, MAILMAN3, Label, labels2, labels3, path2, path3, stand_ins
+from tests.pickles.samples import MAILMAN2, MAILMAN3, Label, is_entry2, labels2, labels3, path2, path3, stand_ins
 
-READABLE2 = {name: label for name, label in labels2().items() if label.get("unreadable") is None}
+READABLE2 = {name: label for name, label in labels2().items() if is_entry2(label)}
 
 
 def latin1(text: str) -> str:

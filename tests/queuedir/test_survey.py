@@ -47,9 +47,11 @@ def test_every_bad_file_has_a_reason_and_no_other_file_suffers(tmp_path: Path) -
     files = [*sorted(out.glob("*.pck")), tmp_path / "1.5+gone.pck"]
     results = list(survey(files))
     reasons = {result.reason for result in results if result.summary is None}
-    assert reasons == {"truncated", "empty", "garbage", "vanished", "foreign_name"}
+    assert reasons == {"truncated", "empty", "garbage", "vanished", "foreign_name", "no_recipient_list"}
     assert sum(result.summary is not None for result in results) > 150
-    assert [result.is_unreadable for result in results if result.reason in ("vanished", "foreign_name")] == [False] * 2
+    assert [
+        result.is_unreadable for result in results if result.reason in ("vanished", "foreign_name", "no_recipient_list")
+    ] == [False] * 3
     assert all(result.is_unreadable for result in results if result.reason in ("truncated", "empty", "garbage"))
 
 

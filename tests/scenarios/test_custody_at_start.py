@@ -175,7 +175,9 @@ def test_bak_is_left_while_an_outgoing_runner_lives_and_taken_in_doubt_when_it_h
         assert lists.sink.deliveries() == lists.owed(resends_too=True)
 
 
-def test_foreign_names_stay_untouched_and_unreadable_entries_land_in_bad_with_the_reason_told(tmp_path: Path) -> None:
+def test_foreign_names_stay_untouched_and_unreadable_entries_land_in_bad_or_held_with_the_reason_told(
+    tmp_path: Path,
+) -> None:
     with site(tmp_path, 6) as lists:
         foreign = {
             "README": b"hands off", "1700000000.1+abc.pck.tmp": b"half", f"1700000001.5+{'cd' * 20}.tmp": b"half",
@@ -194,11 +196,15 @@ def test_foreign_names_stay_untouched_and_unreadable_entries_land_in_bad_with_th
             assert service.wait() == 0
         assert {path.name: path.read_bytes() for path in lists.out.iterdir() if path.is_file()} == foreign
         assert (lists.out / "old").is_dir()
-        bad = lists.outage.queue_dir / "bad"
-        assert {path.name: path.read_bytes() for path in bad.iterdir()} == {
+        queue_dir = lists.outage.queue_dir
+        assert (queue_dir / "drainer" / "held" / f"{names['unsafe_pickle']}.pck").read_bytes() == broken.pop(
+            "unsafe_pickle"
+        )
+        assert {path.name: path.read_bytes() for path in (queue_dir / "bad").iterdir()} == {
             f"{names[reason]}.psv": content for reason, content in broken.items()
         }
         for reason, name in names.items():
-            assert re.search(rf"outcome=unreadable filebase={re.escape(name)} reason={reason} ", service.log_text())
+            outcome = "unreadable" if reason in broken else "held"
+            assert re.search(rf"outcome={outcome} filebase={re.escape(name)} reason={reason} ", service.log_text())
         assert not Path("/tmp/owned").exists()
         assert lists.sink.deliveries() == lists.owed()

@@ -1,0 +1,191 @@
+"""One drain of a Mailman 2.1 queue that people have been at by hand: what Mailman would deliver is delivered, the rest is
+held with what is the matter with it, and nothing is lost; `drainer scan` says the same beforehand."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scenarios.hostile_queue import Fates, fates, mail, meant_for, put
+from tests.scenarios.running import drainer, running_service, running_sink, site_settings
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+ODD = SAMPLES / "odd"
+LIST = "glasshouse"
+GOOD = "good@example.org"
+NOBODY = ["", " ", "\t", "<>", " < > "]
+
+
+class _Policy:
+    """Pickled as a value that only some Mailmans know."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return email_policy_stand_in, ()
+
+
+def email_policy_stand_in() -> None:
+    """Never called: the pickle is not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """filebases: by what is odd; scanned: `drainer scan --json` before, said: as text; taken: as the sink has it."""
+
+    filebases: dict[str, str]
+    scanned: dict[str, Any]
+    said: str
+    fates: Fates
+    taken: list[dict[str, Any]]
+    queue_dir: Path
+
+    def delivered(self, message_id: str) -> Counter[str]:
+        return Counter(
+            recipient
+            for one in self.taken
+            if one["message_id"] == message_id and one["reverse_path"]
+            for recipient in one["recipients"]
+        )
+
+    def held(self, name: str) -> tuple[str, str]:
+        """Reason and detail; fails if it is anywhere but in drainer/held/, or anything else was said of it."""
+        filebase = self.filebases[name]
+        assert self.fates.where[filebase] == ["drainer/held"], name
+        told = self.fates.told(filebase, "held")
+        return told["reason"], told["detail"]
+
+
+def lists_dir(home: Path) -> Path:
+    """Of one list, with a footer."""
+    (home / "lists").mkdir()
+    shutil.copytree(SAMPLES / "mailman2" / "lists" / "kite-makers", home / "lists" / LIST)
+    return home / "lists"
+
+
+def entry(queue_dir: Path, message_id: str, **metadata: Any) -> str:
+    without = metadata.pop("without", ())
+    both = {"listname": LIST, "recips": [GOOD], "_parsemsg": 1, "version": 3, "tolist": 1, **metadata}
+    kept = {key: value for key, value in both.items() if key not in without}
+    return put(queue_dir, mail(message_id), pickle.dumps(kept, 1))
+
+
+@pytest.fixture(scope="module")
+def drained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drained]:
+    home = tmp_path_factory.mktemp("odd")
+    queue_dir = home / "qfiles"
+    for name in ("archive", "bad", "bounces", "in", "out", "retry", "shunt", "virgin"):
+        (queue_dir / name).mkdir(parents=True)
+    found: dict[str, str] = {}
+    for case, message_ids in (
+        ("no-recipient-key", ("in", "archive", "good", "bounces")), ("recipients-as-dict", ("dict",)),
+    ):  # fmt: skip
+        for name, file in zip(message_ids, sorted((ODD / case).glob("*.pck")), strict=True):
+            number = len(found)
+            filebase = f"140000000{number}.5+{file.stem.partition('+')[2]}"
+            shutil.copy2(file, queue_dir / "out" / f"{filebase}.pck")
+            found[name] = filebase
+    found |= {
+        "None": entry(queue_dir, "<none@x>", recips=None, pipeline=[]),
+        "empty": entry(queue_dir, "<empty@x>", recips=[]),
+        "one text": entry(queue_dir, "<text@x>", recips=GOOD),
+        "tuple": entry(queue_dir, "<tuple@x>", recips=(GOOD, "two@example.org")),
+        "number": entry(queue_dir, "<number@x>", recips=[GOOD, 5]),
+        "shunted archive": entry(queue_dir, "<archived@x>", whichq="/var/lib/mailman/qfiles/archive"),
+        "shunted out": entry(queue_dir, "<unshunted@x>", whichq="/var/lib/mailman/qfiles/out"),
+        "nobody": put(queue_dir, mail("<nobody@x>"), meant_for(GOOD, *NOBODY, list_name=LIST)),
+        "nobody, one by one": put(queue_dir, mail("<alone@x>"), meant_for(GOOD, *NOBODY, list_name=LIST, verp=1)),
+        "nobody at all": put(queue_dir, mail("<none-of-them@x>"), meant_for("", list_name=LIST)),
+        "two at signs": put(queue_dir, mail("<two-ats@x>"), meant_for(GOOD, "x@y@example.org", list_name=LIST)),
+        "another class": put(
+            queue_dir, mail("<policy@x>"), pickle.dumps({"listname": LIST, "recips": [GOOD], "policy": _Policy()}, 1)
+        ),
+        "metadata twice": put(queue_dir, meant_for(GOOD), meant_for(GOOD)),
+        "garbage": put(queue_dir, b"no pickle", b""),
+    }  # fmt: skip
+    with running_sink(home / "sink", "--keep-content", "--rule", "rcpt 553 5.1.3 empty recipient=") as sink:
+        mailman = {"flavour": "mailman2", "queue_dir": queue_dir, "lists_dir": lists_dir(home)}
+        settings = site_settings(home, sink.port, mailman, feed={"dsn_wait": "0s"})
+        scanned = drainer("scan", "--config", settings, "--json")
+        said = drainer("scan", "--config", settings).stdout
+        with running_service(settings, home / "drainer.log", "--until-empty") as service:
+            assert service.wait() == 0, service.log_text()
+        taken = sink.taken()
+    yield Drained(found, json.loads(scanned.stdout), said, fates(queue_dir, home / "drainer.log"), taken, queue_dir)
+
+
+@pytest.mark.parametrize(
+    ("name", "belongs"),
+    [
+        ("in", "in/ (whichq = /var/lib/mailman/qfiles/in)"),
+        ("archive", "archive/ (whichq = "),
+        ("bounces", "bounces/ (whichq = "),
+    ],
+)
+def test_entry_without_recips_is_held_and_told_where_it_belongs(drained: Drained, name: str, belongs: str) -> None:
+    reason, detail = drained.held(name)
+    assert reason == "no_recipient_list"
+    assert detail.startswith("there is no 'recips' in its metadata: it belongs in " + belongs)
+    (scanned,) = [one for one in drained.scanned["unreadable"] if one["file"] == f"{drained.filebases[name]}.pck"]
+    assert (scanned["reason"], scanned["goes_to"]) == (reason, "held") and detail.startswith(scanned["detail"][:60])
+
+
+def test_none_is_no_empty_list_of_recipients(drained: Drained) -> None:
+    reason, detail = drained.held("None")
+    assert reason == "no_recipient_list" and "'recips' is None" in detail
+
+
+def test_empty_list_of_recipients_is_finished(drained: Drained) -> None:
+    assert drained.filebases["empty"] not in drained.fates.where
+    assert "finished" in drained.fates.outcomes(drained.filebases["empty"])
+
+
+@pytest.mark.parametrize("name", ["one text", "number", "metadata twice"])
+def test_what_mailman_can_load_and_nobody_can_deliver_is_held_and_not_in_bad(drained: Drained, name: str) -> None:
+    assert drained.held(name)[0] == "not_understood"
+
+
+def test_class_that_is_not_on_our_list_is_held_with_its_name(drained: Drained) -> None:
+    reason, detail = drained.held("another class")
+    assert reason == "unsafe_pickle" and "email_policy_stand_in" in detail
+
+
+def test_entry_of_a_queue_that_mailman_never_delivers_from_is_sent_to_nobody(drained: Drained) -> None:
+    reason, detail = drained.held("shunted archive")
+    assert reason == "wrong_queue" and "archive/" in detail
+    assert drained.delivered("<archived@x>") == Counter()
+    assert drained.delivered("<unshunted@x>") == Counter([GOOD])
+
+
+def test_what_mailman_would_deliver_goes_out_once(drained: Drained) -> None:
+    assert drained.delivered("<m5@example.org>") == Counter(["d@example.com", "ok@example.com"])
+    assert drained.delivered("<tuple@x>") == Counter([GOOD, "two@example.org"])
+    assert drained.delivered("<m3@example.org>") == Counter(["ok@example.com"])
+
+
+def test_only_what_nobody_can_open_is_in_bad(drained: Drained) -> None:
+    assert {path.stem for path in (drained.queue_dir / "bad").iterdir()} == {drained.filebases["garbage"]}
+    assert "1 unreadable file:" in drained.said and "entries to be held for a person:" in drained.said
+
+
+@pytest.mark.parametrize(("name", "message_id"), [("nobody", "<nobody@x>"), ("nobody, one by one", "<alone@x>")])
+def test_empty_address_is_skipped_with_its_reason_and_the_others_get_the_mail(
+    drained: Drained, name: str, message_id: str
+) -> None:
+    assert drained.delivered(message_id) == Counter([GOOD])
+    skipped = [one for one in drained.fates.said[drained.filebases[name]] if one.get("outcome") == "skipped"]
+    assert [one["reply"] for one in skipped] == ["the entry names an empty address"] * len(NOBODY)
+
+
+def test_no_dsn_names_an_empty_address(drained: Drained) -> None:
+    dsns = [one for one in drained.taken if not one["reverse_path"]]
+    assert [one["recipients"] for one in dsns] == [[f"{LIST}-bounces@lists.example.org"]]
+    content = base64.b64decode(dsns[0]["content"])
+    assert b"rfc822; x@y@example.org" in content, "Mailman 2.1 gives the MTA an empty address in its place"
