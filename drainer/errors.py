@@ -26,6 +26,14 @@ class ServiceNotRunning(DrainerError):
     """Nobody answers on the control socket (exit status 3)."""
 
 
+class ServiceSilent(DrainerError):
+    """The service took a question and gave no answer in time: it hangs, or is very busy."""
+
+
+class SiteUnreadable(DrainerError):
+    """Without the service: ledger or custody is not there, or not for this user to read."""
+
+
 class NoRoomForSocket(DrainerError):
     """The filesystem of the control socket is full or over quota: the service goes on without, and tries again."""
 

@@ -8,12 +8,13 @@ Not here  HTTP (control/server.py); when things happen by themselves (service.py
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from drainer.control.messages import (
     Done,
@@ -40,16 +41,15 @@ from drainer.ledger.evidence import DSNS
 from drainer.ledger.evidence import Fate as Ending
 from drainer.ledger.records import INTAKE, Coverage, JournalLine, OperatorState, Pause
 from drainer.ledger.states import State
+from drainer.pipeline import Pipeline
 from drainer.queuedir.content import header_pairs, value_text
 from drainer.queuedir.index_values import EntryState
 from drainer.report.incident import Incident
 from drainer.report.snapshot import Snapshot
 from drainer.report.wording import count, duration, limit
 from drainer.selection import Selection
+from drainer.situation import Situation
 from drainer.stages.parts import IN_DOUBT
-
-if TYPE_CHECKING:
-    from drainer.service import Service
 
 SHOWN_OF_A_DRY_RUN = 20
 """Entries listed in the answer to hold, release, drop and handback; the counts are of all."""
@@ -59,10 +59,21 @@ _LISTS_NAMED = 10
 FATES_SHOWN = 1000
 
 
+class Running(Protocol):
+    """What is asked: the service; or for questions alone what was found without it (from_disk.py)."""
+
+    operator: OperatorState
+    deciding: asyncio.Lock
+    pipeline: Pipeline
+    situation: Situation
+
+    def apply(self, operator: OperatorState) -> None: ...
+
+
 class ServiceOperations:
     """Implements control.messages.Operations."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Running) -> None:
         self._service = service
         self._pipeline = service.pipeline
         self._parts = service.pipeline.parts

@@ -9,7 +9,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from drainer.cli.options import ConfigOption, JsonOption, ask, parse_duration, print_json, terminal_width
+from drainer.cli.consult import consult, without_service_lines
+from drainer.cli.options import (
+    ConfigOption,
+    JsonOption,
+    parse_duration,
+    print_json,
+    terminal_width,
+)
 from drainer.control.messages import EntryLine, Fate, Selectors, SelectReply, ShowReply
 from drainer.errors import UsageError
 from drainer.report.columns import wrapped
@@ -83,10 +90,12 @@ def entries_command(
         older_than_s=older_than,
         younger_than_s=younger_than,
     )
-    reply = ask(config, lambda service: service.entries(selectors, limit))
+    reply = consult(config, lambda service: service.entries(selectors, limit))
     if as_json:
         print_json(reply)
         return
+    for line in without_service_lines(reply.without_service, config):
+        print(line)
     for line in entry_table(reply.entries, terminal_width()):
         print(line)
     print(_how_many(len(reply.entries), reply.total))
@@ -105,11 +114,11 @@ def show_command(
     """
     if not entry.strip():
         raise UsageError("ENTRY is empty")
-    reply = ask(config, lambda service: service.show(entry))
+    reply = consult(config, lambda service: service.show(entry))
     if as_json:
         print_json(reply)
         return
-    for line in _details(reply):
+    for line in (*without_service_lines(reply.without_service, config), *_details(reply)):
         print(line)
 
 

@@ -9,12 +9,13 @@ from typing import Annotated
 
 import typer
 
-from drainer.cli.options import ConfigOption, JsonOption, ask, parse_rate, print_json
+from drainer.cli.consult import consult, without_service_lines
+from drainer.cli.options import ConfigOption, JsonOption, parse_rate, print_json
 from drainer.cli.times import CLOCK, coming
 from drainer.control.messages import EtaReply
 from drainer.errors import UsageError
-from drainer.report.snapshot import Eta
-from drainer.report.status_text import eta_text
+from drainer.report.snapshot import Eta, WithoutService
+from drainer.report.status_text import WITHOUT_FINISH, eta_text
 from drainer.report.wording import clock_time, count, rate, shown
 
 
@@ -51,11 +52,14 @@ def eta_command(
         raise UsageError(f"--by {by} is in the past")
     by_s = None if meant is None else meant.timestamp()
     at_per_s = None if at is None else float(at)
-    reply = ask(config, lambda service: service.eta(at_per_s, by_s, list_name.strip()))
+    reply = consult(config, lambda service: service.eta(at_per_s, by_s, list_name.strip()))
     if as_json:
         print_json(reply)
         return
-    for line in _lines(reply, at_per_s, by_s, now.timestamp()):
+    for line in (
+        *without_service_lines(reply.without_service, config),
+        *_lines(reply, at_per_s, by_s, now.timestamp()),
+    ):
         print(line)
     is_clock = by is not None and CLOCK.match(by.strip()) and "tomorrow" not in by.lower()
     if by is not None and meant is not None and is_clock and meant.date() != now.date():
@@ -64,21 +68,40 @@ def eta_command(
 
 def _lines(reply: EtaReply, at_per_s: float | None, by_s: float | None, now_s: float) -> Iterator[str]:
     everything = count(reply.backlog_recipients, "recipient")
-    yield f"{everything} to deliver, expected duplicates aside: {_when(reply.eta, reply.if_resumed, now_s)}"
+    without = reply.without_service
+    least = "at least " if without is not None and reply.unread_entries else ""
+    finish = _when(reply.eta, reply.if_resumed, without, now_s)
+    yield f"{least}{everything} to deliver, expected duplicates aside: {finish}"
+    if without is not None:
+        yield from _last_known(reply, without, now_s)
+    at = "if it goes on now, at" if without is not None else "at"
+    of_list_at = f", {at}" if without is not None else " at"
     if reply.what_if is not None and at_per_s is not None:
-        yield f"at {rate(at_per_s)} recipients: {eta_text(reply.what_if, now_s)}"
+        yield f"{at} {rate(at_per_s)} recipients: {eta_text(reply.what_if, now_s)}"
     if (one := reply.list) is not None:
         left = f"{count(one.entries, 'entry', 'entries')}, {count(one.recipients, 'recipient')}"
-        yield f"list {shown(one.list)}: {left} in the backlog: {_when(one.eta, one.if_resumed, now_s)}"
+        yield f"list {shown(one.list)}: {left} in the backlog: {_when(one.eta, one.if_resumed, without, now_s)}"
         if one.what_if is not None and at_per_s is not None:
-            yield f"list {shown(one.list)} at {rate(at_per_s)} recipients: {eta_text(one.what_if, now_s)}"
+            yield f"list {shown(one.list)}{of_list_at} {rate(at_per_s)} recipients: {eta_text(one.what_if, now_s)}"
     if by_s is not None:
         yield from _by(reply, f"to be through by {clock_time(by_s, now_s)}")
-    elif at_per_s is not None and reply.shown_recipients_per_s is not None:
+    elif at_per_s is not None and reply.shown_recipients_per_s is not None and reply.without_service is None:
         yield _fastest(reply)
 
 
-def _when(eta: Eta, if_resumed: Eta | None, now_s: float) -> str:
+def _last_known(reply: EtaReply, without: WithoutService, now_s: float) -> Iterator[str]:
+    if reply.unread_entries:
+        yield f"{count(reply.unread_entries, 'entry', 'entries')} not read: their recipients are not counted"
+        if without.recorded_at is not None:
+            recorded = count(without.recorded_recipients or 0, "recipient")
+            yield f"at {clock_time(without.recorded_at, now_s)} the service counted {recorded} in all"
+    if reply.shown_recipients_per_s is not None:
+        yield f"the rate last recorded: {rate(reply.shown_recipients_per_s)} recipients"
+
+
+def _when(eta: Eta, if_resumed: Eta | None, without: WithoutService | None, now_s: float) -> str:
+    if without is not None and eta.state != "done":
+        return WITHOUT_FINISH[without.state]
     text = eta_text(eta, now_s)
     return text if if_resumed is None else f"{text}; if everything is resumed now: {eta_text(if_resumed, now_s)}"
 
@@ -104,9 +127,9 @@ def _by(reply: EtaReply, what: str) -> Iterator[str]:
         yield f"the MTA has shown that it can: it took {rate(sustained)} recipients over five minutes"
     elif sustained is not None:
         yield f"the MTA has not shown that it can: the most it took over five minutes is {rate(sustained)} recipients"
-    elif reply.verdict is not None and needed:
+    elif reply.verdict is not None and needed and reply.without_service is None:
         yield "the MTA has not shown yet that it can: five minutes have to pass first"
-    if reply.shown_recipients_per_s is not None:
+    if reply.shown_recipients_per_s is not None and reply.without_service is None:
         yield _fastest(reply)
 
 

@@ -64,12 +64,14 @@ def ask(
 
 def with_way_out(exc: ServiceNotRunning, config: Path | None) -> ServiceNotRunning:
     """The same error, with how to start the service and what can be seen without it."""
-    named = f" --config {config}" if config else ""
-    start = f"start it with `systemctl start drainer` or `drainer run{named}`"
-    text = f"{exc}\n{start}; `drainer scan` counts the backlog without it"
+    text = f"{exc}\nstart it with {start_command(config)}; `drainer scan` counts the backlog without it"
     if config is None and not DEFAULT_PATH.is_file():
         text += f" (there is no {DEFAULT_PATH}; name your settings with --config FILE)"
     return ServiceNotRunning(text)
+
+
+def start_command(config: Path | None) -> str:
+    return f"`systemctl start drainer` or `drainer run{f' --config {config}' if config else ''}`"
 
 
 def print_json(value: BaseModel | dict[str, object]) -> None:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from drainer.cli.consult import SILENT_AFTER_S
 from drainer.cli.options import ConfigOption, ask, client_settings
 from drainer.cli.times import past
-from drainer.errors import DrainerError, ServiceNotRunning
+from drainer.errors import DrainerError, ServiceNotRunning, ServiceSilent, SiteUnreadable
 
 if TYPE_CHECKING:
     from drainer.report.incident import Incident
+    from drainer.report.snapshot import SilentState
 
 Format = Literal["markdown", "html", "json"]
 _SUFFIXES: dict[str, Format] = {".html": "html", ".htm": "html", ".json": "json"}
@@ -70,12 +72,22 @@ def report_command(
 
 def incident_now(config: Path | None, since_s: float | None) -> Incident:
     """since_s: seconds since the epoch. Raises DrainerError where neither the service nor its ledger can tell."""
+    silent: SilentState
+    why: DrainerError
     try:
+        # A report of a long drain may take longer than a service that lives takes to say so.
+        ask(config, lambda service: service.status(), answer_within_s=SILENT_AFTER_S)
         return ask(config, lambda service: service.report(since_s))
-    except ServiceNotRunning:
-        from drainer.report.from_ledger import incident_of
+    except ServiceNotRunning as exc:
+        silent, why = "not_running", exc
+    except ServiceSilent as exc:
+        silent, why = "not_answering", exc
+    from drainer.report.from_ledger import incident_of
 
-        return incident_of(client_settings(config).ledger.path, time.time(), since_s)
+    try:
+        return incident_of(client_settings(config).ledger.path, time.time(), since_s, silent)
+    except SiteUnreadable as exc:
+        raise type(why)(f"{why}\n{exc}") from exc
 
 
 def rendered(told: Incident, form: Format) -> bytes:

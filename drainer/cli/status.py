@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from drainer.cli.consult import consult
 from drainer.cli.options import (
     ConfigOption,
     JsonOption,
@@ -42,6 +43,8 @@ def status_command(
 ) -> None:
     """Show where the drain stands: state and reason, backlog, finish time, rate, guards.
 
+    While the service does not run, ledger and queue are looked at instead, and the output says as of when.
+
     \b
     drainer status
     drainer status --watch
@@ -58,7 +61,7 @@ def status_command(
         except KeyboardInterrupt:
             raise typer.Exit from None
         return
-    snapshot = ask(config, lambda service: service.status())
+    snapshot = consult(config, lambda service: service.status())
     if as_json:
         print_json(snapshot)
         return

@@ -32,7 +32,7 @@ from drainer.control.messages import (
     SelectRequest,
     ShowReply,
 )
-from drainer.errors import DrainerError, RequestRefused, ServiceNotRunning, UsageError
+from drainer.errors import DrainerError, RequestRefused, ServiceNotRunning, ServiceSilent, UsageError
 from drainer.report.snapshot import Snapshot
 
 ANSWER_WITHIN_S = 60.0
@@ -150,7 +150,7 @@ class ControlClient:
         except TimeoutError as exc:
             within = f"in {self._answer_within_s:.0f} s"
             if method == "GET":
-                raise DrainerError(
+                raise ServiceSilent(
                     f"the service on {self._path} gave no answer {within}; it hangs or is very busy: see its log "
                     "(`journalctl -u drainer`)"
                 ) from exc

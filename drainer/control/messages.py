@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from drainer.report.snapshot import Eta, Snapshot
+from drainer.report.snapshot import Eta, Snapshot, WithoutService
 from drainer.settings import LONGEST_S, rate_per_s
 
 if TYPE_CHECKING:
@@ -168,10 +168,11 @@ class EntryLine(_Reply):
 
 
 class EntriesReply(_Reply):
-    """`total` matched; `entries` holds at most the number asked for."""
+    """`total` matched; `entries` holds at most the number asked for. `without_service`: as in the snapshot."""
 
     total: int
     entries: list[EntryLine]
+    without_service: WithoutService | None = None
 
 
 class SelectReply(_Reply):
@@ -225,6 +226,7 @@ class ShowReply(_Reply):
     owed: list[str] | None = None
     metadata: dict[str, Any] = {}
     fates: list[Fate] = []
+    without_service: WithoutService | None = None
 
 
 class ListEta(_Reply):
@@ -251,6 +253,8 @@ class EtaReply(_Reply):
     raise_messages_per_s, raise_recipients_per_s  limits in force that do not allow it, and what they would have to be
     shown_recipients_per_s      the fastest the MTA has been seen to take, over ten seconds
     sustained_recipients_per_s  the same over five minutes
+    unread_entries              their recipients are not in backlog_recipients
+    without_service             as in the snapshot; then shown_recipients_per_s is the rate last recorded
     """
 
     eta: Eta
@@ -266,6 +270,8 @@ class EtaReply(_Reply):
     shown_recipients_per_s: float | None = None
     sustained_recipients_per_s: float | None = None
     list: ListEta | None = None
+    unread_entries: int = 0
+    without_service: WithoutService | None = None
 
 
 class DeliveryInLog(_Wire):
@@ -317,8 +323,8 @@ class Done(_Reply):
     message: str
 
 
-class Operations(Protocol):
-    """What the service can be asked; service.py implements it. Raises RequestRefused (409) or KeyError (404)."""
+class Answers(Protocol):
+    """What can be asked without changing anything: of the service, and of ledger and custody without it (from_disk.py)."""
 
     async def status(self) -> Snapshot: ...
 
@@ -327,6 +333,10 @@ class Operations(Protocol):
     async def entries(self, selectors: Selectors, limit: int) -> EntriesReply: ...
 
     async def show(self, key: str) -> ShowReply: ...
+
+
+class Operations(Answers, Protocol):
+    """What the service can be asked; operations.py implements it. Raises RequestRefused (409) or KeyError (404)."""
 
     async def pause(self, request: PauseRequest, peer: Peer) -> Done: ...
 

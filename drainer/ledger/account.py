@@ -172,6 +172,13 @@ def account(reader: sqlite3.Connection, limit: int, since_s: float | None = None
     )
 
 
+def latest_event(reader: sqlite3.Connection, kind: str) -> Event | None:
+    row = reader.execute(
+        "SELECT at, kind, what, detail FROM events WHERE kind = ? ORDER BY id DESC LIMIT 1", (kind,)
+    ).fetchone()
+    return None if row is None else _event(row)
+
+
 def _counts(reader: sqlite3.Connection) -> dict[str, int]:
     return dict(reader.execute("SELECT name, value FROM counters").fetchall())
 

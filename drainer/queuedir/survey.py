@@ -18,6 +18,7 @@ import multiprocessing.connection
 import os
 import resource
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -196,6 +198,7 @@ class Surveyor:
         return results
 
     def _new_pool(self, workers: int) -> ProcessPoolExecutor:
+        _start_quiet_tracker()
         return ProcessPoolExecutor(
             workers,
             mp_context=multiprocessing.get_context("spawn"),
@@ -239,6 +242,18 @@ def _decoration(entry: QueueEntry, task: _Task) -> Decoration | None:
         return None
     return task.decoration_of(entry)
 
+
+def _start_quiet_tracker() -> None:
+    """Python's own process that removes a pool's semaphores. After kill -9 it warns of them on our standard error, which is
+    the service's log ("leaked semaphore objects"); it removes them all the same. It takes warning options from here only."""
+    sys.warnoptions.append(_TRACKER_SAYS_NOTHING)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(_TRACKER_SAYS_NOTHING)
+
+
+_TRACKER_SAYS_NOTHING = "ignore:resource_tracker"
 
 _worker_task: _Task | None = None
 

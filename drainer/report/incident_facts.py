@@ -34,7 +34,7 @@ from drainer.report.incident import (
 )
 from drainer.report.present import HeldEntry, Present, Waiting
 from drainer.report.service_state import BRIEF_S
-from drainer.report.snapshot import Backlog, Forecasts, Snapshot, done_of
+from drainer.report.snapshot import Backlog, Forecasts, SilentState, Snapshot, done_of
 from drainer.report.wording import count
 
 SUSTAINED_S = (300.0, 60.0)
@@ -49,6 +49,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 NOT_ASKED = "how it stands at this moment: the service is not running; the figures are the last it wrote down"
+UNANSWERED = "how it stands at this moment: the service gives no answer; the figures are the last it wrote down"
 NOTHING_KEPT = "what is left in the queue and what was held there: no service has written that down in this ledger"
 
 
@@ -61,6 +62,7 @@ def incident(
     now_s: float,
     live: bool,
     since_s: float | None = None,
+    silent: SilentState = "not_running",
 ) -> Incident:
     """live: `present` and `history` are of this moment, from the service; else the last that was kept, if any. since_s: from
     when on it was asked for; `account` is of the last mark before that."""
@@ -70,13 +72,13 @@ def incident(
         history = _since(history, counts.since_s)
     began_s, ended_s = _begin_and_end(history)
     as_of_s = snapshot.at if snapshot else now_s
-    state = snapshot.state if snapshot and live else "not_running"
+    state = snapshot.state if snapshot and live else silent
     return Incident(
         version=version,
         at=now_s,
         as_of=as_of_s,
         live=live,
-        unknown=[] if live else _unknown(counts, snapshot, since_s),
+        unknown=[] if live else _unknown(counts, snapshot, since_s, silent),
         since=counts.since_s,
         asked_since=since_s,
         counts_earlier=since_s is None and began_s is not None and any(mark <= began_s for mark in account.marks),
@@ -107,16 +109,17 @@ def incident(
     )
 
 
-def _unknown(counts: Totals, snapshot: Snapshot | None, since_s: float | None) -> list[str]:
+def _unknown(counts: Totals, snapshot: Snapshot | None, since_s: float | None, silent: SilentState) -> list[str]:
     """What only the service could tell. After a kill the counters may be a minute newer than the last snapshot kept."""
+    not_asked = NOT_ASKED if silent == "not_running" else UNANSWERED
     if snapshot is None:
-        return [NOT_ASKED, NOTHING_KEPT]
+        return [not_asked, NOTHING_KEPT]
     names = ("delivered_entries", "suppressed_entries", "dropped_entries", "unreadable_entries")
     later = sum(counts.get(name) - getattr(snapshot.done, name) for name in names)
     if since_s is not None or later <= 0:
-        return [NOT_ASKED]
+        return [not_asked]
     return [
-        NOT_ASKED,
+        not_asked,
         f"which entries were left when it ended: {count(later, 'entry', 'entries')} finished after that moment "
         f"{'is' if later == 1 else 'are'} counted as found twice",
     ]

@@ -27,6 +27,7 @@ _STATES = {
     "idle": "nothing left to send",
     "stopping": "stopping",
     "not_running": "not running",
+    "not_answering": "not answering",
 }
 _DOUBTS_ENDED = {
     "open": "not resolved yet",

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from drainer.ledger.records import Totals
 
 ServiceState = Literal["starting", "scanning", "draining", "paused", "stopped_by_guard", "mta_down", "idle", "stopping"]
+SilentState = Literal["not_running", "not_answering"]
+"""A service that was not asked, since it does not run or does not answer: what is said comes from ledger and custody."""
 EtaState = Literal["draining", "done", "paused", "stalled", "growing", "measuring"]
 Verdict = Literal["go", "slow", "stop"]
 MtaWord = Literal["up", "down", "unknown"]
@@ -19,6 +21,23 @@ MtaWord = Literal["up", "down", "unknown"]
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+
+class WithoutService(_Part):
+    """Why an answer comes from ledger and custody, and as of when. Seconds since the epoch.
+
+    since   not_running: when the service ended, or was last heard of; not_answering: when it was asked
+    as_of   when the ledger was last written; entries in custody are as they lay there when asked
+    recorded_at, recorded_recipients  when the service last wrote down how many recipients were left, and how many; null
+            if it never did
+    """
+
+    state: SilentState
+    reason: str = ""
+    since: float
+    as_of: float
+    recorded_at: float | None = None
+    recorded_recipients: int | None = None
 
 
 class Backlog(_Part):
@@ -229,12 +248,14 @@ class Snapshot(_Part):
     """`at` is when it was taken. `since` is when `state` began; both in seconds since the epoch.
 
     if_resumed: while paused, the estimate if everything went on now.
+    without_service: null from the service; else why it was not asked. Then `pid` is 0, or that of the service that does
+    not answer, `rate` is the last that was recorded, and guards and the MTA were not looked at.
     """
 
     version: str
     at: float
     pid: int
-    state: ServiceState
+    state: ServiceState | SilentState
     reason: str = ""
     since: float
     backlog: Backlog = Backlog()
@@ -249,3 +270,4 @@ class Snapshot(_Part):
     pauses: list[PauseInForce] = []
     stops: list[Stop] = []
     forecasts: Forecasts = Forecasts()
+    without_service: WithoutService | None = None

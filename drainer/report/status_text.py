@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from drainer.report.columns import columns, cut, padded, wrapped
-from drainer.report.snapshot import Eta, Forecasts, Guard, ListBacklog, ServiceState, Snapshot
+from drainer.report.snapshot import (
+    Eta,
+    Forecasts,
+    Guard,
+    ListBacklog,
+    ServiceState,
+    SilentState,
+    Snapshot,
+)
 from drainer.report.wording import (
     clock_time,
     count,
@@ -40,7 +48,7 @@ _PAUSES_NAMED = 3
 _FEWEST_LISTS = 3
 _RED, _YELLOW, _GREEN, _PLAIN = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1;32m", "\x1b[0m"
 
-_STATE: dict[ServiceState, tuple[str, str]] = {
+_STATE: dict[ServiceState | SilentState, tuple[str, str]] = {
     "starting": ("STARTING", _YELLOW),
     "scanning": ("SCANNING", _GREEN),
     "draining": ("DRAINING", _GREEN),
@@ -49,6 +57,8 @@ _STATE: dict[ServiceState, tuple[str, str]] = {
     "mta_down": ("MTA DOWN", _RED),
     "idle": ("IDLE", _GREEN),
     "stopping": ("STOPPING", _YELLOW),
+    "not_running": ("NOT RUNNING", _RED),
+    "not_answering": ("NOT ANSWERING", _RED),
 }
 
 NO_FINISH = {
@@ -56,6 +66,11 @@ NO_FINISH = {
     "stalled": "no finish time: nothing is being delivered",
     "growing": "no finish time: mail arrives as fast as it is delivered, or faster",
     "measuring": "no finish time yet: still measuring",
+}
+
+WITHOUT_FINISH: dict[SilentState, str] = {
+    "not_running": "no finish time: drainer does not run",
+    "not_answering": "no finish time: drainer does not answer",
 }
 
 _NEEDED, _USEFUL, _GOOD_TO_KNOW, _CALM = range(4)
@@ -146,12 +161,12 @@ def status_line(snapshot: Snapshot, zone: tzinfo | None = None) -> str:
     return "; ".join(parts)
 
 
-def state_word(state: ServiceState) -> str:
+def state_word(state: ServiceState | SilentState) -> str:
     """ "DRAINING", "STOPPED BY A GUARD", "MTA DOWN"."""
     return _STATE[state][0]
 
 
-def state_in_a_sentence(state: ServiceState) -> str:
+def state_in_a_sentence(state: ServiceState | SilentState) -> str:
     """ "draining", "stopped by a guard", "MTA down"."""
     return state_word(state).lower().replace("mta", "MTA")
 
@@ -168,6 +183,13 @@ def eta_text(eta: Eta, now_s: float, zone: tzinfo | None = None) -> str:
     low, high = duration(quantised_s(eta.low_s)), duration(quantised_s(eta.high_s))
     sure = f"{eta.confidence * 100:.0f} %: " if eta.confidence else ""
     return f"{text} ({sure}{f'{low} to {high}' if low != high else 'give or take the rounding'})"
+
+
+def finish_text(snapshot: Snapshot, zone: tzinfo | None = None) -> str:
+    """The same of a snapshot: without a service there is a reason of its own."""
+    if snapshot.without_service is not None and snapshot.eta.state != "done":
+        return WITHOUT_FINISH[snapshot.without_service.state]
+    return eta_text(snapshot.eta, snapshot.at, zone)
 
 
 def progress(snapshot: Snapshot) -> float | None:
@@ -193,6 +215,10 @@ def _above_the_bar(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
     since = f"since {clock_time(snapshot.since, snapshot.at, zone)} ({duration(snapshot.at - snapshot.since)})"
     reason = f": {shown(snapshot.reason)}" if snapshot.reason else ""
     yield _Row(None, f"{word} {since}{reason}", marked=(word, ansi))
+    without = snapshot.without_service
+    if without is not None:
+        written = clock_time(without.as_of, snapshot.at, zone)
+        yield _Row("As of", f"{written}, when the ledger was last written; entries as they lie on the disk now")
     yield from _pauses(snapshot, zone)
     backlog = snapshot.backlog
     left = (
@@ -204,6 +230,11 @@ def _above_the_bar(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
     if backlog.unread_entries:
         unread = count(backlog.unread_entries, "entry", "entries")
         yield _Row("", f"{unread} not read yet: their recipients are not counted")
+        if without is not None and without.recorded_at is not None:
+            recorded = count(without.recorded_recipients or 0, "recipient")
+            yield _Row(
+                "", f"at {clock_time(without.recorded_at, snapshot.at, zone)} the service counted {recorded} in all"
+            )
     if backlog.duplicate_entries or backlog.duplicate_recipients:
         repeats = count(backlog.duplicate_entries, "entry", "entries")
         text = f"of these expected to be duplicates: {repeats}, {count(backlog.duplicate_recipients, 'recipient')}"
@@ -211,7 +242,7 @@ def _above_the_bar(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
 
 
 def _below_the_bar(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
-    yield _Row("Finish", eta_text(snapshot.eta, snapshot.at, zone))
+    yield _Row("Finish", finish_text(snapshot, zone))
     if snapshot.if_resumed is not None:
         yield _Row("", f"if everything is resumed now: {eta_text(snapshot.if_resumed, snapshot.at, zone)}")
     yield from _how_fast(snapshot)
@@ -242,7 +273,7 @@ def is_sending(snapshot: Snapshot) -> bool:
 def _how_fast(snapshot: Snapshot) -> Iterator[_Row]:
     now = snapshot.rate
     if now.messages_per_s is None or now.recipients_per_s is None:
-        text = "still measuring"
+        text = "still measuring" if snapshot.without_service is None else "none was recorded"
     else:
         text = f"{rate(now.messages_per_s)} messages, {rate(now.recipients_per_s)} recipients"
         text = text if is_sending(snapshot) else f"when it last sent: {text}"
@@ -347,7 +378,8 @@ def _surroundings(snapshot: Snapshot) -> Iterator[_Row]:
         text += f"; next try in {duration(max(0.0, mta.next_try_s - snapshot.at))}"
     if mta.recipient_limit:
         text += f"; it takes {count(mta.recipient_limit, 'recipient')} in one transaction"
-    yield _Row("MTA", text, _NEEDED if mta.state == "down" else _GOOD_TO_KNOW)
+    if snapshot.without_service is None:
+        yield _Row("MTA", text, _NEEDED if mta.state == "down" else _GOOD_TO_KNOW)
     label = "Mailman"
     if mailman.missing_runners:
         yield _Row(label, f"runners missing: {_missing(snapshot)}", marked=("runners missing", _YELLOW))
@@ -389,6 +421,9 @@ def _missing(snapshot: Snapshot) -> str:
 
 def hints(snapshot: Snapshot) -> Iterator[str]:
     """What the operator may want to do next, commands in backquotes."""
+    if snapshot.without_service is not None:
+        yield from _ways_on(snapshot)
+        return
     limits = (snapshot.rate.limit_messages_per_s, snapshot.rate.limit_recipients_per_s)
     if 0 in limits:
         yield "a limit of 0 sends nothing; `drainer rate --messages 20/s` (or --recipients) starts it again"
@@ -404,6 +439,16 @@ def hints(snapshot: Snapshot) -> Iterator[str]:
         yield "`drainer rate` shows the limits; raise them if the MTA can bear it"
     if snapshot.backlog.held_entries:
         yield "`drainer entries --state held` lists what waits for a decision; then `drainer release` or `drainer drop`"
+
+
+def _ways_on(snapshot: Snapshot) -> Iterator[str]:
+    """How the service answers again."""
+    if snapshot.state == "not_answering":
+        yield "its log says more: `journalctl -u drainer`; `systemctl restart drainer` loses nothing"
+    elif snapshot.backlog.entries or snapshot.backlog.dsns_owed:
+        yield "`systemctl start drainer` goes on, or `drainer run`"
+    if snapshot.backlog.held_entries:
+        yield "`drainer entries --state held` lists what waits for a decision; to decide, start drainer"
 
 
 def _blocks(rows: Iterable[_Row], width: int, colour: bool) -> list[_Block]:

@@ -92,6 +92,19 @@ class Survey:
                 self._standing.unread.clear()
                 await self._standing.unread.wait()
 
+    async def look(self, filebases: Sequence[str]) -> None:
+        """Read these entries and make them known to the index. Nothing is moved: what cannot be read stays unread."""
+        paths = [path for filebase in filebases if (path := self._where(filebase)) is not None]
+        found = await asyncio.to_thread(self._parts.surveyor.read, paths)
+        summaries = sorted((read.summary for read in found if read.summary is not None), key=fifo_key)
+        for some in batched(summaries, DESCRIBED_AT_A_TIME):
+            await self._describe(some, {})
+
+    def _where(self, filebase: str) -> Path | None:
+        with contextlib.suppress(EntryVanished):
+            return self._file(filebase)
+        return None
+
     async def _set_aside(self, without_summary: Sequence[tuple[str, Surveyed]]) -> None:
         for some in batched(without_summary, SET_ASIDE_AT_A_TIME):
             await asyncio.gather(*(self._set_aside_one(filebase, read) for filebase, read in some))

@@ -64,7 +64,7 @@ class CommandLine:
 def cli(tmp_path: Path) -> CommandLine:
     socket = tmp_path / "control.sock"
     config = tmp_path / "drainer.toml"
-    config.write_text(f'[control]\nsocket = "{socket}"\n')
+    config.write_text(f'[control]\nsocket = "{socket}"\n[ledger]\npath = "{tmp_path}/ledger.sqlite"\n')
     return CommandLine(config, socket)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -37,7 +38,9 @@ def test_sigterm_finishes_what_is_in_flight_and_the_next_run_delivers_the_rest_o
         assert "outcome=in_doubt" not in service.log_text()
         log = service.log_text()
         assert log.index("event=stopping why=SIGTERM") < log.index("event=stopped ")
-        assert drainer("status", "--config", lists.settings).returncode == 3
+        assert drainer("pause", "--config", lists.settings).returncode == 3
+        left = json.loads(lists.says("status", "--json"))
+        assert (left["state"], left["reason"]) == ("not_running", "it was stopped")
         lists.drain()
         assert "outcome=in_doubt" not in service.log_text()
         assert lists.sink.deliveries() == lists.owed(resends_too=True)

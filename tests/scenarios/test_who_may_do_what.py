@@ -360,3 +360,40 @@ def journal(site: Site) -> list[tuple[str, str, str]]:
 
 def _text(stored: object) -> str:
     return stored.decode() if isinstance(stored, bytes) else str(stored)
+
+
+_ASK_AS = """
+import os, sys
+import drainer.control.client, drainer.from_disk, drainer.report.from_ledger
+from drainer.cli.main import main
+uid, sys.argv = int(sys.argv[1]), ["drainer", *sys.argv[2:]]
+os.setgroups([])
+os.setgid(uid)
+os.setuid(uid)
+main()
+"""
+
+
+def test_without_the_service_a_user_who_may_not_look_is_told_who_may(home: Path) -> None:
+    with standing(home / "ended", 0o022, port=9) as site:
+        pass
+    (site.home / "control.sock").unlink()
+
+    def asked(command: str) -> subprocess.CompletedProcess[str]:
+        given = [sys.executable, "-c", _ASK_AS, str(NOBODY.pw_uid), command, "--config", str(site.settings)]
+        return subprocess.run(given, capture_output=True, text=True, check=False, timeout=SOON_S)
+
+    for command in ("status", "report"):
+        done = asked(command)
+        assert (done.returncode, done.stdout) == (3, ""), done
+        assert done.stderr.startswith("drainer: drainer is not running: nobody answers on "), done.stderr
+        last = done.stderr.splitlines()[-1]
+        assert last.endswith("cannot be read by this user; right would be to ask as root, or as user root"), last
+    site.custody.chmod(0o700)
+    (site.home / "made/here").chmod(0o755)
+    (site.home / "made").chmod(0o755)
+    (site.home / "made/here/ledger.sqlite").chmod(0o644)
+    (site.home / "made/here/ledger.sqlite-wal").chmod(0o644)
+    done = asked("status")
+    assert (done.returncode, done.stdout) == (3, ""), done
+    assert f"{site.custody}/backlog cannot be read: Permission denied; right would be to ask as root" in done.stderr
