@@ -9,6 +9,8 @@ SettingsError, UsageError   the operator has to change something before we start
 
 from __future__ import annotations
 
+from drainer.text.foreign import clean
+
 
 class DrainerError(Exception):
     """Everything raised on purpose; its text is fit for an operator."""
@@ -55,13 +57,16 @@ class AmbiguousEntry(RequestRefused):
 
 
 class EntryError(DrainerError):
-    """One queue entry is unusable. `reason` is a short fixed word for logs, counters and the operator."""
+    """One queue entry is unusable. `reason` is a short fixed word for logs, counters and the operator.
+
+    detail  may quote the entry: it is made clean
+    """
 
     reason = "entry_error"
 
     def __init__(self, detail: str) -> None:
-        super().__init__(f"{self.reason}: {detail}")
-        self.detail = detail
+        self.detail = clean(detail)
+        super().__init__(f"{self.reason}: {self.detail}")
 
 
 class EntryVanished(EntryError):
@@ -167,17 +172,20 @@ class CustodyRefused(DrainerError):
 
 
 class MtaError(DrainerError):
-    """The MTA did not do its part; the entry is not to blame."""
+    """The MTA did not do its part; the entry is not to blame. The text may quote the MTA: it is made clean."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(clean(text))
 
 
 class MtaUnreachable(MtaError, ConnectionError):
     """No session could be opened."""
 
     def __init__(self, host: str, port: int, detail: str) -> None:
-        super().__init__(f"cannot open an SMTP session with {host}:{port}: {detail}")
         self.host = host
         self.port = port
-        self.detail = detail
+        self.detail = clean(detail)
+        super().__init__(f"cannot open an SMTP session with {host}:{port}: {self.detail}")
 
 
 class MtaRefusesLogin(MtaError):

@@ -61,6 +61,7 @@ from drainer.settings import Settings
 from drainer.site import flavour_of
 from drainer.situation import Situation
 from drainer.stages.parts import Parts
+from drainer.supervised import SideTasks
 from drainer.surroundings import Surroundings
 
 log = logging.getLogger("drainer")
@@ -274,7 +275,9 @@ async def _put_together(
     surroundings.mailman = await asyncio.to_thread(mailman_processes, mailman.queue_dir, mailman.config)
     await surroundings.count_queues()
     outlook = Outlook(settings, clock, pipeline, loan)
-    looked = _Looked(settings, pipeline, Situation(settings, clock, pipeline, outlook, surroundings), recorded)
+    looked = _Looked(
+        settings, pipeline, Situation(settings, clock, pipeline, outlook, surroundings, SideTasks(clock)), recorded
+    )
     looked.situation.set_state("stopping", "")
     await pipeline.parts.in_doubt.recover()
     await pipeline.intake.recover()

@@ -118,7 +118,7 @@ def _line(attempt: OpenAttempt, outcome: State, why: str) -> str:
         filebase=attempt.filebase,
         list=attempt.list_id,
         message_id=attempt.message_id,
-        recipients=",".join(attempt.recipients),
+        recipients=attempt.recipients,
         why=why,
     )
 

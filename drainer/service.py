@@ -15,7 +15,7 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import psutil
@@ -59,6 +59,7 @@ from drainer.queuedir.loan import Loan
 from drainer.queuedir.survey import Surveyor
 from drainer.report import systemd
 from drainer.report.logfmt import logfmt
+from drainer.report.notices import Notice
 from drainer.report.notify import Notifier
 from drainer.report.status_text import status_line
 from drainer.report.wording import duration
@@ -73,6 +74,7 @@ from drainer.site import (
 )
 from drainer.situation import Situation
 from drainer.stages.parts import Parts
+from drainer.supervised import SideTasks
 from drainer.surroundings import Surroundings
 
 log = logging.getLogger("drainer")
@@ -128,6 +130,7 @@ class Service:
         self._stop = asyncio.Event()
         self._clock_ahead_s = self._clock.now_s() - self._clock.monotonic_s()
         self._notifier = Notifier(settings.notify)
+        self.side_tasks = SideTasks(self._clock)
         self._why_stopped = ""
         self._surroundings = Surroundings(settings, self._clock)
         self._loan: Loan
@@ -141,30 +144,41 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             stop = asyncio.create_task(self._stop.wait())
-            tasks = [asyncio.create_task(work, name=name) for name, work in self._work().items()]
+            tasks = [asyncio.create_task(work(), name=name) for name, work in self._work().items()]
+            side = [
+                asyncio.create_task(self.side_tasks.kept_going(name, work), name=name)
+                for name, work in self._side_work().items()
+            ]
             systemd.notify_ready()
             log.info(logfmt(event="ready", version=__version__, queue_dir=self.settings.mailman.queue_dir))
             done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            await self._wind_down(tasks)
+            await self._wind_down([*tasks, *side])
             stop.cancel()
             for task in done - {stop}:
                 task.result()
         return 0
 
-    def _work(self) -> dict[str, Coroutine[Any, Any, None]]:
+    def _work(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """The tasks of supervised.MAY_END."""
         return {
-            "intake": self.pipeline.intake.run(),
-            "survey": self.pipeline.survey.run(),
-            "bring_back": self.pipeline.intake.bring_back(),
-            "feed": self.pipeline.feed.run(),
-            "follow": self.pipeline.parts.release.follow(),
-            "in_doubt": self.pipeline.parts.in_doubt.run(),
-            "bounces": self.pipeline.bounces.run(),
-            "tick": self._tick(),
-            "look_around": self._look_around(),
-            "expire": self._expire(),
-            "notify": self._notifier.run(),
-            "record": self.situation.recorder.run(),
+            "intake": self.pipeline.intake.run,
+            "survey": self.pipeline.survey.run,
+            "bring_back": self.pipeline.intake.bring_back,
+            "feed": self.pipeline.feed.run,
+            "follow": self.pipeline.parts.release.follow,
+            "in_doubt": self.pipeline.parts.in_doubt.run,
+            "bounces": self.pipeline.bounces.run,
+            "operator": self._tick,
+            "ledger": self._keep_ledger,
+        }
+
+    def _side_work(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """Those tasks of supervised.SIDE_TASKS that run for ever; the others are steps of one of these or of `operator`."""
+        return {
+            "guards": self._look_around,
+            "expire": self._expire,
+            "notify": self._notifier.run,
+            "record": self.situation.recorder.run,
         }
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
@@ -238,8 +252,9 @@ class Service:
         self.pipeline = Pipeline(parts)
         self.pipeline.intake.loan = loan
         outlook = Outlook(settings, clock, self.pipeline, loan)
-        self.situation = Situation(settings, clock, self.pipeline, outlook, self._surroundings)
-        await self.situation.recorder.start(__version__)
+        self.situation = Situation(settings, clock, self.pipeline, outlook, self._surroundings, self.side_tasks)
+        with self.side_tasks.guarded("record"):
+            await self.situation.recorder.start(__version__)
         await parts.in_doubt.recover()
         await self.pipeline.bounces.recover()
         await self.pipeline.refused.recover()
@@ -247,14 +262,16 @@ class Service:
         await self.pipeline.intake.recover()
         self.apply(await ledger.operator_state())
         # What is finished before the first tick was backlog too.
-        self._notifier.observe(await self.situation.snapshot())
+        with self.side_tasks.guarded("show"):
+            self._notifier.observe(await self.situation.snapshot())
         operations = ServiceOperations(self)
         for trouble in await operations.selection.trouble_in_settings(settings):
             log.warning(logfmt(event="settings", detail=trouble))
         control = ControlServer(settings.control.socket, operations, settings.control.group)
         stack.push_async_callback(control.stop)
         if not await self._listens(control):
-            listening = asyncio.create_task(self._listen_when_there_is_room(control), name="listen")
+            again = self.side_tasks.kept_going("listen", lambda: self._listen_when_there_is_room(control))
+            listening = asyncio.create_task(again, name="listen")
             stack.callback(listening.cancel)
         if settings.web.listen:
             situation = self.situation
@@ -305,10 +322,11 @@ class Service:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.pipeline.feed.settle()
-        await self._notifier.last_words()
+        with self.side_tasks.guarded("parting"):
+            await self._notifier.last_words()
         await self.pipeline.parts.pool.close()
         self.pipeline.parts.custody.sync()
-        with contextlib.suppress(DrainerError):
+        with self.side_tasks.guarded("parting"), contextlib.suppress(DrainerError):
             await self.situation.recorder.end(await self.situation.snapshot(), self._why_stopped)
         log.info(logfmt(event="stopped", backlog_entries=self.pipeline.parts.index.totals().entries))
 
@@ -407,7 +425,7 @@ class Service:
             self.apply(state)
 
     async def _tick(self) -> None:
-        """Each second: rates, state, pauses that end, systemd; and the end of --until-empty."""
+        """Each second: pauses that end, rates, what is shown, systemd; and the end of --until-empty."""
         watchdog = systemd.Watchdog()
         while True:
             parts = self.pipeline.parts
@@ -415,37 +433,54 @@ class Service:
                 async with self.deciding:
                     await self._follow_clock()
                     await self._end_pauses()
-            snapshot = await self.situation.look()
-            systemd.notify_status(status_line(snapshot))
-            watchdog.alive()
+            parts.rate.look()
             # DSNs are asked for last: one is owed before its entry is gone.
             is_over = self._until_empty and self._is_empty() and not (await parts.ledger.dsn_backlog()).owed
-            notices = self._notifier.observe(snapshot, is_last=is_over)
-            self.situation.recorder.observe(snapshot, self.situation.limits_set(), notices)
+            with self.side_tasks.guarded("show"):
+                await self._show(is_over)
+            watchdog.alive()
             if is_over:
                 parts.custody.end_drain()
                 self.stop("nothing is left but held entries")
                 return
             await asyncio.sleep(TICK_S)
 
+    async def _show(self, is_over: bool) -> None:
+        """What is seen from outside, as of now. is_over: nobody will look again."""
+        snapshot = await self.situation.look()
+        notices: Sequence[Notice] = ()
+        with self.side_tasks.guarded("notify"):
+            notices = self._notifier.observe(snapshot, is_last=is_over)
+        with self.side_tasks.guarded("record"):
+            self.situation.recorder.observe(snapshot, self.situation.limits_set(), notices)
+        systemd.notify_status(status_line(snapshot))
+
     async def _look_around(self) -> None:
-        """Now and then: guards, Mailman's processes and queues, and whether the ledger can commit again."""
+        """Now and then: guards, Mailman's processes and queues."""
         parts = self.pipeline.parts
         while True:
-            worst = await self._surroundings.look()
-            if worst.verdict == "stop":
-                parts.gate.close("guard", f"{worst.name}: {worst.reason}")
-            else:
-                parts.gate.open("guard")
-            parts.rate.slow(worst.verdict == "slow")
-            await self._surroundings.count_queues()
-            self._require_ledger_in_place()
-            if "ledger" in parts.gate.reasons:
-                await self._probe_ledger()
-            with contextlib.suppress(LedgerNotDurable):
+            with self.side_tasks.guarded("guards"):
+                worst = await self._surroundings.look()
+                if worst.verdict == "stop":
+                    parts.gate.close("guard", f"{worst.name}: {worst.reason}")
+                else:
+                    parts.gate.open("guard")
+                parts.rate.slow(worst.verdict == "slow")
+            with self.side_tasks.guarded("queues"):
+                await self._surroundings.count_queues()
+            with self.side_tasks.guarded("intruder"), contextlib.suppress(LedgerNotDurable):
                 await self._beside.note(self.situation.mailman())
-                await self._belonging.renew(self.situation.totals.get("transactions"))
             await asyncio.sleep(LOOK_AROUND_S)
+
+    async def _keep_ledger(self) -> None:
+        """Now and then: whether the ledger's file is still there, and whether it can commit again."""
+        while True:
+            self._require_ledger_in_place()
+            if "ledger" in self.pipeline.parts.gate.reasons:
+                await self._probe_ledger()
+            with self.side_tasks.guarded("belonging"), contextlib.suppress(LedgerNotDurable):
+                await self._belonging.renew(self.situation.totals.get("transactions"))
+            await asyncio.sleep(LEDGER_PROBE_S)
 
     def _require_ledger_in_place(self) -> None:
         """Raises LedgerUnusable, which ends the service, if the ledger's file was deleted or replaced under us."""

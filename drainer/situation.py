@@ -42,6 +42,7 @@ from drainer.report.snapshot import (
     done_of,
 )
 from drainer.settings import Settings
+from drainer.supervised import SideTasks
 from drainer.surroundings import Surroundings
 
 log = logging.getLogger("drainer")
@@ -56,7 +57,13 @@ class Situation:
     """
 
     def __init__(
-        self, settings: Settings, clock: Clock, pipeline: Pipeline, outlook: Outlook, surroundings: Surroundings
+        self,
+        settings: Settings,
+        clock: Clock,
+        pipeline: Pipeline,
+        outlook: Outlook,
+        surroundings: Surroundings,
+        side_tasks: SideTasks,
     ) -> None:
         self.settings = settings
         self.operator = OperatorState()
@@ -67,6 +74,7 @@ class Situation:
         self._pipeline = pipeline
         self._outlook = outlook
         self._surroundings = surroundings
+        self._side_tasks = side_tasks
         self._reason = ""
         self._since_s = clock.now_s()
         self._before: tuple[ServiceState, float] = (self.state, self._since_s)
@@ -84,7 +92,6 @@ class Situation:
         parts = self._pipeline.parts
         self.totals = await parts.ledger.totals()
         self._in_doubt_recipients = await parts.in_doubt.recipients()
-        parts.rate.look()
         self._outlook.observe(self.totals, self.state)
         self.update_state()
         return await self.snapshot()
@@ -252,6 +259,7 @@ class Situation:
                 if pause.list_id != INTAKE
             ],
             stops=[Stop(name=name, reason=reason) for name, reason in parts.gate.reasons.items()],
+            side_failures=list(self._side_tasks.failures.values()),
             forecasts=self.recorder.forecasts,
         )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from drainer.compose.mailman2_site import ListSettings, list_settings
 from drainer.errors import EntryError, ListConfigUnreadable, NoSuchList
 from drainer.pickles.restricted import load_one
+from drainer.text.foreign import clean
 
 __all__ = ["ListSettings", "ListSettingsStore"]
 
@@ -66,7 +67,7 @@ class ListSettingsStore:
 
     def _directory(self, name: str) -> Path:
         if not name or name in (".", "..") or "/" in name or not name.isprintable():
-            raise NoSuchList(f"{name!r} cannot be the name of a list")
+            raise NoSuchList(f"'{clean(name)}' cannot be the name of a list")
         return self._lists_dir / name
 
 

@@ -27,6 +27,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from drainer.report.snapshot import Eta, Snapshot, WithoutService
 from drainer.settings import LONGEST_S, rate_per_s
+from drainer.text.said import Said
 
 if TYPE_CHECKING:
     from drainer.report.incident import Incident
@@ -36,10 +37,8 @@ class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Reply(BaseModel):
+class _Reply(Said):
     """Fields are only ever added, so an older client ignores what it does not know."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class Peer(_Wire):

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
+from drainer.text.foreign import printable
 
 JSON = "application/json; charset=utf-8"
 
@@ -37,9 +35,9 @@ def _plain(value: object) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", str.__str__(value))
+        return printable(str.__str__(value))
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        return printable(value.decode("utf-8", "surrogateescape"))
     if isinstance(value, Mapping):
         return {str(_plain(str(key))): _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -24,6 +24,7 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
@@ -43,8 +44,10 @@ from drainer.control.messages import (
 )
 from drainer.control.replies import json_reply
 from drainer.errors import DrainerError, HaltError, NoRoomForSocket, RequestRefused, SettingsError, UsageError
+from drainer.report.logfmt import logfmt
 from drainer.report.metrics import CONTENT_TYPE, exposition
 from drainer.settings_file import mistakes
+from drainer.text.foreign import has_surrogate
 
 SOCKET_MODE = 0o660
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
@@ -83,7 +86,9 @@ class ControlServer:
         try:
             named = self._path.stat()
             self._bound = (named.st_dev, named.st_ino)
-            self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=_SHUTDOWN_S)
+            self._runner = web.AppRunner(
+                self._application(), access_log=None, shutdown_timeout=_SHUTDOWN_S, logger=_http_log()
+            )
             await self._runner.setup()
             assert self._runner.server is not None
             # aiohttp's SockSite would do, but under uvloop it takes any socket for TCP.
@@ -212,6 +217,23 @@ class ControlServer:
         return json_reply(answer)
 
 
+class _OneLine(logging.Filter):
+    """What is no HTTP is answered with 400, and is worth a line; aiohttp would log a traceback of its own parser."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info:
+            record.msg, record.args = logfmt(event="no_http", detail=record.exc_info[1]), ()
+            record.exc_info = None
+        return True
+
+
+def _http_log() -> logging.Logger:
+    http = log.getChild("http")
+    if not http.filters:
+        http.addFilter(_OneLine())
+    return http
+
+
 def _refuse_unless_free(path: Path) -> None:
     """Raises RequestRefused when a service answers on `path`, SettingsError when something else is there."""
     try:
@@ -318,9 +340,24 @@ async def _body(request: web.Request, kind: type[_Request]) -> _Request:
         value = json.loads(octets) if octets.strip() else {}
     except (ValueError, RecursionError, web.RequestPayloadError) as exc:
         raise UsageError(f"the body is not JSON: {exc}") from exc
+    _refuse_broken_text(value)
     if not isinstance(value, dict):
         raise UsageError("the body is not a JSON object")
     return _valid(kind, value)
+
+
+def _refuse_broken_text(value: object) -> None:
+    """Raises UsageError for half a character (a lone surrogate): it could not be written down, nor answered."""
+    if has_surrogate(json.dumps(value, ensure_ascii=False)):
+        raise UsageError('the body has half a character in it, such as "\\ud800"; right would be whole ones')
+
+
+def _refuse_broken_target(request: web.Request) -> None:
+    """Raises UsageError for a path or query string that is not UTF-8: what it names could only be guessed."""
+    try:
+        unquote_to_bytes(request.raw_path.encode("utf-8", "surrogateescape")).decode()
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"the path or the query string is not UTF-8: {request.raw_path[:200]!a}") from exc
 
 
 def _query(request: web.Request, kind: type[_Request]) -> _Request:
@@ -353,6 +390,7 @@ def _no_such(text: str) -> web.HTTPNotFound:
 async def _errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Every error leaves as {"error": text for the operator}; what nobody foresaw is logged with its traceback."""
     try:
+        _refuse_broken_target(request)
         return await handler(request)
     except web.HTTPNotFound as exc:
         known = request.match_info.route.resource is not None

@@ -49,6 +49,8 @@ class EntrySummary:
     """What the index keeps of an entry once it was read.
 
     when_s          received time from the file name
+    list_id, sender, subject   for people, clean (text/foreign.py)
+    message_id      as the mail has it: the MTA's log is asked for it
     recipient_keys  ledger.records.recipient_key of each recipient, concatenated
     decorated       header and footer are in the message already (an entry that was in retry)
     """

@@ -53,6 +53,7 @@ from drainer.duplicates.classes import EntrySummary, Fingerprint
 from drainer.ledger.records import KIN_BYTES, MARK, recipient_key
 from drainer.pickles.standins import Header, Message
 from drainer.queuedir.entry import Flavour, QueueEntry
+from drainer.text.foreign import clean
 
 RULES = 2
 """First byte of every digest. Raise it with any change to what goes into one: digests of two rules never match."""
@@ -119,10 +120,10 @@ def summarise(entry: QueueEntry, decoration: Decoration | None = None) -> EntryS
         filebase=entry.filebase,
         when_s=float(entry.filebase.partition("+")[0]),
         flavour=entry.flavour,
-        list_id=entry.list_id,
+        list_id=entry.list_shown,
         message_id=readable(reader.message_id),
-        sender=readable(reader.author),
-        subject=readable(header_text(reader.headers.get("subject"))),
+        sender=clean(readable(reader.author)),
+        subject=clean(readable(header_text(reader.headers.get("subject")))),
         size_bytes=len(entry.raw),
         recipients=len(entry.recipients),
         recipient_keys=b"".join([recipient_key(address) for address in entry.recipients]),

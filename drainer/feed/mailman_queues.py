@@ -93,7 +93,7 @@ class MailmanQueues:
         except (EntryUnreadable, OSError):
             return None
         return Seen(
-            queue, listed.file, listed.size_bytes, listed.written_s, entry.list_id, summary.message_id,
+            queue, listed.file, listed.size_bytes, listed.written_s, summary.list_id, summary.message_id,
             enqueued_digest(entry.metadata), summary.fingerprint.identity, entry.recipients,
             was_handled(entry.metadata),
         )  # fmt: skip

@@ -17,9 +17,9 @@ from enum import StrEnum
 
 from drainer.errors import EntryError, MtaError
 from drainer.ledger.states import State
+from drainer.text.foreign import clean
 
 _ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:\s+|\Z)")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
 _LONGEST_TEXT = 500
 
 _MTA_STATE_CODES = frozenset({421, 500, 502, 503, 521, 530, 534, 535, 538})
@@ -91,7 +91,7 @@ class SessionLost(MtaError):
     def __init__(self, stage: Stage, detail: str) -> None:
         super().__init__(f"session lost at {stage}: {detail}")
         self.stage = stage
-        self.detail = detail
+        self.detail = clean(detail)
 
     @property
     def in_doubt(self) -> bool:
@@ -147,7 +147,7 @@ def parse_reply(code: int, text: str) -> Reply:
     if match and match[1][0] == str(code)[0]:
         enhanced = match[1]
         text = text[match.end() :].replace("\n" + enhanced + " ", "\n")
-    return Reply(code, enhanced, _UNPRINTABLE.sub(" ", text[:_LONGEST_TEXT]).strip())
+    return Reply(code, enhanced, clean(text.replace("\n", " "), _LONGEST_TEXT).strip())
 
 
 def after_mail(reply: Reply) -> Meaning | None:

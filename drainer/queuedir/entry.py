@@ -20,6 +20,7 @@ from drainer.pickles.restricted import LoadedPair
 from drainer.pickles.standins import Message, StandIn
 from drainer.queuedir.misplaced import DEAD_ENDS, home_queue, shunted_from
 from drainer.queuedir.plaintext import parsed_plaintext
+from drainer.text.foreign import clean
 
 SITE_LIST_OF_2_1 = "mailman"
 
@@ -40,7 +41,8 @@ class QueueEntry:
 
     filebase       its name without suffix
     flavour        which Mailman wrote it
-    list_id        2.1: `listname`, "mailman" when absent, as Mailman does; 3: `listid`, "" when absent
+    list_id        2.1: `listname`, "mailman" when absent, as Mailman does; 3: `listid`, "" when absent. As pickled: its
+                   directory is found by it; people, the index and the ledger know the list by `list_shown`
     recipients     the addresses still owed, in Mailman's order (3 pickles a set: sorted), each once;
                    2.1: `undelivered` replaces `recips` where present, as in Mailman's own delivery
     message        the inert message; of an entry pickled as plain text (`_parsemsg`), what parsing the text gives
@@ -59,6 +61,11 @@ class QueueEntry:
     metadata: Mapping[str, object]
     raw: bytes
     message_bytes: int
+
+    @property
+    def list_shown(self) -> str:
+        """The list's name for people, clean."""
+        return clean(self.list_id)
 
 
 def entry_from_pickles(filebase: str, raw: bytes, loaded: LoadedPair) -> QueueEntry:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from drainer.report.snapshot import ForecastHorizon, Forecasts, Snapshot
+from drainer.text.said import Said
 
 MOST_SAMPLES = 512
 FIRST_EVERY_S = 1.0
@@ -30,11 +31,9 @@ HORIZONS_S = (600.0, 3600.0, 4 * 3600.0)
 _OVERTAKEN_BY = {"paused": "a pause", "stopped_by_guard": "a stop by a guard"}
 
 
-class Sample(BaseModel):
+class Sample(Said):
     """At `at` the drain was to be through in `seconds`, with low_s..high_s about it; at `came_at` it was. `overtaken_by`: it
     was not to be compared any more."""
-
-    model_config = ConfigDict(frozen=True)
 
     at: float = Field(allow_inf_nan=False)
     seconds: float

@@ -15,6 +15,7 @@ import math
 from pydantic import BaseModel, ConfigDict, Field
 
 from drainer.report.snapshot import ServiceState, Snapshot
+from drainer.text.said import Said
 
 MOST_POINTS = 500
 MOST_CHANGES = 100
@@ -40,10 +41,8 @@ class Point(BaseModel):
     limit_recipients_per_s: float | None = Field(None, ge=0, allow_inf_nan=False)
 
 
-class Change(BaseModel):
+class Change(Said):
     """From `at` on (seconds since the epoch) the service was in `state`; "not_running" between two runs."""
-
-    model_config = ConfigDict(frozen=True)
 
     at: float = Field(allow_inf_nan=False)
     state: ServiceState | str

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from drainer.report.history import History
 from drainer.report.present import HeldEntry
 from drainer.report.snapshot import Backlog, Done, Forecasts, Snapshot
+from drainer.text.said import Said
 
 LINES = 200
 """Lines of each list shown at most."""
@@ -23,18 +22,14 @@ LINES = 200
 T = TypeVar("T")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Listed(_Part, Generic[T]):
+class Listed(Said, Generic[T]):
     """`lines` holds the first of `total`."""
 
     total: int = 0
     lines: list[T] = []
 
 
-class Moment(_Part):
+class Moment(Said):
     """kind: "state", "run", "notice", "operator" or "service"; `by` whom an operator's action was."""
 
     at: float
@@ -44,7 +39,7 @@ class Moment(_Part):
     by: str = ""
 
 
-class ListFound(_Part):
+class ListFound(Said):
     """Of one list: entries and recipients there were in all, how its entries ended, and how many are here, held ones too."""
 
     list: str
@@ -60,13 +55,13 @@ class ListFound(_Part):
     waiting: int = 0
 
 
-class ClassFound(_Part):
+class ClassFound(Said):
     kind: str
     entries: int
     recipients: int
 
 
-class Found(_Part):
+class Found(Said):
     """What came into custody since then: what ended and what is here. most_: the largest backlog seen."""
 
     entries: int = 0
@@ -78,7 +73,7 @@ class Found(_Part):
     by_class: list[ClassFound] = []
 
 
-class Suppressed(_Part):
+class Suppressed(Said):
     """`recipients` of `entry` had the mail already by the entry `of`, at `of_at`; kind: class of duplicate."""
 
     entry: str
@@ -91,7 +86,7 @@ class Suppressed(_Part):
     kind: str
 
 
-class Bounced(_Part):
+class Bounced(Said):
     """dsn: sent, dropped, owed, before (it told of another copy), or none (null reverse-path, or feed.dsn off)."""
 
     recipient: str
@@ -103,7 +98,7 @@ class Bounced(_Part):
     dsn: str
 
 
-class Doubt(_Part):
+class Doubt(Said):
     """outcome: delivered, resent, held, or open while it is not resolved."""
 
     entry: str
@@ -115,7 +110,7 @@ class Doubt(_Part):
     why: str = ""
 
 
-class SetAside(_Part):
+class SetAside(Said):
     """Unreadable or dropped."""
 
     entry: str
@@ -126,14 +121,14 @@ class SetAside(_Part):
     why: str = ""
 
 
-class Action(_Part):
+class Action(Said):
     at: float
     by: str
     action: str
     detail: str
 
 
-class Limits(_Part):
+class Limits(Said):
     """From `at` on no more than that per second; null: unlimited."""
 
     at: float
@@ -141,7 +136,7 @@ class Limits(_Part):
     recipients_per_s: float | None
 
 
-class Rates(_Part):
+class Rates(Said):
     """Of recipients delivered or bounced. mean_: over the whole drain; sending_: without the times nothing was sent;
     sustained_: the best kept up over sustained_over_s. Null where too little is known."""
 
@@ -155,13 +150,13 @@ class Rates(_Part):
     limits: list[Limits] = []
 
 
-class Dsns(_Part):
+class Dsns(Said):
     sent: int = 0
     dropped: int = 0
     owed: int = 0
 
 
-class Incident(_Part):
+class Incident(Said):
     """as_of: the moment the figures are of; at: when the report was made. began, ended: of the burn-down; ended null: not
     yet. unknown: what cannot be said, since the service is not there to ask.
 

@@ -5,18 +5,26 @@ Pure  text only
 
 from __future__ import annotations
 
+from drainer.text.foreign import clean
+
 
 def logfmt(**fields: object) -> str:
     """`outcome=deferred filebase=1700000000.1+ab12 reply="451 4.3.0 later"`; fields of None are left out.
 
     Values with blanks, quotes, '=' or control characters are quoted, the latter escaped, so that nothing a mail or a
-    server says can look like another field or another line.
+    server says can look like another field or another line. They are made clean and bounded as in text/foreign.py; of a
+    tuple or list, such as recipients, each element is.
     """
     return " ".join(f"{name}={_value(value)}" for name, value in fields.items() if value is not None)
 
 
 def _value(value: object) -> str:
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, tuple | list):
+        text = ",".join(clean(str(element)) for element in value)
+    elif isinstance(value, float):
+        text = f"{value:.3f}"
+    else:
+        text = clean(str(value))
     if text and text.isprintable() and not any(character in text for character in ' "=\\'):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

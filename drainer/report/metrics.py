@@ -72,6 +72,14 @@ def _service(snapshot: Snapshot) -> Iterator[Metric]:
     yield _one_of("drainer_state", "What the service is doing.", "state", get_args(ServiceState), snapshot.state)
     yield _gauge("drainer_state_since_timestamp_seconds", "When that state began.", snapshot.since)
     yield _gauge("drainer_snapshot_timestamp_seconds", "When these figures were taken.", snapshot.at)
+    failures = CounterMetricFamily(
+        "drainer_side_task_failures",
+        "Failures of tasks beside the drain (record, notify, ...) since the service started; delivery goes on.",
+        labels=["task"],
+    )
+    for failed in snapshot.side_failures:
+        failures.add_metric([failed.task], failed.failures)
+    yield failures
     stopped = {stop.name for stop in snapshot.stops}
     yield _gauge(
         "drainer_feeding_stopped",

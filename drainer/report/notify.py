@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import aiohttp
-from pydantic import BaseModel
 
 from drainer.errors import SettingsError
 from drainer.feed.password import secret_in
@@ -29,6 +28,7 @@ from drainer.report.logfmt import logfmt
 from drainer.report.notices import Event, Notice, Told, after_snapshot
 from drainer.report.snapshot import Snapshot
 from drainer.settings import NotifySettings
+from drainer.text.said import Said
 
 log = logging.getLogger("drainer")
 
@@ -155,7 +155,7 @@ class Notifier:
             return type(exc).__name__
 
 
-class Message(BaseModel):
+class Message(Said):
     """What the program and the webhook are given. `text` is what chat webhooks show; `at`: seconds since the epoch."""
 
     event: Event

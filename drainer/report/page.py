@@ -56,7 +56,7 @@ def page(template: str, snapshot: Snapshot, history: History, zone: tzinfo | Non
         lists=lists_table(snapshot, zone),
         guards=guards_table(snapshot.guards),
         mta=_mta(snapshot),
-        mailman=_mailman(snapshot.mailman),
+        mailman=joined(_failed(snapshot), _mailman(snapshot.mailman)),
         queues=queues_table(snapshot.mailman),
         version=joined(snapshot.version),
         pid=snapshot.pid,
@@ -246,6 +246,19 @@ def _mta(snapshot: Snapshot) -> Markup:
     if mta.next_try_s is not None:
         text += f"; next try in {duration(max(0.0, mta.next_try_s - snapshot.at))}"
     return tag("p", *said, text)
+
+
+def _failed(snapshot: Snapshot) -> Markup:
+    """Tasks beside the drain that failed."""
+    return joined(
+        *(
+            tag(
+                "p",
+                f"{one.task} failed {count(one.failures, 'time')}: {one.detail}. Delivery goes on; the log says more.",
+            )
+            for one in snapshot.side_failures
+        )
+    )
 
 
 def _mailman(mailman: Mailman) -> Markup:

@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict
-
 from drainer.report.snapshot import Snapshot
+from drainer.text.said import Said
 
 HELD_KEPT = 200
 """Held entries described at most."""
 
 
-class Waiting(BaseModel):
+class Waiting(Said):
     """Entries here of one list and class of duplicate, held ones too; "" and "": not read yet. recipients: all they name."""
-
-    model_config = ConfigDict(frozen=True)
 
     list: str
     kind: str
@@ -28,10 +25,8 @@ class Waiting(BaseModel):
     bytes: int
 
 
-class HeldEntry(BaseModel):
+class HeldEntry(Said):
     """An entry that waits for a person. at, by: when and by whom it was set aside; 0.0 and "" where that is not known."""
-
-    model_config = ConfigDict(frozen=True)
 
     entry: str
     list: str = ""
@@ -45,10 +40,8 @@ class HeldEntry(BaseModel):
     of: str = ""
 
 
-class Present(BaseModel):
+class Present(Said):
     """held: the oldest, at most HELD_KEPT of snapshot.backlog.held_entries."""
-
-    model_config = ConfigDict(frozen=True)
 
     snapshot: Snapshot
     waiting: list[Waiting] = []

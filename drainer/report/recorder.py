@@ -155,7 +155,7 @@ class Recorder:
 
 
 def packed(value: BaseModel) -> bytes:
-    return zlib.compress(value.model_dump_json().encode("utf-8", "replace"))
+    return zlib.compress(value.model_dump_json().encode())
 
 
 def unpacked(value: bytes | None, kind: type[_Model]) -> _Model | None:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from drainer.ledger.records import Totals
+from drainer.text.said import Said
 
 ServiceState = Literal["starting", "scanning", "draining", "paused", "stopped_by_guard", "mta_down", "idle", "stopping"]
 SilentState = Literal["not_running", "not_answering"]
@@ -19,11 +18,7 @@ Verdict = Literal["go", "slow", "stop"]
 MtaWord = Literal["up", "down", "unknown"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class WithoutService(_Part):
+class WithoutService(Said):
     """Why an answer comes from ledger and custody, and as of when. Seconds since the epoch.
 
     since   not_running: when the service ended, or was last heard of; not_answering: when it was asked
@@ -40,7 +35,7 @@ class WithoutService(_Part):
     recorded_recipients: int | None = None
 
 
-class Backlog(_Part):
+class Backlog(Said):
     """Not finished yet. `recipients` counts entries read so far; `unread_entries` are in `entries`, theirs are not in it.
 
     Expected duplicates are part of `entries` and `recipients`; held entries are counted by `held_entries` alone.
@@ -62,7 +57,7 @@ class Backlog(_Part):
     next_due_s: float | None = None
 
 
-class Done(_Part):
+class Done(Said):
     """bounced_recipients: without undone_recipients, whom an MTA refused that was put right, and who were tried again."""
 
     delivered_entries: int = 0
@@ -86,7 +81,7 @@ def done_of(totals: Totals) -> Done:
     return Done(**counts, since=totals.since_s or None)
 
 
-class Rate(_Part):
+class Rate(Said):
     """Per second. A limit of null is unlimited. `binding` names what holds the rate down now."""
 
     limit_messages_per_s: float | None = None
@@ -97,7 +92,7 @@ class Rate(_Part):
     binding: str = ""
 
 
-class Eta(_Part):
+class Eta(Said):
     """finish: seconds since the epoch. low_s..high_s is the interval that holds `confidence` of the time."""
 
     state: EtaState
@@ -108,7 +103,7 @@ class Eta(_Part):
     confidence: float | None = None
 
 
-class Guard(_Part):
+class Guard(Said):
     name: str
     verdict: Verdict
     reason: str = ""
@@ -116,7 +111,7 @@ class Guard(_Part):
     limit: float | None = None
 
 
-class Mta(_Part):
+class Mta(Said):
     """state: up, down or unknown (no session was tried yet). recipient_limit: the most recipients it takes in one
     transaction, as far as it has refused more; 0: not known."""
 
@@ -129,13 +124,13 @@ class Mta(_Part):
     recipient_limit: int = 0
 
 
-class QueueCount(_Part):
+class QueueCount(Said):
     name: str
     entries: int
     oldest_age_s: float | None = None
 
 
-class Runner(_Part):
+class Runner(Said):
     name: str
     pid: int
 
@@ -150,7 +145,7 @@ _DELIVERING = frozenset({"out", "OutgoingRunner", "All"})
 """Mailman's runners that deliver, as 3 and 2.1 name them."""
 
 
-class Mailman(_Part):
+class Mailman(Said):
     """released_entries: in out/ for its runner to deliver (feed.via, mailman.release_lists); retrying_recipients: of entries
     released that Mailman tries again by itself. A runner that is wanted for that does not compete."""
 
@@ -189,7 +184,7 @@ class Mailman(_Part):
         return "" if self.runner_wanted_by else self.competition
 
 
-class ListBacklog(_Part):
+class ListBacklog(Said):
     """finish, seconds, low_s, high_s: when this list is through, as in Eta; null where that cannot be said."""
 
     list: str
@@ -203,7 +198,7 @@ class ListBacklog(_Part):
     high_s: float | None = None
 
 
-class PauseInForce(_Part):
+class PauseInForce(Said):
     """list "": everything. since, until: seconds since the epoch; until null: until resumed."""
 
     list: str
@@ -213,14 +208,24 @@ class PauseInForce(_Part):
     until: float | None = None
 
 
-class Stop(_Part):
+class Stop(Said):
     """Why feeding stands still: paused, guard, ledger (it cannot commit), refusals (the MTA refuses everybody)."""
 
     name: str
     reason: str = ""
 
 
-class ForecastHorizon(_Part):
+class SideFailure(Said):
+    """A task beside the drain that failed since the service started, for example `notify`; delivery goes on. at: when last,
+    seconds since the epoch."""
+
+    task: str
+    failures: int
+    at: float
+    detail: str = ""
+
+
+class ForecastHorizon(Said):
     """Forecasts made when really no more than `up_to_s` was left (and more than the horizon before); null: all beyond."""
 
     up_to_s: float | None
@@ -229,7 +234,7 @@ class ForecastHorizon(_Part):
     median_error_s: float | None
 
 
-class Forecasts(_Part):
+class Forecasts(Said):
     """How good our own forecasts of this drain were, or of the last one. Of those `made`, `judged` can be compared with what
     came, and `held` of them had it in their interval; `overtaken`: by what, how many; `open`: not known yet."""
 
@@ -244,7 +249,7 @@ class Forecasts(_Part):
     since: float | None = None
 
 
-class Snapshot(_Part):
+class Snapshot(Said):
     """`at` is when it was taken. `since` is when `state` began; both in seconds since the epoch.
 
     if_resumed: while paused, the estimate if everything went on now.
@@ -269,5 +274,6 @@ class Snapshot(_Part):
     lists: list[ListBacklog] = []
     pauses: list[PauseInForce] = []
     stops: list[Stop] = []
+    side_failures: list[SideFailure] = []
     forecasts: Forecasts = Forecasts()
     without_service: WithoutService | None = None

@@ -371,6 +371,14 @@ def _done(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
 
 def _surroundings(snapshot: Snapshot) -> Iterator[_Row]:
     mta, mailman = snapshot.mta, snapshot.mailman
+    for failed in snapshot.side_failures:
+        ago = duration(max(0.0, snapshot.at - failed.at))
+        yield _Row(
+            "Failed",
+            f"{failed.task}, {count(failed.failures, 'time')}, last {ago} ago: {shown(failed.detail)}; delivery goes on, "
+            "the log says where (event=side_task_failed)",
+            _USEFUL,
+        )
     text = f"{shown(mta.host)}:{mta.port} {mta.state}, {count(mta.sessions, 'session')} open"
     if mta.reason and mta.reason not in snapshot.reason:
         text += f": {shown(mta.reason)}"

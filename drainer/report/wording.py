@@ -6,18 +6,17 @@ Pure  values in, text out; the local time zone is the only thing taken from outs
 from __future__ import annotations
 
 import math
-import re
 from datetime import datetime, tzinfo
 
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ud800-\udfff]")
+from drainer.text.foreign import printable
 
 _LATEST_S = 253_402_000_000.0
 """In December 9999, the last that a datetime holds: a backlog at a rate of nearly nothing ends later."""
 
 
 def shown(text: str) -> str:
-    """`text` without what could steer a terminal: subjects and replies are written by strangers."""
-    return _UNPRINTABLE.sub("?", text)
+    """`text` without what could steer a terminal or a browser: for what no model has made clean, such as a file name."""
+    return printable(text)
 
 
 def shortened(text: str, width: int) -> str:

@@ -338,6 +338,6 @@ def _say(outcome: str, dsn: OwedDsn, reply: str) -> None:
         logging.INFO if outcome in ("dsn_sent", "dsn_deferred") else logging.WARNING,
         logfmt(
             outcome=outcome, filebase=dsn.filebase, list=dsn.list_id, message_id=dsn.message_id, dsn=message_id(dsn),
-            to=dsn.reverse_path, recipients=",".join(recipient.owed for recipient in dsn.recipients), reply=reply,
+            to=dsn.reverse_path, recipients=[recipient.owed for recipient in dsn.recipients], reply=reply,
         ),
     )  # fmt: skip

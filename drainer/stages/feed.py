@@ -395,7 +395,7 @@ class Feed:
         owed = await self._without_unfit(entry, record, owed)
         if not owed:
             return []
-        self.splits.begun(entry.filebase, entry.list_id, len(entry.raw), len(owed))
+        self.splits.begun(entry.filebase, record.list_id, len(entry.raw), len(owed))
         deliveries: list[asyncio.Task[list[Transaction]]] = []
         covered: set[str] = set()
         try:

@@ -13,7 +13,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from drainer.control.messages import EntryQuery, EtaQuery, PauseRequest, RateRequest, Selectors, SelectRequest
+from drainer.control.messages import (
+    EntryQuery,
+    EtaQuery,
+    ImportRequest,
+    PauseRequest,
+    RateRequest,
+    ResumeRequest,
+    Selectors,
+    SelectRequest,
+)
 from tests.control.small_service import SmallService, serving
 
 _WITHIN_S = 60.0
@@ -123,3 +132,48 @@ def test_bytes_that_are_no_request_end_with_400_or_a_hang_up(path: Path, octets:
     status, _ = answered(path, octets, and_hang_up=True)
     assert status in (0, 200, 400, 404, 405, 431), status
     assert answered(path, request("GET", "/rate"))[0] == 200
+
+
+HALF = ["\ud800", "a\udce9b", "\udfff\ud83d"]
+
+
+@pytest.mark.parametrize("half", HALF)
+@pytest.mark.parametrize(
+    ("action", "field"),
+    [
+        (action, field)
+        for action, kind in (("pause", PauseRequest), ("resume", ResumeRequest), ("rate", RateRequest),
+                             ("hold", SelectRequest), ("release", SelectRequest), ("drop", SelectRequest),
+                             ("handback", SelectRequest), ("import", ImportRequest))
+        for field in [*kind.model_fields, "unknown"]
+    ] + [("hold", f"selectors.{field}") for field in Selectors.model_fields],
+)  # fmt: skip
+def test_half_a_character_in_any_field_is_refused_and_changes_nothing(
+    path: Path, caplog: pytest.LogCaptureFixture, action: str, field: str, half: str
+) -> None:
+    name, _, inner = field.partition(".")
+    asked = {name: {inner: half} if inner else half}
+    status, body = answered(path, request("POST", f"/{action}", json.dumps(asked).encode()))
+    assert (status, "character" in json.loads(body)["error"]) == (400, True), body
+    raw = json.dumps(asked, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    assert answered(path, request("POST", f"/{action}", raw))[0] == 400
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "target", ["entries?list=%FF", "entries?%ED%A0%80=1", "entries/%E9t%E9", "eta?list=%C3", "st%FFatus"]
+)
+def test_target_that_is_not_utf8_is_refused(path: Path, caplog: pytest.LogCaptureFixture, target: str) -> None:
+    status, body = answered(path, request("GET", f"/{target}"))
+    assert status == 400 and json.loads(body)["error"]
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("head", [b"GET /entries/\xff HTTP/1.1\r\n", b"GET /status HTTP/1.1\r\nX-Odd: caf\xe9\r\n",
+                                  b"GET /st\xc3 HTTP/1.1\r\n"])  # fmt: skip
+def test_raw_octets_in_a_request_never_make_the_service_fail(
+    path: Path, caplog: pytest.LogCaptureFixture, head: bytes
+) -> None:
+    status, _ = answered(path, head + b"Host: drainer\r\nConnection: close\r\n\r\n")
+    assert status == (200 if b"X-Odd" in head else 400)
+    assert "Traceback" not in caplog.text

@@ -254,9 +254,9 @@ async def test_what_mail_headers_and_metadata_hold_becomes_json_any_parser_reads
     async with listening(path, SmallService()):
         status, answer = await ask(path, "GET", "/entries/1772438467.5")
     assert status == 200
-    assert answer["entry"]["subject"] == "Apples \x1b[31mred\x1b[0m \ufffd"
-    assert answer["recipients"] == ["dan@example.org", "\ufffd@example.org"]
-    assert answer["metadata"]["raw"] == "\ufffd\x00"
+    assert answer["entry"]["subject"] == "Apples \\x1b[31mred\\x1b[0m \\xe9"
+    assert answer["recipients"] == ["dan@example.org", "\\xff@example.org"]
+    assert answer["metadata"]["raw"] == "\\xff\\x00"
     assert answer["metadata"]["odd"] == {"1": [2.0, None]}
 
 

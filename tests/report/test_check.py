@@ -99,7 +99,7 @@ def test_first_line_says_what_is_wrong_and_carries_performance_data() -> None:
         "[CRITICAL] out.entries: out 12,034 entries",
         "[CRITICAL] queue.inodes: 1.2 % of inodes free",
         "[OK] out.age: out oldest 42 s",
-        "[OK] o'd d.entries: odd / name?3",
+        "[OK] o'd d.entries: odd / name 3",
     ]
 
 

@@ -322,7 +322,7 @@ def test_numbers_as_people_read_them() -> None:
         "3.0 TiB",
     ]
     assert [count(1, "entry", "entries"), count(12345, "entry", "entries")] == ["1 entry", "12,345 entries"]
-    assert shown("caf\u00e9 \x07") == "caf\u00e9 ?"
+    assert shown("caf\u00e9 \x07") == "caf\u00e9 \\x07"
 
 
 def test_clock_time_names_the_day_when_it_is_another() -> None:

@@ -1,0 +1,63 @@
+"""Text that strangers wrote (a mail, a list, a queue file, an MTA, a child process), made clean where it enters.
+
+In    any text; octets that are not UTF-8 are lone surrogates in it (`surrogateescape`)
+Out   text that every terminal, JSON parser, environment and log takes, no longer than a bound
+Pure  text only
+
+Cleaned text is for people. What is looked up, compared or sent keeps its octets under a name of its own: `list_id` of a
+QueueEntry is raw, `list_shown` is not.
+"""
+
+from __future__ import annotations
+
+import re
+
+MOST = 1000
+"""Characters of one field. A header line may have 998 (RFC 5322 §2.1.1); subjects and replies that are longer are noise."""
+
+_CUT = "..."
+_TURNED_BLANK = "\t\n\v\f\r\x85\u2028\u2029"
+UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff"
+    "\U000e0000-\U000e007f]"
+)
+"""Control characters, those that change the direction of text or have no width of their own, halves of characters. The
+joiners U+200C and U+200D stay: words of some languages need them."""
+
+
+def clean(text: str, most: int = MOST) -> str:
+    """The text in at most `most` characters, printable and on one line.
+
+    Blanks and line ends that are no space become one each. Other unprintable characters are written out: `\\x1b`,
+    `\\u202e`; of an octet that is not UTF-8 its number: `\\xe9`. What was cut is shown by three dots and how long it was.
+    """
+    if len(text) <= most and text.isascii() and text.isprintable():
+        return text
+    written = printable(text[: most + 1])
+    if len(text) <= most and len(written) <= most:
+        return written
+    end = f"{_CUT} ({len(text)} characters)"
+    return (written[: max(0, most - len(end))] + end)[:most]
+
+
+def printable(text: str) -> str:
+    """The same without a bound."""
+    return text if text.isascii() and text.isprintable() else UNPRINTABLE.sub(_written, text)
+
+
+def has_surrogate(text: str) -> bool:
+    """Whether the text cannot be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _written(match: re.Match[str]) -> str:
+    character = match[0]
+    if character in _TURNED_BLANK:
+        return " "
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
