@@ -26,7 +26,7 @@ class KnownLists:
     """Asked anew each time: lists come and go. Reads directories; of a list that may be meant, its config.pck."""
 
     def __init__(self, mailman: MailmanSettings, flavour: Flavour) -> None:
-        self._mailman = mailman
+        self._queue_dir, self._lists_dir = mailman.queue_dir, mailman.lists_dir
         self._flavour = flavour
         self._settings = ListSettingsStore(mailman.lists_dir)
 
@@ -44,9 +44,9 @@ class KnownLists:
     def _of_mailman(self) -> list[str]:
         """Mailman 2.1: directories with a config.pck. Mailman 3: it makes a directory for each list, named by list-id."""
         if self._flavour is Flavour.MAILMAN2:
-            directory = self._mailman.lists_dir
+            directory = self._lists_dir
             return [name for name in _directories(directory) if any((directory / name / c).exists() for c in _CONFIG)]
-        return [name for name in _directories(self._mailman.queue_dir.parent / "lists") if "." in name]
+        return [name for name in _directories(self._queue_dir.parent / "lists") if "." in name]
 
     def _host(self, name: str) -> str:
         with contextlib.suppress(EntryError, OSError, MemoryError, RecursionError):

@@ -54,6 +54,7 @@ class Pipeline:
         self.feed.reconfigure(settings)
         self.parts.settings = settings
         self.parts.in_doubt.settings = settings
+        self.parts.custody.bak_age_s = settings.custody.bak_age
         self.parts.pool.reconfigure(settings.mta)
         self.parts.release.settings = settings
         self.standing.owing.set()

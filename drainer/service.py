@@ -57,6 +57,7 @@ from drainer.queuedir.entry import Flavour
 from drainer.queuedir.index import BacklogIndex
 from drainer.queuedir.loan import Loan
 from drainer.queuedir.survey import Surveyor
+from drainer.reloading import reloaded
 from drainer.report import systemd
 from drainer.report.logfmt import logfmt
 from drainer.report.notices import Notice
@@ -346,28 +347,27 @@ class Service:
         except DrainerError as exc:
             log.error(logfmt(event="reload_refused", detail=exc))
         else:
-            fixed = [name for name in ("mailman", "custody", "ledger", "control", "web") if
-                     getattr(settings, name) != getattr(self.settings, name)]  # fmt: skip
-            kept = {name: getattr(self.settings, name) for name in fixed}
-            if settings.feed.via != self.settings.feed.via:
-                fixed.append("feed.via")
-                kept["feed"] = settings.feed.model_copy(update={"via": self.settings.feed.via})
-            self.settings = settings.model_copy(update=kept)
+            self.settings, needs_restart = reloaded(self.settings, settings)
             self.pipeline.reconfigure(self.settings)
-            self.situation.reconfigure(self.settings)
-            self._surroundings.settings = self.settings
+            self.situation.reconfigure(self.settings, needs_restart)
+            self._surroundings.reconfigure(self.settings)
             self._notifier.settings = self.settings.notify
             self.apply(self.operator)
             logging.getLogger().setLevel(self.settings.log.level.upper())
             operator = self.operator
             overruled = [name for name, rate in (("feed.messages", operator.messages_per_s),
                          ("feed.recipients", operator.recipients_per_s)) if rate is not None]  # fmt: skip
-            log.info(
+            limited = self.pipeline.parts.limited_domains
+            unforeseen = [domain for domain in self.settings.feed.domains if domain not in limited]
+            log.log(
+                logging.WARNING if needs_restart else logging.INFO,
                 logfmt(
                     event="reloaded",
-                    needs_restart=",".join(fixed) or None,
+                    needs_restart=",".join(needs_restart) or None,
                     overruled_by_drainer_rate=",".join(overruled) or None,
-                )
+                    # Counted by the survey alone, when it reads an entry: the ceiling is in force all the same.
+                    finish_time_without_ceiling_of=",".join(unforeseen) or None,
+                ),
             )
         systemd.notify_ready()
 

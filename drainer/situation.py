@@ -80,9 +80,12 @@ class Situation:
         self._before: tuple[ServiceState, float] = (self.state, self._since_s)
         self._in_doubt_recipients = 0
         self._dsns_owed = 0
+        self._needs_restart: tuple[str, ...] = ()
 
-    def reconfigure(self, settings: Settings) -> None:
+    def reconfigure(self, settings: Settings, needs_restart: tuple[str, ...]) -> None:
+        """Settings read again. needs_restart: names of those that changed in the file and are not in force."""
         self.settings = self._outlook.settings = settings
+        self._needs_restart = needs_restart
 
     def clock_was_set_back(self) -> None:
         self._since_s = min(self._since_s, self._clock.now_s())
@@ -261,6 +264,7 @@ class Situation:
             stops=[Stop(name=name, reason=reason) for name, reason in parts.gate.reasons.items()],
             side_failures=list(self._side_tasks.failures.values()),
             forecasts=self.recorder.forecasts,
+            needs_restart=list(self._needs_restart),
         )
 
 

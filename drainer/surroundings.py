@@ -19,7 +19,7 @@ from drainer.guards.verdict import strictest
 from drainer.queuedir.scan import QueueCensus
 from drainer.report.logfmt import logfmt
 from drainer.report.snapshot import Guard, Mailman, QueueCount
-from drainer.settings import Settings
+from drainer.settings import MtaSettings, Settings
 
 log = logging.getLogger("drainer")
 
@@ -34,9 +34,16 @@ class Surroundings:
         self.queues: list[QueueCount] = []
         self._clock = clock
         self._census = QueueCensus(settings.mailman.queue_dir)
-        self._mta_queue = MtaQueue(settings.mta.queue, settings.mta.queue_high, settings.mta.queue_low)
+        self._mta_queue = _mta_queue(settings.mta)
         self.flavour = ""
         self._competing = ""
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Settings read again. The MTA's queue is judged afresh only if something about it changed: a length between the
+        marks stops or lets go by what came before."""
+        if settings.mta != self.settings.mta:
+            self._mta_queue = _mta_queue(settings.mta, self._mta_queue.stopped)
+        self.settings = settings
 
     def of_mailman(self, **more: int) -> Mailman:
         """As the snapshot has it. more: fields that only others know."""
@@ -86,3 +93,7 @@ class Surroundings:
                 )
                 for queue in counted
             ]
+
+
+def _mta_queue(mta: MtaSettings, stopped: bool = False) -> MtaQueue:
+    return MtaQueue(mta.queue, mta.queue_high, mta.queue_low, stopped=stopped)

@@ -34,6 +34,7 @@ class MtaQueue:
     high, low  messages; see settings mta.queue_high, mta.queue_low
     spool      Postfix's queue_directory
     command    instead of the MTA's usual one
+    stopped    feeding is stopped for its length
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class MtaQueue:
         spool: Path = Path("/var/spool/postfix"),
         command: Sequence[str] = (),
         timeout_s: float = 30.0,
+        stopped: bool = False,
     ) -> None:
         self._kind = kind
         self._high = high
@@ -52,7 +54,7 @@ class MtaQueue:
         self._spool = spool
         self._command = tuple(command)
         self._timeout_s = timeout_s
-        self._stopped = False
+        self.stopped = stopped
 
     async def look(self) -> Guard:
         """go, slow or stop; slow, with the reason, when the length cannot be had."""
@@ -62,8 +64,8 @@ class MtaQueue:
             length = await self.length()
         except MtaError as exc:
             return unknown("mta_queue", "slow", str(exc))
-        guard = between_marks("mta_queue", length, self._high, self._low, "messages in the MTA's queue:", self._stopped)
-        self._stopped = guard.verdict == "stop"
+        guard = between_marks("mta_queue", length, self._high, self._low, "messages in the MTA's queue:", self.stopped)
+        self.stopped = guard.verdict == "stop"
         return guard
 
     async def length(self) -> int:

@@ -108,7 +108,7 @@ class Custody:
         self.duplicates = self.home / "duplicates"
         self.bad = queue_dir / "bad"
         self._scope = scope
-        self._bak_age_s = bak_age_s
+        self.bak_age_s = bak_age_s
         self._clock = clock
         self._step = step
         self._lock_fd: int | None = None
@@ -260,7 +260,7 @@ class Custody:
         if listed.written_s > self.wanted_until_s:
             return False
         if listed.file.suffix is Suffix.CLAIMED:
-            return not runner_lives and self._clock.now_s() - listed.changed_s >= self._bak_age_s
+            return not runner_lives and self._clock.now_s() - listed.changed_s >= self.bak_age_s
         return listed.file.suffix is Suffix.WAITING
 
     def take(self, queue: str, file: QueueFile) -> QueueFile:

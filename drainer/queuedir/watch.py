@@ -55,7 +55,7 @@ class DirectoryWatch:
 async def changed_directories(
     directories: Sequence[Path],
     clock: Clock,
-    poll_s: float,
+    poll_s: Callable[[], float],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     grace_s: float = 2.0,
     wanted: Callable[[], bool] = lambda: True,
@@ -65,7 +65,7 @@ async def changed_directories(
 
     wanted   while it says no, nothing is looked at, and no change is missed by that
     due      whether a directory is to be listed although no name came or went in it
-    poll_s   seconds between two looks
+    poll_s   gives the seconds between two looks
     grace_s  coarsest mtime expected
     Raises   OSError if a directory is there but cannot be looked at
     """
@@ -74,4 +74,4 @@ async def changed_directories(
         worth = [watch.directory for watch in watches if wanted() and (watch.worth_listing() or due(watch.directory))]
         if worth:
             yield worth
-        await sleep(poll_s)
+        await sleep(poll_s())

@@ -255,6 +255,7 @@ class Snapshot(Said):
     if_resumed: while paused, the estimate if everything went on now.
     without_service: null from the service; else why it was not asked. Then `pid` is 0, or that of the service that does
     not answer, `rate` is the last that was recorded, and guards and the MTA were not looked at.
+    needs_restart: names of settings that were changed, read again, and are not in force before a restart.
     """
 
     version: str
@@ -277,3 +278,4 @@ class Snapshot(Said):
     side_failures: list[SideFailure] = []
     forecasts: Forecasts = Forecasts()
     without_service: WithoutService | None = None
+    needs_restart: list[str] = []

@@ -445,6 +445,8 @@ def hints(snapshot: Snapshot) -> Iterator[str]:
         yield "see why the MTA does not answer; no entry is lost or blamed, delivery goes on by itself when it is back"
     if snapshot.eta.state == "growing":
         yield "`drainer rate` shows the limits; raise them if the MTA can bear it"
+    if snapshot.needs_restart:
+        yield f"restart drainer to put changed settings in force: {', '.join(map(shown, snapshot.needs_restart))}"
     if snapshot.backlog.held_entries:
         yield "`drainer entries --state held` lists what waits for a decision; then `drainer release` or `drainer drop`"
 

@@ -91,13 +91,13 @@ class Intake:
     async def run(self) -> None:
         """For ever: what Mailman's queues hold becomes ours. The survey waits meanwhile, since a directory is listed in no
         order and an original has to be known before what repeats it."""
-        settings, custody = self._parts.settings.custody, self._parts.custody
-        directories = {custody.queue_dir / queue: queue for queue in settings.queues}
+        parts, custody = self._parts, self._parts.custody
+        directories = {custody.queue_dir / queue: queue for queue in custody.queues}
         clock, again_s = self._parts.clock, dict.fromkeys(directories, math.inf)
         looks = changed_directories(
             list(directories),
             clock,
-            settings.poll,
+            lambda: parts.settings.custody.poll,
             wanted=lambda: self.is_on,
             due=lambda directory: clock.monotonic_s() >= again_s[directory],
         )

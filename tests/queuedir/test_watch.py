@@ -71,7 +71,7 @@ async def test_only_directories_that_changed_are_reported_and_polling_keeps_its_
         if len(slept) == 10:
             os.utime(retry, (2000, 2000))
 
-    changes = changed_directories([out, retry], clock, 1.0, sleep, grace_s=3.0)
+    changes = changed_directories([out, retry], clock, lambda: 1.0, sleep, grace_s=3.0)
     assert await anext(changes) == [out, retry]
     assert await anext(changes) == [out, retry]
     assert slept == [1.0] * 3

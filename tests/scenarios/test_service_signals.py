@@ -74,11 +74,25 @@ def test_sighup_puts_new_settings_in_force_and_keeps_the_old_ones_if_they_are_im
 def test_reload_says_what_needs_a_restart_and_what_drainer_rate_overrules(tmp_path: Path) -> None:
     with site(tmp_path, 3, feed={"messages": "0"}) as lists, lists.run() as service:
         lists.says("rate", "--messages", "7/s")
-        rewrite(lists, ('poll = "100ms"', 'poll = "200ms"'))
+        rewrite(lists, ('poll = "100ms"', 'poll = "200ms"\nscope = "backlog"'), ("[mta]", '[mta]\nqueue = "exim"'))
         service.process.send_signal(signal.SIGHUP)
         when(lambda: "event=reloaded" in service.log_text(), service.log_text)
-        assert "event=reloaded needs_restart=custody overruled_by_drainer_rate=feed.messages" in service.log_text()
+        assert (
+            "event=reloaded needs_restart=custody.scope overruled_by_drainer_rate=feed.messages" in service.log_text()
+        )
         assert lists.status()["rate"]["limit_messages_per_s"] == 7
+        assert lists.status()["needs_restart"] == ["custody.scope"]
+        assert "restart drainer to put changed settings in force: custody.scope" in " ".join(
+            lists.says("status").split()
+        )
+        lists.status_when(
+            lambda said: any(
+                guard["name"] == "mta_queue" and "not watched" not in guard["reason"] for guard in said["guards"]
+            )
+        )
+        rewrite(lists, ('scope = "backlog"', 'scope = "all"'))
+        service.process.send_signal(signal.SIGHUP)
+        lists.status_when(lambda said: said["needs_restart"] == [])
 
 
 def test_supervisor_hears_ready_status_watchdog_reloading_and_stopping(tmp_path: Path) -> None:
