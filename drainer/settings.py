@@ -12,11 +12,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)\Z")
 _DURATION_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|m|h)\Z")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
+_JOURNAL = re.compile(r"journal(:|\Z)")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|KiB|MiB|GiB|TiB|kB|MB|GB|TB)?\Z")
 _SIZE_BYTES = {
     None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
@@ -92,6 +94,21 @@ Size = Annotated[int, BeforeValidator(size_bytes)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*")
+    @classmethod
+    def _is_a_full_path(cls, value: object, info: ValidationInfo) -> object:
+        """A relative one would depend on the directory drainer was started in."""
+        if isinstance(value, Path):
+            if info.field_name == "log_file" and _JOURNAL.match(str(value)):
+                return value
+            if _URL.match(str(value)):
+                raise ValueError(
+                    "is a URL, not a file; right would be the path of a file that has it on its first line"
+                )
+            if not value.is_absolute():
+                raise ValueError(f"not a full path; right would begin with /, such as {str('/etc' / value)!r}")
+        return value
 
     @field_validator("*")
     @classmethod
@@ -185,6 +202,15 @@ class MtaSettings(_Section):
     queue: Literal["none", "postfix", "exim"] = Field("none", description="whose queue length is watched")
     queue_high: int = Field(10_000, ge=1, description="feeding stops above this many messages in the MTA's queue")
     queue_low: int = Field(5_000, ge=0, description="and goes on below this")
+
+    @model_validator(mode="after")
+    def _marks_in_order(self) -> MtaSettings:
+        if self.queue_low > self.queue_high:
+            raise ValueError(
+                f"queue_low = {self.queue_low} is above queue_high = {self.queue_high}; "
+                "right would be queue_low <= queue_high"
+            )
+        return self
 
     @field_validator("host", "helo")
     @classmethod
@@ -342,6 +368,15 @@ class Settings(_Section):
     guards: GuardSettings = GuardSettings()
     notify: NotifySettings = NotifySettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _ledger_outside_the_queue(self) -> Settings:
+        if self.ledger.path.is_relative_to(self.mailman.queue_dir):
+            raise ValueError(
+                f"ledger.path = {str(self.ledger.path)!r} is inside mailman.queue_dir = {str(self.mailman.queue_dir)!r}; "
+                'right would be another place, best on another filesystem, such as "/var/lib/drainer/ledger.sqlite"'
+            )
+        return self
 
     def shown(self) -> dict[str, Any]:
         """Every setting as JSON values, for `drainer config`; holds no secret (passwords live in files)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -91,6 +91,9 @@ def mistakes(error: ValidationError) -> list[str]:
         key = ".".join(str(part) for part in detail["loc"])
         if detail["type"] == "extra_forbidden":
             lines.append(f"  {key}: no such setting; `drainer config --defaults` lists them all")
+        elif detail["type"] == "value_error" and isinstance(detail["input"], dict | BaseModel):
+            # Of a section, or of several: the text names the keys and their values itself.
+            lines.append(f"  {key + ': ' if key else ''}{detail['ctx']['error']}")
         elif detail["type"] == "value_error":
             lines.append(f"  {key} = {detail['input']!r}: {detail['ctx']['error']}")
         else:

@@ -100,6 +100,15 @@ def test_rates_shown_read_back(per_s: float) -> None:
         ('[ledger]\nkeep = "soon"', "not a duration"),
         ('[guards]\nmin_free_bytes = "64 elephants"', "not a size"),
         ("[feed\n", "not TOML"),
+        ("[mta]\nqueue_high = 10\nqueue_low = 20", "queue_low = 20 is above queue_high = 10"),
+        ('[mailman]\nqueue_dir = "qfiles"', "mailman.queue_dir = 'qfiles': not a full path; right would"),
+        ('[ledger]\npath = "ledger.sqlite"', "not a full path; right would begin with /, such as '/etc/ledger.sqlite'"),
+        ('[notify]\nurl_file = "https://chat.example.org/hook"', "is a URL, not a file"),
+        ('[mailman]\nqueue_dir = "journal"', "not a full path"),
+        (
+            '[mailman]\nqueue_dir = "/q"\n[ledger]\npath = "/q/drainer/ledger.sqlite"',
+            "ledger.path = '/q/drainer/ledger.sqlite' is inside mailman.queue_dir = '/q'; right would be another place",
+        ),
     ],
 )
 def test_mistake_is_named_with_key_value_and_what_would_be_right(written: Path, toml: str, said: str) -> None:
@@ -108,6 +117,19 @@ def test_mistake_is_named_with_key_value_and_what_would_be_right(written: Path, 
         load_settings(written)
     assert said in str(refused.value)
     assert str(written) in str(refused.value)
+
+
+def test_mistake_of_several_settings_together_is_told_without_all_their_values(written: Path) -> None:
+    written.write_text("[mta]\nqueue_high = 10\nqueue_low = 20\n")
+    with pytest.raises(SettingsError) as refused:
+        load_settings(written)
+    assert len(str(refused.value)) < 200
+
+
+def test_journal_is_no_relative_path_where_a_log_is_meant(written: Path) -> None:
+    for name in ("journal", "journal:postfix@-", "journal:/var/log/journal"):
+        written.write_text(f'[mta]\nlog_file = "{name}"\n')
+        assert str(load_settings(written).mta.log_file) == name
 
 
 def test_all_mistakes_are_told_at_once(written: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -97,6 +98,9 @@ def _show_mm_cfg(path: Path, as_json: bool) -> None:
         print_json(
             {
                 "settings": dict(found.settings),
+                "mailman": dict(found.mailman),
+                "mta": dict(found.mta),
+                "to_check": dict(found.to_check),
                 "others": found.others,
                 "not_understood": [
                     {"line": statement.line, "text": statement.text} for statement in found.not_understood
@@ -108,8 +112,13 @@ def _show_mm_cfg(path: Path, as_json: bool) -> None:
 
 
 def toml_settings(found: MmCfg) -> list[str]:
-    """What an mm_cfg.py says about delivery as a part of a settings file, with the rest of it as comments."""
+    """What an mm_cfg.py says about delivery, and where things are, as a part of a settings file; the rest as comments."""
     lines = ["[mailman]", f"settings = {_toml(found.settings)}"]
+    for key, value in found.mailman.items():
+        lines += [f"# {found.to_check[key]}"] if key in found.to_check else []
+        lines.append(f"{key} = {_toml(value)}")
+    if found.mta:
+        lines += ["[mta]", *(f"{key} = {_toml(value)}" for key, value in found.mta.items())]
     lines.append(f"# {found.others} other plain assignments say nothing about delivery.")
     if found.not_understood:
         lines.append("# Not understood, look at it yourself:")
@@ -199,7 +208,7 @@ def _in_unit(amount: float, units: tuple[tuple[str, int], ...], smallest: str) -
     for unit, factor in units:
         if amount and amount % factor == 0:
             return f"{int(amount // factor)}{unit}"
-    return f"{amount:g}{smallest}" if amount != int(amount) else f"{int(amount)}{smallest}"
+    return f"{Decimal(repr(amount)):f}{smallest}" if amount != int(amount) else f"{int(amount)}{smallest}"
 
 
 def _toml(value: object) -> str:

@@ -1,13 +1,13 @@
 """The plain assignments of a Mailman 2.1 mm_cfg.py, read without running anything in it.
 
 In    its text
-Out   MmCfg: the settings that matter to delivery as `[mailman] settings` takes them, how many others there are, and the
-      lines that only a person can judge
+Out   MmCfg: the settings that matter to delivery as `[mailman] settings` takes them, where the MTA and the queues are, how
+      many others there are, and the lines that only a person can judge
 Pure  no file is read; nothing in the text is ever run
 
-Understood are NAME = value, where a value is a literal, an earlier plain name, a + or * of these, or a text % one or
-several of these. Every other statement (conditionals, imports, add_language()) is named with its line, unless it is known
-to say nothing about delivery. A name that such a statement may change is not believed from then on.
+Understood are NAME = value, where a value is a literal, an earlier plain name, a + or * of these, a text % one or several
+of these, or os.path.join() of texts. Every other statement (conditionals, imports, add_language()) is named with its line,
+unless it is known to say nothing about delivery. A name that such a statement may change is not believed from then on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import ast
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from posixpath import dirname, join
 
 from drainer.compose.mailman2_site import site_settings
 from drainer.errors import SettingsError
@@ -26,12 +27,16 @@ Value = str | int | float | bool
 DELIVERY_SETTINGS = ("VERP_FORMAT", "SMTP_MAX_RCPTS", "RCPT_BASE64_HEADER_NAME", "CGIEXT", "DEFAULT_SERVER_LANGUAGE")
 """What drainer/compose/mailman2_site.py takes from mm_cfg.py."""
 
+_PLACES = ("SMTPHOST", "SMTPPORT", "OUTQUEUE_DIR", "QUEUE_DIR", "QFILES_DIR", "LIST_DATA_DIR", "VAR_PREFIX")
+"""What says where the MTA and the queues are."""
+
 _DEFAULTS: Mapping[str, Value] = {"VERP_FORMAT": "%(bounces)s+%(mailbox)s=%(host)s", "CGIEXT": "", "yes": 1, "no": 0,
                                   "Yes": 1, "No": 0, "YES": 1, "NO": 0, "on": 1, "off": 0, "On": 1, "Off": 0}  # fmt: skip
 """Names of Defaults.py that mm_cfg.py may refer to; it begins with `from Defaults import *`."""
 _DELIVERED_BY = ("DELIVERY_MODULE", "SMTPDirect")
 """The setting that names what delivers, and its default: what any other module writes, we cannot know."""
-_OF_NO_CONCERN = frozenset({"add_virtualhost"})
+_OF_NO_CONCERN = frozenset({"add_virtualhost", "QRUNNERS"})
+"""Called or assigned to, whatever the value: they change nothing that is delivered."""
 _CONVERSIONS = re.compile(r"%[sd%]|[^%]")
 """Formats without widths: '%999999999d' would fill the memory."""
 _LONGEST_TEXT = 10_000
@@ -49,11 +54,18 @@ class NotUnderstood:
 
 @dataclass(frozen=True, slots=True)
 class MmCfg:
-    """settings: to be put into `[mailman] settings`. others: plain assignments that say nothing about delivery."""
+    """settings: to be put into `[mailman] settings`. others: plain assignments that say nothing about delivery.
+
+    mailman, mta  what else follows for these sections ("queue_dir", "lists_dir"; "host", "port")
+    to_check      of these, keys that follow from a name by which Mailman itself may not go
+    """
 
     settings: Mapping[str, Value]
     others: int
     not_understood: tuple[NotUnderstood, ...]
+    mailman: Mapping[str, str] = field(default_factory=dict)
+    mta: Mapping[str, str | int] = field(default_factory=dict)
+    to_check: Mapping[str, str] = field(default_factory=dict)
 
 
 def mm_cfg(text: str) -> MmCfg:
@@ -90,12 +102,60 @@ def mm_cfg(text: str) -> MmCfg:
         not_understood.append(NotUnderstood(statement.lineno, line))
     settings = {name: known[name] for name in DELIVERY_SETTINGS if name in assigned and name in known}
     site_settings(settings)
-    others = len(assigned - set(DELIVERY_SETTINGS))
-    return MmCfg(settings, others, tuple(not_understood))
+    others = len(assigned - {*DELIVERY_SETTINGS, *_PLACES})
+    places = {name: known[name] for name in _PLACES if name in assigned and name in known}
+    mailman, to_check = _directories({name: value for name, value in places.items() if isinstance(value, str)})
+    return MmCfg(settings, others, tuple(not_understood), mailman, _mta(places), to_check)
+
+
+def _mta(places: Mapping[str, Value]) -> Mapping[str, str | int]:
+    """Port 0 is the one /etc/services has for smtp."""
+    found: dict[str, str | int] = {}
+    if isinstance(host := places.get("SMTPHOST"), str) and host:
+        found["host"] = host
+    port = places.get("SMTPPORT")
+    if isinstance(port, int) and not isinstance(port, bool) and 0 <= port <= 65535:
+        found["port"] = port or 25
+    return found
+
+
+def _directories(places: Mapping[str, str]) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Where the queues and the lists are, and which of these needs a look, with why.
+
+    Source  2.1 Defaults.py: OUTQUEUE_DIR is made of QUEUE_DIR there, and that and LIST_DATA_DIR of VAR_PREFIX, before
+            mm_cfg.py is read; so to assign the shorter name alone moves nothing
+    """
+    queue_dirs = {
+        "OUTQUEUE_DIR": dirname(places.get("OUTQUEUE_DIR", "")),
+        "QUEUE_DIR": places.get("QUEUE_DIR", ""),
+        "QFILES_DIR": places.get("QFILES_DIR", ""),
+        "VAR_PREFIX": join(places["VAR_PREFIX"], "qfiles") if places.get("VAR_PREFIX") else "",
+    }
+    lists_dirs = {
+        "LIST_DATA_DIR": places.get("LIST_DATA_DIR", ""),
+        "VAR_PREFIX": join(places["VAR_PREFIX"], "lists") if places.get("VAR_PREFIX") else "",
+    }
+    found, to_check = {}, {}
+    for key, of_name, certain in (
+        ("queue_dir", queue_dirs, "OUTQUEUE_DIR"),
+        ("lists_dir", lists_dirs, "LIST_DATA_DIR"),
+    ):
+        name = next((name for name, value in of_name.items() if value.startswith("/")), "")
+        if name:
+            found[key] = of_name[name]
+            if name != certain:
+                to_check[key] = (
+                    f"{name} alone does not move what Mailman's Defaults.py made of it ({certain}): see that it is there"
+                )
+    return found, to_check
 
 
 def _says_nothing(statement: ast.stmt) -> bool:
     """Docstrings, the import every mm_cfg.py begins with, and calls that do not concern delivery."""
+    if isinstance(statement, ast.Import):
+        return all(alias.name in ("os", "os.path") and alias.asname is None for alias in statement.names)
+    if isinstance(statement, ast.Assign):
+        return all(isinstance(target, ast.Name) and target.id in _OF_NO_CONCERN for target in statement.targets)
     if isinstance(statement, ast.ImportFrom):
         return statement.module in ("Defaults", "Mailman.Defaults") and [a.name for a in statement.names] == ["*"]
     if not isinstance(statement, ast.Expr):
@@ -136,6 +196,10 @@ def _value(node: ast.expr, known: Mapping[str, Value], deeper: int) -> Value | N
         template = _value(node.left, known, deeper - 1)
         operands = node.right.elts if isinstance(node.right, ast.Tuple) else [node.right]
         return _formatted(template, [_value(operand, known, deeper - 1) for operand in operands])
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "os.path.join" and node.args and not node.keywords:
+        parts = [_value(part, known, deeper - 1) for part in node.args]
+        texts = [part for part in parts if isinstance(part, str)]
+        return _small(join(*texts)) if len(texts) == len(parts) else None
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mult):
         left, right = _value(node.left, known, deeper - 1), _value(node.right, known, deeper - 1)
         return _combined(left, right, isinstance(node.op, ast.Add))
@@ -161,6 +225,10 @@ def _formatted(template: Value | None, operands: list[Value | None]) -> str | No
         text = template % tuple(operands)
     except TypeError:
         return None
+    return text if _is_small(text) else None
+
+
+def _small(text: str) -> str | None:
     return text if _is_small(text) else None
 
 

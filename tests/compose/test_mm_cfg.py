@@ -128,3 +128,49 @@ def test_any_text_gives_a_value_or_a_settings_error(text: str) -> None:
         return
     assert set(found.settings) <= {"SMTP_MAX_RCPTS", "VERP_FORMAT", "CGIEXT"}
     assert all(0 < line.line <= len(text.splitlines()) + 1 for line in found.not_understood)
+
+
+PLACES = """\
+import os
+from Defaults import *
+VAR_PREFIX = '/srv/mailman'
+QUEUE_DIR = os.path.join(VAR_PREFIX, 'spool')
+SMTPHOST = 'relay.example.org'
+SMTPPORT = 0
+QRUNNERS = [one for one in QRUNNERS if one[0] != 'OutgoingRunner']
+"""
+
+
+def test_where_the_mta_and_the_queues_are_is_found_and_reads_back_as_settings(tmp_path: Path) -> None:
+    found = mm_cfg(PLACES)
+    assert found.mta == {"host": "relay.example.org", "port": 25}
+    assert found.mailman == {"queue_dir": "/srv/mailman/spool", "lists_dir": "/srv/mailman/lists"}
+    assert set(found.to_check) == {"queue_dir", "lists_dir"}
+    assert found.not_understood == ()
+    written = tmp_path / "drainer.toml"
+    written.write_text("\n".join(toml_settings(found)))
+    settings = load_settings(written)
+    assert (settings.mta.host, settings.mta.port) == ("relay.example.org", 25)
+    assert settings.mailman.queue_dir == Path("/srv/mailman/spool")
+    assert "# QUEUE_DIR alone does not move" in written.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "mailman"),
+    [
+        ("OUTQUEUE_DIR = '/spool/m/out'\nQUEUE_DIR = '/elsewhere'\n", {"queue_dir": "/spool/m"}),
+        ("QFILES_DIR = '/spool/q'\n", {"queue_dir": "/spool/q"}),
+        ("VAR_PREFIX = '/var/lib/mailman'\n",
+         {"queue_dir": "/var/lib/mailman/qfiles", "lists_dir": "/var/lib/mailman/lists"}),
+        ("LIST_DATA_DIR = '/lists'\n", {"lists_dir": "/lists"}),
+        ("QUEUE_DIR = 'relative'\nVAR_PREFIX = os.getcwd()\n", {}),
+        ("", {}),
+    ],
+)  # fmt: skip
+def test_names_of_directories_are_believed_in_the_order_mailman_goes_by_them(
+    text: str, mailman: dict[str, str]
+) -> None:
+    found = mm_cfg(text)
+    assert found.mailman == mailman
+    certain = {"queue_dir": "OUTQUEUE_DIR", "lists_dir": "LIST_DATA_DIR"}
+    assert set(found.to_check) == {key for key in mailman if certain[key] not in text}
