@@ -54,6 +54,7 @@ from drainer.queuedir.index import BacklogIndex
 from drainer.queuedir.loan import Loan
 from drainer.queuedir.scan import CUSTODY_DIRECTORY
 from drainer.queuedir.survey import Surveyor
+from drainer.regular_file import read_regular
 from drainer.report.present import Present
 from drainer.report.recorder import PRESENT, unpacked
 from drainer.report.snapshot import Eta, Mta, Rate, SilentState, Snapshot, WithoutService
@@ -63,6 +64,8 @@ from drainer.situation import Situation
 from drainer.stages.parts import Parts
 from drainer.supervised import SideTasks
 from drainer.surroundings import Surroundings
+
+_MOST_LOCK_BYTES = 4096
 
 log = logging.getLogger("drainer")
 
@@ -342,7 +345,7 @@ def _ended(last: Event) -> str:
 def lock_holder(lock: Path) -> int:
     """The process that has custody's lock, 0 if none has: read from /proc/locks, since to try the lock is to take it."""
     with contextlib.suppress(OSError, ValueError):
-        inode, pid = lock.stat().st_ino, int(lock.read_bytes()[:16].split(b"\n")[0])
+        inode, pid = lock.stat().st_ino, int(read_regular(lock, _MOST_LOCK_BYTES, follow=False)[:16].split(b"\n")[0])
         for line in Path("/proc/locks").read_text("ascii").splitlines():
             fields = line.split()
             if "FLOCK" in fields and str(pid) in fields and any(field.endswith(f":{inode}") for field in fields):

@@ -47,6 +47,7 @@ from drainer.feed.session_pool import SessionPool
 from drainer.feed.throttle import Throttle
 from drainer.guards.mailman_processes import mailman_processes
 from drainer.in_doubt import InDoubt
+from drainer.last_resort import LastResort
 from drainer.ledger.records import INTAKE, JournalLine, OperatorState
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.operations import ServiceOperations
@@ -89,6 +90,9 @@ LEDGER_PROBE_S = 5.0
 SOCKET_AGAIN_S = 2.0
 """How soon the control socket is tried again when its directory was full."""
 EXPIRE_S = 3600.0
+STOP_MARGIN_S = 30.0
+"""A stop takes no longer than the last reply to a final dot may, and this; TimeoutStopSec of the unit is longer still."""
+THREADS_END_WITHIN_S = 10.0
 
 
 def run(settings: Settings, until_empty: bool = False, reread: Callable[[], Settings] | None = None) -> int:
@@ -98,7 +102,21 @@ def run(settings: Settings, until_empty: bool = False, reread: Callable[[], Sett
     Raises  CustodyRefused, LedgerUnusable, ComposerUnavailable and the like: the start failed and nothing was touched
     """
     logging.basicConfig(level=settings.log.level.upper(), format="%(message)s" if _under_systemd() else _LINE)
-    return uvloop.run(Service(settings, until_empty, reread).main())
+    last_resort = LastResort()
+    try:
+        return uvloop.run(_to_the_end(Service(settings, until_empty, reread, last_resort=last_resort), last_resort))
+    finally:
+        last_resort.cancel()
+
+
+async def _to_the_end(service: Service, last_resort: LastResort) -> int:
+    """The service's run. What comes behind it, asyncio waiting for its threads, may never end."""
+    status = 1
+    try:
+        status = await service.main()
+        return status
+    finally:
+        last_resort.within(THREADS_END_WITHIN_S, status, "a thread, after all was written down")
 
 
 _LINE = "%(asctime)s %(levelname)s %(message)s"
@@ -121,6 +139,7 @@ class Service:
         until_empty: bool = False,
         reread: Callable[[], Settings] | None = None,
         clock: Clock | None = None,
+        last_resort: LastResort | None = None,
     ) -> None:
         self.settings = settings
         self.operator = OperatorState()
@@ -128,6 +147,7 @@ class Service:
         self._until_empty = until_empty
         self._reread = reread
         self._clock = clock or SystemClock()
+        self._last_resort = last_resort
         self._stop = asyncio.Event()
         self._clock_ahead_s = self._clock.now_s() - self._clock.monotonic_s()
         self._notifier = Notifier(settings.notify)
@@ -334,6 +354,9 @@ class Service:
     def stop(self, why: str) -> None:
         log.info(logfmt(event="stopping", why=why))
         self._why_stopped = self._why_stopped or why
+        if self._last_resort is not None:
+            end_s = self.settings.mta.final_dot_timeout + STOP_MARGIN_S
+            self._last_resort.within(end_s, 1, "the end of what was in delivery")
         self._stop.set()
 
     def reload(self) -> None:

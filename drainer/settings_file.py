@@ -8,7 +8,9 @@ Raises SettingsError with one line per mistake: key, value, what would be right
 from __future__ import annotations
 
 import tomllib
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import (
@@ -21,10 +23,18 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableEnvironment
 
 from drainer.errors import SettingsError
+from drainer.regular_file import kind_of, read_regular
 from drainer.settings import Settings
 
 DEFAULT_PATH = Path("/etc/drainer/drainer.toml")
 ENVIRONMENT_PREFIX = "DRAINER_"
+_MOST_BYTES = 2**20
+
+
+class _TomlFile(TomlConfigSettingsSource):
+    def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
+        assert isinstance(file_path, Path)
+        return tomllib.loads(read_regular(file_path, _MOST_BYTES).decode())
 
 
 def load_settings(path: Path | None = None, *, required: bool = True) -> Settings:
@@ -36,10 +46,14 @@ def load_settings(path: Path | None = None, *, required: bool = True) -> Setting
     """
     chosen = path or DEFAULT_PATH
     try:
-        there = chosen.is_file()
-    except OSError as exc:
-        raise SettingsError(f"{chosen}: cannot be read: {exc.strerror}") from exc
-    if required and not there:
+        there = kind_of(chosen.stat().st_mode)
+    except FileNotFoundError:
+        there = None
+    except (OSError, ValueError) as exc:
+        raise SettingsError(f"{chosen}: cannot be read: {getattr(exc, 'strerror', exc)}") from exc
+    if there:
+        raise SettingsError(f"{chosen} is {there}; right would be a regular file, which can be read again at SIGHUP")
+    if required and there is None:
         raise SettingsError(
             f"no settings file at {chosen}; name one with --config FILE (config/drainer.toml is a sample)"
         )
@@ -62,7 +76,7 @@ def load_settings(path: Path | None = None, *, required: bool = True) -> Setting
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (EnvSettingsSource(settings_cls), TomlConfigSettingsSource(settings_cls))
+            return (EnvSettingsSource(settings_cls), _TomlFile(settings_cls))
 
     try:
         loaded = _Loaded()

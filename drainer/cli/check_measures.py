@@ -21,6 +21,7 @@ from drainer.errors import DrainerError, ServiceNotRunning
 from drainer.guards.disk import free_space
 from drainer.guards.mailman_processes import mailman_processes
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, QueueCounts, queue_counts
+from drainer.regular_file import read_regular
 from drainer.report.check import Measure, Seen, seen_now
 from drainer.report.status_text import state_in_a_sentence, status_line
 from drainer.report.wording import count, duration, shown, size
@@ -226,11 +227,14 @@ def _filesystem(name: str, path: Path) -> Iterator[Measure]:
         yield Measure(f"{name}.inodes", share, f"{share:.1f} % of inodes free for the {name} ({count(free.inodes)})")
 
 
+_MOST_STATE_BYTES = 2**20
+
+
 def _standstill(out: QueueCounts, state_file: Path, queue_dir: Path, now_s: float) -> Measure:
     """For how long nothing has left out/, as far as this file remembers."""
     known: dict[str, Any] = {}
     try:
-        known = json.loads(state_file.read_text())
+        known = json.loads(read_regular(state_file, _MOST_STATE_BYTES))
         before = Seen(**known[str(queue_dir)])
     except (OSError, ValueError, TypeError, KeyError):
         # The first check, another queue, or a file that is none of ours: there is nothing to compare with.

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from drainer.cli.options import ConfigOption, JsonOption, print_json
 from drainer.compose.mm_cfg import MmCfg, mm_cfg
 from drainer.errors import SettingsError, UsageError
+from drainer.regular_file import read_regular
 from drainer.settings import Duration, Rate, Settings, Size
 from drainer.settings_file import DEFAULT_PATH, load_settings
 
@@ -82,9 +83,13 @@ def config_command(
         print("\n".join(as_toml(settings, commented=defaults)))
 
 
+_MOST_BYTES = 2**20
+"""Of an mm_cfg.py."""
+
+
 def _show_mm_cfg(path: Path, as_json: bool) -> None:
     try:
-        octets = path.read_bytes()
+        octets = read_regular(path, _MOST_BYTES)
         try:
             text = octets.decode("utf-8")
         except UnicodeDecodeError:

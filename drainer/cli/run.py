@@ -28,12 +28,15 @@ def run_command(
     """
     settings = load_settings(config)
     gc.disable()  # what is imported stays: to look through it took each full collection 80 ms
-    from drainer.service import run
+    from drainer.last_resort import LastResort
+    from drainer.service import THREADS_END_WITHIN_S, run
 
     gc.freeze()
     gc.enable()
     forget_script()
-    raise typer.Exit(run(settings, until_empty, lambda: load_settings(config)))
+    status = run(settings, until_empty, lambda: load_settings(config))
+    LastResort().within(THREADS_END_WITHIN_S, status, "a thread or a child, at the end of the process")
+    raise typer.Exit(status)
 
 
 def forget_script() -> None:

@@ -16,13 +16,18 @@ from pathlib import Path
 from drainer.compose.mailman2_site import ListSettings, list_settings
 from drainer.errors import EntryError, ListConfigUnreadable, NoSuchList
 from drainer.pickles.restricted import load_one
+from drainer.regular_file import read_regular
 from drainer.text.foreign import clean
 
-__all__ = ["ListSettings", "ListSettingsStore"]
+__all__ = ["READ_WITHIN_S", "ListSettings", "ListSettingsStore"]
 
 _FILES = ("config.pck", "config.pck.last")
 _MARSHALLED = ("config.db", "config.db.last")
 _REMEMBERED = 256
+READ_WITHIN_S = 30.0
+"""A list's settings are read in milliseconds; a disk that spins up takes some seconds."""
+MOST_BYTES = 256 * 2**20
+"""Of a config.pck: a list of a million members takes about half of it."""
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -87,10 +92,12 @@ def _read(name: str, directory: Path) -> ListSettings:
     reasons = []
     for file in _FILES:
         try:
-            return list_settings(name, load_one((directory / file).read_bytes()))
+            return list_settings(name, load_one(read_regular(directory / file, MOST_BYTES, follow=False)))
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except (OSError, EntryError) as exc:
+        except OSError as exc:
+            reasons.append(f"{file}: {exc.strerror}")
+        except EntryError as exc:
             reasons.append(f"{file}: {exc}")
     if reasons:
         raise ListConfigUnreadable(f"list {name}: {'; '.join(reasons)}")

@@ -12,11 +12,12 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from drainer.compose.list_settings import ListSettingsStore
+from drainer.compose.list_settings import READ_WITHIN_S, ListSettings, ListSettingsStore
 from drainer.compose.mailman2 import compose_transactions
 from drainer.compose.mailman2_site import site_settings
 from drainer.compose.wire import ComposedMessage
-from drainer.errors import SettingsError
+from drainer.errors import ComposeDeferred, SettingsError
+from drainer.in_time import InTime
 from drainer.queuedir.entry import QueueEntry
 
 _LARGE_BYTES = 2**18
@@ -34,6 +35,7 @@ class Mailman2Composer:
     def __init__(self, lists_dir: Path, site: Mapping[str, str | int | float | bool], max_recipients: int = 0) -> None:
         self._lists_dir = lists_dir
         self._lists = ListSettingsStore(lists_dir)
+        self._asking = InTime[ListSettings](READ_WITHIN_S)
         self._site = site_settings(site)
         self._max_recipients = max_recipients
 
@@ -47,9 +49,7 @@ class Mailman2Composer:
 
     async def compose(self, entry: QueueEntry, recipients: Sequence[str]) -> AsyncGenerator[ComposedMessage, None]:
         """See drainer.compose.Composer. Raises NoSuchList, ListConfigUnreadable, ComposerFailed."""
-        settings = self._lists.remembered(entry.list_id)
-        if settings is None:
-            settings = await asyncio.to_thread(self._lists.get, entry.list_id)
+        settings = await self._settings_of(entry.list_id)
         composed = compose_transactions(entry, settings, self._site, recipients, self._max_recipients)
         is_large = len(entry.raw) > _LARGE_BYTES
         turn_ends = time.monotonic() + _TURN_S
@@ -61,6 +61,15 @@ class Mailman2Composer:
             if time.monotonic() > turn_ends:
                 await asyncio.sleep(0)
                 turn_ends = time.monotonic() + _TURN_S
+
+    async def _settings_of(self, name: str) -> ListSettings:
+        try:
+            return await self._asking.ask(name, lambda: self._lists.get(name))
+        except TimeoutError as exc:
+            raise ComposeDeferred(
+                f"the settings of list {name} could not be read within {self._asking.limit_s:g} s: the disk or the server "
+                f"of {self._lists_dir} does not answer"
+            ) from exc
 
     async def close(self) -> None:
         """Nothing is open."""

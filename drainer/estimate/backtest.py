@@ -9,6 +9,7 @@ Columns of a trace: see trace.py. What counts as a forecast: see replay.py. Exit
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import statistics
 import sys
@@ -21,6 +22,7 @@ from drainer.errors import UsageError
 from drainer.estimate.drain_time import CONFIDENCE
 from drainer.estimate.replay import FIRST_SHARE, LAST_SHARE, PLAIN_BAND, Scores, forecasts, scores
 from drainer.estimate.trace import Row, read_trace
+from drainer.regular_file import open_regular
 from drainer.report.snapshot import Eta
 
 _FIELDS = ("state", "seconds", "low_s", "high_s")
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _read(path: Path) -> list[Row]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as lines:
             return read_trace(lines)
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(f"cannot be read: {exc}; right would be a CSV file in UTF-8") from exc

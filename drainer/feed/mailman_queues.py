@@ -13,6 +13,7 @@ Held by tests/feed/test_release.py.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from drainer.feed.released import WRITTEN_EARLIER_S, Seen, enqueued_digest, was_
 from drainer.queuedir.filebase import HOME_QUEUE
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import ListedFile, scan_queue
+from drainer.regular_file import open_regular
 
 FOLLOWED_QUEUES = ("out", "retry", "shunt", "bad")
 _READ_FOR_THEIR_CONTENT = ("out", "retry", "shunt")
@@ -131,8 +133,8 @@ class SmtpLogFile:
         """What was written since. A log that cannot be read says nothing; one that was rotated is read from its start."""
         for path, (inode, offset) in self._places.items():
             try:
-                with path.open("rb") as lines:
-                    status = path.stat()
+                with open_regular(path) as lines:
+                    status = os.fstat(lines.fileno())
                     if status.st_ino == inode and status.st_size >= offset:
                         lines.seek(offset)
                     else:

@@ -16,11 +16,13 @@ import stat
 from pathlib import Path
 
 from drainer.errors import SettingsError
+from drainer.regular_file import open_regular
 from drainer.settings import MtaSettings
 
 _EVERYBODY = stat.S_IRWXO
 _GROUP = stat.S_IRWXG
 _HIDDEN = "(hidden)"
+_LONGEST_BYTES = 4096
 
 
 def password(path: Path | None) -> str:
@@ -34,9 +36,9 @@ def secret_in(path: Path, setting: str) -> str:
     Raises   SettingsError: it cannot be read, is not text, or everybody on this machine may read or write it
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             _refuse_exposed(path, setting, os.fstat(file.fileno()).st_mode)
-            return file.readline().rstrip(b"\r\n").decode()
+            return file.readline(_LONGEST_BYTES).rstrip(b"\r\n").decode()
     except OSError as exc:
         raise SettingsError(f"{setting} {path} cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError:
@@ -70,7 +72,7 @@ def without_secrets(text: str, username: str, secret: str) -> str:
 
 
 def _refuse_exposed(path: Path, setting: str, mode: int) -> None:
-    if mode & _EVERYBODY and stat.S_ISREG(mode):
+    if mode & _EVERYBODY:
         raise SettingsError(
             f"{setting} {path} has mode {stat.S_IMODE(mode):04o}, so everybody on this machine may read or write "
             "it; right would be chmod 0600, owned by the user drainer runs as, and another secret"

@@ -27,6 +27,7 @@ from drainer.feed.login_trouble import login_refused, not_offered, tls_failed
 from drainer.feed.outcome import Reply, SessionLost, Stage, parse_reply
 from drainer.feed.password import password, without_secrets
 from drainer.feed.wire_replies import UnreadableReply, WireReplies
+from drainer.regular_file import read_regular
 from drainer.settings import MtaSettings
 
 _UNSAFE_IN_PATH = re.compile(r"[\t<>]")
@@ -34,6 +35,7 @@ _UNSAFE_IN_PARAMETER = re.compile(r"[^\x21-\x7e]|[<>]")
 _LINE_BEGINS_WITH_DOT = re.compile(rb"(?m)^\.")
 _BLOCK_BYTES = 65_536
 _QUIT_TIMEOUT_S = 5.0
+_MOST_CERTIFICATE_BYTES = 16 * 2**20
 _EXTENSION_OF = {"BODY": "8bitmime", "RET": "dsn", "ENVID": "dsn"}
 
 
@@ -420,9 +422,13 @@ def own_name() -> str:
 
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+        if ca_file is None:
+            return ssl.create_default_context()
+        # Comments between certificates may be in any charset, and OpenSSL takes ASCII.
+        certificates = read_regular(ca_file, _MOST_CERTIFICATE_BYTES).decode("ascii", "ignore")
+        return ssl.create_default_context(cadata=certificates)
     except OSError as exc:
-        raise MtaRefusesLogin(f"mta.tls_ca_file {ca_file} cannot be used: {exc}") from exc
+        raise MtaRefusesLogin(f"mta.tls_ca_file {ca_file} cannot be used: {exc.strerror or exc}") from exc
 
 
 def _path(address: str, smtputf8: bool) -> bytes:

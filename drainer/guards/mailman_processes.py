@@ -22,6 +22,7 @@ from typing import Literal
 
 import psutil
 
+from drainer.regular_file import read_regular
 from drainer.report.snapshot import Guard, Runner
 
 _QUEUE_OF_RUNNER2 = {
@@ -164,6 +165,9 @@ def parse_command(pid: int, command: Sequence[str]) -> MailmanProcess | None:
     return MailmanProcess(pid, role, flavour, name, queue, config, program)
 
 
+_MOST_CONFIG_BYTES = 2**20
+
+
 def configured_queue_dir(config: Path) -> Path | None:
     """The queue_dir a mailman.cfg leads to; None if the file cannot be read or does not say.
 
@@ -173,7 +177,7 @@ def configured_queue_dir(config: Path) -> Path | None:
         strict=False, interpolation=None, allow_no_value=True, inline_comment_prefixes=("#",)
     )
     try:
-        parser.read_string(config.read_text("utf-8", "replace"))
+        parser.read_string(read_regular(config, _MOST_CONFIG_BYTES).decode("utf-8", "replace"))
     except (OSError, configparser.Error):
         return None
     layout = parser.get("mailman", "layout", fallback="") or ""

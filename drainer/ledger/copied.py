@@ -27,6 +27,7 @@ from pathlib import Path
 
 from drainer.errors import LedgerUnusable, SiteUnreadable
 from drainer.ledger.sqlite_file import APPLICATION_ID, translated
+from drainer.regular_file import kind_of
 
 _TRIES = 5
 _OTHER_PLACES = ("/dev/shm", "/var/tmp")
@@ -87,6 +88,8 @@ def _copy(path: Path, copy: Path) -> float:
     copied_log = copy.with_name(f"{copy.name}-wal")
     for _ in range(_TRIES):
         before = path.stat()
+        if kind := kind_of(before.st_mode):
+            raise LedgerUnusable(f"{path} is {kind}, and no ledger")
         shutil.copyfile(path, copy)
         logged_s = 0.0
         try:

@@ -24,11 +24,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, BinaryIO, Protocol
 
 from drainer.errors import MtaLogUnreadable
 from drainer.ledger.mta_log import MtaEvidence
 from drainer.ledger.mta_log_lines import LogLine, log_lines
+from drainer.regular_file import open_regular
 
 JOURNAL = "journal"
 """What mta.log_file begins with when it is no file."""
@@ -44,12 +45,8 @@ class _Octets(Protocol):
     def readline(self, size: int, /) -> bytes: ...
 
 
-def _plain(file: Path) -> IO[bytes]:
-    return file.open("rb")
-
-
-_OPENERS: dict[str, Callable[[Path], IO[bytes] | gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File]] = {
-    ".gz": gzip.GzipFile,
+_UNPACKED: dict[str, Callable[[BinaryIO], gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File]] = {
+    ".gz": lambda file: gzip.GzipFile(fileobj=file),
     ".xz": lzma.LZMAFile,
     ".bz2": bz2.BZ2File,
 }
@@ -127,13 +124,15 @@ def _pieces(file: Path) -> Iterator[bytes]:
 
 @contextmanager
 def _unpacked(file: Path) -> Iterator[_Octets]:
-    if file.suffix == ".zst":
-        file.stat()
-        with _output_of(["zstd", "-dcq", "--", str(file)]) as output:
-            yield output
-    else:
-        with _OPENERS.get(file.suffix, _plain)(file) as stream:
-            yield stream
+    with open_regular(file) as octets:
+        if file.suffix == ".zst":
+            with _output_of(["zstd", "-dcq"], octets) as output:
+                yield output
+        elif unpacked := _UNPACKED.get(file.suffix):
+            with unpacked(octets) as stream:
+                yield stream
+        else:
+            yield octets
 
 
 def _journal_lines(where: Path, from_s: float, now_s: float) -> Iterator[LogLine]:
@@ -152,13 +151,16 @@ def _journal_lines(where: Path, from_s: float, now_s: float) -> Iterator[LogLine
 
 
 @contextmanager
-def _output_of(command: list[str]) -> Iterator[IO[bytes]]:
-    """A command's standard output; what it complains of is the reason when it fails. Raises MtaLogUnreadable"""
+def _output_of(command: list[str], given: BinaryIO | None = None) -> Iterator[IO[bytes]]:
+    """A command's standard output, with its input from a file; what it complains of is the reason when it fails.
+
+    Raises MtaLogUnreadable
+    """
     program = shutil.which(command[0])
     if program is None:
         raise MtaLogUnreadable(f"there is no {command[0]} here to read it with")
     with subprocess.Popen(
-        [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [program, *command[1:]], stdin=given or subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None and process.stderr is not None
         try:

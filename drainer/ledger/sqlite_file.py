@@ -21,10 +21,12 @@ from pathlib import Path
 
 from drainer.durable import make_directories, sync_directory
 from drainer.errors import HaltError, LedgerNotDurable, LedgerUnusable
+from drainer.regular_file import kind_of, open_regular
 
 APPLICATION_ID = 0x6472_6E72  # "drnr"
 FILE_MODE = 0o600
 PAGE_SIZE = 4096
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAGIC = b"SQLite format 3\0"
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _OF_A_DAMAGED_ONE = (
@@ -203,7 +205,7 @@ def _inode(path: Path) -> tuple[int, int]:
 
 
 def _sync(path: Path) -> None:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         os.fsync(file.fileno())
     sync_directory(path.parent)
 
@@ -221,9 +223,16 @@ def _statements(script: str) -> list[str]:
 def _lock(path: Path) -> int:
     lock_path = path.with_name(path.name + ".lock")
     try:
-        lock_fd = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        lock_fd = os.open(lock_path, _LOCK_FLAGS, FILE_MODE)
     except OSError as exc:
-        raise LedgerNotDurable(f"cannot create {lock_path}: {exc.strerror}") from exc
+        what = "cannot create"
+        with contextlib.suppress(OSError):
+            if kind := kind_of(lock_path.lstat().st_mode):
+                what = f"there is {kind}, and no regular file: move it away; cannot open"
+        raise LedgerNotDurable(f"{what} {lock_path}: {exc.strerror}") from exc
+    if kind := kind_of(os.fstat(lock_fd).st_mode):
+        os.close(lock_fd)
+        raise LedgerUnusable(f"{lock_path} is {kind}; right would be to move it away")
     if os.fstat(lock_fd).st_uid == os.geteuid():
         os.fchmod(lock_fd, FILE_MODE)
     try:
@@ -253,7 +262,7 @@ def _create_if_missing(path: Path) -> None:
 
 def _require_sqlite(path: Path) -> None:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(len(_MAGIC))
     except OSError as exc:
         raise LedgerNotDurable(f"cannot read {path}: {exc.strerror}") from exc

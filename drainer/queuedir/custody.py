@@ -59,6 +59,7 @@ from drainer.queuedir.filebase import (
     renamed_filebase,
 )
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, ListedFile, QueueScan
+from drainer.regular_file import DIRECTORY, kind_of
 
 MAILMAN_QUEUES = frozenset(
     {
@@ -148,6 +149,13 @@ class Custody:
                     f"custody.queues names {name!r}, but {self.queue_dir / name} is no directory; right would be to "
                     f"leave it out, or to start Mailman once so that it makes it"
                 )
+        for directory in (self.home, self.backlog, self.held, self.duplicates):
+            with contextlib.suppress(FileNotFoundError):
+                if (kind := kind_of(directory.lstat().st_mode)) != DIRECTORY:
+                    raise CustodyRefused(
+                        f"{directory} is {kind or 'a file'} and no directory: entries would lie where somebody else may "
+                        "write, or nowhere; right would be to move it away, and to let drainer make a directory there"
+                    )
         ours = self.home if self.home.exists() else self.queue_dir
         touched = [self.queue_dir, *(self.queue_dir / name for name in self._touched_queues())]
         for directory in [*touched, *(d for d in (self.home, self.backlog, self.held, self.duplicates) if d.exists())]:
@@ -533,7 +541,9 @@ class Custody:
         lock = self.home / "lock"
         with refusing(f"open {lock}"):
             _touch(lock, self.home.stat())
-            fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            if kind := kind_of(lock.lstat().st_mode):
+                raise CustodyRefused(f"{lock} is {kind}; right would be to move it away")
+            fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -618,7 +628,7 @@ def _touch(path: Path, beside: os.stat_result) -> None:
 
 def write_like(path: Path, content: bytes, original: os.stat_result) -> None:
     """Write and fsync a file with the mode and, as far as permitted, the owner and group of another."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     with os.fdopen(fd, "wb") as file:
         with contextlib.suppress(PermissionError):  # not ours to give away: we own it then, and its group reads it
             os.fchown(fd, -1, original.st_gid)

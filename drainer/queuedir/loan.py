@@ -31,7 +31,9 @@ from drainer.durable import sync_directory
 from drainer.errors import CustodyRefused
 from drainer.queuedir.custody import Custody, refusing, write_like
 from drainer.queuedir.filebase import HOME_QUEUE, QueueFile, Suffix, parse_name
+from drainer.queuedir.read import DEFAULT_MAX_BYTES
 from drainer.queuedir.scan import scan_queue
+from drainer.regular_file import read_regular
 
 LENT_ENTRIES = 8
 """Five are needed; some more so that there is room to bring them back one at a time, whatever is held meanwhile."""
@@ -81,7 +83,7 @@ class Loan:
         source, half, copy = self._out / name, self._place / f"{name}.tmp", self._place / f"{name}.copy"
         with refusing(f"carry {source} over to {self._place}"):
             try:
-                write_like(half, source.read_bytes(), source.stat())
+                write_like(half, read_regular(source, DEFAULT_MAX_BYTES, follow=False), source.stat())
             except FileNotFoundError:
                 return False
             half.rename(copy)
@@ -115,7 +117,7 @@ class Loan:
             file = parse_name(path.name)
             assert isinstance(file, QueueFile), path
             try:
-                content, status = path.read_bytes(), path.stat()
+                content, status = read_regular(path, DEFAULT_MAX_BYTES, follow=False), path.stat()
                 taken = custody.take_in(file, content, status)
             except CustodyRefused:
                 break

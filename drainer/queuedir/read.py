@@ -7,17 +7,15 @@ Refuses to know  what the mail is about, and whose turn it is
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from pathlib import Path
 
 from drainer.errors import EntryNotUnderstood, EntryTooLarge, EntryVanished
 from drainer.pickles.restricted import load_pair
 from drainer.queuedir.entry import QueueEntry, entry_from_pickles
+from drainer.regular_file import NotRegular, TooLarge, read_regular
 
 DEFAULT_MAX_BYTES = 64 * 2**20
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read_entry(path: Path | str, max_bytes: int = DEFAULT_MAX_BYTES) -> QueueEntry:
@@ -40,22 +38,10 @@ def read_file(path: Path | str, max_bytes: int = DEFAULT_MAX_BYTES) -> bytes:
     Raises  EntryVanished, EntryNotUnderstood (no regular file), EntryTooLarge, OSError
     """
     try:
-        descriptor = os.open(path, _FLAGS)
+        return read_regular(path, max_bytes, follow=False)
     except FileNotFoundError:
         raise EntryVanished("the file is gone") from None
-    except OSError as exc:
-        if exc.errno in (errno.ELOOP, errno.ENXIO):
-            raise EntryNotUnderstood("not a regular file") from None
-        raise
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise EntryNotUnderstood("not a regular file")
-        if status.st_size > max_bytes:
-            raise EntryTooLarge(f"{status.st_size} bytes, more than the {max_bytes} that are read")
-        raw = os.read(descriptor, status.st_size)
-        while len(raw) < status.st_size and (more := os.read(descriptor, status.st_size - len(raw))):
-            raw += more
-        return raw
-    finally:
-        os.close(descriptor)
+    except NotRegular as exc:
+        raise EntryNotUnderstood(str(exc.strerror)) from None
+    except TooLarge as exc:
+        raise EntryTooLarge(str(exc.strerror)) from None

@@ -92,6 +92,9 @@ class _Task:
     limited_domains: tuple[str, ...]
 
 
+_END_WITHIN_S = 5.0
+
+
 class Surveyor:
     """Keeps the workers between calls. One caller at a time; from asyncio, call `read` with run_in_executor.
 
@@ -136,10 +139,17 @@ class Surveyor:
             self._submit([])
 
     def close(self) -> None:
-        """End the workers, at once."""
+        """End the workers, at once. One that hangs in a read of a server that is gone is left behind."""
         if self._pool:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            workers = list(
+                (self._pool._processes or {}).values()
+            )  # killed, not asked: there is no public way before 3.14
+            self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+            for worker in workers:
+                worker.kill()
+            for worker in workers:
+                worker.join(_END_WITHIN_S)
 
     def read(self, paths: Sequence[str | Path]) -> list[Surveyed]:
         """One result per path, in their order. Blocks."""

@@ -15,10 +15,11 @@ from hashlib import blake2b
 
 from drainer.clock import Clock
 from drainer.compose import Composer
+from drainer.compose.list_settings import READ_WITHIN_S
 from drainer.duplicates.classes import EntrySummary
 from drainer.duplicates.fingerprint import Decoration, summarise
 from drainer.duplicates.imported import imported_identity
-from drainer.errors import OtherMailman
+from drainer.errors import ComposeDeferred, OtherMailman
 from drainer.estimate.backlog import EntrySizes
 from drainer.feed.gate import Gate
 from drainer.feed.rate_in_force import RateInForce
@@ -26,6 +27,7 @@ from drainer.feed.release import Release
 from drainer.feed.session_pool import SessionPool
 from drainer.feed.throttle import Throttle
 from drainer.in_doubt import InDoubt
+from drainer.in_time import InTime
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import MessageRecord
 from drainer.list_names import in_order, list_of
@@ -165,6 +167,7 @@ class Standing:
         self.news = asyncio.Event()
         self.owing = asyncio.Event()
         self.set_back_s = 0.0
+        self._decorations = InTime[Decoration | None](READ_WITHIN_S)
 
     def wake(self) -> None:
         """Something changed that may let an entry go."""
@@ -186,7 +189,11 @@ class Standing:
         if decoration_of is None or not entry.metadata.get("decorated"):
             summary = summarise(entry)
         else:
-            summary = summarise(entry, await asyncio.to_thread(decoration_of, entry))
+            try:
+                decoration = await self._decorations.ask(entry.filebase, lambda: decoration_of(entry))
+            except TimeoutError as exc:
+                raise ComposeDeferred(f"the settings of list {entry.list_shown} could not be read in time") from exc
+            summary = summarise(entry, decoration)
         print_ = summary.fingerprint
         identity = tuple(dict.fromkeys((*print_.identity, *self._parts.index.identity_of(entry.filebase))))
         return replace(summary, fingerprint=replace(print_, identity=identity))

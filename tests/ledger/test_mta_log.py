@@ -367,5 +367,5 @@ def test_log_its_reader_may_not_open_is_named_with_the_reason(tmp_path: Path) ->
     if os.geteuid() == 0:  # whom a mode does not keep out
         log.unlink()
         log.mkdir()
-    with pytest.raises(MtaLogUnreadable, match=r"mail\.log cannot be read: (Permission denied|Is a directory)"):
+    with pytest.raises(MtaLogUnreadable, match=r"mail\.log cannot be read: (Permission denied|it is a directory)"):
         read_mta_log(log, AT, AT)

@@ -1,0 +1,70 @@
+"""Work that may never come back, such as reading from an NFS server that is gone: waited for only so long.
+
+In    a function that blocks, a name for what it asks
+Out   its result or its error; TimeoutError when it takes too long
+
+It runs in a thread of its own that nobody waits for at the end: asyncio joins the threads of its executor before a process
+ends, for ever if need be, and has only a few of them for everything. While one thread hangs, whoever asks the same waits for
+that one, so a thousand entries of a list leave one thread behind and not a thousand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+MOST_AT_A_TIME = 64
+"""Threads of one InTime, hanging ones included."""
+
+
+class InTime(Generic[T]):
+    """Asks, each question in a thread of its own. For one event loop.
+
+    limit_s  seconds one asker waits
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self._asked: dict[Hashable, asyncio.Future[T]] = {}
+
+    async def ask(self, question: Hashable, work: Callable[[], T]) -> T:
+        """Raises  TimeoutError; what `work` raises. Who is cancelled leaves at once, the thread behind him."""
+        answer = self._asked.get(question)
+        if answer is None:
+            if len(self._asked) >= MOST_AT_A_TIME:
+                raise TimeoutError(f"{MOST_AT_A_TIME} other questions wait for their answers")
+            answer = self._asked[question] = asyncio.get_running_loop().create_future()
+            answer.add_done_callback(lambda done: self._forget(question, done))
+            threading.Thread(target=_work, args=(answer, work), name=f"asks {question}", daemon=True).start()
+        async with asyncio.timeout(self.limit_s):
+            return await asyncio.shield(answer)
+
+    def _forget(self, question: Hashable, done: asyncio.Future[T]) -> None:
+        del self._asked[question]
+        if not done.cancelled():
+            done.exception()  # looked at, even if everybody who asked has left
+
+
+def _work(answer: asyncio.Future[T], work: Callable[[], T]) -> None:
+    result: T | None = None
+    error: BaseException | None = None
+    try:
+        result = work()
+    except BaseException as exc:  # noqa: BLE001 - it goes to whoever asked
+        error = exc
+    with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+        answer.get_loop().call_soon_threadsafe(_tell, answer, result, error)
+
+
+def _tell(answer: asyncio.Future[T], result: T | None, error: BaseException | None) -> None:
+    if answer.done():
+        return
+    if error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(result)  # type: ignore[arg-type]  # T itself may be Optional
