@@ -21,7 +21,7 @@ MARKED = frozenset(
     ledger/states ledger/records ledger/contract ledger/mta_log
     compose/wire compose/transactions compose/mailman2 compose/coprocess/frames
     compose/mailman2_charset compose/mailman2_decorate compose/mailman2_envelope compose/mailman2_flatten
-    compose/mailman2_header compose/mailman2_part compose/mailman2_site
+    compose/mailman2_header compose/mailman2_part compose/mailman2_site compose/python27_codecs
     feed/pick feed/shaping feed/adaptive_rate feed/outcome feed/refusals feed/retry feed/dsn
     guards/verdict
     estimate/rates estimate/backlog estimate/drain_time estimate/pace estimate/arrivals estimate/interruptions

@@ -22,13 +22,14 @@ import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from drainer.compose.mailman2_charset import charset_named, decode
+from drainer.compose.mailman2_charset import charset_named
 from drainer.compose.mailman2_decorate import decorated, decoration, depends_on_recipient, is_decorated, readable
 from drainer.compose.mailman2_envelope import envelope_sender, verp_sender, wire_address
 from drainer.compose.mailman2_flatten import FlatMessage, flattened
 from drainer.compose.mailman2_header import HeaderValue, encoded, encoded_text
 from drainer.compose.mailman2_part import Part, octets, part_of_message, part_of_plaintext
 from drainer.compose.mailman2_site import ListSettings, SiteSettings
+from drainer.compose.python27_codecs import decode
 from drainer.compose.transactions import bulk_chunks, left_over_chunks
 from drainer.compose.wire import ComposedMessage, Envelope
 from drainer.errors import ComposerFailed

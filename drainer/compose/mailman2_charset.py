@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import codecs
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+
+from drainer.compose.python27_codecs import codec_name, decode, encode
 
 QUOTED_PRINTABLE = 1
 BASE64 = 2
@@ -71,44 +72,13 @@ def charset_named(name: str) -> Charset:
     """The Charset for a name as it stands in a Content-Type or in Mailman's language table."""
     wanted = name.lower()
     if wanted not in _ALIASES and wanted not in _ENCODINGS:
-        wanted = _codec_name(wanted)
+        wanted = codec_name(wanted)
     wanted = _ALIASES.get(wanted, wanted)
     header_encoding, body_encoding, converted = _ENCODINGS.get(wanted, (SHORTEST, BASE64, None))
     output = _ALIASES.get(converted or wanted, converted or wanted)
     return Charset(
         wanted, output, header_encoding, body_encoding, _CODECS.get(wanted, wanted), _CODECS.get(output, output)
     )
-
-
-def _codec_name(name: str) -> str:
-    try:
-        return codecs.lookup(name).name
-    except (LookupError, ValueError):
-        return name
-
-
-def decode(text: bytes, codec: str, errors: str = "strict") -> str:
-    """Text of octets in a codec; lone surrogates pass in utf-8, as they do in Python 2. Raises UnicodeError, LookupError."""
-    if errors == "strict" and codec.lower().replace("_", "-") in ("utf-8", "utf8"):
-        errors = "surrogatepass"
-    try:
-        return text.decode(codec, errors)
-    except ValueError as exc:  # a codec's own complaint, or a name with NUL in it
-        if isinstance(exc, UnicodeError):
-            raise
-        raise LookupError(str(exc)) from exc
-
-
-def encode(text: str, codec: str, errors: str = "strict") -> bytes:
-    """Octets of a text in a codec; the counterpart of decode(). Raises UnicodeError, LookupError."""
-    if errors == "strict" and codec.lower().replace("_", "-") in ("utf-8", "utf8"):
-        errors = "surrogatepass"
-    try:
-        return text.encode(codec, errors)
-    except ValueError as exc:
-        if isinstance(exc, UnicodeError):
-            raise
-        raise LookupError(str(exc)) from exc
 
 
 def body_in_base64(body: bytes) -> bytes:

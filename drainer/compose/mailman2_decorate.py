@@ -26,11 +26,10 @@ from drainer.compose.mailman2_charset import (
     body_in_base64,
     body_in_quoted_printable,
     charset_named,
-    decode,
-    encode,
 )
 from drainer.compose.mailman2_part import Part, decoded_body
 from drainer.compose.mailman2_site import ListSettings, SiteSettings
+from drainer.compose.python27_codecs import decode, encode
 
 _BLANKS_AT_LINE_END = re.compile(r"(?m)(?<!^--) +(?=\n)")
 _DOLLAR = re.compile(r"\$\$|\$([_a-z]\w*)|\$\{([_a-z]\w*)\}", re.IGNORECASE | re.ASCII)

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from drainer.compose.mailman2_charset import (
     Charset,
     charset_named,
-    decode,
-    encode,
     encoded_header_length,
     header_encoded,
 )
+from drainer.compose.python27_codecs import decode, encode
 from drainer.errors import ComposerFailed
 
 FIELD_LENGTH = 78

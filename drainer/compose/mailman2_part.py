@@ -19,8 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from drainer.compose.mailman2_charset import Charset, charset_named, encode
+from drainer.compose.mailman2_charset import Charset, charset_named
 from drainer.compose.mailman2_header import HEADER_LENGTH, EncodedHeader, HeaderValue, encoded_text, unfolded
+from drainer.compose.python27_codecs import encode
 from drainer.errors import ComposerFailed
 from drainer.pickles import standins
 

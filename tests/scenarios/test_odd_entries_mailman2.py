@@ -4,6 +4,7 @@ held with what is the matter with it, and nothing is lost; `drainer scan` says t
 from __future__ import annotations
 
 import base64
+import email
 import json
 import pickle
 import shutil
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from drainer.queuedir.content import raw_bytes
+from drainer.queuedir.read import read_entry
 from tests.scenarios.hostile_queue import Fates, fates, mail, meant_for, put
 from tests.scenarios.running import drainer, running_service, running_sink, site_settings
 
@@ -55,6 +58,11 @@ class Drained:
             for recipient in one["recipients"]
         )
 
+    def content(self, message_id: str, recipient: str) -> Any:
+        """What this recipient got."""
+        (one,) = (one for one in self.taken if one["message_id"] == message_id and one["recipients"] == [recipient])
+        return email.message_from_bytes(base64.b64decode(one["content"]))
+
     def held(self, name: str) -> tuple[str, str]:
         """Reason and detail; fails if it is anywhere but in drainer/held/, or anything else was said of it."""
         filebase = self.filebases[name]
@@ -77,6 +85,10 @@ def entry(queue_dir: Path, message_id: str, **metadata: Any) -> str:
     return put(queue_dir, mail(message_id), pickle.dumps(kept, 1))
 
 
+def _in_charset(name: str) -> str:
+    return f"MIME-Version: 1.0\nContent-Type: text/plain; charset={name}\n"
+
+
 @pytest.fixture(scope="module")
 def drained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drained]:
     home = tmp_path_factory.mktemp("odd")
@@ -85,11 +97,12 @@ def drained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drained]:
         (queue_dir / name).mkdir(parents=True)
     found: dict[str, str] = {}
     for case, message_ids in (
-        ("no-recipient-key", ("in", "archive", "good", "bounces")), ("recipients-as-dict", ("dict",)),
+        ("no-recipient-key", ("in", "archive", "good", "bounces")),
+        ("recipients-as-dict", ("dict",)),
+        ("charsets-of-python-3-only", ("macintosh", "x-mac-japanese", "cp65001", "kz1048", "cp866u", "us-ascii")),
     ):  # fmt: skip
         for name, file in zip(message_ids, sorted((ODD / case).glob("*.pck")), strict=True):
-            number = len(found)
-            filebase = f"140000000{number}.5+{file.stem.partition('+')[2]}"
+            filebase = f"{1_400_000_000 + len(found)}.5+{file.stem.partition('+')[2]}"
             shutil.copy2(file, queue_dir / "out" / f"{filebase}.pck")
             found[name] = filebase
     found |= {
@@ -107,6 +120,8 @@ def drained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drained]:
         "another class": put(
             queue_dir, mail("<policy@x>"), pickle.dumps({"listname": LIST, "recips": [GOOD], "policy": _Policy()}, 1)
         ),
+        "rot13": put(queue_dir, mail("<rot13@x>", "Uryyb\n", _in_charset("rot13")), meant_for(GOOD, list_name=LIST)),
+        "hex": put(queue_dir, mail("<hex@x>", "48656c6c6f\n", _in_charset("hex")), meant_for(GOOD, list_name=LIST)),
         "metadata twice": put(queue_dir, meant_for(GOOD), meant_for(GOOD)),
         "garbage": put(queue_dir, b"no pickle", b""),
     }  # fmt: skip
@@ -165,14 +180,34 @@ def test_entry_of_a_queue_that_mailman_never_delivers_from_is_sent_to_nobody(dra
 
 
 def test_what_mailman_would_deliver_goes_out_once(drained: Drained) -> None:
-    assert drained.delivered("<m5@example.org>") == Counter(["d@example.com", "ok@example.com"])
+    of_the_dictionary, of_the_charset = ["d@example.com", "ok@example.com"], ["r5@example.com"]
+    assert drained.delivered("<m5@example.org>") == Counter(of_the_dictionary + of_the_charset)
     assert drained.delivered("<tuple@x>") == Counter([GOOD, "two@example.org"])
-    assert drained.delivered("<m3@example.org>") == Counter(["ok@example.com"])
+    assert drained.delivered("<m3@example.org>")["ok@example.com"] == 1
 
 
 def test_only_what_nobody_can_open_is_in_bad(drained: Drained) -> None:
     assert {path.stem for path in (drained.queue_dir / "bad").iterdir()} == {drained.filebases["garbage"]}
     assert "1 unreadable file:" in drained.said and "entries to be held for a person:" in drained.said
+
+
+def test_body_in_a_charset_that_python_2_does_not_know_is_wrapped_and_untouched(drained: Drained) -> None:
+    for number, name in enumerate(("macintosh", "x-mac-japanese", "cp65001", "kz1048", "cp866u")):
+        file = next((ODD / "charsets-of-python-3-only").glob(f"140000000{number}.5+*"))
+        written = read_entry(file).message.attribute("_payload")
+        assert isinstance(written, str)
+        wrapped = drained.content(f"<m{number}@example.org>", f"r{number}@example.com")
+        assert wrapped.get_content_type() == "multipart/mixed", name
+        _, first, footer = wrapped.get_payload()
+        assert first.get_content_charset() == name
+        assert first.get_payload(decode=True) == raw_bytes(written).replace(b"\n", b"\r\n"), name
+        assert footer["Content-Disposition"] == "inline"
+    assert drained.content("<hex@x>", GOOD).get_payload()[1].get_payload() == "48656c6c6f\r\n"
+    assert drained.content("<m5@example.org>", "r5@example.com").get_content_type() == "text/plain"
+
+
+def test_body_in_a_charset_that_only_python_2_knows_is_decoded_as_mailman_does(drained: Drained) -> None:
+    assert "\r\nHello\r\n~~~~\r\n" in drained.content("<rot13@x>", GOOD).get_payload()
 
 
 @pytest.mark.parametrize(("name", "message_id"), [("nobody", "<nobody@x>"), ("nobody, one by one", "<alone@x>")])
