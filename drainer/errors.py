@@ -75,6 +75,12 @@ class EntryVanished(EntryError):
     reason = "vanished"
 
 
+class EntryFinished(EntryVanished):
+    """It is in custody no more: delivered, or an operator's decision was carried out."""
+
+    reason = "finished"
+
+
 class EntryUnreadable(EntryError):
     """drainer makes no queue entry of the file.
 

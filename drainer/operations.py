@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -200,7 +201,9 @@ class ServiceOperations:
             what = _lists_in_words([pause.list_id for pause in ended] or names) if request.list else "everything"
             tried_again = None if request.list else await self._pipeline.feed.trust_mta_again()
             if not ended and tried_again is None:
-                return Done(message=f"{what} was not paused{self._paused_lists(operator.pauses)}")
+                return Done(
+                    message=_nothing_resumed(what, _single(operator.pauses), self._paused_lists(operator.pauses))
+                )
             detail = ": ".join(filter(None, [what, request.reason]))
             await self._decide(dataclasses.replace(operator, pauses=kept), peer, "resume", detail)
             tail = f"; {count(tried_again, 'entry', 'entries')} the MTA had refused tried again" if tried_again else ""
@@ -278,7 +281,13 @@ class ServiceOperations:
             self._parts.custody.sync()
             await self._journal_of(request, peer, "handback", given.changed)
         return found.model_copy(
-            update={"done": True, "changed": given.changed, "gone": given.gone, "skipped": given.skipped}
+            update={
+                "done": True,
+                "changed": given.changed,
+                "gone": given.gone,
+                "gone_why": dict(given.gone_why),
+                "skipped": given.skipped,
+            }
         )
 
     async def _stop_intake(self, request: SelectRequest, peer: Peer) -> None:
@@ -327,19 +336,22 @@ class ServiceOperations:
         if not request.yes:
             return found
         matching = await self._matching(request.selectors)
-        changed, gone, skipped = 0, 0, []
+        changed, gone, skipped, why_gone = 0, 0, [], Counter[str]()
         for filebase in matching:
             try:
                 async with self._pipeline.feed.taken_out(filebase) as state:
                     await change(filebase, state)
                 changed += 1
-            except EntryVanished:
+            except EntryVanished as exc:
                 gone += 1
+                why_gone[exc.reason] += 1
             except (RequestRefused, EntryError, CustodyRefused) as exc:
                 skipped.append(f"{filebase}: {exc}")
         await self._journal_of(request, peer, action, changed)
         self._pipeline.standing.wake()
-        return found.model_copy(update={"done": True, "changed": changed, "gone": gone, "skipped": skipped})
+        return found.model_copy(
+            update={"done": True, "changed": changed, "gone": gone, "gone_why": dict(why_gone), "skipped": skipped}
+        )
 
     async def _journal_of(self, request: SelectRequest, peer: Peer, action: str, changed: int) -> None:
         asked = request.selectors.model_dump(exclude_none=True)
@@ -348,6 +360,19 @@ class ServiceOperations:
             self._parts.clock.now_s(), peer.user, action, f"{count(changed, 'entry', 'entries')}: {detail}"
         )
         await self._parts.ledger.write_journal(line)
+
+
+def _single(pauses: Sequence[Pause]) -> list[str]:
+    return [pause.list_id for pause in pauses if pause.list_id not in ("", INTAKE)]
+
+
+def _nothing_resumed(what: str, paused_lists: Sequence[str], still_paused: str) -> str:
+    """what: "everything", or "list NAME"; paused_lists: by name."""
+    if what != "everything":
+        return f"{what} was not paused{still_paused}"
+    if not paused_lists:
+        return "nothing was paused"
+    return f"only single lists are paused: {', '.join(paused_lists)}; `drainer resume --list NAME` lets one go on"
 
 
 def _lists_in_words(names: Sequence[str]) -> str:

@@ -488,7 +488,7 @@ class Service:
                     parts.gate.close("guard", f"{worst.name}: {worst.reason}")
                 else:
                     parts.gate.open("guard")
-                parts.rate.slow(worst.verdict == "slow")
+                parts.rate.slow(worst if worst.verdict == "slow" else None)
             with self.side_tasks.guarded("queues"):
                 await self._surroundings.count_queues()
             with self.side_tasks.guarded("intruder"), contextlib.suppress(LedgerNotDurable):

@@ -43,8 +43,15 @@ YoungerOption = Annotated[
     float | None, typer.Option("--younger-than", metavar="D", parser=parse_duration, help='Received since: "1h".')
 ]
 
-AS_THINGS_ARE = "That is what matches now; with --yes, what matches then."
+AS_THINGS_ARE = "With --yes it looks again: mail that came or was delivered in between changes the count."
 """Ends a dry run."""
+
+_GONE = {
+    "finished": "no longer here: delivered in between, or another operator was faster",
+    "vanished": "the file was taken out of the queue directory",
+    "settled": "nobody is left to deliver to",
+    "copy_goes": "the recipients go back with another copy of the mail",
+}
 
 _SHOWN_FILEBASE = 6
 
@@ -154,8 +161,9 @@ def left_out(reply: SelectReply) -> list[str]:
     """What was found and not changed, and why."""
     lines = [f"not now: {shown(why)}" for why in reply.skipped]
     if reply.gone:
-        entries = count(reply.gone, "entry", "entries")
-        lines.append(f"nothing left to do for {entries}: settled, changed by another operator, or its copy goes back")
+        why = [(number, _GONE.get(reason, reason)) for reason, number in reply.gone_why.items()]
+        why = why or [(reply.gone, "no longer here")]  # from a service before gone_why
+        lines += [f"not changed, {count(number, 'entry', 'entries')}: {text}" for number, text in why]
     return lines
 
 

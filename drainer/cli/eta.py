@@ -71,7 +71,7 @@ def _lines(reply: EtaReply, at_per_s: float | None, by_s: float | None, now_s: f
     without = reply.without_service
     least = "at least " if without is not None and reply.unread_entries else ""
     finish = _when(reply.eta, reply.if_resumed, without, now_s)
-    yield f"{least}{everything} to deliver, expected duplicates aside: {finish}"
+    yield f"{least}{everything} to deliver, not counting expected duplicates: {finish}"
     if without is not None:
         yield from _last_known(reply, without, now_s)
     at = "if it goes on now, at" if without is not None else "at"
@@ -128,7 +128,7 @@ def _by(reply: EtaReply, what: str) -> Iterator[str]:
     elif sustained is not None:
         yield f"the MTA has not shown that it can: the most it took over five minutes is {rate(sustained)} recipients"
     elif reply.verdict is not None and needed and reply.without_service is None:
-        yield "the MTA has not shown yet that it can: five minutes have to pass first"
+        yield "whether the MTA takes that much is known after five minutes of sending"
     if reply.shown_recipients_per_s is not None and reply.without_service is None:
         yield _fastest(reply)
 

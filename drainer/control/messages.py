@@ -176,15 +176,20 @@ class EntriesReply(_Reply):
 
 class SelectReply(_Reply):
     """`done` False: a dry run. `matched` and `recipients` count what the selectors found; `skipped` says what could not
-    be done now, with the reason (an entry in delivery, for example); `gone`: how many were settled, or another operator's,
-    before their turn came. `may_have_it`: of a release, recipients held because they were in doubt, who get a second copy
-    if the MTA has theirs."""
+    be done now, with the reason (an entry in delivery, for example).
+
+    gone         how many were settled, or another operator's, before their turn came
+    gone_why     of these by reason: finished (no longer in custody), vanished (its file was taken away), settled (nobody
+                 is owed), copy_goes (its recipients go back with another copy of the mail)
+    may_have_it  of a release: recipients held because they were in doubt, who get a second copy if the MTA has theirs
+    """
 
     done: bool
     matched: int
     recipients: int
     changed: int = 0
     gone: int = 0
+    gone_why: dict[str, int] = {}
     may_have_it: int = 0
     skipped: list[str] = []
     entries: list[EntryLine] = []

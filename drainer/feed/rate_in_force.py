@@ -14,6 +14,7 @@ from drainer.feed.adaptive_rate import Outcomes, first_pace, next_pace
 from drainer.feed.deliver import Transaction
 from drainer.feed.throttle import Throttle
 from drainer.ledger.states import State
+from drainer.report.snapshot import Guard, bound_by_guard
 from drainer.settings import FeedSettings
 
 SLOW_SHARE = 0.5
@@ -29,7 +30,7 @@ class RateInForce:
         self._adaptive = settings.adaptive
         self._messages_per_s = settings.messages
         self._recipients_per_s = settings.recipients
-        self._slow = False
+        self._slow: Guard | None = None
         self._seen = Outcomes()
         self._borne = first_pace(clock.monotonic_s(), settings.messages)
         self._set()
@@ -51,10 +52,10 @@ class RateInForce:
         self._recipients_per_s = _in_force(recipients_per_s, settings.recipients)
         self._set()
 
-    def slow(self, is_slow: bool) -> None:
-        """A guard says slow, or does not any more."""
-        if is_slow != self._slow:
-            self._slow = is_slow
+    def slow(self, guard: Guard | None) -> None:
+        """This guard says slow; None: none does any more."""
+        before, self._slow = self._slow, guard
+        if (before is None) != (guard is None):
             self._set()
 
     def heard(self, transaction: Transaction) -> None:
@@ -83,7 +84,7 @@ class RateInForce:
         if not limited:
             return "the MTA's pace"
         if self._slow:
-            return "a guard says slow"
+            return bound_by_guard(self._slow.name, self._slow.reason)
         if self._adaptive and limited == "messages" and self._borne.per_s < _or_infinite(self._messages_per_s):
             return self._borne.reason or "slow start"
         return f"limit on {limited}"

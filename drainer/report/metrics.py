@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from drainer.report.snapshot import EtaState, Guard, ListBacklog, MtaWord, ServiceState, Snapshot, Verdict
+from drainer.report.snapshot import GUARD_BINDS, EtaState, Guard, ListBacklog, MtaWord, ServiceState, Snapshot, Verdict
 from drainer.report.wording import shown
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -34,7 +34,6 @@ STOPS = ("paused", "guard", "ledger", "refusals")
 
 _BINDING = {
     "the MTA's pace": "mta_pace",
-    "a guard says slow": "guard",
     "limit on messages": "limit_messages",
     "limit on recipients": "limit_recipients",
     "slow start": "slow_start",
@@ -142,8 +141,8 @@ def _rate(snapshot: Snapshot) -> Iterator[Metric]:
         ("service_recipients_per_second", "Recipients settled, smoothed likewise.", rate.recipients_per_s),
         ("arrival_recipients_per_second", "Recipients of new entries, likewise.", rate.arrivals_recipients_per_s),
     )
-    bound_by = _BINDING.get(rate.binding, OTHER)
-    words = (*_BINDING.values(), OTHER)
+    bound_by = "guard" if rate.binding.startswith(GUARD_BINDS) else _BINDING.get(rate.binding, OTHER)
+    words = (*_BINDING.values(), "guard", OTHER)
     yield _one_of("drainer_rate_bound_by", "What holds the rate down now.", "limit", words, bound_by)
 
 

@@ -81,6 +81,14 @@ def done_of(totals: Totals) -> Done:
     return Done(**counts, since=totals.since_s or None)
 
 
+GUARD_BINDS = "the guard "
+"""How `Rate.binding` begins where a guard says slow."""
+
+
+def bound_by_guard(name: str, reason: str) -> str:
+    return f"{GUARD_BINDS}{name}, which halves the rate: {reason or 'it says slow'}"
+
+
 class Rate(Said):
     """Per second. A limit of null is unlimited. `binding` names what holds the rate down now."""
 

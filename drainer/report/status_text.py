@@ -33,6 +33,7 @@ from drainer.report.wording import (
     limit,
     quantised_s,
     rate,
+    rounded_to_s,
     short_time,
     shown,
     size,
@@ -182,7 +183,8 @@ def eta_text(eta: Eta, now_s: float, zone: tzinfo | None = None) -> str:
         return text
     low, high = duration(quantised_s(eta.low_s)), duration(quantised_s(eta.high_s))
     sure = f"{eta.confidence * 100:.0f} %: " if eta.confidence else ""
-    return f"{text} ({sure}{f'{low} to {high}' if low != high else 'give or take the rounding'})"
+    between = f"{low} to {high}" if low != high else f"give or take {duration(rounded_to_s(eta.seconds))}"
+    return f"{text} ({sure}{between})"
 
 
 def finish_text(snapshot: Snapshot, zone: tzinfo | None = None) -> str:

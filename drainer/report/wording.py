@@ -51,10 +51,14 @@ def duration(seconds: float) -> str:
 
 def quantised_s(seconds: float) -> float:
     """An estimate rounded to what it can be trusted for, so that it does not flicker: 10 s, 1, 5, 15 or 60 minutes."""
-    for below, step in ((120.0, 10.0), (3600.0, 60.0), (6 * 3600.0, 300.0), (86400.0, 900.0)):
-        if seconds < below:
-            return max(step, round(seconds / step) * step)
-    return round(seconds / 3600.0) * 3600.0
+    step = rounded_to_s(seconds)
+    return max(step, round(seconds / step) * step)
+
+
+def rounded_to_s(seconds: float) -> float:
+    """The step an estimate of so many seconds is rounded to."""
+    steps = ((120.0, 10.0), (3600.0, 60.0), (6 * 3600.0, 300.0), (86400.0, 900.0))
+    return next((step for below, step in steps if seconds < below), 3600.0)
 
 
 def rate(per_s: float) -> str:

@@ -26,6 +26,7 @@ from drainer.errors import (
     ComposerUnavailable,
     CustodyRefused,
     EntryError,
+    EntryFinished,
     EntryUnreadable,
     EntryVanished,
     HaltError,
@@ -215,7 +216,7 @@ class Feed:
                 await asyncio.wait([work.task])
             state = index.state_of(filebase)
             if state is None:
-                raise EntryVanished(f"{filebase} was settled meanwhile")
+                raise EntryFinished(f"{filebase} was settled meanwhile")
             if release.has(filebase):
                 raise RequestRefused("Mailman has it: it was released to out/ for Mailman's runner to deliver")
             await self._require_file(filebase)

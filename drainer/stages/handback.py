@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -48,10 +49,12 @@ NOTHING_READ_S = 10.0
 
 @dataclass(slots=True)
 class GivenBack:
-    """What became of the entries asked for. `skipped`: filebase and reason; `gone`: nobody is left to deliver them to."""
+    """What became of the entries asked for. `skipped`: filebase and reason; `gone`: nobody is left to deliver them
+    to, and why (control/messages.py, SelectReply)."""
 
     changed: int = 0
     gone: int = 0
+    gone_why: Counter[str] = field(default_factory=Counter)
     skipped: list[str] = field(default_factory=list)
 
 
@@ -63,6 +66,11 @@ class _Owed:
     record: MessageRecord
     decision: Decision
     going: tuple[str, ...]
+
+    @property
+    def goes_with_a_copy(self) -> bool:
+        """Whether what it owes goes with another copy of the mail."""
+        return not self.going and any(claim.state is State.PENDING for claim in self.decision.skip)
 
     @property
     def is_narrowed(self) -> bool:
@@ -131,8 +139,9 @@ class HandBack:
                 try:
                     await stack.enter_async_context(self._feed.taken_out(filebase))
                     owed.append(await self._owed(filebase))
-                except EntryVanished:
+                except EntryVanished as exc:
                     result.gone += 1
+                    result.gone_why[exc.reason] += 1
                 except (RequestRefused, EntryError) as exc:
                     reasons[filebase] = str(exc)
             if not reasons:
@@ -210,6 +219,7 @@ class HandBack:
         if not one.going:
             await self._conclusion.conclude(entry, one.record, one.decision, blameless=True)
             result.gone += 1
+            result.gone_why["copy_goes" if one.goes_with_a_copy else "settled"] += 1
             return
         ended = self._parts.index.ended_as(entry.filebase, Fate.HANDED_BACK, len(entry.recipients))
         await self._parts.ledger.finish_entry(entry.filebase, {}, ended)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from drainer.cli.entries import left_out
 from drainer.cli.times import coming, past
+from drainer.control.messages import SelectReply
 from drainer.errors import UsageError
 from drainer.settings import Settings
 from tests.cli.conftest import CommandLine
@@ -130,10 +132,10 @@ def test_eta_tells_the_interval_what_if_and_the_rate_needed(cli: CommandLine, se
     ran = cli("eta", "--at", "20/s", "--by", "+2h")
     assert ran.code == 0
     first, what_if, needed, limits, shown, fastest = ran.out.splitlines()
-    assert first.startswith("180 recipients to deliver, expected duplicates aside: about 1 min 30 s, at ")
+    assert first.startswith("180 recipients to deliver, not counting expected duplicates: about 1 min 30 s, at ")
     assert first.endswith(" (80 %: 1 min 10 s to 2 min)")
     assert what_if.startswith("at 20/s recipients: about 10 s, at ")
-    assert what_if.endswith(" (80 %: give or take the rounding)")
+    assert what_if.endswith(" (80 %: give or take 10 s)")
     assert needed.endswith("12.5/s recipients needed; as things go the chance is 30 %")
     assert limits == "the limits in force do not allow that: `drainer rate --messages 2.5/s` would"
     assert shown == "the MTA has shown that it can: it took 30/s recipients over five minutes"
@@ -163,7 +165,9 @@ def test_time_of_day_that_has_passed_is_said_to_be_tomorrows(cli: CommandLine, s
 
 def test_eta_while_paused_is_a_word(cli: CommandLine, service: SmallService) -> None:
     cli("pause")
-    assert cli("eta").out == "180 recipients to deliver, expected duplicates aside: no finish time while paused\n"
+    assert (
+        cli("eta").out == "180 recipients to deliver, not counting expected duplicates: no finish time while paused\n"
+    )
     assert json.loads(cli("eta", "--json").out)["eta"] == {
         "state": "paused",
         "finish": None,
@@ -281,3 +285,19 @@ def test_why_an_entry_is_held_is_told_at_every_width(cli: CommandLine, service: 
     for width in ("40", "80", "160"):
         said = " ".join(cli("entries", "--state", "held", COLUMNS=width).out.split())
         assert all(" ".join(one.reason.split()) in said for one in held), (width, said)
+
+
+def test_what_was_not_changed_is_counted_by_reason() -> None:
+    reply = SelectReply(
+        done=True,
+        matched=160,
+        recipients=9,
+        gone=153,
+        gone_why={"finished": 150, "copy_goes": 3},
+        skipped=["17: in doubt"],
+    )
+    assert left_out(reply) == [
+        "not now: 17: in doubt",
+        "not changed, 150 entries: no longer here: delivered in between, or another operator was faster",
+        "not changed, 3 entries: the recipients go back with another copy of the mail",
+    ]

@@ -81,6 +81,7 @@ def test_handback_while_mail_is_in_flight_leaves_each_recipient_to_one_of_the_tw
                 assert dots.acquire(timeout=60)
             reply = handed_back(site)
             assert (reply.skipped, reply.matched) == ([], reply.changed + reply.gone)
+            assert reply.gone == sum(reply.gone_why.values()), reply.gone_why
             left = site.status_when("nothing is here", lambda said: said.state == "paused")
             assert (left.backlog.entries, left.backlog.held_entries) == (0, 0)
             assert service.terminate() == 0
