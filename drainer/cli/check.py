@@ -18,12 +18,10 @@ from typer.core import TyperCommand
 
 from drainer.cli.check_measures import measured
 from drainer.cli.options import ConfigOption, parse_duration
-from drainer.cli.scan import configured_queue_dir
+from drainer.cli.queue_settings import configured_queue_dir, settings_for
 from drainer.errors import DrainerError
 from drainer.report.check import DEFAULTS, Measure, State, thresholds, unknown, verdict
 from drainer.report.wording import duration
-from drainer.settings import Settings
-from drainer.settings_file import load_settings
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Of click, or of the copy of it that typer brings along."""
@@ -139,7 +137,7 @@ def _checked(
     """State and output."""
     try:
         limits = thresholds(warning, critical)
-        settings = _settings(config, queue_dir)
+        settings, _ = settings_for(queue_dir, config)
         directory = queue_dir or configured_queue_dir(config)
         measures, headline = measured(directory, settings, state_file, limit_s / 2)
     except (DrainerError, ValueError) as exc:
@@ -156,13 +154,3 @@ def _why_missing(name: str) -> str:
     if name.startswith(("drain.", "doubt.")):
         return "known while the service runs only"
     return "nothing there to measure"
-
-
-def _settings(config: Path | None, queue_dir: Path | None) -> Settings:
-    """Where the socket and the ledger are. With the queue named, a settings file that cannot be read counts as none."""
-    try:
-        return load_settings(config, required=config is not None)
-    except DrainerError:
-        if config is not None or queue_dir is None:
-            raise
-        return Settings()

@@ -95,7 +95,8 @@ def _why_none(log: Path, times: DeliveryTimes) -> str:
     return f"{log} tells of no delivery and how long it took"
 
 
-def forecast_lines(found: Forecast, now_s: float) -> list[str]:
+def forecast_lines(found: Forecast, now_s: float, by_settings: bool = True) -> list[str]:
+    """by_settings: the limits are those of the settings, not drainer's defaults."""
     if found.eta is None or found.times is None:
         return ["", f"No forecast: {found.missing}"]
     times = found.times
@@ -117,7 +118,8 @@ def forecast_lines(found: Forecast, now_s: float) -> list[str]:
     if found.recipients_per_s is not None:
         lines.append(f"  {rate(found.recipients_per_s)} recipients while delivering, one message after the other")
     limits = f"{limit(found.limits.messages_per_s)} messages, {limit(found.limits.recipients_per_s)} recipients"
-    return [*lines, f"  within the limits of the settings: {limits}"]
+    whose = "the limits of the settings" if by_settings else "drainer's default limits"
+    return [*lines, f"  within {whose}: {limits}"]
 
 
 def forecast_object(found: Forecast) -> dict[str, object]:

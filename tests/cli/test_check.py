@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -253,6 +254,21 @@ def test_service_of_another_queue_does_not_vouch_for_this_one(
     assert "drainer is not running" in first_line(
         cli.inside("check", "--queue-dir", str(queue_dir), *NO_PROCESSES), "CRITICAL", 2
     )
+
+
+def test_silent_service_of_another_site_s_settings_is_not_blamed_for_this_queue(
+    cli: CommandLine, queue_dir: Path, tmp_path: Path
+) -> None:
+    (queue_dir / "drainer" / "backlog").mkdir(parents=True)
+    write_entries(queue_dir / "drainer" / "backlog", 3, HOUR)
+    config, path = tmp_path / "another.toml", tmp_path / "another.sock"
+    config.write_text(f'[mailman]\nqueue_dir = "{tmp_path / "another"}"\n[control]\nsocket = "{path}"\n')
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(str(path))
+        hanging.listen()
+        arguments = ["check", "--queue-dir", str(queue_dir), "--config", str(config), "--timeout", "4s", *NO_PROCESSES]
+        line = first_line(cli.inside(*arguments), "CRITICAL", 2)
+    assert "drainer is not running and 3 entries wait in its backlog" in line
 
 
 def test_user_who_may_not_read_gets_unknown_with_the_reason_and_is_still_told_what_he_can_see(cli: CommandLine) -> None:

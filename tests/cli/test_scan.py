@@ -23,7 +23,7 @@ def contents(directory: Path) -> dict[str, tuple[bytes, int]]:
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     """The JSON of one scan of the labelled queue."""
-    from drainer.cli.scan import as_object
+    from drainer.report.queue_scan import as_object
 
     return json.loads(json.dumps(as_object(scan(RESUBMISSION, with_entries=True), True)))  # type: ignore[no-any-return]
 
@@ -168,3 +168,70 @@ def test_scan_tells_of_what_drainer_holds_and_that_it_does_not_ask_the_ledger(
     assert scan_command(tmp_path / "drainer", "backlog", as_json=True, with_entries=False) == 0
     assert json.loads(capsys.readouterr().out)["backlog"]["entries"] == 1
     assert contents(tmp_path) == before
+
+
+def test_backlog_in_retry_is_read_with_out_as_one_and_the_setting_that_takes_it_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After an outage of the MTA Mailman's backlog is in retry/, and the same mail is submitted again."""
+    for name in ("bad", "in", "out", "pipeline", "retry", "shunt", "virgin"):
+        (tmp_path / name).mkdir()
+    files = sorted(RESUBMISSION.glob("*.pck"))
+    for file in files:
+        shutil.copy(file, tmp_path / "retry")
+    shutil.copy(files[0], tmp_path / "shunt")
+    assert scan_command(tmp_path, None, as_json=False, with_entries=False) == 0
+    text = capsys.readouterr().out
+    assert f"Scanned out/ and retry/ of {tmp_path} (nothing was changed)" in text
+    assert f"{len(files)} entries, " in text
+    assert 'drainer would leave retry/ to Mailman; the setting custody.queues = ["out", "retry"] takes it too.' in text
+    assert "Other queues: bad 0, in 0, pipeline 0, shunt 1, virgin 0" in text
+
+    again = tmp_path / "out" / files[0].name.replace("1", "2", 1)
+    shutil.copy(files[0], again)
+    config = tmp_path / "drainer.toml"
+    config.write_text(f'[mailman]\nqueue_dir = "{tmp_path}"\n[custody]\nqueues = ["out", "retry"]\n')
+    assert scan_command(None, None, as_json=True, with_entries=True, config=config) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["queues_scanned"] == ["out", "retry"]
+    assert {part["queue"]: (part["entries"], part["is_taken"]) for part in found["by_queue"]} == {
+        "out": (1, True),
+        "retry": (len(files), True),
+    }
+    (copy,) = (entry for entry in found["entries"] if entry["queue"] == "out")
+    assert (copy["file"], copy["class"]) == (again.name, "restored")
+    assert (copy["of"], copy["of_queue"]) == (files[0].name, "retry")
+    assert scan_command(None, None, as_json=False, with_entries=True, config=config) == 0
+    text = capsys.readouterr().out
+    assert "would leave" not in text and f"out/{again.name}" in text and f" of retry/{files[0].name}" in text
+    assert scan_command(tmp_path, "out", as_json=True, with_entries=False) == 0
+    assert json.loads(capsys.readouterr().out)["backlog"]["entries"] == 1, "--queue names one"
+
+
+def test_settings_of_another_queue_are_left_out_and_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, other, log = tmp_path / "here", tmp_path / "other", tmp_path / "smtp.log"
+    for site in (here, other):
+        (site / "out").mkdir(parents=True)
+    shutil.copy(next(RESUBMISSION.glob("*.pck")), other / "out")
+    log.write_text("")
+    config = tmp_path / "drainer.toml"
+    config.write_text(f'[mailman]\nqueue_dir = "{here}"\nsmtp_log = "{log}"\n[feed]\nmessages = "3/s"\n')
+    monkeypatch.setattr("drainer.settings_file.DEFAULT_PATH", config)
+    monkeypatch.setattr("drainer.cli.queue_settings.DEFAULT_PATH", config)
+    for named in (None, config):
+        assert scan_command(other, None, as_json=False, with_entries=False, config=named) == 0
+        text = capsys.readouterr().out
+        assert f"Settings left out: {config} is for {here}; its log, limits and lists do not count here" in text
+        assert str(log) not in text and "no smtp log of Mailman's was found" in text
+    assert scan_command(other, None, as_json=True, with_entries=False) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["settings_left_out"].startswith(str(config)) and found["forecast"]["limit_messages_per_s"] != 3.0
+    assert scan_command(here / "out", None, as_json=True, with_entries=False) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["settings_left_out"], found["forecast"]["log"]) == ("", str(log)), "a queue of the settings' own"
+    config.write_text("[mailman\n")
+    assert scan_command(other, None, as_json=False, with_entries=False) == 0
+    assert f"Settings left out: they cannot be read ({config}: not TOML" in capsys.readouterr().out
+    assert scan_command(None, None, as_json=False, with_entries=False) == 2
