@@ -319,7 +319,9 @@ class ServiceOperations:
         """What the selectors find now. Raises RequestRefused where a name they give is nobody's, or several have it."""
         meant = await self.selection.meant(request.selectors, one_entry=True)
         found = self._parts.index.select(meant.selectors, self._parts.clock.now_s(), SHOWN_OF_A_DRY_RUN, meant.lists)
-        return SelectReply(done=False, matched=found.total, recipients=found.recipients, entries=found.lines)
+        return SelectReply(
+            done=False, matched=found.total, recipients=found.recipients, unread=found.unread, entries=found.lines
+        )
 
     async def _matching(self, selectors: Selectors) -> list[str]:
         meant = await self.selection.meant(selectors, one_entry=True)

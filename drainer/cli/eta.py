@@ -16,7 +16,7 @@ from drainer.control.messages import EtaReply
 from drainer.errors import UsageError
 from drainer.report.snapshot import Eta, WithoutService
 from drainer.report.status_text import WITHOUT_FINISH, eta_text
-from drainer.report.wording import clock_time, count, rate, shown
+from drainer.report.wording import clock_time, count, rate, recipients_of, shown
 
 
 def eta_command(
@@ -67,11 +67,12 @@ def eta_command(
 
 
 def _lines(reply: EtaReply, at_per_s: float | None, by_s: float | None, now_s: float) -> Iterator[str]:
-    everything = count(reply.backlog_recipients, "recipient")
+    everything = recipients_of(reply.backlog_recipients, reply.unread_entries)
+    if reply.unread_entries and not reply.backlog_recipients:
+        everything = "recipients that nobody has counted yet"
     without = reply.without_service
-    least = "at least " if without is not None and reply.unread_entries else ""
     finish = _when(reply.eta, reply.if_resumed, without, now_s)
-    yield f"{least}{everything} to deliver, not counting expected duplicates: {finish}"
+    yield f"{everything} to deliver, not counting expected duplicates: {finish}"
     if without is not None:
         yield from _last_known(reply, without, now_s)
     at = "if it goes on now, at" if without is not None else "at"
@@ -79,7 +80,7 @@ def _lines(reply: EtaReply, at_per_s: float | None, by_s: float | None, now_s: f
     if reply.what_if is not None and at_per_s is not None:
         yield f"{at} {rate(at_per_s)} recipients: {eta_text(reply.what_if, now_s)}"
     if (one := reply.list) is not None:
-        left = f"{count(one.entries, 'entry', 'entries')}, {count(one.recipients, 'recipient')}"
+        left = f"{count(one.entries, 'entry', 'entries')}, {recipients_of(one.recipients, reply.unread_entries)}"
         yield f"list {shown(one.list)}: {left} in the backlog: {_when(one.eta, one.if_resumed, without, now_s)}"
         if one.what_if is not None and at_per_s is not None:
             yield f"list {shown(one.list)}{of_list_at} {rate(at_per_s)} recipients: {eta_text(one.what_if, now_s)}"

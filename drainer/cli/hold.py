@@ -25,7 +25,7 @@ from drainer.cli.entries import (
 from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_json, terminal_width
 from drainer.control.messages import Selectors, SelectReply, SelectRequest
 from drainer.errors import RequestRefused, UsageError
-from drainer.report.wording import count
+from drainer.report.wording import count, recipients_of
 
 if TYPE_CHECKING:
     from drainer.control.client import ControlClient
@@ -136,7 +136,7 @@ def _lines(action: _Action, reply: SelectReply) -> list[str]:
     lines = entry_table(reply.entries[:_TABLE_ROWS], terminal_width())
     if reply.matched > len(reply.entries[:_TABLE_ROWS]):
         lines.append(f"... {count(reply.matched - len(reply.entries[:_TABLE_ROWS]))} more")
-    found = f"{count(reply.matched, 'entry', 'entries')}, {count(reply.recipients, 'recipient')}"
+    found = f"{count(reply.matched, 'entry', 'entries')}, {recipients_of(reply.recipients, reply.unread)}"
     if reply.may_have_it:
         lines.append(
             f"{count(reply.may_have_it, 'recipient')} may have it already: the MTA did not say whether it took the mail. "

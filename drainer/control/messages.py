@@ -181,6 +181,7 @@ class SelectReply(_Reply):
     gone         how many were settled, or another operator's, before their turn came
     gone_why     of these by reason: finished (no longer in custody), vanished (its file was taken away), settled (nobody
                  is owed), copy_goes (its recipients go back with another copy of the mail)
+    unread       how many of the matched are not read yet: their recipients are not counted
     may_have_it  of a release: recipients held because they were in doubt, who get a second copy if the MTA has theirs
     """
 
@@ -190,6 +191,7 @@ class SelectReply(_Reply):
     changed: int = 0
     gone: int = 0
     gone_why: dict[str, int] = {}
+    unread: int = 0
     may_have_it: int = 0
     skipped: list[str] = []
     entries: list[EntryLine] = []

@@ -117,6 +117,7 @@ def answer(drain: Drain, at_recipients_per_s: float | None, by_s: float | None, 
     reply = EtaReply(
         eta=drain.eta,
         backlog_recipients=drain.work.recipients + drain.work.paused_recipients,
+        unread_entries=drain.work.unread_entries,
         if_resumed=drain.if_resumed,
         shown_recipients_per_s=measured.fastest_recipients_per_s if measured else None,
         sustained_recipients_per_s=measured.sustained_recipients_per_s if measured else None,

@@ -473,7 +473,8 @@ class BacklogIndex:
         """Entries that match, for the operator. lists: list-ids that selectors.list stands for; None: that itself."""
         where, values = condition(selectors, now_s, self._lists, lists)
         source = f"FROM entry e LEFT JOIN detail d ON d.id = e.id WHERE {where}"
-        ((total, recipients),) = self._query(f"SELECT count(*), coalesce(sum(e.owed), 0) {source}", values)
+        counts = f"SELECT count(*), coalesce(sum(e.owed), 0), coalesce(sum(NOT e.is_read), 0) {source}"
+        ((total, recipients, unread),) = self._query(counts, values)
         lines = [
             self._line(row, now_s)
             for row in self._query(
@@ -482,7 +483,7 @@ class BacklogIndex:
                 (*values, limit),
             )
         ]
-        return Selection(total, recipients, lines)
+        return Selection(total, recipients, lines, unread)
 
     def matching(self, selectors: Selectors, now_s: float, lists: Collection[str] | None = None) -> list[str]:
         """Filebases of all that match, oldest first. lists: as for `select`."""

@@ -126,11 +126,13 @@ class ListTotals:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`total` and `recipients` count all that matched; `lines` holds at most the number asked for, oldest first."""
+    """`total` and `recipients` count all that matched; `lines` holds at most the number asked for, oldest first. Of the
+    `unread` among them no recipient is known."""
 
     total: int
     recipients: int
     lines: list[EntryLine]
+    unread: int = 0
 
 
 def tie_order(summary: EntrySummary) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from drainer.report.snapshot import Snapshot
-from drainer.report.wording import count
+from drainer.report.wording import backlog_left, count
 
 Event = Literal["drained", "stopped_by_guard", "mta_down", "stalled", "held", "beside_runner", "recovered"]
 EVENTS: tuple[Event, ...] = get_args(Event)
@@ -147,7 +147,7 @@ def _is_due(told: Told, event: Event, now_s: float, quiet_s: float) -> bool:
 
 def _text(event: Event, snapshot: Snapshot) -> str:
     backlog, done = snapshot.backlog, snapshot.done
-    left = f"{count(backlog.entries, 'entry', 'entries')}, {count(backlog.recipients, 'recipient')} left"
+    left = backlog_left(backlog.entries, backlog.recipients, backlog.unread_entries)
     held = f"{count(backlog.held_entries, 'entry', 'entries')} held for a person"
     match event:
         case "drained":

@@ -21,7 +21,7 @@ from drainer.report.markup import Markup, joined, tag
 from drainer.report.page_tables import guards_table, history_table, lists_table, queues_table
 from drainer.report.snapshot import Eta, Mailman, Snapshot
 from drainer.report.status_text import eta_text, hints, is_sending, progress, state_word
-from drainer.report.wording import clock_time, count, duration, limit, quantised_s, rate, size
+from drainer.report.wording import clock_time, count, duration, limit, quantised_s, rate, recipients_of, size
 
 WIDE, NARROW = (1000, 300), (336, 240)
 """The chart's sizes in pixels: for a desktop, and for a phone of 360 pixels."""
@@ -207,7 +207,8 @@ def _backlog(snapshot: Snapshot) -> tuple[str, list[str]]:
     if not backlog.unread_entries:
         return recipients, [f"{entries}, {size(backlog.bytes)}", oldest]
     unread = count(backlog.unread_entries, "entry", "entries")
-    return entries, [f"{recipients} so far, {unread} not read yet", size(backlog.bytes), oldest]
+    so_far = f"{recipients} so far" if backlog.recipients else recipients_of(0, backlog.unread_entries)
+    return entries, [f"{so_far}, {unread} not read yet", size(backlog.bytes), oldest]
 
 
 def _left(snapshot: Snapshot) -> str:

@@ -47,8 +47,10 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Row]) -> Markup:
 
 def lists_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
     """Every list that waits, the longest backlog first, and when each is through."""
+    unread = snapshot.backlog.unread_entries
     if not snapshot.lists:
-        return tag("p", "No list has anything waiting.", class_="none")
+        nothing = f"{count(unread, 'entry', 'entries')} not read yet." if unread else "No list has anything waiting."
+        return tag("p", nothing, class_="none")
     longest = sorted(snapshot.lists, key=lambda one: (-one.recipients, -one.entries, one.list))
     rows: list[Row] = [
         (
@@ -64,7 +66,7 @@ def lists_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
         entries, recipients = sum(one.entries for one in rest), sum(one.recipients for one in rest)
         rows.append((f"and {count(len(rest), 'other list')}", count(entries), count(recipients), "", ""))
     return table(
-        "Lists with mail waiting, the longest backlog first",
+        f"Lists with mail waiting, the longest backlog first{' (of the entries read so far)' if unread else ''}",
         ("List", ">Entries", ">Recipients", ">Oldest", "Through"),
         rows,
     )

@@ -26,6 +26,7 @@ from drainer.report.snapshot import (
     Snapshot,
 )
 from drainer.report.wording import (
+    backlog_left,
     clock_time,
     count,
     duration,
@@ -33,6 +34,7 @@ from drainer.report.wording import (
     limit,
     quantised_s,
     rate,
+    recipients_of,
     rounded_to_s,
     short_time,
     shown,
@@ -148,7 +150,7 @@ def status_line(snapshot: Snapshot, zone: tzinfo | None = None) -> str:
     if snapshot.reason:
         parts[0] += f" ({shown(snapshot.reason)})"
     backlog = snapshot.backlog
-    parts.append(f"{count(backlog.entries, 'entry', 'entries')}, {count(backlog.recipients, 'recipient')} left")
+    parts.append(backlog_left(backlog.entries, backlog.recipients, backlog.unread_entries))
     if snapshot.rate.recipients_per_s is not None and is_sending(snapshot):
         parts.append(f"{rate(snapshot.rate.recipients_per_s)} recipients")
     parts.append(eta_text(snapshot.eta, snapshot.at, zone))
@@ -223,15 +225,14 @@ def _above_the_bar(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
         yield _Row("As of", f"{written}, when the ledger was last written; entries as they lie on the disk now")
     yield from _pauses(snapshot, zone)
     backlog = snapshot.backlog
-    left = (
-        f"{count(backlog.entries, 'entry', 'entries')}, {count(backlog.recipients, 'recipient')}, {size(backlog.bytes)}"
-    )
+    recipients = recipients_of(backlog.recipients, backlog.unread_entries)
+    left = f"{count(backlog.entries, 'entry', 'entries')}, {recipients}, {size(backlog.bytes)}"
     if backlog.oldest_age_s is not None:
         left += f"; oldest {duration(backlog.oldest_age_s)}"
     yield _Row("Backlog", left)
     if backlog.unread_entries:
         unread = count(backlog.unread_entries, "entry", "entries")
-        yield _Row("", f"{unread} not read yet: their recipients are not counted")
+        yield _Row("", f"{unread} not read yet: their recipients and lists are not counted")
         if without is not None and without.recorded_at is not None:
             recorded = count(without.recorded_recipients or 0, "recipient")
             yield _Row(

@@ -33,6 +33,22 @@ def count(number: int, noun: str = "", nouns: str = "") -> str:
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
+def recipients_of(recipients: int, unread_entries: int) -> str:
+    """Recipients of entries of which some are not read yet: how many they have is known only once they are.
+
+    "5,072 recipients", "at least 12 recipients", "recipients not counted yet"
+    """
+    if not unread_entries:
+        return count(recipients, "recipient")
+    return f"at least {count(recipients, 'recipient')}" if recipients else "recipients not counted yet"
+
+
+def backlog_left(entries: int, recipients: int, unread_entries: int) -> str:
+    """ "509 entries, 5,072 recipients left"; while some are unread "509 entries left, at least 12 recipients"."""
+    of_entries, of_recipients = count(entries, "entry", "entries"), recipients_of(recipients, unread_entries)
+    return f"{of_entries} left, {of_recipients}" if unread_entries else f"{of_entries}, {of_recipients} left"
+
+
 def duration(seconds: float) -> str:
     """ "42 s", "5 min 10 s", "25 min", "2 h 05 min", "3 d 04 h"."""
     whole = max(0, round(seconds))

@@ -127,6 +127,9 @@ def test_paused_says_when_it_would_end_if_resumed() -> None:
 def test_recipients_of_a_part_of_the_backlog_are_not_shown_as_the_whole() -> None:
     text = shown(moment(backlog=Backlog(entries=4231, recipients=12, unread_entries=4230))).text
     assert "Backlog 4,231 entries 12 recipients so far, 4,230 entries not read yet" in text
+    text = shown(moment(backlog=Backlog(entries=4231, recipients=0, unread_entries=4231), lists=[])).text
+    assert "Backlog 4,231 entries recipients not counted yet, 4,231 entries not read yet" in text
+    assert " 0 recipients so far" not in text and "No list has anything waiting" not in text
 
 
 def test_names_and_reasons_written_by_strangers_stay_text() -> None:

@@ -173,6 +173,22 @@ def test_words_of_strangers_cannot_steer_the_terminal() -> None:
     assert not {"\x1b", "\x9b", "\n"} & set(status_line(snapshot(reason=hostile), UTC))
 
 
+@pytest.mark.parametrize(
+    ("recipients", "unread", "line", "row"),
+    [
+        (0, 2900, "2,900 entries left, recipients not counted yet", "2,900 entries, recipients not counted yet, "),
+        (12, 2899, "2,900 entries left, at least 12 recipients", "2,900 entries, at least 12 recipients, "),
+        (5072, 0, "2,900 entries, 5,072 recipients left", "2,900 entries, 5,072 recipients, "),
+    ],
+)
+def test_recipients_that_nobody_has_counted_yet_are_never_none(
+    recipients: int, unread: int, line: str, row: str
+) -> None:
+    backlog = {"entries": 2900, "recipients": recipients, "unread_entries": unread, "bytes": 5}
+    assert f"; {line}; " in status_line(snapshot(backlog=backlog), UTC)
+    assert f"Backlog {row}" in flat(backlog=backlog)
+
+
 def test_progress_counts_recipients_settled_and_those_of_unread_entries() -> None:
     done = {"delivered_recipients": 50, "bounced_recipients": 20, "suppressed_recipients": 30}
     assert progress(snapshot(done=done, backlog={"entries": 3, "recipients": 300})) == 0.25

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from drainer.cli.hold import _lines as hold_lines
+from drainer.control.messages import Selectors, SelectRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
 from drainer.queuedir.survey import CANNOT_READ, Surveyed
+from drainer.report.status_text import status_line
 from tests.stages.inside import ME, inside
 from tests.stages.test_taken_out import only
 
@@ -35,6 +38,29 @@ async def test_entry_that_may_not_be_read_is_held_once_and_read_when_released(tm
             assert len(reads) == 1
         await run.asks.release(run.of(file), ME)
         await run.until("all is delivered", lambda: run.taken() == run.owed())
+
+
+async def test_while_entries_are_unread_no_answer_says_that_they_have_no_recipients(tmp_path: Path) -> None:
+    outage = write_plain(tmp_path, 2, 3)
+    files = {file: file.read_bytes() for file in (outage.queue_dir / "out").iterdir()}
+    for file in files:
+        file.unlink()
+    async with Sink() as sink, inside(tmp_path, outage, sink, feed={"messages": "0/s"}) as run:
+        with run.not_reading() as reading:
+            for file, content in files.items():
+                run.arrive(file, content)
+            await run.until("they are listed", lambda: run.parts.index.totals().unread_entries == 2)
+            assert "; 2 entries left, recipients not counted yet; " in status_line(await run.status())
+            everything = SelectRequest(selectors=Selectors(), yes=False)
+            reply = await run.asks.handback(everything, ME)
+            assert (reply.matched, reply.recipients, reply.unread) == (2, 0, 2)
+            assert "hold 2 entries, recipients not counted yet" in " ".join(hold_lines("hold", reply))
+            assert (await run.asks.eta(None, None, "")).unread_entries == 2
+            reading.go_on()
+            await run.until("they are read", lambda: not run.parts.index.totals().unread_entries)
+        assert "; 2 entries, 6 recipients left; " in status_line(await run.status())
+        reply = await run.asks.handback(everything, ME)
+        assert (reply.recipients, reply.unread) == (6, 0)
 
 
 async def test_entry_nobody_can_read_that_is_removed_by_hand_before_it_is_set_aside_ends_nothing(
