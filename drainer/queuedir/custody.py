@@ -331,6 +331,13 @@ class Custody:
             raise EntryVanished(f"{filebase} is not in {self.home}")
         return found
 
+    def put_here_s(self, filebase: str) -> float:
+        """When its file was last moved, seconds since the epoch: taken, or released from held/. Raises EntryVanished"""
+        try:
+            return self.path(filebase).stat().st_ctime
+        except FileNotFoundError as exc:
+            raise EntryVanished(f"{filebase} is not in {self.home}") from exc
+
     def hold(self, filebase: str) -> str:
         """backlog/ to held/. Returns its filebase, another one only if a person has put that name there by hand; then
         the ledger and the index have to be told. Done already: nothing happens. The same holds for the next four."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from drainer.carried_through import carried_through
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
@@ -40,6 +41,12 @@ log = logging.getLogger("drainer")
 LOOK_AGAIN_S = 15.0
 """How soon an entry is looked at again that waits for another entry of its message, or for a doubt to be resolved."""
 
+SETTLED_BEFORE_S = 2.0
+"""How long before its file was put here the recipients of a restored copy were settled, at least: the ledger keeps whole
+seconds, and a .bak is renamed a moment after its recipients were settled. An entry that left later is remembered."""
+
+FINISHED_REMEMBERED_S = 5.0
+
 UNREADABLE_NAMED = 1000
 """Unreadable files of one run that the ledger names for the report: a backlog may be a million of them."""
 
@@ -57,6 +64,8 @@ class Conclusion:
         self.mta_is_doubted: Callable[[], bool] = lambda: False
         self._waiting_for: dict[str, set[str]] = {}
         self._unreadable = 0
+        self._finished: dict[str, float] = {}
+        """Entries that left within the last FINISHED_REMEMBERED_S, and when."""
 
     async def decide(
         self, entry: QueueEntry, record: MessageRecord, duplicate: DuplicateClass, digests: tuple[bytes, ...]
@@ -71,7 +80,7 @@ class Conclusion:
         resembled = await self._resembled(await self._standing.summarised(entry)) if is_resend else None
         # Known from an earlier run, and the first sending is finished: whom that reached, a person can say, not the index.
         forgotten = is_known and resembled == History() and duplicates.resend == "suppress"
-        return decide(
+        decision = decide(
             entry.filebase,
             entry.recipients,
             await self._history(entry.filebase, record, digests),
@@ -80,6 +89,24 @@ class Conclusion:
             resembled,
             None if self._standing.released.get(entry.filebase) == UNDECIDED else await self._undecided(record),
         )
+        if decision.action is Action.FINISH and self._is_restored(entry.filebase, decision):
+            return replace(decision, action=Action.HOLD if duplicates.exact == "hold" else Action.SUPPRESS)
+        return decision
+
+    def _is_restored(self, filebase: str, decision: Decision) -> bool:
+        """Whether the entry was finished once before, and its file came back: a backup brings it back under its own name.
+
+        Then all its recipients were settled before the file was put here; whom an entry settles itself, it settles later.
+        A file is also moved when an operator releases it, and a .bak about when its doubt is over: those were not finished.
+        """
+        standing = self._standing
+        if not any(claim.state is State.DELIVERED for claim in decision.skip) or filebase in standing.released:
+            return False
+        if filebase in standing.claimed or any(claim.state is State.SKIPPED for claim in decision.skip):
+            return False
+        put_here_s = self._parts.custody.put_here_s(filebase)
+        last_s = max(claim.at_s for claim in decision.skip)
+        return last_s < put_here_s - SETTLED_BEFORE_S or self._finished.get(filebase, put_here_s) < put_here_s
 
     async def _undecided(self, record: MessageRecord) -> History | None:
         """What became of mails that may be this one. Entries that wait have had no say yet, and none that is called as this
@@ -172,6 +199,7 @@ class Conclusion:
             self._parts.custody.drop(filebase)
         else:
             self._parts.custody.finish(filebase)
+        self._note_finished(filebase)
         self._parts.index.remove(filebase)
         self.wake_those_waiting_for(filebase)
         log.info(
@@ -181,26 +209,37 @@ class Conclusion:
             )
         )  # fmt: skip
 
+    def _note_finished(self, filebase: str) -> None:
+        now_s = self._parts.clock.now_s()
+        recent_s = now_s - FINISHED_REMEMBERED_S
+        while self._finished and (oldest := next(iter(self._finished.items())))[1] < recent_s:
+            del self._finished[oldest[0]]
+        self._finished[filebase] = now_s
+
     async def suppress(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
         await carried_through(self._suppress(entry, record, decision))
 
     async def _suppress(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
-        filebase, first = entry.filebase, decision.skip[0]
+        filebase = entry.filebase
+        had = [claim for claim in decision.skip if claim.state is not State.FAILED]  # a restored copy's: it failed them
+        first = had[0]
         # Renamed before it is counted: a crash in between leaves it in duplicates/ and out of the count, never lost and
         # never counted twice.
         self._parts.custody.suppress(filebase)
         ended = self._parts.index.ended_as(filebase, Fate.SUPPRESSED, len(entry.recipients))
+        if any(claim.filebase == filebase for claim in had):
+            ended = replace(ended, kind=DuplicateClass.RESTORED.value)
         await self._parts.ledger.finish_entry(
             filebase,
-            {"suppressed_entries": 1, "suppressed_recipients": len(decision.skip)},
+            {"suppressed_entries": 1, "suppressed_recipients": len(had)},
             ended,
-            self._evidence(filebase, record, decision.skip, ended.kind),
+            self._evidence(filebase, record, had, ended.kind),
         )
         self._parts.index.remove(filebase)
         log.info(
             logfmt(
                 outcome="suppressed", filebase=filebase, list=entry.list_id, message_id=record.message_id,
-                recipients=len(decision.skip), of=first.filebase, settled_at=first.at_s,
+                recipients=len(had), of=first.filebase, settled_at=first.at_s,
             )
         )  # fmt: skip
 
