@@ -273,11 +273,12 @@ class ServiceOperations:
         handback = self._pipeline.handback
         await self.selection.meant(request.selectors, one_entry=True)  # refused before anything is stopped
         async with handback.turn:
-            await self._stop_intake(request, peer)
-            await handback.settled_down()
-            found = await self._dry_run(request)
-            matching = await self._matching(request.selectors)
-            given = await handback.give_back(matching, peer.user)
+            with self._service.situation.recorder.changed_by("a handback"):
+                await self._stop_intake(request, peer)
+                await handback.settled_down()
+                found = await self._dry_run(request)
+                matching = await self._matching(request.selectors)
+                given = await handback.give_back(matching, peer.user)
             self._parts.custody.sync()
             await self._journal_of(request, peer, "handback", given.changed)
         return found.model_copy(
@@ -302,6 +303,8 @@ class ServiceOperations:
     async def import_log(self, request: ImportRequest, peer: Peer) -> ImportReply:
         parts = self._parts
         reply = await carry_out(parts.ledger, parts.index, request, peer.user, parts.clock.now_s())
+        if request.undo or (request.yes and reply.learnt):
+            self._service.situation.recorder.overtaken("an import")
         if request.yes:
             # Whose turn had come, and who waits for the rate or a session, was decided about before this was known.
             for entry in reply.entries:
@@ -338,8 +341,18 @@ class ServiceOperations:
         if not request.yes:
             return found
         matching = await self._matching(request.selectors)
+        with self._service.situation.recorder.changed_by(f"a {action}") if matching else contextlib.nullcontext():
+            done = await self._change(matching, change)
+        await self._journal_of(request, peer, action, done["changed"])
+        self._pipeline.standing.wake()
+        return found.model_copy(update={"done": True, **done})
+
+    async def _change(
+        self, filebases: Sequence[str], change: Callable[[str, EntryState], Awaitable[None]]
+    ) -> dict[str, Any]:
+        """What became of each, as in SelectReply: changed, gone, gone_why, skipped."""
         changed, gone, skipped, why_gone = 0, 0, [], Counter[str]()
-        for filebase in matching:
+        for filebase in filebases:
             try:
                 async with self._pipeline.feed.taken_out(filebase) as state:
                     await change(filebase, state)
@@ -349,11 +362,7 @@ class ServiceOperations:
                 why_gone[exc.reason] += 1
             except (RequestRefused, EntryError, CustodyRefused) as exc:
                 skipped.append(f"{filebase}: {exc}")
-        await self._journal_of(request, peer, action, changed)
-        self._pipeline.standing.wake()
-        return found.model_copy(
-            update={"done": True, "changed": changed, "gone": gone, "gone_why": dict(why_gone), "skipped": skipped}
-        )
+        return {"changed": changed, "gone": gone, "gone_why": dict(why_gone), "skipped": skipped}
 
     async def _journal_of(self, request: SelectRequest, peer: Peer, action: str, changed: int) -> None:
         asked = request.selectors.model_dump(exclude_none=True)

@@ -370,12 +370,18 @@ class Service:
         except DrainerError as exc:
             log.error(logfmt(event="reload_refused", detail=exc))
         else:
+            before = self.settings
             self.settings, needs_restart = reloaded(self.settings, settings)
             self.pipeline.reconfigure(self.settings)
             self.situation.reconfigure(self.settings, needs_restart)
             self._surroundings.reconfigure(self.settings)
             self._notifier.settings = self.settings.notify
             self.apply(self.operator)
+            if any(
+                getattr(before, name) != getattr(self.settings, name)
+                for name in ("feed", "mta", "duplicates", "guards")
+            ):
+                self.situation.recorder.overtaken("changed settings")
             logging.getLogger().setLevel(self.settings.log.level.upper())
             operator = self.operator
             overruled = [name for name, rate in (("feed.messages", operator.messages_per_s),
@@ -396,6 +402,9 @@ class Service:
 
     def apply(self, operator: OperatorState) -> None:
         """Put pauses and rates into force."""
+        before, after = ({pause.list_id for pause in state.pauses} for state in (self.operator, operator))
+        if before != after:
+            self.situation.recorder.overtaken("a pause" if after - before else "the end of a pause")
         self.operator = self.situation.operator = operator
         gate, now_s = self.pipeline.parts.gate, self._clock.now_s()
         in_force = {pause.list_id: pause for pause in operator.pauses if pause.until_s is None or pause.until_s > now_s}

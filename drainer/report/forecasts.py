@@ -4,9 +4,10 @@ In    a Snapshot now and then
 Out   ForecastRecord: forecasts made, what came of each; Forecasts: the score, as status and report show it
 Pure  snapshots bring their time along
 
-A forecast says when the drain is through if nothing is done to it. So when an operator pauses it or changes the rate, a
-guard stops it or the service ends, the forecasts made before are overtaken: counted as such, neither right nor wrong. That
-the MTA is slow, down or stalls is what a forecast has to reckon with.
+A forecast says when the drain is through if nothing is done to it. So whatever an operator changes overtakes the forecasts
+made before: a pause or its end, a rate, other settings, entries held, released, dropped or handed back, an import. So do a
+stop by a guard and a restart. Overtaken forecasts are counted with the reason, and are neither right nor wrong. That the MTA
+is slow, down or stalls is what a forecast has to reckon with.
 """
 
 from __future__ import annotations
@@ -53,16 +54,19 @@ class ForecastRecord(BaseModel):
     limits: tuple[float | None, float | None] | None = None
 
 
-def noted(record: ForecastRecord, snapshot: Snapshot, operator: tuple[float | None, float | None]) -> ForecastRecord:
+def noted(
+    record: ForecastRecord, snapshot: Snapshot, operator: tuple[float | None, float | None], changing: str = ""
+) -> ForecastRecord:
     """The record with this snapshot in it.
 
+    changing  what an operator is doing to entries at this moment, such as "a drop"; "" if nothing
     operator  limits an operator or the settings set, per second, None unlimited: what changes by itself (feed.adaptive) is
               for the forecast to reckon with
     """
     samples = record.samples
     if samples and snapshot.at < samples[-1].at:
         return ForecastRecord(limits=operator)  # The clock was set back: nothing can be compared.
-    if overtaken_by := _OVERTAKEN_BY.get(snapshot.state, ""):
+    if overtaken_by := _OVERTAKEN_BY.get(snapshot.state, "") or changing:
         samples = _closed(samples, None, overtaken_by)
     elif record.limits is not None and record.limits != operator:
         samples = _closed(samples, None, "a change of rate")
@@ -85,7 +89,7 @@ def noted(record: ForecastRecord, snapshot: Snapshot, operator: tuple[float | No
 
 
 def interrupted(record: ForecastRecord, why: str) -> ForecastRecord:
-    """Whatever is not decided yet will never be: the service ends, or was away."""
+    """Whatever is not decided yet will never be: the service ends or was away, or an operator changed the course."""
     return record.model_copy(update={"samples": _closed(record.samples, None, why)})
 
 

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -60,6 +60,7 @@ class Recorder:
         self._saved_s = -SAVED_EVERY_S
         self._marked_s = -MARKED_EVERY_S
         self._has_changed = False
+        self._changing: list[str] = []
         self._news = asyncio.Event()
 
     @property
@@ -92,7 +93,7 @@ class Recorder:
         """Note how it stands. Returns at once. limits: as in forecasts.noted."""
         self._history = observed(self._history, snapshot)
         before = self._record
-        self._record = noted(before, snapshot, limits)
+        self._record = noted(before, snapshot, limits, self._changing[0] if self._changing else "")
         if self._record is not before:
             self._scored = scored(self._record)
         # A state that goes on after a brief interruption has an older beginning than the interruption.
@@ -106,6 +107,22 @@ class Recorder:
             at_s = snapshot.since if since_s is None else max(snapshot.since, since_s)
             self._waiting.append(Event(at_s, "state", snapshot.state, snapshot.reason))
         self._news.set()
+
+    def overtaken(self, by: str) -> None:
+        """An operator changed the course: what was foretold until now is not to be compared with what comes."""
+        self._record = interrupted(self._record, by)
+        self._scored = scored(self._record)
+
+    @contextlib.contextmanager
+    def changed_by(self, what: str) -> Iterator[None]:
+        """Within it an operator does something to entries, such as "a drop": no forecast is made meanwhile, and none from
+        before is judged."""
+        self.overtaken(what)
+        self._changing.append(what)
+        try:
+            yield
+        finally:
+            self._changing.remove(what)
 
     async def run(self) -> None:
         """Write what is new; for ever."""

@@ -345,7 +345,9 @@ def _waiting(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
 def forecasts_text(scored: Forecasts) -> str:
     """ "41 of 50 finish times came within their interval; median error 2 min"."""
     right = f"{count(scored.held)} of {count(scored.judged, 'finish time')} came within their interval"
-    return right + ("" if scored.median_error_s is None else f"; median error {duration(scored.median_error_s)}")
+    error = "" if scored.median_error_s is None else f"; median error {duration(scored.median_error_s)}"
+    ways = ", ".join(f"{count(number)} by {what}" for what, number in scored.overtaken.items())
+    return f"{right}{error}" + (f"; set aside, not judged: {ways}" if ways else "")
 
 
 def _done(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:

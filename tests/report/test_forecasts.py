@@ -6,6 +6,7 @@ import pytest
 
 from drainer.report.forecasts import ANEW_AFTER_S, MOST_SAMPLES, ForecastRecord, interrupted, noted, scored
 from drainer.report.snapshot import Eta, ServiceState
+from drainer.report.status_text import forecasts_text
 from tests.report.staged import NOW_S, moment
 
 LIMITS = (10.0, None)
@@ -55,6 +56,18 @@ def test_forecast_made_before_somebody_changed_the_course_is_overtaken_and_not_w
     # With the rate changed it went on at once, and foretold its end anew: that one can be judged, and was wrong.
     went_on = int(state == "draining")
     assert (found.judged, found.held) == (1 + went_on, 1)
+
+
+def test_drain_that_an_operator_ends_judges_no_forecast() -> None:
+    """What he drops, holds or hands back is delivered by nobody: the end that comes is his."""
+    done = moment(at=NOW_S + 20, state="idle", eta=Eta(state="done"))
+    record = after(after(ForecastRecord(), 0, 3000), 10, 2990)
+    ended = noted(record, done, LIMITS, "a drop")
+    assert (scored(ended).judged, scored(ended).overtaken) == (0, {"a drop": 2})
+    draining = Eta(state="draining", seconds=10.0, low_s=8.0, high_s=12.0, confidence=0.8)
+    meanwhile = noted(record, moment(at=NOW_S + 15, state="draining", eta=draining), LIMITS, "a drop")
+    assert scored(meanwhile).made == 2, "what is foretold while he drops is worth nothing"
+    assert "set aside, not judged: 2 by a drop" in forecasts_text(scored(after(after(ended, 30, 100), 130, None)))
 
 
 def test_forecast_that_a_restart_cut_off_is_overtaken_and_what_was_judged_before_stays() -> None:
