@@ -91,7 +91,9 @@ def _why_none(log: Path, times: DeliveryTimes) -> str:
         what = count(times.untold, "delivery", "deliveries")
         told = f"{log} has {what} and does not tell whether the MTA accepted them"
         beside = " and ".join(end.name for end in ends_beside(log))
-        return f"{told}; Mailman 2.1 writes that to {beside} beside it" if beside else told
+        if beside:
+            return f"{told}; Mailman 2.1 writes that to {beside} beside it"
+        return f"{told}; Mailman 3 does by the templates success, refused and failure of [logging.smtp]"
     return f"{log} tells of no delivery and how long it took"
 
 

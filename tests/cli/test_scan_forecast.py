@@ -122,6 +122,16 @@ def test_only_accepted_recipients_make_the_rate_and_an_mta_down_since_is_named(t
     assert "the MTA accepted nobody in 9 deliveries (last reply: -1 (111, 'no')): it has to be up again" in text
 
 
+def test_log_whose_templates_tell_no_end_forecasts_nothing_and_names_those_that_would(tmp_path: Path) -> None:
+    log = tmp_path / "smtp.log"
+    genuine = (MAILMAN_LOGS / "mailman3-partly-refused.log").read_text().splitlines(keepends=True)
+    log.write_text("".join(line for line in genuine if "completed in" in line))
+    found, text = forecast_of(log)
+    assert (found["seconds"], found["log_deliveries"], found["log_untold_deliveries"]) == (None, 0, 40)
+    assert "has 40 deliveries and does not tell whether the MTA accepted them" in text
+    assert "the templates success, refused and failure of [logging.smtp]" in text
+
+
 def test_log_of_21_is_read_with_the_logs_beside_it_that_tell_how_deliveries_ended(tmp_path: Path) -> None:
     log = tmp_path / "smtp"
     both = log_lines(40).splitlines(keepends=True)
