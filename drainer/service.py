@@ -46,6 +46,7 @@ from drainer.feed.release import Release
 from drainer.feed.session_pool import SessionPool
 from drainer.feed.throttle import Throttle
 from drainer.guards.mailman_processes import mailman_processes
+from drainer.host_check.values import exposed
 from drainer.in_doubt import InDoubt
 from drainer.last_resort import LastResort
 from drainer.ledger.records import INTAKE, JournalLine, OperatorState
@@ -555,5 +556,8 @@ class Service:
 
 def _warn(settings: Settings) -> None:
     """Say what is unwise in the settings. Raises SettingsError for what is worse than that."""
-    for warning in password_warnings(settings.mta):
+    warnings = password_warnings(settings.mta)
+    if open_to_all := exposed(settings.web.listen):
+        warnings.append(f"web.listen: {open_to_all}")
+    for warning in warnings:
         log.warning(logfmt(event="settings", detail=warning))

@@ -8,6 +8,7 @@ Raises SettingsError with one line per mistake: key, value, what would be right
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,14 @@ def load_settings(path: Path | None = None, *, required: bool = True) -> Setting
         raise SettingsError(f"{chosen}: cannot be read: {exc.strerror}") from exc
     except ValidationError as exc:
         raise SettingsError(f"{chosen}:\n" + "\n".join(mistakes(exc))) from exc
+
+
+def written(path: Path) -> Mapping[str, Any]:
+    """The settings as they stand in a file that has been loaded: section > key > value, before anything is made of them."""
+    try:
+        return tomllib.loads(read_regular(path, _MOST_BYTES).decode())
+    except OSError as exc:
+        raise SettingsError(f"{path}: cannot be read: {exc.strerror}") from exc
 
 
 def mistakes(error: ValidationError) -> list[str]:

@@ -34,7 +34,7 @@ class Surroundings:
         self.queues: list[QueueCount] = []
         self._clock = clock
         self._census = QueueCensus(settings.mailman.queue_dir)
-        self._mta_queue = _mta_queue(settings.mta)
+        self._mta_queue = mta_queue(settings.mta)
         self.flavour = ""
         self._competing = ""
 
@@ -42,7 +42,7 @@ class Surroundings:
         """Settings read again. The MTA's queue is judged afresh only if something about it changed: a length between the
         marks stops or lets go by what came before."""
         if settings.mta != self.settings.mta:
-            self._mta_queue = _mta_queue(settings.mta, self._mta_queue.stopped)
+            self._mta_queue = mta_queue(settings.mta, self._mta_queue.stopped)
         self.settings = settings
 
     def of_mailman(self, **more: int) -> Mailman:
@@ -95,5 +95,6 @@ class Surroundings:
             ]
 
 
-def _mta_queue(mta: MtaSettings, stopped: bool = False) -> MtaQueue:
+def mta_queue(mta: MtaSettings, stopped: bool = False) -> MtaQueue:
+    """Whose length is watched, as the settings say. stopped: feeding is stopped for it."""
     return MtaQueue(mta.queue, mta.queue_high, mta.queue_low, stopped=stopped)

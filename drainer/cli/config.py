@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -16,11 +17,14 @@ from pydantic.fields import FieldInfo
 from drainer.cli.options import ConfigOption, JsonOption, print_json
 from drainer.compose.mm_cfg import MmCfg, mm_cfg
 from drainer.errors import SettingsError, UsageError
+from drainer.host_check.finding import in_order, lines, summary
 from drainer.regular_file import read_regular
 from drainer.settings import Duration, Rate, Settings, Size
-from drainer.settings_file import DEFAULT_PATH, load_settings
+from drainer.settings_file import DEFAULT_PATH, load_settings, written
 
 _WIDTH = 100
+_MOST_BYTES = 2**20
+"""Of an mm_cfg.py."""
 _DURATIONS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _SIZES = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 _ABOUT_SECTIONS = {
@@ -50,7 +54,13 @@ _EXAMPLES = {
 def config_command(
     config: ConfigOption = None,
     defaults: Annotated[bool, typer.Option("--defaults", help="Show the defaults; needs no settings file.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Only say whether the settings are right.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Say whether the settings are right on this host: look at disk, users, Mailman, MTA and logs.",
+        ),
+    ] = False,
     mm_cfg_file: Annotated[
         Path | None,
         typer.Option(
@@ -75,16 +85,28 @@ def config_command(
     if defaults and check:
         raise UsageError("--defaults and --check do not go together")
     settings = Settings() if defaults else load_settings(config)
-    if as_json:
-        print_json({"ok": True} if check else settings.shown())
-    elif check:
-        print(f"{config or DEFAULT_PATH}: all settings are right.")
+    if check:
+        _check(settings, config or DEFAULT_PATH, as_json)
+    elif as_json:
+        print_json(settings.shown())
     else:
         print("\n".join(as_toml(settings, commented=defaults)))
 
 
-_MOST_BYTES = 2**20
-"""Of an mm_cfg.py."""
+def _check(settings: Settings, path: Path, as_json: bool) -> None:
+    """Exit status 2 if there is an error."""
+    from drainer.host_check.look import look  # what looks at everything imports everything
+
+    user, found = look(settings, written(path))
+    errors = [finding for finding in found if finding.level == "error"]
+    if as_json:
+        findings = [asdict(finding) for finding in in_order(found)]
+        print_json({"ok": not errors, "looked_as": user.name, "findings": findings})
+    else:
+        print("\n".join(lines(found)))
+        print(f"{path}: {summary(found)}; looked as user {user.name} ({user.why})")
+    if errors:
+        raise typer.Exit(2)
 
 
 def _show_mm_cfg(path: Path, as_json: bool) -> None:

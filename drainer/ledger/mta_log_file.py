@@ -50,6 +50,8 @@ _UNPACKED: dict[str, Callable[[BinaryIO], gzip.GzipFile | lzma.LZMAFile | bz2.BZ
     ".xz": lzma.LZMAFile,
     ".bz2": bz2.BZ2File,
 }
+PACKED = frozenset({*_UNPACKED, ".zst"})
+"""Endings of files that are unpacked to be read."""
 
 
 class _LocalTime(tzinfo):

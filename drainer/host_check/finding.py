@@ -1,0 +1,47 @@
+"""What a look found: an error, a warning, or that it is right; and how that is told.
+
+In    findings, as they were made
+Out   lines, the worst first; the same as JSON values
+Pure  nothing is looked at here
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from drainer.report.wording import count, shown
+
+Level = Literal["error", "warning", "ok"]
+_WORST_FIRST: tuple[Level, ...] = ("error", "warning", "ok")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """level  error: the service would not start, or could not do its work; warning: it would, and somebody should know
+    about  the setting, or what was looked at
+    """
+
+    level: Level
+    about: str
+    text: str
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """The worst first, and each kind in the order it was found."""
+    return sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.level))
+
+
+def lines(findings: Iterable[Finding]) -> list[str]:
+    """One line for each: `error    mailman.queue_dir: ...`."""
+    return [f"{one.level:<7}  {shown(one.about)}: {shown(' '.join(one.text.split()))}" for one in in_order(findings)]
+
+
+def summary(findings: Iterable[Finding]) -> str:
+    """ "2 errors, 1 warning", or that all is right."""
+    found = list(findings)
+    errors, warnings = (sum(one.level == level for one in found) for level in ("error", "warning"))
+    if not errors and not warnings:
+        return "all settings are right"
+    return f"{count(errors, 'error')}, {count(warnings, 'warning')}"

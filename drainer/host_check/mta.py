@@ -1,0 +1,111 @@
+"""The MTA the settings mean: what it offers, its queue, its log.
+
+In    settings; one SMTP session, greeted and closed again; the MTA's queue and log
+Out   findings
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures.thread  # noqa: F401 - asyncio loads it late, and a child may not be able to (as_user.py)
+import encodings.idna  # noqa: F401 - likewise, for the name of a host
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from drainer.errors import MtaError, MtaLogUnreadable, MtaRefusesLogin
+from drainer.feed.session import Session
+from drainer.guards.mta_queue import MtaQueue
+from drainer.host_check.files import unreadable
+from drainer.host_check.finding import Finding
+from drainer.ledger.mta_log import signs_of
+from drainer.ledger.mta_log_file import LOCAL, PACKED, file_lines, is_journal, read_mta_log
+from drainer.ledger.mta_log_lines import Sign, log_lines
+from drainer.ledger.mta_log_postfix import PostfixReader
+from drainer.report.wording import count, size
+from drainer.settings import MtaSettings, Settings
+from drainer.surroundings import mta_queue
+
+_PATIENCE_S = 15.0
+_LOG_END_BYTES = 2**18
+_SHOWN = ("PIPELINING", "STARTTLS", "AUTH", "8BITMIME", "SMTPUTF8")
+
+
+def mta(settings: Settings) -> Iterator[Finding]:
+    """A session with it, unless Mailman has them; its queue; its log."""
+    if settings.feed.via == "smtp":
+        yield asyncio.run(_session(settings.mta))
+    if settings.mta.queue != "none":
+        yield asyncio.run(_queue(settings.mta, mta_queue(settings.mta)))
+    if settings.mta.log_file is not None:
+        yield _log(settings.mta.log_file)
+
+
+async def _session(settings: MtaSettings) -> Finding:
+    """No mail is begun: greeting, EHLO, and TLS and AUTH where the settings ask for them."""
+    soon = {name: min(getattr(settings, name), _PATIENCE_S) for name in ("connect_timeout", "command_timeout")}
+    where = f"{settings.host}:{settings.port}"
+    try:
+        session = await Session.open(settings.model_copy(update=soon))
+    except MtaRefusesLogin as exc:
+        return Finding("error", "mta", str(exc))
+    except MtaError as exc:
+        return Finding(
+            "warning", "mta", f"{exc}; drainer waits for an MTA that is down, so see that mta.host and port are right"
+        )
+    offered = [name for name in _SHOWN if session.offers(name)]
+    limit = f"SIZE {size(session.largest_bytes)}" if session.largest_bytes else "no SIZE limit"
+    missing = [name for name in _SHOWN if name not in offered]
+    await session.quit()
+    said = f"{where} answers; offers {', '.join([limit, *offered])}; not {', '.join(missing) or 'missing anything'}"
+    used = {"none": "no TLS used", "starttls": "STARTTLS used", "implicit": "TLS used"}[settings.tls]
+    logged_in = f", logged in as {settings.username}" if settings.username else ""
+    return Finding("ok", "mta", f"{said}; {used}{logged_in}")
+
+
+async def _queue(settings: MtaSettings, queue: MtaQueue) -> Finding:
+    try:
+        length = await queue.length()
+    except MtaError as exc:
+        return Finding("warning", "mta.queue", f"{exc}; while its length is not known, drainer goes slowly")
+    if length > settings.queue_high:
+        over = f"{count(length, 'message')} in the MTA's queue, above mta.queue_high: feeding stops until it is shorter"
+        return Finding("warning", "mta.queue", over)
+    return Finding("ok", "mta.queue", f"{settings.queue}: {count(length, 'message')} in its queue")
+
+
+def _log(where: Path) -> Finding:
+    about = "mta.log_file"
+    now_s = time.time()
+    try:
+        if is_journal(where):
+            read_mta_log(where, now_s, now_s, ())
+            return Finding("ok", about, f"{where} can be read")
+        if why := unreadable(where):
+            return Finding("error", about, why)
+        is_packed = where.suffix in PACKED
+        lines = list(file_lines(where, now_s) if is_packed else log_lines(_last_lines(where), now_s, LOCAL))
+    except (MtaLogUnreadable, OSError) as exc:
+        return Finding("error", about, f"{exc}")
+    if not lines:
+        if where.stat().st_size == 0:
+            return Finding("warning", about, f"{where} is empty: it can say nothing of recipients in doubt")
+        return Finding(
+            "error", about, f"{where}: no line begins as syslog's or Exim's do; right would be the MTA's own log"
+        )
+    postfix = PostfixReader()
+    if all(signs_of(line, postfix) is Sign.NONE for line in lines):
+        why = f"{where}: none of its last {count(len(lines), 'line')} is Postfix's or Exim's"
+        return Finding("warning", about, why)
+    return Finding("ok", about, f"{where}, of a format that is known")
+
+
+def _last_lines(file: Path) -> Iterator[bytes]:
+    """Whole lines of the end of a log, which may have gigabytes."""
+    with file.open("rb") as log:
+        log.seek(0, 2)
+        start = max(0, log.tell() - _LOG_END_BYTES)
+        log.seek(start)
+        if start:
+            log.readline()
+        yield from log
