@@ -10,16 +10,21 @@ list and Message-ID (duplicates/imported.py), for which every decision asks, als
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from drainer.control.messages import DeliveryInLog, ImportedEntry, ImportReply, ImportRequest
 from drainer.duplicates.fingerprint import message_id_keys
 from drainer.duplicates.imported import imported_identity
+from drainer.ledger.actions import NewAction
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import RECIPIENT_KEY_BYTES, JournalLine, Learnt, MessageRecord, RecipientKey, recipient_key
 from drainer.queuedir.index import BacklogIndex
 from drainer.report.wording import count
+
+IMPORT = "import"
+"""Key of NewAction.payload for the name of an import, by which it is forgotten again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,9 @@ async def carry_out(ledger: Ledger, index: BacklogIndex, request: ImportRequest,
     if request.undo or (request.yes and (reply.learnt or request.note)):
         action = "import-log --undo" if request.undo else "import-log"
         what = request.note or count(reply.learnt, "delivery", "deliveries")
-        await ledger.write_journal(JournalLine(now_s, by, action, f"{request.name}: {what}"))
+        payload = "" if request.undo else json.dumps({IMPORT: request.name})
+        line = JournalLine(now_s, by, action, f"{request.name}: {what}")
+        await ledger.write_journal(line, NewAction(ended_s=now_s, payload=payload) if payload else None)
     return reply
 
 

@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
@@ -24,6 +24,7 @@ from drainer.control.messages import (
     Fate,
     ImportReply,
     ImportRequest,
+    JournalReply,
     PauseRequest,
     Peer,
     RateReply,
@@ -33,11 +34,14 @@ from drainer.control.messages import (
     SelectReply,
     SelectRequest,
     ShowReply,
+    UndoReply,
+    UndoRequest,
 )
 from drainer.duplicates.imported import is_import
 from drainer.errors import CustodyRefused, EntryError, EntryVanished, RequestRefused
 from drainer.imports import carry_out
 from drainer.known_lists import KnownLists
+from drainer.ledger.actions import NewAction, StepKind
 from drainer.ledger.evidence import DSNS
 from drainer.ledger.evidence import Fate as Ending
 from drainer.ledger.records import INTAKE, Coverage, JournalLine, OperatorState, Pause
@@ -50,7 +54,10 @@ from drainer.report.snapshot import Snapshot
 from drainer.report.wording import count, duration, limit
 from drainer.selection import Selection
 from drainer.situation import Situation
+from drainer.stages.entry_actions import Doing
 from drainer.stages.parts import IN_DOUBT
+from drainer.taking_back import decided
+from drainer.undoing import Journal
 
 SHOWN_OF_A_DRY_RUN = 20
 """Entries listed in the answer to hold, release, drop and handback; the counts are of all."""
@@ -79,6 +86,7 @@ class ServiceOperations:
         self._pipeline = service.pipeline
         self._parts = service.pipeline.parts
         flavour = next(iter(self._parts.composers))
+        self.undoing = Journal(service, self._forget_import)
         self.selection = Selection(self._parts, KnownLists(self._parts.settings.mailman, flavour))
 
     async def status(self) -> Snapshot:
@@ -173,17 +181,19 @@ class ServiceOperations:
         what = _lists_in_words(names)
         async with self._service.deciding:
             kept = tuple(other for other in self._service.operator.pauses if other.list_id not in names)
-            await self._decide(
+            number = await self._decide(
                 dataclasses.replace(self._service.operator, pauses=(*kept, *pauses)),
                 peer, "pause", ": ".join(filter(None, [", ".join(filter(None, names)) or "everything", request.reason])),
+                request.reason,
             )  # fmt: skip
         how_long = f"for {duration(request.for_s)}" if request.for_s is not None else "until `drainer resume`"
         waiting = {line.list_id for line in self._parts.index.per_list() if line.entries}
         if names != ("",) and waiting.isdisjoint(names):
-            return Done(message=f"paused: {what}, {how_long}; none of its entries waits now, those that come will")
+            told = f"paused: {what}, {how_long}; none of its entries waits now, those that come will"
+            return Done(message=told, number=number)
         in_flight = self._pipeline.feed.in_flight
         tail = f"; up to {count(in_flight, 'transaction')} in flight finished first" if in_flight else ""
-        return Done(message=f"paused: {what}, {how_long}{tail}")
+        return Done(message=f"paused: {what}, {how_long}{tail}", number=number)
 
     async def _lists_of(self, asked: str) -> tuple[str, ...]:
         """List-ids; ("",) where no list is asked for, which means everything."""
@@ -205,9 +215,11 @@ class ServiceOperations:
                     message=_nothing_resumed(what, _single(operator.pauses), self._paused_lists(operator.pauses))
                 )
             detail = ": ".join(filter(None, [what, request.reason]))
-            await self._decide(dataclasses.replace(operator, pauses=kept), peer, "resume", detail)
+            number = await self._decide(
+                dataclasses.replace(operator, pauses=kept), peer, "resume", detail, request.reason
+            )
             tail = f"; {count(tried_again, 'entry', 'entries')} the MTA had refused tried again" if tried_again else ""
-            return Done(message=f"resumed: {what}{tail}{self._paused_lists(kept)}")
+            return Done(message=f"resumed: {what}{tail}{self._paused_lists(kept)}", number=number)
 
     def _paused_lists(self, pauses: Sequence[Pause]) -> str:
         left = [f"list {pause.list_id}" if pause.list_id else "everything" for pause in pauses]
@@ -231,22 +243,35 @@ class ServiceOperations:
             limits = f"messages {_shown(messages)}, recipients {_shown(recipients)}"
             await self._decide(
                 dataclasses.replace(operator, messages_per_s=messages, recipients_per_s=recipients),
-                peer, "rate", ": ".join(filter(None, [limits, request.reason])),
+                peer, "rate", ": ".join(filter(None, [limits, request.reason])), request.reason,
             )  # fmt: skip
         return await self.rate()
 
-    async def _decide(self, state: OperatorState, peer: Peer, action: str, detail: str) -> None:
-        """The caller has read the state in the turn (Service.deciding) in which it is written."""
-        await self._parts.ledger.set_operator_state(
-            state, JournalLine(self._parts.clock.now_s(), peer.user, action, detail)
-        )
+    async def _decide(self, state: OperatorState, peer: Peer, verb: str, detail: str, reason: str) -> int:
+        """The caller has read the state in the turn (Service.deciding) in which it is written. Returns the action's
+        number."""
+        now_s = self._parts.clock.now_s()
+        action = NewAction(reason, ended_s=now_s, payload=decided(self._service.operator, state))
+        line = JournalLine(now_s, peer.user, verb, detail)
+        number = await self._parts.ledger.set_operator_state(state, line, action)
         self._service.apply(state)
+        return number
+
+    async def undo(self, request: UndoRequest, peer: Peer) -> UndoReply:
+        overtakes = self._service.situation.recorder.changed_by("an undo")
+        with overtakes if request.yes else contextlib.nullcontext():
+            return await self.undoing.undo(request, peer)
+
+    async def journal(self, limit: int) -> JournalReply:
+        return await self.undoing.lines(limit)
+
+    async def _forget_import(self, name: str) -> None:
+        await self._parts.ledger.unlearn(name)
+        await self._pipeline.survey.look_again(self._parts.index.covered_by_others())
 
     async def hold(self, request: SelectRequest, peer: Peer) -> SelectReply:
-        async def hold(filebase: str, state: EntryState) -> None:
-            if state is EntryState.HELD:
-                raise RequestRefused("it is held already")
-            await self._pipeline.conclusion.hold(filebase, "operator", request.reason, by=peer.user)
+        async def hold(filebase: str, state: EntryState, doing: Doing) -> None:
+            await self._pipeline.actions.hold(filebase, state, request.reason, doing)
 
         return await self._each(request, peer, "hold", hold)
 
@@ -262,10 +287,13 @@ class ServiceOperations:
         return await self._parts.ledger.held_recipients(held.intersection(matching))
 
     async def drop(self, request: SelectRequest, peer: Peer) -> SelectReply:
-        async def drop(filebase: str, _state: EntryState) -> None:
-            await self._pipeline.actions.drop(filebase, f"dropped by {peer.user} {request.reason}".strip())
+        async def drop(filebase: str, state: EntryState, doing: Doing) -> None:
+            why = f"dropped by {peer.user} {request.reason}".strip()
+            await self._pipeline.actions.drop(filebase, why, state, doing)
 
-        return await self._each(request, peer, "drop", drop)
+        reply = await self._each(request, peer, "drop", drop)
+        until_s = self.undoing.until_s(StepKind.DROP, self._parts.clock.now_s()) if reply.changed else None
+        return reply.model_copy(update={"undo_until": until_s})
 
     async def handback(self, request: SelectRequest, peer: Peer) -> SelectReply:
         if not request.yes:
@@ -274,13 +302,15 @@ class ServiceOperations:
         await self.selection.meant(request.selectors, one_entry=True)  # refused before anything is stopped
         async with handback.turn:
             with self._service.situation.recorder.changed_by("a handback"):
-                await self._stop_intake(request, peer)
+                stopped = await self._stop_intake(request, peer)
                 await handback.settled_down()
                 found = await self._dry_run(request)
                 matching = await self._matching(request.selectors)
-                given = await handback.give_back(matching, peer.user)
-            self._parts.custody.sync()
-            await self._journal_of(request, peer, "handback", given.changed)
+                new = NewAction(request.reason, payload=stopped)
+                async with self._action(request, peer, "handback", new) as action:
+                    given = await handback.give_back(matching, action.doing)
+                    action.changed = given.changed
+                    self._parts.custody.sync()
         return found.model_copy(
             update={
                 "done": True,
@@ -288,17 +318,22 @@ class ServiceOperations:
                 "gone": given.gone,
                 "gone_why": dict(given.gone_why),
                 "skipped": given.skipped,
+                "number": action.doing.number,
             }
         )
 
-    async def _stop_intake(self, request: SelectRequest, peer: Peer) -> None:
-        """Before the first entry is back in out/, or the next look there would take it again."""
+    async def _stop_intake(self, request: SelectRequest, peer: Peer) -> str:
+        """Before the first entry is back in out/, or the next look there would take it again. Returns what that changed."""
         reason = "handed back to Mailman; `drainer resume` takes entries from its queue again"
         async with self._service.deciding:
             operator = self._service.operator
             pause = Pause(INTAKE, self._parts.clock.now_s(), None, peer.user, reason)
             kept = tuple(known for known in operator.pauses if known.list_id != INTAKE)
-            await self._decide(dataclasses.replace(operator, pauses=(*kept, pause)), peer, "handback", request.reason)
+            state = dataclasses.replace(operator, pauses=(*kept, pause))
+            line = JournalLine(self._parts.clock.now_s(), peer.user, "handback", request.reason)
+            await self._parts.ledger.set_operator_state(state, line)
+            self._service.apply(state)
+            return decided(operator, state)
 
     async def import_log(self, request: ImportRequest, peer: Peer) -> ImportReply:
         parts = self._parts
@@ -334,43 +369,60 @@ class ServiceOperations:
         self,
         request: SelectRequest,
         peer: Peer,
-        action: Literal["hold", "release", "drop"],
-        change: Callable[[str, EntryState], Awaitable[None]],
+        verb: Literal["hold", "release", "drop"],
+        change: Callable[[str, EntryState, Doing], Awaitable[None]],
     ) -> SelectReply:
         found = await self._dry_run(request)
         if not request.yes:
             return found
         matching = await self._matching(request.selectors)
-        with self._service.situation.recorder.changed_by(f"a {action}") if matching else contextlib.nullcontext():
-            done = await self._change(matching, change)
-        await self._journal_of(request, peer, action, done["changed"])
+        with self._service.situation.recorder.changed_by(f"a {verb}") if matching else contextlib.nullcontext():
+            async with self._action(request, peer, verb, NewAction(request.reason)) as action:
+                done = await self._change(matching, change, action)
         self._pipeline.standing.wake()
-        return found.model_copy(update={"done": True, **done})
+        return found.model_copy(update={"done": True, "changed": action.changed, "number": action.doing.number, **done})
 
     async def _change(
-        self, filebases: Sequence[str], change: Callable[[str, EntryState], Awaitable[None]]
+        self,
+        filebases: Sequence[str],
+        change: Callable[[str, EntryState, Doing], Awaitable[None]],
+        action: _ActionOnEntries,
     ) -> dict[str, Any]:
-        """What became of each, as in SelectReply: changed, gone, gone_why, skipped."""
-        changed, gone, skipped, why_gone = 0, 0, [], Counter[str]()
+        """What became of each, as in SelectReply: gone, gone_why, skipped; the others are counted in `action`."""
+        gone, skipped, why_gone = 0, [], Counter[str]()
         for filebase in filebases:
             try:
                 async with self._pipeline.feed.taken_out(filebase) as state:
-                    await change(filebase, state)
-                changed += 1
+                    await change(filebase, state, action.doing)
+                action.changed += 1
             except EntryVanished as exc:
                 gone += 1
                 why_gone[exc.reason] += 1
             except (RequestRefused, EntryError, CustodyRefused) as exc:
                 skipped.append(f"{filebase}: {exc}")
-        return {"changed": changed, "gone": gone, "gone_why": dict(why_gone), "skipped": skipped}
+        return {"gone": gone, "gone_why": dict(why_gone), "skipped": skipped}
 
-    async def _journal_of(self, request: SelectRequest, peer: Peer, action: str, changed: int) -> None:
+    @contextlib.asynccontextmanager
+    async def _action(
+        self, request: SelectRequest, peer: Peer, verb: str, new: NewAction
+    ) -> AsyncIterator[_ActionOnEntries]:
+        """In the journal from before the first entry is changed; how many it were is added at the end."""
         asked = request.selectors.model_dump(exclude_none=True)
-        detail = " ".join([*(f"{name}={value}" for name, value in asked.items()), request.reason]).strip()
-        line = JournalLine(
-            self._parts.clock.now_s(), peer.user, action, f"{count(changed, 'entry', 'entries')}: {detail}"
-        )
-        await self._parts.ledger.write_journal(line)
+        what = " ".join([*(f"{name}={value}" for name, value in asked.items()), request.reason]).strip()
+        action = _ActionOnEntries(await self.undoing.begin(peer, verb, what, new))
+        try:
+            yield action
+            await self.undoing.end(action.doing, f"{count(action.changed, 'entry', 'entries')}: {what}")
+        finally:
+            self.undoing.has_ended(action.doing)
+
+
+@dataclasses.dataclass(slots=True)
+class _ActionOnEntries:
+    """changed: entries so far."""
+
+    doing: Doing
+    changed: int = 0
 
 
 def _single(pauses: Sequence[Pause]) -> list[str]:

@@ -22,6 +22,7 @@ from drainer.stages.parts import Parts, Progress, Standing
 from drainer.stages.recipient_limits import RecipientLimits
 from drainer.stages.refused import Refused
 from drainer.stages.survey import Survey
+from drainer.stages.undo import Undo
 
 
 class Pipeline:
@@ -39,6 +40,7 @@ class Pipeline:
         self.limits = RecipientLimits(parts)
         self.feed = Feed(parts, self.standing, self.conclusion, self.bounces, self.refused, self.limits)
         self.actions = EntryActions(parts, self.standing, self.conclusion)
+        self.undo = Undo(parts, self.standing, self.conclusion, self.actions, self.feed)
         self.handback = HandBack(parts, self.standing, self.conclusion, self.intake, self.feed)
         parts.release.on_back = self._something_came_back
         parts.in_doubt.on_resolved = self.conclusion.wake_those_waiting_for

@@ -287,6 +287,7 @@ class Service:
         with self.side_tasks.guarded("show"):
             self._notifier.observe(await self.situation.snapshot())
         operations = ServiceOperations(self)
+        await operations.undoing.recover()
         for trouble in await operations.selection.trouble_in_settings(settings):
             log.warning(logfmt(event="settings", detail=trouble))
         control = ControlServer(settings.control.socket, operations, settings.control.group)

@@ -205,7 +205,7 @@ def _details(reply: ShowReply) -> list[str]:
         if one.duplicate != "none":
             lines.append(f"duplicate   {one.duplicate}" + (f" of {shown(one.of)}" if one.of else ""))
         if one.due is not None:
-            lines.append(f"due         {_when(one.due)}")
+            lines.append(f"due         {moment(one.due)}")
         lines += [f"also waits  {shown(other)}" for other in reply.others]
     if reply.headers:
         lines += ["", *(f"{shown(name)}: {shown(value)}" for name, value in reply.headers)]
@@ -226,14 +226,15 @@ def _fate(fate: Fate) -> str:
     recipients = count(fate.recipients, "recipient")
     ends = {"doubt_delivered": "delivered", "doubt_resent": "sent again", "doubt_held": "held"}
     if fate.state == "suppressed":
-        had = f"at {_when(fate.of_at)}" if fate.of_at else ""
+        had = f"at {moment(fate.of_at)}" if fate.of_at else ""
         said = f"suppressed {recipients} had it by {shown(fate.of)} {had}"
     elif fate.state in ends:
         said = f"was in doubt, {ends[fate.state]}: {shown(fate.detail)}; {recipients}"
     else:
         said = f"{fate.state:<10} {recipients}  {shown(fate.detail)}".rstrip()
-    return f"  {_when(fate.at)}  {shown(fate.list)}  {said}\n      entry {shown(fate.entry)}"
+    return f"  {moment(fate.at)}  {shown(fate.list)}  {said}\n      entry {shown(fate.entry)}"
 
 
-def _when(at_s: float) -> str:
+def moment(at_s: float) -> str:
+    """Date, time and zone of this machine."""
     return f"{datetime.fromtimestamp(at_s).astimezone():%Y-%m-%d %H:%M:%S %Z}"

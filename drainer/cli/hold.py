@@ -20,6 +20,7 @@ from drainer.cli.entries import (
     YoungerOption,
     entry_table,
     left_out,
+    moment,
     selected,
 )
 from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_json, terminal_width
@@ -147,4 +148,13 @@ def _lines(action: _Action, reply: SelectReply) -> list[str]:
         return [*lines, "No entry matches; nothing was changed."]
     if not reply.done:
         return [*lines, f"Dry run: nothing was changed. With --yes this would {action} {found}.", AS_THINGS_ARE]
-    return [*lines, f"{count(reply.changed, 'entry', 'entries')} {_DONE[action]} (of {found}).", _NEXT[action]]
+    done = f"{count(reply.changed, 'entry', 'entries')} {_DONE[action]} (of {found})."
+    return [*lines, done, _NEXT[action], *_way_back(reply)]
+
+
+def _way_back(reply: SelectReply) -> list[str]:
+    """How to undo it, and until when that is possible."""
+    if reply.number is None or not reply.changed:
+        return []
+    until = f" until {moment(reply.undo_until)} (duplicates.keep)" if reply.undo_until is not None else ""
+    return [f"`drainer undo {reply.number} --yes` takes this back{until}."]

@@ -22,6 +22,7 @@ from drainer.cli.eta import eta_command
 from drainer.cli.handback import handback_command
 from drainer.cli.hold import drop_command, hold_command, release_command
 from drainer.cli.import_log import import_log_command
+from drainer.cli.journal import journal_command, undo_command
 from drainer.cli.pause import pause_command, resume_command
 from drainer.cli.rate import rate_command
 from drainer.cli.report import report_command
@@ -85,6 +86,8 @@ app.command("show")(show_command)
 app.command("hold")(hold_command)
 app.command("release")(release_command)
 app.command("drop")(drop_command)
+app.command("undo")(undo_command)
+app.command("journal")(journal_command)
 app.command("handback")(handback_command)
 app.command("check", cls=PluginCommand)(check_command)
 app.command("report")(report_command)

@@ -23,6 +23,7 @@ from drainer.control.messages import (
     EtaReply,
     ImportReply,
     ImportRequest,
+    JournalReply,
     PauseRequest,
     RateReply,
     RateRequest,
@@ -31,6 +32,8 @@ from drainer.control.messages import (
     SelectReply,
     SelectRequest,
     ShowReply,
+    UndoReply,
+    UndoRequest,
 )
 from drainer.errors import DrainerError, RequestRefused, ServiceNotRunning, ServiceSilent, UsageError
 from drainer.report.snapshot import Snapshot
@@ -108,6 +111,12 @@ class ControlClient:
 
     async def import_log(self, request: ImportRequest) -> ImportReply:
         return await self._post("/import", request, ImportReply)
+
+    async def undo(self, request: UndoRequest) -> UndoReply:
+        return await self._post("/undo", request, UndoReply)
+
+    async def journal(self, limit: int) -> JournalReply:
+        return await self._get("/journal", JournalReply, {"limit": str(limit)})
 
     async def report(self, since_s: float | None) -> Incident:
         from drainer.report.incident import Incident  # many models, which no other command needs

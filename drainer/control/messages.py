@@ -12,6 +12,8 @@
     POST /hold /release /drop    SelectRequest  -> SelectReply
     POST /handback               SelectRequest  -> SelectReply
     POST /import                 ImportRequest  -> ImportReply
+    POST /undo                   UndoRequest    -> UndoReply
+    GET  /journal?limit=N        JournalReply
     GET  /report?since=EPOCH     Incident (report/incident.py)
     GET  /config                 the settings in force
 
@@ -183,9 +185,13 @@ class SelectReply(_Reply):
                  is owed), copy_goes (its recipients go back with another copy of the mail)
     unread       how many of the matched are not read yet: their recipients are not counted
     may_have_it  of a release: recipients held because they were in doubt, who get a second copy if the MTA has theirs
+    number, undo_until  of the action in the journal, for undo, and until when (seconds since the epoch) that is possible;
+                 null: nothing was done, or it is not limited by time
     """
 
     done: bool
+    number: int | None = None
+    undo_until: float | None = None
     matched: int
     recipients: int
     changed: int = 0
@@ -326,7 +332,83 @@ class ImportReply(_Reply):
 
 
 class Done(_Reply):
+    """`number`: of the action in the journal; null: nothing was changed."""
+
     message: str
+    number: int | None = None
+
+
+class JournalQuery(_Wire):
+    """The query string of GET /journal."""
+
+    limit: int = Field(100, ge=1, le=100_000)
+
+
+class JournalAction(_Reply):
+    """One line of the journal.
+
+    entries     how many it did something to; null: it is not about entries
+    undoable    whether `undo` may take it back; `why_not` says why it may not
+    undo_until  seconds since the epoch; null: not limited by time
+    undone_by   the undo that took it back, and undone_entries of how many entries
+    undoes      of an undo: the action it took back
+    cut_off     the service ended before it was through
+    """
+
+    number: int
+    at: float
+    by: str
+    action: str
+    detail: str
+    reason: str = ""
+    entries: int | None = None
+    undoable: bool = False
+    why_not: str = ""
+    undo_until: float | None = None
+    undone_by: int | None = None
+    undone_entries: int = 0
+    undoes: int | None = None
+    cut_off: bool = False
+
+
+class JournalReply(_Reply):
+    """Newest last."""
+
+    actions: list[JournalAction]
+
+
+class UndoRequest(_Wire):
+    """number None: the last action that stands. Without `yes` nothing is done: the reply says what would be."""
+
+    number: int | None = Field(None, ge=1, le=2**53)
+    yes: bool = False
+    reason: str = ""
+
+
+class NotUndone(_Reply):
+    """Entries that are not put back, for one reason; `names` has the first of them."""
+
+    reason: str
+    entries: int
+    names: list[str] = []
+
+
+class UndoReply(_Reply):
+    """`done` False: a dry run.
+
+    number   of the undo itself, which can be undone as well; null: nothing was done
+    of       the action it takes back
+    changed  entries put back, or that would be; `left` those that are not
+    decided, kept   pauses and limits taken back, and those that are not, in words
+    """
+
+    done: bool
+    number: int | None = None
+    of: JournalAction
+    changed: int = 0
+    left: list[NotUndone] = []
+    decided: list[str] = []
+    kept: list[str] = []
 
 
 class Answers(Protocol):
@@ -361,6 +443,10 @@ class Operations(Answers, Protocol):
     async def handback(self, request: SelectRequest, peer: Peer) -> SelectReply: ...
 
     async def import_log(self, request: ImportRequest, peer: Peer) -> ImportReply: ...
+
+    async def undo(self, request: UndoRequest, peer: Peer) -> UndoReply: ...
+
+    async def journal(self, limit: int) -> JournalReply: ...
 
     async def report(self, since_s: float | None) -> Incident: ...
 

@@ -33,6 +33,7 @@ from drainer.control.messages import (
     EntryQuery,
     EtaQuery,
     ImportRequest,
+    JournalQuery,
     Operations,
     PauseRequest,
     Peer,
@@ -41,6 +42,7 @@ from drainer.control.messages import (
     ResumeRequest,
     Selectors,
     SelectRequest,
+    UndoRequest,
 )
 from drainer.control.replies import json_reply
 from drainer.errors import DrainerError, HaltError, NoRoomForSocket, RequestRefused, SettingsError, UsageError
@@ -131,6 +133,8 @@ class ControlServer:
                 web.post("/drop", self._drop),
                 web.post("/handback", self._handback),
                 web.post("/import", self._import),
+                web.post("/undo", self._undo),
+                web.get("/journal", self._journal),
                 web.get("/report", self._report),
                 web.get("/config", self._config),
             ]
@@ -186,6 +190,12 @@ class ControlServer:
 
     async def _import(self, request: web.Request) -> web.Response:
         return await self._change(request, ImportRequest, self._operations.import_log)
+
+    async def _undo(self, request: web.Request) -> web.Response:
+        return await self._change(request, UndoRequest, self._operations.undo)
+
+    async def _journal(self, request: web.Request) -> web.Response:
+        return json_reply(await self._operations.journal(_query(request, JournalQuery).limit))
 
     async def _report(self, request: web.Request) -> web.Response:
         return json_reply(await self._operations.report(_query(request, ReportQuery).since))

@@ -76,6 +76,10 @@ def write_evidence(writer: sqlite3.Connection, lines: Iterable[Evidence]) -> Non
     )
 
 
+def forget_drop(writer: sqlite3.Connection, filebase: str | bytes) -> None:
+    writer.execute("DELETE FROM evidence WHERE fate = ? AND filebase = ?", (Fate.DROPPED.value, filebase))
+
+
 def write_ended(writer: sqlite3.Connection, ended: Iterable[Ended]) -> None:
     writer.executemany(
         "INSERT INTO ended (fate, list, kind, entries, recipients, bytes) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"

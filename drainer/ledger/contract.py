@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from drainer.ledger.actions import Action, NewAction, PutBack, Step
 from drainer.ledger.evidence import Account, Ended, Event, Evidence
 from drainer.ledger.records import (
     Akin,
@@ -45,6 +46,8 @@ COUNTERS = (
     "undone_recipients",
     "dropped_entries",
     "dropped_recipients",
+    "undropped_entries",
+    "undropped_recipients",
     "unreadable_entries",
     "transactions",
     "dsns_sent",
@@ -100,7 +103,12 @@ class Ledger(Protocol):
         """
 
     async def record(
-        self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
+        self,
+        filebase: str,
+        message: MessageRecord,
+        outcomes: Sequence[Outcome],
+        dsns: Sequence[NewDsn] = (),
+        step: Step | None = None,
     ) -> None:
         """Write outcomes that needed no attempt: refused at MAIL or RCPT, skipped, held, in doubt from a .bak.
 
@@ -126,6 +134,7 @@ class Ledger(Protocol):
         counts: Mapping[str, int] = ...,
         ended: Ended | None = ...,
         evidence: Sequence[Evidence] = ...,
+        step: Step | None = None,
     ) -> None:
         """The entry is settled and about to leave the disk: drop its deferral, hold and DEFERRED rows; add `counts`, and
         write for the report how it ended and why, all in one commit."""
@@ -173,10 +182,10 @@ class Ledger(Protocol):
     async def deferral(self, filebase: str) -> Deferral | None:
         """When this entry is due again; None if it is not deferred."""
 
-    async def hold(self, holds: Sequence[Hold]) -> None:
+    async def hold(self, holds: Sequence[Hold], step: Step | None = None) -> None:
         """Write that entries are set aside (replaces an earlier reason)."""
 
-    async def release(self, filebases: Sequence[str], *, held_recipients: bool) -> None:
+    async def release(self, filebases: Sequence[str], *, held_recipients: bool, step: Step | None = None) -> None:
         """Forget holds and deferrals of these entries.
 
         held_recipients  return their HELD recipients to PENDING as well: they may be sent to, perhaps a second time
@@ -195,9 +204,45 @@ class Ledger(Protocol):
 
     async def operator_state(self) -> OperatorState: ...
 
-    async def set_operator_state(self, state: OperatorState, journal: JournalLine) -> None: ...
+    async def set_operator_state(
+        self, state: OperatorState, journal: JournalLine, action: NewAction | None = None
+    ) -> int:
+        """Returns the number of the journal's line."""
 
-    async def write_journal(self, line: JournalLine) -> None: ...
+    async def write_journal(self, line: JournalLine, action: NewAction | None = None) -> int:
+        """Returns its number: greater than that of every line before. action: what is written beside it, an operator's."""
+
+    async def end_action(self, number: int, detail: str, at_s: float | None) -> None:
+        """The journal's line has this text now. at_s: when the action ended; None: it never did, a crash cut it off."""
+
+    async def actions(self, limit: int = ...) -> list[Action]:
+        """The journal with what was written beside its lines, newest last."""
+
+    async def action(self, number: int) -> Action | None: ...
+
+    async def steps(self, number: int) -> list[Step]:
+        """What this action did to entries, by name. A step is written by `hold`, `release`, `record`, `finish_entry` and
+        `put_back`, in the commit that does it; the step that it takes back is marked in the same commit."""
+
+    async def steps_after(self, number: int) -> dict[str, int]:
+        """Entries that actions after this one did something to, each with the last of them."""
+
+    async def put_back(
+        self,
+        how: PutBack,
+        message: MessageRecord | None,
+        waiting: Sequence[Outcome],
+        step: Step,
+        counts: Mapping[str, int] = ...,
+        ended: Ended | None = ...,
+    ) -> None:
+        """The entry stands again as it did before a step, in one commit.
+
+        message  None: neither recipients SKIPPED nor `waiting` are concerned
+        waiting  HELD or DEFERRED recipients that were so before. Who has had the mail meanwhile, has failed, or is in doubt
+                 or being sent to, by whatever entry binds them, stays as that says
+        A held entry loses its DEFERRED recipients, as it does when it is held. Evidence that it was dropped is forgotten.
+        """
 
     async def journal(self, limit: int = ...) -> list[JournalLine]:
         """Newest last."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,7 +32,16 @@ from drainer.ledger.columns import (
     text_in,
 )
 from drainer.ledger.evidence import Evidence, doubt_resolved
-from drainer.ledger.records import Learnt, MessageRecord, NewAttempt, NewDsn, Outcome, RecipientKey, recipient_key
+from drainer.ledger.records import (
+    RECIPIENT_KEY_BYTES,
+    Learnt,
+    MessageRecord,
+    NewAttempt,
+    NewDsn,
+    Outcome,
+    RecipientKey,
+    recipient_key,
+)
 from drainer.ledger.states import State, check, check_close, check_record, check_resolve, check_split
 from drainer.ledger.tables import UndoneFailure, is_expired, messages_sharing
 
@@ -196,6 +205,46 @@ class Deliveries:
             else:
                 self._settle(target, filebase, outcome.state, reply, outcome.at_s, keys, addresses)
         return owed
+
+    def put_back(
+        self, entry: str, message: MessageRecord, skipped: Collection[RecipientKey], waiting: Sequence[Outcome]
+    ) -> None:
+        """Recipients this entry SKIPPED are owed again; those of `waiting` wait again, unless settled since."""
+        filebase = stored_filebase(entry)
+        self._unskip(messages_sharing(self._writer, message.identity), filebase, frozenset(skipped))
+        sharing = messages_sharing(self._writer, message.identity)
+        own = self._states_for_entry(sharing, filebase)
+        bound = {key for m in sharing for key in self._know(m).delivered}
+        bound.update(key for m in sharing for attempt in self._attempts_of(m) for key in attempt.keys)
+        for outcome in waiting:
+            addresses, keys = [], []
+            for address, key in zip(outcome.recipients, keys_of(outcome.recipients), strict=True):
+                if key not in bound and own.get(key, State.PENDING) in (State.PENDING, State.DEFERRED):
+                    addresses.append(address)
+                    keys.append(key)
+            if keys:
+                target = self._message(message, filebase, sharing)
+                self._supersede([*sharing, target], filebase, frozenset(keys))
+                reply = stored_text(outcome.reply)
+                self._settle(target, filebase, outcome.state, reply, outcome.at_s, keys, stored_addresses(addresses))
+
+    def _unskip(self, messages: Iterable[int], filebase: Stored, keys: frozenset[RecipientKey]) -> None:
+        self.forget()
+        gone = []
+        for message in messages:
+            ((first,),) = self._execute("SELECT filebase FROM messages WHERE id = ?", (message,)).fetchall()
+            for row, own, joined in self._execute(
+                "SELECT id, filebase, recipients FROM deliveries WHERE id BETWEEN ? AND ? AND state = ?",
+                (*delivery_ids(message), CODES[State.SKIPPED]),
+            ).fetchall():
+                left = [key for key in split_keys(joined) if key not in keys]
+                if (first if own is None else own) != filebase or len(left) * RECIPIENT_KEY_BYTES == len(joined):
+                    continue
+                if left:
+                    self._execute("UPDATE deliveries SET recipients = ? WHERE id = ?", (b"".join(left), row))
+                else:
+                    gone.append(row)
+        self.unlearn(gone)
 
     def learn(self, name: str, learnt: Sequence[Learnt]) -> int:
         stored, news = stored_filebase(name), 0

@@ -155,7 +155,7 @@ class Account:
 
 
 def counted_since(mark: Mark, counts: Mapping[str, int], ended: Sequence[Ended]) -> tuple[Totals, tuple[Ended, ...]]:
-    """What was counted after a mark. counts, ended: of now; they never fall."""
+    """What was counted after a mark. counts, ended: of now; less only of what was dropped then and brought back since."""
     before = {(one.fate, one.list_id, one.kind): one for one in mark.ended}
     nothing = Ended(Fate.DELIVERED, entries=0)
     since = [
@@ -170,7 +170,7 @@ def counted_since(mark: Mark, counts: Mapping[str, int], ended: Sequence[Ended])
     ]
     return (
         Totals(mark.at_s, {name: count - mark.counts.get(name, 0) for name, count in counts.items()}),
-        tuple(one for one in since if one.entries),
+        tuple(one for one in since if one.entries > 0),
     )
 
 

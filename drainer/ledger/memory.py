@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from drainer.clock import Clock, SystemClock
 from drainer.errors import IllegalTransition
+from drainer.ledger.actions import Action, NewAction, PutBack, Step, undone_along
 from drainer.ledger.evidence import (
     DSNS,
     Account,
@@ -100,6 +101,8 @@ class MemoryLedger:
         self._last_dsn = 0
         self._operator = OperatorState()
         self._journal: list[JournalLine] = []
+        self._actions: dict[int, NewAction] = {}
+        self._steps: dict[tuple[int, str], Step] = {}
         self._counts: dict[str, int] = {}
         self._evidence: list[Evidence] = []
         self._ended: dict[tuple[str, str, str], Ended] = {}
@@ -170,7 +173,12 @@ class MemoryLedger:
         return self._last_attempt
 
     async def record(
-        self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
+        self,
+        filebase: str,
+        message: MessageRecord,
+        outcomes: Sequence[Outcome],
+        dsns: Sequence[NewDsn] = (),
+        step: Step | None = None,
     ) -> None:
         sharing = self._sharing(message.identity)
         before = {key: row.state for row in sharing if row.filebase == filebase for key in row.recipient_keys()}
@@ -184,6 +192,7 @@ class MemoryLedger:
         for outcome in outcomes:
             if outcome.recipients:
                 self._write_outcome(filebase, self._message(message), outcome)
+        self._write_step(step)
 
     async def unresolved_attempts(self) -> list[OpenAttempt]:
         found = (
@@ -219,15 +228,20 @@ class MemoryLedger:
         counts: Mapping[str, int] | None = None,
         ended: Ended | None = None,
         evidence: Sequence[Evidence] = (),
+        step: Step | None = None,
     ) -> None:
+        self._write_step(step)
         self._deferrals.pop(filebase, None)
         self._holds.pop(filebase, None)
         self._rows = [row for row in self._rows if row.filebase != filebase or row.state is not State.DEFERRED]
         self._evidence += evidence
+        self._add_ended(ended)
+        await self.count(counts or {})
+
+    def _add_ended(self, ended: Ended | None) -> None:
         if ended is not None:
             key = (ended.fate, ended.list_id, ended.kind)
             self._ended[key] = sum_of(self._ended[key], ended) if key in self._ended else ended
-        await self.count(counts or {})
 
     async def dsns(
         self, state: DsnState, limit: int, due_by_s: float = math.inf, except_lists: Collection[str] = ()
@@ -371,15 +385,74 @@ class MemoryLedger:
     async def deferral(self, filebase: str) -> Deferral | None:
         return self._deferrals.get(filebase)
 
-    async def hold(self, holds: Sequence[Hold]) -> None:
+    async def hold(self, holds: Sequence[Hold], step: Step | None = None) -> None:
         self._holds.update((hold.filebase, hold) for hold in holds)
+        self._write_step(step)
 
-    async def release(self, filebases: Sequence[str], *, held_recipients: bool) -> None:
+    async def release(self, filebases: Sequence[str], *, held_recipients: bool, step: Step | None = None) -> None:
+        self._write_step(step)
         for filebase in filebases:
             self._holds.pop(filebase, None)
             self._deferrals.pop(filebase, None)
         if held_recipients:
             self._rows = [row for row in self._rows if row.filebase not in filebases or row.state is not State.HELD]
+
+    async def put_back(
+        self,
+        how: PutBack,
+        message: MessageRecord | None,
+        waiting: Sequence[Outcome],
+        step: Step,
+        counts: Mapping[str, int] | None = None,
+        ended: Ended | None = None,
+    ) -> None:
+        if message is not None:
+            self._unskip(how.filebase, message, how.skipped)
+            sharing = self._sharing(message.identity)
+            own = {key: row.state for row in sharing if row.filebase == how.filebase for key in row.recipient_keys()}
+            bound = {key for row in sharing if row.state in _BINDING for key in row.recipient_keys()}
+            for outcome in waiting:
+                free = tuple(
+                    address
+                    for address, key in ((address, recipient_key(address)) for address in outcome.recipients)
+                    if key not in bound and own.get(key, State.PENDING) in (State.PENDING, State.DEFERRED)
+                )
+                if free:
+                    self._write_outcome(how.filebase, self._message(message), replace(outcome, recipients=free))
+        if how.is_held:
+            self._rows = [row for row in self._rows if row.filebase != how.filebase or row.state is not State.DEFERRED]
+        self._holds.pop(how.filebase, None)
+        self._deferrals.pop(how.filebase, None)
+        if how.hold is not None:
+            self._holds[how.filebase] = how.hold
+        if how.deferral is not None:
+            self._deferrals[how.filebase] = how.deferral
+        self._evidence = [
+            line for line in self._evidence if line.fate is not Fate.DROPPED or line.filebase != how.filebase
+        ]
+        self._add_ended(ended)
+        self._write_step(step)
+        await self.count(counts or {})
+
+    def _unskip(self, filebase: str, message: MessageRecord, keys: Collection[RecipientKey]) -> None:
+        gone = []
+        for row in self._sharing(message.identity):
+            if row.filebase == filebase and row.state is State.SKIPPED:
+                row.recipients = tuple(address for address in row.recipients if recipient_key(address) not in keys)
+                if not row.recipients:
+                    gone.append(row)
+        self._forget(gone)
+
+    def _write_step(self, step: Step | None) -> None:
+        if step is None:
+            return
+        self._steps[step.number, step.filebase] = step
+        chain, number = list[int](), step.takes_back
+        while number is not None and (taken := self._steps.get((number, step.filebase))):
+            chain.append(number)
+            number = taken.takes_back
+        for number, undone in undone_along(chain, step.number):
+            self._steps[number, step.filebase] = replace(self._steps[number, step.filebase], undone_by=undone)
 
     async def held_recipients(self, filebases: Collection[str]) -> int:
         return sum(len(row.recipients) for row in self._rows if row.filebase in filebases and row.state is State.HELD)
@@ -405,6 +478,9 @@ class MemoryLedger:
             )
             for line in self._evidence
         ]
+        renamed = [replace(step, filebase=after) for (_, name), step in self._steps.items() if name == before]
+        self._steps = {key: step for key, step in self._steps.items() if key[1] != before}
+        self._steps |= {(step.number, after): step for step in renamed}
         if before in self._deferrals:
             self._deferrals[after] = replace(self._deferrals.pop(before), filebase=after)
         if before in self._holds:
@@ -413,12 +489,44 @@ class MemoryLedger:
     async def operator_state(self) -> OperatorState:
         return self._operator
 
-    async def set_operator_state(self, state: OperatorState, journal: JournalLine) -> None:
+    async def set_operator_state(
+        self, state: OperatorState, journal: JournalLine, action: NewAction | None = None
+    ) -> int:
         self._operator = replace(state, pauses=tuple(sorted(state.pauses, key=lambda pause: pause.list_id)))
-        self._journal.append(journal)
+        return await self.write_journal(journal, action)
 
-    async def write_journal(self, line: JournalLine) -> None:
+    async def write_journal(self, line: JournalLine, action: NewAction | None = None) -> int:
         self._journal.append(line)
+        if action is not None:
+            self._actions[len(self._journal)] = action
+        return len(self._journal)
+
+    async def end_action(self, number: int, detail: str, at_s: float | None) -> None:
+        self._journal[number - 1] = replace(self._journal[number - 1], detail=detail)
+        if number in self._actions:
+            self._actions[number] = replace(self._actions[number], ended_s=at_s)
+
+    async def actions(self, limit: int = 100) -> list[Action]:
+        last = len(self._journal)
+        return [self._action(number) for number in range(max(1, last - limit + 1), last + 1)]
+
+    async def action(self, number: int) -> Action | None:
+        return self._action(number) if 1 <= number <= len(self._journal) else None
+
+    def _action(self, number: int) -> Action:
+        line = self._journal[number - 1]
+        steps = [step for step in self._steps.values() if step.number == number]
+        undone = sum(step.undone_by is not None for step in steps)
+        return Action(
+            number, line.at_s, line.by, line.action, line.detail, self._actions.get(number), len(steps), undone
+        )
+
+    async def steps(self, number: int) -> list[Step]:
+        found = [step for step in self._steps.values() if step.number == number]
+        return sorted(found, key=lambda step: step.filebase)
+
+    async def steps_after(self, number: int) -> dict[str, int]:
+        return {name: later for later, name in sorted(self._steps) if later > number}
 
     async def journal(self, limit: int = 100) -> list[JournalLine]:
         return self._journal[-limit:] if limit else []
@@ -519,6 +627,7 @@ class MemoryLedger:
             if row.state not in SETTLED or int(row.at_s) >= older_than_s
         }
         self._evidence = [line for line in self._evidence if line.at_s >= older_than_s]
+        self._steps = {key: step for key, step in self._steps.items() if self._journal[key[0] - 1].at_s >= older_than_s}
         gone = self._messages.keys() - kept
         self._rows = [row for row in self._rows if frozenset(row.message.identity) in kept]
         for identity in gone:

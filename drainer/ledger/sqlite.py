@@ -25,7 +25,8 @@ from typing import Any, TypeVar
 
 from drainer.clock import Clock, SystemClock
 from drainer.errors import LedgerNotDurable
-from drainer.ledger import account, tables
+from drainer.ledger import account, action_rows, tables
+from drainer.ledger.actions import Action, NewAction, PutBack, Step
 from drainer.ledger.columns import filebase_in, keys_of, stored_filebase, stored_text, text_in
 from drainer.ledger.deliveries import Deliveries
 from drainer.ledger.dsns import Dsns
@@ -68,6 +69,28 @@ class _Opened:
 
 _DEFERRALS = "SELECT filebase, attempts, first_at, due, recipients, reply FROM deferrals"
 _HOLDS = "SELECT filebase, reason, detail, by, at FROM holds"
+
+
+_WRITE_HOLD = "INSERT OR REPLACE INTO holds (filebase, reason, detail, by, at) VALUES (?, ?, ?, ?, ?)"
+_WRITE_DEFERRAL = (
+    "INSERT OR REPLACE INTO deferrals (filebase, attempts, first_at, due, recipients, reply) VALUES (?, ?, ?, ?, ?, ?)"
+)
+
+
+def _deferral_row(one: Deferral) -> tuple[object, ...]:
+    return (
+        stored_filebase(one.filebase), one.attempts, one.first_at_s, one.due_s, one.recipients, stored_text(one.reply)
+    )  # fmt: skip
+
+
+def _hold_row(one: Hold) -> tuple[object, ...]:
+    return (
+        stored_filebase(one.filebase),
+        stored_text(one.reason),
+        stored_text(one.detail),
+        stored_text(one.by),
+        one.at_s,
+    )
 
 
 def _deferral(row: tuple[Any, ...]) -> Deferral:
@@ -160,10 +183,20 @@ class SqliteLedger:
         return await self._write(partial(self._opened.deliveries.split_attempt, attempt_id, tuple(recipients)))
 
     async def record(
-        self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
+        self,
+        filebase: str,
+        message: MessageRecord,
+        outcomes: Sequence[Outcome],
+        dsns: Sequence[NewDsn] = (),
+        step: Step | None = None,
     ) -> None:
         opened = self._opened
-        await self._write(lambda: opened.dsns.owe(opened.deliveries.record(filebase, message, outcomes, dsns)))
+
+        def change() -> None:
+            opened.dsns.owe(opened.deliveries.record(filebase, message, outcomes, dsns))
+            action_rows.write_step(opened.file.writer, step)
+
+        await self._write(change)
 
     async def unresolved_attempts(self) -> list[OpenAttempt]:
         with self._reading() as reader:
@@ -178,6 +211,7 @@ class SqliteLedger:
         counts: Mapping[str, int] | None = None,
         ended: Ended | None = None,
         evidence: Sequence[Evidence] = (),
+        step: Step | None = None,
     ) -> None:
         deliveries, writer = self._opened.deliveries, self._opened.file.writer
         stored = stored_filebase(filebase)
@@ -190,6 +224,7 @@ class SqliteLedger:
             self._write_evidence(evidence)
             if ended is not None:
                 self._add_ended(ended)
+            action_rows.write_step(writer, step)
 
         await self._write(change)
 
@@ -216,7 +251,7 @@ class SqliteLedger:
         def change() -> None:
             dsns.move(dsn_ids, state, at_s, due_s)
             if journal is not None:
-                self._write_journal(journal)
+                action_rows.write_journal(self._opened.file.writer, journal, None)
 
         await self._write(change)
 
@@ -233,19 +268,7 @@ class SqliteLedger:
         return await self._write(partial(self._opened.deliveries.undo_failures, found))
 
     async def defer(self, deferral: Deferral) -> None:
-        row = (
-            stored_filebase(deferral.filebase),
-            deferral.attempts,
-            deferral.first_at_s,
-            deferral.due_s,
-            deferral.recipients,
-            stored_text(deferral.reply),
-        )
-        statement = (
-            "INSERT OR REPLACE INTO deferrals (filebase, attempts, first_at, due, recipients, reply)"
-            " VALUES (?, ?, ?, ?, ?, ?)"
-        )
-        await self._write(partial(self._opened.file.writer.execute, statement, row))
+        await self._write(partial(self._opened.file.writer.execute, _WRITE_DEFERRAL, _deferral_row(deferral)))
 
     async def deferrals(self) -> list[Deferral]:
         with self._reading() as reader:
@@ -257,21 +280,16 @@ class SqliteLedger:
             row = reader.execute(f"{_DEFERRALS} WHERE filebase = ?", (stored_filebase(filebase),)).fetchone()
         return None if row is None else _deferral(row)
 
-    async def hold(self, holds: Sequence[Hold]) -> None:
-        rows = [
-            (
-                stored_filebase(hold.filebase),
-                stored_text(hold.reason),
-                stored_text(hold.detail),
-                stored_text(hold.by),
-                hold.at_s,
-            )
-            for hold in holds
-        ]
-        statement = "INSERT OR REPLACE INTO holds (filebase, reason, detail, by, at) VALUES (?, ?, ?, ?, ?)"
-        await self._write(partial(self._opened.file.writer.executemany, statement, rows))
+    async def hold(self, holds: Sequence[Hold], step: Step | None = None) -> None:
+        writer = self._opened.file.writer
 
-    async def release(self, filebases: Sequence[str], *, held_recipients: bool) -> None:
+        def change() -> None:
+            writer.executemany(_WRITE_HOLD, map(_hold_row, holds))
+            action_rows.write_step(writer, step)
+
+        await self._write(change)
+
+    async def release(self, filebases: Sequence[str], *, held_recipients: bool, step: Step | None = None) -> None:
         deliveries, writer = self._opened.deliveries, self._opened.file.writer
         stored = [stored_filebase(filebase) for filebase in filebases]
 
@@ -281,6 +299,38 @@ class SqliteLedger:
                 writer.execute("DELETE FROM deferrals WHERE filebase = ?", (filebase,))
                 if held_recipients:
                     deliveries.drop_waiting(filebase, State.HELD)
+            action_rows.write_step(writer, step)
+
+        await self._write(change)
+
+    async def put_back(
+        self,
+        how: PutBack,
+        message: MessageRecord | None,
+        waiting: Sequence[Outcome],
+        step: Step,
+        counts: Mapping[str, int] | None = None,
+        ended: Ended | None = None,
+    ) -> None:
+        deliveries, writer = self._opened.deliveries, self._opened.file.writer
+        stored = stored_filebase(how.filebase)
+
+        def change() -> None:
+            if message is not None:
+                deliveries.put_back(how.filebase, message, how.skipped, waiting)
+            if how.is_held:
+                deliveries.drop_waiting(stored, State.DEFERRED)
+            for table in ("holds", "deferrals"):
+                writer.execute(f"DELETE FROM {table} WHERE filebase = ?", (stored,))
+            if how.hold is not None:
+                writer.execute(_WRITE_HOLD, _hold_row(how.hold))
+            if how.deferral is not None:
+                writer.execute(_WRITE_DEFERRAL, _deferral_row(how.deferral))
+            account.forget_drop(writer, stored)
+            self._add_all(counts or {})
+            if ended is not None:
+                self._add_ended(ended)
+            action_rows.write_step(writer, step)
 
         await self._write(change)
 
@@ -314,6 +364,7 @@ class SqliteLedger:
             for table in ("deferrals", "holds", "dsns"):
                 writer.execute(f"UPDATE OR REPLACE {table} SET filebase = ? WHERE filebase = ?", (new, old))
             account.rename_evidence(writer, old, new)
+            action_rows.rename(writer, old, new)
 
         await self._write(change)
 
@@ -329,14 +380,16 @@ class SqliteLedger:
         )
         return OperatorState(tuple(sorted(pauses, key=lambda pause: pause.list_id)), messages_per_s, recipients_per_s)
 
-    async def set_operator_state(self, state: OperatorState, journal: JournalLine) -> None:
+    async def set_operator_state(
+        self, state: OperatorState, journal: JournalLine, action: NewAction | None = None
+    ) -> int:
         writer = self._opened.file.writer
         pauses = [
             (stored_text(pause.list_id), pause.since_s, pause.until_s, stored_text(pause.by), stored_text(pause.reason))
             for pause in state.pauses
         ]
 
-        def change() -> None:
+        def change() -> int:
             writer.execute("DELETE FROM pauses")
             writer.executemany(
                 "INSERT OR REPLACE INTO pauses (list, since, until, by, reason) VALUES (?, ?, ?, ?, ?)", pauses
@@ -345,12 +398,29 @@ class SqliteLedger:
                 "UPDATE operator SET messages_per_s = ?, recipients_per_s = ?",
                 (state.messages_per_s, state.recipients_per_s),
             )
-            self._write_journal(journal)
+            return action_rows.write_journal(writer, journal, action)
 
-        await self._write(change)
+        return await self._write(change)
 
-    async def write_journal(self, line: JournalLine) -> None:
-        await self._write(partial(self._write_journal, line))
+    async def write_journal(self, line: JournalLine, action: NewAction | None = None) -> int:
+        return await self._write(partial(action_rows.write_journal, self._opened.file.writer, line, action))
+
+    async def end_action(self, number: int, detail: str, at_s: float | None) -> None:
+        await self._write(partial(action_rows.end_action, self._opened.file.writer, number, detail, at_s))
+
+    async def actions(self, limit: int = 100) -> list[Action]:
+        with self._reading() as reader:
+            return action_rows.actions(reader, limit)
+
+    async def action(self, number: int) -> Action | None:
+        with self._reading() as reader:
+            return action_rows.action(reader, number)
+
+    async def steps(self, number: int) -> list[Step]:
+        return await self._search(lambda reader: action_rows.steps(reader, number))
+
+    async def steps_after(self, number: int) -> dict[str, int]:
+        return await self._search(lambda reader: action_rows.steps_after(reader, number))
 
     async def journal(self, limit: int = 100) -> list[JournalLine]:
         with self._reading() as reader:
@@ -405,6 +475,7 @@ class SqliteLedger:
         deliveries = self._opened.deliveries
         forgotten = 0
         await self._write(partial(account.forget_evidence, self._opened.file.writer, older_than_s))
+        await self._write(partial(action_rows.forget, self._opened.file.writer, older_than_s))
         while found := await self._search(lambda reader: list(tables.expired(reader, older_than_s).items())):
             before = forgotten
             for start in range(0, len(found), _EXPIRE_AT_A_TIME):
@@ -413,12 +484,6 @@ class SqliteLedger:
             if len(found) < tables.EXPIRED_AT_MOST or forgotten == before:
                 break
         return forgotten
-
-    def _write_journal(self, line: JournalLine) -> None:
-        self._opened.file.writer.execute(
-            "INSERT INTO journal (at, by, action, detail) VALUES (?, ?, ?, ?)",
-            (line.at_s, stored_text(line.by), stored_text(line.action), stored_text(line.detail)),
-        )
 
     def _add(self, name: str, count: int) -> None:
         self._counted[name] = self._counted.get(name, 0) + count

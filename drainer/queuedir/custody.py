@@ -355,9 +355,13 @@ class Custody:
         """As suppress: what an operator drops stays on disk as long, so that a person can still have it back."""
         return self.suppress(filebase)
 
-    def restore(self, filebase: str) -> str:
-        """duplicates/ to backlog/."""
-        return self._move(filebase, (self.duplicates,), self.backlog)
+    def restore(self, filebase: str, *, hold: bool = False) -> str:
+        """duplicates/ to backlog/, or to held/."""
+        return self._move(filebase, (self.duplicates,), self.held if hold else self.backlog)
+
+    def kept(self, filebase: str) -> Path | None:
+        """Where an entry is that was suppressed or dropped; None: it is not in duplicates/ (any more)."""
+        return self._find(filebase, (self.duplicates,))
 
     def try_again(self, filebase: str) -> tuple[QueueFile, int]:
         """duplicates/ to backlog/ under another name of the same time, to which nothing in the ledger is final.

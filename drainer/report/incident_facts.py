@@ -115,7 +115,8 @@ def _unknown(counts: Totals, snapshot: Snapshot | None, since_s: float | None, s
     if snapshot is None:
         return [not_asked, NOTHING_KEPT]
     names = ("delivered_entries", "suppressed_entries", "dropped_entries", "unreadable_entries")
-    later = sum(counts.get(name) - getattr(snapshot.done, name) for name in names)
+    now = done_of(counts)
+    later = sum(getattr(now, name) - getattr(snapshot.done, name) for name in names)
     if since_s is not None or later <= 0:
         return [not_asked]
     return [
@@ -214,7 +215,11 @@ def _held(account: Account, present: Present | None) -> Listed[HeldEntry]:
 def _found(account: Account, waiting: Sequence[Waiting], history: History) -> Found:
     lists: dict[str, dict[str, int]] = {}
     classes: dict[str, tuple[int, int]] = {}
-    ended = [(one.list_id, one.kind, one.fate.value, one.entries, one.recipients, one.bytes) for one in account.ended]
+    ended = [
+        (one.list_id, one.kind, one.fate.value, one.entries, one.recipients, one.bytes)
+        for one in account.ended
+        if one.entries
+    ]
     here = [(one.list, one.kind, "waiting", one.entries, one.recipients, one.bytes) for one in waiting]
     for list_id, kind, how, entries, recipients, octets in (*ended, *here):
         line = lists.setdefault(list_id, {"entries": 0, "recipients": 0, "bytes": 0})

@@ -123,7 +123,8 @@ def _done(snapshot: Snapshot) -> Iterator[Metric]:
         ),
         ("dsns_sent", "DSNs the MTA took.", done.dsns_sent),
         ("dsns_dropped", "DSNs given up: refused, in doubt, or of an MTA that refused everybody.", done.dsns_dropped),
-        ("dropped_entries", "Entries an operator dropped.", done.dropped_entries),
+        ("dropped_entries", "Entries an operator dropped.", done.dropped_entries + done.undropped_entries),
+        ("undropped_entries", "Entries that were dropped and brought back.", done.undropped_entries),
         ("unreadable_entries", "Entries moved to Mailman's bad queue.", done.unreadable_entries),
         ("transactions", "SMTP transactions whose content was sent.", done.transactions),
     ):

@@ -58,7 +58,8 @@ class Backlog(Said):
 
 
 class Done(Said):
-    """bounced_recipients: without undone_recipients, whom an MTA refused that was put right, and who were tried again."""
+    """bounced_recipients: without undone_recipients, whom an MTA refused that was put right, and who were tried again.
+    dropped_entries: without undropped_entries, which `drainer undo` brought back."""
 
     delivered_entries: int = 0
     delivered_recipients: int = 0
@@ -67,6 +68,7 @@ class Done(Said):
     bounced_recipients: int = 0
     undone_recipients: int = 0
     dropped_entries: int = 0
+    undropped_entries: int = 0
     unreadable_entries: int = 0
     transactions: int = 0
     dsns_sent: int = 0
@@ -78,6 +80,7 @@ def done_of(totals: Totals) -> Done:
     """The ledger's counters, all of them or since a mark: by then refusals of before it may have been undone."""
     counts = {name: totals.get(name) for name in Done.model_fields if name != "since"}
     counts["bounced_recipients"] = max(0, counts["bounced_recipients"] - counts["undone_recipients"])
+    counts["dropped_entries"] = max(0, counts["dropped_entries"] - counts["undropped_entries"])
     return Done(**counts, since=totals.since_s or None)
 
 

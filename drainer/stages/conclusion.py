@@ -18,6 +18,7 @@ from drainer.errors import EntryVanished, HaltError
 from drainer.feed.dsn import EXPIRED, owed_dsn
 from drainer.feed.outcome import blames_recipient
 from drainer.feed.retry import retry_delay_s, waited_s
+from drainer.ledger.actions import Step
 from drainer.ledger.evidence import Evidence, Fate
 from drainer.ledger.records import (
     Coverage,
@@ -313,23 +314,32 @@ class Conclusion:
         due_s = self._parts.clock.now_s() + LOOK_AGAIN_S
         self._parts.index.set_state(filebase, EntryState.DEFERRED, reason, due_s)
 
-    async def hold(self, filebase: str, reason: str, detail: str, *, by: str) -> None:
+    async def hold(self, filebase: str, reason: str, detail: str, *, by: str, step: Step | None = None) -> None:
         """Set an entry aside for a person. The ledger first: a hold whose rename is lost is done again at the next start.
 
+        step    of an operator's action; its hold is what is written
         Raises  EntryVanished, CustodyRefused, LedgerNotDurable
         """
-        await carried_through(self._hold(filebase, reason, detail, by))
+        written = step.hold if step and step.hold else Hold(filebase, reason, detail, by, self._parts.clock.now_s())
+        await carried_through(self._hold(written, step))
 
-    async def _hold(self, filebase: str, reason: str, detail: str, by: str) -> None:
+    async def _hold(self, hold: Hold, step: Step | None) -> None:
+        filebase = hold.filebase
         self._parts.custody.path(filebase)
         # Held, it retries nobody: a copy that waits for whom it deferred would wait as long as nobody releases this one.
         # Crash before the next line: it waits as if it had never been deferred, and what holds it holds it again.
         await self._parts.ledger.finish_entry(filebase)
-        await self._parts.ledger.hold([Hold(filebase, reason, detail, by, self._parts.clock.now_s())])
-        self._parts.custody.hold(filebase)
-        self._parts.index.set_state(filebase, EntryState.HELD, why_held(reason, detail))
-        self.wake_those_waiting_for(filebase)
-        log.warning(logfmt(outcome="held", filebase=filebase, reason=reason, detail=detail or None, by=by))
+        await self._parts.ledger.hold([hold], step)
+        self.has_been_held(hold)
+
+    def has_been_held(self, hold: Hold) -> None:
+        """What follows once the ledger has it."""
+        self._parts.custody.hold(hold.filebase)
+        self._parts.index.set_state(hold.filebase, EntryState.HELD, why_held(hold.reason, hold.detail))
+        self.wake_those_waiting_for(hold.filebase)
+        log.warning(
+            logfmt(outcome="held", filebase=hold.filebase, reason=hold.reason, detail=hold.detail or None, by=hold.by)
+        )
 
     async def set_aside_unreadable(self, filebase: str, reason: str, detail: str) -> None:
         if filebase in self._standing.claimed:

@@ -1,22 +1,25 @@
-"""What an operator does to single entries: release, drop. Each needs the entry to itself (Feed.taken_out).
+"""What an operator does to single entries: hold, release, drop. Each needs the entry to itself (Feed.taken_out).
 
-In    a filebase
-Out   the entry waiting again, or kept in duplicates/; the ledger knows first
-Not here  giving back to Mailman (handback.py)
+In    a filebase, and which action it is done for
+Out   the entry held, waiting again, or kept in duplicates/; the ledger knows first, with how the entry stood before
+Not here  giving back to Mailman (handback.py); taking any of it back (undo.py)
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, replace
 
 from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.decision import Decision
 from drainer.errors import (
+    EntryError,
     RequestRefused,
 )
 from drainer.feed.release import SHUNTED
+from drainer.ledger.actions import Before, Step, StepKind, Waiting
 from drainer.ledger.evidence import Evidence, Fate
-from drainer.ledger.records import Hold, MessageRecord, Outcome
+from drainer.ledger.records import Hold, MessageRecord, Outcome, recipient_key
 from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.index_values import EntryState
@@ -24,6 +27,18 @@ from drainer.stages.conclusion import Conclusion
 from drainer.stages.parts import DUPLICATE, IN_DOUBT, RELEASED, RESEMBLES, RESEND, UNDECIDED, Parts, Standing
 
 log = logging.getLogger("drainer")
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """The action something is done for. takes_back: the one whose step on the entry it reverses."""
+
+    number: int
+    by: str
+    takes_back: int | None = None
+
+    def step(self, kind: StepKind, before: Before, filebase: str, hold: Hold | None = None) -> Step:
+        return Step(self.number, filebase, kind, before, hold, takes_back=self.takes_back)
 
 
 class EntryActions:
@@ -34,7 +49,27 @@ class EntryActions:
         self._standing = standing
         self._conclusion = conclusion
 
-    async def release(self, filebase: str, state: EntryState) -> None:
+    async def hold(self, filebase: str, state: EntryState, reason: str, doing: Doing) -> None:
+        """Set aside until it is released. Raises RequestRefused if it is held, EntryVanished, CustodyRefused."""
+        if state is EntryState.HELD:
+            raise RequestRefused("it is held already")
+        before = await self.before(filebase, state)
+        hold = Hold(filebase, "operator", reason, doing.by, self._parts.clock.now_s())
+        step = doing.step(StepKind.HOLD, before, filebase, hold)
+        await self._conclusion.hold(filebase, hold.reason, hold.detail, by=hold.by, step=step)
+
+    async def before(self, filebase: str, state: EntryState, waiting: tuple[Waiting, ...] = ()) -> Before:
+        """How it stands now. state: as taken_out gave it."""
+        ledger = self._parts.ledger
+        return Before(
+            is_held=state is EntryState.HELD,
+            hold=await ledger.hold_of(filebase),
+            deferral=await ledger.deferral(filebase) if state is EntryState.DEFERRED else None,
+            overruled=self._standing.released.get(filebase, ""),
+            waiting=waiting,
+        )
+
+    async def release(self, filebase: str, state: EntryState, doing: Doing) -> None:
         """A held or deferred entry goes next. Raises RequestRefused if it is neither, which `state` says."""
         ledger, index = self._parts.ledger, self._parts.index
         if state not in (EntryState.HELD, EntryState.DEFERRED):
@@ -45,7 +80,9 @@ class EntryActions:
         is_about_them = why is not None and why.reason in (IN_DOUBT, SHUNTED)
         # Each crash leaves the file in held/: before the next line's commit with its hold; after it without, to be released
         # once more; after RELEASED, recover() (intake.py) does the rename. Nothing is sent from held/.
-        await ledger.release([filebase], held_recipients=is_about_them)
+        before = await self.before(filebase, state, await self._held_in(filebase) if is_about_them else ())
+        step = doing.step(StepKind.RELEASE, before, filebase)
+        await ledger.release([filebase], held_recipients=is_about_them, step=step)
         # What he overruled once stays so, when it was refused, or held by himself, and is released a second time.
         overruled = (
             why.reason
@@ -63,13 +100,33 @@ class EntryActions:
         index.set_state(filebase, EntryState.WAITING)
         self._standing.unread.set()  # one that could not be read may be readable now
 
-    async def drop(self, filebase: str, why: str) -> None:
+    async def _held_in(self, filebase: str) -> tuple[Waiting, ...]:
+        """Its recipients that are HELD; nobody of one that cannot be read."""
+        try:
+            record = self._standing.record(await self._standing.summarised(self._standing.read(filebase)))
+        except EntryError:
+            return ()
+        return await self._waiting(filebase, record, State.HELD)
+
+    async def _waiting(self, filebase: str, record: MessageRecord, *states: State) -> tuple[Waiting, ...]:
+        history = await self._parts.ledger.history(record.identity)
+        return tuple(
+            Waiting(part.state, tuple(sorted(part.recipients)), part.reply, part.at_s)
+            for part in history.coverage
+            if part.filebase == filebase and part.state in states
+        )
+
+    async def drop(self, filebase: str, why: str, state: EntryState, doing: Doing) -> None:
         """Deliver to nobody any more; the file is kept in duplicates/ for a while. Raises RequestRefused, EntryError."""
         entry, record, decision = await self._owed(filebase)
         owed = (*decision.deliver, *(claim.recipient for claim in (*decision.hold, *decision.wait)))
+        waiting = await self._waiting(filebase, record, State.HELD, State.DEFERRED)
+        before = replace(await self.before(filebase, state, waiting), skipped=tuple(map(recipient_key, owed)))
+        ended = self._parts.index.ended_as(filebase, Fate.DROPPED, len(entry.recipients))
+        step = replace(doing.step(StepKind.DROP, before, filebase), ended=ended)
         if owed:
             outcome = Outcome(State.SKIPPED, owed, why, self._parts.clock.now_s())
-            await self._parts.ledger.record(filebase, record, [outcome])
+            await self._parts.ledger.record(filebase, record, [outcome], step=step)
             self._conclusion.log(entry, record, outcome)
         # INVARIANT settled-before-drop: nobody is owed any more before the file goes, and it goes to duplicates/ only.
         #   Crash before the rename: it is in backlog/ or held/, owes nobody, and finish() moves it (conclusion.py).
@@ -78,9 +135,8 @@ class EntryActions:
         evidence = Evidence(
             Fate.DROPPED, filebase, self._parts.clock.now_s(), record.list_id, record.message_id, len(owed), detail=why
         )
-        ended = self._parts.index.ended_as(filebase, Fate.DROPPED, len(entry.recipients))
         await self._parts.ledger.finish_entry(
-            filebase, {"dropped_entries": 1, "dropped_recipients": len(owed)}, ended, [evidence]
+            filebase, {"dropped_entries": 1, "dropped_recipients": len(owed)}, ended, [evidence], None if owed else step
         )
         self._parts.index.remove(filebase)
 

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.decision import Action, Claim, Decision
 from drainer.errors import CustodyRefused, EntryError, EntryVanished, RequestRefused
+from drainer.ledger.actions import Before, StepKind
 from drainer.ledger.evidence import Fate
 from drainer.ledger.records import Hold, MessageRecord, RecipientKey, recipient_key
 from drainer.ledger.states import State
@@ -36,6 +37,7 @@ from drainer.queuedir.handback import with_recipients
 from drainer.queuedir.index_values import EntryState
 from drainer.report.logfmt import logfmt
 from drainer.stages.conclusion import Conclusion
+from drainer.stages.entry_actions import Doing
 from drainer.stages.feed import Feed
 from drainer.stages.intake import Intake
 from drainer.stages.parts import DUPLICATE, HANDED_BACK, Parts, Standing, why_held
@@ -101,7 +103,7 @@ class HandBack:
                 return
             await asyncio.sleep(LOOK_S)
 
-    async def give_back(self, wanted: Sequence[str], by: str) -> GivenBack:
+    async def give_back(self, wanted: Sequence[str], doing: Doing) -> GivenBack:
         """wanted: filebases, oldest first. The caller syncs custody."""
         result, chosen, done = GivenBack(), frozenset(wanted), set[str]()
         # What an MTA may take minutes to answer for, nothing else has to wait for.
@@ -118,7 +120,7 @@ class HandBack:
                 )
                 result.skipped += [f"{name}: {why}" for name in asked_for]
                 continue
-            await self._together(asked_for, by, result)
+            await self._together(asked_for, doing, result)
         return result
 
     def _copies(self, filebase: str) -> frozenset[str]:
@@ -130,7 +132,7 @@ class HandBack:
     def _is_its_own(self, filebase: str) -> bool:
         return self._standing.released.get(filebase) == DUPLICATE or self._parts.settings.duplicates.exact == "deliver"
 
-    async def _together(self, filebases: Sequence[str], by: str, result: GivenBack) -> None:
+    async def _together(self, filebases: Sequence[str], doing: Doing, result: GivenBack) -> None:
         """All of them or none; what happened is added to `result`."""
         reasons: dict[str, str] = {}
         async with contextlib.AsyncExitStack() as stack:
@@ -146,7 +148,7 @@ class HandBack:
                     reasons[filebase] = str(exc)
             if not reasons:
                 try:
-                    await self._give(_each_once(owed, self._parts.clock.now_s()), by, result)
+                    await self._give(_each_once(owed, self._parts.clock.now_s()), doing, result)
                     return
                 except (CustodyRefused, EntryError) as exc:
                     left = [one.entry.filebase for one in owed if self._parts.index.state_of(one.entry.filebase)]
@@ -182,36 +184,36 @@ class HandBack:
         going = tuple(address for address in entry.recipients if recipient_key(address) not in settled)
         return _Owed(entry, record, decision, going)
 
-    async def _give(self, owed: Sequence[_Owed], by: str, result: GivenBack) -> None:
+    async def _give(self, owed: Sequence[_Owed], doing: Doing, result: GivenBack) -> None:
         """Raises CustodyRefused: what was not given back is as it was, or, if a copy of it was, held."""
         if len(owed) > 1:
-            await self._give_copies(owed, by, result)
+            await self._give_copies(owed, doing, result)
             return
         for one in owed:
             if one.going and one.is_narrowed:
                 self._parts.custody.hand_back_rewritten(one.entry.filebase, with_recipients(one.entry, one.going))
             elif one.going:
                 self._parts.custody.hand_back(one.entry.filebase)
-            await self._has_gone(one, result)
+            await self._has_gone(one, doing, result)
 
-    async def _give_copies(self, owed: Sequence[_Owed], by: str, result: GivenBack) -> None:
+    async def _give_copies(self, owed: Sequence[_Owed], doing: Doing, result: GivenBack) -> None:
         custody = self._parts.custody
         for one in owed:
             if one.going and one.is_narrowed:
                 custody.rewrite(one.entry.filebase, with_recipients(one.entry, one.going))
         why = f"one of {len(owed)} copies of a mail that were being given back to Mailman"
         now_s = self._parts.clock.now_s()
-        await self._parts.ledger.hold([Hold(one.entry.filebase, HANDED_BACK, why, by, now_s) for one in owed])
+        await self._parts.ledger.hold([Hold(one.entry.filebase, HANDED_BACK, why, doing.by, now_s) for one in owed])
         try:
             for one in sorted(owed, key=lambda one: not one.going):
                 if one.going:
                     custody.hand_back(one.entry.filebase)
-                await self._has_gone(one, result)
+                await self._has_gone(one, doing, result)
         except BaseException:
             self._hold_what_is_left(owed, why)
             raise
 
-    async def _has_gone(self, one: _Owed, result: GivenBack) -> None:
+    async def _has_gone(self, one: _Owed, doing: Doing, result: GivenBack) -> None:
         # INVARIANT intake-off-before-hand-back: that nothing is taken was committed before the first entry went
         # (operations.py).  Crash before the rename: it is ours, unchanged or narrowed to whom it owes. Crash after: it is
         # Mailman's, and a deferral left in the ledger is of no entry here. Held by tests/torture/.
@@ -222,7 +224,8 @@ class HandBack:
             result.gone_why["copy_goes" if one.goes_with_a_copy else "settled"] += 1
             return
         ended = self._parts.index.ended_as(entry.filebase, Fate.HANDED_BACK, len(entry.recipients))
-        await self._parts.ledger.finish_entry(entry.filebase, {}, ended)
+        step = doing.step(StepKind.HANDBACK, Before(), entry.filebase)
+        await self._parts.ledger.finish_entry(entry.filebase, {}, ended, step=step)
         self._parts.index.remove(entry.filebase)
         result.changed += 1
         log.info(logfmt(outcome="handed_back", filebase=entry.filebase, list=entry.list_id, recipients=len(one.going)))

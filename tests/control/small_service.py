@@ -18,7 +18,10 @@ from drainer.control.messages import (
     Fate,
     ImportReply,
     ImportRequest,
+    JournalAction,
+    JournalReply,
     ListEta,
+    NotUndone,
     PauseRequest,
     Peer,
     RateReply,
@@ -28,6 +31,8 @@ from drainer.control.messages import (
     SelectReply,
     SelectRequest,
     ShowReply,
+    UndoReply,
+    UndoRequest,
 )
 from drainer.control.server import ControlServer
 from drainer.errors import LedgerNotDurable, RequestRefused
@@ -296,9 +301,27 @@ class SmallService:
             matched=len(found),
             recipients=sum(entry.recipients or 0 for entry in found),
             changed=len(free) if request.yes else 0,
+            number=2 if request.yes else None,
+            undo_until=NOW_S + 604_800 if request.yes and action == "drop" else None,
             skipped=[f"{entry.entry}: in delivery" for entry in found if entry.state == "active"],
             entries=found,
         )
+
+    async def undo(self, request: UndoRequest, peer: Peer) -> UndoReply:
+        self.seen.append(("undo", peer, request))
+        if request.number not in (None, 2):
+            raise RequestRefused(f"there is no action {request.number}")
+        left = [NotUndone(reason="finished since", entries=1, names=["1772438466.0116487+" + "a" * 40])]
+        number = 3 if request.yes else None
+        return UndoReply(done=request.yes, number=number, of=(await self.journal(9)).actions[-1], changed=4, left=left)
+
+    async def journal(self, limit: int) -> JournalReply:
+        paused = JournalAction(number=1, at=NOW_S - 60, by="ann", action="pause", detail="everything", undoable=True)
+        dropped = JournalAction(
+            number=2, at=NOW_S, by="bob", action="drop", detail="5 entries: list=orchard spam \x1b[31m", entries=5,
+            reason="spam \x1b[31m", undoable=True, undo_until=NOW_S + 604_800,
+        )  # fmt: skip
+        return JournalReply(actions=[paused, dropped][-limit:])
 
     async def report(self, since_s: float | None) -> Incident:
         return incident(Account(), None, History(), version="0", now_s=NOW_S, live=True, since_s=since_s)

@@ -26,7 +26,7 @@ from drainer.control.messages import (
 from tests.control.small_service import SmallService, serving
 
 _WITHIN_S = 60.0
-_CHANGES = ("pause", "resume", "rate", "hold", "release", "drop", "handback", "import")
+_CHANGES = ("pause", "resume", "rate", "hold", "release", "drop", "handback", "import", "undo")
 _QUESTIONS = ("status", "metrics", "eta", "entries", "rate", "config", "entries/1772438466", "nowhere", "")
 _FIELDS = sorted(
     {name for kind in (EntryQuery, EtaQuery, PauseRequest, RateRequest, SelectRequest) for name in kind.model_fields}

@@ -181,6 +181,7 @@ def test_every_change_is_journalled_with_the_users_name_and_the_reason(operated:
         ("handback", {"selectors": {"entry": first}, "yes": True, "reason": "because 6"}),
         ("resume", {"reason": "because 7"}),
         ("import", {"name": "import-2026", "yes": True, "note": "because 8"}),
+        ("undo", {"yes": True, "reason": "because 9"}),
     ]
     there_are = {path for method, path in control_routes() if method not in ("GET", "HEAD")}
     assert {f"/{action}" for action, _ in changes} == there_are
@@ -263,7 +264,7 @@ def test_two_operators_at_once_undo_nothing_of_each_other_and_each_is_told_what_
 def test_who_claims_to_be_somebody_else_is_refused(operated: Site) -> None:
     before = journal(operated)
     claims = ({"by": "root"}, {"user": "root"}, {"peer": {"uid": 0, "pid": 1, "user": "root"}}, {"uid": 0})
-    actions = ("pause", "resume", "rate", "hold", "release", "drop", "handback", "import")
+    actions = ("pause", "resume", "rate", "hold", "release", "drop", "handback", "import", "undo")
     requests: list[Request] = [("POST", f"/{action}", claim) for action in actions for claim in claims]
     answers = asked_by(NOBODY.pw_uid, OPERATORS, operated.home / "control.sock", requests)
     assert {status for status, _ in answers} == {400}

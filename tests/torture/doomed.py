@@ -113,6 +113,8 @@ def watch_ledger(reached: Reached) -> None:
 
 def main(arguments: list[str]) -> None:
     point, nth, *rest = arguments
+    if rest[0] == sys.executable:  # as a command in front of the service's own
+        rest = rest[3:]
     if point not in {known.name for known in POINTS}:
         sys.exit(f"{point!r} is no point")
     reached = bomb(point, int(nth))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from drainer.control.messages import PauseRequest, ResumeRequest, Selectors, SelectRequest
+from drainer.control.messages import PauseRequest, ResumeRequest, Selectors, SelectRequest, UndoRequest
 from tests.torture.mta import SLOW, moment
 from tests.torture.site import Run, Site
 
@@ -112,6 +112,11 @@ def dropped(site: Site) -> None:
     site.ask(lambda service: service.drop(wish))
 
 
+def undone(site: Site) -> None:
+    """What was dropped last is brought back."""
+    site.ask(lambda service: service.undo(UndoRequest(yes=True, reason="torture")))
+
+
 def handed_back(site: Site) -> None:
     site.ask(lambda service: service.handback(SelectRequest(yes=True, reason="torture")))
 
@@ -121,6 +126,7 @@ WISHES: dict[str, tuple[Callable[[Site], None], ...]] = {
     "hold": (resumed, new_mail, paused, taken, held),
     "release": (resumed, new_mail, paused, taken, held, released),
     "drop": (resumed, new_mail, paused, taken, dropped),
+    "undo": (resumed, new_mail, paused, taken, dropped, undone),
     "handback": (resumed, new_mail, deferred, paused, new_mail, taken, handed_back),
     "via mailman": (some_time, one_mail),
 }

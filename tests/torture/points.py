@@ -28,6 +28,8 @@ LEDGER_WRITES = {
     "release": "release",
     "set_operator_state": "pause",
     "write_journal": "hold",
+    "end_action": "hold",
+    "put_back": "undo",
     "expire": "prune",
     "split_attempt": "via mailman",
     "write_event": "drain",
@@ -39,7 +41,7 @@ LEDGER_WRITES = {
 UNUSED = frozenset({"rename_entry", "count"})
 """Part of the contract, called by nothing in the service."""
 
-ELSEWHERE = frozenset({"take_in", "learn", "unlearn", "rewrite", "restore", "try_again", "undo_failures"})
+ELSEWHERE = frozenset({"take_in", "learn", "unlearn", "rewrite", "try_again", "undo_failures"})
 """Not come to by a drain: entries lent away for want of an inode (tests/queuedir/test_loan.py), logs imported by an
 operator, one commit with no file that has to agree with it, the first half of hand_back_rewritten for copies that go
 back together (tests/scenarios/test_mistakes_handback.py), and what becomes of entries refused by an MTA in doubt
@@ -54,6 +56,7 @@ MOVES = {
     "hold": "hold",
     "release": "release",
     "drop": "drop",
+    "restore": "undo",
     "hand_back": "handback",
     "hand_back_rewritten": "handback",
     "expire_duplicates": "prune",
