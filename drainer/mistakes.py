@@ -7,10 +7,10 @@ Pure  values only
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 _OF_TYPE = {
-    "tuple_type": 'not a list; right would be ["ONE", "ANOTHER"]',
     "dict_type": "not a table; right would be { NAME = VALUE }",
     "model_type": "not a section; its settings go under a line [{key}]",
     "bool_type": "neither true nor false",
@@ -36,6 +36,9 @@ def what_is_wrong(detail: Any, key: str = "") -> str:
     pydantic's words."""
     if detail["type"] == "value_error":
         return str(detail["ctx"]["error"])
+    if detail["type"] == "tuple_type":
+        given = detail["input"]
+        return f"not a list; right would be {json.dumps([given] if isinstance(given, str) else ['ONE', 'ANOTHER'])}"
     words = _OF_TYPE.get(detail["type"])
     if words is None:
         return f"{detail['msg'][:1].lower()}{detail['msg'][1:]}"

@@ -107,6 +107,14 @@ class ServiceOperations:
         return EntriesReply(total=found.total, entries=found.lines)
 
     async def show(self, key: str) -> ShowReply:
+        """key: an entry's name, its beginning, or a Message-ID, also without its <>. Raises as _show."""
+        key = key.strip()
+        if "@" in key and not key.startswith("<"):
+            with contextlib.suppress(KeyError):
+                return await self._show(f"<{key}>")
+        return await self._show(key)
+
+    async def _show(self, key: str) -> ShowReply:
         """Raises KeyError if neither an entry nor a message of that name is known, RequestRefused if several are."""
         index, now_s = self._parts.index, self._parts.clock.now_s()
         selectors = Selectors(message_id=key) if "@" in key else Selectors(entry=self.selection.one_entry(key))

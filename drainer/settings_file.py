@@ -24,6 +24,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableEnvironment
 
 from drainer.errors import SettingsError
+from drainer.mistakes import what_is_wrong
 from drainer.regular_file import kind_of, read_regular
 from drainer.settings import Settings
 
@@ -120,5 +121,5 @@ def mistakes(error: ValidationError) -> list[str]:
         elif detail["type"] == "value_error":
             lines.append(f"  {key} = {detail['input']!r}: {detail['ctx']['error']}")
         else:
-            lines.append(f"  {key} = {detail['input']!r}: {detail['msg'][:1].lower()}{detail['msg'][1:]}")
+            lines.append(f"  {key} = {detail['input']!r}: {what_is_wrong(detail, key)}")
     return lines

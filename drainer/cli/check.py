@@ -9,6 +9,7 @@ What cannot be read (a plugin runs as a user of its own) is UNKNOWN with the rea
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from drainer.cli.check_measures import measured
 from drainer.cli.options import ConfigOption, parse_duration
 from drainer.cli.queue_settings import configured_queue_dir, settings_for
 from drainer.errors import DrainerError
-from drainer.report.check import DEFAULTS, Measure, State, thresholds, unknown, verdict
+from drainer.report.check import DEFAULTS, Measure, State, for_a_person, thresholds, unknown, verdict
 from drainer.report.wording import duration
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -81,7 +82,7 @@ def check_command(
         print(unknown("the check itself failed"))
         raise typer.Exit(State.UNKNOWN)
     state, lines = finished[0]
-    print("\n".join(lines), flush=True)
+    print("\n".join(for_a_person(lines) if sys.stdout.isatty() else lines), flush=True)
     raise typer.Exit(state)
 
 

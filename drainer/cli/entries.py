@@ -15,7 +15,7 @@ from drainer.cli.options import (
     JsonOption,
     parse_duration,
     print_json,
-    terminal_width,
+    table_width,
 )
 from drainer.control.messages import EntryLine, Fate, Selectors, SelectReply, ShowReply
 from drainer.errors import UsageError
@@ -54,6 +54,8 @@ _GONE = {
 }
 
 _SHOWN_FILEBASE = 6
+_ROOM_BESIDE = 50
+"""Columns that list and subject need to stand beside the rest of a row."""
 
 
 def selected(**given: str | float | None) -> Selectors:
@@ -103,7 +105,7 @@ def entries_command(
         return
     for line in without_service_lines(reply.without_service, config):
         print(line)
-    for line in entry_table(reply.entries, terminal_width()):
+    for line in entry_table(reply.entries, table_width()):
         print(line)
     print(_how_many(len(reply.entries), reply.total))
 
@@ -129,13 +131,17 @@ def show_command(
         print(line)
 
 
-def entry_table(entries: Sequence[EntryLine], width: int) -> list[str]:
-    """One row per entry. The name is cut to what is still unique among some thousands, and can be given back to us."""
+def entry_table(entries: Sequence[EntryLine], width: int | None) -> list[str]:
+    """One row per entry, with list and subject beside it, or below it where a terminal has no room for them.
+
+    width  columns of the terminal: names are cut to what is still unique among some thousands, and can be given back to us.
+           None: a pipe or file, one line per entry, and nothing is cut
+    """
     if not entries:
         return []
     rows = [
         (
-            short_name(one.entry),
+            short_name(one.entry) if width is not None else shown(one.entry),
             one.state,
             duration(one.age_s),
             "?" if one.recipients is None else count(one.recipients),
@@ -145,16 +151,30 @@ def entry_table(entries: Sequence[EntryLine], width: int) -> list[str]:
     ]
     heads = ("entry", "state", "age", "rcpts", "class")
     widths = [max(len(head), *(len(row[at]) for row in rows)) for at, head in enumerate(heads)]
-    rest = max(10, width - sum(widths) - 2 * len(widths))
-    lines = [_row(heads, widths) + shortened("list: subject (why)", rest)]
+    told = "list: subject (why)"
+    if width is None:
+        return [
+            _row(heads, widths) + told,
+            *(_row(row, widths) + _told(one) for one, row in zip(entries, rows, strict=True)),
+        ]
+    rest = width - sum(widths) - 2 * len(widths)
+    if rest < _ROOM_BESIDE:
+        lines = [_row(heads, widths).rstrip(), shortened(f"    {told}", width)]
+    else:
+        lines = [_row(heads, widths) + told]
     for one, row in zip(entries, rows, strict=True):
-        text, why = f"{shown(one.list)}: {shown(one.subject)}", shown(one.reason)
-        beside = f"{text} ({why})" if why else text
+        room = rest if rest >= _ROOM_BESIDE else max(20, width - 4)
         # Why an entry is held is what it is listed for: without room beside it, it goes below and is never cut.
-        below = why if one.state == "held" and len(beside) > rest else ""
-        lines.append(_row(row, widths) + shortened(text if below else beside, rest))
-        lines += wrapped(below, max(width, 20), "  why: ", "    ") if below else []
+        below = shown(one.reason) if one.state == "held" and len(_told(one)) > room else ""
+        text = shortened(_told(one, why=not below), room)
+        lines += [_row(row, widths) + text] if rest >= _ROOM_BESIDE else [_row(row, widths).rstrip(), f"    {text}"]
+        lines += wrapped(below, max(width, 20), "    why: ", "      ") if below else []
     return lines
+
+
+def _told(one: EntryLine, why: bool = True) -> str:
+    text = f"{shown(one.list)}: {shown(one.subject)}"
+    return f"{text} ({shown(one.reason)})" if why and one.reason else text
 
 
 def left_out(reply: SelectReply) -> list[str]:

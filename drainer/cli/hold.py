@@ -23,7 +23,7 @@ from drainer.cli.entries import (
     moment,
     selected,
 )
-from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_json, terminal_width
+from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_json, table_width
 from drainer.control.messages import Selectors, SelectReply, SelectRequest
 from drainer.errors import RequestRefused, UsageError
 from drainer.report.wording import count, recipients_of
@@ -134,7 +134,7 @@ async def _asked(service: ControlClient, action: _Action, request: SelectRequest
 
 
 def _lines(action: _Action, reply: SelectReply) -> list[str]:
-    lines = entry_table(reply.entries[:_TABLE_ROWS], terminal_width())
+    lines = entry_table(reply.entries[:_TABLE_ROWS], table_width())
     if reply.matched > len(reply.entries[:_TABLE_ROWS]):
         lines.append(f"... {count(reply.matched - len(reply.entries[:_TABLE_ROWS]))} more")
     found = f"{count(reply.matched, 'entry', 'entries')}, {recipients_of(reply.recipients, reply.unread)}"

@@ -23,6 +23,7 @@ from drainer.cli.handback import handback_command
 from drainer.cli.hold import drop_command, hold_command, release_command
 from drainer.cli.import_log import import_log_command
 from drainer.cli.journal import journal_command, undo_command
+from drainer.cli.meant import as_meant
 from drainer.cli.pause import pause_command, resume_command
 from drainer.cli.rate import rate_command
 from drainer.cli.report import report_command
@@ -30,6 +31,7 @@ from drainer.cli.run import run_command
 from drainer.cli.scan import scan_subcommand
 from drainer.cli.status import status_command
 from drainer.errors import DrainerError, ServiceNotRunning, SettingsError, UsageError
+from drainer.mistakes import what_is_wrong
 
 FAILED, USAGE, NOT_RUNNING = 1, 2, 3
 
@@ -50,6 +52,9 @@ Exit status: 0 done, 1 failed, 2 usage or settings, 3 service not running.
 class _PlainErrors(TyperGroup):
     """What is wrong with an option without pydantic's words around it, and with the value that was given."""
 
+    def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
+        return super().parse_args(context, as_meant(arguments))
+
     def invoke(self, *arguments: Any, **more: Any) -> Any:
         try:
             return super().invoke(*arguments, **more)
@@ -57,11 +62,7 @@ class _PlainErrors(TyperGroup):
             if isinstance(exc.__cause__, ValidationError):
                 found = exc.__cause__.errors()[0]
                 own = found["type"] == "value_error"
-                exc.message = (
-                    str(found["ctx"]["error"])
-                    if own
-                    else f"{found['input']!r}: {found['msg'][:1].lower()}{found['msg'][1:]}"
-                )
+                exc.message = what_is_wrong(found) if own else f"{found['input']!r}: {what_is_wrong(found)}"
             raise
 
 

@@ -96,6 +96,12 @@ def terminal_width() -> int:
         return 80
 
 
+def table_width() -> int | None:
+    """As terminal_width, but None into a pipe or file: there is no right side to cut at."""
+    columns = os.environ.get("COLUMNS", "")
+    return terminal_width() if sys.stdout.isatty() or columns.isdecimal() else None
+
+
 def parse_duration(text: str) -> float:
     try:
         return duration_s(text)

@@ -190,8 +190,8 @@ def judged(measure: Measure, limits: Thresholds) -> State:
 
 
 def verdict(measures: Iterable[Measure], limits: Thresholds, headline: str) -> tuple[State, list[str]]:
-    """State and output: `DRAINER STATE - what is wrong, or headline | performance data`, below it how it
-    stands if something is wrong, and a line for each measure.
+    """State and output: `DRAINER STATE - what is wrong, or headline | performance data`, below it a
+    line for each measure that is wrong, then how it stands, then the others.
 
     Source  https://www.monitoring-plugins.org/doc/guidelines.html#PLUGOUTPUT
     """
@@ -203,8 +203,14 @@ def verdict(measures: Iterable[Measure], limits: Thresholds, headline: str) -> t
     first = f"DRAINER {worst.name} - {_plain('; '.join(wrong) or headline)}"
     lines = [f"[{state.name}] {measure.name}: {_plain(measure.said)}" for measure, state in found]
     if wrong:
-        lines.insert(0, _plain(headline))
+        lines.insert(len(wrong), _plain(headline))
     return worst, [f"{first} | {performance}" if performance else first, *lines]
+
+
+def for_a_person(lines: Sequence[str]) -> list[str]:
+    """The same with the performance data, which only a monitor reads, at the end."""
+    first, bar, performance = lines[0].partition(" | ")
+    return [first, *lines[1:], *([f"performance data: {performance}"] if bar else [])]
 
 
 def unknown(why: str) -> str:

@@ -95,9 +95,9 @@ def test_first_line_says_what_is_wrong_and_carries_performance_data() -> None:
         "out.entries=12034;500;2000;0; queue.inodes=1.25%;10:;5:;0;100 out.age=42s;600;@86400:;0; 'o''d d.entries'=3;;;0;"
     )
     assert lines[1:] == [
-        "fine",
         "[CRITICAL] out.entries: out 12,034 entries",
         "[CRITICAL] queue.inodes: 1.2 % of inodes free",
+        "fine",
         "[OK] out.age: out oldest 42 s",
         "[OK] o'd d.entries: odd / name 3",
     ]

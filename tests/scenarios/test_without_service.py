@@ -92,7 +92,7 @@ def test_after_a_drain_until_empty_the_disk_tells_what_is_held_and_why(tmp_path:
             "start it with `systemctl start drainer`" in " ".join(answer.split()) for answer in (table, shown, eta)
         )
         assert "nothing left to deliver" in eta
-        assert "why: resend: " in table and "resend: " in shown.partition("state")[2].splitlines()[0]
+        assert "resend: " in table and "resend: " in shown.partition("state")[2].splitlines()[0]
         assert "still owed:" in shown and "not running" in report
 
         assert (snapshot["state"], snapshot["eta"]["state"], snapshot["pid"]) == ("not_running", "done", 0)
