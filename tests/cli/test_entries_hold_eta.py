@@ -269,7 +269,7 @@ def test_every_command_has_a_help_with_an_example(cli: CommandLine, command: str
     ("arguments", "said"),
     [
         (("entries", "--state", "odd"), "'odd' is not one of 'waiting', 'active', 'deferred', 'held'."),
-        (("entries", "--limit", "-1"), "'-1': input should be greater than or equal to 0"),
+        (("entries", "--limit", "-1"), "'-1': has to be at least 0"),
         (("report", "--format", "pdf"), "'pdf' is not one of 'markdown', 'html', 'json'."),
     ],
 )
