@@ -75,10 +75,10 @@ bench: .venv/installed-test .venv-mailman3/installed
 	.venv-mailman3/bin/$(PIP_INSTALL) 'mailman==$(MAILMAN3_VERSION)'
 	@touch $@
 
-# The Mailman of Debian 12, with the generation of SQLAlchemy it has there.
+# The Mailman of Debian 12, with the generation of SQLAlchemy it has there, and what it needs for PostgreSQL.
 .venv-mailman338/installed: Makefile | .venv/bin/python
 	test -x .venv-mailman338/bin/python || $(PYTHON) -m venv .venv-mailman338
-	.venv-mailman338/bin/$(PIP_INSTALL) 'mailman==3.3.8' 'sqlalchemy<2'
+	.venv-mailman338/bin/$(PIP_INSTALL) 'mailman==3.3.8' 'sqlalchemy<2' psycopg2-binary
 	@touch $@
 
 clean:

@@ -71,6 +71,7 @@ from drainer.site import (
     flavour_of,
     index_directory,
     make_parent,
+    out_of_reach,
     prepare,
     refuse_beside_runner,
     refuse_root_for_others,
@@ -207,9 +208,6 @@ class Service:
         settings, clock = self.settings, self._clock
         refuse_root_for_others(settings.mailman.queue_dir)
         _warn(settings)
-        flavour = await asyncio.to_thread(flavour_of, settings.mailman, settings.feed.via == "smtp")
-        await asyncio.to_thread(refuse_beside_runner, settings, flavour)
-        self._surroundings.flavour = flavour.value
         custody = Custody(
             settings.mailman.queue_dir,
             clock=clock,
@@ -217,6 +215,10 @@ class Service:
             scope=settings.custody.scope,
             bak_age_s=settings.custody.bak_age,
         )
+        custody.check()
+        flavour = await asyncio.to_thread(flavour_of, settings.mailman, settings.feed.via == "smtp")
+        await asyncio.to_thread(refuse_beside_runner, settings, flavour)
+        self._surroundings.flavour = flavour.value
         loan = self._loan = Loan(
             settings.mailman.queue_dir, settings.ledger.path.with_name(f"{settings.ledger.path.name}-loan")
         )
@@ -562,3 +564,5 @@ def _warn(settings: Settings) -> None:
         warnings.append(f"web.listen: {open_to_all}")
     for warning in warnings:
         log.warning(logfmt(event="settings", detail=warning))
+    for warning in out_of_reach(settings):
+        log.warning(logfmt(event="out_of_reach", detail=warning))

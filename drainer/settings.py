@@ -200,6 +200,11 @@ class MtaSettings(_Section):
         ' "journal" (what came as mail.*), "journal:UNIT", "journal:/DIRECTORY"',
     )
     queue: Literal["none", "postfix", "exim"] = Field("none", description="whose queue length is watched")
+    queue_config: Path | None = Field(
+        None,
+        description="Postfix: configuration directory of the instance that is fed, as for `postqueue -c`; none: the default"
+        " instance",
+    )
     queue_high: int = Field(10_000, ge=1, description="feeding stops above this many messages in the MTA's queue")
     queue_low: int = Field(5_000, ge=0, description="and goes on below this")
 

@@ -25,6 +25,7 @@ from pydantic_settings import SettingsError as UnreadableEnvironment
 
 from drainer.errors import SettingsError
 from drainer.mistakes import what_is_wrong
+from drainer.reach import and_advice
 from drainer.regular_file import kind_of, read_regular
 from drainer.settings import Settings
 
@@ -52,7 +53,7 @@ def load_settings(path: Path | None = None, *, required: bool = True) -> Setting
     except FileNotFoundError:
         there = None
     except (OSError, ValueError) as exc:
-        raise SettingsError(f"{chosen}: cannot be read: {getattr(exc, 'strerror', exc)}") from exc
+        raise SettingsError(f"{chosen}: cannot be read: {getattr(exc, 'strerror', exc)}{and_advice(chosen)}") from exc
     if there:
         raise SettingsError(f"{chosen} is {there}; right would be a regular file, which can be read again at SIGHUP")
     if required and there is None:
@@ -95,7 +96,7 @@ def load_settings(path: Path | None = None, *, required: bool = True) -> Setting
             f"""{ENVIRONMENT_PREFIX}CUSTODY__QUEUES='["out", "retry"]'"""
         ) from exc
     except OSError as exc:
-        raise SettingsError(f"{chosen}: cannot be read: {exc.strerror}") from exc
+        raise SettingsError(f"{chosen}: cannot be read: {exc.strerror}{and_advice(chosen)}") from exc
     except ValidationError as exc:
         raise SettingsError(f"{chosen}:\n" + "\n".join(mistakes(exc))) from exc
 

@@ -19,11 +19,13 @@ from drainer.durable import make_directories
 from drainer.errors import CustodyRefused, EntryError, SettingsError, UsageError
 from drainer.guards.beside_runner import refusal, wanted_by
 from drainer.guards.mailman_processes import mailman_processes
+from drainer.ledger.mta_log_file import is_journal, journal_files
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.loan import Loan
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import scan_queue
+from drainer.reach import advice_for, and_advice
 from drainer.report.logfmt import logfmt
 from drainer.report.wording import count
 from drainer.settings import MailmanSettings, Settings
@@ -78,6 +80,30 @@ def prepare(custody: Custody, loan: Loan) -> None:
         custody.prepare()
 
 
+def out_of_reach(settings: Settings) -> list[str]:
+    """Files the settings name that are there and may not be read, a sentence each with what would be right.
+
+    What is said here ends no start, and is found out much too late: a log is asked only when somebody is in doubt.
+    """
+    mta, notify = settings.mta, settings.notify
+    named = {
+        "mta.log_file": mta.log_file,
+        "mta.tls_ca_file": mta.tls_ca_file,
+        "mta.queue_config": mta.queue_config,
+        "mailman.smtp_log": settings.mailman.smtp_log,
+        "notify.url_file": notify.url_file,
+        "notify.command": Path(notify.command[0]) if notify.command else None,
+    }
+    found = []
+    for name, path in named.items():
+        if path is None:
+            continue
+        advice = next(filter(None, map(advice_for, journal_files(path) if is_journal(path) else [path])), None)
+        if advice is not None:
+            found.append(f"{name} = {str(path)!r} cannot be read: {advice.in_one_line()}")
+    return found
+
+
 def index_directory(ledger: Path) -> Path:
     """Beside the ledger, 0700. The same at every start, so that a killed service's index is replaced, not added to: one that
     the kernel kills again and again would else fill the ledger's disk. The ledger's lock keeps others out of it."""
@@ -93,8 +119,8 @@ def make_parent(path: Path) -> None:
         make_directories(path.parent, _LEDGER_DIRECTORY_MODE)
     except OSError as exc:
         raise SettingsError(
-            f"ledger.path = {str(path)!r}: cannot make {path.parent}: {exc.strerror}; right would be a directory that "
-            "the user drainer runs as may write"
+            f"ledger.path = {str(path)!r}: cannot make {path.parent}: {exc.strerror}"
+            f"{and_advice(path.parent, writing=True)}"
         ) from exc
 
 

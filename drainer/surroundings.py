@@ -37,6 +37,7 @@ class Surroundings:
         self._mta_queue = mta_queue(settings.mta)
         self.flavour = ""
         self._competing = ""
+        self._unmeasured = ""
 
     def reconfigure(self, settings: Settings) -> None:
         """Settings read again. The MTA's queue is judged afresh only if something about it changed: a length between the
@@ -77,7 +78,12 @@ class Surroundings:
         if competition not in (self._competing, ""):
             log.warning(logfmt(event="competing_runner", detail=competition))
         self._competing = competition
-        self.guards = [*found, load_guard(guards.max_load), await self._mta_queue.look(), runners]
+        queue = await self._mta_queue.look()
+        self.guards = [*found, load_guard(guards.max_load), queue, runners]
+        unmeasured = queue.reason if queue.value is None and queue.verdict != "go" else ""
+        if unmeasured not in (self._unmeasured, ""):
+            log.warning(logfmt(event="guard_cannot_tell", guard=queue.name, detail=unmeasured))
+        self._unmeasured = unmeasured
         return strictest(self.guards)
 
     async def count_queues(self) -> None:
@@ -97,4 +103,4 @@ class Surroundings:
 
 def mta_queue(mta: MtaSettings, stopped: bool = False) -> MtaQueue:
     """Whose length is watched, as the settings say. stopped: feeding is stopped for it."""
-    return MtaQueue(mta.queue, mta.queue_high, mta.queue_low, stopped=stopped)
+    return MtaQueue(mta.queue, mta.queue_high, mta.queue_low, stopped=stopped, config=mta.queue_config)

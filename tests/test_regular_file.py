@@ -163,10 +163,12 @@ OPENED_OTHERWISE = {
     "ledger/sqlite_file": "the lock and a new ledger (O_EXCL), looked at by kind_of; migrations of the package",
     "report/notify": "a file in memory (memfd_create)",
     "compose/coprocess/serve": "its own pipes, /dev/null",
+    "compose/coprocess/readonly": "Mailman's database, found to be a regular file before Mailman itself opens it",
     "control/web": "files of the package",
     "cli/report": "page.css of the package; the report itself, with O_EXCL",
     "cli/check_measures": "/proc/1/cmdline",
     "from_disk": "/proc/locks",
+    "reach": "of /proc/self: cgroup, mountinfo, status",
     "demo/sink": "the tour's own files", "demo/tour": "the tour's own files",
 }  # fmt: skip
 

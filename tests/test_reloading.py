@@ -57,6 +57,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "mta.final_dot_timeout": (601.5, 602.5),
     "mta.log_file": (HOME / "g1", HOME / "g2"),
     "mta.queue": ("none", "postfix"),
+    "mta.queue_config": (HOME / "q1", HOME / "q2"),
     "mta.queue_high": (20_001, 20_002),
     "mta.queue_low": (5001, 5002),
     "feed.via": ("smtp", "mailman"),

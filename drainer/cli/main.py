@@ -5,7 +5,10 @@ Exit status  0 done, 1 failed, 2 usage or settings, 3 service not running
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -32,6 +35,7 @@ from drainer.cli.scan import scan_subcommand
 from drainer.cli.status import status_command
 from drainer.errors import DrainerError, ServiceNotRunning, SettingsError, UsageError
 from drainer.mistakes import what_is_wrong
+from drainer.reach import advice_for
 
 FAILED, USAGE, NOT_RUNNING = 1, 2, 3
 
@@ -128,6 +132,19 @@ def main() -> None:
     except DrainerError as exc:
         print(f"drainer: {exc}", file=sys.stderr)
         sys.exit(exit_status(exc))
+    except OSError as exc:
+        # Nobody foresaw that this file may be out of reach: the path, and what would be right, say more than a traceback.
+        advice = (
+            advice_for(Path(os.fsdecode(exc.filename)), writing=exc.errno == errno.EROFS) if _names_path(exc) else None
+        )
+        if advice is None:
+            raise
+        print(f"drainer: {os.fsdecode(exc.filename)}: {exc.strerror}; {advice.text()}", file=sys.stderr)
+        sys.exit(FAILED)
+
+
+def _names_path(error: OSError) -> bool:
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and isinstance(error.filename, str | bytes)
 
 
 def exit_status(error: DrainerError) -> int:

@@ -19,7 +19,13 @@ from drainer.settings_file import DEFAULT_PATH, load_settings
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help=f"Settings file.  [default: {DEFAULT_PATH}]", show_default=False),
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help=f"Settings file.  [default: {DEFAULT_PATH}]",
+        show_default=False,
+        readable=False,  # whoever reads it says better why it cannot be read
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do it. Without this nothing is changed.")]

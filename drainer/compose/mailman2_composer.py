@@ -19,6 +19,7 @@ from drainer.compose.wire import ComposedMessage
 from drainer.errors import ComposeDeferred, SettingsError
 from drainer.in_time import InTime
 from drainer.queuedir.entry import QueueEntry
+from drainer.reach import advice_for
 
 _LARGE_BYTES = 2**18
 _TURN_S = 0.005
@@ -41,6 +42,8 @@ class Mailman2Composer:
 
     async def start(self) -> None:
         """Raises SettingsError when there are no lists to read."""
+        if advice := await asyncio.to_thread(advice_for, self._lists_dir):
+            raise SettingsError(f"mailman.lists_dir = {str(self._lists_dir)!r} cannot be read: {advice.text()}")
         if not await asyncio.to_thread(self._lists_dir.is_dir):
             raise SettingsError(
                 f"mailman.lists_dir = {str(self._lists_dir)!r} is no directory; "

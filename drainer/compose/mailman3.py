@@ -27,6 +27,7 @@ from drainer.compose.wire import ComposedMessage, Envelope
 from drainer.errors import ComposeDeferred, ComposeError, ComposerFailed, ComposerUnavailable, NoSuchList, SettingsError
 from drainer.pickles.allowed import ALLOWED
 from drainer.queuedir.entry import QueueEntry
+from drainer.reach import and_advice
 from drainer.report.logfmt import logfmt
 
 ANSWER_TIMEOUT_S = 60.0  # between two frames; composing one copy takes milliseconds, a dead template server 5 s
@@ -228,7 +229,10 @@ class _Coprocess:
         kind, fields, _ = await self._receive(START_TIMEOUT_S)
         if kind == frames.REFUSED:
             detail, words = str(fields.get("detail")), await self._last_words()
-            raise _Broken(f"says: {detail}" if detail in words else f"says: {detail}{words}")
+            said = f"says: {detail}" if detail in words else f"says: {detail}{words}"
+            path = fields.get("path")
+            writing = bool(fields.get("writing"))
+            raise _Broken(said + (and_advice(Path(path), writing=writing, of_mailman=True) if path else ""))
         try:
             if kind != frames.READY:
                 raise _Broken("answered the greeting with something else")

@@ -46,6 +46,7 @@ from drainer.control.messages import (
 )
 from drainer.control.replies import json_reply
 from drainer.errors import DrainerError, HaltError, NoRoomForSocket, RequestRefused, SettingsError, UsageError
+from drainer.reach import and_advice, membership_advice
 from drainer.report.logfmt import logfmt
 from drainer.report.metrics import CONTENT_TYPE, exposition
 from drainer.settings_file import mistakes
@@ -314,8 +315,7 @@ def _give_to_group(path: Path, group_id: int) -> None:
         os.chown(path, -1, group_id)
     except (PermissionError, OverflowError) as exc:
         raise SettingsError(
-            f"control.group: the socket cannot be given to group {group_id}; right would be a group that the user drainer "
-            "runs as is a member of"
+            f"control.group: the socket cannot be given to group {group_id}: {membership_advice(group_id).text()}"
         ) from exc
 
 
@@ -327,6 +327,8 @@ def _cannot_listen(path: Path, exc: OSError) -> SettingsError | NoRoomForSocket:
         )
     if exc.errno == errno.ENOENT:
         said = f"{path.parent} does not exist; create it (systemd does with RuntimeDirectory=drainer)"
+    else:
+        said += and_advice(path.parent, writing=True)
     return SettingsError(f"control.socket = {str(path)!r}: cannot listen there: {said}")
 
 

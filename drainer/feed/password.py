@@ -16,6 +16,7 @@ import stat
 from pathlib import Path
 
 from drainer.errors import SettingsError
+from drainer.reach import and_advice
 from drainer.regular_file import open_regular
 from drainer.settings import MtaSettings
 
@@ -40,7 +41,7 @@ def secret_in(path: Path, setting: str) -> str:
             _refuse_exposed(path, setting, os.fstat(file.fileno()).st_mode)
             return file.readline(_LONGEST_BYTES).rstrip(b"\r\n").decode()
     except OSError as exc:
-        raise SettingsError(f"{setting} {path} cannot be read: {exc.strerror}") from exc
+        raise SettingsError(f"{setting} {path} cannot be read: {exc.strerror}{and_advice(path)}") from exc
     except UnicodeDecodeError:
         # Without its cause: that holds the octets.
         raise SettingsError(f"{setting} {path} is not UTF-8 text") from None

@@ -4,7 +4,8 @@ In    which MTA; its queue directory or its own queue command
 Out   a guard that stops feeding above queue_high until below queue_low
 
 Postfix: its queue directories are counted where we may read them (root, postfix); otherwise `postqueue -j`, which any
-user may ask, and which costs Postfix a pass over its queue files. Exim: `exim -bpc` (for its admin users).
+user may ask, and which costs Postfix a pass over its queue files. Of another instance than the default, `postqueue -c` is
+asked: only its main.cf tells where its queue is. Exim: `exim -bpc` (for its admin users).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Literal
 
 from drainer.errors import MtaError
 from drainer.guards.verdict import between_marks, unknown
+from drainer.reach import set_id_advice
 from drainer.report.snapshot import Guard
 
 POSTFIX_QUEUES = ("maildrop", "incoming", "active", "deferred")
@@ -32,7 +34,8 @@ class MtaQueue:
     """Asks for the length, remembers whether feeding was stopped for it.
 
     high, low  messages; see settings mta.queue_high, mta.queue_low
-    spool      Postfix's queue_directory
+    config     Postfix's configuration directory, where it is not the default instance's
+    spool      the default Postfix's queue_directory
     command    instead of the MTA's usual one
     stopped    feeding is stopped for its length
     """
@@ -43,6 +46,7 @@ class MtaQueue:
         high: int,
         low: int,
         *,
+        config: Path | None = None,
         spool: Path = Path("/var/spool/postfix"),
         command: Sequence[str] = (),
         timeout_s: float = 30.0,
@@ -51,6 +55,7 @@ class MtaQueue:
         self._kind = kind
         self._high = high
         self._low = low
+        self._config = config
         self._spool = spool
         self._command = tuple(command)
         self._timeout_s = timeout_s
@@ -73,10 +78,11 @@ class MtaQueue:
         if self._kind == "exim":
             output = await self._run(self._command or (_program("exim", "exim4"), "-bpc"))
             return parse_exim_count(output)
-        if not self._command:
+        if not self._command and self._config is None:
             with suppress(PermissionError, FileNotFoundError):
                 return await asyncio.to_thread(count_postfix_queue, self._spool)
-        output = await self._run(self._command or (_program("postqueue"), "-j"))
+        instance = () if self._config is None else ("-c", str(self._config))
+        output = await self._run(self._command or (_program("postqueue"), *instance, "-j"))
         return sum(count for name, count in parse_postqueue(output.splitlines()).items() if name in POSTFIX_QUEUES)
 
     async def _run(self, command: Sequence[str]) -> str:
@@ -99,7 +105,11 @@ class MtaQueue:
                 await process.wait()
         if process.returncode:
             said = errors.decode("utf-8", "replace").strip().splitlines()
-            raise MtaError(f"{command[0]} ended with status {process.returncode}: {said[-1] if said else 'no message'}")
+            advice = set_id_advice(Path(command[0]))
+            raise MtaError(
+                f"{command[0]} ended with status {process.returncode}: {said[-1] if said else 'no message'}"
+                f"{f'; {advice.in_one_line()}' if advice else ''}"
+            )
         return output.decode("utf-8", "replace")
 
 

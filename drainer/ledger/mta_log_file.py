@@ -105,6 +105,17 @@ def is_journal(where: Path) -> bool:
     return str(where).partition(":")[0] == JOURNAL
 
 
+def journal_files(where: Path) -> list[Path]:
+    """The files of a journal that hold what is asked for, whether we may read them or not; [] where there is no journal."""
+    directory = str(where).partition(":")[2]
+    places = [Path(directory)] if directory.startswith("/") else [Path("/var/log/journal"), Path("/run/log/journal")]
+    try:
+        found = [child for place in places if place.is_dir() for child in place.iterdir()]
+        return [child / "system.journal" if child.is_dir() else child for child in found]
+    except OSError:
+        return places
+
+
 def file_lines(file: Path, latest_s: float, zone: tzinfo = LOCAL) -> Iterator[LogLine]:
     """The lines of one file, packed or not; a journal's export too. Raises MtaLogUnreadable, perhaps after some lines."""
     yield from log_lines(_pieces(file), latest_s, zone)

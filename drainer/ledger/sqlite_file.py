@@ -21,6 +21,7 @@ from pathlib import Path
 
 from drainer.durable import make_directories, sync_directory
 from drainer.errors import HaltError, LedgerNotDurable, LedgerUnusable
+from drainer.reach import and_advice
 from drainer.regular_file import kind_of, open_regular
 
 APPLICATION_ID = 0x6472_6E72  # "drnr"
@@ -229,7 +230,8 @@ def _lock(path: Path) -> int:
         with contextlib.suppress(OSError):
             if kind := kind_of(lock_path.lstat().st_mode):
                 what = f"there is {kind}, and no regular file: move it away; cannot open"
-        raise LedgerNotDurable(f"{what} {lock_path}: {exc.strerror}") from exc
+        advice = and_advice(path.parent, writing=True)
+        raise LedgerNotDurable(f"{what} {lock_path}: {exc.strerror}{advice}") from exc
     if kind := kind_of(os.fstat(lock_fd).st_mode):
         os.close(lock_fd)
         raise LedgerUnusable(f"{lock_path} is {kind}; right would be to move it away")
@@ -265,7 +267,7 @@ def _require_sqlite(path: Path) -> None:
         with open_regular(path) as file:
             start = file.read(len(_MAGIC))
     except OSError as exc:
-        raise LedgerNotDurable(f"cannot read {path}: {exc.strerror}") from exc
+        raise LedgerNotDurable(f"cannot read {path}: {exc.strerror}{and_advice(path, writing=True)}") from exc
     if start and start != _MAGIC:
         raise LedgerUnusable(f"{path} is not a drainer ledger (not even a SQLite file), or it is damaged")
 

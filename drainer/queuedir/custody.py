@@ -59,6 +59,7 @@ from drainer.queuedir.filebase import (
     renamed_filebase,
 )
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, ListedFile, QueueScan
+from drainer.reach import advice_for, and_advice
 from drainer.regular_file import DIRECTORY, kind_of
 
 MAILMAN_QUEUES = frozenset(
@@ -126,6 +127,8 @@ class Custody:
 
     def check(self) -> None:
         """Look whether custody is possible; change nothing. Raises CustodyRefused with what would be right."""
+        if advice_for(self.queue_dir):  # it cannot even be looked at
+            raise CustodyRefused(self._cannot_write(self.queue_dir))
         if not self.queue_dir.is_dir():
             raise CustodyRefused(
                 f"queue_dir {self.queue_dir} does not exist or is no directory; right would be the directory that holds "
@@ -160,16 +163,18 @@ class Custody:
         touched = [self.queue_dir, *(self.queue_dir / name for name in self._touched_queues())]
         for directory in [*touched, *(d for d in (self.home, self.backlog, self.held, self.duplicates) if d.exists())]:
             if not os.access(directory, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
-                raise CustodyRefused(
-                    f"{directory} cannot be written by user {os.geteuid()}; right would be to run drainer as the user "
-                    "Mailman runs as (list, mailman), on a filesystem mounted for writing"
-                )
+                raise CustodyRefused(self._cannot_write(directory))
             if _other_filesystem(directory, ours):
                 raise CustodyRefused(
                     f"{directory} is on another filesystem (or mount) than {self.home} is or would be, so entries cannot "
                     "be moved by one rename; right would be one filesystem for the whole queue_dir, or a queue_dir "
                     "without symbolic links and mounts in it"
                 )
+
+    @staticmethod
+    def _cannot_write(directory: Path) -> str:
+        advice = and_advice(directory, writing=True, of_mailman=True)
+        return f"{directory} cannot be written by user {os.geteuid()}{advice}"
 
     def prepare(self) -> None:
         """Check, make our directories, take the lock, clear away half-written rewrites, draw the cut-off line.

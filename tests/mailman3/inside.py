@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import smtplib
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -231,7 +232,8 @@ def write_fast() -> None:
 
     @event.listens_for(Engine, "connect")
     def without_waiting(connection: Any, _record: object) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
 
 
 if __name__ == "__main__":

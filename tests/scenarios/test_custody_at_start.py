@@ -76,7 +76,9 @@ def test_queue_on_several_filesystems_or_read_only_is_refused(tmp_path: Path) ->
         assert "cannot be moved by one rename" in said
         inside = mailman_queue(elsewhere)
         subprocess.run(["mount", "-o", "remount,ro", elsewhere], check=True)
-        assert "cannot be written by user" in refusal(inside, tmp_path)
+        said = refusal(inside, tmp_path)
+        assert "cannot be written by user" in said
+        assert "its filesystem is mounted read-only" in said
 
 
 def test_second_drainer_names_the_pid_of_the_first_and_disturbs_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ fields as JSON, the octets. Python's json carries lone surrogates, so any string
 
     parent                               co-process
     HELLO  settings, allowed names   ->
-                                     <-  READY  versions         or REFUSED  reason, detail
+                                     <-  READY  versions         or REFUSED  detail; path, writing where one is out of reach
     COMPOSE  recipients; the entry   ->
                                      <-  CONTENT  number; octets      before the first transaction that has it
                                      <-  TRANSACTION  envelope, number of its content     any number of these

@@ -7,7 +7,8 @@ Shell runs in Mailman's Python
 What Mailman's own start would write, and what is done instead:
 - directories, a template mailman.cfg, a lock file: config.create_paths is off;
 - log files: everything from WARNING up goes to standard error;
-- the database file, its schema, its lock file: opened as it is, refused where its schema is not this Mailman's;
+- the database file, its schema, its lock file: opened as it is, refused where its schema is not this Mailman's; an SQLite
+  file need not be writable, unless a transaction was cut off and SQLite has to undo it first, as it would for Mailman;
 - rows: the database itself refuses (SQLite query_only; read-only sessions elsewhere), sessions are rolled back;
 - queue entries: Switchboard.enqueue refuses; files below Mailman's directories: an audit hook refuses.
 """
@@ -35,7 +36,14 @@ _READ_ONLY_SQL = {
 
 
 class Unusable(Exception):
-    """Mailman cannot be used from here; the text says why."""
+    """Mailman cannot be used from here; the text says why.
+
+    unwritable  a directory that would have to be written; "" for none
+    """
+
+    def __init__(self, detail: str, unwritable: str = "") -> None:
+        super().__init__(detail)
+        self.unwritable = unwritable
 
 
 class ChangeRefused(PermissionError):
@@ -80,17 +88,53 @@ def _open_database() -> Any:
     from mailman.utilities.modules import call_name
     from mailman.utilities.string import expand
     from sqlalchemy import event
+    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.pool import NullPool
     from zope.interface.verify import verifyObject
 
-    url = urlparse(expand(config.database.url, None, config.paths))
-    if url.scheme == "sqlite" and not (path := Path(url.path[1:])).is_file():  # sqlite:////var/... is /var/...
-        raise Unusable(f"there is no database at {path}; is this the right mailman.cfg?")
+    file = _sqlite_file(expand(config.database.url, None, config.paths))
+    if file is not None and not file.is_file():
+        raise Unusable(f"there is no database at {file}; is this the right mailman.cfg?")
     database = call_name(config.database["class"])
     verifyObject(IDatabase, database)
+    if file is not None:
+        # Mailman's own opens the file for writing, to make it with the right mode; it is there, and may be read-only for us.
+        database._prepare = lambda url: setattr(database, "pool_class", NullPool)
     database.initialize()
     event.listen(database.engine, "connect", _make_read_only(database.engine.dialect.name))
-    _check_schema(database)
+    try:
+        _check_schema(database)
+    except OperationalError as exc:
+        if file is not None and (wanted := repair_wanted(file)):
+            raise Unusable(wanted, str(file.parent)) from exc
+        raise
     return database
+
+
+def _sqlite_file(url: str) -> Path | None:
+    parts = urlparse(url)
+    return Path(parts.path[1:]) if parts.scheme == "sqlite" else None  # sqlite:////var/... is /var/...
+
+
+def repair_wanted(file: Path) -> str:
+    """Why an SQLite database cannot be read unless its directory may be written: "" where that is not so.
+
+    Source  https://www.sqlite.org/lockingv3.html#hot_journals, https://www.sqlite.org/wal.html#read_only_databases
+    """
+    if os.access(file, os.W_OK) and os.access(file.parent, os.W_OK):
+        return ""
+    if any(Path(f"{file}{suffix}").exists() for suffix in ("-journal", "-wal")) or _is_wal(file):
+        return (
+            f"{file} was left in the middle of a transaction, or keeps a write-ahead log: SQLite cannot read it without "
+            "writing beside it. Mailman's next start mends the first, too"
+        )
+    return ""
+
+
+def _is_wal(file: Path) -> bool:
+    """Source  https://www.sqlite.org/fileformat2.html#file_format_version_numbers"""
+    with file.open("rb") as opened:
+        return opened.read(20)[18:] == b"\2\2"
 
 
 def _make_read_only(dialect: str) -> Any:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import email
+import errno
 import functools
 import io
 import os
@@ -327,12 +328,15 @@ def main() -> int:
         answers.flush()
         return 1
     except readonly.Unusable as exc:
-        write(frames.frame(frames.REFUSED, {"detail": str(exc)}))
+        write(frames.frame(frames.REFUSED, {"detail": str(exc), "path": exc.unwritable, "writing": True}))
         answers.flush()
         return 1
     except Exception as exc:  # noqa: BLE001 (whatever stops Mailman is told to the parent)
         traceback.print_exc()
-        write(frames.frame(frames.REFUSED, {"detail": f"{type(exc).__name__}: {exc}"}))
+        fields: dict[str, Any] = {"detail": f"{type(exc).__name__}: {exc}"}
+        if isinstance(exc, OSError) and isinstance(exc.filename, str):
+            fields.update(path=os.path.normpath(exc.filename), writing=exc.errno == errno.EROFS)
+        write(frames.frame(frames.REFUSED, fields))
         answers.flush()
         return 1
     answers.flush()
