@@ -98,7 +98,7 @@ class ServiceOperations:
         name = (await self.selection.lists(list_name, several=False))[0].list_id if list_name else ""
         if name and name not in waiting:
             others = f"; lists that wait: {', '.join(sorted(waiting)[:_LISTS_NAMED])}" if waiting else ""
-            raise RequestRefused(f"no entry of list {name} waits: it is through, or there was none{others}")
+            raise RequestRefused(f"no entry of list {name} waits: all of them are done, or there were none{others}")
         return await self._service.situation.estimate(at_recipients_per_s, by_s, name)
 
     async def entries(self, selectors: Selectors, limit: int) -> EntriesReply:

@@ -32,7 +32,7 @@ def eta_command(
         ),
     ] = None,
     list_name: Annotated[
-        str, typer.Option("--list", metavar="L", help="When this list is through: its name, address or list-id.")
+        str, typer.Option("--list", metavar="L", help="When this list is done: its name, address or list-id.")
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -42,10 +42,10 @@ def eta_command(
     drainer eta
     drainer eta --at 200/s       at that many recipients per second
     drainer eta --by 18:00       which rate would it take, and can the MTA bear it?
-    drainer eta --list choir     when is my list through?
+    drainer eta --list choir     when is my list done?
     """
     if at == "unlimited":
-        raise UsageError('--at unlimited is no rate to reckon with; right would be "200/s"')
+        raise UsageError('--at unlimited is not a rate to compute with; right would be "200/s"')
     now = datetime.now().astimezone()
     meant = None if by is None else coming(by, now)
     if meant is not None and meant <= now:
@@ -85,7 +85,7 @@ def _lines(reply: EtaReply, at_per_s: float | None, by_s: float | None, now_s: f
         if one.what_if is not None and at_per_s is not None:
             yield f"list {shown(one.list)}{of_list_at} {rate(at_per_s)} recipients: {eta_text(one.what_if, now_s)}"
     if by_s is not None:
-        yield from _by(reply, f"to be through by {clock_time(by_s, now_s)}")
+        yield from _by(reply, f"to be done by {clock_time(by_s, now_s)}")
     elif at_per_s is not None and reply.shown_recipients_per_s is not None and reply.without_service is None:
         yield _fastest(reply)
 
@@ -114,7 +114,7 @@ def _by(reply: EtaReply, what: str) -> Iterator[str]:
         unknown = "how much is left is not known yet, entries are still being read"
         yield f"{what}: {unknown if reply.verdict == 'unknown' else 'no rate would do, deferred mail is due later'}"
         return
-    chance = "" if reply.chance is None else f"; as things go the chance is {_percent(reply.chance)}"
+    chance = "" if reply.chance is None else f"; at the present pace the chance is {_percent(reply.chance)}"
     yield f"{what}: {rate(needed)} recipients needed{chance}"
     options = [
         f"--{name} {_at_least(per_s)}"

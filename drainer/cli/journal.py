@@ -79,7 +79,7 @@ def _way_back(action: JournalAction) -> str:
         return f"undone by {action.undone_by}{part}; `drainer undo {action.undone_by}` does it again"
     if not action.undoable:
         return f"cannot be undone: {shown(action.why_not)}"
-    cut_off = "the service ended before it was through; " if action.cut_off else ""
+    cut_off = "the service ended before it was finished; " if action.cut_off else ""
     until = f" until {moment(action.undo_until)}" if action.undo_until is not None else ""
     return f"{cut_off}`drainer undo {action.number}` takes it back{until}"
 

@@ -123,7 +123,7 @@ def _asked_rate(value: object) -> float | None:
     if isinstance(value, str) and value.replace(".", "", 1).isdecimal():
         return float(value)
     if value == "unlimited":
-        raise ValueError('not a rate to reckon with; right would be "20/s", "600/m" or "5000/h"')
+        raise ValueError('not a rate to compute with; right would be "20/s", "600/m" or "5000/h"')
     return rate_per_s(value)
 
 

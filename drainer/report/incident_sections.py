@@ -214,7 +214,7 @@ def _rates(told: Incident, zone: tzinfo | None) -> Section:
 def _how_good(scored: Forecasts) -> Section:
     said = [*accuracy(scored)]
     if scored.open:
-        said.append(f"How good {count(scored.open, 'forecast')} are will be known when the drain is through.")
+        said.append(f"How good {count(scored.open, 'forecast')} are will be known when the drain has ended.")
     said = said or ["No forecast was made that could be compared with what came."]
     rows = [
         (

@@ -113,11 +113,11 @@ def _course(told: Incident, zone: tzinfo | None) -> str:
     begin = f"The drain began {when(told.began, zone)}"
     if told.ended is not None:
         how_long = duration(told.ended - told.began)
-        return f"{begin} and was through {when(told.ended, zone)}, after {how_long}."
+        return f"{begin} and ended {when(told.ended, zone)}, after {how_long}."
     left = f"{count(told.backlog.entries, 'entry', 'entries')} with {count(told.backlog.recipients, 'recipient')} were left"
     reason = f" ({told.reason})" if told.reason else ""
     state = state_words(told.state)
-    return f"{begin} and is not through: {left} at {when(told.as_of, zone)}; state: {state}{reason}."
+    return f"{begin} and has not ended: {left} at {when(told.as_of, zone)}; state: {state}{reason}."
 
 
 def _lists(told: Incident) -> int:

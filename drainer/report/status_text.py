@@ -504,7 +504,7 @@ def _table(snapshot: Snapshot, width: int, rows: int, zone: tzinfo | None) -> li
     if rest := longest[rows:]:
         entries, recipients = sum(one.entries for one in rest), sum(one.recipients for one in rest)
         shown_rows.append((f"and {count(len(rest), 'other list')}", count(entries), count(recipients), "", ""))
-    titles = ("List", "entries", "recipients", "oldest", "through")
+    titles = ("List", "entries", "recipients", "oldest", "done by")
     kept = (
         [0, 1, 2, 3, 4] if width >= _ALL_COLUMNS_FROM else [0, 1, 2, 4] if width >= _LABELS_BESIDE_FROM else [0, 2, 4]
     )

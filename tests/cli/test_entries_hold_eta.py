@@ -136,7 +136,7 @@ def test_eta_tells_the_interval_what_if_and_the_rate_needed(cli: CommandLine, se
     assert first.endswith(" (80 %: 1 min 10 s to 2 min)")
     assert what_if.startswith("at 20/s recipients: about 10 s, at ")
     assert what_if.endswith(" (80 %: give or take 10 s)")
-    assert needed.endswith("12.5/s recipients needed; as things go the chance is 30 %")
+    assert needed.endswith("12.5/s recipients needed; at the present pace the chance is 30 %")
     assert limits == "the limits in force do not allow that: `drainer rate --messages 2.5/s` would"
     assert shown == "the MTA has shown that it can: it took 30/s recipients over five minutes"
     assert fastest.endswith("40/s recipients")

@@ -189,7 +189,7 @@ def test_backlog_numbers_before_the_first_delivery_are_those_of_the_queue(tmp_pa
             assert "no finish time while paused" in lists.says("eta")
             what_if = lists.says("eta", "--at", "50/s", "--by", "+2h")
             assert re.search(r"^at 50/s recipients: about \d+ s\b", what_if, re.MULTILINE)
-            assert re.search(r"^to be through by .*: [0-9.,]+/[sh] recipients needed$", what_if, re.MULTILINE)
+            assert re.search(r"^to be done by .*: [0-9.,]+/[sh] recipients needed$", what_if, re.MULTILINE)
 
 
 def test_asking_a_service_that_does_not_run_exits_3_and_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""A status without the service reads a bounded number of entries, and says so."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from drainer import from_disk
+from drainer.report.snapshot import Snapshot
+from drainer.report.status_text import status_lines
+from drainer.settings_file import load_settings
+from tests.scenarios.operated import site
+
+
+def test_entries_beyond_the_bound_are_counted_as_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with site(tmp_path, 8, feed={"messages": "0"}) as lists:
+        with lists.run() as service:
+            lists.surveyed()
+            assert service.terminate() == 0
+        settings = load_settings(lists.settings)
+
+    async def asked() -> tuple[Snapshot, int]:
+        async with from_disk.from_disk(settings, "not_running") as answers:
+            snapshot, eta = await answers.status(), await answers.eta()
+            return snapshot, eta.unread_entries
+
+    whole, _ = asyncio.run(asked())
+    assert whole.without_service is not None and whole.backlog.unread_entries == 0
+    assert whole.backlog.recipients == whole.without_service.recorded_recipients
+    monkeypatch.setattr(from_disk, "READ_AT_MOST", 3)
+    some, unread = asyncio.run(asked())
+    not_read = whole.backlog.entries + whole.backlog.held_entries - 3
+    assert some.backlog.entries == whole.backlog.entries
+    assert (some.backlog.unread_entries, unread) == (not_read, not_read)
+    assert 0 < some.backlog.recipients < whole.backlog.recipients
+    text = " ".join(" ".join(status_lines(some, 200)).split())
+    assert f"{not_read} entries not read yet" in text
+    assert f"the service counted {whole.backlog.recipients} recipients in all" in text
