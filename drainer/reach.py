@@ -115,11 +115,14 @@ def _advice(path: Path, writing: bool, of_mailman: bool) -> Advice | None:
 
 
 def set_id_advice(program: Path) -> Advice | None:
-    """What keeps a program from the group its set-group-ID bit would give it: in a unit that bit does not count."""
+    """What keeps a program from the user or group its set-ID bits would give it: in a unit they do not count."""
     status = program.stat()
-    if not status.st_mode & stat.S_ISGID or status.st_gid in {os.getegid(), *os.getgroups()}:
-        return None
     if os.geteuid() == 0 or "NoNewPrivs:\t1" not in Path("/proc/self/status").read_text():
+        return None
+    if status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid():
+        # Exim, whose queue nobody but its own user may list.
+        return Advice(f"it needs to become {_user(status.st_uid)}, which the unit does not let it (NoNewPrivileges=)")
+    if not status.st_mode & stat.S_ISGID or status.st_gid in {os.getegid(), *os.getgroups()}:
         return None
     group = _group(status.st_gid)
     return Advice(f"it needs the group {group}, which the unit does not let it have", (f"SupplementaryGroups={group}",))

@@ -27,6 +27,16 @@ found = [advice_for(Path(path), writing=writing, of_mailman=of_mailman) for path
 print(json.dumps([advice and advice.text() for advice in found]))
 """
 
+_PROGRAMS = """
+import json, os, sys
+from pathlib import Path
+from drainer.reach import set_id_advice
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+print(json.dumps([(advice := set_id_advice(Path(program))) and advice.text() for program in sys.argv[1:]]))
+"""
+
 
 @pytest.fixture
 def home() -> Iterator[Path]:
@@ -84,6 +94,25 @@ def test_advice_names_the_group_the_owner_or_the_directory_to_make_and_is_silent
     assert f"`install -d -m 0750 -o nobody -g nogroup {home / 'missing/ledger'}`" in of_missing
     assert fine == [None, None, None]
     assert "[Service]" not in done.stdout
+
+
+def test_program_that_needs_its_set_id_bits_is_told_apart_where_they_do_not_count(home: Path) -> None:
+    shutil.copy("/bin/false", home / "postqueue")
+    owned(home / "postqueue", "root", "adm", 0o2755)
+    shutil.copy("/bin/false", home / "exim")
+    owned(home / "exim", "root", "root", 0o4755)
+    found = []
+    for bounded in ((), ("--no-new-privs",)):
+        done = subprocess.run(
+            ["setpriv", *bounded, sys.executable, "-c", _PROGRAMS, home / "postqueue", home / "exim"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append(json.loads(done.stdout))
+    assert found[0] == [None, None]
+    assert "it needs the group adm" in found[1][0]
+    assert "it needs to become root" in found[1][1]
 
 
 def test_root_is_refused_nothing_that_it_may_do(tmp_path: Path) -> None:
