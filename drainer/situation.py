@@ -129,6 +129,7 @@ class Situation:
             released_entries=release.entries,
             retrying_recipients=release.retrying_recipients,
             taken_by_runner_entries=self._pipeline.progress.taken_by_runner,
+            skipped=list(self._pipeline.progress.skipped.values()),
         )
 
     def _nobody_composes(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 
 from drainer.clock import Clock
 from drainer.guards.beside_runner import wanted_by
@@ -18,7 +19,7 @@ from drainer.guards.mta_queue import MtaQueue
 from drainer.guards.verdict import strictest
 from drainer.queuedir.scan import QueueCensus
 from drainer.report.logfmt import logfmt
-from drainer.report.snapshot import Guard, Mailman, QueueCount
+from drainer.report.snapshot import Guard, Mailman, QueueCount, SkippedFiles
 from drainer.settings import MtaSettings, Settings
 
 log = logging.getLogger("drainer")
@@ -46,7 +47,7 @@ class Surroundings:
             self._mta_queue = mta_queue(settings.mta, self._mta_queue.stopped)
         self.settings = settings
 
-    def of_mailman(self, **more: int) -> Mailman:
+    def of_mailman(self, skipped: Sequence[SkippedFiles] = (), **more: int) -> Mailman:
         """As the snapshot has it. more: fields that only others know."""
         settings, seen = self.settings, self.mailman
         competes = settings.feed.via == "smtp" and settings.custody.scope == "all"
@@ -54,6 +55,7 @@ class Surroundings:
             flavour=self.flavour,
             queue_dir=str(settings.mailman.queue_dir),
             runners=seen.runners,
+            skipped=list(skipped),
             queues=self.queues,
             outgoing_runner_competes=competes and bool(seen.delivering(self.flavour)),
             runner_wanted_by=wanted_by(settings),

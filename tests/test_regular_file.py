@@ -168,6 +168,7 @@ OPENED_OTHERWISE = {
     "cli/report": "page.css of the package; the report itself, with O_EXCL",
     "cli/check_measures": "/proc/1/cmdline",
     "from_disk": "/proc/locks",
+    "host_check/as_user": "its own pipe to the child that looks",
     "reach": "of /proc/self: cgroup, mountinfo, status",
     "demo/sink": "the tour's own files", "demo/tour": "the tour's own files",
 }  # fmt: skip

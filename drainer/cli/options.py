@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from drainer.errors import ServiceNotRunning
 from drainer.settings import Settings, duration_s, rate_per_s
 from drainer.settings_file import DEFAULT_PATH, load_settings
+from drainer.text.said import cleaned
 
 ConfigOption = Annotated[
     Path | None,
@@ -82,7 +83,7 @@ def start_command(config: Path | None) -> str:
 
 def print_json(value: BaseModel | dict[str, object]) -> None:
     """One object on standard output, indented for a person."""
-    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else cleaned(value)
     print(json.dumps(plain, indent=2 if sys.stdout.isatty() else None))
 
 

@@ -215,16 +215,19 @@ class ControlServer:
         asked = await _body(request, kind)
         action = request.path.lstrip("/")
         shown = asked.model_dump_json(exclude=_NOT_LOGGED)
-        said = f"action={action} by={peer.user} uid={peer.uid} pid={peer.pid} request={shown}"
+
+        def say(**result: str) -> None:
+            log.info(logfmt(action=action, by=peer.user, uid=peer.uid, pid=peer.pid, request=shown, **result))
+
         try:
             answer = await operation(asked, peer)
         except KeyError as exc:
-            log.info("%s result=not_found", said)
+            say(result="not_found")
             raise _no_such(f"nothing known as {exc.args[0]!r}" if exc.args else "no such entry") from exc
         except DrainerError as exc:
-            log.info("%s result=refused reason=%s", said, json.dumps(str(exc)))
+            say(result="refused", reason=str(exc))
             raise
-        log.info("%s result=done", said)
+        say(result="done")
         return json_reply(answer)
 
 
@@ -418,7 +421,7 @@ async def _errors_as_json(request: web.Request, handler: _Handler) -> web.Stream
     except DrainerError as exc:
         return _error(409, str(exc))
     except Exception as exc:
-        log.exception("request=%s %s failed", request.method, request.path)
+        log.exception(logfmt(event="request_failed", method=request.method, path=request.path))
         return _error(500, f"the service failed on this request: {type(exc).__name__}: {exc}")
 
 

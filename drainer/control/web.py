@@ -127,7 +127,7 @@ class StatusListener:
         except web.HTTPException as exc:
             return refusal(exc.status)
         except Exception:
-            log.exception("request=%s %s failed", request.method, request.path)
+            log.exception(logfmt(event="request_failed", method=request.method, path=request.path))
             return refusal(500)
         protect(response)
         return response

@@ -17,6 +17,8 @@ import logging
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
+from drainer.report.logfmt import logfmt
+
 MOST_CONNECTIONS = 64
 REQUEST_WITHIN_S = 10.0
 ANSWERED_WITHIN_S = 30.0
@@ -124,7 +126,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """What is not HTTP, or failed: a word for the client, and a line in the log only for what is our fault."""
         if status >= 500:
-            log.error("request=%s %s failed", request.method, request.path, exc_info=exc)
+            log.error(logfmt(event="request_failed", method=request.method, path=request.path), exc_info=exc)
         return refusal(status if status >= 500 else 400)
 
 

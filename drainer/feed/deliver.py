@@ -354,11 +354,11 @@ class _Transaction:
                         log.critical(
                             logfmt(
                                 outcome=outcome.state, not_in_ledger="yes", message_id=self.message.message_id,
-                                recipients=",".join(outcome.recipients), reply=outcome.reply,
+                                recipients=outcome.recipients, reply=outcome.reply,
                             )
                         )  # fmt: skip
                     raise
-                log.error("ledger cannot commit an outcome, waiting %.2f s: %s", wait_s, exc)
+                log.error(logfmt(event="outcome_not_written", next_try_s=wait_s, detail=exc))
             await _pause(LEDGER_RETRY_FIRST_S if stopping else wait_s, cancelled)
             wait_s = min(2 * wait_s, LEDGER_RETRY_LONGEST_S)
 

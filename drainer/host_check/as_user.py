@@ -19,6 +19,7 @@ from pathlib import Path
 from drainer.errors import SettingsError
 from drainer.host_check.finding import Finding
 from drainer.host_check.runs_as import Unit, unit_of
+from drainer.regular_file import read_regular
 
 UNIT = "drainer.service"
 UNIT_DIRECTORIES = tuple(
@@ -50,8 +51,11 @@ def installed_unit(directories: Sequence[Path] = UNIT_DIRECTORIES) -> Unit:
     texts = []
     for path in (*units[-1:], *drop_ins):
         with suppress(OSError):
-            texts.append(path.read_text("utf-8", "replace"))
+            texts.append(read_regular(path, _MOST_UNIT_BYTES).decode("utf-8", "replace"))
     return unit_of(texts)
+
+
+_MOST_UNIT_BYTES = 2**20
 
 
 def runs_as(unit: Unit, queue_dir: Path) -> RunsAs:

@@ -22,6 +22,7 @@ from drainer.guards.disk import disk_guards
 from drainer.host_check.finding import Finding
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.scan import scan_queue
+from drainer.regular_file import open_regular
 from drainer.report.wording import count
 from drainer.settings import Settings, tcp_address
 from drainer.site import refuse_root_for_others
@@ -178,9 +179,7 @@ def unreadable(path: Path) -> str:
     try:
         if not path.exists():
             return f"there is no {path}"
-        if not path.is_file():
-            return f"{path} is no file"
-        with path.open("rb"):
+        with open_regular(path):
             return ""
     except PermissionError:
         return f"{path} may not be read by user {os.geteuid()}; right would be its group in SupplementaryGroups= of the unit"

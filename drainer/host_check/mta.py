@@ -22,6 +22,7 @@ from drainer.ledger.mta_log import signs_of
 from drainer.ledger.mta_log_file import LOCAL, PACKED, file_lines, is_journal, read_mta_log
 from drainer.ledger.mta_log_lines import Sign, log_lines
 from drainer.ledger.mta_log_postfix import PostfixReader
+from drainer.regular_file import open_regular
 from drainer.report.wording import count, size
 from drainer.settings import MtaSettings, Settings
 from drainer.surroundings import mta_queue
@@ -102,7 +103,7 @@ def _log(where: Path) -> Finding:
 
 def _last_lines(file: Path) -> Iterator[bytes]:
     """Whole lines of the end of a log, which may have gigabytes."""
-    with file.open("rb") as log:
+    with open_regular(file) as log:
         log.seek(0, 2)
         start = max(0, log.tell() - _LOG_END_BYTES)
         log.seek(start)

@@ -61,6 +61,9 @@ class ForeignName:
     kills_runner: bool = False
 
 
+HALF_WRITTEN = ".tmp"
+
+
 def parse_name(name: str) -> QueueFile | ForeignName:
     """What a file name in a queue directory says.
 
@@ -71,7 +74,7 @@ def parse_name(name: str) -> QueueFile | ForeignName:
     """
     if usual := _USUAL.match(name):
         return QueueFile(float(usual[2]), usual[1], _SUFFIX[usual[3]])
-    if name.endswith(".tmp"):
+    if name.endswith(HALF_WRITTEN):
         return ForeignName(name, "half-written (.tmp): never read")
     for suffix in Suffix:
         if name.endswith(suffix.value):

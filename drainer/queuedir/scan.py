@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from drainer.queuedir.filebase import ForeignName, QueueFile, Suffix, parse_name, received_s
+from drainer.queuedir.filebase import HALF_WRITTEN, ForeignName, QueueFile, Suffix, parse_name, received_s
+from drainer.regular_file import kind_of
 
 FOREIGN_NAMES_KEPT = 1000
 """Foreign names remembered by one listing; more than these are only counted."""
@@ -76,7 +77,7 @@ class QueueScan:
                     self.vanished += 1
                     continue
                 if not stat.S_ISREG(status.st_mode):
-                    self._note(ForeignName(found.name, "not a regular file"))
+                    self._note(ForeignName(found.name, f"{kind_of(status.st_mode)}, not a regular file"))
                     continue
                 match file.suffix:
                     case Suffix.WAITING:
@@ -92,6 +93,16 @@ class QueueScan:
         files = iter(self)
         while batch := list(islice(files, size)):
             yield batch
+
+    @property
+    def skipped(self) -> list[ForeignName]:
+        """Of `foreign`, what lies there for good: nobody is writing it just now."""
+        return sorted((name for name in self.foreign if not name.name.endswith(HALF_WRITTEN)), key=lambda one: one.name)
+
+    @property
+    def skipped_count(self) -> int:
+        """How many they are, also where `foreign` does not hold them all."""
+        return self.foreign_count - (len(self.foreign) - len(self.skipped))
 
     def _note(self, name: ForeignName) -> None:
         self.foreign_count += 1

@@ -14,7 +14,7 @@ from datetime import tzinfo
 from drainer.report.incident import LINES, Incident, Listed, Moment, SetAside
 from drainer.report.incident_summary import accuracy, speed, state_words, when
 from drainer.report.snapshot import Forecasts
-from drainer.report.wording import count, duration, limit, size
+from drainer.report.wording import count, duration, limit, size, skipped_files
 
 Row = Sequence[str]
 
@@ -192,6 +192,10 @@ def _outcomes(told: Incident, zone: tzinfo | None) -> Iterator[Section]:
     yield _set_aside(
         "Unreadable", "Kept in Mailman's bad/ as .psv files.", "Every file could be read.", told.unreadable, zone
     )
+    skipped = told.present.mailman.skipped if told.present else []
+    if skipped:
+        said = [f"{skipped_files(one.directory, one.files, one.name, one.reason)}." for one in skipped]
+        yield Section("Not taken", [text[:1].upper() + text[1:] for text in said])
     yield _set_aside("Dropped", "Given up by an operator.", "Nothing was dropped.", told.dropped, zone)
 
 

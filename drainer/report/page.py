@@ -21,7 +21,17 @@ from drainer.report.markup import Markup, joined, tag
 from drainer.report.page_tables import guards_table, history_table, lists_table, queues_table
 from drainer.report.snapshot import Eta, Mailman, Snapshot
 from drainer.report.status_text import eta_text, hints, is_sending, progress, state_word
-from drainer.report.wording import clock_time, count, duration, limit, quantised_s, rate, recipients_of, size
+from drainer.report.wording import (
+    clock_time,
+    count,
+    duration,
+    limit,
+    quantised_s,
+    rate,
+    recipients_of,
+    size,
+    skipped_files,
+)
 
 WIDE, NARROW = (1000, 300), (336, 240)
 """The chart's sizes in pixels: for a desktop, and for a phone of 360 pixels."""
@@ -275,5 +285,7 @@ def _mailman_lines(mailman: Mailman) -> Iterator[str]:
     if mailman.released_entries or mailman.retrying_recipients:
         released = count(mailman.released_entries, "entry", "entries")
         yield f"Released to it: {released}; it retries {count(mailman.retrying_recipients, 'recipient')}"
+    for one in mailman.skipped:
+        yield f"{skipped_files(one.directory, one.files, one.name, one.reason)}."
     if mailman.outgoing_runner_competes:
         yield f"{mailman.competition}."

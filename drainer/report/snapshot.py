@@ -141,6 +141,15 @@ class QueueCount(Said):
     oldest_age_s: float | None = None
 
 
+class SkippedFiles(Said):
+    """Files of one directory that are no queue entries, and that drainer leaves where they are. name, reason: of one."""
+
+    directory: str
+    files: int
+    name: str
+    reason: str
+
+
 class Runner(Said):
     name: str
     pid: int
@@ -175,6 +184,7 @@ class Mailman(Said):
     missing_runners: list[str] = []
     runner_wanted_by: str = ""
     taken_by_runner_entries: int = 0
+    skipped: list[SkippedFiles] = []
 
     @property
     def competition(self) -> str:

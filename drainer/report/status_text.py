@@ -39,6 +39,7 @@ from drainer.report.wording import (
     short_time,
     shown,
     size,
+    skipped_files,
 )
 
 NARROWEST = 40
@@ -376,6 +377,8 @@ def _done(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[_Row]:
 
 def _surroundings(snapshot: Snapshot) -> Iterator[_Row]:
     mta, mailman = snapshot.mta, snapshot.mailman
+    for one in mailman.skipped:
+        yield _Row("Skipped", skipped_files(one.directory, one.files, one.name, one.reason), _USEFUL)
     for failed in snapshot.side_failures:
         ago = duration(max(0.0, snapshot.at - failed.at))
         yield _Row(

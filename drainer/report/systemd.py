@@ -15,6 +15,8 @@ import socket
 import time
 from collections.abc import Callable
 
+from drainer.report.logfmt import logfmt
+
 _STATUS_AT_MOST = 1000
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ def notify(message: str) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as out:
             out.sendto(message.encode("utf-8", "replace"), address)
     except OSError as exc:
-        log.debug("event=systemd_not_told reason=%r", str(exc))
+        log.debug(logfmt(event="systemd_not_told", reason=exc))
         return False
     return True
 

@@ -49,6 +49,12 @@ def backlog_left(entries: int, recipients: int, unread_entries: int) -> str:
     return f"{of_entries} left, {of_recipients}" if unread_entries else f"{of_entries}, {of_recipients} left"
 
 
+def skipped_files(directory: str, files: int, name: str, reason: str) -> str:
+    """What lies in a queue directory and is no entry, for status and report."""
+    others = f", and {count(files - 1, 'other')}" if files > 1 else ""
+    return f"no entries in {directory}: {shown(name)} ({reason}){others}; drainer leaves them there, look what they are"
+
+
 def duration(seconds: float) -> str:
     """ "42 s", "5 min 10 s", "25 min", "2 h 05 min", "3 d 04 h"."""
     whole = max(0, round(seconds))

@@ -22,7 +22,7 @@ from drainer.guards.mailman_processes import mailman_processes
 from drainer.queuedir.filebase import HOME_QUEUE, QueueFile, Suffix
 from drainer.queuedir.index_values import EntryState
 from drainer.queuedir.loan import Loan
-from drainer.queuedir.scan import scan_queue, waiting_in
+from drainer.queuedir.scan import CUSTODY_DIRECTORY, scan_queue, waiting_in
 from drainer.queuedir.watch import changed_directories
 from drainer.report.logfmt import logfmt
 from drainer.stages.parts import HANDED_BACK, RELEASED, RESEMBLES, Outside, Parts, Progress, Standing, why_held
@@ -59,12 +59,14 @@ class Intake:
         """
         custody, index, ledger = self._parts.custody, self._parts.index, self._parts.ledger
         for directory, state in ((custody.backlog, EntryState.LISTED), (custody.held, EntryState.HELD)):
-            for batch in scan_queue(directory).batches(LISTED_AT_A_TIME):
+            scan = scan_queue(directory)
+            for batch in scan.batches(LISTED_AT_A_TIME):
                 index.add_listed(((listed.file, listed.size_bytes) for listed in batch), state)
                 self._standing.claimed.update(
                     listed.file.filebase for listed in batch if listed.file.suffix is Suffix.CLAIMED
                 )
                 await asyncio.sleep(0)
+            self._progress.note_skipped(f"{CUSTODY_DIRECTORY}/{directory.name}", scan)
         for hold in await ledger.holds():
             if hold.reason == RELEASED:
                 self._standing.released[hold.filebase] = hold.detail
@@ -123,7 +125,8 @@ class Intake:
         competes = queue == HOME_QUEUE and runner_lives
         claimed: set[str] = set()
         taken: list[tuple[QueueFile, int]] = []
-        for batch in scan_queue(directory).batches(LISTED_AT_A_TIME):
+        scan = scan_queue(directory)
+        for batch in scan.batches(LISTED_AT_A_TIME):
             if not self.is_on:
                 left_some = True
                 break
@@ -154,6 +157,8 @@ class Intake:
                 await self._add_taken(taken)
                 taken = []
             await asyncio.sleep(0)
+        else:
+            self._progress.note_skipped(queue, scan)
         await self._add_taken(taken)
         self._progress.taken_by_runner += len(claimed - self._claimed_before)
         self._claimed_before = claimed

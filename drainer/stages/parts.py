@@ -36,7 +36,10 @@ from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.queuedir.index import BacklogIndex
 from drainer.queuedir.index_values import EntryState
 from drainer.queuedir.read import read_entry
+from drainer.queuedir.scan import QueueScan
 from drainer.queuedir.survey import Surveyor
+from drainer.report.logfmt import logfmt
+from drainer.report.snapshot import SkippedFiles
 from drainer.settings import Settings
 
 log = logging.getLogger("drainer")
@@ -129,6 +132,7 @@ class Progress:
     outside             still in Mailman's queues while that goes on
     on_the_way          taken since, and not in the index before they are durably ours
     taken_by_runner     entries Mailman's outgoing runner was seen to take before us
+    skipped             directory to what lies there that is no entry, as of its last listing
     sizes               recipients per entry, as far as entries were read
     """
 
@@ -137,7 +141,19 @@ class Progress:
     outside: Outside = field(default_factory=Outside)
     on_the_way: int = 0
     taken_by_runner: int = 0
+    skipped: dict[str, SkippedFiles] = field(default_factory=dict)
     sizes: EntrySizes = field(default_factory=EntrySizes)
+
+    def note_skipped(self, directory: str, scan: QueueScan) -> None:
+        """What a whole listing passed over: said in the log when it changes."""
+        found, before = scan.skipped, self.skipped.pop(directory, None)
+        if not found:
+            return
+        now = SkippedFiles(directory=directory, files=scan.skipped_count, name=found[0].name, reason=found[0].reason)
+        self.skipped[directory] = now
+        if now != before:
+            log.warning(logfmt(event="not_entries", directory=directory, files=now.files, name=now.name,
+                               reason=now.reason))  # fmt: skip
 
 
 class Standing:

@@ -23,14 +23,15 @@ class Said(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _made_clean(cls, fields: Any) -> Any:
-        return _cleaned(fields)
+        return cleaned(fields)
 
 
-def _cleaned(value: Any) -> Any:
+def cleaned(value: Any) -> Any:
+    """The value with every text in it clean, keys too; lists, tuples and mappings at any depth."""
     if isinstance(value, str):
         return clean(value) if type(value) is str else value
     if isinstance(value, Mapping):
-        return {_cleaned(name): _cleaned(inner) for name, inner in value.items()}
+        return {cleaned(name): cleaned(inner) for name, inner in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_cleaned(inner) for inner in value)
+        return type(value)(cleaned(inner) for inner in value)
     return value

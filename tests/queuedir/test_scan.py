@@ -34,9 +34,9 @@ def test_what_is_no_entry_is_reported_with_its_reason_and_does_not_stop_the_list
         "nonsense.pck": "no '+' in the name",
         "1.5+cd.pck.tmp": "half-written (.tmp): never read",
         "README": "not a queue file",
-        "3.5+dir.pck": "not a regular file",
-        "4.5+link.pck": "not a regular file",
-        "5.5+fifo.pck": "not a regular file",
+        "3.5+dir.pck": "a directory, not a regular file",
+        "4.5+link.pck": "a symbolic link, not a regular file",
+        "5.5+fifo.pck": "a FIFO, not a regular file",
         "6.5+\udcff.pck": "control characters or invalid UTF-8 in the name",
     }
     assert scan.kills_runner == "nonsense.pck"
