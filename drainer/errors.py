@@ -157,6 +157,12 @@ class ListConfigUnreadable(ComposeError):
     reason = "list_config_unreadable"
 
 
+class MembersElsewhere(ComposeError):
+    """Delivery asks for members of a Mailman 2.1 list that its config.pck does not have."""
+
+    reason = "members_elsewhere"
+
+
 class ComposerFailed(ComposeError):
     """Mailman's own code raised while composing this entry, or the co-process died on it repeatedly."""
 

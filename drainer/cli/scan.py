@@ -22,6 +22,7 @@ from drainer.cli.forecast import forecast, forecast_lines, forecast_object
 from drainer.cli.options import ConfigOption, JsonOption, print_json
 from drainer.cli.queue_settings import configured_queue_dir, settings_for
 from drainer.compose.list_decorations import ListDecorations
+from drainer.compose.list_settings import extended_lists, what_extensions_mean
 from drainer.duplicates.carried import is_one_mail
 from drainer.duplicates.classes import EntrySummary
 from drainer.duplicates.decision import Backlog, Lookalike, classify, fifo_key, with_digests_of
@@ -120,10 +121,12 @@ def scan_command(
     except DrainerError as exc:
         print(f"drainer: {exc}", file=sys.stderr)
         return 1
+    extended = [name for name in extended_lists(settings.mailman.lists_dir) if name in report.lists]
     if as_json:
-        print_json({**as_object(report, with_entries), "forecast": forecast_object(found)})
+        print_json({**as_object(report, with_entries), "forecast": forecast_object(found), "extended_lists": extended})
     else:
         lines = as_lines(report)
+        lines += ["", f"Mind: {what_extensions_mean(extended)}."] if extended else []
         if report.total.entries:
             lines += forecast_lines(found, report.at_s, by_settings=not left_out)
         if with_entries:

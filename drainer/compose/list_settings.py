@@ -4,13 +4,16 @@ In    the directory of all lists, a list's name
 Out   ListSettings, remembered until the file changes
 Else  nothing of a list is ever written
 
-A damaged config.pck is passed over for config.pck.last, as Mailman does.
+A damaged config.pck is passed over for config.pck.last, as Mailman does. An extend.py beside it is never run, only noticed:
+Mailman runs it whenever it opens the list, usually so that members come from MySQL or LDAP.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from drainer.compose.mailman2_site import ListSettings, list_settings
@@ -19,9 +22,10 @@ from drainer.pickles.restricted import load_one
 from drainer.regular_file import read_regular
 from drainer.text.foreign import clean
 
-__all__ = ["READ_WITHIN_S", "ListSettings", "ListSettingsStore"]
+__all__ = ["READ_WITHIN_S", "ListSettings", "ListSettingsStore", "extended_lists", "what_extensions_mean"]
 
 _FILES = ("config.pck", "config.pck.last")
+_EXTENSION = "extend.py"
 _MARSHALLED = ("config.db", "config.db.last")
 _REMEMBERED = 256
 READ_WITHIN_S = 30.0
@@ -30,6 +34,7 @@ MOST_BYTES = 256 * 2**20
 """Of a config.pck: a list of a million members takes about half of it."""
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]
+_LISTS_NAMED = 10
 
 
 class ListSettingsStore:
@@ -44,7 +49,7 @@ class ListSettingsStore:
         self._lock = threading.Lock()
 
     def remembered(self, name: str) -> ListSettings | None:
-        """The settings read before, if the list's files are still the same; costs two stat calls. Raises NoSuchList."""
+        """The settings read before, if the list's files are still the same; costs three stat calls. Raises NoSuchList."""
         stamp = _stamp(self._directory(name))
         with self._lock:
             known = self._known.get(name)
@@ -76,8 +81,38 @@ class ListSettingsStore:
         return self._lists_dir / name
 
 
+def extended_lists(lists_dir: Path) -> list[str]:
+    """Names of the lists that have an extend.py, sorted; none where lists_dir cannot be listed, as on a Mailman 3 host."""
+    try:
+        return sorted(found.name for found in lists_dir.iterdir() if _is_extended(found))
+    except OSError:
+        return []
+
+
+def what_extensions_mean(names: Sequence[str]) -> str:
+    """What an operator has to know of lists with an extend.py, in one line; "" for no such list."""
+    if not names:
+        return ""
+    some = ", ".join(clean(name) for name in names[:_LISTS_NAMED])
+    more = f" and {len(names) - _LISTS_NAMED} more" if len(names) > _LISTS_NAMED else ""
+    return (
+        f"members of {some}{more} are not in config.pck (extend.py): personalised and VERP delivery of such a list is held; "
+        'with mailman.release_lists = ["NAME"] Mailman\'s own runner delivers it'
+    )
+
+
+def _is_extended(directory: Path) -> bool:
+    try:
+        (directory / _EXTENSION).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # Mailman may be able to read it
+    return True
+
+
 def _stamp(directory: Path) -> _Stamp:
-    return tuple(_file_stamp(directory / file) for file in _FILES)
+    return tuple(_file_stamp(directory / file) for file in (*_FILES, _EXTENSION))
 
 
 def _file_stamp(file: Path) -> tuple[int, int, int] | None:
@@ -92,7 +127,8 @@ def _read(name: str, directory: Path) -> ListSettings:
     reasons = []
     for file in _FILES:
         try:
-            return list_settings(name, load_one(read_regular(directory / file, MOST_BYTES, follow=False)))
+            found = list_settings(name, load_one(read_regular(directory / file, MOST_BYTES, follow=False)))
+            return replace(found, is_extended=_is_extended(directory))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as exc:

@@ -32,7 +32,7 @@ from drainer.compose.mailman2_site import ListSettings, SiteSettings
 from drainer.compose.python27_codecs import decode
 from drainer.compose.transactions import bulk_chunks, left_over_chunks
 from drainer.compose.wire import ComposedMessage, Envelope
-from drainer.errors import ComposerFailed
+from drainer.errors import ComposerFailed, MembersElsewhere
 from drainer.queuedir.entry import QueueEntry
 
 _SPECIALS = re.compile(rb'[][\\()<>@,:;".]')
@@ -45,9 +45,11 @@ def compose_transactions(
     """Compose an entry for some of its recipients; lazily, so that not all copies are in memory at once.
 
     max_recipients  most recipients in a transaction, on top of SMTP_MAX_RCPTS; 0: no ceiling of our own
-    Raises  ComposerFailed
+    Raises  ComposerFailed, MembersElsewhere
     """
     owed = tuple(dict.fromkeys(recipients))
+    if settings.is_extended and asks_for_members(settings, entry.metadata):
+        raise MembersElsewhere(f"members of this list are not in config.pck (extend.py); list {settings.internal_name}")
     part = message_part(entry)
     if goes_one_by_one(settings, entry.metadata):
         yield from _one_by_one(entry, part, settings, site, owed)
@@ -65,6 +67,12 @@ def goes_one_by_one(settings: ListSettings, metadata: Mapping[str, object]) -> b
     if not metadata.get("personalize", True):
         return False
     return bool(metadata.get("verp")) or settings.personalize in (1, 2)
+
+
+def asks_for_members(settings: ListSettings, metadata: Mapping[str, object]) -> bool:
+    """Whether Mailman looks recipients up among the list's members: for header and footer of each one's own copy, and for
+    the name in his To."""
+    return goes_one_by_one(settings, metadata) and (settings.personalize == 2 or is_decorated(metadata))
 
 
 def bulk_decoration(settings: ListSettings, site: SiteSettings, entry: QueueEntry) -> tuple[str, str]:

@@ -111,6 +111,7 @@ class ListSettings:
     members        regular members: lower-case address to the address as the member wrote it
     digest_members likewise
     language, usernames, passwords   by lower-case address
+    is_extended    the list has an extend.py: members may come from anywhere, and those above be nobody's
     """
 
     internal_name: str
@@ -131,6 +132,7 @@ class ListSettings:
     language: Mapping[str, object] = field(default_factory=dict)
     usernames: Mapping[str, object] = field(default_factory=dict)
     passwords: Mapping[str, object] = field(default_factory=dict)
+    is_extended: bool = False
 
     def is_member(self, address: str) -> bool:
         lowered = address.lower()
@@ -154,6 +156,14 @@ class ListSettings:
         return name if isinstance(name, str) else ""
 
 
+_NEEDED: Mapping[str, type] = {
+    "real_name": str, "web_page_url": str, "description": str, "info": str, "msg_header": str, "msg_footer": str,
+    "preferred_language": str, "available_languages": list, "members": dict, "digest_members": dict, "language": dict,
+    "usernames": dict, "passwords": dict,
+}  # fmt: skip
+"""Every list of 2.1 has them. Mailman itself gives one that lacks them its site's defaults, which we do not know."""
+
+
 def list_settings(internal_name: str, config: object) -> ListSettings:
     """The settings in an opened config.pck. Raises ListConfigUnreadable."""
     if not isinstance(config, dict):
@@ -161,37 +171,35 @@ def list_settings(internal_name: str, config: object) -> ListSettings:
     host_name = config.get("host_name")
     if not isinstance(host_name, str) or not host_name:
         raise ListConfigUnreadable(f"list {internal_name}: config.pck has no host_name")
-    languages = config.get("available_languages")
-
-    def text(name: str, default: str = "") -> str:
-        value = config.get(name)
-        return value if isinstance(value, str) else default
-
-    def mapping(name: str) -> Mapping[str, object]:
-        value = config.get(name)
-        return value if isinstance(value, dict) else {}
-
+    for name, kind in _NEEDED.items():
+        if name not in config:
+            raise ListConfigUnreadable(
+                f"list {internal_name}: config.pck has no {name}; what Mailman would take is not known"
+            )
+        if not isinstance(config[name], kind):
+            found = type(config[name]).__name__
+            raise ListConfigUnreadable(
+                f"list {internal_name}: {name} in config.pck is a {found}, not a {kind.__name__}"
+            )
     return ListSettings(
         internal_name,
-        real_name=text("real_name"),
+        real_name=config["real_name"],
         host_name=host_name,
-        web_page_url=text("web_page_url"),
-        description=text("description"),
-        info=text("info"),
-        msg_header=text("msg_header"),
-        msg_footer=text("msg_footer"),
+        web_page_url=config["web_page_url"],
+        description=config["description"],
+        info=config["info"],
+        msg_header=config["msg_header"],
+        msg_footer=config["msg_footer"],
         personalize=_whole_number(config.get("personalize", 0)),
         include_sender_header=bool(config.get("include_sender_header", True)),
-        preferred_language=text("preferred_language", "en"),
-        available_languages=tuple(one for one in languages if isinstance(one, str))
-        if isinstance(languages, list)
-        else (),
+        preferred_language=config["preferred_language"],
+        available_languages=tuple(one for one in config["available_languages"] if isinstance(one, str)),
         use_dollar_strings=bool(config.get("use_dollar_strings", False)),
-        members=mapping("members"),
-        digest_members=mapping("digest_members"),
-        language=mapping("language"),
-        usernames=mapping("usernames"),
-        passwords=mapping("passwords"),
+        members=config["members"],
+        digest_members=config["digest_members"],
+        language=config["language"],
+        usernames=config["usernames"],
+        passwords=config["passwords"],
     )
 
 

@@ -158,7 +158,7 @@ class Mailman3Composer:
                 self._working.add(coprocess)
                 is_reusable = False
                 try:
-                    answer = await coprocess.ask(entry.raw, owed)
+                    answer = await coprocess.ask(entry.raw, owed, entry.list_id)
                     is_reusable = True
                 except _Broken as exc:
                     log.warning(logfmt(event="coprocess_broken", filebase=entry.filebase, reason=exc))
@@ -240,9 +240,9 @@ class _Coprocess:
         except TypeError as exc:
             raise _Broken("said nothing of its versions") from exc
 
-    async def ask(self, raw: bytes, owed: list[str]) -> _Slice:
+    async def ask(self, raw: bytes, owed: list[str], list_id: str) -> _Slice:
         """Have a slice composed. Raises _Broken."""
-        await self._send(frames.frame(frames.COMPOSE, {"recipients": owed}, raw))
+        await self._send(frames.frame(frames.COMPOSE, {"recipients": owed, "list_id": list_id}, raw))
         contents: dict[int, bytes] = {}
         messages: list[ComposedMessage] = []
         unsettled = set(owed)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from drainer.compose.list_settings import extended_lists, what_extensions_mean
 from drainer.compose.mailman2_site import site_settings
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.errors import ComposerUnavailable, SettingsError
@@ -109,6 +110,8 @@ def _mailman2(settings: Settings) -> Iterator[Finding]:
         yield Finding("warning", "mailman.lists_dir", why)
     else:
         yield Finding("ok", "mailman.lists_dir", f"{directory}, {count(len(configs), 'list')}")
+    if extended := extended_lists(directory):
+        yield Finding("warning", "mailman.lists_dir", what_extensions_mean(extended))
 
 
 def runner(settings: Settings, found: MailmanProcesses, flavour: Flavour) -> Iterator[Finding]:

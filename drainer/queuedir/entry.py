@@ -87,18 +87,29 @@ def entry_from_pickles(filebase: str, raw: bytes, loaded: LoadedPair) -> QueueEn
         raise EntryNotUnderstood("a metadata key is not text")
     flavour = flavour_of(metadata, loaded.message_object)
     message, plaintext = _content(loaded.message_object, flavour)
-    if flavour is Flavour.MAILMAN2:
-        list_id = _text_of(metadata, "listname", SITE_LIST_OF_2_1)
-        recipients = _recipients_2_1(metadata)
-    else:
-        list_id = _text_of(metadata, "listid", "")
-        recipients = _recipients_3(metadata)
+    recipients = _recipients_2_1(metadata) if flavour is Flavour.MAILMAN2 else _recipients_3(metadata)
+    list_id = list_id_of(metadata, flavour)
     if (home := shunted_from(metadata)) and home.queue in DEAD_ENDS:
         raise WrongQueue(
             f"it was shunted from {home.queue}/ ({home.because}), from where Mailman sends nothing to anybody: move its "
             f"file to {home.queue}/ by hand"
         )
     return QueueEntry(filebase, flavour, list_id, recipients, message, plaintext, metadata, raw, loaded.message_bytes)
+
+
+def list_id_of(metadata: Mapping[str, object], flavour: Flavour) -> str:
+    """The one name under which a list is known here: to the ledger, to duplicates, to `--list`.
+
+    Mailman 3 goes by `listid`, and where there is none by the list's address in `listname`. The list-id made of an address
+    is the right one unless the list was renamed; the co-process, which knows, composes nothing then (coprocess/serve.py).
+
+    Raises  EntryNotUnderstood
+    """
+    if flavour is Flavour.MAILMAN2:
+        return _text_of(metadata, "listname", SITE_LIST_OF_2_1)
+    if "listid" in metadata:
+        return _text_of(metadata, "listid", "")
+    return _text_of(metadata, "listname", "").replace("@", ".")
 
 
 def flavour_of(metadata: Mapping[str, object], message_object: object) -> Flavour:

@@ -9,12 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from drainer.compose.list_settings import ListSettingsStore
+from drainer.compose.list_settings import ListSettingsStore, extended_lists
 from drainer.compose.mailman2_site import SiteSettings
 from drainer.errors import ListConfigUnreadable, NoSuchList
 from tests.compose.mailman2_samples import SAMPLES
 
 _GENUINE = SAMPLES / "lists"
+
+_EMPTY_LIST: dict[str, object] = {
+    "host_name": "lists.example.org",
+    **dict.fromkeys("real_name web_page_url description info msg_header msg_footer".split(), ""),
+    "preferred_language": "en",
+    "available_languages": [],
+    **{name: {} for name in "members digest_members language usernames passwords".split()},
+}
 
 
 @pytest.fixture
@@ -27,7 +35,7 @@ def lists_dir(tmp_path: Path) -> Path:
 def _write_config(lists_dir: Path, name: str, **values: object) -> Path:
     file = lists_dir / name / "config.pck"
     file.parent.mkdir(exist_ok=True)
-    file.write_bytes(pickle.dumps({"host_name": "lists.example.org", **values}, protocol=1))
+    file.write_bytes(pickle.dumps({**_EMPTY_LIST, **values}, protocol=1))
     return file
 
 
@@ -90,6 +98,28 @@ def test_config_without_what_delivery_needs_is_unreadable(lists_dir: Path, conte
     (lists_dir / "orchard" / "config.pck").write_bytes(pickle.dumps(content, protocol=1))
     with pytest.raises(ListConfigUnreadable):
         ListSettingsStore(lists_dir).get("orchard")
+
+
+@pytest.mark.parametrize("name", _EMPTY_LIST)
+@pytest.mark.parametrize("value", [None, 5])
+def test_what_config_does_not_have_is_not_taken_for_empty(lists_dir: Path, name: str, value: object) -> None:
+    """A footer that is not there would be a mail without a footer."""
+    file = _write_config(lists_dir, "invented")
+    assert ListSettingsStore(lists_dir).get("invented").msg_footer == ""
+    config = {key: kept for key, kept in _EMPTY_LIST.items() if key != name} | ({} if value is None else {name: value})
+    file.write_bytes(pickle.dumps(config, protocol=1))
+    with pytest.raises(ListConfigUnreadable, match=name):
+        ListSettingsStore(lists_dir).get("invented")
+
+
+def test_extension_that_comes_or_goes_is_noticed_without_a_restart(lists_dir: Path) -> None:
+    store = ListSettingsStore(lists_dir)
+    assert not store.get("orchard").is_extended
+    (lists_dir / "orchard" / "extend.py").touch()
+    assert store.get("orchard").is_extended and extended_lists(lists_dir) == ["orchard"]
+    (lists_dir / "orchard" / "extend.py").unlink()
+    assert not store.get("orchard").is_extended and extended_lists(lists_dir) == []
+    assert extended_lists(lists_dir / "nowhere") == []
 
 
 def test_list_of_a_mailman_too_old_for_pickles_is_unreadable_not_missing(lists_dir: Path) -> None:

@@ -116,6 +116,12 @@ def test_entry_with_any_metadata_is_used_to_the_end_or_refused_with_a_reason(
     _used_to_the_end(entry)
 
 
+_WHOLE_CONFIG: dict[Any, Any] = {
+    **dict.fromkeys("host_name real_name web_page_url description info msg_header msg_footer".split(), "%(user_name)s"),
+    "preferred_language": "en",
+    "available_languages": ["en"],
+    **{name: {"a@b.example": 0} for name in "members digest_members language usernames passwords".split()},
+}
 _CONFIG_KEYS = st.sampled_from(
     "real_name host_name web_page_url description info msg_header msg_footer personalize include_sender_header "
     "preferred_language available_languages use_dollar_strings members digest_members language usernames passwords".split()
@@ -127,6 +133,8 @@ _CONFIG_KEYS = st.sampled_from(
 @example({"host_name": "h", "personalize": float("inf")}, "a@b.example")
 @example({"host_name": "h", "personalize": float("nan")}, "a@b.example")
 def test_config_pck_of_any_values_gives_settings_that_compose_or_a_reason(config: object, recipient: str) -> None:
+    if isinstance(config, dict):
+        config = _WHOLE_CONFIG | config
     try:
         found = list_settings("kites", load_one(_pickled(config, 2)))
     except EntryError as refused:

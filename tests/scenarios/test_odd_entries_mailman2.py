@@ -41,11 +41,13 @@ def email_policy_stand_in() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """filebases: by what is odd; scanned: `drainer scan --json` before, said: as text; taken: as the sink has it."""
+    """filebases: by what is odd; scanned: `drainer scan --json` before, said: as text; checked: `drainer config --check`;
+    taken: as the sink has it."""
 
     filebases: dict[str, str]
     scanned: dict[str, Any]
     said: str
+    checked: str
     fates: Fates
     taken: list[dict[str, Any]]
     queue_dir: Path
@@ -72,9 +74,14 @@ class Drained:
 
 
 def lists_dir(home: Path) -> Path:
-    """Of one list, with a footer."""
+    """Of a list with a footer, and of two whose members are elsewhere: one with bulk delivery, one personalised."""
     (home / "lists").mkdir()
     shutil.copytree(SAMPLES / "mailman2" / "lists" / "kite-makers", home / "lists" / LIST)
+    for name, like in (("extended", "kite-makers"), ("extended-personal", "orchard")):
+        shutil.copytree(SAMPLES / "mailman2" / "lists" / like, home / "lists" / name)
+        (home / "lists" / name / "extend.py").write_text(
+            "def extend(mlist): mlist._memberadaptor = from_mysql(mlist)\n"
+        )
     return home / "lists"
 
 
@@ -120,6 +127,11 @@ def drained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drained]:
         "another class": put(
             queue_dir, mail("<policy@x>"), pickle.dumps({"listname": LIST, "recips": [GOOD], "policy": _Policy()}, 1)
         ),
+        "extended, bulk": entry(queue_dir, "<bulk@x>", listname="extended"),
+        "extended, VERP": entry(queue_dir, "<verp@x>", listname="extended", verp=1),
+        "extended, VERP notice": entry(queue_dir, "<verp-notice@x>", listname="extended", verp=1, nodecorate=1),
+        "extended, personal": entry(queue_dir, "<personal@x>", listname="extended-personal"),
+        "extended, personal notice": entry(queue_dir, "<notice@x>", listname="extended-personal", personalize=0),
         "rot13": put(queue_dir, mail("<rot13@x>", "Uryyb\n", _in_charset("rot13")), meant_for(GOOD, list_name=LIST)),
         "hex": put(queue_dir, mail("<hex@x>", "48656c6c6f\n", _in_charset("hex")), meant_for(GOOD, list_name=LIST)),
         "metadata twice": put(queue_dir, meant_for(GOOD), meant_for(GOOD)),
@@ -130,10 +142,13 @@ def drained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drained]:
         settings = site_settings(home, sink.port, mailman, feed={"dsn_wait": "0s"})
         scanned = drainer("scan", "--config", settings, "--json")
         said = drainer("scan", "--config", settings).stdout
+        checked = drainer("config", "--check", "--config", settings).stdout
         with running_service(settings, home / "drainer.log", "--until-empty") as service:
             assert service.wait() == 0, service.log_text()
         taken = sink.taken()
-    yield Drained(found, json.loads(scanned.stdout), said, fates(queue_dir, home / "drainer.log"), taken, queue_dir)
+    yield Drained(
+        found, json.loads(scanned.stdout), said, checked, fates(queue_dir, home / "drainer.log"), taken, queue_dir
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,6 +204,24 @@ def test_what_mailman_would_deliver_goes_out_once(drained: Drained) -> None:
 def test_only_what_nobody_can_open_is_in_bad(drained: Drained) -> None:
     assert {path.stem for path in (drained.queue_dir / "bad").iterdir()} == {drained.filebases["garbage"]}
     assert "1 unreadable file:" in drained.said and "entries to be held for a person:" in drained.said
+
+
+@pytest.mark.parametrize("name", ["extended, VERP", "extended, personal"])
+def test_delivery_that_asks_for_members_who_are_elsewhere_is_held(drained: Drained, name: str) -> None:
+    reason, detail = drained.held(name)
+    assert reason == "members_elsewhere"
+    assert detail.startswith("members of this list are not in config.pck (extend.py)")
+
+
+@pytest.mark.parametrize("message_id", ["<bulk@x>", "<verp-notice@x>", "<notice@x>"])
+def test_delivery_that_asks_for_no_member_goes_out_all_the_same(drained: Drained, message_id: str) -> None:
+    assert drained.delivered(message_id) == Counter([GOOD])
+
+
+def test_scan_and_check_name_the_lists_whose_members_are_elsewhere(drained: Drained) -> None:
+    named = "members of extended, extended-personal are not in config.pck (extend.py)"
+    assert drained.scanned["extended_lists"] == ["extended", "extended-personal"]
+    assert named in drained.said and named in drained.checked
 
 
 def test_body_in_a_charset_that_python_2_does_not_know_is_wrapped_and_untouched(drained: Drained) -> None:

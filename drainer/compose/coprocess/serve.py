@@ -140,7 +140,7 @@ class Composing:
             "config": config.filename or "",
         }
 
-    def compose(self, recipients: list[str], raw: bytes, write: Callable[[bytes], None]) -> bool:
+    def compose(self, recipients: list[str], raw: bytes, list_id: str, write: Callable[[bytes], None]) -> bool:
         """Write the transactions for these recipients of an entry.
 
         Returns  whether that is all; False: the answer was full, ask again for those not covered yet
@@ -155,7 +155,7 @@ class Composing:
         try:
             with self._memory.request():
                 msg, msgdata = self._opened(raw)
-                self._deliver(recipients, msg, msgdata)
+                self._deliver(recipients, msg, msgdata, list_id)
         except _SliceFull:
             return False
         except Refusal:
@@ -188,8 +188,8 @@ class Composing:
             msgdata["original_size"] = original_size
         return msg, msgdata
 
-    def _deliver(self, recipients: list[str], msg: Any, msgdata: dict[str, Any]) -> None:
-        _require_list(msgdata)
+    def _deliver(self, recipients: list[str], msg: Any, msgdata: dict[str, Any], list_id: str) -> None:
+        _require_list(msgdata, list_id)
         owed = _Owed(recipients)
         owed.whole = max(len(recipients), len(msgdata.get("recipients") or ()))
         msgdata["recipients"] = owed
@@ -216,8 +216,9 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module_name, global_name)
 
 
-def _require_list(msgdata: dict[str, Any]) -> None:
-    """Raise Refusal where Runner._process_one_file would shunt for want of a list."""
+def _require_list(msgdata: dict[str, Any], list_id: str) -> None:
+    """Raise Refusal where Runner._process_one_file would shunt for want of a list, or the list is not the one that the
+    parent knows the entry by: it would not recognise copies of its mail."""
     from mailman.interfaces.listmanager import IListManager
     from zope.component import getUtility
 
@@ -229,6 +230,8 @@ def _require_list(msgdata: dict[str, Any]) -> None:
         mlist = None if named is None else lists.get(named)
     if mlist is None:
         raise Refusal("no_such_list", f"Mailman has no list {named!r}")
+    if "listid" not in msgdata and mlist.list_id != list_id:
+        raise Refusal("failed", f"list {named!r} has the list-id {mlist.list_id}, and the entry does not say so")
 
 
 def _runner(memory: remembered.Memory) -> Any:
@@ -280,7 +283,7 @@ def _read(stream: BinaryIO) -> tuple[int, dict[str, Any], bytes] | None:
 
 def _answer(composing: Composing, fields: dict[str, Any], raw: bytes, write: Callable[[bytes], None]) -> None:
     try:
-        complete = composing.compose(fields["recipients"], raw, write)
+        complete = composing.compose(fields["recipients"], raw, fields["list_id"], write)
     except Refusal as exc:
         write(frames.frame(frames.FAILED, {"reason": exc.reason, "detail": exc.detail}))
     else:
