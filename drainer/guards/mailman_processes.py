@@ -33,6 +33,7 @@ _RUNNERS3 = frozenset(
     {"archive", "bounces", "command", "digest", "in", "lmtp", "out", "pipeline", "rest", "retry", "task", "virgin"}
 )
 _EVERY_QUEUE = "All"
+_MOST_CONFIG_BYTES = 2**20
 _Role = Literal["runner", "master"]
 _Flavour = Literal["mailman2", "mailman3"]
 _PROGRAMS: dict[str, tuple[_Role, _Flavour]] = {
@@ -218,9 +219,19 @@ def _site_by_files(seen: MailmanProcess, process: psutil.Process, queue_dir: Pat
         return _Site.UNKNOWN
     if program.is_relative_to(site) or any(path.resolve().is_relative_to(site) for path in (*opened, program)):
         return _Site.OURS
-    # VAR_PREFIX/logs is open all the time, and VAR_PREFIX/qfiles is the queue.
+    # VAR_PREFIX/logs is open all the time, and VAR_PREFIX/qfiles is the queue, unless mm_cfg.py says otherwise.
     others = (path.parent.with_name("qfiles") for path in opened if path.parent.name == "logs")
-    return _Site.ANOTHER if any(queue.is_dir() and not _same(queue, queue_dir) for queue in others) else _Site.UNKNOWN
+    is_anothers = any(queue.is_dir() and not _same(queue, queue_dir) for queue in others)
+    return _Site.ANOTHER if is_anothers and _leaves_queues_in_place(program) else _Site.UNKNOWN
+
+
+def _leaves_queues_in_place(program: Path) -> bool:
+    """Whether the mm_cfg.py that this PREFIX/bin/qrunner reads can be read, and moves no queue."""
+    try:
+        config = read_regular(program.parent.with_name("Mailman") / "mm_cfg.py", _MOST_CONFIG_BYTES)
+    except OSError:
+        return False
+    return not any(name in config for name in (b"QUEUE_DIR", b"VAR_PREFIX"))
 
 
 def _same(one: Path, other: Path) -> bool:

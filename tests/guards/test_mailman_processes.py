@@ -115,18 +115,25 @@ def test_other_qrunners_of_mailman_2_do_not_compete(tmp_path: Path, start: Start
 
 def logs(queue_dir: Path) -> Path:
     """A log of the 2.1 that has this queue, for its process to keep open, as genuine ones do."""
-    log = queue_dir.with_name("logs") / "qrunner.log"
-    log.parent.mkdir(exist_ok=True)
-    return log
+    for name in ("logs", "Mailman"):
+        queue_dir.with_name(name).mkdir(exist_ok=True)
+    queue_dir.with_name("Mailman").joinpath("mm_cfg.py").write_text("from Defaults import *\n")
+    return queue_dir.with_name("logs") / "qrunner.log"
 
 
 def test_qrunner_of_another_2_1_on_this_host_is_known_by_the_log_it_keeps_open(tmp_path: Path, start: Start) -> None:
     ours, theirs = tmp_path / "ours" / "qfiles", tmp_path / "theirs" / "qfiles"
     for queue_dir in (ours, theirs):
         queue_dir.mkdir(parents=True)
-    pid = start(tmp_path / "program", "qrunner", "--runner=OutgoingRunner:0:1", "-s", logs(theirs))
+    pid = start(tmp_path / "theirs" / "bin", "qrunner", "--runner=OutgoingRunner:0:1", "-s", logs(theirs))
     assert pid not in {process.pid for process in mailman_processes(ours).processes}
     assert pid in {runner.pid for runner in mailman_processes(theirs).delivering("mailman2")}
+
+    # One whose mm_cfg.py moves the queues, or cannot be read, may work on ours.
+    for mm_cfg in ("QUEUE_DIR = '/spool/mailman'\n", None):
+        path = tmp_path / "theirs" / "Mailman" / "mm_cfg.py"
+        path.unlink() if mm_cfg is None else path.write_text(mm_cfg)
+        assert pid in {runner.pid for runner in mailman_processes(ours).delivering("mailman2")}
 
 
 def test_runner_of_the_other_mailman_that_cannot_be_placed_takes_nothing_from_our_queue(

@@ -34,8 +34,9 @@ main(pathlib.Path({out!r}), pathlib.Path({delivered!r}))
 def runner_of_2_1(lists: Site) -> Iterator[subprocess.Popen[bytes]]:
     """An outgoing runner that the site's own 2.1 could have started; it takes entries as Mailman does, until killed."""
     home = lists.home
-    for name in ("bin", "logs"):
+    for name in ("bin", "logs", "Mailman"):
         (home / name).mkdir(exist_ok=True)
+    (home / "Mailman" / "mm_cfg.py").write_text("from Defaults import *\n")
     program = home / "bin" / "qrunner"
     said = {"log": str(home / "logs" / "qrunner"), "out": str(lists.out), "delivered": str(home / "by-mailman")}
     program.write_text(RUNNER.format(path=[str(Path(__file__).parents[2])], **said))

@@ -136,7 +136,9 @@ def outgoing_runner(lists: Site) -> subprocess.Popen[bytes]:
     """A process that looks like Mailman 2.1's outgoing runner of this site, and does nothing."""
     program = lists.home / "bin" / "qrunner"
     program.parent.mkdir()
-    (lists.home / "logs").mkdir()
+    for name in ("logs", "Mailman"):
+        (lists.home / name).mkdir()
+    (lists.home / "Mailman" / "mm_cfg.py").write_text("from Defaults import *\n")
     log = lists.home / "logs" / "qrunner"
     program.write_text(f"import signal\nlog = open({str(log)!r}, 'a')\nprint('up', flush=True)\nsignal.pause()\n")
     runner = subprocess.Popen([sys.executable, program, "--runner=OutgoingRunner:0:1", "-s"], stdout=subprocess.PIPE)
