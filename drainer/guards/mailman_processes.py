@@ -33,7 +33,6 @@ _RUNNERS3 = frozenset(
     {"archive", "bounces", "command", "digest", "in", "lmtp", "out", "pipeline", "rest", "retry", "task", "virgin"}
 )
 _EVERY_QUEUE = "All"
-_MOST_CONFIG_BYTES = 2**20
 _Role = Literal["runner", "master"]
 _Flavour = Literal["mailman2", "mailman3"]
 _PROGRAMS: dict[str, tuple[_Role, _Flavour]] = {

@@ -51,11 +51,12 @@ def mailman_queue(home: Path) -> Path:
 
 
 def test_what_is_no_queue_directory_is_refused_with_what_would_be_right(tmp_path: Path) -> None:
-    queue_dir = mailman_queue(tmp_path)
+    (tmp_path / "var").mkdir()
+    queue_dir = mailman_queue(tmp_path / "var")
     said = refusal(queue_dir / "out", tmp_path)
     assert "is not a Mailman queue directory" in said
     assert said.endswith(f"right would be the directory that holds out/, bad/, shunt/ and the others: {queue_dir}")
-    said = refusal(tmp_path, tmp_path)
+    said = refusal(queue_dir.parent, tmp_path)
     assert "is not a Mailman queue directory" in said and said.endswith(f"others: {queue_dir}")
     assert "does not exist or is no directory" in refusal(tmp_path / "none", tmp_path)
     assert not (queue_dir / "drainer").exists()
