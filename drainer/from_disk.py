@@ -275,6 +275,7 @@ async def _put_together(
     )
     loan = Loan(mailman.queue_dir, settings.ledger.path.with_name(f"{settings.ledger.path.name}-loan"))
     surroundings = Surroundings(settings, clock)
+    surroundings.flavour = flavour.value
     surroundings.mailman = await asyncio.to_thread(mailman_processes, mailman.queue_dir, mailman.config)
     await surroundings.count_queues()
     outlook = Outlook(settings, clock, pipeline, loan)

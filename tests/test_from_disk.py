@@ -27,6 +27,7 @@ def test_entries_beyond_the_bound_are_counted_as_not_read(tmp_path: Path, monkey
             return snapshot, eta.unread_entries
 
     whole, _ = asyncio.run(asked())
+    assert whole.mailman.flavour == "mailman2"
     assert whole.without_service is not None and whole.backlog.unread_entries == 0
     assert whole.backlog.recipients == whole.without_service.recorded_recipients
     monkeypatch.setattr(from_disk, "READ_AT_MOST", 3)
