@@ -86,8 +86,8 @@ def subscribe(mlist: Any, address: str, name: str, by_user: bool, digest: str) -
         member.preferences.delivery_mode = DeliveryMode[digest]
 
 
-def post(spec: dict[str, Any]) -> None:
-    """Posts into a queue, notices through `virgin/`, digests, and the genuine runners until `out/` holds everything."""
+def arrive(spec: dict[str, Any]) -> None:
+    """Posts into a queue, for whichever runners work there."""
     for item in spec["posts"]:
         octets = Path(item["file"]).read_bytes()
         if item["recipients"] is None:
@@ -96,6 +96,11 @@ def post(spec: dict[str, Any]) -> None:
             inject_message(mlist, msg, switchboard=spec["into"], to_list=True, **item["metadata"])
         else:
             enqueue_directly(item, octets)
+
+
+def post(spec: dict[str, Any]) -> None:
+    """Posts into a queue, notices through `virgin/`, digests, and the genuine runners until `out/` holds everything."""
+    arrive(spec)
     for item in spec["notices"]:
         mlist = getUtility(IListManager).get(item["list"])
         notice = UserNotification(
@@ -154,7 +159,7 @@ def outgoing(spec: dict[str, Any]) -> None:
         with smtplib.SMTP(config.mta.smtp_host, int(config.mta.smtp_port), "localhost") as connection:
             connection.docmd("NOOP", filebase)
 
-    run_until_empty("out", announce)
+    run_until_empty("out", announce if spec["announced"] else None)
 
 
 def run_until_empty(name: str, announce: Callable[[str], None] | None = None) -> None:
@@ -218,6 +223,7 @@ def probe(spec: dict[str, Any]) -> None:
 COMMANDS = {
     "bounces": bounces,
     "probe": probe,
+    "arrive": arrive,
     "build": build,
     "post": post,
     "clone": clone,

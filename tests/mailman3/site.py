@@ -174,6 +174,11 @@ class Site:
         )
         self.entries = self._entries_in_out()
 
+    def arrive(self, posts: Sequence[Post]) -> None:
+        """Put posts into in/, for Mailman's own runners."""
+        specs = [self._post_spec(number, item) for number, item in enumerate(posts)]
+        self._inside({"command": "arrive", "posts": specs, "into": "in"})
+
     def clone_entry(self, name: str, copies: int, recipients: Sequence[str] = ()) -> None:
         """Put copies of an entry into out/, each with its own Message-ID and, if given, these recipients."""
         source = self.directory / "cloned.pck"
@@ -196,9 +201,17 @@ class Site:
 
         Before each entry the server is told its file name without suffix, as the argument of a NOOP.
         """
+        self._run_outgoing(port, announced=True)
+
+    def run_outgoing_without_mta(self) -> None:
+        """Let Mailman's own outgoing runner try all of out/ where nobody listens: it ends up in retry/."""
+        self._run_outgoing(port=1, announced=False)
+
+    def _run_outgoing(self, port: int, announced: bool) -> None:
         overlay = self.directory / "port.cfg"
         overlay.write_text(f"[mta]\nsmtp_port: {port}\n")
-        self._inside({"command": "outgoing"}, environment={"MAILMAN_EXTRA_TESTING_CFG": str(overlay)})
+        step = {"command": "outgoing", "announced": announced}
+        self._inside(step, environment={"MAILMAN_EXTRA_TESTING_CFG": str(overlay)})
 
     def bounce(self, mails: Sequence[tuple[str, bytes]]) -> dict[str, Any]:
         """Give Mailman mails for its bounce addresses, by its own LMTP server, and let its bounce runner work them.
