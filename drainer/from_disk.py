@@ -30,7 +30,7 @@ import psutil
 from drainer.clock import SystemClock
 from drainer.compose.left_to_mailman import LeftToMailman
 from drainer.compose.list_decorations import ListDecorations
-from drainer.control.messages import EntriesReply, EtaReply, Selectors, ShowReply
+from drainer.control.messages import EntriesReply, EtaReply, JournalReply, Selectors, ShowReply
 from drainer.errors import CustodyRefused, DrainerError, LedgerUnusable, SiteUnreadable
 from drainer.feed.gate import Gate
 from drainer.feed.rate_in_force import RateInForce
@@ -121,6 +121,10 @@ class FromDisk:
             listed = await self._operations.entries(selectors, limit)
             await self._looked.read_these([line.entry for line in listed.entries if line.recipients is None])
         reply = await self._operations.entries(selectors, limit)
+        return reply.model_copy(update={"without_service": self._why})
+
+    async def journal(self, limit: int) -> JournalReply:
+        reply = await self._operations.journal(limit)
         return reply.model_copy(update={"without_service": self._why})
 
     async def show(self, key: str) -> ShowReply:

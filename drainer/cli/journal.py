@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from drainer.cli.consult import consult, without_service_lines
 from drainer.cli.entries import AS_THINGS_ARE, moment, short_name
 from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_json
 from drainer.control.messages import JournalAction, UndoReply, UndoRequest
@@ -56,10 +57,12 @@ def journal_command(
     drainer journal
     drainer journal --limit 1000 --json
     """
-    reply = ask(config, lambda service: service.journal(limit))
+    reply = consult(config, lambda service: service.journal(limit))
     if as_json:
         print_json(reply)
         return
+    for line in without_service_lines(reply.without_service, config):
+        print(line)
     for action in reply.actions:
         print(f"{action.number:>5}  {moment(action.at)}  {_what(action)}")
         print(f"       {_way_back(action)}")

@@ -372,9 +372,10 @@ class JournalAction(_Reply):
 
 
 class JournalReply(_Reply):
-    """Newest last."""
+    """Newest last. without_service: as in EntriesReply."""
 
     actions: list[JournalAction]
+    without_service: WithoutService | None = None
 
 
 class UndoRequest(_Wire):
@@ -422,6 +423,8 @@ class Answers(Protocol):
 
     async def show(self, key: str) -> ShowReply: ...
 
+    async def journal(self, limit: int) -> JournalReply: ...
+
 
 class Operations(Answers, Protocol):
     """What the service can be asked; operations.py implements it. Raises RequestRefused (409) or KeyError (404)."""
@@ -445,8 +448,6 @@ class Operations(Answers, Protocol):
     async def import_log(self, request: ImportRequest, peer: Peer) -> ImportReply: ...
 
     async def undo(self, request: UndoRequest, peer: Peer) -> UndoReply: ...
-
-    async def journal(self, limit: int) -> JournalReply: ...
 
     async def report(self, since_s: float | None) -> Incident: ...
 
