@@ -8,11 +8,13 @@ Raises  UnknownList, AmbiguousList, AmbiguousEntry: then nothing is done
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from drainer.compose.mailman3 import Mailman3Composer
 from drainer.control.messages import Selectors
-from drainer.errors import AmbiguousEntry
+from drainer.errors import AmbiguousEntry, ComposeError, ComposerUnavailable
 from drainer.known_lists import KnownLists
 from drainer.ledger.records import INTAKE, OperatorState
 from drainer.list_names import NOTHING_DONE, MailingList, lists_meant, trouble_with
@@ -22,6 +24,7 @@ from drainer.settings import Settings
 from drainer.stages.parts import Parts
 
 _NAMED = 4
+_ANSWER_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,19 @@ class Selection:
         parts = self._parts
         paused = [pause.list_id for pause in operator.pauses if pause.list_id != INTAKE] if operator else []
         seen = [*(line.list_id for line in parts.index.per_list()), *paused, *await parts.ledger.lists()]
-        return await asyncio.to_thread(self._known.all, seen, asked)
+        told = await self._told()
+        ids = {one.list_id for one in told}
+        others = await asyncio.to_thread(self._known.all, seen, asked)
+        return [*told, *(one for one in others if one.list_id not in ids)]
+
+    async def _told(self) -> list[MailingList]:
+        """As the Mailman of the co-process says; none of one that does not answer soon: it may be why drainer is here."""
+        composer = next(iter(self._parts.composers.values()))
+        if isinstance(composer, Mailman3Composer):
+            with contextlib.suppress(TimeoutError, ComposeError, ComposerUnavailable):
+                async with asyncio.timeout(_ANSWER_WITHIN_S):
+                    return await composer.lists()
+        return []
 
     async def trouble_in_settings(self, settings: Settings) -> list[str]:
         """What is wrong with each list that the settings name, as far as lists are known now."""

@@ -25,6 +25,7 @@ from typing import Any
 from drainer.compose.coprocess import frames
 from drainer.compose.wire import ComposedMessage, Envelope
 from drainer.errors import ComposeDeferred, ComposeError, ComposerFailed, ComposerUnavailable, NoSuchList, SettingsError
+from drainer.list_names import MailingList
 from drainer.pickles.allowed import ALLOWED
 from drainer.queuedir.entry import QueueEntry
 from drainer.reach import and_advice
@@ -140,6 +141,25 @@ class Mailman3Composer:
             owed = [address for address in owed if address not in covered]
             if owed and (answer.complete or not covered):
                 raise ComposerFailed(f"Mailman composed nothing for {len(owed)} recipients, such as {owed[0]}")
+
+    async def lists(self) -> list[MailingList]:
+        """Every list Mailman has. Raises ComposeError, ComposerUnavailable."""
+        async with self._slots:
+            coprocess = self._idle.pop() if self._idle else await self._started()
+            self._working.add(coprocess)
+            is_reusable = False
+            try:
+                found = await coprocess.lists()
+                is_reusable = True
+            except _Broken as exc:
+                raise ComposerFailed(f"asked for its lists, Mailman {exc}") from exc
+            finally:
+                self._working.discard(coprocess)
+                if is_reusable and not self._closed:
+                    self._idle.append(coprocess)
+                else:
+                    await coprocess.end()
+        return [MailingList(list_id, *address.rsplit("@", 1)) for list_id, address in found]
 
     async def close(self) -> None:
         """End all co-processes, working ones too."""
@@ -267,6 +287,14 @@ class _Coprocess:
             except ComposerFailed as exc:
                 await self._drained()
                 return _Slice(messages[:-1], False, exc)
+
+    async def lists(self) -> list[tuple[str, str]]:
+        """List-id and posting address of each. Raises _Broken."""
+        await self._send(frames.frame(frames.LISTS, {}))
+        kind, fields, _ = await self._receive(ANSWER_TIMEOUT_S)
+        if kind != frames.LISTED:
+            raise _Broken(f"says: {fields.get('detail')}")
+        return [(str(list_id), str(address)) for list_id, address in fields["lists"]]
 
     async def end(self) -> None:
         """Kill it; it holds nothing that could be lost. Returns when it is gone."""

@@ -25,6 +25,7 @@ from drainer.compose.mailman3 import Mailman3Composer
 from drainer.compose.wire import ComposedMessage
 from drainer.errors import ComposeDeferred, ComposerFailed, ComposerUnavailable, NoSuchList, SettingsError
 from drainer.queuedir.entry import QueueEntry
+from tests.mailman3 import sample
 from tests.mailman3.site import MailingList, Site
 from tests.scenarios.running import drainer, eventually, write_settings
 
@@ -447,3 +448,15 @@ def test_coprocess_does_not_outlive_a_killed_parent(mailman3_site: Site) -> None
     assert len(children) == 2
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
+
+
+async def test_every_list_is_told_with_its_address_between_two_entries(
+    mailman3_site: Site, entries: dict[str, list[QueueEntry]]
+) -> None:
+    async with composer_of(mailman3_site) as composer:
+        before = await composed(composer, entries[PLAIN][0])
+        told = {(one.list_id, one.address) for one in await composer.lists()}
+        assert told == {(one.name.replace("@", "."), one.name) for one in sample.LISTS}
+        after = await composed(composer, entries[PLAIN][0])
+        assert [m.content for m in after] == [m.content for m in before]
+        assert len(coprocesses()) == 1

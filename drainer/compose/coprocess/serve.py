@@ -175,6 +175,18 @@ class Composing:
             raise Refusal("failed", f"{type(exc).__name__}: {exc!s:.500}") from exc
         return True
 
+    def lists(self) -> list[tuple[str, str]]:
+        """List-id and posting address of every list. Raises Refusal."""
+        from mailman.interfaces.listmanager import IListManager
+        from zope.component import getUtility
+
+        try:
+            with self._memory.request():
+                return [(mlist.list_id, mlist.fqdn_listname) for mlist in getUtility(IListManager)]
+        except Exception as exc:
+            traceback.print_exc()
+            raise Refusal("later", f"{type(exc).__name__}: {exc!s:.500}") from exc
+
     def _opened(self, raw: bytes) -> tuple[Any, dict[str, Any]]:
         """The message and metadata, as Switchboard.dequeue makes them."""
         from mailman.email.message import Message
@@ -281,8 +293,13 @@ def _read(stream: BinaryIO) -> tuple[int, dict[str, Any], bytes] | None:
     return (announced.kind, *frames.fields_and_octets(announced, stream.read(announced.rest_length)))
 
 
-def _answer(composing: Composing, fields: dict[str, Any], raw: bytes, write: Callable[[bytes], None]) -> None:
+def _answer(
+    composing: Composing, kind: int, fields: dict[str, Any], raw: bytes, write: Callable[[bytes], None]
+) -> None:
     try:
+        if kind == frames.LISTS:
+            write(frames.frame(frames.LISTED, {"lists": composing.lists()}))
+            return
         complete = composing.compose(fields["recipients"], raw, fields["list_id"], write)
     except Refusal as exc:
         write(frames.frame(frames.FAILED, {"reason": exc.reason, "detail": exc.detail}))
@@ -347,7 +364,7 @@ def main() -> int:
         request = _read(requests)
         if request is None:
             return 0
-        _answer(composing, request[1], request[2], write)
+        _answer(composing, *request, write)
         answers.flush()
 
 
