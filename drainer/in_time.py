@@ -41,8 +41,13 @@ class InTime(Generic[T]):
             answer = self._asked[question] = asyncio.get_running_loop().create_future()
             answer.add_done_callback(lambda done: self._forget(question, done))
             threading.Thread(target=_work, args=(answer, work), name=f"asks {question}", daemon=True).start()
-        async with asyncio.timeout(self.limit_s):
-            return await asyncio.shield(answer)
+        try:
+            async with asyncio.timeout(self.limit_s) as limit:
+                return await asyncio.shield(answer)
+        except TimeoutError as exc:
+            if limit.expired():
+                raise TimeoutError(f"{question}: no answer within {self.limit_s:g} s") from exc
+            raise
 
     def _forget(self, question: Hashable, done: asyncio.Future[T]) -> None:
         del self._asked[question]

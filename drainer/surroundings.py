@@ -6,8 +6,6 @@ Not here  what follows from a verdict (service.py), how each is reached (guards/
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -17,12 +15,16 @@ from drainer.guards.disk import disk_guards, load_guard
 from drainer.guards.mailman_processes import MailmanProcesses, mailman_processes
 from drainer.guards.mta_queue import MtaQueue
 from drainer.guards.verdict import strictest
-from drainer.queuedir.scan import QueueCensus
+from drainer.in_time import InTime
+from drainer.queuedir.scan import QueueCensus, QueueCounts
 from drainer.report.logfmt import logfmt
 from drainer.report.snapshot import Guard, Mailman, QueueCount, SkippedFiles
 from drainer.settings import MtaSettings, Settings
 
 log = logging.getLogger("drainer")
+
+LOOK_WITHIN_S = 30.0
+"""What is looked at on a disk that does not answer in this time is said to have failed, and looked at again."""
 
 
 class Surroundings:
@@ -38,6 +40,9 @@ class Surroundings:
         self._mta_queue = mta_queue(settings.mta)
         self.flavour = ""
         self._competing = ""
+        self._disks = InTime[list[Guard]](LOOK_WITHIN_S)
+        self._processes = InTime[MailmanProcesses](LOOK_WITHIN_S)
+        self._counts = InTime[list[QueueCounts]](LOOK_WITHIN_S)
         self._unmeasured = ""
 
     def reconfigure(self, settings: Settings) -> None:
@@ -67,14 +72,14 @@ class Surroundings:
     async def look(self) -> Guard:
         """Look anew; the strictest verdict."""
         mailman, guards = self.settings.mailman, self.settings.guards
-        found = await asyncio.to_thread(
-            disk_guards,
-            self.settings.ledger.path,
-            mailman.queue_dir,
-            guards.min_free_bytes,
-            guards.min_free_inodes,
+        ledger = self.settings.ledger.path
+        found = await self._disks.ask(
+            "free space of queue and ledger",
+            lambda: disk_guards(ledger, mailman.queue_dir, guards.min_free_bytes, guards.min_free_inodes),
         )
-        self.mailman = await asyncio.to_thread(mailman_processes, mailman.queue_dir, mailman.config)
+        self.mailman = await self._processes.ask(
+            "Mailman's processes", lambda: mailman_processes(mailman.queue_dir, mailman.config)
+        )
         competition = self.of_mailman().competition
         runners = self.mailman.guard(self.settings.feed.via == "mailman", competition)
         if competition not in (self._competing, ""):
@@ -91,16 +96,20 @@ class Surroundings:
     async def count_queues(self) -> None:
         """How much lies in each of Mailman's queues; the figures from before stay where one cannot be read."""
         now_s = self._clock.now_s()
-        with contextlib.suppress(OSError):
-            counted = await asyncio.to_thread(self._census.count, now_s)
-            self.queues = [
-                QueueCount(
-                    name=queue.name,
-                    entries=queue.entries,
-                    oldest_age_s=None if queue.oldest_s is None else max(0.0, now_s - queue.oldest_s),
-                )
-                for queue in counted
-            ]
+        try:
+            counted = await self._counts.ask("Mailman's queues", lambda: self._census.count(now_s))
+        except TimeoutError:
+            raise
+        except OSError:
+            return
+        self.queues = [
+            QueueCount(
+                name=queue.name,
+                entries=queue.entries,
+                oldest_age_s=None if queue.oldest_s is None else max(0.0, now_s - queue.oldest_s),
+            )
+            for queue in counted
+        ]
 
 
 def mta_queue(mta: MtaSettings, stopped: bool = False) -> MtaQueue:

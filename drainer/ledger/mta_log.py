@@ -115,6 +115,11 @@ class _Instance:
         return min((max(start_s, at_s) for start_s, end_s in self.spans if end_s >= at_s), default=None)
 
 
+LOGGED_WHOLE = 900
+"""Characters of a Message-ID that are sure to be in the log. Syslog daemons cut lines, some at 1,024 octets (RFC 3164
+§4.1), and what was cut is found under no Message-ID."""
+
+
 class MtaEvidence:
     """Fed the lines of a log in order, answers for single transactions.
 
@@ -251,6 +256,10 @@ class MtaEvidence:
         of_one_host = len({name.partition("@")[2] for name in receiving}) < 2
         if not receiving:
             return "it shows no mail being accepted" if self._instances else "it has no line of Postfix's or Exim's"
+        if len(message_id) > LOGGED_WHOLE:
+            return f"a Message-ID of {len(message_id)} characters is not logged whole"
+        if not message_id.isascii():
+            return "a Message-ID outside ASCII is not logged as it is"
         if self._exim and not is_logged_as_it_is(message_id):
             return "Exim does not log such a Message-ID as it is"
         for full_name, instance in sorted(receiving.items()):

@@ -71,6 +71,14 @@ def test_recipients_shown_were_accepted() -> None:
     assert answers([BEFORE, *mail("4ABCD1", 2, ANN, BOB), AFTER], ANN, BOB) == {YES}
 
 
+@pytest.mark.parametrize("message_id", ["<" + "x" * 70_000 + "@example.org>", "<caf\xe9@example.org>"])
+def test_message_id_that_no_log_has_whole_proves_nothing_by_not_being_found(message_id: str) -> None:
+    """Else the mail would be sent again that the MTA has under what was left of it."""
+    evidence = fed([BEFORE, AFTER])
+    assert set(evidence.answers(message_id, "list-bounces@example.org", [ANN], AT).values()) == {CANNOT_SAY}
+    assert "Message-ID" in evidence.why_silent(message_id, AT)
+
+
 def test_silent_log_that_covers_the_moment_says_no() -> None:
     assert answers([BEFORE, AFTER], ANN) == {NO}
 

@@ -12,17 +12,22 @@ from drainer.demo.sample_queue import LISTS, write_plain
 from tests.scenarios.running import Service, eventually, running_sink, site_settings
 
 HANGS = """
-import sys, threading
-import drainer.compose.list_settings, drainer.surroundings
+import asyncio, sys, threading
+import drainer.compose.list_settings, drainer.report.systemd, drainer.surroundings
 read, look, never = drainer.compose.list_settings.read_regular, drainer.surroundings.disk_guards, threading.Event()
-drainer.compose.list_settings.READ_WITHIN_S = 0.5
+drainer.compose.list_settings.READ_WITHIN_S = drainer.surroundings.LOOK_WITHIN_S = 0.5
+notify_ready = drainer.report.systemd.notify_ready
 hanging = sys.argv[1]
 def reading(path, *rest, **more):
     if path.parent.name == hanging:
         never.wait()
     return read(path, *rest, **more)
 def looking(*given):
-    threading.current_thread().name == "MainThread" or never.wait()
+    never.wait()
+def ready():
+    asyncio.get_running_loop().run_in_executor(None, never.wait)
+    return notify_ready()
+drainer.report.systemd.notify_ready = ready
 drainer.compose.list_settings.read_regular = reading
 drainer.surroundings.disk_guards = looking
 import drainer.service
@@ -31,8 +36,8 @@ from drainer.cli.main import main
 sys.argv[1:] = sys.argv[5:]
 main()
 """
-"""drainer with a lists_dir, and a disk that is looked at by guards, that never answer again; as on a dead NFS server, the
-thread that asks cannot be interrupted."""
+"""drainer with a lists_dir, and a disk that guards look at, that never answer again, and one more thread that hangs; as on a
+dead NFS server, the thread that asks cannot be interrupted."""
 
 
 def test_fifo_in_the_place_of_a_lists_settings_holds_its_entries_and_no_other(tmp_path: Path) -> None:
@@ -65,6 +70,7 @@ def test_lists_that_cannot_be_read_wait_while_others_are_delivered_and_sigterm_e
         try:
             eventually(lambda: len(sink.taken()) > 0, service.log_text)
             eventually(lambda: "does not answer" in service.log_text(), service.log_text)
+            eventually(lambda: "event=side_task_failed task=guards" in service.log_text(), service.log_text)
             service.process.send_signal(signal.SIGTERM)
             assert service.wait() == 0
         finally:
