@@ -43,7 +43,7 @@ YoungerOption = Annotated[
     float | None, typer.Option("--younger-than", metavar="D", parser=parse_duration, help='Received since: "1h".')
 ]
 
-AS_THINGS_ARE = "With --yes it looks again: mail that came or was delivered in between changes the count."
+AS_THINGS_ARE = "`--yes` looks again: mail that comes or goes until then changes the count."
 """Ends a dry run."""
 
 _GONE = {
