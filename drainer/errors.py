@@ -169,6 +169,10 @@ class ComposerFailed(ComposeError):
     reason = "composer_failed"
 
 
+class CoprocessBroke(ComposerFailed):
+    """The co-process died on this entry, or hung, and so did a second one."""
+
+
 class ComposeDeferred(ComposeError):
     """What Mailman needs for it (database, template server) does not answer now: try later, as its runner does."""
 

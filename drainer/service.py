@@ -30,6 +30,7 @@ from drainer.compose.left_to_mailman import LeftToMailman
 from drainer.compose.list_decorations import ListDecorations
 from drainer.compose.mailman2_composer import Mailman2Composer
 from drainer.compose.mailman3 import Mailman3Composer
+from drainer.compose.mailman3_decorations import Mailman3Decorations
 from drainer.control.server import ControlServer
 from drainer.control.web import StatusListener
 from drainer.errors import (
@@ -240,6 +241,7 @@ class Service:
         decorations = None
         if Flavour.MAILMAN2 in composers:
             decorations = ListDecorations(settings.mailman.lists_dir, settings.mailman.settings)
+        mailman3_decorations = self._mailman3_decorations(stack, composers)
         limited_domains = tuple(settings.feed.domains)
         surveyor = stack.enter_context(Surveyor(decoration_of=decorations, limited_domains=limited_domains))
         gate = Gate()
@@ -272,6 +274,7 @@ class Service:
             ),
             limited_domains=limited_domains,
             decoration_of=decorations,
+            mailman3_decorations=mailman3_decorations,
         )
         self.pipeline = Pipeline(parts)
         self.pipeline.intake.loan = loan
@@ -338,6 +341,18 @@ class Service:
         if isinstance(composer, Mailman3Composer):
             composer.require_queue_dir(mailman.queue_dir)
         return {flavour: composer}
+
+    def _mailman3_decorations(
+        self, stack: contextlib.AsyncExitStack, composers: dict[Flavour, Composer]
+    ) -> Mailman3Decorations | None:
+        """Where nothing is composed, a co-process of its own is started when it is first asked."""
+        composer, mailman = composers.get(Flavour.MAILMAN3), self.settings.mailman
+        if composer is None:
+            return None
+        if not isinstance(composer, Mailman3Composer):
+            composer = Mailman3Composer(mailman.python, mailman.config, 1, 0, mailman.remember)
+            stack.push_async_callback(composer.close)
+        return Mailman3Decorations(composer, mailman.queue_dir, self._clock)
 
     async def _wind_down(self, tasks: list[asyncio.Task[None]]) -> None:
         systemd.notify_stopping()

@@ -1,7 +1,7 @@
 """Composes Mailman 3 entries by asking co-processes that run Mailman's own delivery code in Mailman's own Python.
 
 In    queue entries and the recipients still owed
-Out   ComposedMessages, as Mailman's outgoing runner would have written them
+Out   ComposedMessages, as Mailman's outgoing runner would have written them; the header and footer in one
 Shell starts, asks and ends co-processes (coprocess/serve.py); what they answer is checked here
 
 An answer is a slice: all transactions of a bulk entry, whose content is shared, or as many personal copies as
@@ -17,14 +17,23 @@ import contextlib
 import logging
 import shlex
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from drainer.compose.coprocess import frames
 from drainer.compose.wire import ComposedMessage, Envelope
-from drainer.errors import ComposeDeferred, ComposeError, ComposerFailed, ComposerUnavailable, NoSuchList, SettingsError
+from drainer.duplicates.fingerprint import Decoration
+from drainer.errors import (
+    ComposeDeferred,
+    ComposeError,
+    ComposerFailed,
+    ComposerUnavailable,
+    CoprocessBroke,
+    NoSuchList,
+    SettingsError,
+)
 from drainer.list_names import MailingList
 from drainer.pickles.allowed import ALLOWED
 from drainer.queuedir.entry import QueueEntry
@@ -40,6 +49,8 @@ OFFERS = ("8BITMIME", "SMTPUTF8", "SIZE")
 
 _SCRIPT = Path(__file__).with_name("coprocess") / "serve.py"
 _REASONS: dict[str, type[ComposeError]] = {"no_such_list": NoSuchList, "later": ComposeDeferred}
+
+_Answer = TypeVar("_Answer")
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +179,14 @@ class Mailman3Composer:
         self._idle.clear()
         await asyncio.gather(*(item.end() for item in ending))
 
+    async def decoration(self, entry: QueueEntry) -> Decoration:
+        """Header and footer as Mailman would put them into this mail in bulk. Raises as compose."""
+        return await self._asked(entry.filebase, lambda coprocess: coprocess.ask_decoration(entry.raw, entry.list_id))
+
     async def _slice(self, entry: QueueEntry, owed: list[str]) -> _Slice:
+        return await self._asked(entry.filebase, lambda coprocess: coprocess.ask(entry.raw, owed, entry.list_id))
+
+    async def _asked(self, filebase: str, ask: Callable[[_Coprocess], Awaitable[_Answer]]) -> _Answer:
         """One answer, from a second co-process if the first broke."""
         async with self._slots:
             for is_last_try in (False, True):
@@ -178,12 +196,15 @@ class Mailman3Composer:
                 self._working.add(coprocess)
                 is_reusable = False
                 try:
-                    answer = await coprocess.ask(entry.raw, owed, entry.list_id)
+                    answer = await ask(coprocess)
                     is_reusable = True
+                except ComposeError:
+                    is_reusable = True
+                    raise
                 except _Broken as exc:
-                    log.warning(logfmt(event="coprocess_broken", filebase=entry.filebase, reason=exc))
+                    log.warning(logfmt(event="coprocess_broken", filebase=filebase, reason=exc))
                     if is_last_try:
-                        raise ComposerFailed(f"two co-processes broke on it; the last one {exc}") from exc
+                        raise CoprocessBroke(f"two co-processes broke on it; the last one {exc}") from exc
                 else:
                     return answer
                 finally:
@@ -295,6 +316,19 @@ class _Coprocess:
         if kind != frames.LISTED:
             raise _Broken(f"says: {fields.get('detail')}")
         return [(str(list_id), str(address)) for list_id, address in fields["lists"]]
+
+    async def ask_decoration(self, raw: bytes, list_id: str) -> Decoration:
+        """Raises _Broken, ComposeError."""
+        await self._send(frames.frame(frames.DECORATE, {"list_id": list_id}, raw))
+        kind, fields, _ = await self._receive(ANSWER_TIMEOUT_S)
+        try:
+            if kind == frames.DECORATION:
+                return Decoration(**fields)
+            if kind != frames.FAILED:
+                raise _Broken(f"answered with a frame of kind {kind}")
+            raise _REASONS.get(fields["reason"], ComposerFailed)(fields["detail"])
+        except (KeyError, TypeError) as exc:
+            raise _Broken(f"left something out of a frame of kind {kind}: {exc}") from exc
 
     async def end(self) -> None:
         """Kill it; it holds nothing that could be lost. Returns when it is gone."""

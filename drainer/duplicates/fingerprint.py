@@ -11,6 +11,8 @@ and what it says (8 bytes: the body). So all that is called the same is found by
 the ledger, whatever it says: a mail and the same mail decorated are, if nothing tells that their bodies are one.
   named    body + Message-ID + Date. The Date is in it because devices and scripts reuse a Message-ID, with the same
            text, day after day; what is resubmitted keeps its Date.
+           A post that Mailman has wrapped against DMARC gets a Message-ID at each passage: it is also named as what it
+           encloses is.
   dated    posts only: body + author + From + Date + Subject + In-Reply-To, for copies that a list or a relay gave
            Message-IDs of their own. Nothing in one copy alone tells that this happened to the other, so every post of a
            person has it; a program's post, which may well say the same twice in a second, only if its Message-ID is not
@@ -132,6 +134,11 @@ def summarise(entry: QueueEntry, decoration: Decoration | None = None) -> EntryS
     )
 
 
+def is_decorated(entry: QueueEntry) -> bool:
+    """Whether Mailman has put a list's header and footer into the text of this entry, or would have if the list had any."""
+    return _Reader(entry).is_decorated
+
+
 def message_id_keys(list_id: str, message_id: str) -> tuple[bytes, ...]:
     """Fingerprint.message_id of a message that may be a post, a digest or a notice of this list."""
     name = octets_of(message_id.replace(" ", ""))
@@ -224,6 +231,8 @@ class _Reader:
             called.append(_name(b"dated", scope, author, sender, date, subject, reply_to))
         bodies = self._bodies(decoration)
         identity = [called_so + _said(body) for body in bodies for called_so in called]
+        if is_post:
+            identity += self._named_as_enclosed(scope)
         received = _received_time(self.metadata.get("received_time"))
         if received and name:
             identity.append(_name(b"received", scope, received, name) + _said())
@@ -307,7 +316,7 @@ class _Reader:
 
     def _is_renamed(self) -> bool:
         """The Message-ID is not the sender's: there is none, Mailman made it, or a host that took the mail in did."""
-        if not self.message_id or _MADE_BY_MAILMAN.match(self.message_id) or self._is_anonymous() or self._is_wrapped():
+        if not self.message_id or _MADE_BY_MAILMAN.match(self.message_id) or self._is_anonymous():
             return True
         host = self.message_id.rpartition("@")[2].rstrip(">").lower()
         for value in all_values(self.message, "received"):
@@ -317,22 +326,32 @@ class _Reader:
                 return True
         return False
 
-    def _is_wrapped(self) -> bool:
-        """Mailman has wrapped it against DMARC: the mail itself is enclosed, under its own Message-ID and the same Date."""
+    def _enclosed(self) -> Message | None:
+        """The mail that Mailman has wrapped against DMARC, as it was: under its own Message-ID and the same Date."""
         payload = self.message.attribute("_payload")
         if not isinstance(payload, list):
-            return False
+            return None
         kind = header_source(self.headers.get("content-type")).partition(";")[0].strip().lower()
         enclosing = [self.message] if kind == "message/rfc822" else payload if kind == "multipart/mixed" else []
         for part in enclosing:
             inside = part.attribute("_payload") if isinstance(part, Message) else None
             if not (isinstance(inside, list) and len(inside) == 1 and isinstance(inside[0], Message)):
                 continue
-            enclosed = first_headers(inside[0])
-            date = utc(header_text(enclosed.get("date")))
-            if date and date == utc(header_text(self.headers.get("date"))) and header_text(enclosed.get("message-id")):
-                return True
-        return False
+            headers = first_headers(inside[0])
+            date = utc(header_text(headers.get("date")))
+            if date and date == utc(header_text(self.headers.get("date"))) and header_text(headers.get("message-id")):
+                return inside[0]
+        return None
+
+    def _named_as_enclosed(self, scope: bytes) -> list[bytes]:
+        """The digest the mail would have if it had not been wrapped. What a list puts around it is outside the wrapping."""
+        if (enclosed := self._enclosed()) is None:
+            return []
+        headers = first_headers(enclosed)
+        leaves = canonical_leaves(enclosed, len(self.entry.raw), headers)
+        name = octets_of(header_text(headers.get("message-id")).replace(" ", ""))
+        date = utc(header_text(headers.get("date")))
+        return [] if leaves is None else [_name(b"named", scope, name, date) + _said(_body(leaves))]
 
 
 def _name(purpose: bytes, *parts: bytes) -> bytes:

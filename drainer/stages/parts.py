@@ -16,8 +16,9 @@ from hashlib import blake2b
 from drainer.clock import Clock
 from drainer.compose import Composer
 from drainer.compose.list_settings import READ_WITHIN_S
+from drainer.compose.mailman3_decorations import Mailman3Decorations
 from drainer.duplicates.classes import EntrySummary
-from drainer.duplicates.fingerprint import Decoration, summarise
+from drainer.duplicates.fingerprint import Decoration, is_decorated, summarise
 from drainer.duplicates.imported import imported_identity
 from drainer.errors import ComposeDeferred, OtherMailman
 from drainer.estimate.backlog import EntrySizes
@@ -70,6 +71,7 @@ class Parts:
     """What the stages work with; service.py puts it together.
 
     limited_domains  those the surveyor counts recipients of: all that had a ceiling when the service started
+    mailman3_decorations  asked by the survey for decorated entries of Mailman 3, which no worker can ask for
     decoration_of  as the surveyor's, so that survey and delivery know an entry by the same fingerprint; may read a file
     """
 
@@ -88,6 +90,7 @@ class Parts:
     release: Release
     limited_domains: tuple[str, ...] = ()
     decoration_of: Callable[[QueueEntry], Decoration | None] | None = None
+    mailman3_decorations: Mailman3Decorations | None = None
     _priority: tuple[tuple[object, ...], tuple[str, ...]] = ((), ())
 
     @property
@@ -201,18 +204,23 @@ class Standing:
 
     async def summarised(self, entry: QueueEntry) -> EntrySummary:
         """With the digests of entries it was found to be the same mail as, if the index knows it already."""
-        decoration_of = self._parts.decoration_of
-        if decoration_of is None or not entry.metadata.get("decorated"):
-            summary = summarise(entry)
-        else:
-            try:
-                decoration = await self._decorations.ask(entry.filebase, lambda: decoration_of(entry))
-            except TimeoutError as exc:
-                raise ComposeDeferred(f"the settings of list {entry.list_shown} could not be read in time") from exc
-            summary = summarise(entry, decoration)
+        summary = summarise(entry, await self._decoration(entry))
         print_ = summary.fingerprint
         identity = tuple(dict.fromkeys((*print_.identity, *self._parts.index.identity_of(entry.filebase))))
         return replace(summary, fingerprint=replace(print_, identity=identity))
+
+    async def _decoration(self, entry: QueueEntry) -> Decoration | None:
+        of_mailman2, of_mailman3 = self._parts.decoration_of, self._parts.mailman3_decorations
+        if not is_decorated(entry):
+            return None
+        if entry.flavour is Flavour.MAILMAN3:
+            return await of_mailman3(entry) if of_mailman3 else None
+        if of_mailman2 is None:
+            return None
+        try:
+            return await self._decorations.ask(entry.filebase, lambda: of_mailman2(entry))
+        except TimeoutError as exc:
+            raise ComposeDeferred(f"the settings of list {entry.list_shown} could not be read in time") from exc
 
     def record(self, summary: EntrySummary) -> MessageRecord:
         """The message as the ledger knows it."""

@@ -33,6 +33,7 @@ from drainer.ledger.records import (
     recipient_key,
 )
 from drainer.ledger.states import SETTLED, State
+from drainer.queuedir.entry import Flavour
 from drainer.queuedir.index_values import Description, EarlierEntry, tie_order
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.survey import Surveyed
@@ -81,7 +82,8 @@ class Survey:
             paths = [path for path in located.values() if path]
             reading = asyncio.ensure_future(asyncio.to_thread(self._parts.surveyor.read, paths)) if paths else None
             await self._set_aside([(filebase, read) for filebase, read in finished if read.summary is None])
-            summaries = sorted((read.summary for _, read in finished if read.summary is not None), key=fifo_key)
+            found = await self._undecorated([read.summary for _, read in finished if read.summary is not None])
+            summaries = sorted(found, key=fifo_key)
             limited = {filebase: read.limited for filebase, read in finished if read.limited}
             for some in batched(summaries, DESCRIBED_AT_A_TIME):
                 await self._describe(some, limited)
@@ -146,6 +148,26 @@ class Survey:
         except EntryVanished as exc:
             await self._conclusion.forget(filebase, exc)
             return None
+
+    async def _undecorated(self, summaries: Sequence[EntrySummary]) -> list[EntrySummary]:
+        """The same, those of decorated entries of Mailman 3 with the digests they have without header and footer too. As
+        many are asked for at once as there are co-processes."""
+        decorations = self._parts.mailman3_decorations
+        if decorations is None:
+            return list(summaries)
+        decorated = [one for one in summaries if one.decorated and one.flavour is Flavour.MAILMAN3]
+        again: dict[str, EntrySummary] = {}
+        for some in batched(decorated, self._parts.settings.mailman.coprocesses):
+            found = await asyncio.gather(*(self._summarised_again(summary) for summary in some))
+            again.update((summary.filebase, summary) for summary in found)
+        return [again.get(summary.filebase, summary) for summary in summaries]
+
+    async def _summarised_again(self, summary: EntrySummary) -> EntrySummary:
+        try:
+            entry = await asyncio.to_thread(read_entry, self._file(summary.filebase))
+            return await self._standing.summarised(entry)
+        except (EntryError, OSError):
+            return summary  # whoever comes to it next says what is the matter with it
 
     async def _describe(self, summaries: Sequence[EntrySummary], limited: Mapping[str, tuple[int, ...]]) -> None:
         """Make entries known to the index, in FIFO order where it matters: most mails have nothing in common with any

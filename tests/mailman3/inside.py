@@ -162,6 +162,11 @@ def outgoing(spec: dict[str, Any]) -> None:
     run_until_empty("out", announce if spec["announced"] else None)
 
 
+def outage(spec: dict[str, Any]) -> None:
+    """Mailman's own outgoing runner over everything in `out/` while nobody listens at the port it was given."""
+    run_until_empty("out")
+
+
 def run_until_empty(name: str, announce: Callable[[str], None] | None = None) -> None:
     """The genuine runner, told of each entry's file name before it is processed."""
     section = getattr(config, "runner." + name)
@@ -228,6 +233,7 @@ COMMANDS = {
     "post": post,
     "clone": clone,
     "templates": set_templates,
+    "outage": outage,
     "outgoing": outgoing,
 }
 

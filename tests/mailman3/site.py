@@ -179,6 +179,37 @@ class Site:
         specs = [self._post_spec(number, item) for number, item in enumerate(posts)]
         self._inside({"command": "arrive", "posts": specs, "into": "in"})
 
+    def outage(
+        self, lists: Sequence[MailingList], posts: Sequence[Post], changed: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        """Make lists and post while no MTA listens: Mailman's runners bring everything into `out/`, its outgoing runner puts
+        it into `retry/`. Then the administrators of some lists change templates, and all senders submit again.
+
+        changed  list name = template name = text
+        """
+        again = {
+            "command": "post",
+            "posts": [self._post_spec(number, item) for number, item in enumerate(posts)],
+            "notices": [],
+            "post_ids": {},
+            "into": "pipeline",
+        }
+        templates = []
+        for list_name, texts in changed.items():
+            for name, text in texts.items():
+                path = self.directory / "templates" / list_name.replace("@", ".") / f"{name}.later.txt"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+                templates.append({"list": list_name, "name": name, "uri": f"file://{path}"})
+        self._inside(
+            {"command": "build", "lists": [self._list_spec(item) for item in lists]},
+            again,
+            {"command": "outage"},
+            {"command": "templates", "templates": templates},
+            again,
+        )
+        self.entries = self._entries_in_out()
+
     def clone_entry(self, name: str, copies: int, recipients: Sequence[str] = ()) -> None:
         """Put copies of an entry into out/, each with its own Message-ID and, if given, these recipients."""
         source = self.directory / "cloned.pck"

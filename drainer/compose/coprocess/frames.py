@@ -16,6 +16,8 @@ fields as JSON, the octets. Python's json carries lone surrogates, so any string
                                      <-  DONE  recipients left over   or FAILED  reason, detail
     LISTS                            ->
                                      <-  LISTED  list-id and posting address of each  or FAILED  reason, detail
+    DECORATE  the entry              ->
+                                     <-  DECORATION  texts               or FAILED  reason, detail
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ import zlib
 from typing import Any, NamedTuple
 
 MAGIC = b"drn\x01"
-HELLO, READY, REFUSED, COMPOSE, CONTENT, TRANSACTION, DONE, FAILED, LISTS, LISTED = range(1, 11)
+HELLO, READY, REFUSED, COMPOSE, CONTENT, TRANSACTION, DONE, FAILED = range(1, 9)
+LISTS, LISTED, DECORATE, DECORATION = range(9, 13)
 
 LONGEST_FIELDS = 64 * 2**20  # a bulk entry names each recipient twice at most: 64 MiB is 300,000 of them
 LONGEST_OCTETS = 512 * 2**20
@@ -68,7 +71,7 @@ def prefix(octets: bytes) -> Prefix:
     magic, kind, fields_length, octets_length, checksum = _PREFIX.unpack(octets)
     if magic != MAGIC:
         raise FrameError(f"not a frame but {octets!r}")
-    if not HELLO <= kind <= LISTED or fields_length > LONGEST_FIELDS or octets_length > LONGEST_OCTETS:
+    if not HELLO <= kind <= DECORATION or fields_length > LONGEST_FIELDS or octets_length > LONGEST_OCTETS:
         raise FrameError(f"impossible frame of kind {kind} with {fields_length} + {octets_length} octets")
     return Prefix(kind, fields_length, octets_length, checksum)
 

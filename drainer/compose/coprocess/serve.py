@@ -1,6 +1,6 @@
 """The co-process: composes queue entries with Mailman's own delivery code, one request at a time.
 
-In    frames on standard input (frames.py): HELLO once, then COMPOSE
+In    frames on standard input (frames.py): HELLO once, then COMPOSE and DECORATE
 Out   frames on standard output, which nothing else reaches: what Mailman prints goes to standard error
 Shell a script for Mailman's Python; ends at end of input or with its parent, not by SIGTERM
 
@@ -13,6 +13,7 @@ would register bounces and write to the retry queue.
 # mypy: disable-error-code="import-not-found"
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import email
 import errno
@@ -24,12 +25,13 @@ import signal
 import smtplib
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, BinaryIO, Callable  # noqa: UP035 (runs on Python 3.8)
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Iterator  # noqa: UP035 (runs on Python 3.8)
 
 if TYPE_CHECKING:
-    from drainer.compose.coprocess import frames, readonly, remembered
+    from drainer.compose.coprocess import decoration, frames, readonly, remembered
     from drainer.compose.coprocess.recorder import Recorder, Recording, Transaction
 else:
+    import decoration
     import frames
     import readonly
     import remembered
@@ -69,6 +71,14 @@ class _Outcome(BaseException):
     def __init__(self, error: BaseException | None) -> None:
         super().__init__()
         self.error = error
+
+
+class _Decorated(BaseException):
+    """The decorate handler is through; the runner must not go on to deliver."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        super().__init__()
+        self.texts = texts
 
 
 class _Owed(list):  # type: ignore[type-arg]
@@ -127,7 +137,9 @@ class Composing:
         smtplib.quoteaddr = functools.lru_cache(maxsize=65536)(smtplib.quoteaddr)  # the same subscribers come again
         _tell_owed(self._recording)
         self._memory = remembered.install(float(hello["remember_s"]))
-        self._runner = _runner(self._memory)
+        self._delivery = _delivery_function()
+        self._runner = _runner(self._deliver_and_stop)
+        self._is_decorating = False
 
     def versions(self) -> dict[str, str]:
         from mailman.config import config
@@ -146,33 +158,15 @@ class Composing:
         Returns  whether that is all; False: the answer was full, ask again for those not covered yet
         Raises   Refusal
         """
-        from mailman.interfaces.mta import SomeRecipientsFailed
-        from sqlalchemy.exc import DBAPIError
-
         self._recording.note = Answer(write, *self._slice).note
         self._recording.owed = None
         self._recording.serialised = None
         try:
-            with self._memory.request():
+            with _refusing(), self._memory.request():
                 msg, msgdata = self._opened(raw)
                 self._deliver(recipients, msg, msgdata, list_id)
         except _SliceFull:
             return False
-        except Refusal:
-            raise
-        except SomeRecipientsFailed as exc:
-            failed = [*exc.permanent_failures, *exc.temporary_failures]
-            raise Refusal("failed", f"Mailman could not write to some recipients: {failed!r:.500}") from exc
-        except readonly.ChangeRefused as exc:
-            traceback.print_exc()
-            raise Refusal("failed", str(exc)) from exc
-        except (OSError, DBAPIError) as exc:
-            # a template server, an archiver or the database that does not answer: Mailman's runner tries again later
-            traceback.print_exc()
-            raise Refusal("later", f"{type(exc).__name__}: {exc!s:.500}") from exc
-        except Exception as exc:
-            traceback.print_exc()
-            raise Refusal("failed", f"{type(exc).__name__}: {exc!s:.500}") from exc
         return True
 
     def lists(self) -> list[tuple[str, str]]:
@@ -186,6 +180,21 @@ class Composing:
         except Exception as exc:
             traceback.print_exc()
             raise Refusal("later", f"{type(exc).__name__}: {exc!s:.500}") from exc
+
+    def decoration(self, raw: bytes, list_id: str) -> dict[str, str]:
+        """Header and footer of an entry, see decoration.py. Raises Refusal."""
+        with _refusing(), self._memory.request():
+            msg, msgdata = self._opened(raw)
+            _require_list(msgdata, list_id)
+            msgdata.pop("deliver_after", None)
+            self._is_decorating = True
+            try:
+                self._runner._process_one_file(msg, msgdata)
+            except _Decorated as found:
+                return found.texts
+            finally:
+                self._is_decorating = False
+        raise Refusal("failed", "Mailman's outgoing runner did not come to decorating")
 
     def _opened(self, raw: bytes) -> tuple[Any, dict[str, Any]]:
         """The message and metadata, as Switchboard.dequeue makes them."""
@@ -213,6 +222,42 @@ class Composing:
                 raise outcome.error from None
         else:
             raise Refusal("failed", "Mailman's outgoing runner did not come to delivering")
+
+    def _deliver_and_stop(self, mlist: Any, msg: Any, msgdata: dict[str, Any]) -> None:
+        """What the runner takes for its delivery function."""
+        try:
+            if self._is_decorating:
+                raise _Decorated(decoration.decoration(mlist, msg, msgdata))
+            self._memory.begin_delivery(msgdata["recipients"])
+            self._delivery(mlist, msg, msgdata)
+        except Exception as exc:  # noqa: BLE001 (carried past the runner, raised again behind it)
+            raise _Outcome(exc) from None
+        raise _Outcome(None)
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """What ends Mailman's code becomes a Refusal the parent knows."""
+    from mailman.interfaces.mta import SomeRecipientsFailed
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except Refusal:
+        raise
+    except SomeRecipientsFailed as exc:
+        failed = [*exc.permanent_failures, *exc.temporary_failures]
+        raise Refusal("failed", f"Mailman could not write to some recipients: {failed!r:.500}") from exc
+    except readonly.ChangeRefused as exc:
+        traceback.print_exc()
+        raise Refusal("failed", str(exc)) from exc
+    except (OSError, DBAPIError) as exc:
+        # a template server, an archiver or the database that does not answer: Mailman's runner tries again later
+        traceback.print_exc()
+        raise Refusal("later", f"{type(exc).__name__}: {exc!s:.500}") from exc
+    except Exception as exc:
+        traceback.print_exc()
+        raise Refusal("failed", f"{type(exc).__name__}: {exc!s:.500}") from exc
 
 
 class _Unpickler(pickle.Unpickler):
@@ -246,25 +291,22 @@ def _require_list(msgdata: dict[str, Any], list_id: str) -> None:
         raise Refusal("failed", f"list {named!r} has the list-id {mlist.list_id}, and the entry does not say so")
 
 
-def _runner(memory: remembered.Memory) -> Any:
+def _delivery_function() -> Any:
+    from mailman.config import config
+    from mailman.utilities.modules import find_name
+
+    return find_name(config.mta.outgoing)
+
+
+def _runner(delivery: Callable[[Any, Any, dict[str, Any]], None]) -> Any:
     """The site's outgoing runner without its queue: its constructor would recover .bak files."""
     from mailman.config import config
     from mailman.utilities.modules import find_name
 
     genuine = find_name(getattr(config, "runner.out")["class"])
-    delivery = find_name(config.mta.outgoing)
-
-    def deliver_and_stop(mlist: Any, msg: Any, msgdata: dict[str, Any]) -> None:
-        memory.begin_delivery(msgdata["recipients"])
-        try:
-            delivery(mlist, msg, msgdata)
-        except Exception as exc:  # noqa: BLE001 (carried past the runner, raised again behind it)
-            raise _Outcome(exc) from None
-        raise _Outcome(None)
-
     runner = genuine.__new__(genuine)
     runner.name = "out"
-    runner._func = deliver_and_stop
+    runner._func = delivery
     return runner
 
 
@@ -298,13 +340,15 @@ def _answer(
 ) -> None:
     try:
         if kind == frames.LISTS:
-            write(frames.frame(frames.LISTED, {"lists": composing.lists()}))
-            return
-        complete = composing.compose(fields["recipients"], raw, fields["list_id"], write)
+            answer = frames.frame(frames.LISTED, {"lists": composing.lists()})
+        elif kind == frames.DECORATE:
+            answer = frames.frame(frames.DECORATION, composing.decoration(raw, fields["list_id"]))
+        else:
+            complete = composing.compose(fields["recipients"], raw, fields["list_id"], write)
+            answer = frames.frame(frames.DONE, {"complete": complete})
     except Refusal as exc:
-        write(frames.frame(frames.FAILED, {"reason": exc.reason, "detail": exc.detail}))
-    else:
-        write(frames.frame(frames.DONE, {"complete": complete}))
+        answer = frames.frame(frames.FAILED, {"reason": exc.reason, "detail": exc.detail})
+    write(answer)
 
 
 def _reserve_pipes() -> tuple[BinaryIO, BinaryIO]:
