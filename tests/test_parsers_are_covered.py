@@ -70,6 +70,7 @@ TRUSTED = {
     "demo/sink_session": "the demonstration's server, on loopback",
     "demo/tour": "what the demonstration's server wrote",
     "guards/mta_queue": "what Postfix's own postqueue prints",
+    "host_check/as_user": "what our own child found",
     "ledger/belonging": "our own ledger; the queue's line is a pattern; held by tests/ledger/test_belonging.py",
     "ledger/account": "our own ledger",
     "stages/refused": "our own ledger",
