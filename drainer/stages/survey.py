@@ -211,7 +211,8 @@ class Survey:
         if summary.filebase in self._standing.claimed:
             await self._doubt_claimed(summary, record)
         found = await self._forecast(summary, record)
-        if found.kind is DuplicateClass.RESEND:
+        repeats = self._standing.resembling - self._standing.released.keys()
+        if found.kind is DuplicateClass.RESEND or found.of in repeats:  # or a copy of one that waits for a person
             await self._mark_resend(summary.filebase, found.of or "")
         if not (settled := await self._settled(summary.filebase, record)):
             return Description(summary, found.kind, found.of, len(found.covered))
