@@ -1,4 +1,4 @@
-"""The tables of `make wire`, held to 100 % besides the differences named there; and the README to the tables.
+"""The tables of `make wire`, held to 100 % besides the differences named there; and the README, with docs/measured.md, to the tables.
 
 Of Mailman 3 every delivery is compared with what recording.py kept of the genuine one.
 """
@@ -19,7 +19,8 @@ from tests.wire import mailman2, recording
 from tests.wire.mailman3 import REMEMBER_S, as_delivered, compare_with
 from tests.wire.table import Compared, Comparison, by_group, differences, summary
 
-README = Path(__file__).parents[2] / "README.md"
+PROJECT = Path(__file__).parents[2]
+SHOWN = (PROJECT / "README.md", PROJECT / "docs/measured.md")
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +110,12 @@ async def test_one_octet_that_differs_is_found_in_every_delivery(tmp_path: Path)
 def test_readme_shows_every_row_and_every_difference(comparisons: Mapping[str, Comparison], tmp_path: Path) -> None:
     of_2 = [item for mailman, item in comparisons.items() if mailman.startswith("2.1")]
     of_3 = [as_delivered(version, recording.opened(version, tmp_path / version)) for version in reversed(VERSIONS)]
-    shown = [_cells(line) for line in README.read_text().splitlines()]
+    text = "\n".join(page.read_text() for page in SHOWN)
+    shown = [_cells(line) for line in text.splitlines()]
     for row in [*summary([*of_2, *of_3]).splitlines()[2:], *by_group(of_3).splitlines()[2:]]:
         assert _cells(row) in shown
     for line in differences(of_2).splitlines():
-        assert line in README.read_text()
+        assert line in text
 
 
 def _cells(row: str) -> list[str]:
