@@ -1,4 +1,4 @@
-"""The tables of `make wire`, held to 100 % besides the differences named there; and the README, with docs/measured.md, to the tables.
+"""The tables of `make wire`, held to 100 % besides the differences named there; README and docs/measured.md held to them.
 
 Of Mailman 3 every delivery is compared with what recording.py kept of the genuine one.
 """
