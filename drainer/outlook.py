@@ -37,8 +37,13 @@ class Outlook:
         self._forecaster = Forecaster()
 
     def backlog(self) -> BacklogTotals:
-        """The index's totals, and what the first listing has still to take, or there was no room for yet."""
+        """The index's totals, and what the first listing has still to take, or there was no room for yet.
+
+        What is held since it cannot be read is not among the unread: nobody will read it before a person does something.
+        """
         totals, outside = self._pipeline.parts.index.totals(), self._pipeline.progress.outside
+        to_read = totals.unread_entries - len(self._pipeline.standing.left_unread())
+        totals = dataclasses.replace(totals, unread_entries=to_read)
         if unlisted := len(self._loan.entries()) + self._pipeline.progress.on_the_way:
             outside = dataclasses.replace(outside, entries=outside.entries + unlisted)
         if not outside.entries:

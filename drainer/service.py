@@ -492,7 +492,8 @@ class Service:
             watchdog.alive()
             if is_over:
                 parts.custody.end_drain()
-                self.stop("nothing is left but held entries")
+                held = parts.index.totals().held_entries
+                self.stop("nothing is left but held entries" if held else "nothing is left")
                 return
             await asyncio.sleep(TICK_S)
 

@@ -108,7 +108,7 @@ class Situation:
             intake_on=self._pipeline.intake.is_on,
             listed=self._pipeline.progress.listed,
             entries=totals.entries,
-            unread=totals.unread_entries - len(self._pipeline.standing.left_unread()),
+            unread=totals.unread_entries,
             active=self._pipeline.feed.active,
             mta_down=parts.pool.state.reason if parts.pool.state.state == "down" else "",
             dsns_owed=self._dsns_owed,

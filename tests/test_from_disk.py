@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,16 @@ from drainer.settings_file import load_settings
 from tests.scenarios.operated import site
 
 
-def test_entries_beyond_the_bound_are_counted_as_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+NOBODY_READS_IT = Path(__file__).parent / "samples" / "odd" / "no-recipient-key" / "1400000000.5+42a3b0ccf8e462b19dde406c34cc45614e48e027.pck"
+
+
+def test_entries_beyond_the_bound_are_counted_as_not_read_and_held_ones_that_cannot_be_read_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with site(tmp_path, 8, feed={"messages": "0"}) as lists:
+        shutil.copy(NOBODY_READS_IT, lists.out)
         with lists.run() as service:
-            lists.surveyed()
+            lists.surveyed(lists.outage.entries + 1)
             assert service.terminate() == 0
         settings = load_settings(lists.settings)
 

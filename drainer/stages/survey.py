@@ -96,8 +96,9 @@ class Survey:
 
     async def look(self, filebases: Sequence[str]) -> None:
         """Read these entries and make them known to the index. Nothing is moved: what cannot be read stays unread."""
-        paths = [path for filebase in filebases if (path := self._where(filebase)) is not None]
-        found = await asyncio.to_thread(self._parts.surveyor.read, paths)
+        where = {filebase: path for filebase in filebases if (path := self._where(filebase)) is not None}
+        found = await asyncio.to_thread(self._parts.surveyor.read, list(where.values()))
+        self._standing.illegible |= {name for name, read in zip(where, found, strict=True) if read.summary is None}
         summaries = sorted((read.summary for read in found if read.summary is not None), key=fifo_key)
         for some in batched(summaries, DESCRIBED_AT_A_TIME):
             await self._describe(some, {})

@@ -13,7 +13,7 @@ from drainer.control.messages import Selectors, SelectRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
 from drainer.queuedir.survey import CANNOT_READ, Surveyed
-from drainer.report.status_text import status_line
+from drainer.report.status_text import status_line, status_lines
 from tests.stages.inside import ME, inside
 from tests.stages.test_taken_out import only
 
@@ -36,6 +36,9 @@ async def test_entry_that_may_not_be_read_is_held_once_and_read_when_released(tm
             await run.until("it is held", lambda: run.state_of(file) == "held")
             await run.until("nothing is left to do", lambda: run.service.situation.state == "idle")
             assert len(reads) == 1
+            said = await run.status()
+            assert (said.backlog.held_entries, said.backlog.unread_entries, said.eta.state) == (1, 0, "done")
+            assert "not read yet" not in "".join(status_lines(said, 200))
         await run.asks.release(run.of(file), ME)
         await run.until("all is delivered", lambda: run.taken() == run.owed())
 
@@ -110,4 +113,5 @@ async def test_entry_that_is_taken_and_not_listed_yet_is_backlog(tmp_path: Path)
             finally:
                 may_end.set()
         assert await run.ended() == 0
+        assert run.service._why_stopped == "nothing is left"
         assert run.taken() == run.owed()
