@@ -14,8 +14,8 @@ from drainer.report.status_text import status_lines
 from drainer.settings_file import load_settings
 from tests.scenarios.operated import site
 
-
-NOBODY_READS_IT = Path(__file__).parent / "samples" / "odd" / "no-recipient-key" / "1400000000.5+42a3b0ccf8e462b19dde406c34cc45614e48e027.pck"
+ODD = Path(__file__).parent / "samples" / "odd"
+NOBODY_READS_IT = ODD / "no-recipient-key" / "1400000000.5+42a3b0ccf8e462b19dde406c34cc45614e48e027.pck"
 
 
 def test_entries_beyond_the_bound_are_counted_as_not_read_and_held_ones_that_cannot_be_read_are_not(
