@@ -6,8 +6,10 @@ Exit status  0 done, 1 failed, 2 usage or settings, 3 service not running
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,23 +18,7 @@ from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from drainer import __version__
-from drainer.cli.accept_ledger import accept_ledger_command
-from drainer.cli.check import PluginCommand, check_command
-from drainer.cli.config import config_command
-from drainer.cli.demo import demo_command
-from drainer.cli.entries import entries_command, show_command
-from drainer.cli.eta import eta_command
-from drainer.cli.handback import handback_command
-from drainer.cli.hold import drop_command, hold_command, release_command
-from drainer.cli.import_log import import_log_command
-from drainer.cli.journal import journal_command, undo_command
 from drainer.cli.meant import as_meant
-from drainer.cli.pause import pause_command, resume_command
-from drainer.cli.rate import rate_command
-from drainer.cli.report import report_command
-from drainer.cli.run import run_command
-from drainer.cli.scan import scan_subcommand
-from drainer.cli.status import status_command
 from drainer.errors import DrainerError, ServiceNotRunning, SettingsError, UsageError
 from drainer.mistakes import what_is_wrong
 from drainer.reach import advice_for
@@ -70,39 +56,57 @@ class _PlainErrors(TyperGroup):
             raise
 
 
-app = typer.Typer(
-    cls=_PlainErrors,
-    help=_ABOUT,
-    add_completion=False,
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("run")(run_command)
-app.command("scan")(scan_subcommand)
-app.command("status")(status_command)
-app.command("eta")(eta_command)
-app.command("pause")(pause_command)
-app.command("resume")(resume_command)
-app.command("rate")(rate_command)
-app.command("entries")(entries_command)
-app.command("show")(show_command)
-app.command("hold")(hold_command)
-app.command("release")(release_command)
-app.command("drop")(drop_command)
-app.command("undo")(undo_command)
-app.command("journal")(journal_command)
-app.command("handback")(handback_command)
-app.command("check", cls=PluginCommand)(check_command)
-app.command("report")(report_command)
-app.command("import-log")(import_log_command)
-app.command("accept-ledger")(accept_ledger_command)
-app.command("config")(config_command)
-app.command("demo")(demo_command)
+COMMANDS = {
+    "run": "run:run_command",
+    "scan": "scan:scan_subcommand",
+    "status": "status:status_command",
+    "eta": "eta:eta_command",
+    "pause": "pause:pause_command",
+    "resume": "pause:resume_command",
+    "rate": "rate:rate_command",
+    "entries": "entries:entries_command",
+    "show": "entries:show_command",
+    "hold": "hold:hold_command",
+    "release": "hold:release_command",
+    "drop": "hold:drop_command",
+    "undo": "journal:undo_command",
+    "journal": "journal:journal_command",
+    "handback": "handback:handback_command",
+    "check": "check:check_command",
+    "report": "report:report_command",
+    "import-log": "import_log:import_log_command",
+    "accept-ledger": "accept_ledger:accept_ledger_command",
+    "config": "config:config_command",
+    "demo": "demo:demo_command",
+}
+"""Each with the function behind it, below drainer.cli, in the order of --help."""
 
 
-@app.callback()
+def application(arguments: Sequence[str]) -> typer.Typer:
+    """The command line with the subcommands these arguments may mean, or all of them where they name none or ask for help:
+    the modules behind the others, and all that they need, are not loaded for a `drainer pause`."""
+    app = typer.Typer(
+        cls=_PlainErrors,
+        help=_ABOUT,
+        add_completion=False,
+        invoke_without_command=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_no_command)
+    asks_for_help = not arguments or arguments[0] in ("-h", "--help")
+    meant = [] if asks_for_help else [name for name in COMMANDS if name in arguments]
+    for name in meant or COMMANDS:
+        module_name, _, function_name = COMMANDS[name].partition(":")
+        module = importlib.import_module(f"drainer.cli.{module_name}")
+        # Usage errors of a monitoring plugin have their own exit status.
+        more = {"cls": module.PluginCommand} if name == "check" else {}
+        app.command(name, **more)(getattr(module, function_name))
+    app.command("version")(version_command)
+    return app
+
+
 def _no_command(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
@@ -115,7 +119,6 @@ def _no_command(
         raise typer.Exit(USAGE)
 
 
-@app.command("version")
 def version_command() -> None:
     """Show the version."""
     print(f"drainer {__version__}")
@@ -128,7 +131,7 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        application(sys.argv[1:])()
     except DrainerError as exc:
         print(f"drainer: {exc}", file=sys.stderr)
         sys.exit(exit_status(exc))
