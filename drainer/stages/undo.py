@@ -16,6 +16,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from drainer.carried_through import carried_through
 from drainer.errors import CustodyRefused, EntryError, EntryVanished, RequestRefused
 from drainer.ledger.actions import Before, PutBack, Step, StepKind, Waiting
 from drainer.ledger.evidence import Ended
@@ -113,21 +114,23 @@ class Undo:
             async with self._feed.taken_out(step.filebase) as state:
                 if why := await self._obstacle(step, state, later):
                     raise RequestRefused(why)
-                match step.kind:
-                    case StepKind.DROP:
-                        await self._owe_again_here(step, doing)
-                    case StepKind.HOLD:
-                        await self._unhold(step, state, doing)
-                    case StepKind.RELEASE:
-                        await self._hold_again(step, state, doing)
-                    case StepKind.RESTORE:
-                        why = f"dropped by {doing.by}, again"
-                        await self._actions.drop(step.filebase, why, state, doing)
+                await carried_through(self._reverse(step, state, doing))
             done.changed.append(step.filebase)
         except EntryVanished:
             done.leave(step.filebase, _gone(step.filebase, later))
         except (RequestRefused, EntryError, CustodyRefused) as exc:
             done.leave(step.filebase, str(exc))
+
+    async def _reverse(self, step: Step, state: EntryState, doing: Doing) -> None:
+        match step.kind:
+            case StepKind.DROP:
+                await self._owe_again_here(step, doing)
+            case StepKind.HOLD:
+                await self._unhold(step, state, doing)
+            case StepKind.RELEASE:
+                await self._hold_again(step, state, doing)
+            case StepKind.RESTORE:
+                await self._actions.drop(step.filebase, f"dropped by {doing.by}, again", state, doing)
 
     async def _obstacle(self, step: Step, state: EntryState | None, later: Mapping[str, int]) -> str:
         """Why the step cannot be taken back now; "" if it can."""
@@ -213,12 +216,16 @@ class Undo:
         try:
             await asyncio.to_thread(self._parts.custody.sync)
             while left:
-                await self._owe_again(left[0], doing)
-                done.changed.append(left.pop(0).step.filebase)
+                await carried_through(self._owe_next(left, doing, done))
         finally:
             for one in left:  # as it was: dropped, its file kept
                 with contextlib.suppress(EntryVanished, CustodyRefused):
                     self._parts.custody.drop(one.step.filebase)
+
+    async def _owe_next(self, left: list[_Dropped], doing: Doing, done: TakenBack) -> None:
+        """Not interrupted: what the ledger owes may not go back to duplicates/."""
+        await self._owe_again(left[0], doing)
+        done.changed.append(left.pop(0).step.filebase)
 
     async def _owe_again_here(self, step: Step, doing: Doing) -> None:
         """Of one whose file is in custody, though the ledger has it as dropped."""

@@ -1,0 +1,50 @@
+"""The service is told to stop while an undo waits for the ledger: what the ledger has is what is done, and no more is."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drainer.control.messages import Selectors, SelectRequest, UndoRequest
+from drainer.demo.sample_queue import write_plain
+from drainer.demo.sink import Sink
+from tests.stages.inside import ME, Inside, inside
+
+EVERYTHING = SelectRequest(selectors=Selectors(), yes=True)
+
+
+async def undo_cut_off(run: Inside) -> None:
+    """As aiohttp does it when the service stops: in the moment between the commit and whoever waits for it."""
+    with run.held_up("put_back", after=True) as held:
+        undo = asyncio.create_task(run.asks.undo(UndoRequest(yes=True), ME))
+        await held.reached.wait()
+        undo.cancel()
+        await asyncio.sleep(0)
+        held.go_on()
+        with suppress(asyncio.CancelledError):
+            await undo
+
+
+@pytest.mark.parametrize("verb", ["drop", "hold"])
+async def test_entry_the_ledger_has_put_back_is_where_the_ledger_says_and_is_delivered_once(
+    tmp_path: Path, verb: str
+) -> None:
+    outage = write_plain(tmp_path, 3, 2)
+    stopped: dict[str, Any] = {"feed": {"messages": 0, "recipients": "unlimited"}}
+    async with Sink(None) as sink:
+        async with inside(tmp_path, outage, sink, **stopped) as run:
+            await run.until("all are read", lambda: run.parts.index.totals().entries == 3)
+            await getattr(run.asks, verb)(EVERYTHING, ME)
+            await undo_cut_off(run)
+        async with inside(tmp_path, outage, sink) as run:
+            held = run.parts.index.totals().held_entries
+            assert held == len(run.files("held")) == (2 if verb == "hold" else 0)
+            assert len(run.files("duplicates")) == (2 if verb == "drop" else 0)
+            number = (await run.asks.journal(100)).actions[-2].number
+            assert (await run.asks.undo(UndoRequest(number=number, yes=True), ME)).changed == 2
+            await run.until("all is delivered", lambda: not run.parts.index.totals().entries)
+            assert run.taken() == run.owed()
