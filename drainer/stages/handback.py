@@ -29,7 +29,7 @@ from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.decision import Action, Claim, Decision
 from drainer.errors import CustodyRefused, EntryError, EntryVanished, RequestRefused
 from drainer.ledger.actions import Before, StepKind
-from drainer.ledger.evidence import Fate
+from drainer.ledger.evidence import Evidence, Fate
 from drainer.ledger.records import Hold, MessageRecord, RecipientKey, recipient_key
 from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
@@ -225,7 +225,11 @@ class HandBack:
             return
         ended = self._parts.index.ended_as(entry.filebase, Fate.HANDED_BACK, len(entry.recipients))
         step = doing.step(StepKind.HANDBACK, Before(), entry.filebase)
-        await self._parts.ledger.finish_entry(entry.filebase, {}, ended, step=step)
+        evidence = Evidence(
+            Fate.HANDED_BACK, entry.filebase, self._parts.clock.now_s(), one.record.list_id, one.record.message_id,
+            len(one.going),
+        )  # fmt: skip
+        await self._parts.ledger.finish_entry(entry.filebase, {}, ended, [evidence], step)
         self._parts.index.remove(entry.filebase)
         result.changed += 1
         log.info(logfmt(outcome="handed_back", filebase=entry.filebase, list=entry.list_id, recipients=len(one.going)))

@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from drainer.carried_through import carried_through
 from drainer.errors import CustodyRefused, EntryError, EntryVanished, RequestRefused
 from drainer.ledger.actions import Before, PutBack, Step, StepKind, Waiting
-from drainer.ledger.evidence import Ended
+from drainer.ledger.evidence import Ended, Fate
 from drainer.ledger.records import MessageRecord, Outcome, recipient_key
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.filebase import QueueFile, parse_name
@@ -36,6 +36,8 @@ log = logging.getLogger("drainer")
 
 RESTORED_AT_A_TIME = 250
 """Files brought back by as many at a time: their directories are made durable once for all of them."""
+
+COPIES_LOOKED_AT = 1000
 
 FINISHED = "finished since: delivered, failed for good, or had by a copy"
 RELEASED_SINCE = "released since"
@@ -65,6 +67,18 @@ class _Dropped:
     entry: QueueEntry
 
 
+@dataclass(frozen=True, slots=True)
+class _Since:
+    """What other actions have done since the one that is taken back.
+
+    later  entries they have done something to, each with the last of them
+    given  entries that are Mailman's since, and not here again
+    """
+
+    later: Mapping[str, int]
+    given: frozenset[str]
+
+
 class Undo:
     """`possible` looks, `take_back` does it."""
 
@@ -82,9 +96,9 @@ class Undo:
 
         later  entries other actions have done something to since, each with the last of them
         """
-        found = TakenBack()
+        found, since = TakenBack(), await self._since(later)
         for step in steps:
-            if why := await self._obstacle(step, self._parts.index.state_of(step.filebase), later):
+            if why := await self._obstacle(step, self._parts.index.state_of(step.filebase), since):
                 found.leave(step.filebase, why)
             else:
                 found.changed.append(step.filebase)
@@ -92,32 +106,58 @@ class Undo:
 
     async def take_back(self, steps: Sequence[Step], later: Mapping[str, int], doing: Doing) -> TakenBack:
         """Raises LedgerNotDurable: what was not taken back by then is as it was."""
-        done = TakenBack()
+        done, since = TakenBack(), await self._since(later)
         away = [
             step for step in steps if step.kind is StepKind.DROP and self._parts.index.state_of(step.filebase) is None
         ]
         for some in batched(away, RESTORED_AT_A_TIME):
-            await self._restore(some, later, doing, done)
+            await self._restore(some, since, doing, done)
         brought_back = {step.filebase for step in away}
         for step in steps:
             if step.filebase not in brought_back:
-                await self._one(step, later, doing, done)
+                await self._one(step, since, doing, done)
         self._standing.unread.set()
         self._standing.wake()
         return done
 
-    async def _one(self, step: Step, later: Mapping[str, int], doing: Doing, done: TakenBack) -> None:
-        if why := await self._obstacle(step, self._parts.index.state_of(step.filebase), later):
+    async def _since(self, later: Mapping[str, int]) -> _Since:
+        away = {name: number for name, number in later.items() if self._parts.index.state_of(name) is None}
+        steps = [step for number in set(away.values()) for step in await self._parts.ledger.steps(number)]
+        given = (step.filebase for step in steps if step.kind is StepKind.HANDBACK and step.filebase in away)
+        return _Since(later, frozenset(given))
+
+    async def _sent_by_mailman(self, filebase: str, given: Collection[str]) -> str:
+        """Why a dropped entry is not owed again: Mailman has had a copy of it since, and nobody knows whom it sent that to;
+        "" where it has had none."""
+        if not given:
+            return ""
+        try:
+            record = await self._record(self._standing.read(filebase))
+        except EntryError:
+            return ""  # reading it once more says what is wrong with it
+        coverage = (await self._parts.ledger.history(record.identity)).coverage
+        for line in await self._parts.ledger.evidence_of(record.message_id, COPIES_LOOKED_AT):
+            if line.fate is not Fate.HANDED_BACK or line.list_id != record.list_id or line.filebase not in given:
+                continue
+            if not any(part.filebase == line.filebase and part.at_s > line.at_s for part in coverage):
+                return f"Mailman was given {line.filebase}, a copy of it, since, and may have sent it"
+        return ""
+
+    async def _one(self, step: Step, since: _Since, doing: Doing, done: TakenBack) -> None:
+        if why := await self._obstacle(step, self._parts.index.state_of(step.filebase), since):
             done.leave(step.filebase, why)
             return
         try:
             async with self._feed.taken_out(step.filebase) as state:
-                if why := await self._obstacle(step, state, later):
+                if why := await self._obstacle(step, state, since):
                     raise RequestRefused(why)
                 await carried_through(self._reverse(step, state, doing))
             done.changed.append(step.filebase)
         except EntryVanished:
-            done.leave(step.filebase, _gone(step.filebase, later))
+            if step.kind is StepKind.DROP:  # its drop was cut off, and came to its end a moment ago
+                await self._restore([step], since, doing, done)
+            else:
+                done.leave(step.filebase, _gone(step.filebase, since.later))
         except (RequestRefused, EntryError, CustodyRefused) as exc:
             done.leave(step.filebase, str(exc))
 
@@ -132,7 +172,7 @@ class Undo:
             case StepKind.RESTORE:
                 await self._actions.drop(step.filebase, f"dropped by {doing.by}, again", state, doing)
 
-    async def _obstacle(self, step: Step, state: EntryState | None, later: Mapping[str, int]) -> str:
+    async def _obstacle(self, step: Step, state: EntryState | None, since: _Since) -> str:
         """Why the step cannot be taken back now; "" if it can."""
         filebase = step.filebase
         if step.kind is StepKind.HANDBACK:
@@ -142,9 +182,11 @@ class Undo:
                 return ""  # a crash cut the drop off before its file went, or the undo of it after its file came back
             keep = duration(self._parts.settings.duplicates.keep)
             is_kept = self._parts.custody.kept(filebase) is not None
-            return "" if is_kept else f"their files are gone: dropped ones are kept for {keep} (duplicates.keep)"
+            if not is_kept:
+                return f"their files are gone: dropped ones are kept for {keep} (duplicates.keep)"
+            return await self._sent_by_mailman(filebase, since.given)
         if state is None:
-            return _gone(filebase, later)
+            return _gone(filebase, since.later)
         if step.kind is StepKind.HOLD and step.hold is None:
             return "" if state is EntryState.DEFERRED else "not deferred any more"
         if step.kind is StepKind.HOLD:
@@ -195,7 +237,7 @@ class Undo:
         else:
             self._goes_on(filebase, before)
 
-    async def _restore(self, steps: Sequence[Step], later: Mapping[str, int], doing: Doing, done: TakenBack) -> None:
+    async def _restore(self, steps: Sequence[Step], since: _Since, doing: Doing, done: TakenBack) -> None:
         # INVARIANT file-before-owed: of a dropped entry the file is durably back before the ledger owes its recipients.
         #   Crash before the commit: nobody is owed, so the next start finishes it, into duplicates/ again, and undoing the
         #   drop goes on with it. Crash after: it waits, or is held, as before the drop.
@@ -203,7 +245,7 @@ class Undo:
         #   Leans on conclusion.py (_finish, SKIPPED). Held by tests/crash/test_undo.py.
         back: list[_Dropped] = []
         for step in steps:
-            if why := await self._obstacle(step, self._parts.index.state_of(step.filebase), later):
+            if why := await self._obstacle(step, self._parts.index.state_of(step.filebase), since):
                 done.leave(step.filebase, why)
                 continue
             try:

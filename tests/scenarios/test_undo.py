@@ -221,3 +221,44 @@ def test_what_cannot_be_undone_says_why_and_a_handback_takes_again_what_is_left(
         # Nobody answers: the journal is read from a copy of the ledger.
         without = json.loads(lists.says("journal", "--json"))
         assert (without["actions"], without["without_service"]["state"]) == (told, "not_running")
+
+
+def copied(lists: Site, name: str, copy: str) -> str:
+    """A backup or a second submission brings the mail of an entry once more. Returns the name of the copy."""
+    half_written = lists.out / "copy.tmp"
+    half_written.write_bytes((lists.custody / "backlog" / f"{name}.pck").read_bytes())
+    half_written.rename(lists.out / f"{copy}.pck")
+    return copy
+
+
+def test_drop_is_not_undone_while_mailman_may_have_sent_a_copy_of_the_mail_it_was_given_since(tmp_path: Path) -> None:
+    with site(tmp_path, 6, feed=PAUSED, duplicates={"resend": "deliver"}) as lists, lists.run():
+        lists.surveyed()
+        found = waiting(lists)
+        called = [one["message_id"] for one in found.values()]
+        first, second, third, *_ = (name for name, one in found.items() if called.count(one["message_id"]) == 1)
+        given = copied(lists, first, f"1700009999.7+{'7' * 40}")
+        again = copied(lists, second, f"1700009999.8+{'8' * 40}")
+        lists.surveyed(len(found) + 2)
+        for name in (first, second, third):
+            lists.does("/drop", selectors={"entry": name}, yes=True)
+        for name in (given, again):
+            assert lists.does("/handback", selectors={"entry": name}, yes=True)["skipped"] == []
+        (lists.out / f"{given}.pck").unlink()  # Mailman has sent it
+
+        # Both copies are Mailman's, so neither drop is undone; of the third mail Mailman has had nothing.
+        for number, copy in ((1, given), (2, again)):
+            for request in ({"number": number}, {"number": number, "yes": True}):
+                status, said = lists.post("/undo", **request)
+                assert (status, f"Mailman was given {copy}, a copy of it, since" in said["error"]) == (409, True), said
+        assert lists.does("/undo", number=3, yes=True)["changed"] == 1
+        assert waiting(lists).keys() == found.keys() - {first, second}
+
+        # One copy is taken again: whichever of the two is sent, the other is not.
+        assert lists.does("/resume")["number"]
+        lists.surveyed(len(found) - 1)
+        assert lists.does("/undo", number=2, yes=True)["changed"] == 1
+        go_on(lists)
+        assert "was given" in lists.post("/undo", number=1, yes=True)[1]["error"]
+        sent = lists.owed(resends_too=True)
+        assert lists.sink.deliveries() == {who: 1 for who in sent if who[0] != found[first]["message_id"]}

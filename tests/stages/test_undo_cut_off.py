@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from drainer.control.messages import Selectors, SelectRequest, UndoRequest
+from drainer.control.messages import RateRequest, Selectors, SelectRequest, UndoRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
+from drainer.errors import CustodyRefused
 from tests.stages.inside import ME, Inside, inside
 
+STOPPED: dict[str, Any] = {"messages": 0, "recipients": "unlimited"}
 EVERYTHING = SelectRequest(selectors=Selectors(), yes=True)
 
 
@@ -34,9 +36,8 @@ async def test_entry_the_ledger_has_put_back_is_where_the_ledger_says_and_is_del
     tmp_path: Path, verb: str
 ) -> None:
     outage = write_plain(tmp_path, 3, 2)
-    stopped: dict[str, Any] = {"feed": {"messages": 0, "recipients": "unlimited"}}
     async with Sink(None) as sink:
-        async with inside(tmp_path, outage, sink, **stopped) as run:
+        async with inside(tmp_path, outage, sink, feed=STOPPED) as run:
             await run.until("all are read", lambda: run.parts.index.totals().entries == 3)
             await getattr(run.asks, verb)(EVERYTHING, ME)
             await undo_cut_off(run)
@@ -48,3 +49,28 @@ async def test_entry_the_ledger_has_put_back_is_where_the_ledger_says_and_is_del
             assert (await run.asks.undo(UndoRequest(number=number, yes=True), ME)).changed == 2
             await run.until("all is delivered", lambda: not run.parts.index.totals().entries)
             assert run.taken() == run.owed()
+
+
+async def test_drop_that_was_cut_off_and_comes_to_its_end_under_the_undo_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outage = write_plain(tmp_path, 1, 2)
+    async with Sink(None) as sink, inside(tmp_path, outage, sink, feed=STOPPED) as run:
+        await run.until("it is read", lambda: run.parts.index.totals().recipients == 2)
+        with run.held_up("finish_entry") as held:
+            with monkeypatch.context() as patch:
+                patch.setattr(run.parts.custody, "drop", refusing)
+                assert (await run.asks.drop(EVERYTHING, ME)).changed == 0
+            await run.asks.set_rate(RateRequest(messages="unlimited"), ME)
+            await run.until("its recipients were given up, and its file follows", held.reached.is_set)
+            undo = asyncio.create_task(run.asks.undo(UndoRequest(number=1, yes=True), ME))
+            await run.until("the undo waits for it", lambda: run.service.pipeline.feed.active and not undo.done())
+            await asyncio.sleep(0)
+            held.go_on()
+            assert (await undo).changed == 1
+        await run.until("it is delivered", lambda: not run.parts.index.totals().entries)
+        assert run.taken() == run.owed()
+
+
+def refusing(filebase: str) -> str:
+    raise CustodyRefused(f"cannot move {filebase}: no room for one more name")
