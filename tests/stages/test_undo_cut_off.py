@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from drainer.control.messages import RateRequest, Selectors, SelectRequest, Undo
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
 from drainer.errors import CustodyRefused
+from drainer.queuedir.index_values import EntryState
 from tests.stages.inside import ME, Inside, inside
 
 STOPPED: dict[str, Any] = {"messages": 0, "recipients": "unlimited"}
@@ -63,9 +64,16 @@ async def test_drop_that_was_cut_off_and_comes_to_its_end_under_the_undo_is_take
                 assert (await run.asks.drop(EVERYTHING, ME)).changed == 0
             await run.asks.set_rate(RateRequest(messages="unlimited"), ME)
             await run.until("its recipients were given up, and its file follows", held.reached.is_set)
+            feed, asked_for = run.service.pipeline.feed, list[str]()
+            taken_out = feed.taken_out
+
+            def noted(filebase: str) -> AbstractAsyncContextManager[EntryState]:
+                asked_for.append(filebase)
+                return taken_out(filebase)
+
+            monkeypatch.setattr(feed, "taken_out", noted)
             undo = asyncio.create_task(run.asks.undo(UndoRequest(number=1, yes=True), ME))
-            await run.until("the undo waits for it", lambda: run.service.pipeline.feed.active and not undo.done())
-            await asyncio.sleep(0)
+            await run.until("the undo waits for its turn to end", lambda: asked_for)
             held.go_on()
             assert (await undo).changed == 1
         await run.until("it is delivered", lambda: not run.parts.index.totals().entries)
