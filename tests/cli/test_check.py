@@ -56,7 +56,7 @@ NO_PROCESSES = [
 
 AS_NOBODY = """
 import os, sys
-import drainer.cli.main, drainer.control.client
+import drainer.cli.check, drainer.cli.main, drainer.control.client
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 drainer.cli.main.main()
 """

@@ -366,7 +366,8 @@ def _text(stored: object) -> str:
 _ASK_AS = """
 import os, sys
 import drainer.control.client, drainer.from_disk, drainer.report.from_ledger
-from drainer.cli.main import main
+from drainer.cli.main import application, main
+application([])
 uid, sys.argv = int(sys.argv[1]), ["drainer", *sys.argv[2:]]
 os.setgroups([])
 os.setgid(uid)
