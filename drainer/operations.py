@@ -416,11 +416,13 @@ class ServiceOperations:
     ) -> AsyncIterator[_ActionOnEntries]:
         """In the journal from before the first entry is changed; how many it were is added at the end."""
         asked = request.selectors.model_dump(exclude_none=True)
-        what = " ".join([*(f"{name}={value}" for name, value in asked.items()), request.reason]).strip()
+        selected = " ".join(f"{name}={value}" for name, value in asked.items())
+        what = ": ".join(filter(None, [selected, request.reason]))
         action = _ActionOnEntries(await self.undoing.begin(peer, verb, what, new))
         try:
             yield action
-            await self.undoing.end(action.doing, f"{count(action.changed, 'entry', 'entries')}: {what}")
+            changed = count(action.changed, "entry", "entries")
+            await self.undoing.end(action.doing, ": ".join(filter(None, [changed, what])))
         finally:
             self.undoing.has_ended(action.doing)
 

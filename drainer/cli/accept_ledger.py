@@ -6,7 +6,7 @@ import asyncio
 import getpass
 
 from drainer.belonging import Belonging
-from drainer.cli.options import ConfigOption, ReasonOption, YesOption, client_settings
+from drainer.cli.options import ConfigOption, ReasonOption, YesOption, client_settings, print_folded
 from drainer.clock import SystemClock
 from drainer.ledger.belonging import Objection
 from drainer.queuedir.custody import Custody
@@ -18,8 +18,8 @@ from drainer.settings import Settings
 def accept_ledger_command(config: ConfigOption = None, yes: YesOption = False, reason: ReasonOption = "") -> None:
     """Drain this queue with this ledger, although it is new, an old backup, or another queue's.
 
-    The service must be stopped. To everybody this ledger does not know of, what waits is delivered: those who have had it
-    get it twice, unless `drainer import-log` has told the ledger before. Without --yes it only says what is wrong, and how
+    The service must be stopped. Waiting mail goes to every recipient this ledger does not know: those who have had it get
+    it twice, unless `drainer import-log` has told the ledger before. Without --yes it only says what is wrong, and how
     much waits.
 
     \b
@@ -29,14 +29,20 @@ def accept_ledger_command(config: ConfigOption = None, yes: YesOption = False, r
     """
     settings = client_settings(config)
     found, entries = asyncio.run(_accept(settings, yes, reason))
-    print(f"{settings.ledger.path}: {found.what if found else 'it belongs to this queue; there is nothing to accept'}.")
+    print_folded(
+        f"{settings.ledger.path}: {found.what if found else 'it belongs to this queue; there is nothing to accept'}."
+    )
     if found is None:
         return
     waits = f"{count(entries, 'entry', 'entries')} in custody in {settings.mailman.queue_dir}/drainer"
     if yes:
-        print(f"Accepted; `drainer run` starts with it. It delivers {waits} to everybody this ledger does not know of.")
+        print_folded(
+            f"Accepted; `drainer run` starts with it. It delivers {waits} to every recipient this ledger does not know."
+        )
     else:
-        print(f"Dry run: nothing was changed. With --yes, {waits} would go to everybody this ledger does not know of.")
+        print_folded(
+            f"Dry run: nothing was changed. With --yes, {waits} would go to every recipient this ledger does not know."
+        )
 
 
 async def _accept(settings: Settings, yes: bool, reason: str) -> tuple[Objection | None, int]:

@@ -14,7 +14,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from drainer.cli.options import ConfigOption, JsonOption, print_json
+from drainer.cli.options import ConfigOption, JsonOption, print_folded, print_json
 from drainer.compose.mm_cfg import MmCfg, mm_cfg
 from drainer.errors import SettingsError, UsageError
 from drainer.host_check.finding import in_order, lines, summary
@@ -104,8 +104,8 @@ def _check(settings: Settings, path: Path, as_json: bool) -> None:
         findings = [asdict(finding) for finding in in_order(found)]
         print_json({"ok": not errors, "looked_as": user.name, "findings": findings})
     else:
-        print("\n".join(lines(found)))
-        print(f"{path}: {summary(found)}; looked as user {user.name} ({user.why})")
+        print_folded("\n".join(lines(found)))
+        print_folded(f"{path}: {summary(found)}; looked as user {user.name} ({user.why})")
     if errors:
         raise typer.Exit(2)
 

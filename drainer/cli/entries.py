@@ -25,9 +25,7 @@ from drainer.report.wording import count, duration, shortened, shown, size
 _State = Literal["waiting", "active", "deferred", "held"]
 _Class = Literal["exact", "partial", "restored", "resend", "conflict", "undecided", "none"]
 
-EntryArgument = Annotated[
-    str | None, typer.Argument(metavar="[ENTRY]", help="File name of an entry, or its beginning.")
-]
+EntryArgument = Annotated[str | None, typer.Argument(metavar="ENTRY", help="File name of an entry, or its beginning.")]
 ListOption = Annotated[
     str | None, typer.Option("--list", metavar="LIST", help="Its name, address or list-id; * for several.")
 ]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from drainer.cli.consult import consult, without_service_lines
-from drainer.cli.options import ConfigOption, JsonOption, parse_rate, print_json
+from drainer.cli.options import ConfigOption, JsonOption, parse_rate, print_folded, print_json
 from drainer.cli.times import CLOCK, coming
 from drainer.control.messages import EtaReply
 from drainer.errors import UsageError
@@ -41,7 +41,7 @@ def eta_command(
     \b
     drainer eta
     drainer eta --at 200/s       at that many recipients per second
-    drainer eta --by 18:00       which rate would it take, and can the MTA bear it?
+    drainer eta --by 18:00       which rate would that take, can the MTA bear it?
     drainer eta --list choir     when is my list done?
     """
     if at == "unlimited":
@@ -60,7 +60,7 @@ def eta_command(
         *without_service_lines(reply.without_service, config),
         *_lines(reply, at_per_s, by_s, now.timestamp()),
     ):
-        print(line)
+        print_folded(line)
     is_clock = by is not None and CLOCK.match(by.strip()) and "tomorrow" not in by.lower()
     if by is not None and meant is not None and is_clock and meant.date() != now.date():
         print(f"({by.strip()} has passed today: tomorrow's is meant)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from drainer.cli.entries import AS_THINGS_ARE, left_out
-from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_json
+from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_folded, print_json
 from drainer.control.messages import SelectRequest
 from drainer.errors import ServiceNotRunning
 from drainer.report.wording import count, recipients_of
@@ -40,12 +40,12 @@ def handback_command(
         return
     found = f"{count(reply.matched, 'entry', 'entries')}, {recipients_of(reply.recipients, reply.unread)}"
     for line in left_out(reply):
-        print(line)
+        print_folded(line)
     if not reply.matched:
         print("Nothing is in custody; there is nothing to give back.")
     elif not reply.done:
-        print(f"Dry run: nothing was changed. With --yes {found} would go back to Mailman.")
+        print_folded(f"Dry run: nothing was changed. With --yes {found} would go back to Mailman.")
         print(AS_THINGS_ARE)
     else:
-        print(f"{count(reply.changed, 'entry', 'entries')} given back to Mailman (of {found}).")
-        print("Mailman's outgoing runner delivers them from here; `drainer status` shows what is left with us.")
+        print_folded(f"{count(reply.changed, 'entry', 'entries')} given back to Mailman (of {found}).")
+        print_folded("Mailman's outgoing runner delivers them from here; `drainer status` shows what is left with us.")

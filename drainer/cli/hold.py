@@ -23,7 +23,16 @@ from drainer.cli.entries import (
     moment,
     selected,
 )
-from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_json, table_width
+from drainer.cli.options import (
+    ConfigOption,
+    JsonOption,
+    ReasonOption,
+    YesOption,
+    ask,
+    print_folded,
+    print_json,
+    table_width,
+)
 from drainer.control.messages import Selectors, SelectReply, SelectRequest
 from drainer.errors import RequestRefused, UsageError
 from drainer.report.wording import count, recipients_of
@@ -106,7 +115,7 @@ def _command(action: _Action) -> Callable[..., None]:
             print_json(reply)
             return
         for line in _lines(action, reply):
-            print(line)
+            print_folded(line)
 
     command.__doc__ = _HELP[action]
     return command

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drainer.cli.options import ConfigOption, JsonOption, YesOption, ask, client_settings, print_json
+from drainer.cli.options import ConfigOption, JsonOption, YesOption, ask, client_settings, print_folded, print_json
 from drainer.control.messages import DeliveryInLog, ImportReply, ImportRequest
 from drainer.duplicates.imported import import_name
 from drainer.errors import ServiceNotRunning, UsageError
@@ -99,7 +99,7 @@ def import_log_command(
         )
         return
     for line in [*_unused(found), *_lines(reply)]:
-        print(line)
+        print_folded(line)
 
 
 def _checked(name: str) -> str:

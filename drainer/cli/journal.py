@@ -8,7 +8,7 @@ import typer
 
 from drainer.cli.consult import consult, without_service_lines
 from drainer.cli.entries import AS_THINGS_ARE, moment, short_name
-from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_json
+from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_folded, print_json
 from drainer.control.messages import JournalAction, UndoReply, UndoRequest
 from drainer.report.wording import count, shown
 
@@ -19,7 +19,7 @@ ANSWER_WITHIN_S = 6 * 3600.0
 def undo_command(
     number: Annotated[
         int | None,
-        typer.Argument(metavar="[N]", min=1, help="Number of an action in `drainer journal`.  [default: the last]"),
+        typer.Argument(metavar="N", min=1, help="Number of an action in `drainer journal`.  [default: the last]"),
     ] = None,
     config: ConfigOption = None,
     yes: YesOption = False,
@@ -43,7 +43,7 @@ def undo_command(
         print_json(reply)
         return
     for line in _undone(reply):
-        print(line)
+        print_folded(line)
 
 
 def journal_command(
@@ -62,9 +62,9 @@ def journal_command(
         print_json(reply)
         return
     for line in without_service_lines(reply.without_service, config):
-        print(line)
+        print_folded(line)
     for action in reply.actions:
-        print(f"{action.number:>5}  {moment(action.at)}  {_what(action)}")
+        print_folded(f"{action.number:>5}  {moment(action.at)}  {_what(action)}")
         print(f"       {_way_back(action)}")
     if not reply.actions:
         print("Nothing has been decided yet.")
@@ -97,5 +97,9 @@ def _undone(reply: UndoReply) -> list[str]:
     put_back = [f"{count(reply.changed, 'entry', 'entries')} put back"] if reply.changed else []
     done = ", ".join([*put_back, *map(shown, reply.decided)]) or "nothing"
     if not reply.done:
-        return [*lines, f"Dry run: nothing was changed. With --yes: {done}.", AS_THINGS_ARE]
+        return [
+            *lines,
+            f"Dry run: nothing was changed. With --yes: {done}.",
+            *([AS_THINGS_ARE] if reply.changed else []),
+        ]
     return [*lines, f"Undone: {done}.", f"`drainer undo {reply.number} --yes` takes the undo back."]

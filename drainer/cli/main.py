@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from drainer import __version__
 from drainer.cli.meant import as_meant
+from drainer.cli.options import print_folded
 from drainer.errors import DrainerError, ServiceNotRunning, SettingsError, UsageError
 from drainer.mistakes import what_is_wrong
 from drainer.reach import advice_for
@@ -133,7 +134,7 @@ def main() -> None:
     try:
         application(sys.argv[1:])()
     except DrainerError as exc:
-        print(f"drainer: {exc}", file=sys.stderr)
+        print_folded(f"drainer: {exc}", sys.stderr)
         sys.exit(exit_status(exc))
     except OSError as exc:
         # Nobody foresaw that this file may be out of reach: the path, and what would be right, say more than a traceback.
@@ -142,7 +143,7 @@ def main() -> None:
         )
         if advice is None:
             raise
-        print(f"drainer: {os.fsdecode(exc.filename)}: {exc.strerror}; {advice.text()}", file=sys.stderr)
+        print_folded(f"drainer: {os.fsdecode(exc.filename)}: {exc.strerror}; {advice.text()}", sys.stderr)
         sys.exit(FAILED)
 
 

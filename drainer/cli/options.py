@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TextIO, TypeVar
 
 import typer
 from pydantic import BaseModel
 
 from drainer.errors import ServiceNotRunning
+from drainer.report.columns import columns, wrapped
 from drainer.settings import Settings, duration_s, rate_per_s
 from drainer.settings_file import DEFAULT_PATH, load_settings
 from drainer.text.said import cleaned
@@ -36,6 +38,11 @@ if TYPE_CHECKING:
     from drainer.control.client import ControlClient
 
 _Answer = TypeVar("_Answer")
+
+_CELLS = re.compile(r"\s*(?:.*\S\s{2,})?")
+_FIRST_CELL = re.compile(r"\s*\S+\s{2,}")
+_WIDEST_HANGING = 12
+_NARROWEST_LAST_CELL = 16
 
 
 def client_settings(config: Path | None) -> Settings:
@@ -92,21 +99,46 @@ def wants_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def terminal_width() -> int:
-    """Columns of the terminal; COLUMNS counts, and a pipe is 80 wide."""
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns) > 0:
-        return int(columns)
+def print_folded(text: str, stream: TextIO | None = None) -> None:
+    """Print to standard output, or to `stream`. A terminal would break long lines within words, so there they are broken
+    between words; a file or pipe gets the lines as they are, for grep."""
+    stream = stream or sys.stdout
+    if not stream.isatty():
+        print(text, file=stream)
+        return
+    width = max(terminal_width(stream), 20)
+    for line in text.split("\n"):
+        print("\n".join(_folded(line, width)), file=stream)
+
+
+def _folded(line: str, width: int) -> list[str]:
+    """The line, or its pieces: what stands in cells before the last one stays as it is, and the pieces are indented."""
+    if columns(line) <= width:
+        return [line]
+    cells = _CELLS.match(line)
+    before = cells.group() if cells else ""
+    if len(before) + _NARROWEST_LAST_CELL > width:
+        before = line[: len(line) - len(line.lstrip())]
+    first = _FIRST_CELL.match(before)
+    hanging = len(first.group()) if first and len(first.group()) <= _WIDEST_HANGING else 2
+    return wrapped(line[len(before) :], width, before, " " * hanging)
+
+
+def terminal_width(stream: TextIO | None = None) -> int:
+    """Columns of the terminal that standard output or `stream` is; COLUMNS counts, and a pipe is 80 wide."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+        return os.get_terminal_size((stream or sys.stdout).fileno()).columns or 80
     except (OSError, ValueError):
         return 80
 
 
 def table_width() -> int | None:
     """As terminal_width, but None into a pipe or file: there is no right side to cut at."""
-    columns = os.environ.get("COLUMNS", "")
-    return terminal_width() if sys.stdout.isatty() or columns.isdecimal() else None
+    given = os.environ.get("COLUMNS", "")
+    return terminal_width() if sys.stdout.isatty() or given.isdecimal() else None
 
 
 def parse_duration(text: str) -> float:

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from drainer.cli.forecast import forecast, forecast_lines, forecast_object
-from drainer.cli.options import ConfigOption, JsonOption, print_json
+from drainer.cli.options import ConfigOption, JsonOption, print_folded, print_json
 from drainer.cli.queue_settings import configured_queue_dir, settings_for
 from drainer.compose.list_decorations import ListDecorations
 from drainer.compose.list_settings import extended_lists, what_extensions_mean
@@ -76,11 +76,11 @@ def scan_subcommand(
         ),
     ] = None,
 ) -> None:
-    """What is in the queue, and when would it be through? Reads files, changes nothing; needs neither service nor settings.
+    """What is in the queue, and when would it be done? Reads files, changes nothing; needs neither service nor settings.
 
     \b
     drainer scan --queue-dir /var/lib/mailman3/queue
-    drainer scan --queue-dir /var/lib/mailman/qfiles --queue retry --json --entries
+    drainer scan --queue-dir /var/lib/mailman/qfiles --queue retry --entries
     """
     raise typer.Exit(scan_command(queue_dir, queue, as_json, with_entries, config, smtp_log))
 
@@ -116,10 +116,10 @@ def scan_command(
             report.at_s,
         )
     except (UsageError, SettingsError) as exc:
-        print(f"drainer: {exc}", file=sys.stderr)
+        print_folded(f"drainer: {exc}", sys.stderr)
         return 2
     except DrainerError as exc:
-        print(f"drainer: {exc}", file=sys.stderr)
+        print_folded(f"drainer: {exc}", sys.stderr)
         return 1
     extended = [name for name in extended_lists(settings.mailman.lists_dir) if name in report.lists]
     if as_json:

@@ -100,7 +100,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _row(name: str, scored: Scores) -> tuple[str, ...]:
     if scored.end_s is None:
-        return name, "0", "never through", "", "", "", "", ""
+        return name, "0", "never done", "", "", "", "", ""
     return (
         name,
         str(scored.ours.forecasts),

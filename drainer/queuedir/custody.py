@@ -566,7 +566,7 @@ class Custody:
             holder = os.pread(fd, 32, 0).partition(b"\n")[0].strip().decode("ascii", "replace") or "unknown"
             os.close(fd)
             raise CustodyRefused(
-                f"a second drainer (pid {holder}) already works {self.queue_dir}; right would be to leave it to that one "
+                f"another drainer (pid {holder}) already works on {self.queue_dir}; right would be to leave it to that one "
                 "(drainer status), or to stop it first"
             ) from exc
         with contextlib.suppress(

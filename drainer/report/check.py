@@ -170,7 +170,8 @@ def thresholds(warning: Sequence[str], critical: Sequence[str]) -> Thresholds:
         for option in options:
             name, equals, text = option.partition("=")
             if not equals or not _is_name(name):
-                raise ValueError(f"{option!r} is not NAME=RANGE; names are {', '.join(sorted(DEFAULTS))}")
+                wrong = f"{name!r} is no name of a measure" if equals else f"{option!r} is not NAME=RANGE"
+                raise ValueError(f"{wrong}; names are {', '.join(sorted(DEFAULTS))}")
             try:
                 ranges[name] = _range_or_none(name, text)
             except ValueError as exc:

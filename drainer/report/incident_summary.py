@@ -77,7 +77,7 @@ def summary(told: Incident, zone: tzinfo | None = None) -> list[str]:
     if done.bounced_recipients:
         said.append(
             f"{count(done.bounced_recipients, 'recipient')} could not be delivered to; "
-            f"{count(told.dsns.sent, 'bounce message')} told the lists of them"
+            f"{count(told.dsns.sent, 'bounce message')} reported that to the lists"
             + (f", {count(told.dsns.owed)} still to be sent." if told.dsns.owed else ".")
         )
     if told.doubts.total:

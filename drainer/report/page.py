@@ -116,7 +116,7 @@ def _finish(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
     at_s = snapshot.at + quantised_s(eta.seconds)
     return tag(
         "p",
-        tag("strong", f"Through at about {clock_time(at_s, snapshot.at, zone)}"),
+        tag("strong", f"Done at about {clock_time(at_s, snapshot.at, zone)}"),
         tag("span", f"in {duration(quantised_s(eta.seconds))}{_interval(eta, snapshot.at, zone)}"),
         class_="finish",
     )

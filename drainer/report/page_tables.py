@@ -67,7 +67,7 @@ def lists_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
         rows.append((f"and {count(len(rest), 'other list')}", count(entries), count(recipients), "", ""))
     return table(
         f"Lists with mail waiting, the longest backlog first{' (of the entries read so far)' if unread else ''}",
-        ("List", ">Entries", ">Recipients", ">Oldest", "Through"),
+        ("List", ">Entries", ">Recipients", ">Oldest", "Done by"),
         rows,
     )
 

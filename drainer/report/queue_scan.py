@@ -24,13 +24,13 @@ _LINES_AT_MOST = 20
 _WIDEST_LIST = 48
 
 _MEANING = {
-    DuplicateClass.NONE: "originals",
+    DuplicateClass.NONE: "an original: delivered",
     DuplicateClass.EXACT: "sent again unchanged: suppressed once the earlier copy is out",
-    DuplicateClass.RESTORED: "the same entry back from a backup: likewise",
-    DuplicateClass.PARTIAL: "some recipients had it: only the others get it",
-    DuplicateClass.RESEND: "a person sent the text again: held",
+    DuplicateClass.RESTORED: "back from a backup: suppressed once the earlier copy is out",
+    DuplicateClass.PARTIAL: "an earlier copy goes to some: only the others get this one",
+    DuplicateClass.RESEND: "a person sent the text again: held for you to decide",
     DuplicateClass.CONFLICT: "same Message-ID, other content: delivered, flagged",
-    DuplicateClass.UNDECIDED: "maybe an earlier one, with header and footer: held if that one is delivered",
+    DuplicateClass.UNDECIDED: "perhaps a copy of an earlier one: held if that is delivered",
 }
 
 
@@ -233,7 +233,8 @@ def as_lines(report: ScanReport) -> list[str]:
     if total.entries:
         lines += [
             f"{count(total.entries, 'entry', 'entries')}, {count(total.recipients, 'recipient')}, {size(total.bytes)},"
-            f" oldest {_age(report, total)}, written by {' and '.join(_flavour(name) for name in sorted(report.flavours))}",
+            f" oldest {_age(report, total)}",
+            f"Written by {' and '.join(_flavour(name) for name in sorted(report.flavours))}",
             f"{count(total.to_send, 'recipient')} still to be sent to if every earlier copy goes out",
         ]
     else:
@@ -242,14 +243,15 @@ def as_lines(report: ScanReport) -> list[str]:
         lines.append(f"{count(report.claimed, 'entry', 'entries')} claimed by a runner (.bak)")
     if total.entries:
         if report.by_queue.keys() - {report.queues[0]}:
-            lines += _table("Queue", [(f"{name}/", tally, "") for name, tally in report.by_queue.items()], report)
+            lines += _table("Queue", [(f"{name}/", tally) for name, tally in report.by_queue.items()], report)
         if report.queue_dir and report.not_taken:
             lines += ["", *_not_taken(report)]
-        lines += _table(
-            "Class", [(kind.value, tally, _MEANING[kind]) for kind, tally in report.classes.items()], report
-        )
-        lines += _table("Age", [(name, tally, "") for name, tally in report.ages.items()], report)
-        lines += _table("List", [(name, tally, "") for name, tally in _by_size(report.lists)], report)
+        lines += _table("Class", [(kind.value, tally) for kind, tally in report.classes.items()], report)
+        lines += [
+            f"  {kind.value + ':':<10} {_MEANING[kind]}" for kind, tally in report.classes.items() if tally.entries
+        ]
+        lines += _table("Age", list(report.ages.items()), report)
+        lines += _table("List", _by_size(report.lists), report)
     lines += _without_summary(report, "unreadable file", "", [file for file in report.unreadable if file.is_for_bad])
     would_be_held = [file for file in report.unreadable if not file.is_for_bad]
     lines += _without_summary(report, "entry", " to be held for a person", would_be_held)
@@ -265,7 +267,7 @@ def as_lines(report: ScanReport) -> list[str]:
         lines += ["", "In drainer's custody: " + ", ".join(f"{q.name} {count(q.entries)}" for q in custody)]
         named = f"--queue-dir {report.queue_dir}/{_CUSTODY} --queue {custody[0].name}"
         lines += [f"  `drainer scan {named}` looks into it"]
-    lines += ["", "The ledger is not looked at: what it knows as delivered already counts as still to be sent to here."]
+    lines += ["", "The ledger is not looked at:", "recipients it knows as delivered count as still to be sent to here."]
     return lines
 
 
@@ -326,15 +328,15 @@ def _by_size(lists: dict[str, Tally]) -> list[tuple[str, Tally]]:
     return sorted(lists.items(), key=lambda item: (-item[1].recipients, item[0]))
 
 
-def _table(title: str, rows: Iterable[tuple[str, Tally, str]], report: ScanReport) -> list[str]:
-    kept = [(shown(shortened(name, _WIDEST_LIST)), tally, note) for name, tally, note in rows if tally.entries]
-    width = max([len(title), *(len(name) for name, _, _ in kept)])
+def _table(title: str, rows: Iterable[tuple[str, Tally]], report: ScanReport) -> list[str]:
+    kept = [(shown(shortened(name, _WIDEST_LIST)), tally) for name, tally in rows if tally.entries]
+    width = max([len(title), *(len(name) for name, _ in kept)])
     lines = ["", f"{title:<{width}}  {'entries':>9}  {'recipients':>11}  {'to send':>11}  oldest"]
     lines += _some(
         [
             f"{name:<{width}}  {tally.entries:>9,}  {tally.recipients:>11,}  {tally.to_send:>11,}"
-            f"  {_age(report, tally):<11}  {note}".rstrip()
-            for name, tally, note in kept
+            f"  {_age(report, tally)}"
+            for name, tally in kept
         ]
     )
     return lines

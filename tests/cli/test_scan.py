@@ -97,6 +97,8 @@ def test_text_is_readable_and_fits_a_pipe(capsys: pytest.CaptureFixture[str]) ->
     text = capsys.readouterr().out
     assert "184 entries, 1,242 recipients" in text and "nothing was changed" in text
     assert "kite-makers" in text and "restored" in text and "\x1b" not in text
+    kept = text[: text.index("The ledger")]
+    assert {line for line in kept.splitlines() if len(line) > 80} == {kept.splitlines()[0]}, "only the path may be long"
 
 
 def test_nothing_in_the_queue_is_touched(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import pty
 import select
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from drainer.cli.options import print_folded
 from tests.cli.conftest import CommandLine
 from tests.control.small_service import SmallService
 
@@ -75,7 +77,7 @@ def test_watch_with_json_is_refused(cli: CommandLine, service: SmallService) -> 
     assert "--watch and --json" in ran.err
 
 
-def _on_a_terminal(cli: CommandLine, *arguments: str, until: str, **environment: str) -> str:
+def _on_a_terminal(cli: CommandLine, *arguments: str, until: str, exit_status: int = 0, **environment: str) -> str:
     """What the command writes to a terminal of 80 columns up to and including `until`."""
     master, slave = pty.openpty()
     with subprocess.Popen(
@@ -95,13 +97,44 @@ def _on_a_terminal(cli: CommandLine, *arguments: str, until: str, **environment:
                 break
         code = running.wait(timeout=30)
         os.close(master)
-    assert code == 0
+    assert code == exit_status
     return seen
 
 
 def test_terminal_gets_colour_unless_no_color_is_set(cli: CommandLine, service: SmallService) -> None:
     assert "\x1b[" in _on_a_terminal(cli, "status", until="orchard")
     assert "\x1b[" not in _on_a_terminal(cli, "status", until="orchard", NO_COLOR="1")
+
+
+def test_long_lines_are_broken_between_words_on_a_terminal_and_not_at_all_in_a_pipe(
+    cli: CommandLine, service: SmallService
+) -> None:
+    for arguments, until, exit_status in ((("eta",), "2 min)", 0), (("eta", "--by", "soon"), '"+2h"', 2)):
+        seen = _on_a_terminal(cli, *arguments, until=until, exit_status=exit_status)
+        piped = cli.inside(*arguments)
+        assert max(map(len, seen.split("\r\n"))) <= 80 < max(map(len, (piped.out + piped.err).splitlines()))
+        assert seen.split() == (piped.out + piped.err).split()
+
+
+def test_columns_of_a_list_stay_where_they_are_when_its_last_one_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Narrow(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Narrow()
+    monkeypatch.setenv("COLUMNS", "52")
+    print_folded(
+        "ok       flavour: 2.1\nwarning  custody.beside_runner: recipients may get second copies\n"
+        "    7  11:06 UTC  root  rate  messages 1/s, recipients as the settings say: slow",
+        terminal,
+    )
+    assert terminal.getvalue() == (
+        "ok       flavour: 2.1\n"
+        "warning  custody.beside_runner: recipients may get\n"
+        "         second copies\n"
+        "    7  11:06 UTC  root  rate  messages 1/s,\n"
+        "       recipients as the settings say: slow\n"
+    )
 
 
 def test_pause_and_resume_reach_the_service_and_say_what_to_do_next(cli: CommandLine, service: SmallService) -> None:

@@ -78,7 +78,7 @@ def test_every_figure_is_in_the_html_in_the_order_of_what_matters() -> None:
     in_order = [
         "Draining", "waiting for deferred entries to be due", "since 09:54 UTC (1 h 12 min)",
         "List choir is paused by ann since 11:05 UTC, until 11:36 UTC: provider asked",
-        "Through at about 11:32 UTC", "in 26 min; between 11:23 UTC and 11:46 UTC, 80 % sure", "24 % done",
+        "Done at about 11:32 UTC", "in 26 min; between 11:23 UTC and 11:46 UTC, 80 % sure", "24 % done",
         "drainer resume --list choir",
         "49,012 recipients", "4,145 entries, 8 MiB", "oldest 22 h 54 min",
         "23.3/s recipients", "3.75/s messages", "limit 12/s messages, unlimited recipients",
@@ -111,7 +111,7 @@ def test_state_is_the_heading_and_the_title_in_words(state: ServiceState) -> Non
 @pytest.mark.parametrize("state", [state for state in get_args(EtaState) if state != "draining"])
 def test_no_time_is_shown_where_there_is_none_and_no_cone_is_drawn(state: EtaState) -> None:
     html = page(TEMPLATE, moment(eta=Eta(state=state)), burning(), UTC)
-    assert "Through at" not in html
+    assert "Done at" not in html
     assert 'class="cone"' not in html
     assert {"done": "Nothing left"}.get(state, "No finish time") in html
 

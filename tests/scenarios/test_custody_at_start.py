@@ -91,7 +91,7 @@ def test_second_drainer_names_the_pid_of_the_first_and_disturbs_nothing(tmp_path
         settings = site_settings(second, lists.sink.port, mailman)
         done = drainer("run", "--config", settings, "--until-empty")
         assert (done.returncode, done.stdout) == (1, "")
-        assert f"a second drainer (pid {first.process.pid}) already works {lists.outage.queue_dir}" in done.stderr
+        assert f"another drainer (pid {first.process.pid}) already works on {lists.outage.queue_dir}" in done.stderr
         assert "Traceback" not in done.stderr
         lists.says("rate", "--messages", "unlimited")
         assert first.wait() == 0

@@ -121,7 +121,7 @@ def test_dropped_recipients_never_get_it_and_the_file_is_kept(tmp_path: Path) ->
         assert lists.sink.deliveries() == lists.owed(but_list="choir")
         assert (lists.journal()[0].action, lists.journal()[0].detail) == (
             "drop",
-            f"{len(gone)} entries: list=choir spam run",
+            f"{len(gone)} entries: list=choir: spam run",
         )
 
 
