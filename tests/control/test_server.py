@@ -162,7 +162,7 @@ async def test_change_is_passed_on_with_the_user_the_kernel_names_and_logged(
     with caplog.at_level(logging.INFO, "drainer.control"):
         async with listening(path, service):
             status, answer = await ask(path, "POST", "/pause", '{"reason": "disk", "for_s": 60}')
-    assert (status, answer) == (200, {"message": "Paused everything."})
+    assert (status, answer) == (200, {"message": "Paused everything.", "number": None})
     action, peer, request = service.seen[0]
     assert (action, peer.uid, peer.pid, request.reason, request.for_s) == (
         "pause",

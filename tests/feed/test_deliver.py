@@ -94,6 +94,8 @@ async def test_refusal_blames_the_entry_for_the_recipients_it_concerns(
     assert found == in_ledger
     assert done.untouched == () and done.trouble == ""
     assert {recipient for recipient, _ in sink.delivered()} == in_ledger.get(State.DELIVERED, set())
+    dsns = await ledger.dsns(DsnState.OWED, 10)
+    assert {recipient.owed for dsn in dsns for recipient in dsn.recipients} == in_ledger.get(State.FAILED, set())
 
 
 @pytest.mark.parametrize("extensions", [("PIPELINING",), ()], ids=["pipelined", "one_by_one"])

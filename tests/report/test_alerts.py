@@ -71,8 +71,10 @@ def test_dashboard_leaves_out_only_what_is_named_here() -> None:
         "drainer_mta_next_try_timestamp_seconds",
         "drainer_pauses",
         "drainer_mailman_runner_taken_entries_total",
+        "drainer_side_task_failures_total",
         "drainer_state_since_timestamp_seconds",
         "drainer_undone_recipients_total",
+        "drainer_undropped_entries_total",
     }
 
 

@@ -48,7 +48,7 @@ def _tests(file: str, chosen: str) -> tuple[str, ...]:
 _POWER = _tests("crash/test_power_loss.py", "any_sync")
 _LEDGER = "        attempt_id = await self.ledger.open_attempt(attempt)\n"
 _ATTEMPT = "        try:\n    " + _LEDGER
-_DATA = "        meaning = await self._data()\n"
+_DATA = "        meaning = self._spared(await self._data())\n"
 
 MUTATIONS = (
     Mutation(
