@@ -118,6 +118,9 @@ class EntryActions:
 
     async def drop(self, filebase: str, why: str, state: EntryState, doing: Doing) -> None:
         """Deliver to nobody any more; the file is kept in duplicates/ for a while. Raises RequestRefused, EntryError."""
+        if filebase in self._standing.left_unread():
+            await self._drop_unread(filebase, why, state, doing)
+            return
         entry, record, decision = await self._owed(filebase)
         owed = (*decision.deliver, *(claim.recipient for claim in (*decision.hold, *decision.wait)))
         waiting = await self._waiting(filebase, record, State.HELD, State.DEFERRED)
@@ -138,6 +141,18 @@ class EntryActions:
         await self._parts.ledger.finish_entry(
             filebase, {"dropped_entries": 1, "dropped_recipients": len(owed)}, ended, [evidence], None if owed else step
         )
+        self._parts.index.remove(filebase)
+
+    async def _drop_unread(self, filebase: str, why: str, state: EntryState, doing: Doing) -> None:
+        """One that is held since nobody can read it: who was to have it is not known, and nothing is settled about them.
+
+        Crash before the rename: it is held as before. Crash after: its file is in duplicates/, and out of the count.
+        """
+        ended = self._parts.index.ended_as(filebase, Fate.DROPPED, 0)
+        step = replace(doing.step(StepKind.DROP, await self.before(filebase, state), filebase), ended=ended)
+        self._parts.custody.drop(filebase)
+        evidence = Evidence(Fate.DROPPED, filebase, self._parts.clock.now_s(), "", "", 0, detail=why)
+        await self._parts.ledger.finish_entry(filebase, {"dropped_entries": 1}, ended, [evidence], step)
         self._parts.index.remove(filebase)
 
     async def owed(self, filebase: str) -> list[str]:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from drainer.carried_through import carried_through
-from drainer.errors import CustodyRefused, EntryError, EntryVanished, RequestRefused
+from drainer.errors import CustodyRefused, EntryError, EntryUnreadable, EntryVanished, RequestRefused
 from drainer.ledger.actions import Before, PutBack, Step, StepKind, Waiting
 from drainer.ledger.evidence import Ended, Fate
 from drainer.ledger.records import MessageRecord, Outcome, recipient_key
@@ -59,12 +59,15 @@ class TakenBack:
 
 @dataclass(frozen=True, slots=True)
 class _Dropped:
-    """A dropped entry whose file is in custody again, and the ledger does not know yet."""
+    """A dropped entry whose file is in custody again, and the ledger does not know yet.
+
+    entry  None: nobody can read it, and it was held for that
+    """
 
     step: Step
     file: QueueFile
     size_bytes: int
-    entry: QueueEntry
+    entry: QueueEntry | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +275,7 @@ class Undo:
     async def _owe_again_here(self, step: Step, doing: Doing) -> None:
         """Of one whose file is in custody, though the ledger has it as dropped."""
         custody, filebase = self._parts.custody, step.filebase
-        entry = self._standing.read(filebase)
+        entry = self._read(step)
         path = custody.path(filebase)
         file = parse_name(path.name)
         if not isinstance(file, QueueFile):
@@ -282,9 +285,9 @@ class Undo:
             custody.hold(filebase)
 
     def _file_back(self, step: Step) -> _Dropped:
-        """Raises EntryVanished, EntryError where it cannot be read (it stays where it is), CustodyRefused."""
+        """Raises EntryVanished, EntryError where it cannot be read any more (it stays where it is), CustodyRefused."""
         custody, filebase = self._parts.custody, step.filebase
-        entry = self._standing.read(filebase)
+        entry = self._read(step)
         custody.restore(filebase, hold=step.before.is_held)
         path = custody.path(filebase)
         file = parse_name(path.name)
@@ -300,8 +303,8 @@ class Undo:
         counts = {"undropped_entries": 1, "undropped_recipients": len(before.skipped)}
         await self._parts.ledger.put_back(
             how,
-            await self._record(one.entry),
-            _outcomes(one.entry, before.waiting),
+            await self._record(one.entry) if one.entry else None,
+            _outcomes(one.entry, before.waiting) if one.entry else (),
             doing.step(StepKind.RESTORE, Before(), filebase),
             counts,
             _uncounted(step.ended),
@@ -313,7 +316,19 @@ class Undo:
             index.set_state(filebase, EntryState.HELD, why_held(before.hold.reason, before.hold.detail))
         elif not before.is_held:
             self._goes_on(filebase, before)
+        if one.entry is None:
+            self._standing.illegible.add(filebase)
         log.info(logfmt(outcome="restored", filebase=filebase, by=doing.by))
+
+    def _read(self, step: Step) -> QueueEntry | None:
+        """None: it could not be read when it was dropped either. Raises EntryError."""
+        before = step.before
+        try:
+            return self._standing.read(step.filebase)
+        except EntryUnreadable:
+            if before.is_held and not (before.skipped or before.waiting):
+                return None
+            raise
 
     async def _record(self, entry: QueueEntry) -> MessageRecord:
         return self._standing.record(await self._standing.summarised(entry))

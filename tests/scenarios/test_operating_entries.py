@@ -69,6 +69,7 @@ def test_entries_are_found_by_every_selector_and_shown_by_name_beginning_and_mes
         for named in (one["entry"] for one in known if one["message_id"] == some["message_id"]):
             assert re.search(rf"^(entry|also waits) +{re.escape(named)}$", waiting, re.MULTILINE)
         assert Parser().parsestr(waiting.split("\n\n")[1])["Subject"] == some["subject"]
+        assert lists.says("show", some["message_id"].strip("<>")).splitlines()[0] == waiting.splitlines()[0]
         assert lists.refuses(1, "show", "<nobody@example.org>") == (
             "drainer: no entry and no message known as '<nobody@example.org>'"
         )
@@ -93,7 +94,9 @@ def test_dry_runs_say_so_and_change_nothing(tmp_path: Path) -> None:
         before = entries(lists)
         for action in ("hold", "release", "drop"):
             said = lists.says(action, "--list", "choir")
-            assert f"Dry run: nothing was changed. With --yes this would {action} " in said
+            *_, told, last = said.splitlines()
+            assert told.startswith(f"Dry run: nothing was changed. With --yes this would {action} ")
+            assert last.startswith("`--yes` looks again")
         assert "Dry run: nothing was changed." in lists.says("handback")
         assert [(one["entry"], one["state"]) for one in entries(lists)] == [
             (one["entry"], one["state"]) for one in before

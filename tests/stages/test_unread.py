@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drainer.cli.hold import _lines as hold_lines
-from drainer.control.messages import Selectors, SelectRequest
+from drainer.control.messages import Selectors, SelectRequest, UndoRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
 from drainer.queuedir.survey import CANNOT_READ, Surveyed
@@ -40,6 +40,28 @@ async def test_entry_that_may_not_be_read_is_held_once_and_read_when_released(tm
             assert (said.backlog.held_entries, said.backlog.unread_entries, said.eta.state) == (1, 0, "done")
             assert "not read yet" not in "".join(status_lines(said, 200))
         await run.asks.release(run.of(file), ME)
+        await run.until("all is delivered", lambda: run.taken() == run.owed())
+
+
+async def test_held_entry_that_nobody_can_read_is_dropped_and_brought_back_like_any_other(tmp_path: Path) -> None:
+    outage = write_plain(tmp_path, 1, 3)
+    async with Sink() as sink, inside(tmp_path, outage, sink) as run:
+        odd = next((Path(__file__).parents[1] / "samples" / "odd" / "no-recipient-key").iterdir())
+        file = outage.queue_dir / "out" / odd.name
+        run.arrive(file, odd.read_bytes())
+        await run.until("it is held", lambda: run.state_of(file) == "held")
+        reply = await run.asks.drop(run.of(file), ME)
+        assert (reply.changed, reply.skipped) == (1, [])
+        assert (run.custody / "duplicates" / odd.name).read_bytes() == odd.read_bytes()
+        said = await run.status()
+        assert (said.backlog.held_entries, said.done.dropped_entries) == (0, 1)
+        undone = await run.asks.undo(UndoRequest(yes=True), ME)
+        assert (undone.done, undone.changed, undone.left) == (True, 1, [])
+        assert (run.custody / "held" / odd.name).read_bytes() == odd.read_bytes()
+        hold = await run.parts.ledger.hold_of(file.stem)
+        assert hold is not None and hold.reason == "no_recipient_list"
+        said = await run.status()
+        assert (said.backlog.held_entries, said.backlog.unread_entries) == (1, 0)
         await run.until("all is delivered", lambda: run.taken() == run.owed())
 
 
