@@ -135,9 +135,9 @@ def scan_queue(directory: Path) -> QueueScan:
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """How much one of Mailman's queues holds, by names alone.
+    """How much one of Mailman's queues holds, without opening anything.
 
-    entries   .pck, .bak and, in bad/, .psv
+    entries   regular files: .pck, .bak and, in bad/, .psv
     oldest_s  least received time in seconds since the epoch; None if there is no entry
     """
 
@@ -200,7 +200,7 @@ def _count(name: str, directory: Path) -> QueueCounts:
     with os.scandir(directory) as listing:
         for found in listing:
             when_s = received_s(found.name)
-            if when_s is None:
+            if when_s is None or not found.is_file(follow_symlinks=False):
                 continue
             entries += 1
             if oldest_s is None or when_s < oldest_s:

@@ -112,6 +112,16 @@ def test_listing_holds_neither_all_entries_nor_all_foreign_names(queue_dir: Path
     assert peak < 1_000_000, "6,000 entries held at once would be 2 MB"
 
 
+def test_what_is_no_file_is_no_entry_of_a_queue_whatever_it_is_called(queue_dir: Path) -> None:
+    out = queue_dir / "out"
+    (out / "9.5+ab.pck").touch()
+    os.mkfifo(out / "1.5+ab.pck")
+    (out / "2.5+ab.pck").mkdir()
+    (out / "3.5+ab.pck").symlink_to(out / "9.5+ab.pck")
+    (counts,) = [count for count in queue_counts(queue_dir) if count.name == "out"]
+    assert (counts.entries, counts.oldest_s) == (1, 9.5)
+
+
 def test_every_queue_is_counted_with_its_oldest_entry_and_ours_is_none_of_them(genuine_queue_dir: Path) -> None:
     (genuine_queue_dir / "bad" / "7.5+ab.psv").touch()
     (genuine_queue_dir / "shunt" / "9.5+ab.pck").touch()
