@@ -8,6 +8,7 @@ twice, and what the report says is what Postfix did.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections import Counter
@@ -16,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from drainer.control.client import ControlClient
+from drainer.report.snapshot import Snapshot
 from tests.mailman3 import sample
 from tests.mailman3.site import Post, Site
 from tests.postfix import needed, running_postfix
@@ -51,6 +54,11 @@ def said(settings: Path, *command: str) -> dict[str, Any]:
     return found
 
 
+async def asked(socket: Path) -> Snapshot:
+    async with ControlClient(socket) as client:
+        return await client.status()
+
+
 @contextmanager
 def mailman_at_work(site: Site) -> Iterator[None]:
     """Mailman's master with RUNNERS."""
@@ -81,25 +89,30 @@ def after_the_outage(site: Site) -> Counter[tuple[str, str]]:
 
 
 def drained_while_mailman_is_restarted(site: Site, settings: Path, service: Service, entries: int) -> dict[str, Any]:
-    """Some is sent; Mailman comes back, with new mail; the rest is sent. Returns what `status` says at the end."""
+    """Some is sent; there are inodes again, and Mailman comes back, with new mail; the rest is sent.
+
+    Returns what `status` says at the end.
+    """
 
     def rate(messages: str) -> None:
         assert drainer("rate", "--messages", messages, "--config", settings).returncode == 0
 
-    def known() -> int:
-        now = status(settings)
-        done, backlog = now["done"], now["backlog"]
-        return int(
-            backlog["entries"] + backlog["held_entries"] + done["delivered_entries"] + done["suppressed_entries"]
-        )
+    def now() -> Snapshot:
+        return asyncio.run(asked(settings.with_name("control.sock")))
 
-    eventually(lambda: status(settings)["done"]["delivered_entries"] >= 5, service.log_text)
+    def known() -> int:
+        done, backlog = now().done, now().backlog
+        return backlog.entries + backlog.held_entries + done.delivered_entries + done.suppressed_entries
+
+    eventually(lambda: now().done.delivered_entries >= 5, service.log_text)
     rate("0")
+    for ballast in site.directory.parent.glob("inode*"):  # Mailman itself can do nothing without an inode
+        ballast.unlink()
     with mailman_at_work(site):
         site.arrive(LATE)
         eventually(lambda: known() == entries + len(LATE), service.log_text)
     rate("unlimited")
-    eventually(lambda: status(settings)["state"] == "idle", service.log_text)
+    eventually(lambda: now().state == "idle", service.log_text)
     return status(settings)
 
 
