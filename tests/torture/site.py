@@ -200,7 +200,8 @@ class Site:
         self.mta.start()
         mta = {"port": self.mta.port, "sessions": 4, "log_file": self.mta.log}
         timeouts = dict.fromkeys(("connect_timeout", "command_timeout", "content_timeout", "final_dot_timeout"), "20s")
-        custody = {"poll": "100ms", **self._sections.pop("custody", {})}
+        # Mailman's own runner works beside it in some faults, on purpose.
+        custody = {"poll": "100ms", "beside_runner": True, **self._sections.pop("custody", {})}
         own: dict[str, dict[str, Any]] = {
             "ledger": {"in_doubt": self.policy, "in_doubt_wait": "10m"},
             "mta": {**mta, **timeouts, **self._sections.pop("mta", {})},
