@@ -7,13 +7,14 @@
 # make backtest how good the estimate would have been on recorded drains
 # make eta     how good the finish time is in real drains, six of them side by side (some 6 minutes)
 # make places  one drain of some minutes, seen from every place an operator looks, with screenshots, the figures compared
+# make docs    docs/settings.md, from the models of the settings
 # make bench   how fast, as ratios against Mailman's own runner and Postfix's smtp-source
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(shell command -v $(p) 2>/dev/null)))
 MAILMAN3_VERSION ?= 3.3.10
 PIP_INSTALL = pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint torture hostile wire wire-recording backtest eta places bench clean
+.PHONY: demo test lint docs torture hostile wire wire-recording backtest eta places bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -26,6 +27,9 @@ lint: .venv/installed-test
 	.venv/bin/ruff check drainer tests
 	.venv/bin/ruff format --check drainer tests
 	.venv/bin/mypy
+
+docs: .venv/installed-test
+	.venv/bin/python -m tests.docs.settings
 
 wire: .venv/installed-test .venv-mailman3/installed .venv-mailman338/installed
 	.venv/bin/python -m tests.wire

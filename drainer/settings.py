@@ -145,11 +145,12 @@ class MailmanSettings(_Section):
     )
     release_lists: tuple[str, ...] = Field(
         (),
-        description="lists whose entries are always released to Mailman's own runner (custom handlers, encryption): name,"
-        ' address or list-id, such as "secret@lists.example.org"',
+        description="lists whose entries always go to Mailman's own runner (custom handlers, encryption): name, address or"
+        ' list-id, such as "secret@lists.example.org"',
     )
     smtp_log: Path | None = Field(
-        None, description="Mailman's own log of deliveries (3: smtp.log; 2.1: logs/smtp), read about released entries"
+        None,
+        description="Mailman's own log of deliveries (3: smtp.log; 2.1: logs/smtp): the fate of entries its runner got",
     )
 
 
@@ -206,7 +207,7 @@ class MtaSettings(_Section):
         " instance",
     )
     queue_high: int = Field(10_000, ge=1, description="feeding stops above this many messages in the MTA's queue")
-    queue_low: int = Field(5_000, ge=0, description="and goes on below this")
+    queue_low: int = Field(5_000, ge=0, description="feeding goes on below this")
 
     @model_validator(mode="after")
     def _marks_in_order(self) -> MtaSettings:
@@ -227,7 +228,7 @@ class MtaSettings(_Section):
 
 class FeedSettings(_Section):
     via: Literal["smtp", "mailman"] = Field(
-        "smtp", description="smtp: we deliver; mailman: release to Mailman's own runner, which has to run"
+        "smtp", description="smtp: drainer delivers; mailman: Mailman's own runner delivers, and has to run"
     )
     messages: Rate = Field(20.0, description="ceiling on transactions begun; 0 pauses")
     recipients: Rate = Field(None, description="ceiling on recipients; 0 pauses")
@@ -242,11 +243,11 @@ class FeedSettings(_Section):
     max_recipients: int = Field(
         0, ge=0, description="most recipients in a transaction; 0: as Mailman itself would split"
     )
-    window: int = Field(100, ge=1, description="most entries released to Mailman's out/ at a time")
+    window: int = Field(100, ge=1, description="at most this many of our entries in Mailman's out/ at a time")
     memory: Size = Field(
         536_870_912,
         ge=1,
-        description="messages being read, composed and sent take about so much memory at most; what is larger goes alone",
+        description="messages being read, composed and sent use about this much memory at most; a larger one goes alone",
     )
     retry_first: Duration = Field(300.0, gt=0, description="wait before the second attempt at a deferred recipient")
     retry_longest: Duration = Field(3600.0, gt=0, description="the wait doubles up to this")
@@ -260,8 +261,8 @@ class FeedSettings(_Section):
     )
     dsn_wait: Duration = Field(
         300.0,
-        description="a DSN waits until the MTA has accepted somebody else, or refused nobody for so long: a wrong relay"
-        " setting must not bounce members",
+        description="a DSN waits until the MTA has accepted another recipient, or has refused none for this long: a wrong"
+        " relay setting must not bounce members",
     )
     domains: dict[str, Rate] = Field(
         default_factory=dict, description='ceilings per recipient domain, such as { "gmail.com" = "10/s" }'
@@ -275,8 +276,12 @@ class FeedSettings(_Section):
 
 
 class DuplicateSettings(_Section):
-    exact: Literal["suppress", "hold", "deliver"] = Field("suppress", description="entries whose recipients all had it")
-    resend: Literal["suppress", "hold", "deliver"] = Field("hold", description="the same text sent again by a person")
+    exact: Literal["suppress", "hold", "deliver"] = Field(
+        "suppress", description="an entry whose recipients have all had this mail"
+    )
+    resend: Literal["suppress", "hold", "deliver"] = Field(
+        "hold", description="an entry with a text that a person has sent again"
+    )
     window: Duration = Field(259_200.0, gt=0, description="how far apart two sendings of one text count as a resend")
     keep: Duration = Field(1_209_600.0, gt=0, description="how long suppressed entries stay in drainer/duplicates/")
 
@@ -285,9 +290,12 @@ class LedgerSettings(_Section):
     path: Path = Field(
         Path("/var/lib/drainer/ledger.sqlite"), description="the SQLite file; best on another filesystem"
     )
-    in_doubt: Literal["ask", "resend", "hold"] = Field("ask", description="ask: look in mta.log_file")
+    in_doubt: Literal["ask", "resend", "hold"] = Field(
+        "ask",
+        description="recipients in doubt; ask: look them up in mta.log_file; resend: send again; hold: wait for an operator",
+    )
     in_doubt_fallback: Literal["resend", "hold"] = Field(
-        "resend", description="when the log cannot answer; RFC 5321: resend"
+        "resend", description="what happens when the log cannot answer; RFC 5321: resend"
     )
     in_doubt_wait: Duration = Field(60.0, description="how long the log is asked again before the fallback is taken")
     keep: Duration = Field(7_776_000.0, gt=0, description="how long deliveries are remembered")
@@ -307,7 +315,7 @@ class WebSettings(_Section):
     )
     hosts: tuple[str, ...] = Field(
         (),
-        description="names under which that is asked for, besides the address itself and localhost,"
+        description="host names that the page answers to, besides its own address and localhost,"
         ' such as "lists.example.org"; others are refused',
     )
 
@@ -340,12 +348,13 @@ class NotifySettings(_Section):
         Literal["drained", "stopped_by_guard", "mta_down", "stalled", "held", "beside_runner", "recovered"], ...
     ] = Field(
         ("drained", "stopped_by_guard", "mta_down", "stalled", "beside_runner", "recovered"),
-        description="what is told; beside_runner: Mailman's outgoing runner delivers beside drainer unasked",
+        description="which notices are sent; beside_runner: Mailman's outgoing runner delivers beside drainer, and no"
+        " setting allows it",
     )
-    after: Duration = Field(60.0, description="what lasts shorter is not told")
-    quiet: Duration = Field(900.0, description="the same is told at most once in this time")
-    drained_from: int = Field(100, ge=1, description="drained is told of backlogs that had so many entries")
-    timeout: Duration = Field(30.0, gt=0, description="for the command, and for the webhook's answer")
+    after: Duration = Field(60.0, description="a state that ends sooner sends no notice")
+    quiet: Duration = Field(900.0, description="the same notice is sent at most once in this time")
+    drained_from: int = Field(100, ge=1, description="drained is sent for a backlog of at least this many entries")
+    timeout: Duration = Field(30.0, gt=0, description="for the command, and for the answer of the webhook")
 
     @field_validator("command")
     @classmethod

@@ -37,7 +37,7 @@ _ABOUT_SECTIONS = {
     "control": "Where operators reach the service.",
     "web": "The read-only view over TCP.",
     "guards": "When to slow down or stop before harm is done.",
-    "notify": "Who is told of changes: a program, a webhook. Never by mail: it would go through the queue that is watched.",
+    "notify": "A program or a webhook gets notices. They never go by mail: that would pass the queue that is watched.",
     "log": "Lines on standard error (the journal).",
 }
 

@@ -1,0 +1,20 @@
+"""docs/settings.md is what the models say."""
+
+from __future__ import annotations
+
+from drainer.settings import Settings
+from tests.docs.settings import PAGE, page
+
+
+def test_page_is_what_the_models_say() -> None:
+    assert PAGE.read_text("utf-8") == page(), "`make docs` writes it anew"
+
+
+def test_page_has_every_setting_with_its_default() -> None:
+    text = page()
+    for name in Settings.model_fields:
+        section = text.partition(f"\n## [{name}]\n")[2].partition("\n## ")[0]
+        fields = type(getattr(Settings(), name)).model_fields
+        rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")]
+        assert [row[0] for row in rows] == [f"| `{key}`" for key in fields]
+        assert all(len(row) == 4 and all(row) for row in rows), name
