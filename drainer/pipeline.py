@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from drainer.settings import Settings
 from drainer.stages.bounces import Bounces
-from drainer.stages.conclusion import Conclusion
-from drainer.stages.entry_actions import EntryActions
 from drainer.stages.feed import Feed
 from drainer.stages.handback import HandBack
 from drainer.stages.intake import Intake
+from drainer.stages.operator_actions import EntryActions
 from drainer.stages.parts import Parts, Progress, Standing
 from drainer.stages.recipient_limits import RecipientLimits
 from drainer.stages.refused import Refused
+from drainer.stages.settle import Conclusion
 from drainer.stages.survey import Survey
 from drainer.stages.undo import Undo
 

@@ -22,8 +22,8 @@ import psutil
 import uvloop
 
 from drainer import __version__
-from drainer.belonging import Belonging
-from drainer.beside import RunnerBeside
+from drainer.backlog.index import BacklogIndex
+from drainer.backlog.readers import Surveyor
 from drainer.clock import Clock, SystemClock
 from drainer.compose import Composer
 from drainer.compose.left_to_mailman import LeftToMailman
@@ -40,35 +40,36 @@ from drainer.errors import (
     LedgerUnusable,
     NoRoomForSocket,
 )
+from drainer.exit_deadline import LastResort
 from drainer.feed.gate import Gate
-from drainer.feed.password import password_warnings
 from drainer.feed.rate_in_force import RateInForce
-from drainer.feed.release import Release
 from drainer.feed.session_pool import SessionPool
 from drainer.feed.throttle import Throttle
 from drainer.guards.mailman_processes import mailman_processes
 from drainer.host_check.values import exposed
-from drainer.in_doubt import InDoubt
-from drainer.last_resort import LastResort
+from drainer.in_doubt.resolve import InDoubt
 from drainer.ledger.records import INTAKE, JournalLine, OperatorState
 from drainer.ledger.sqlite import SqliteLedger
-from drainer.operations import ServiceOperations
-from drainer.outlook import Outlook
+from drainer.observe.outlook import Outlook
+from drainer.observe.runner_beside import RunnerBeside
+from drainer.observe.side_tasks import SideTasks
+from drainer.observe.situation import Situation
+from drainer.observe.surroundings import Surroundings
+from drainer.operate.operations import ServiceOperations
 from drainer.pipeline import Pipeline
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour
-from drainer.queuedir.index import BacklogIndex
 from drainer.queuedir.loan import Loan
-from drainer.queuedir.survey import Surveyor
-from drainer.reloading import reloaded
 from drainer.report import systemd
-from drainer.report.logfmt import logfmt
 from drainer.report.notices import Notice
 from drainer.report.notify import Notifier
-from drainer.report.status_text import status_line
-from drainer.report.wording import duration
+from drainer.report.terminal.status import status_line
+from drainer.secret_files import password_warnings
 from drainer.settings import Settings
-from drainer.site import (
+from drainer.stages.parts import Parts
+from drainer.start.ledger_check import Belonging
+from drainer.start.reloading import reloaded
+from drainer.start.site import (
     flavour_of,
     index_directory,
     make_parent,
@@ -77,10 +78,9 @@ from drainer.site import (
     refuse_beside_runner,
     refuse_root_for_others,
 )
-from drainer.situation import Situation
-from drainer.stages.parts import Parts
-from drainer.supervised import SideTasks
-from drainer.surroundings import Surroundings
+from drainer.text.logfmt import logfmt
+from drainer.text.wording import duration
+from drainer.via_mailman.handover import Release
 
 log = logging.getLogger("drainer")
 

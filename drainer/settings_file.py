@@ -24,10 +24,10 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableEnvironment
 
 from drainer.errors import SettingsError
-from drainer.mistakes import what_is_wrong
-from drainer.reach import and_advice
-from drainer.regular_file import kind_of, read_regular
+from drainer.files.access import and_advice
+from drainer.files.regular_file import kind_of, read_regular
 from drainer.settings import Settings
+from drainer.text.validation import what_is_wrong
 
 DEFAULT_PATH = Path("/etc/drainer/drainer.toml")
 ENVIRONMENT_PREFIX = "DRAINER_"

@@ -72,7 +72,7 @@ TRUSTED = {
     "demo/tour": "what the demonstration's server wrote",
     "guards/mta_queue": "what Postfix's own postqueue prints",
     "host_check/as_user": "what our own child found",
-    "ledger/belonging": "our own ledger; the queue's line is a pattern; held by tests/ledger/test_belonging.py",
+    "ledger/belonging": "our own ledger; the queue's line is a pattern; held by tests/ledger/test_generation.py",
     "ledger/account": "our own ledger",
     "ledger/actions": "our own ledger, as step_as_text wrote it",
     "taking_back": "our own ledger, as it wrote it itself",

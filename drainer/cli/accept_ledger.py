@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import getpass
 
-from drainer.belonging import Belonging
 from drainer.cli.options import ConfigOption, ReasonOption, YesOption, client_settings, print_folded
 from drainer.clock import SystemClock
-from drainer.ledger.belonging import Objection
+from drainer.ledger.generation import Objection
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.scan import scan_queue
-from drainer.report.wording import count
 from drainer.settings import Settings
+from drainer.start.ledger_check import Belonging
+from drainer.text.wording import count
 
 
 def accept_ledger_command(config: ConfigOption = None, yes: YesOption = False, reason: ReasonOption = "") -> None:
@@ -49,7 +49,7 @@ async def _accept(settings: Settings, yes: bool, reason: str) -> tuple[Objection
     """What was wrong, and how many entries wait in custody. Raises CustodyRefused while the service runs."""
     from drainer.ledger.memory import MemoryLedger
     from drainer.ledger.sqlite import SqliteLedger
-    from drainer.site import refuse_root_for_others
+    from drainer.start.site import refuse_root_for_others
 
     refuse_root_for_others(settings.mailman.queue_dir)
     clock = SystemClock()

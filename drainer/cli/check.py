@@ -22,7 +22,7 @@ from drainer.cli.options import ConfigOption, parse_duration
 from drainer.cli.queue_settings import configured_queue_dir, settings_for
 from drainer.errors import DrainerError
 from drainer.report.check import DEFAULTS, Measure, State, for_a_person, thresholds, unknown, verdict
-from drainer.report.wording import duration
+from drainer.text.wording import duration
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Of click, or of the copy of it that typer brings along."""

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drainer.errors import DrainerError, ServiceNotRunning
+from drainer.files.regular_file import read_regular
 from drainer.guards.disk import free_space
 from drainer.guards.mailman_processes import mailman_processes
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, QueueCounts, queue_counts
-from drainer.regular_file import read_regular
 from drainer.report.check import Measure, Seen, seen_now
-from drainer.report.status_text import state_in_a_sentence, status_line
-from drainer.report.wording import count, duration, shown, size
+from drainer.report.terminal.status import state_in_a_sentence, status_line
 from drainer.settings import Settings
+from drainer.text.wording import count, duration, shown, size
 
 if TYPE_CHECKING:
     from drainer.report.snapshot import Snapshot

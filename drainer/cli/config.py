@@ -17,8 +17,8 @@ from pydantic.fields import FieldInfo
 from drainer.cli.options import ConfigOption, JsonOption, print_folded, print_json
 from drainer.compose.mm_cfg import MmCfg, mm_cfg
 from drainer.errors import SettingsError, UsageError
+from drainer.files.regular_file import read_regular
 from drainer.host_check.finding import in_order, lines, summary
-from drainer.regular_file import read_regular
 from drainer.settings import Duration, Rate, Settings, Size
 from drainer.settings_file import DEFAULT_PATH, load_settings, written
 

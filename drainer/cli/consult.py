@@ -2,7 +2,7 @@
 
 In    a question to Answers (control/messages.py)
 Out   its answer; the lines that stand above one that is not the service's
-Not here  what is read from the disk, and how (from_disk.py)
+Not here  what is read from the disk, and how (start/without_service.py)
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from drainer.cli.options import ask, client_settings, start_command, terminal_width
 from drainer.errors import DrainerError, ServiceNotRunning, ServiceSilent, SiteUnreadable
-from drainer.report.columns import wrapped
-from drainer.report.wording import clock_time, duration, shown
+from drainer.text.columns import wrapped
+from drainer.text.wording import clock_time, duration, shown
 
 if TYPE_CHECKING:
     from drainer.control.messages import Answers
@@ -47,7 +47,9 @@ def _from_disk(
     state: SilentState,
     silent: DrainerError,
 ) -> _Answer:
-    from drainer.from_disk import from_disk  # nearly all of drainer, which is not needed while the service answers
+    from drainer.start.without_service import (
+        from_disk,  # nearly all of drainer, which is not needed while the service answers
+    )
 
     reason = f"no answer in {SILENT_AFTER_S:.0f} s" if state == "not_answering" else ""
 

@@ -19,8 +19,8 @@ from drainer.cli.options import (
 )
 from drainer.control.messages import EntryLine, Fate, Selectors, SelectReply, ShowReply
 from drainer.errors import UsageError
-from drainer.report.columns import wrapped
-from drainer.report.wording import count, duration, shortened, shown, size
+from drainer.text.columns import wrapped
+from drainer.text.wording import count, duration, shortened, shown, size
 
 _State = Literal["waiting", "active", "deferred", "held"]
 _Class = Literal["exact", "partial", "restored", "resend", "conflict", "undecided", "none"]

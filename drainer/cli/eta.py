@@ -15,8 +15,8 @@ from drainer.cli.times import CLOCK, coming
 from drainer.control.messages import EtaReply
 from drainer.errors import UsageError
 from drainer.report.snapshot import Eta, WithoutService
-from drainer.report.status_text import WITHOUT_FINISH, eta_text
-from drainer.report.wording import clock_time, count, rate, recipients_of, shown
+from drainer.report.terminal.status import WITHOUT_FINISH, eta_text
+from drainer.text.wording import clock_time, count, rate, recipients_of, shown
 
 
 def eta_command(

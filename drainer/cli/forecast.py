@@ -2,7 +2,7 @@
 
 In    a log named, set (mailman.smtp_log) or found beside the queue; what is still to be sent; the limits of the settings
 Out   Forecast: an Eta and what it is based on; or the reason why there is none
-Not here  the estimate itself (estimate/before_drain.py); what the log's lines mean (feed/mailman_smtp_log.py)
+Not here  the estimate itself (estimate/before_drain.py); what the log's lines mean (mta_log/mailman_smtp_log.py)
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 from drainer.errors import MtaLogUnreadable, UsageError
 from drainer.estimate.before_drain import forecast_from_log
 from drainer.estimate.ceilings import Ceilings
-from drainer.feed.mailman_smtp_log import DeliveryTimes, delivery_times, ends_beside, in_order
-from drainer.ledger.mta_log_file import text_lines
+from drainer.mta_log.file import text_lines
+from drainer.mta_log.mailman_smtp_log import DeliveryTimes, delivery_times, ends_beside, in_order
 from drainer.report.snapshot import Eta
-from drainer.report.status_text import eta_text
-from drainer.report.wording import clock_time, count, limit, rate, shortened, shown
+from drainer.report.terminal.status import eta_text
 from drainer.settings import Settings
+from drainer.text.wording import clock_time, count, limit, rate, shortened, shown
 
 DELIVERIES_AT_MOST = 20_000
 _BESIDE = ("logs/smtp.log", "logs/smtp")

@@ -6,7 +6,7 @@ from drainer.cli.entries import AS_THINGS_ARE, left_out
 from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_folded, print_json
 from drainer.control.messages import SelectRequest
 from drainer.errors import ServiceNotRunning
-from drainer.report.wording import count, recipients_of
+from drainer.text.wording import count, recipients_of
 
 ANSWER_WITHIN_S = 6 * 3600.0
 """What was taken is read first, and each entry is a commit: some minutes for 100,000."""

@@ -35,7 +35,7 @@ from drainer.cli.options import (
 )
 from drainer.control.messages import Selectors, SelectReply, SelectRequest
 from drainer.errors import RequestRefused, UsageError
-from drainer.report.wording import count, recipients_of
+from drainer.text.wording import count, recipients_of
 
 if TYPE_CHECKING:
     from drainer.control.client import ControlClient

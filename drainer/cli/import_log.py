@@ -20,17 +20,17 @@ import typer
 
 from drainer.cli.options import ConfigOption, JsonOption, YesOption, ask, client_settings, print_folded, print_json
 from drainer.control.messages import DeliveryInLog, ImportReply, ImportRequest
-from drainer.duplicates.imported import import_name
+from drainer.duplicates.known_from_log import import_name
 from drainer.errors import ServiceNotRunning, UsageError
-from drainer.feed.mailman_smtp_log import ends_beside, is_failure_log
-from drainer.ledger.mta_log_delivered import Delivered, DeliveriesInLog
-from drainer.ledger.mta_log_file import file_lines, text_lines
-from drainer.report.wording import count, shown
+from drainer.mta_log.delivered import Delivered, DeliveriesInLog
+from drainer.mta_log.file import file_lines, text_lines
+from drainer.mta_log.mailman_smtp_log import ends_beside, is_failure_log
 from drainer.settings import Settings
+from drainer.text.wording import count, shown
 
 if TYPE_CHECKING:
+    from drainer.backlog.index import BacklogIndex
     from drainer.ledger.contract import Ledger
-    from drainer.queuedir.index import BacklogIndex
 
 RECIPIENTS_AT_A_TIME = 2000
 """A request stays well below the megabyte the service takes."""
@@ -152,7 +152,7 @@ def _exchange(config: Path | None, requests: Sequence[ImportRequest]) -> ImportR
 
 
 async def _here(settings: Settings, writes: bool, told: Callable[[_Tell], Awaitable[ImportReply]]) -> ImportReply:
-    from drainer.imports import carry_out
+    from drainer.operate.import_log import carry_out
 
     async with _ledger_and_queue(settings, writes) as (ledger, index):
         return await told(lambda request: carry_out(ledger, index, request, getpass.getuser(), time.time()))
@@ -165,12 +165,12 @@ async def _ledger_and_queue(settings: Settings, writes: bool) -> AsyncIterator[t
     writes  False: a dry run, which asks the ledger nothing, and makes none
     Raises  LedgerUnusable while a service has it; UsageError where the service could not write it any more afterwards
     """
+    from drainer.backlog.index import BacklogIndex
+    from drainer.backlog.readers import survey
+    from drainer.backlog.values import Description
     from drainer.ledger.memory import MemoryLedger
     from drainer.ledger.sqlite import SqliteLedger
-    from drainer.queuedir.index import BacklogIndex
-    from drainer.queuedir.index_values import Description
     from drainer.queuedir.scan import scan_queue
-    from drainer.queuedir.survey import survey
 
     if writes:
         _refuse_as_root(settings)

@@ -21,8 +21,8 @@ from drainer import __version__
 from drainer.cli.meant import as_meant
 from drainer.cli.options import print_folded
 from drainer.errors import DrainerError, ServiceNotRunning, SettingsError, UsageError
-from drainer.mistakes import what_is_wrong
-from drainer.reach import advice_for
+from drainer.files.access import advice_for
+from drainer.text.validation import what_is_wrong
 
 FAILED, USAGE, NOT_RUNNING = 1, 2, 3
 

@@ -15,9 +15,9 @@ import typer
 from pydantic import BaseModel
 
 from drainer.errors import ServiceNotRunning
-from drainer.report.columns import columns, wrapped
 from drainer.settings import Settings, duration_s, rate_per_s
 from drainer.settings_file import DEFAULT_PATH, load_settings
+from drainer.text.columns import columns, wrapped
 from drainer.text.said import cleaned
 
 ConfigOption = Annotated[

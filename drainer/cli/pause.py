@@ -9,7 +9,7 @@ import typer
 from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, ask, parse_duration, print_json
 from drainer.control.messages import Done, PauseRequest, ResumeRequest
 from drainer.errors import UsageError
-from drainer.report.wording import shown
+from drainer.text.wording import shown
 
 _ListOption = Annotated[
     str | None,

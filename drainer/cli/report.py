@@ -18,7 +18,7 @@ from drainer.cli.times import past
 from drainer.errors import DrainerError, ServiceNotRunning, ServiceSilent, SiteUnreadable
 
 if TYPE_CHECKING:
-    from drainer.report.incident import Incident
+    from drainer.report.incident.document import Incident
     from drainer.report.snapshot import SilentState
 
 Format = Literal["markdown", "html", "json"]
@@ -82,7 +82,7 @@ def incident_now(config: Path | None, since_s: float | None) -> Incident:
         silent, why = "not_running", exc
     except ServiceSilent as exc:
         silent, why = "not_answering", exc
-    from drainer.report.from_ledger import incident_of
+    from drainer.report.incident.from_ledger import incident_of
 
     try:
         return incident_of(client_settings(config).ledger.path, time.time(), since_s, silent)
@@ -97,12 +97,12 @@ def rendered(told: Incident, form: Format) -> bytes:
 
             return as_json(told) + b"\n"
         case "html":
-            from drainer.report.incident_html import html
+            from drainer.report.incident.html_page import html
 
-            style = (resources.files("drainer.report") / "page.css").read_text("utf-8")
+            style = (resources.files("drainer.report.web") / "page.css").read_text("utf-8")
             return html(told, style).encode("utf-8", "replace")
         case _:
-            from drainer.report.incident_markdown import markdown
+            from drainer.report.incident.markdown import markdown
 
             return markdown(told).encode("utf-8", "replace")
 

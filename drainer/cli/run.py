@@ -28,7 +28,7 @@ def run_command(
     """
     settings = load_settings(config)
     gc.disable()  # what is imported stays: to look through it took each full collection 80 ms
-    from drainer.last_resort import LastResort
+    from drainer.exit_deadline import LastResort
     from drainer.service import THREADS_END_WITHIN_S, run
 
     gc.freeze()

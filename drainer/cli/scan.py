@@ -2,7 +2,7 @@
 
 In    a directory of Mailman's
 Out   counts, lists, ages, classes of duplicates, unreadable and foreign files: as text, or as one JSON object
-Not here  how it is said (report/queue_scan.py)
+Not here  how it is said (report/terminal/queue_scan.py)
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Annotated
 
 import typer
 
+from drainer.backlog.readers import survey
 from drainer.cli.forecast import forecast, forecast_lines, forecast_object
 from drainer.cli.options import ConfigOption, JsonOption, print_folded, print_json
 from drainer.cli.queue_settings import configured_queue_dir, settings_for
@@ -31,8 +32,7 @@ from drainer.ledger.records import History, recipient_key
 from drainer.queuedir.filebase import QueueFile, Suffix, parse_name
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, QueueScan, queue_counts, scan_queue
-from drainer.queuedir.survey import survey
-from drainer.report.queue_scan import (
+from drainer.report.terminal.queue_scan import (
     Foreign,
     QueueSize,
     ScannedEntry,

@@ -16,7 +16,7 @@ from drainer.cli.options import (
     wants_colour,
 )
 from drainer.errors import UsageError
-from drainer.report.status_text import status_lines
+from drainer.report.terminal.status import status_lines
 
 WATCH_ANSWER_WITHIN_S = 10.0
 """Without an answer for so long, the watch says so."""

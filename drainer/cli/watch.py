@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING
 
 from drainer.cli.options import wants_colour
 from drainer.errors import DrainerError, ServiceNotRunning
-from drainer.report.columns import cut, wrapped
 from drainer.report.snapshot import Snapshot
-from drainer.report.status_text import status_line, status_lines
-from drainer.report.wording import clock_time, duration, shown
+from drainer.report.terminal.status import status_line, status_lines
+from drainer.text.columns import cut, wrapped
+from drainer.text.wording import clock_time, duration, shown
 
 if TYPE_CHECKING:
     from drainer.control.client import ControlClient

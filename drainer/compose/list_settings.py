@@ -18,8 +18,8 @@ from pathlib import Path
 
 from drainer.compose.mailman2_site import ListSettings, list_settings
 from drainer.errors import EntryError, ListConfigUnreadable, NoSuchList
+from drainer.files.regular_file import read_regular
 from drainer.pickles.restricted import load_one
-from drainer.regular_file import read_regular
 from drainer.text.foreign import clean
 
 __all__ = ["READ_WITHIN_S", "ListSettings", "ListSettingsStore", "extended_lists", "what_extensions_mean"]

@@ -12,14 +12,14 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from drainer.blocking import InTime
 from drainer.compose.list_settings import READ_WITHIN_S, ListSettings, ListSettingsStore
 from drainer.compose.mailman2 import compose_transactions
 from drainer.compose.mailman2_site import site_settings
 from drainer.compose.wire import ComposedMessage
 from drainer.errors import ComposeDeferred, SettingsError
-from drainer.in_time import InTime
+from drainer.files.access import advice_for
 from drainer.queuedir.entry import QueueEntry
-from drainer.reach import advice_for
 
 _LARGE_BYTES = 2**18
 _TURN_S = 0.005

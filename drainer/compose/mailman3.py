@@ -34,11 +34,11 @@ from drainer.errors import (
     NoSuchList,
     SettingsError,
 )
-from drainer.list_names import MailingList
+from drainer.files.access import and_advice
 from drainer.pickles.allowed import ALLOWED
 from drainer.queuedir.entry import QueueEntry
-from drainer.reach import and_advice
-from drainer.report.logfmt import logfmt
+from drainer.queuedir.list_names import MailingList
+from drainer.text.logfmt import logfmt
 
 ANSWER_TIMEOUT_S = 60.0  # between two frames; composing one copy takes milliseconds, a dead template server 5 s
 START_TIMEOUT_S = 60.0  # importing Mailman takes 1 to 2 s on an idle machine

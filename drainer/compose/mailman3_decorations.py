@@ -5,8 +5,8 @@ Out   the Decoration; None where Mailman cannot tell now, and the text stays as 
 Shell asks a co-process (mailman3.py)
 
 What Mailman cannot tell is not known to be undecorated: such an entry is compared with what is called the same, or held
-(stages/survey.py, conclusion.py). It is asked for each decorated entry, since a template may name the mail's own address in
-an archive: 3 ms of CPU each, measured over 64 entries of 15 lists. Nothing is asked for others.
+(stages/survey.py, stages/settle.py). It is asked for each decorated entry, since a template may name the mail's own
+address in an archive: 3 ms of CPU each, measured over 64 entries of 15 lists. Nothing is asked for others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from drainer.compose.mailman3 import Mailman3Composer
 from drainer.duplicates.fingerprint import Decoration
 from drainer.errors import ComposeDeferred, ComposeError, ComposerUnavailable, CoprocessBroke, SettingsError
 from drainer.queuedir.entry import QueueEntry
-from drainer.report.logfmt import logfmt
+from drainer.text.logfmt import logfmt
 
 log = logging.getLogger("drainer")
 

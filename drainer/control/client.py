@@ -41,7 +41,7 @@ from drainer.report.snapshot import Snapshot
 ANSWER_WITHIN_S = 60.0
 
 if TYPE_CHECKING:
-    from drainer.report.incident import Incident
+    from drainer.report.incident.document import Incident
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -119,7 +119,7 @@ class ControlClient:
         return await self._get("/journal", JournalReply, {"limit": str(limit)})
 
     async def report(self, since_s: float | None) -> Incident:
-        from drainer.report.incident import Incident  # many models, which no other command needs
+        from drainer.report.incident.document import Incident  # many models, which no other command needs
 
         return await self._get("/report", Incident, {} if since_s is None else {"since": repr(since_s)})
 

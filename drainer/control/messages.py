@@ -14,7 +14,7 @@
     POST /import                 ImportRequest  -> ImportReply
     POST /undo                   UndoRequest    -> UndoReply
     GET  /journal?limit=N        JournalReply
-    GET  /report?since=EPOCH     Incident (report/incident.py)
+    GET  /report?since=EPOCH     Incident (report/incident/document.py)
     GET  /config                 the settings in force
 
 Errors are {"error": "text for the operator"} with 400 (bad request), 404 (no such entry), 409 (refused) or 500.
@@ -32,7 +32,7 @@ from drainer.settings import LONGEST_S, rate_per_s
 from drainer.text.said import Said
 
 if TYPE_CHECKING:
-    from drainer.report.incident import Incident
+    from drainer.report.incident.document import Incident
 
 
 class _Wire(BaseModel):
@@ -94,7 +94,8 @@ class Selectors(_Wire):
     """Which entries; every selector given must match, none given selects all. Texts match as substrings, case ignored;
     an empty text is refused, since it would match everything.
 
-    list           its name, address or list-id, exactly; `*` as a wildcard (list_names.py); an unknown one is refused
+    list           its name, address or list-id, exactly; `*` as a wildcard (queuedir/list_names.py);
+                   an unknown one is refused
     state          waiting, active, deferred, held
     duplicate      exact, partial, restored, resend, conflict, none
     older_than_s, younger_than_s   by received time
@@ -287,7 +288,7 @@ class EtaReply(_Reply):
 
 
 class DeliveryInLog(_Wire):
-    """Recipients of one message that had it, as a log tells. Fields as in ledger/mta_log_delivered.py, Delivered."""
+    """Recipients of one message that had it, as a log tells. Fields as in mta_log/delivered.py, Delivered."""
 
     lists: tuple[str, ...] = Field(min_length=1)
     message_id: str = Field(min_length=1)
@@ -413,7 +414,7 @@ class UndoReply(_Reply):
 
 
 class Answers(Protocol):
-    """What can be asked without changing anything: of the service, and of ledger and custody without it (from_disk.py)."""
+    """What can be asked without changing anything: of the service, or of ledger and custody (start/without_service.py)."""
 
     async def status(self) -> Snapshot: ...
 
@@ -427,7 +428,7 @@ class Answers(Protocol):
 
 
 class Operations(Answers, Protocol):
-    """What the service can be asked; operations.py implements it. Raises RequestRefused (409) or KeyError (404)."""
+    """What the service can be asked; operate/operations.py implements it. Raises RequestRefused (409) or KeyError (404)."""
 
     async def pause(self, request: PauseRequest, peer: Peer) -> Done: ...
 

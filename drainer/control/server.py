@@ -46,11 +46,11 @@ from drainer.control.messages import (
 )
 from drainer.control.replies import json_reply
 from drainer.errors import DrainerError, HaltError, NoRoomForSocket, RequestRefused, SettingsError, UsageError
-from drainer.reach import and_advice, membership_advice
-from drainer.report.logfmt import logfmt
+from drainer.files.access import and_advice, membership_advice
 from drainer.report.metrics import CONTENT_TYPE, exposition
 from drainer.settings_file import mistakes
 from drainer.text.foreign import has_surrogate
+from drainer.text.logfmt import logfmt
 
 SOCKET_MODE = 0o660
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO}

@@ -23,11 +23,11 @@ from drainer.control.replies import JSON, as_json
 from drainer.control.web_connection import Connections, protect, refusal
 from drainer.errors import SettingsError
 from drainer.report.history import History
-from drainer.report.logfmt import logfmt
 from drainer.report.metrics import CONTENT_TYPE, exposition
-from drainer.report.page import page
 from drainer.report.snapshot import Snapshot
+from drainer.report.web.page import page
 from drainer.settings import WebSettings, tcp_address
+from drainer.text.logfmt import logfmt
 
 AS_OLD_AS_S = 1.0
 """Whoever asks within this time of another is given the same figures: many readers cost the drain no more than one."""
@@ -67,7 +67,7 @@ class StatusListener:
         }
         self._kept: dict[str, tuple[Snapshot, bytes, str]] = {}
         self._asking = asyncio.Lock()
-        report = resources.files("drainer.report")
+        report = resources.files("drainer.report.web")
         self._template = (report / "page.html").read_text("utf-8")
         self._files = {path: (report / path[1:]).read_text("utf-8") for path in _FILES}
         self._runner: web.AppRunner | None = None

@@ -17,7 +17,7 @@ import logging
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from drainer.report.logfmt import logfmt
+from drainer.text.logfmt import logfmt
 
 MOST_CONNECTIONS = 64
 REQUEST_WITHIN_S = 10.0

@@ -26,7 +26,7 @@ from drainer.control.client import ControlClient
 from drainer.demo.sample_queue import LISTS, Outage, write_outage
 from drainer.errors import DrainerError, ServiceNotRunning
 from drainer.report.snapshot import Snapshot
-from drainer.report.status_text import status_lines
+from drainer.report.terminal.status import status_lines
 
 MAIL_EVERY_S = 25.0
 """How often mail comes in during the sample outage, resubmissions included: the sample's last entry is just not of the

@@ -112,7 +112,7 @@ class Action(StrEnum):
     """What becomes of the entry. DELIVER: to Decision.deliver; ask again afterwards for the others.
 
     FINISH    every recipient is settled, at least one by this entry (a crash came after the outcome, or the entry is back
-              from a backup: stages/conclusion.py tells by its file), or it has none
+              from a backup: stages/settle.py tells by its file), or it has none
     SUPPRESS  every recipient is settled, all by other entries
     WAIT      nothing to do until another entry's attempt, deferral or doubt is over
     HOLD      a person has to say

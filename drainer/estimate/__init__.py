@@ -1,7 +1,7 @@
 """How much is left and when it ends.
 
 Promise   an ETA comes with an interval that holds four times in five, or with the word that says why there is none.
-Order     what is left: splits.py (the transactions of an entry), backlog.py;
+Order     what is left: backlog/splits.py (the transactions of an entry), backlog/work.py;
           what was seen: pace.py (the work, in the unit of mixture.py), arrivals.py, interruptions.py, told by
           forecaster.py, one observation at a time;
           what follows: passage.py (the quantiles), drain_time.py (the word or the numbers), per_list.py, before_drain.py;

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from drainer.backlog.work import Work
 from drainer.control.messages import EtaReply, ListEta
-from drainer.estimate.backlog import Work
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.drain_time import (
     CONFIDENCE,

@@ -2,7 +2,7 @@
 
 In    deliveries as Mailman's own smtp log has them: recipients, and the seconds it took
 Out   Eta for a backlog
-Pure  values only; reading the log is feed/mailman_smtp_log.py's
+Pure  values only; reading the log is mta_log/mailman_smtp_log.py's
 
 Only the time spent delivering counts: a quiet list server is no slow one. Mailman delivers one message at a time; who feeds
 the MTA over several sessions is faster by what `sessions` says they are worth.

@@ -1,6 +1,6 @@
 """The ETA: when the backlog is through, with the interval that holds it four times in five, or the word that says why not.
 
-In    Work (backlog.py), what was seen of the drain (forecaster.py), the ceilings in force, the state of the service
+In    Work (backlog/work.py), what was seen of the drain (forecaster.py), the ceilings in force, the state of the service
 Out   Eta: seconds with an interval, or a word; "what if"; the rate needed to be through by some time
 Pure  the time of day comes along as a number
 
@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from drainer.estimate.backlog import Amount, Work, amount
+from drainer.backlog.work import Amount, Work, amount
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.forecaster import STALLED_AFTER_S, Forecaster, Left
 from drainer.estimate.pace import steady

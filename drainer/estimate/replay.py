@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from drainer.estimate.backlog import Work
+from drainer.backlog.work import Work
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.drain_time import drain_time, if_resumed
 from drainer.estimate.forecaster import Forecaster, Left

@@ -23,7 +23,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from drainer.carried_through import carried_through
 from drainer.clock import Clock
 from drainer.compose.wire import ComposedMessage
 from drainer.errors import LedgerNotDurable
@@ -44,7 +43,8 @@ from drainer.feed.outcome import (
 from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
 from drainer.ledger.records import MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
-from drainer.report.logfmt import logfmt
+from drainer.shielded import carried_through
+from drainer.text.logfmt import logfmt
 
 log = logging.getLogger(__name__)
 
@@ -266,7 +266,7 @@ class _Transaction:
         )
         # INVARIANT attempt-before-DATA: the attempt is on disk before DATA is sent.
         #   Crash before: the MTA saw MAIL and RCPT only and owns nothing; the entry is read again.
-        #   Crash after:  the row stays ATTEMPTING; reconcile.py makes it IN_DOUBT, not PENDING.
+        #   Crash after:  the row stays ATTEMPTING; in_doubt/policy.py makes it IN_DOUBT, not PENDING.
         #   Leans on the ledger's promise that open_attempt returns only when durable. Held by tests/feed/test_deliver.py.
         try:
             attempt_id = await self.ledger.open_attempt(attempt)
@@ -276,8 +276,8 @@ class _Transaction:
         meaning = self._spared(await self._data())
         # INVARIANT outcome-before-anything: the outcome is on disk before the caller learns it, so the entry is finished,
         # deferred or bounced only on what the ledger says too.
-        #   Crash before: the row stays ATTEMPTING although the MTA answered; reconcile.py makes it IN_DOUBT and the MTA's
-        #                 log, where there is one, settles it. A second copy is possible only by the in-doubt policy.
+        #   Crash before: the row stays ATTEMPTING although the MTA answered; in_doubt/policy.py makes it IN_DOUBT, and the
+        #                 MTA's log, where there is one, settles it. A second copy is possible only by the in-doubt policy.
         #   Crash after:  DELIVERED and FAILED are final, DEFERRED is tried again.
         #   The ledger refuses: the truth is known here only, so this waits and writes it until it is durable.
         return await self.finished((attempt_id, accepted), meaning, cancelled)

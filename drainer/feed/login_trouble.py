@@ -2,7 +2,7 @@
 
 In    what the TLS library or the MTA said; MtaSettings
 Out   a sentence for MtaRefusesLogin, and so for the status
-Not here  the password: whoever calls has taken it out of what the MTA said (password.py)
+Not here  the password: whoever calls has taken it out of what the MTA said (secret_files.py)
 """
 
 from __future__ import annotations

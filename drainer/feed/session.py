@@ -25,9 +25,9 @@ from drainer.compose.wire import Envelope, why_unfit
 from drainer.errors import EntryError, MtaError, MtaRefusesLogin, MtaUnreachable, SettingsError
 from drainer.feed.login_trouble import login_refused, not_offered, tls_failed
 from drainer.feed.outcome import Reply, SessionLost, Stage, parse_reply
-from drainer.feed.password import password, without_secrets
 from drainer.feed.wire_replies import UnreadableReply, WireReplies
-from drainer.regular_file import read_regular
+from drainer.files.regular_file import read_regular
+from drainer.secret_files import password, without_secrets
 from drainer.settings import MtaSettings
 
 _UNSAFE_IN_PATH = re.compile(r"[\t<>]")

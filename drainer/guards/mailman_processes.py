@@ -22,7 +22,7 @@ from typing import Literal
 
 import psutil
 
-from drainer.regular_file import read_regular
+from drainer.files.regular_file import read_regular
 from drainer.report.snapshot import Guard, Runner
 
 _QUEUE_OF_RUNNER2 = {

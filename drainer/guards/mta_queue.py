@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 from drainer.errors import MtaError
+from drainer.files.access import set_id_advice
 from drainer.guards.verdict import between_marks, unknown
-from drainer.reach import set_id_advice
 from drainer.report.snapshot import Guard
 
 POSTFIX_QUEUES = ("maildrop", "incoming", "active", "deferred")

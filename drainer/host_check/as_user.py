@@ -17,9 +17,9 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from drainer.errors import SettingsError
+from drainer.files.regular_file import read_regular
 from drainer.host_check.finding import Finding
 from drainer.host_check.runs_as import Unit, unit_of
-from drainer.regular_file import read_regular
 
 UNIT = "drainer.service"
 UNIT_DIRECTORIES = tuple(

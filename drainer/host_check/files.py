@@ -17,15 +17,15 @@ from pathlib import Path
 
 from drainer.clock import SystemClock
 from drainer.errors import CustodyRefused, SettingsError, UsageError
-from drainer.feed.password import password_warnings, secret_in
+from drainer.files.regular_file import open_regular
 from drainer.guards.disk import disk_guards
 from drainer.host_check.finding import Finding
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.scan import scan_queue
-from drainer.regular_file import open_regular
-from drainer.report.wording import count
+from drainer.secret_files import password_warnings, secret_in
 from drainer.settings import Settings, tcp_address
-from drainer.site import refuse_root_for_others
+from drainer.start.site import refuse_root_for_others
+from drainer.text.wording import count
 
 _WEB_URL = re.compile(r"https?://[^\s/]+")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from drainer.report.wording import count, shown
+from drainer.text.wording import count, shown
 
 Level = Literal["error", "warning", "ok"]
 _WORST_FIRST: tuple[Level, ...] = ("error", "warning", "ok")

@@ -12,23 +12,23 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from drainer.compose.known_lists import KnownLists
 from drainer.compose.list_settings import extended_lists, what_extensions_mean
 from drainer.compose.mailman2_site import site_settings
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.errors import ComposerUnavailable, SettingsError
-from drainer.feed.mailman_smtp_log import is_mailman_line
 from drainer.guards.beside_runner import wanted_by
 from drainer.guards.mailman_processes import MailmanProcesses, mailman_processes
 from drainer.host_check.files import unreadable
 from drainer.host_check.finding import Finding
-from drainer.known_lists import KnownLists
-from drainer.ledger.mta_log_file import text_lines
-from drainer.list_names import trouble_with
+from drainer.mta_log.file import text_lines
+from drainer.mta_log.mailman_smtp_log import is_mailman_line
 from drainer.queuedir.entry import Flavour
+from drainer.queuedir.list_names import trouble_with
 from drainer.report.snapshot import HOW_TO_STOP_RUNNER
-from drainer.report.wording import count
 from drainer.settings import Settings
-from drainer.site import flavour_of
+from drainer.start.site import flavour_of
+from drainer.text.wording import count
 
 _LINES_LOOKED_AT = 2000
 

@@ -15,17 +15,17 @@ from pathlib import Path
 
 from drainer.errors import MtaError, MtaLogUnreadable, MtaRefusesLogin
 from drainer.feed.session import Session
+from drainer.files.regular_file import open_regular
 from drainer.guards.mta_queue import MtaQueue
 from drainer.host_check.files import unreadable
 from drainer.host_check.finding import Finding
-from drainer.ledger.mta_log import signs_of
-from drainer.ledger.mta_log_file import LOCAL, PACKED, file_lines, is_journal, read_mta_log
-from drainer.ledger.mta_log_lines import Sign, log_lines
-from drainer.ledger.mta_log_postfix import PostfixReader
-from drainer.regular_file import open_regular
-from drainer.report.wording import count, size
+from drainer.mta_log.answer import signs_of
+from drainer.mta_log.file import LOCAL, PACKED, file_lines, is_journal, read_mta_log
+from drainer.mta_log.lines import Sign, log_lines
+from drainer.mta_log.postfix import PostfixReader
+from drainer.observe.surroundings import mta_queue
 from drainer.settings import MtaSettings, Settings
-from drainer.surroundings import mta_queue
+from drainer.text.wording import count, size
 
 _PATIENCE_S = 15.0
 _LOG_END_BYTES = 2**18

@@ -2,7 +2,7 @@
 
 In    the writer's connection, inside its transaction; or a reader's
 Out   rows; an Account
-Not here  what a report says of it (report/incident.py)
+Not here  what a report says of it (report/incident/document.py)
 """
 
 from __future__ import annotations

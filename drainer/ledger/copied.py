@@ -2,7 +2,7 @@
 
 In    the path of a ledger
 Out   the path of the copy, and when the ledger was last written
-Not here  what is read from it (from_disk.py, report/from_ledger.py)
+Not here  what is read from it (start/without_service.py, report/incident/from_ledger.py)
 
 Opened where it lies, SQLite would make files beside it that belong to whoever looked, and might lock out a service that
 starts. So whoever may read the ledger may look, root and the user the service runs as; the ledger stays as it is.
@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drainer.errors import LedgerUnusable, SiteUnreadable
+from drainer.files.regular_file import kind_of
 from drainer.ledger.sqlite_file import APPLICATION_ID, translated
-from drainer.regular_file import kind_of
 
 _TRIES = 5
 _OTHER_PLACES = ("/dev/shm", "/var/tmp")

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from drainer.durable import make_directories, sync_directory
 from drainer.errors import HaltError, LedgerNotDurable, LedgerUnusable
-from drainer.reach import and_advice
-from drainer.regular_file import kind_of, open_regular
+from drainer.files.access import and_advice
+from drainer.files.fsync import make_directories, sync_directory
+from drainer.files.regular_file import kind_of, open_regular
 
 APPLICATION_ID = 0x6472_6E72  # "drnr"
 FILE_MODE = 0o600

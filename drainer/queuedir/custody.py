@@ -45,8 +45,10 @@ from pathlib import Path
 from typing import Literal, Self
 
 from drainer.clock import Clock
-from drainer.durable import sync_directory
 from drainer.errors import CustodyRefused, EntryVanished
+from drainer.files.access import advice_for, and_advice
+from drainer.files.fsync import sync_directory
+from drainer.files.regular_file import DIRECTORY, kind_of
 from drainer.queuedir.filebase import (
     HOME_QUEUE,
     QUEUE_MARK,
@@ -59,8 +61,6 @@ from drainer.queuedir.filebase import (
     renamed_filebase,
 )
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, ListedFile, QueueScan
-from drainer.reach import advice_for, and_advice
-from drainer.regular_file import DIRECTORY, kind_of
 
 MAILMAN_QUEUES = frozenset(
     {

@@ -27,13 +27,13 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from drainer.durable import sync_directory
 from drainer.errors import CustodyRefused
+from drainer.files.fsync import sync_directory
+from drainer.files.regular_file import read_regular
 from drainer.queuedir.custody import Custody, refusing, write_like
 from drainer.queuedir.filebase import HOME_QUEUE, QueueFile, Suffix, parse_name
 from drainer.queuedir.read import DEFAULT_MAX_BYTES
 from drainer.queuedir.scan import scan_queue
-from drainer.regular_file import read_regular
 
 LENT_ENTRIES = 8
 """Five are needed; some more so that there is room to bring them back one at a time, whatever is held meanwhile."""

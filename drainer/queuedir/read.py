@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 
 from drainer.errors import EntryNotUnderstood, EntryTooLarge, EntryVanished
+from drainer.files.regular_file import NotRegular, TooLarge, read_regular
 from drainer.pickles.restricted import load_pair
 from drainer.queuedir.entry import QueueEntry, entry_from_pickles
-from drainer.regular_file import NotRegular, TooLarge, read_regular
 
 DEFAULT_MAX_BYTES = 64 * 2**20
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from drainer.files.regular_file import kind_of
 from drainer.queuedir.filebase import HALF_WRITTEN, ForeignName, QueueFile, Suffix, parse_name, received_s
-from drainer.regular_file import kind_of
 
 FOREIGN_NAMES_KEPT = 1000
 """Foreign names remembered by one listing; more than these are only counted."""

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from drainer.report.wording import duration, shown
 from drainer.settings import duration_s
+from drainer.text.wording import duration, shown
 
 
 class State(IntEnum):

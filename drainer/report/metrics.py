@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from drainer.report.snapshot import GUARD_BINDS, EtaState, Guard, ListBacklog, MtaWord, ServiceState, Snapshot, Verdict
-from drainer.report.wording import shown
+from drainer.text.wording import shown
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 

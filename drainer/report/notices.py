@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from drainer.report.snapshot import Snapshot
-from drainer.report.wording import backlog_left, count
+from drainer.text.wording import backlog_left, count
 
 Event = Literal["drained", "stopped_by_guard", "mta_down", "stalled", "held", "beside_runner", "recovered"]
 EVENTS: tuple[Event, ...] = get_args(Event)

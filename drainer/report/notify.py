@@ -23,11 +23,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import aiohttp
 
 from drainer.errors import SettingsError
-from drainer.feed.password import secret_in
-from drainer.report.logfmt import logfmt
 from drainer.report.notices import Event, Notice, Told, after_snapshot
 from drainer.report.snapshot import Snapshot
+from drainer.secret_files import secret_in
 from drainer.settings import NotifySettings
+from drainer.text.logfmt import logfmt
 from drainer.text.said import Said
 
 log = logging.getLogger("drainer")

@@ -2,7 +2,7 @@
 
 In    snapshots, as the service takes them; notices
 Out   the burn-down, our forecasts and the present, each replaced now and then; changes of state as events; marks
-Not here  what is kept of them (history.py, forecasts.py); what a report makes of it (incident_facts.py)
+Not here  what is kept of them (history.py, forecasts.py); what a report makes of it (report/incident/facts.py)
 
 INVARIANT never-in-the-way: `observe` returns at once; a task of its own writes. What the ledger cannot take now is written
 later, at most MOST_WAITING events of it: a disk that is full costs the report some lines, and the drain nothing.

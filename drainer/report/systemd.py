@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from drainer.report.logfmt import logfmt
+from drainer.text.logfmt import logfmt
 
 _STATUS_AT_MOST = 1000
 

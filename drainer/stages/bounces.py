@@ -29,13 +29,13 @@ from drainer.feed.dsn import dsn_message, message_id
 from drainer.feed.refusals import Refusals, is_believed
 from drainer.feed.retry import retry_delay_s, waited_s
 from drainer.feed.session import own_name
-from drainer.ledger.mta_log import Answer, MtaEvidence
-from drainer.ledger.mta_log_file import read_mta_log
 from drainer.ledger.records import JournalLine, MessageRecord, NewAttempt, NewDsn, Outcome, OwedDsn
 from drainer.ledger.states import DsnState, State
-from drainer.report.logfmt import logfmt
-from drainer.stages.conclusion import LOOK_AGAIN_S
+from drainer.mta_log.answer import Answer, MtaEvidence
+from drainer.mta_log.file import read_mta_log
 from drainer.stages.parts import Parts, Standing
+from drainer.stages.settle import LOOK_AGAIN_S
+from drainer.text.logfmt import logfmt
 
 log = logging.getLogger("drainer")
 

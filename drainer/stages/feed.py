@@ -1,7 +1,7 @@
 """pick > read > decision > compose > throttle > deliver: the entries whose turn it is, each a task of its own.
 
 In    entries that wait in the index
-Out   transactions carried out, their outcomes in the ledger; the entry concluded (conclusion.py)
+Out   transactions carried out, their outcomes in the ledger; the entry concluded (stages/settle.py)
 
 Feeding does not wait for the survey to end: the decision that counts is made here, per recipient, against the ledger.
 """
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from weakref import WeakValueDictionary
 
+from drainer.backlog.splits import Splits
+from drainer.backlog.values import EntryState, WaitingEntry
 from drainer.compose.wire import ComposedMessage, is_nobody, why_unfit
 from drainer.duplicates.decision import Action, Claim, Decision
 from drainer.errors import (
@@ -34,24 +36,22 @@ from drainer.errors import (
     MtaError,
     RequestRefused,
 )
-from drainer.estimate.splits import Splits
 from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.memory import CONTENT_COPIES, ENTRY_COPIES, Budget
 from drainer.feed.outcome import ContentRefused
 from drainer.feed.refusals import Refusals, after_transaction
-from drainer.feed.released import is_released_list
 from drainer.feed.shaping import Shaping, Split, after_sending, in_domains, split
 from drainer.ledger.records import Deferral, MessageRecord, Outcome, recipient_key
 from drainer.ledger.states import SETTLED, State
 from drainer.queuedir.entry import Flavour, QueueEntry
-from drainer.queuedir.index_values import EntryState, WaitingEntry
-from drainer.report.logfmt import logfmt
 from drainer.settings import Settings
 from drainer.stages.bounces import Bounces
-from drainer.stages.conclusion import LOOK_AGAIN_S, Conclusion, why_held_back
 from drainer.stages.parts import Parts, Standing
 from drainer.stages.recipient_limits import RecipientLimits
 from drainer.stages.refused import Refused
+from drainer.stages.settle import LOOK_AGAIN_S, Conclusion, why_held_back
+from drainer.text.logfmt import logfmt
+from drainer.via_mailman.whereabouts import is_released_list
 
 log = logging.getLogger("drainer")
 

@@ -2,7 +2,7 @@
 
 In    entries an operator wants back in Mailman's queue
 Out   each there, untouched or with only whom it still owes; or still here, with the reason
-Not here  that nothing is taken meanwhile, and what the operator is told (operations.py)
+Not here  that nothing is taken meanwhile, and what the operator is told (operate/operations.py)
 
 A mail may be here several times. With one copy Mailman's and another ours, both would send it, and neither knows of the
 other. So all copies that have a recipient in common go back together, and each stays if one of them has to: it is in
@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from drainer.backlog.values import EntryState
 from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.decision import Action, Claim, Decision
 from drainer.errors import CustodyRefused, EntryError, EntryVanished, RequestRefused
@@ -34,13 +35,12 @@ from drainer.ledger.records import Hold, MessageRecord, RecipientKey, recipient_
 from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.handback import with_recipients
-from drainer.queuedir.index_values import EntryState
-from drainer.report.logfmt import logfmt
-from drainer.stages.conclusion import Conclusion
-from drainer.stages.entry_actions import Doing
 from drainer.stages.feed import Feed
 from drainer.stages.intake import Intake
+from drainer.stages.operator_actions import Doing
 from drainer.stages.parts import DUPLICATE, HANDED_BACK, Parts, Standing, why_held
+from drainer.stages.settle import Conclusion
+from drainer.text.logfmt import logfmt
 
 log = logging.getLogger("drainer")
 
@@ -215,8 +215,8 @@ class HandBack:
 
     async def _has_gone(self, one: _Owed, doing: Doing, result: GivenBack) -> None:
         # INVARIANT intake-off-before-hand-back: that nothing is taken was committed before the first entry went
-        # (operations.py).  Crash before the rename: it is ours, unchanged or narrowed to whom it owes. Crash after: it is
-        # Mailman's, and a deferral left in the ledger is of no entry here. Held by tests/torture/.
+        # (operate/operations.py). Crash before the rename: it is ours, unchanged or narrowed to the recipients it owes.
+        # Crash after: it is Mailman's, and a deferral left in the ledger is of no entry here. Held by tests/torture/.
         entry = one.entry
         if not one.going:
             await self._conclusion.conclude(entry, one.record, one.decision, blameless=True)

@@ -14,18 +14,18 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from drainer.backlog.values import EntryState
 from drainer.errors import (
     CustodyRefused,
     EntryVanished,
 )
 from drainer.guards.mailman_processes import mailman_processes
 from drainer.queuedir.filebase import HOME_QUEUE, QueueFile, Suffix
-from drainer.queuedir.index_values import EntryState
 from drainer.queuedir.loan import Loan
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, scan_queue, waiting_in
 from drainer.queuedir.watch import changed_directories
-from drainer.report.logfmt import logfmt
 from drainer.stages.parts import HANDED_BACK, RELEASED, RESEMBLES, Outside, Parts, Progress, Standing, why_held
+from drainer.text.logfmt import logfmt
 
 log = logging.getLogger("drainer")
 

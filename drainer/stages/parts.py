@@ -13,35 +13,35 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
+from drainer.backlog.index import BacklogIndex
+from drainer.backlog.readers import Surveyor
+from drainer.backlog.values import EntryState
+from drainer.backlog.work import EntrySizes
+from drainer.blocking import InTime
 from drainer.clock import Clock
 from drainer.compose import Composer
 from drainer.compose.list_settings import READ_WITHIN_S
 from drainer.compose.mailman3_decorations import Mailman3Decorations
 from drainer.duplicates.classes import EntrySummary
 from drainer.duplicates.fingerprint import Decoration, is_decorated, summarise
-from drainer.duplicates.imported import imported_identity
+from drainer.duplicates.known_from_log import imported_identity
 from drainer.errors import ComposeDeferred, OtherMailman
-from drainer.estimate.backlog import EntrySizes
 from drainer.feed.gate import Gate
 from drainer.feed.rate_in_force import RateInForce
-from drainer.feed.release import Release
 from drainer.feed.session_pool import SessionPool
 from drainer.feed.throttle import Throttle
-from drainer.in_doubt import InDoubt
-from drainer.in_time import InTime
+from drainer.in_doubt.resolve import InDoubt
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import MessageRecord
-from drainer.list_names import in_order, list_of
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour, QueueEntry
-from drainer.queuedir.index import BacklogIndex
-from drainer.queuedir.index_values import EntryState
+from drainer.queuedir.list_names import in_order, list_of
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import QueueScan
-from drainer.queuedir.survey import Surveyor
-from drainer.report.logfmt import logfmt
 from drainer.report.snapshot import SkippedFiles
 from drainer.settings import Settings
+from drainer.text.logfmt import logfmt
+from drainer.via_mailman.handover import Release
 
 log = logging.getLogger("drainer")
 

@@ -12,8 +12,8 @@ import logging
 
 from drainer.errors import LedgerNotDurable
 from drainer.feed.recipient_limit import KEPT_AS, RecipientLimit, limit_from
-from drainer.report.logfmt import logfmt
 from drainer.stages.parts import Parts
+from drainer.text.logfmt import logfmt
 
 log = logging.getLogger("drainer")
 

@@ -16,8 +16,8 @@ import logging
 import math
 
 from drainer.errors import CustodyRefused, EntryVanished, LedgerNotDurable
-from drainer.report.logfmt import logfmt
 from drainer.stages.parts import Parts, Standing
+from drainer.text.logfmt import logfmt
 
 log = logging.getLogger("drainer")
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from drainer.backlog.readers import Surveyed
+from drainer.backlog.values import Description, EarlierEntry, tie_order
 from drainer.duplicates.carried import is_one_mail
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
 from drainer.duplicates.decision import Classification, Kin, classify, fifo_key, undecided_among, with_digests_of
@@ -34,13 +36,11 @@ from drainer.ledger.records import (
 )
 from drainer.ledger.states import SETTLED, State
 from drainer.queuedir.entry import Flavour
-from drainer.queuedir.index_values import Description, EarlierEntry, tie_order
 from drainer.queuedir.read import read_entry
-from drainer.queuedir.survey import Surveyed
-from drainer.report.logfmt import logfmt
-from drainer.stages.conclusion import Conclusion
 from drainer.stages.intake import Intake, batched
 from drainer.stages.parts import RESEMBLES, UNDECIDED, Parts, Progress, Standing
+from drainer.stages.settle import Conclusion
+from drainer.text.logfmt import logfmt
 
 log = logging.getLogger("drainer")
 

@@ -2,7 +2,7 @@
 
 In    the steps of an action (ledger/actions.py)
 Out   each entry as it stood before, as far as that is possible; the others by the reason why it is not
-Not here  which action is meant, and what it did beside entries (undoing.py)
+Not here  which action is meant, and what it did beside entries (operate/journal.py)
 
 Taking back is a step as well, written in the commit that does it: after a crash, undoing the same action goes on with what
 is left, and undoing that takes back what was done.
@@ -16,21 +16,21 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from drainer.carried_through import carried_through
+from drainer.backlog.values import EntryState
 from drainer.errors import CustodyRefused, EntryError, EntryUnreadable, EntryVanished, RequestRefused
 from drainer.ledger.actions import Before, PutBack, Step, StepKind, Waiting
 from drainer.ledger.evidence import Ended, Fate
 from drainer.ledger.records import MessageRecord, Outcome, recipient_key
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.filebase import QueueFile, parse_name
-from drainer.queuedir.index_values import EntryState
-from drainer.report.logfmt import logfmt
-from drainer.report.wording import duration
-from drainer.stages.conclusion import Conclusion
-from drainer.stages.entry_actions import Doing, EntryActions
+from drainer.shielded import carried_through
 from drainer.stages.feed import Feed
 from drainer.stages.intake import batched
+from drainer.stages.operator_actions import Doing, EntryActions
 from drainer.stages.parts import Parts, Standing, why_held
+from drainer.stages.settle import Conclusion
+from drainer.text.logfmt import logfmt
+from drainer.text.wording import duration
 
 log = logging.getLogger("drainer")
 
@@ -245,7 +245,7 @@ class Undo:
         #   Crash before the commit: nobody is owed, so the next start finishes it, into duplicates/ again, and undoing the
         #   drop goes on with it. Crash after: it waits, or is held, as before the drop.
         #   The other way round the ledger would owe what lies in duplicates/, and goes from there after duplicates.keep.
-        #   Leans on conclusion.py (_finish, SKIPPED). Held by tests/crash/test_undo.py.
+        #   Leans on stages/settle.py (_finish, SKIPPED). Held by tests/crash/test_undo.py.
         back: list[_Dropped] = []
         for step in steps:
             if why := await self._obstacle(step, self._parts.index.state_of(step.filebase), since):

@@ -37,10 +37,10 @@ from drainer.control.messages import (
 from drainer.control.server import ControlServer
 from drainer.errors import LedgerNotDurable, RequestRefused
 from drainer.ledger.evidence import Account
-from drainer.list_names import MailingList, lists_named
+from drainer.queuedir.list_names import MailingList, lists_named
 from drainer.report.history import History
-from drainer.report.incident import Incident
-from drainer.report.incident_facts import incident
+from drainer.report.incident.document import Incident
+from drainer.report.incident.facts import incident
 from drainer.report.snapshot import Backlog, Eta, ListBacklog, Mta, Rate, Snapshot
 from drainer.settings import Settings
 

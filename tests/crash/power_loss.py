@@ -30,7 +30,7 @@ from drainer.demo.misbehaviour import Rule
 from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.duplicates.fingerprint import summarise
 from drainer.errors import EntryError
-from drainer.ledger.belonging import KEPT_AS, mark_in_line, mark_in_value
+from drainer.ledger.generation import KEPT_AS, mark_in_line, mark_in_value
 from drainer.ledger.records import History, OperatorState, recipient_key
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.ledger.states import SETTLED, State

@@ -21,8 +21,8 @@ import pytest
 
 from drainer.demo.misbehaviour import Greylisting, Rule, Step
 from drainer.demo.sink import Sink, SinkOptions, SinkThread
-from drainer.ledger.mta_log import Answer, MtaEvidence
-from drainer.ledger.mta_log_lines import log_lines
+from drainer.mta_log.answer import Answer, MtaEvidence
+from drainer.mta_log.lines import log_lines
 
 CONTENT = "Received: by x\r\nMESSAGE-ID: <one@example.org>\r\n\r\nMessage-ID: <not@this>\r\n..dots\r\n"
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drainer.backlog.work import Work
 from drainer.control.messages import EtaReply
 from drainer.estimate.answer import Drain, answer
-from drainer.estimate.backlog import Work
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.forecaster import Forecaster, Left
 from drainer.estimate.per_list import ListLeft

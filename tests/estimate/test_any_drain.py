@@ -8,8 +8,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drainer.backlog.work import Work
 from drainer.estimate.answer import Drain
-from drainer.estimate.backlog import Work
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.forecaster import Forecaster, Left
 from drainer.estimate.per_list import ListLeft

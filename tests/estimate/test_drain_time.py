@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainer.estimate.backlog import EntrySizes, Work
+from drainer.backlog.work import EntrySizes, Work
 from drainer.estimate.ceilings import Ceilings, slowest_domain_s
 from drainer.estimate.drain_time import by_time, drain_time, if_resumed, needed_rate, what_if
 from drainer.estimate.forecaster import Forecaster, Left

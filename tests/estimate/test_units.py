@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from drainer.estimate.backlog import Work
+from drainer.backlog.work import Work
 from drainer.estimate.ceilings import Ceilings, slowest_domain_s
 from drainer.estimate.drain_time import drain_time
 from drainer.estimate.forecaster import Forecaster, Left

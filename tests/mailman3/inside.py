@@ -1,6 +1,6 @@
-"""What the test site does inside Mailman's own Python: lists, members, posts, runners. Started by site.py as a script.
+"""What the test site does inside Mailman's own Python: lists, members, posts, runners. Started by start/site.py as a script.
 
-In    a command and a JSON file, MAILMAN_CONFIG_FILE; what the commands take is said in site.py
+In    a command and a JSON file, MAILMAN_CONFIG_FILE; what the commands take is said in start/site.py
 Out   changes of the site, made through Mailman's own interfaces and runners; nothing on standard output
 """
 

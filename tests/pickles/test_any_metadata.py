@@ -15,7 +15,7 @@ from drainer.compose.mailman2_site import ListSettings, SiteSettings, list_setti
 from drainer.control.replies import json_reply
 from drainer.duplicates.fingerprint import Decoration, summarise
 from drainer.errors import EntryError, ListConfigUnreadable
-from drainer.operations import metadata_as_json
+from drainer.operate.operations import metadata_as_json
 from drainer.pickles.restricted import load_one, load_pair
 from drainer.queuedir.entry import QueueEntry, entry_from_pickles
 from drainer.queuedir.handback import with_recipients

@@ -6,7 +6,7 @@ import pytest
 
 from drainer.report.forecasts import ANEW_AFTER_S, MOST_SAMPLES, ForecastRecord, interrupted, noted, scored
 from drainer.report.snapshot import Eta, ServiceState
-from drainer.report.status_text import forecasts_text
+from drainer.report.terminal.status import forecasts_text
 from tests.report.staged import NOW_S, moment
 
 LIMITS = (10.0, None)

@@ -13,9 +13,9 @@ from tests.scenarios.running import Service, eventually, running_sink, site_sett
 
 HANGS = """
 import asyncio, sys, threading
-import drainer.compose.list_settings, drainer.report.systemd, drainer.surroundings
-read, look, never = drainer.compose.list_settings.read_regular, drainer.surroundings.disk_guards, threading.Event()
-drainer.compose.list_settings.READ_WITHIN_S = drainer.surroundings.LOOK_WITHIN_S = 0.5
+import drainer.compose.list_settings, drainer.report.systemd, drainer.observe.surroundings
+read, look, never = drainer.compose.list_settings.read_regular, drainer.observe.surroundings.disk_guards, threading.Event()
+drainer.compose.list_settings.READ_WITHIN_S = drainer.observe.surroundings.LOOK_WITHIN_S = 0.5
 notify_ready = drainer.report.systemd.notify_ready
 hanging = sys.argv[1]
 def reading(path, *rest, **more):
@@ -29,7 +29,7 @@ def ready():
     return notify_ready()
 drainer.report.systemd.notify_ready = ready
 drainer.compose.list_settings.read_regular = reading
-drainer.surroundings.disk_guards = looking
+drainer.observe.surroundings.disk_guards = looking
 import drainer.service
 drainer.service.THREADS_END_WITHIN_S = 1.0
 from drainer.cli.main import main

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 import drainer.service
+from drainer.backlog.readers import Surveyed, Surveyor, survey_file
 from drainer.control.messages import Peer, Selectors, SelectRequest
 from drainer.demo.sample_queue import Outage
 from drainer.demo.sink import Sink
-from drainer.operations import ServiceOperations
-from drainer.queuedir.survey import Surveyed, Surveyor, survey_file
+from drainer.operate.operations import ServiceOperations
 from drainer.report.snapshot import Snapshot
 from drainer.service import Service
 from drainer.settings_file import load_settings

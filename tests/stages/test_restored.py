@@ -12,7 +12,7 @@ from drainer.demo.sink import Sink
 from drainer.errors import LedgerNotDurable
 from drainer.ledger.evidence import Account
 from drainer.ledger.sqlite import SqliteLedger
-from drainer.report.status_text import status_lines
+from drainer.report.terminal.status import status_lines
 from tests.stages.inside import Inside, inside
 
 REFUSED = "rcpt 550 5.1.1 unknown first=1"

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from drainer.backlog.values import EntryState
 from drainer.control.messages import RateRequest, Selectors, SelectRequest, UndoRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
 from drainer.errors import CustodyRefused
-from drainer.queuedir.index_values import EntryState
 from tests.stages.inside import ME, Inside, inside
 
 STOPPED: dict[str, Any] = {"messages": 0, "recipients": "unlimited"}

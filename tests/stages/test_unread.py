@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from drainer.backlog.readers import CANNOT_READ, Surveyed
 from drainer.cli.hold import _lines as hold_lines
 from drainer.control.messages import Selectors, SelectRequest, UndoRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
-from drainer.queuedir.survey import CANNOT_READ, Surveyed
-from drainer.report.status_text import status_line, status_lines
+from drainer.report.terminal.status import status_line, status_lines
 from tests.stages.inside import ME, inside
 from tests.stages.test_taken_out import only
 

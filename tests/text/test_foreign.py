@@ -16,9 +16,9 @@ from pydantic import BaseModel
 
 import drainer
 from drainer.control.messages import ShowReply, _Wire
-from drainer.report.logfmt import logfmt
 from drainer.settings import _Section
 from drainer.text.foreign import MOST, UNPRINTABLE, clean, has_surrogate, printable
+from drainer.text.logfmt import logfmt
 from drainer.text.said import Said
 
 ANY_TEXT = st.text(st.characters(codec=None)) | st.binary().map(

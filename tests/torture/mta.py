@@ -20,7 +20,7 @@ from typing import Any
 
 from drainer.demo.sink import Sink
 from drainer.demo.taken import Taken
-from drainer.ledger.mta_log import SETTLED_AFTER_S
+from drainer.mta_log.answer import SETTLED_AFTER_S
 from tests.scenarios.troubled import every_session_read
 
 Copy = tuple[str, str]

@@ -74,14 +74,14 @@ MUTATIONS = (
         _torture("killed-hold"),
     ),
     Mutation(
-        "an attempt found open at the start is forgotten", "in_doubt.py",
+        "an attempt found open at the start is forgotten", "in_doubt/resolve.py",
         (("                await self._ledger.resolve(attempt.attempt_id, State.IN_DOUBT, why, self._clock.now_s())\n",
           "                await self._ledger.resolve(attempt.attempt_id, State.IN_DOUBT, why, self._clock.now_s())\n"
           "                await self._ledger.resolve(attempt.attempt_id, State.PENDING, why, self._clock.now_s())\n"),),
         _torture("killed-hold"),
     ),
     Mutation(
-        "who is in doubt is sent to again without asking", "in_doubt.py",
+        "who is in doubt is sent to again without asking", "in_doubt/resolve.py",
         (("decide(doubtful, policy.in_doubt, policy", 'decide(doubtful, "resend", policy'),),
         _tests("crash/test_kill_at_named_points.py", "log_of_the_mta"),
     ),
@@ -108,7 +108,7 @@ MUTATIONS = (
           "        return dropped\n"),),
         _tests("scenarios/test_operating_entries.py", "file_is_kept"),
     ),
-    Mutation("a directory is not synced", "durable.py", (("        os.fsync(fd)\n", "        pass\n"),), _POWER),
+    Mutation("a directory is not synced", "files/fsync.py", (("        os.fsync(fd)\n", "        pass\n"),), _POWER),
     Mutation(
         "what is taken is not synced before it is fed", "stages/intake.py",
         (("        await self._sync()\n", ""),), _POWER,

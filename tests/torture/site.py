@@ -27,13 +27,13 @@ from drainer.control.client import ControlClient
 from drainer.control.messages import ResumeRequest, Selectors, SelectReply, SelectRequest
 from drainer.demo.sample_queue import Outage
 from drainer.errors import DrainerError
-from drainer.feed.released import mark_in
 from drainer.ledger.states import State
 from drainer.ledger.tables import unresolved_attempts
 from drainer.queuedir.content import header_text
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.read import read_entry
 from drainer.report.snapshot import Snapshot
+from drainer.via_mailman.whereabouts import mark_in
 from tests.mailman3.site import Site as Mailman3
 from tests.scenarios.running import site_settings
 from tests.scenarios.troubled import Outbreak

@@ -3,7 +3,7 @@
 In    a Site, a Place, how often
 Out   how often it was hurt
 
-Nothing here decides whether a promise was kept (site.py does).
+Nothing here decides whether a promise was kept (start/site.py does).
 """
 
 from __future__ import annotations

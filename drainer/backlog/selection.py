@@ -1,0 +1,77 @@
+"""An operator's selection of entries as a condition on the backlog index.
+
+In    Selectors, and the lists that `list` was found to mean (queuedir/list_names.py)
+Out   SQL with its values; the function it needs
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+from drainer.control.messages import Selectors
+
+_LIKE_SPECIAL = re.compile(r"[%_!]")
+
+
+def condition(
+    selectors: Selectors, now_s: float, lists: Mapping[str, int], meant: Collection[str] | None = None
+) -> tuple[str, list[object]]:
+    """For the tables `entry e` and `detail d`.
+
+    lists  the numbers of those there are, by list-id
+    meant  list-ids that selectors.list stands for; None: that itself, and no other
+    """
+    terms: list[str] = ["1"]
+    values: list[object] = []
+
+    def add(term: str, *arguments: object) -> None:
+        terms.append(term)
+        values.extend(arguments)
+
+    if selectors.list is not None:
+        wanted = {selectors.list} if meant is None else meant
+        numbers = [number for list_id, number in lists.items() if list_id in wanted]
+        add(f"e.is_read = 1 AND e.list IN ({','.join('?' * len(numbers))})", *numbers)
+    for column, text in (
+        ("sender", selectors.sender),
+        ("subject", selectors.subject),
+        ("message_id", selectors.message_id),
+    ):
+        if text is None:
+            continue
+        if text.isascii():
+            add(f"d.{column} LIKE ? ESCAPE '!'", "%" + _LIKE_SPECIAL.sub(r"!\g<0>", text) + "%")
+        else:
+            add(f"contains_folded(d.{column}, CAST(? AS TEXT))", stored_octets(text))
+    if selectors.duplicate is not None:
+        add("e.is_read = 1 AND e.duplicate = ?", selectors.duplicate)
+    if selectors.state is not None:
+        add("e.state = ?" + (" OR e.state = 'listed'" * (selectors.state == "waiting")), selectors.state)
+    if selectors.older_than_s is not None:
+        add("e.when_s <= ?", now_s - selectors.older_than_s)
+    if selectors.younger_than_s is not None:
+        add("e.when_s >= ?", now_s - selectors.younger_than_s)
+    if selectors.entry is not None:
+        # A whole name is that entry and no other, also where it is the beginning of other names.
+        name = selectors.entry
+        others = "e.filebase >= ? AND e.filebase < ? AND NOT EXISTS (SELECT 1 FROM entry x WHERE x.filebase = ?)"
+        add(f"e.filebase = ? OR ({others})", name, name, name + "\U0010ffff", name)
+    return " AND ".join(f"({term})" for term in terms), values
+
+
+def entry_name(text: str) -> str:
+    """An entry's name, or its beginning, out of what a person may have copied: a path, a file name with its suffix."""
+    return text.strip().rpartition("/")[2].removesuffix(".pck").removesuffix(".bak")
+
+
+def contains_folded(haystack: str | None, needle: str) -> bool:
+    return haystack is not None and needle.casefold() in haystack.casefold()
+
+
+def stored_octets(text: str) -> bytes:
+    """A text for SQLite, which takes no surrogates: bytes that were not UTF-8 go in as they were and come out so."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")

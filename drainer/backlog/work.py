@@ -1,0 +1,189 @@
+"""How much is left to do, in recipients, transactions and octets.
+
+In    counts of the entries read so far and of those nobody has read yet
+Out   Amount: recipients still to be serviced, with a standard deviation; the transactions and octets that takes
+Pure  values only
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+
+from drainer.backlog.splits import Splits
+
+
+@dataclass(frozen=True, slots=True)
+class EntrySizes:
+    """Recipients owed per entry, over all entries read in this drain; an expected duplicate counts as owing none.
+
+    squares  sum of the squares, for the variance
+    """
+
+    entries: int = 0
+    recipients: int = 0
+    squares: int = 0
+
+    def plus(self, recipients: int) -> EntrySizes:
+        return EntrySizes(self.entries + 1, self.recipients + recipients, self.squares + recipients**2)
+
+    @property
+    def mean(self) -> float | None:
+        return self.recipients / self.entries if self.entries else None
+
+    @property
+    def variance(self) -> float:
+        """Of one entry's recipients; with a single entry read, as wide as an exponential distribution would be."""
+        if not self.entries:
+            return 0.0
+        mean = self.recipients / self.entries
+        if self.entries == 1:
+            return mean**2
+        return max(0.0, (self.squares - self.entries * mean**2) / (self.entries - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class ToSend:
+    """What the entries of one list, in one state, are expected to take: nothing held, no duplicate of what is sent.
+
+    is_resend    mails a person sent again, which duplicates.resend decides about
+    is_deferred  not due yet when it was deferred; is_limited: for no other reason than the ceilings of recipient domains
+    bytes        of the entries; bytes_each: each as often as it is still owed to somebody
+    limited      recipients in each of the domains that have a ceiling, in their order; () if there are none
+    """
+
+    list_id: str
+    is_resend: bool
+    is_deferred: bool
+    is_limited: bool
+    entries: int
+    recipients: int
+    bytes: int
+    bytes_each: int
+    limited: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What some lists still take.
+
+    deferred_recipients  of `recipients`; limited_recipients: of these, put off for the ceiling of their domain alone
+    messages, octets     transactions, and what they carry
+    limited              recipients in each of the domains that have a ceiling, in their order
+    """
+
+    recipients: float = 0.0
+    deferred_recipients: float = 0.0
+    limited_recipients: float = 0.0
+    messages: float = 0.0
+    octets: float = 0.0
+    limited: tuple[float, ...] = ()
+
+    def __add__(self, other: Expected) -> Expected:
+        return Expected(
+            self.recipients + other.recipients,
+            self.deferred_recipients + other.deferred_recipients,
+            self.limited_recipients + other.limited_recipients,
+            self.messages + other.messages,
+            self.octets + other.octets,
+            tuple(map(sum, zip_longest(self.limited, other.limited, fillvalue=0.0))),
+        )
+
+
+def expected_by_list(to_send: Iterable[ToSend], splits: Splits, with_resends: bool, whole: bool) -> dict[str, Expected]:
+    """What each list still takes, without what the entries in delivery have done already.
+
+    with_resends  those are sent too
+    whole         an entry is one transaction, whatever its recipients: Mailman is given it as it is
+    """
+    found: dict[str, Expected] = {}
+    learnt = splits.learnt
+    for part in to_send:
+        if part.is_resend and not with_resends:
+            continue
+        recipients, name = part.recipients, part.list_id
+        found[name] = found.get(name, Expected()) + Expected(
+            recipients=recipients,
+            deferred_recipients=recipients if part.is_deferred else 0,
+            limited_recipients=recipients if part.is_deferred and part.is_limited else 0,
+            messages=part.entries if whole else learnt.transactions(name, part.entries, recipients),
+            octets=part.bytes if whole else learnt.octets(name, part.bytes, part.bytes_each),
+            limited=part.limited,
+        )
+    for entry in splits.in_delivery:
+        if (left := found.get(entry.list_id)) is not None:
+            found[entry.list_id] = replace(
+                left,
+                recipients=max(0.0, left.recipients - entry.settled),
+                messages=max(0.0, left.messages - entry.transactions),
+                octets=max(0.0, left.octets - entry.transactions * entry.size_bytes),
+            )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is still to be serviced. Held entries and recipients expected to be suppressed are no work and not in it.
+
+    recipients           owed by entries that were read, deferred ones included
+    deferred_recipients  of these, not due before some moment; the last of them is due in `last_due_in_s`
+    retry_wait_s         how long one waits that is deferred once more
+    paused_recipients    owed on lists the operator paused; not in `recipients`, nor the others in `messages`, `octets`
+    unread_entries       entries nobody has read yet; they count by the mean of `sizes`
+    messages             transactions they take, as far as it can be known (backlog/splits.py); 0: not known
+    octets               these carry, an entry's size for each; 0: not known
+    """
+
+    recipients: int
+    deferred_recipients: int = 0
+    last_due_in_s: float = 0.0
+    retry_wait_s: float = 0.0
+    paused_recipients: int = 0
+    unread_entries: int = 0
+    sizes: EntrySizes = EntrySizes()
+    messages: float = 0.0
+    octets: float = 0.0
+    paused_messages: float = 0.0
+    paused_octets: float = 0.0
+
+    @property
+    def resumed(self) -> Work:
+        """With what is owed on paused lists."""
+        return replace(
+            self,
+            recipients=self.recipients + self.paused_recipients,
+            messages=self.messages + self.paused_messages,
+            octets=self.octets + self.paused_octets,
+            paused_recipients=0,
+            paused_messages=0.0,
+            paused_octets=0.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Recipients to be serviced, and the standard deviation of that; messages and octets as in Work."""
+
+    recipients: float
+    deviation: float
+    messages: float = 0.0
+    octets: float = 0.0
+
+
+def amount(work: Work) -> Amount | None:
+    """All that is left; None while entries are unread and none was read to tell their size."""
+    if not work.unread_entries:
+        return Amount(float(work.recipients), 0.0, work.messages, work.octets)
+    mean = work.sizes.mean
+    if mean is None:
+        return None
+    unread, read = work.unread_entries, work.sizes.entries
+    # The scatter of the unread entries, and how unsure the mean of the read ones is, for all of them alike.
+    variance = work.sizes.variance * unread * (1 + unread / read)
+    # What nobody has read yet is taken to be as what was read.
+    more = unread * mean / work.recipients if work.recipients else 0.0
+    return Amount(
+        work.recipients + unread * mean, math.sqrt(variance), work.messages * (1 + more), work.octets * (1 + more)
+    )

@@ -1,0 +1,126 @@
+"""Recipients in doubt: asks the MTA's log as the policy says, and writes the answer to the ledger.
+
+In    attempts the ledger has open or in doubt
+Out   the same attempts moved to DELIVERED, PENDING (to be sent again) or HELD, each with a log line; the pipeline is told
+Not here  what the answers mean (in_doubt/policy.py), reading the log (mta_log/file.py)
+
+A log that cannot say yet is asked again until `ledger.in_doubt_wait` is over: the MTA may still be at work on the mail, and
+"no" needs a line later than the attempt. Only then the fallback is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+
+from drainer.clock import Clock
+from drainer.errors import LedgerNotDurable, MtaLogUnreadable
+from drainer.in_doubt.policy import Ask, Decision, asking, decide
+from drainer.ledger.contract import Ledger
+from drainer.ledger.records import OpenAttempt
+from drainer.ledger.states import State
+from drainer.mta_log.file import read_mta_log
+from drainer.settings import Settings
+from drainer.text.logfmt import logfmt
+from drainer.via_mailman.whereabouts import mark_in
+
+log = logging.getLogger("drainer")
+
+ASK_EVERY_S = 2.0
+READING_SHARE = 5.0
+"""A log of many gigabytes is not read all the time: between two readings lies so many times what one took."""
+
+
+class InDoubt:
+    """One task; `wake` when an attempt has just gone in doubt."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, clock: Clock) -> None:
+        self.settings = settings
+        self.on_resolved: Callable[[str], None] = lambda filebase: None
+        self._ledger = ledger
+        self._clock = clock
+        self._news = asyncio.Event()
+        self._since_s: dict[int, float] = {}
+
+    async def recover(self) -> None:
+        """At start, before anything is sent: what was being attempted when an earlier run died is in doubt now."""
+        for attempt in await self._ledger.unresolved_attempts():
+            # What was released to Mailman is still there, or its fate can be seen: via_mailman/handover.py follows it.
+            if attempt.state is State.ATTEMPTING and mark_in(attempt.reverse_path) is None:
+                why = "the service ended before the outcome was written"
+                await self._ledger.resolve(attempt.attempt_id, State.IN_DOUBT, why, self._clock.now_s())
+                log.warning(_line(attempt, State.IN_DOUBT, why))
+
+    async def recipients(self) -> int:
+        """How many are in doubt now."""
+        return sum(len(attempt.recipients) for attempt in await self._doubtful())
+
+    def wake(self) -> None:
+        self._news.set()
+
+    async def run(self) -> None:
+        """For ever: resolve what can be resolved."""
+        while True:
+            self._news.clear()
+            began_s = self._clock.monotonic_s()
+            doubtful = await self._doubtful()
+            if doubtful:
+                with contextlib.suppress(LedgerNotDurable):
+                    await self._resolve(doubtful)
+            again_s = max(ASK_EVERY_S, READING_SHARE * (self._clock.monotonic_s() - began_s))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(again_s if doubtful else None):
+                    await self._news.wait()
+
+    async def _doubtful(self) -> list[OpenAttempt]:
+        return [a for a in await self._ledger.unresolved_attempts() if a.state is State.IN_DOUBT]
+
+    async def _resolve(self, doubtful: Sequence[OpenAttempt]) -> None:
+        policy = self.settings.ledger
+        now_s = self._clock.monotonic_s()
+        ask: Ask | None = None
+        unreadable = ""
+        if policy.in_doubt == "ask":
+            try:
+                ask = await self._log(doubtful)
+            except MtaLogUnreadable as exc:
+                unreadable = str(exc)
+        for decision in decide(doubtful, policy.in_doubt, policy.in_doubt_fallback, ask, unreadable):
+            attempt = decision.attempt
+            since_s = self._since_s.setdefault(attempt.attempt_id, now_s)
+            if not decision.final and now_s - since_s < policy.in_doubt_wait:
+                continue
+            await self._write(decision)
+            self._since_s.pop(attempt.attempt_id, None)
+
+    async def _log(self, doubtful: Sequence[OpenAttempt]) -> Ask | None:
+        """None: no log is configured. Raises MtaLogUnreadable"""
+        where = self.settings.mta.log_file
+        if where is None:
+            return None
+        from_s = min(attempt.at_s for attempt in doubtful)
+        message_ids = {attempt.message_id for attempt in doubtful}
+        return asking(await asyncio.to_thread(read_mta_log, where, from_s, self._clock.now_s(), message_ids))
+
+    async def _write(self, decision: Decision) -> None:
+        attempt = decision.attempt
+        for state in decision.steps:
+            await self._ledger.resolve(attempt.attempt_id, state, decision.why, self._clock.now_s())
+        log.warning(_line(attempt, decision.outcome, decision.why))
+        self.on_resolved(attempt.filebase)
+
+
+def _line(attempt: OpenAttempt, outcome: State, why: str) -> str:
+    return logfmt(
+        outcome="in_doubt" if outcome is State.IN_DOUBT else f"in_doubt_{_WORDS[outcome]}",
+        filebase=attempt.filebase,
+        list=attempt.list_id,
+        message_id=attempt.message_id,
+        recipients=attempt.recipients,
+        why=why,
+    )
+
+
+_WORDS = {State.DELIVERED: "delivered", State.PENDING: "resend", State.HELD: "held"}

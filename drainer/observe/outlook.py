@@ -1,0 +1,158 @@
+"""What is left to do and when it ends, from the pipeline as it stands; the answers themselves are estimate/'s.
+
+In    the index's totals, what the feed has learnt of transactions, limits, the ledger's counters
+Out   the backlog, and a Drain to be asked for its finish time
+Not here  how the finish time is made (estimate/); what is said of it (observe/situation.py)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from drainer.backlog.values import BacklogTotals
+from drainer.backlog.work import Expected, Work, amount, expected_by_list
+from drainer.clock import Clock
+from drainer.estimate.answer import Drain
+from drainer.estimate.ceilings import Ceilings, slowest_domain_s
+from drainer.estimate.forecaster import Forecaster, Left
+from drainer.estimate.per_list import ListLeft
+from drainer.estimate.rates import Counts, RateSeries
+from drainer.ledger.records import Totals
+from drainer.pipeline import Pipeline
+from drainer.queuedir.loan import Loan
+from drainer.report.snapshot import ServiceState
+from drainer.settings import Settings
+from drainer.stages.settle import LOOK_AGAIN_S
+
+
+class Outlook:
+    """`observe` now and then; the more often, the sooner a change of pace is known."""
+
+    def __init__(self, settings: Settings, clock: Clock, pipeline: Pipeline, loan: Loan) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._pipeline = pipeline
+        self._loan = loan
+        self._rates = RateSeries()
+        self._forecaster = Forecaster()
+
+    def backlog(self) -> BacklogTotals:
+        """The index's totals, and what the first listing has still to take, or there was no room for yet.
+
+        What is held since it cannot be read is not among the unread: nobody will read it before a person does something.
+        """
+        totals, outside = self._pipeline.parts.index.totals(), self._pipeline.progress.outside
+        to_read = totals.unread_entries - len(self._pipeline.standing.left_unread())
+        totals = dataclasses.replace(totals, unread_entries=to_read)
+        if unlisted := len(self._loan.entries()) + self._pipeline.progress.on_the_way:
+            outside = dataclasses.replace(outside, entries=outside.entries + unlisted)
+        if not outside.entries:
+            return totals
+        oldest = [when_s for when_s in (totals.oldest_s, outside.oldest_s) if when_s is not None]
+        return dataclasses.replace(
+            totals,
+            entries=totals.entries + outside.entries,
+            unread_entries=totals.unread_entries + outside.entries,
+            bytes=totals.bytes + outside.bytes,
+            oldest_s=min(oldest, default=None),
+        )
+
+    def observe(self, totals: Totals, state: ServiceState) -> None:
+        """Tell the rates and the estimate what has happened by now."""
+        counts, work = self._counts(totals, state), self._work_left(self.backlog())
+        self._rates.observe(counts)
+        left = amount(work)
+        of = Left(None, work.recipients) if left is None else Left(left.messages or None, left.recipients, left.octets)
+        self._forecaster.observe(counts, of, self._ceilings())
+
+    def _counts(self, totals: Totals, state: ServiceState) -> Counts:
+        delivered = totals.get("delivered_recipients") + totals.get("bounced_recipients")
+        return Counts(
+            at_s=self._clock.monotonic_s(),
+            serviced_recipients=delivered,
+            # Of what Mailman's runner delivers, only whole entries are known.
+            serviced_messages=totals.get("delivered_entries" if self.via_mailman else "transactions"),
+            arrived_recipients=self._pipeline.progress.arrived_recipients,
+            feeding=state in ("draining", "scanning", "idle"),
+            nothing_due=self._is_nothing_due(),
+            serviced_octets=self._pipeline.feed.splits.octets,
+        )
+
+    def _is_nothing_due(self) -> bool:
+        """Nothing waits but what is held, paused, or deferred until later."""
+        totals, going = self.backlog(), self._expected()[0]
+        return not (totals.unread_entries or totals.active_entries) and going.recipients <= going.deferred_recipients
+
+    @property
+    def via_mailman(self) -> bool:
+        return self.settings.feed.via == "mailman"
+
+    def _expected(self) -> tuple[Expected, Expected]:
+        """What is still to be sent: on lists that may go, and on those that the operator paused."""
+        parts = self._pipeline.parts
+        # A resend waits to be held or suppressed; those that an operator released are few, and soon gone.
+        by_list = expected_by_list(
+            parts.index.to_send(),
+            self._pipeline.feed.splits,
+            with_resends=self.settings.duplicates.resend == "deliver",
+            whole=self.via_mailman,
+        )
+        going, paused = Expected(), Expected()
+        for name, one in by_list.items():
+            if name in parts.gate.closed_lists:
+                paused += one
+            else:
+                going += one
+        return going, paused
+
+    def _work_left(self, totals: BacklogTotals) -> Work:
+        going, paused = self._expected()
+        latest = self._pipeline.parts.index.last_due_s()
+        last_due_in_s = 0.0 if latest is None else max(0.0, latest - self._clock.now_s())
+        deferred = going.deferred_recipients
+        if last_due_in_s <= LOOK_AGAIN_S:
+            # Put off for the ceiling of a domain is at work, at the domain's pace.
+            deferred -= going.limited_recipients
+        return Work(
+            recipients=round(going.recipients),
+            deferred_recipients=round(deferred),
+            last_due_in_s=last_due_in_s,
+            retry_wait_s=self.settings.feed.retry_first,
+            paused_recipients=round(paused.recipients),
+            unread_entries=totals.unread_entries,
+            sizes=self._pipeline.progress.sizes,
+            messages=going.messages,
+            octets=going.octets,
+            paused_messages=paused.messages,
+            paused_octets=paused.octets,
+        )
+
+    def _ceilings(self) -> Ceilings:
+        parts, domains = self._pipeline.parts, self.settings.feed.domains
+        limited = zip(parts.limited_domains, self._expected()[0].limited, strict=False) if domains else ()
+        earliest_s = slowest_domain_s((recipients, domains.get(name)) for name, recipients in limited)
+        return Ceilings(parts.rate.messages_per_s, parts.rate.recipients_per_s, earliest_s)
+
+    def drain(self, totals: BacklogTotals, state: ServiceState, now_s: float) -> Drain:
+        feed, parts = self.settings.feed, self._pipeline.parts
+        return Drain(
+            work=self._work_left(totals),
+            seen=self._forecaster,
+            measured=self._rates.measured(),
+            ceilings=self._ceilings(),
+            state=state,
+            now_s=now_s,
+            lists={
+                line.list_id: ListLeft(
+                    line.entries,
+                    line.recipients,
+                    line.deferred_recipients,
+                    0.0 if line.last_due_s is None else line.last_due_s - now_s,
+                )
+                for line in parts.index.per_list()
+                if line.entries
+            },
+            paused_lists=frozenset(parts.gate.closed_lists),
+            order=feed.order,
+            priority=parts.priority,
+        )

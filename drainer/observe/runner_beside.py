@@ -1,0 +1,36 @@
+"""Writes down in the journal when Mailman's outgoing runner comes to work beside us unasked, and when it is gone.
+
+In    the snapshot's word on it, now and then
+Out   lines in the journal, and so in the incident report
+Not here  what is said of it (report/snapshot.py), whether we start beside it (guards/beside_runner.py)
+"""
+
+from __future__ import annotations
+
+from drainer.clock import Clock
+from drainer.ledger.contract import Ledger
+from drainer.ledger.records import JournalLine
+from drainer.report.snapshot import Mailman
+from drainer.text.wording import count
+
+
+class RunnerBeside:
+    """`note` whenever it was looked for."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._is_there = False
+        self._taken_before = 0
+
+    async def note(self, mailman: Mailman) -> None:
+        """Write down a change. Raises LedgerNotDurable; the next call tries again."""
+        if bool(mailman.intruder) is self._is_there:
+            return
+        if mailman.intruder:
+            detail = mailman.intruder
+        else:
+            taken = mailman.taken_by_runner_entries - self._taken_before
+            detail = f"Mailman's outgoing runner is gone; it was seen to take {count(taken, 'entry', 'entries')}"
+        await self._ledger.write_journal(JournalLine(self._clock.now_s(), "drainer", "runner beside", detail))
+        self._is_there, self._taken_before = bool(mailman.intruder), mailman.taken_by_runner_entries

@@ -1,0 +1,276 @@
+"""How things stand at this moment: the state with its reason, and the snapshot every face of the report is made of.
+
+In    the pipeline's parts, what is around us (surroundings.py), what is left (outlook.py), the operator's decisions
+Out   Snapshot, Incident, the answer to `drainer eta`
+Not here  how any of it is shown (report/, cli/); what the state follows from (report/service_state.py)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import os
+
+from drainer import __version__
+from drainer.clock import Clock
+from drainer.compose.mailman3 import Mailman3Composer
+from drainer.control.messages import EtaReply, Selectors
+from drainer.estimate.answer import answer
+from drainer.estimate.per_list import Through
+from drainer.ledger.records import INTAKE, OperatorState, Totals
+from drainer.observe.outlook import Outlook
+from drainer.observe.side_tasks import SideTasks
+from drainer.observe.surroundings import Surroundings
+from drainer.pipeline import Pipeline
+from drainer.queuedir.entry import Flavour
+from drainer.report.history import observed
+from drainer.report.incident.document import LINES, Incident
+from drainer.report.incident.facts import incident
+from drainer.report.present import HELD_KEPT, HeldEntry, Present, Waiting, known_resends
+from drainer.report.recorder import Recorder
+from drainer.report.service_state import service_state, state_since_s
+from drainer.report.snapshot import (
+    Backlog,
+    ListBacklog,
+    Mailman,
+    Mta,
+    PauseInForce,
+    Rate,
+    ServiceState,
+    Snapshot,
+    Stop,
+    done_of,
+)
+from drainer.settings import Settings
+from drainer.text.logfmt import logfmt
+
+log = logging.getLogger("drainer")
+
+
+class Situation:
+    """`look` each second; `snapshot` whenever somebody asks.
+
+    state     what the service is doing
+    operator  the pauses and rates in force
+    totals    the ledger's counters when they were last read
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        pipeline: Pipeline,
+        outlook: Outlook,
+        surroundings: Surroundings,
+        side_tasks: SideTasks,
+    ) -> None:
+        self.settings = settings
+        self.operator = OperatorState()
+        self.state: ServiceState = "starting"
+        self.totals = Totals()
+        self.recorder = Recorder(pipeline.parts.ledger, clock, self.present)
+        self._clock = clock
+        self._pipeline = pipeline
+        self._outlook = outlook
+        self._surroundings = surroundings
+        self._side_tasks = side_tasks
+        self._reason = ""
+        self._since_s = clock.now_s()
+        self._before: tuple[ServiceState, float] = (self.state, self._since_s)
+        self._in_doubt_recipients = 0
+        self._dsns_owed = 0
+        self._needs_restart: tuple[str, ...] = ()
+
+    def reconfigure(self, settings: Settings, needs_restart: tuple[str, ...]) -> None:
+        """Settings read again. needs_restart: names of those that changed in the file and are not in force."""
+        self.settings = self._outlook.settings = settings
+        self._needs_restart = needs_restart
+
+    def clock_was_set_back(self) -> None:
+        self._since_s = min(self._since_s, self._clock.now_s())
+
+    async def look(self) -> Snapshot:
+        """Note what has happened since the last look, for the rates and the estimate."""
+        parts = self._pipeline.parts
+        self.totals = await parts.ledger.totals()
+        self._in_doubt_recipients = await parts.in_doubt.recipients()
+        self._outlook.observe(self.totals, self.state)
+        self.update_state()
+        return await self.snapshot()
+
+    def update_state(self) -> None:
+        parts, surroundings, totals = self._pipeline.parts, self._surroundings, self._outlook.backlog()
+        waiting = [line.list_id for line in parts.index.per_list() if line.entries]
+        paused_lists = [name for name in waiting if name in parts.gate.closed_lists]
+        state, reason = service_state(
+            reasons=parts.gate.reasons,
+            intake_on=self._pipeline.intake.is_on,
+            listed=self._pipeline.progress.listed,
+            entries=totals.entries,
+            unread=totals.unread_entries,
+            active=self._pipeline.feed.active,
+            mta_down=parts.pool.state.reason if parts.pool.state.state == "down" else "",
+            dsns_owed=self._dsns_owed,
+            intake_reason=next((pause.reason for pause in self.operator.pauses if pause.list_id == INTAKE), ""),
+            paused_lists=paused_lists,
+            others_wait=len(paused_lists) < len(waiting),
+            nobody_delivers=self._nobody_composes()
+            or (surroundings.mailman.nobody_delivers if surroundings.guards and self._releases() else ""),
+            intruder=self.mailman().intruder,
+            rate_is_zero=totals.entries > 0 and 0 in (parts.rate.messages_per_s, parts.rate.recipients_per_s),
+        )
+        self.set_state(state, reason)
+
+    def mailman(self) -> Mailman:
+        """As it was when it was last looked at."""
+        release = self._pipeline.parts.release
+        return self._surroundings.of_mailman(
+            released_entries=release.entries,
+            retrying_recipients=release.retrying_recipients,
+            taken_by_runner_entries=self._pipeline.progress.taken_by_runner,
+            skipped=list(self._pipeline.progress.skipped.values()),
+        )
+
+    def _nobody_composes(self) -> str:
+        """Why Mailman 3 cannot be started to compose; "" while it can."""
+        composer = self._pipeline.parts.composers.get(Flavour.MAILMAN3)
+        return composer.trouble if isinstance(composer, Mailman3Composer) else ""
+
+    def _releases(self) -> bool:
+        """Whether something waits in out/ for Mailman's runner, or all of it is to."""
+        return self._outlook.via_mailman or self._pipeline.parts.release.entries > 0
+
+    def set_state(self, state: ServiceState, reason: str) -> None:
+        if state != self.state:
+            latest, now_s = (self.state, self._since_s), self._clock.now_s()
+            self._since_s = state_since_s(state, now_s, latest, self._before)
+            self._before = latest
+            log.info(logfmt(event="state", state=state, reason=reason or None))
+        self.state, self._reason = state, reason
+
+    def limits_set(self) -> tuple[float | None, float | None]:
+        """Messages and recipients per second, as the settings and the operator have them; None: unlimited."""
+        asked = (self.operator.messages_per_s, self.operator.recipients_per_s)
+        configured = (self.settings.feed.messages, self.settings.feed.recipients)
+        set_ = [own if one is None else one for one, own in zip(asked, configured, strict=True)]
+        messages, recipients = (None if one is None or math.isinf(one) else one for one in set_)
+        return messages, recipients
+
+    async def incident(self, since_s: float | None) -> Incident:
+        account = await self._pipeline.parts.ledger.account(LINES, since_s)
+        present = self.present(await self.snapshot())
+        history, now_s = observed(self.recorder.history, present.snapshot), self._clock.now_s()
+        return incident(account, present, history, version=__version__, now_s=now_s, live=True, since_s=since_s)
+
+    def present(self, snapshot: Snapshot) -> Present:
+        """What is here beside the figures of this snapshot."""
+        index = self._pipeline.parts.index
+        held = index.select(Selectors(state="held"), snapshot.at, HELD_KEPT).lines
+        return Present(
+            snapshot=snapshot,
+            waiting=known_resends(
+                [
+                    Waiting(list=name, kind=kind, entries=entries, recipients=recipients, bytes=octets)
+                    for name, kind, entries, recipients, octets in index.by_list_and_class()
+                ],
+                held,
+            ),
+            held=[HeldEntry.model_validate(line.model_dump(exclude={"of"}) | {"of": line.of or ""}) for line in held],
+        )
+
+    async def estimate(self, at_recipients_per_s: float | None, by_s: float | None, list_name: str) -> EtaReply:
+        """list_name: one that has entries waiting, or ""."""
+        return answer(
+            self._outlook.drain(self._outlook.backlog(), self.state, self._clock.now_s()),
+            at_recipients_per_s,
+            by_s,
+            list_name,
+        )
+
+    async def snapshot(self) -> Snapshot:
+        """All we say of ourselves, of this moment."""
+        parts, surroundings = self._pipeline.parts, self._surroundings
+        self.totals = await parts.ledger.totals()
+        self._dsns_owed = (await parts.ledger.dsn_backlog()).owed
+        if self.state not in ("starting", "stopping"):
+            self.update_state()  # as old as the figures beside it: never "idle" over a backlog
+        totals, now_s = self._outlook.backlog(), self._clock.now_s()
+        drain = self._outlook.drain(totals, self.state, now_s)
+        measured, eta = drain.measured, drain.eta
+        lists_through = drain.lists_through(eta)
+        mta = parts.pool.state
+        return Snapshot(
+            version=__version__,
+            at=now_s,
+            pid=os.getpid(),
+            state=self.state,
+            reason=self._reason,
+            since=self._since_s,
+            backlog=Backlog(
+                entries=totals.entries,
+                recipients=totals.recipients,
+                bytes=totals.bytes,
+                oldest_age_s=None if totals.oldest_s is None else max(0.0, now_s - totals.oldest_s),
+                deferred_recipients=totals.deferred_recipients,
+                in_doubt_recipients=self._in_doubt_recipients,
+                held_entries=totals.held_entries,
+                unread_entries=totals.unread_entries,
+                duplicate_entries=totals.duplicate_entries,
+                duplicate_recipients=totals.duplicate_recipients,
+                dsns_owed=self._dsns_owed,
+                next_due_s=parts.index.next_due_s(),
+            ),
+            done=done_of(self.totals),
+            rate=Rate(
+                limit_messages_per_s=parts.rate.messages_per_s,
+                limit_recipients_per_s=parts.rate.recipients_per_s,
+                messages_per_s=measured.service_messages_per_s if measured else None,
+                recipients_per_s=measured.service_recipients_per_s if measured else None,
+                arrivals_recipients_per_s=measured.arrival_recipients_per_s if measured else None,
+                binding=parts.rate.binding if self.state == "draining" else "",
+            ),
+            eta=eta,
+            if_resumed=drain.if_resumed,
+            guards=surroundings.guards,
+            mta=Mta(
+                host=self.settings.mta.host,
+                port=self.settings.mta.port,
+                state=mta.state,
+                reason=mta.reason,
+                sessions=mta.sessions,
+                next_try_s=mta.next_try_s,
+                recipient_limit=self._pipeline.limits.most,
+            ),
+            mailman=self.mailman(),
+            lists=[
+                ListBacklog(
+                    list=line.list_id,
+                    entries=line.entries,
+                    recipients=line.recipients,
+                    oldest_age_s=None if line.oldest_s is None else max(0.0, now_s - line.oldest_s),
+                    paused=line.list_id in parts.gate.closed_lists,
+                    **_when(lists_through.get(line.list_id), now_s),
+                )
+                for line in parts.index.per_list()
+                if line.entries
+            ],
+            pauses=[
+                PauseInForce(
+                    list=pause.list_id, by=pause.by, reason=pause.reason, since=pause.since_s, until=pause.until_s
+                )
+                for pause in self.operator.pauses
+                if pause.list_id != INTAKE
+            ],
+            stops=[Stop(name=name, reason=reason) for name, reason in parts.gate.reasons.items()],
+            side_failures=list(self._side_tasks.failures.values()),
+            forecasts=self.recorder.forecasts,
+            needs_restart=list(self._needs_restart),
+        )
+
+
+def _when(through: Through | None, now_s: float) -> dict[str, float]:
+    """The fields of ListBacklog that say when a list is through."""
+    if through is None:
+        return {}
+    return {"finish": now_s + through.seconds, **dataclasses.asdict(through)}

@@ -1,0 +1,117 @@
+"""What is around us: free disk, load, the MTA's queue, Mailman's processes and queues. Looked at now and then.
+
+Out   the guards' verdicts, and Mailman as it is, for the snapshot
+Not here  what follows from a verdict (service.py), how each is reached (guards/)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from drainer.blocking import InTime
+from drainer.clock import Clock
+from drainer.guards.beside_runner import wanted_by
+from drainer.guards.disk import disk_guards, load_guard
+from drainer.guards.mailman_processes import MailmanProcesses, mailman_processes
+from drainer.guards.mta_queue import MtaQueue
+from drainer.guards.verdict import strictest
+from drainer.queuedir.scan import QueueCensus, QueueCounts
+from drainer.report.snapshot import Guard, Mailman, QueueCount, SkippedFiles
+from drainer.settings import MtaSettings, Settings
+from drainer.text.logfmt import logfmt
+
+log = logging.getLogger("drainer")
+
+LOOK_WITHIN_S = 30.0
+"""What is looked at on a disk that does not answer in this time is said to have failed, and looked at again."""
+
+
+class Surroundings:
+    """As they were at the last `look`. `flavour` "": not known yet."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self.guards: list[Guard] = []
+        self.mailman = MailmanProcesses(())
+        self.queues: list[QueueCount] = []
+        self._clock = clock
+        self._census = QueueCensus(settings.mailman.queue_dir)
+        self._mta_queue = mta_queue(settings.mta)
+        self.flavour = ""
+        self._competing = ""
+        self._disks = InTime[list[Guard]](LOOK_WITHIN_S)
+        self._processes = InTime[MailmanProcesses](LOOK_WITHIN_S)
+        self._counts = InTime[list[QueueCounts]](LOOK_WITHIN_S)
+        self._unmeasured = ""
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Settings read again. The MTA's queue is judged afresh only if something about it changed: a length between the
+        marks stops or lets go by what came before."""
+        if settings.mta != self.settings.mta:
+            self._mta_queue = mta_queue(settings.mta, self._mta_queue.stopped)
+        self.settings = settings
+
+    def of_mailman(self, skipped: Sequence[SkippedFiles] = (), **more: int) -> Mailman:
+        """As the snapshot has it. more: fields that only others know."""
+        settings, seen = self.settings, self.mailman
+        competes = settings.feed.via == "smtp" and settings.custody.scope == "all"
+        return Mailman(
+            flavour=self.flavour,
+            queue_dir=str(settings.mailman.queue_dir),
+            runners=seen.runners,
+            skipped=list(skipped),
+            queues=self.queues,
+            outgoing_runner_competes=competes and bool(seen.delivering(self.flavour)),
+            runner_wanted_by=wanted_by(settings),
+            master_running=seen.master_lives,
+            missing_runners=list(seen.missing),
+            **more,
+        )
+
+    async def look(self) -> Guard:
+        """Look anew; the strictest verdict."""
+        mailman, guards = self.settings.mailman, self.settings.guards
+        ledger = self.settings.ledger.path
+        found = await self._disks.ask(
+            "free space of queue and ledger",
+            lambda: disk_guards(ledger, mailman.queue_dir, guards.min_free_bytes, guards.min_free_inodes),
+        )
+        self.mailman = await self._processes.ask(
+            "Mailman's processes", lambda: mailman_processes(mailman.queue_dir, mailman.config)
+        )
+        competition = self.of_mailman().competition
+        runners = self.mailman.guard(self.settings.feed.via == "mailman", competition)
+        if competition not in (self._competing, ""):
+            log.warning(logfmt(event="competing_runner", detail=competition))
+        self._competing = competition
+        queue = await self._mta_queue.look()
+        self.guards = [*found, load_guard(guards.max_load), queue, runners]
+        unmeasured = queue.reason if queue.value is None and queue.verdict != "go" else ""
+        if unmeasured not in (self._unmeasured, ""):
+            log.warning(logfmt(event="guard_cannot_tell", guard=queue.name, detail=unmeasured))
+        self._unmeasured = unmeasured
+        return strictest(self.guards)
+
+    async def count_queues(self) -> None:
+        """How much lies in each of Mailman's queues; the figures from before stay where one cannot be read."""
+        now_s = self._clock.now_s()
+        try:
+            counted = await self._counts.ask("Mailman's queues", lambda: self._census.count(now_s))
+        except TimeoutError:
+            raise
+        except OSError:
+            return
+        self.queues = [
+            QueueCount(
+                name=queue.name,
+                entries=queue.entries,
+                oldest_age_s=None if queue.oldest_s is None else max(0.0, now_s - queue.oldest_s),
+            )
+            for queue in counted
+        ]
+
+
+def mta_queue(mta: MtaSettings, stopped: bool = False) -> MtaQueue:
+    """Whose length is watched, as the settings say. stopped: feeding is stopped for it."""
+    return MtaQueue(mta.queue, mta.queue_high, mta.queue_low, stopped=stopped, config=mta.queue_config)

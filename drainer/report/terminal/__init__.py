@@ -1,0 +1,1 @@
+"""What `drainer status` and `drainer scan` print."""

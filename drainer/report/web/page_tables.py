@@ -1,0 +1,164 @@
+"""The tables of the page: lists, guards, Mailman's queues and runners, and the burn-down in figures.
+
+In    parts of a Snapshot, History
+Out   one fragment of HTML each
+Pure  values only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import tzinfo
+
+from drainer.report.history import History, Point
+from drainer.report.snapshot import Guard, ListBacklog, Mailman, Snapshot
+from drainer.report.web.chart import STANDS_STILL, bands
+from drainer.text.markup import Markup, tag
+from drainer.text.wording import clock_time, count, duration, quantised_s, size
+
+LISTS_SHOWN = 100
+_ROWS_OF_HISTORY = 12
+
+Row = Sequence[str | None]
+
+
+def table(caption: str, columns: Sequence[str], rows: Iterable[Row]) -> Markup:
+    """A table whose first column names the row.
+
+    columns  a heading beginning with ">" is that of figures, right-aligned
+    """
+    # The roles are those that the elements have by themselves, and lose where page.css makes blocks of them on a phone.
+    headings = [(name.removeprefix(">"), "number" if name.startswith(">") else None) for name in columns]
+    head = [tag("th", name, scope="col", role="columnheader", class_=mark) for name, mark in headings]
+    body = []
+    for row in rows:
+        cells = [tag("th", row[0], scope="row", role="rowheader")]
+        for (name, mark), value in zip(headings[1:], row[1:], strict=True):
+            cells.append(tag("td", value, role="cell", class_=mark, data_label=name if value else None))
+        body.append(tag("tr", *cells, role="row"))
+    return tag(
+        "table",
+        tag("caption", caption),
+        tag("thead", tag("tr", *head, role="row"), role="rowgroup"),
+        tag("tbody", *body, role="rowgroup"),
+        role="table",
+    )
+
+
+def lists_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
+    """Every list that waits, the longest backlog first, and when each is through."""
+    unread = snapshot.backlog.unread_entries
+    if not snapshot.lists:
+        nothing = f"{count(unread, 'entry', 'entries')} not read yet." if unread else "No list has anything waiting."
+        return tag("p", nothing, class_="none")
+    longest = sorted(snapshot.lists, key=lambda one: (-one.recipients, -one.entries, one.list))
+    rows: list[Row] = [
+        (
+            one.list,
+            count(one.entries),
+            count(one.recipients),
+            "" if one.oldest_age_s is None else duration(one.oldest_age_s),
+            _through(one, snapshot, zone),
+        )
+        for one in longest[:LISTS_SHOWN]
+    ]
+    if rest := longest[LISTS_SHOWN:]:
+        entries, recipients = sum(one.entries for one in rest), sum(one.recipients for one in rest)
+        rows.append((f"and {count(len(rest), 'other list')}", count(entries), count(recipients), "", ""))
+    return table(
+        f"Lists with mail waiting, the longest backlog first{' (of the entries read so far)' if unread else ''}",
+        ("List", ">Entries", ">Recipients", ">Oldest", "Done by"),
+        rows,
+    )
+
+
+def guards_table(guards: Sequence[Guard]) -> Markup:
+    """The strictest first; a guard that does not say go with its reason and figures."""
+    if not guards:
+        return tag("p", "Not looked at yet.", class_="none")
+    order = ("stop", "slow", "go")
+    sorted_guards = sorted(guards, key=lambda guard: order.index(guard.verdict))
+    return table(
+        "What may slow or stop the sending",
+        ("Guard", "Says", "Why", ">Now", ">Limit"),
+        [
+            (guard.name, _verdict(guard), guard.reason, _number(guard, guard.value), _number(guard, guard.limit))
+            for guard in sorted_guards
+        ],
+    )
+
+
+def queues_table(mailman: Mailman) -> Markup:
+    if not mailman.queues:
+        return tag("p", "Not looked at yet.", class_="none")
+    return table(
+        "Mailman's queues",
+        ("Queue", ">Entries", ">Oldest"),
+        [
+            (queue.name, count(queue.entries), "" if queue.oldest_age_s is None else duration(queue.oldest_age_s))
+            for queue in mailman.queues
+        ],
+    )
+
+
+def history_table(history: History, snapshot: Snapshot, zone: tzinfo | None) -> Markup:
+    """The burn-down as figures: some of its points, evenly in time, and the forecast."""
+    now_s = snapshot.at
+    rows: list[Row] = [
+        (
+            clock_time(point.at, now_s, zone),
+            count(point.entries),
+            "not known" if point.recipients is None else count(point.recipients),
+            _was(history, point.at, now_s),
+        )
+        for point in _evenly(history.points)
+    ]
+    eta = snapshot.eta
+    if eta.state == "draining" and eta.seconds:
+        for seconds, word in ((eta.low_s, "at the earliest"), (eta.seconds, "expected"), (eta.high_s, "at the latest")):
+            if seconds is not None:
+                rows.append((clock_time(now_s + quantised_s(seconds), now_s, zone), "0", "0", f"forecast, {word}"))
+    return table("The chart as figures", ("Time", ">Entries left", ">Recipients left", "State"), rows)
+
+
+def _evenly(points: Sequence[Point]) -> list[Point]:
+    """At most _ROWS_OF_HISTORY points, the first and the last among them, about evenly in time."""
+    if len(points) <= _ROWS_OF_HISTORY:
+        return [*points]
+    first_s, last_s = points[0].at, points[-1].at
+    chosen: list[Point] = []
+    for row in range(_ROWS_OF_HISTORY):
+        wanted_s = first_s + (last_s - first_s) * row / (_ROWS_OF_HISTORY - 1)
+        nearest = min(points, key=lambda point: abs(point.at - wanted_s))
+        if nearest not in chosen:
+            chosen.append(nearest)
+    return chosen
+
+
+def _was(history: History, at_s: float, now_s: float) -> str:
+    return next((STANDS_STILL[band.state] for band in bands(history, now_s) if band.start_s <= at_s < band.end_s), "")
+
+
+def _through(one: ListBacklog, snapshot: Snapshot, zone: tzinfo | None) -> str:
+    if one.paused:
+        return "paused"
+    now_s, state = snapshot.at, snapshot.eta.state
+    if one.seconds is None:
+        return "not known yet" if state in ("draining", "done") else state
+    at = f"about {clock_time(now_s + quantised_s(one.seconds), now_s, zone)}"
+    if one.low_s is None or one.high_s is None:
+        return at
+    low, high = (clock_time(now_s + quantised_s(seconds), now_s, zone) for seconds in (one.low_s, one.high_s))
+    return at if low == high else f"{at} ({low} to {high})"
+
+
+def _verdict(guard: Guard) -> Markup:
+    return tag("span", guard.verdict, class_=f"verdict {guard.verdict}")
+
+
+def _number(guard: Guard, value: float | None) -> str:
+    if value is None:
+        return ""
+    if guard.name.endswith("bytes"):
+        return size(int(value))
+    return count(int(value)) if value == int(value) else f"{value:,.2f}"

@@ -1,0 +1,91 @@
+"""The password for AUTH: read from its file when a session is opened, and kept out of everything we say.
+
+In    mta.password_file, mta.username; what a server said
+Out   the password; the same words without it
+Not here  the AUTH command itself (aiosmtplib)
+
+The file is read anew for each session, so that a changed password needs no restart.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import os
+import stat
+from pathlib import Path
+
+from drainer.errors import SettingsError
+from drainer.files.access import and_advice
+from drainer.files.regular_file import open_regular
+from drainer.settings import MtaSettings
+
+_EVERYBODY = stat.S_IRWXO
+_GROUP = stat.S_IRWXG
+_HIDDEN = "(hidden)"
+_LONGEST_BYTES = 4096
+
+
+def password(path: Path | None) -> str:
+    """The first line of the file; "" where none is named. Raises SettingsError as `secret_in` does."""
+    return "" if path is None else secret_in(path, "mta.password_file")
+
+
+def secret_in(path: Path, setting: str) -> str:
+    """The first line of a file that a setting names.
+
+    Raises   SettingsError: it cannot be read, is not text, or everybody on this machine may read or write it
+    """
+    try:
+        with open_regular(path) as file:
+            _refuse_exposed(path, setting, os.fstat(file.fileno()).st_mode)
+            return file.readline(_LONGEST_BYTES).rstrip(b"\r\n").decode()
+    except OSError as exc:
+        raise SettingsError(f"{setting} {path} cannot be read: {exc.strerror}{and_advice(path)}") from exc
+    except UnicodeDecodeError:
+        # Without its cause: that holds the octets.
+        raise SettingsError(f"{setting} {path} is not UTF-8 text") from None
+
+
+def password_warnings(settings: MtaSettings) -> list[str]:
+    """What is unwise about how the password is kept or sent, a sentence each. Raises SettingsError as `password` does."""
+    if not settings.username:
+        return []
+    found = []
+    path = settings.password_file
+    password(path)
+    if path is not None and path.stat().st_mode & _GROUP:
+        found.append(f"mta.password_file {path} may be read or written by its group; right would be chmod 0600")
+    if settings.tls == "none" and not _is_this_machine(settings.host):
+        found.append(f'mta.tls = "none": the password goes to {settings.host} in the clear; right would be "starttls"')
+    return found
+
+
+def without_secrets(text: str, username: str, secret: str) -> str:
+    """What a server said, which may repeat the command it was given, without the password in any form AUTH sends it."""
+    forms = {
+        secret,
+        *(_base64(sent) for sent in (secret, f"\0{username}\0{secret}", f"{username}\0{username}\0{secret}")),
+    }
+    for form in sorted(forms - {""}, key=len, reverse=True):
+        text = text.replace(form, _HIDDEN)
+    return text
+
+
+def _refuse_exposed(path: Path, setting: str, mode: int) -> None:
+    if mode & _EVERYBODY:
+        raise SettingsError(
+            f"{setting} {path} has mode {stat.S_IMODE(mode):04o}, so everybody on this machine may read or write "
+            "it; right would be chmod 0600, owned by the user drainer runs as, and another secret"
+        )
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode("ascii")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

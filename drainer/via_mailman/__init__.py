@@ -1,0 +1,6 @@
+"""Entries handed over to Mailman's own out/ queue at the rate, and followed until Mailman is done with them.
+
+Why       for some sites Mailman has to do the delivering (docs/via-mailman.md).
+Name      this is a handover; "release" is the operator's word for letting held entries go.
+Not here  which entries go this way, and when (stages/).
+"""

@@ -1,0 +1,115 @@
+"""A ledger that forgot, and one of another queue, are told from the one that knows, over crashes at every step."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from drainer.clock import StoppedClock
+from drainer.errors import CustodyRefused, UsageError
+from drainer.ledger.generation import Mark, mark_in_line, mark_in_value, objection
+from drainer.ledger.memory import MemoryLedger
+from drainer.queuedir.custody import Custody
+from drainer.start.ledger_check import RENEW_S, Belonging
+
+OLD, NEW = Mark("00000000000000aa", 3, "/queue"), Mark("00000000000000aa", 4, "/queue")
+OTHER = Mark("00000000000000bb", 4, "/queue")
+
+
+@pytest.fixture
+def queue_dir(tmp_path: Path) -> Path:
+    for name in ("out", "bad", "shunt"):
+        (tmp_path / "queue" / name).mkdir(parents=True)
+    return tmp_path / "queue"
+
+
+def put_entry(queue_dir: Path) -> None:
+    (queue_dir / "drainer/backlog" / f"1700000000.5+{'ab' * 20}.pck").write_bytes(b"entry")
+
+
+def test_mark_is_read_as_it_was_written_and_always_as_long() -> None:
+    assert mark_in_line(NEW.line() + "\n") == Mark(NEW.ledger_id, NEW.generation)
+    assert mark_in_value(NEW.value()) == NEW
+    assert len({len(mark.line()) for mark in (OLD, NEW, Mark("ff" * 8, 10**12))}) == 1
+    assert mark_in_line("") is mark_in_line("ledger 12 x") is mark_in_value(None) is None
+
+
+def test_only_a_ledger_that_knows_less_or_belongs_elsewhere_is_objected_to() -> None:
+    fine = [(None, None), (NEW, NEW), (NEW, OLD), (NEW, None)]
+    assert [objection(ledgers, queues, "/queue", False) for ledgers, queues in fine] == [None] * len(fine)
+    for has_custody in (False, True):
+        for ledgers, queues, queue_dir, always in [
+            (None, NEW, "/queue", False), (OLD, NEW, "/queue", False),
+            (OTHER, NEW, "/queue", True), (NEW, None, "/elsewhere", True),
+        ]:  # fmt: skip
+            found = objection(ledgers, queues, queue_dir, has_custody)
+            assert found is not None and found.grave == (always or has_custody)
+    lost_both = objection(None, None, "/queue", has_custody=True)
+    assert lost_both is not None and lost_both.grave
+
+
+class Crash(Exception):
+    pass
+
+
+async def test_a_crash_between_the_two_marks_is_no_obstacle_and_hides_no_loss(
+    queue_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, ledger = StoppedClock(), MemoryLedger()
+    with Custody(queue_dir, clock=clock) as custody:
+        belonging = Belonging(custody, ledger, Path("ledger"), clock)
+        for _ in range(2):
+            with monkeypatch.context() as crashing:
+                crashing.setattr(Custody, "mark_ledger", lambda self, mark: (_ for _ in ()).throw(Crash))
+                with pytest.raises(Crash):
+                    await belonging.recognise()
+            await belonging.recognise()
+            put_entry(queue_dir)
+        with pytest.raises(UsageError, match="it is new"):
+            await Belonging(custody, MemoryLedger(), Path("ledger"), clock).recognise()
+
+
+async def test_generation_grows_while_mail_goes_out_and_rests_with_it(queue_dir: Path) -> None:
+    clock, ledger = StoppedClock(), MemoryLedger()
+    with Custody(queue_dir, clock=clock) as custody:
+        belonging = Belonging(custody, ledger, Path("ledger"), clock)
+        await belonging.recognise()
+        marks = [custody.ledger_mark()]
+        for transactions, waited_s in ((5, RENEW_S), (6, RENEW_S), (7, RENEW_S / 2), (7, RENEW_S), (7, RENEW_S)):
+            clock.advance(waited_s)
+            await belonging.renew(transactions)
+            marks.append(custody.ledger_mark())
+    generations = [mark.generation for mark in map(mark_in_line, marks) if mark]
+    assert generations == [1, 2, 3, 3, 4, 4]
+
+
+async def test_ledger_lost_with_nothing_in_custody_is_said_and_the_drain_goes_on(
+    queue_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, ledger = StoppedClock(), MemoryLedger()
+    with Custody(queue_dir, clock=clock) as custody:
+        await Belonging(custody, MemoryLedger(), Path("ledger"), clock).recognise()
+        with caplog.at_level(logging.WARNING, "drainer"):
+            await Belonging(custody, ledger, Path("ledger"), clock).recognise()
+        await Belonging(custody, ledger, Path("ledger"), clock).recognise()
+    (line,) = await ledger.journal()
+    assert "it is new and knows nothing" in line.detail and "drainer import-log" in line.detail
+    assert len(caplog.records) == 1
+
+
+async def test_queue_that_cannot_be_marked_is_drained_all_the_same(
+    queue_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, ledger = StoppedClock(), MemoryLedger()
+    with Custody(queue_dir, clock=clock) as custody:
+
+        def full(self: Custody, mark: str) -> None:
+            raise CustodyRefused("No space left on device")
+
+        monkeypatch.setattr(Custody, "mark_ledger", full)
+        await Belonging(custody, ledger, Path("ledger"), clock).recognise()
+        await Belonging(custody, ledger, Path("ledger"), clock).recognise()
+    mark = mark_in_value(await ledger.kept("belongs_to"))
+    assert mark is not None and mark.generation == 2

@@ -1,0 +1,149 @@
+"""What the report makes of what was kept: nothing twice, nothing that cannot be known."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+from drainer.ledger.evidence import Account, Event
+from drainer.ledger.records import Totals
+from drainer.report.history import History, Point, observed
+from drainer.report.incident.facts import NOT_ASKED, NOTHING_KEPT, incident
+from drainer.report.incident.summary import provenance
+from drainer.report.present import HeldEntry, Present, Waiting, known_resends
+from drainer.report.snapshot import Backlog
+from tests.report.staged import NOW_S, burning, moment
+
+
+class Line(HeldEntry):
+    """As the index lists it."""
+
+    duplicate: str
+    recipients: int | None = 4
+    bytes: int = 900
+
+
+def told(account: Account, present: Present | None = None, history: History | None = None) -> list[tuple[str, str]]:
+    made = incident(account, present, history or History(), version="1", now_s=NOW_S, live=False)
+    return [(line.what, line.detail) for line in made.timeline.lines]
+
+
+def test_small_mail_that_comes_and_goes_is_one_line_and_trouble_in_between_keeps_its_own() -> None:
+    flutter = [Event(NOW_S + at, "state", "idle" if at % 2 else "draining") for at in range(10)]
+    down = Event(NOW_S + 10, "state", "mta_down", "connection refused")
+    again = [Event(NOW_S + 1000 + at, "state", "idle" if at % 2 else "draining") for at in range(3)]
+    found = told(Account(events=(*flutter, down, *again)))
+    assert found == [
+        ("idle", "after 10 changes between draining, idle"),
+        ("mta_down", "connection refused"),
+        ("draining", ""),
+        ("idle", ""),
+        ("draining", ""),
+    ]
+
+
+def test_one_lost_session_is_no_line_of_the_timeline_and_an_outage_is() -> None:
+    events = [
+        Event(NOW_S, "state", "draining"),
+        Event(NOW_S + 100, "state", "mta_down", "session lost at final dot"),
+        Event(NOW_S + 102, "state", "draining"),
+        Event(NOW_S + 150, "notice", "held"),
+        Event(NOW_S + 200, "state", "mta_down", "connection refused"),
+        Event(NOW_S + 400, "state", "draining"),
+    ]
+    kinds = [what for what, _ in told(Account(events=tuple(events)))]
+    assert kinds == ["draining", "held", "mta_down", "draining"]
+
+
+def test_rates_leave_out_the_time_nothing_was_sent_and_name_the_best_five_minutes() -> None:
+    points = tuple(
+        Point(at=NOW_S + 60 * minute, entries=10, recipients=10, settled_recipients=settled, transactions=minute)
+        for minute, settled in enumerate([0, 0, 0, 0, 0, 0, 600, 1200, 1800, 2400, 3000, 3060, 3120])
+    )
+    changes = burning().changes
+    paused = changes[0].model_copy(update={"at": NOW_S, "state": "paused"})
+    on = changes[0].model_copy(update={"at": NOW_S + 300, "state": "draining"})
+    present = Present(snapshot=moment(at=NOW_S + 720))
+    history = History(points=points, changes=(paused, on))
+    rates = incident(Account(), present, history, version="1", now_s=NOW_S + 720, live=True).rates
+    assert rates.still_s == 300
+    assert (rates.mean_recipients_per_s, rates.sending_recipients_per_s) == (3120 / 720, 3120 / 420)
+    assert (rates.sustained_recipients_per_s, rates.sustained_over_s) == (10.0, 300.0)
+
+
+def test_drain_is_through_when_the_backlog_became_empty_for_good() -> None:
+    def points(*entries: int) -> History:
+        return History(points=tuple(Point(at=NOW_S + at, entries=e, recipients=e) for at, e in enumerate(entries)))
+
+    def ends(history: History) -> tuple[float | None, float | None]:
+        made = incident(Account(), None, history, version="1", now_s=NOW_S + 9, live=False)
+        return made.began, made.ended
+
+    assert ends(points(5, 0, 3, 0, 0)) == (NOW_S, NOW_S + 3)
+    assert ends(points(5, 4)) == (NOW_S, None)
+    assert ends(points(0, 0)) == (None, None)
+
+
+def test_drain_of_days_keeps_its_beginning_and_everyday_mail_has_none() -> None:
+    days = 3 * 86400
+    history = History()
+    for at in range(0, days, 600):
+        history = observed(history, moment(at=NOW_S + at, backlog=Backlog(entries=9, recipients=90)))
+    assert history.points[0].at > NOW_S
+    made = incident(Account(), None, history, version="1", now_s=NOW_S + days, live=True)
+    assert (made.began, made.ended) == (NOW_S, None)
+    everyday = History()
+    for at in range(0, days, 600):
+        left = Backlog(entries=1, recipients=4) if at % 1800 else Backlog()
+        everyday = observed(everyday, moment(at=NOW_S + at, backlog=left))
+    made = incident(Account(), None, everyday, version="1", now_s=NOW_S + days, live=True)
+    assert made.began == everyday.points[0].at > NOW_S
+
+
+def test_report_says_what_its_figures_begin_with_and_how_to_leave_an_earlier_drain_out() -> None:
+    def begins(since_s: float | None, ledger_s: float, marks: tuple[float, ...] = ()) -> str:
+        found = Account(totals=Totals(ledger_s), marks=marks)
+        made = incident(found, None, burning(), version="1", now_s=NOW_S, live=True, since_s=since_s)
+        return " ".join(provenance(made, UTC))
+
+    began_s = burning().points[0].at
+    assert "counted since the ledger began, 2026-03-03 10:06:40 UTC." in begins(None, began_s)
+    assert "--since" not in begins(None, began_s - 9999, (began_s + 1,))
+    hint = '`drainer report --since "2026-03-03 10:06:40"` leaves it out.'
+    assert hint in begins(None, began_s - 9999, (began_s - 60,))
+    assert "counted since 2026-03-03 10:05:40 UTC, the last count written down before" in begins(began_s, began_s - 60)
+    assert "later than the 2026-03-03 10:05:40 UTC asked for" in begins(began_s - 60, began_s)
+
+
+def test_report_since_a_time_in_the_drain_has_its_burn_down_and_rates_from_then() -> None:
+    whole = incident(Account(), None, burning(), version="1", now_s=NOW_S, live=True)
+    since_s = NOW_S - 1200.0
+    part = incident(
+        Account(totals=Totals(since_s)), None, burning(), version="1", now_s=NOW_S, live=True, since_s=since_s
+    )
+    assert (part.began, part.history.points[0].at) == (whole.began, since_s)
+    assert part.rates.lasted_s == 1200
+    assert part.rates.still_s == 0 and whole.rates.still_s == 600
+    assert part.found.most_recipients is not None and whole.found.most_recipients == 60000 > part.found.most_recipients
+
+
+def test_what_cannot_be_known_without_the_service_is_said() -> None:
+    def unknown(present: Present | None) -> list[str]:
+        return incident(Account(totals=Totals(1.0)), present, History(), version="1", now_s=NOW_S, live=False).unknown
+
+    assert unknown(None) == [NOT_ASKED, NOTHING_KEPT]
+    assert unknown(Present(snapshot=moment())) == [NOT_ASKED]
+    # A kill: the ledger's counters are newer than the last snapshot that was kept.
+    counts = {name: number for name, number in moment().done if name.endswith("_entries")}
+    counts["delivered_entries"] += 12
+    later = Account(totals=Totals(1.0, counts))
+    made = incident(later, Present(snapshot=moment()), History(), version="1", now_s=NOW_S, live=False)
+    assert "12 entries finished after that moment are counted as found twice" in made.unknown[1]
+
+
+def test_entry_held_as_a_resend_counts_as_one_after_a_restart_too() -> None:
+    waiting = [Waiting(list="choir", kind="none", entries=3, recipients=12, bytes=2000)]
+    held = [Line(entry="1+a", list="choir", reason="resend: 4 recipients", duplicate="none")]
+    present = Present(snapshot=moment(backlog=Backlog(held_entries=1)), waiting=known_resends(waiting, held))
+    found = incident(Account(), present, History(), version="1", now_s=NOW_S, live=True).found
+    assert [(one.kind, one.entries, one.recipients) for one in found.by_class] == [("none", 2, 8), ("resend", 1, 4)]
+    assert (found.entries, found.recipients, found.bytes) == (3, 12, 2000)
