@@ -25,7 +25,7 @@ MARKED = frozenset(
     guards/verdict
     estimate/rates estimate/drain_time estimate/pace estimate/arrivals estimate/interruptions
     estimate/passage estimate/forecaster estimate/ceilings estimate/per_list estimate/before_drain estimate/trace
-    estimate/scores estimate/replay estimate/answer estimate/mixture
+    estimate/scores estimate/replay observe/finish estimate/mixture
     compose/wire compose/transactions compose/mailman2 compose/coprocess/frames
     compose/mailman2_charset compose/mailman2_decorate compose/mailman2_envelope compose/mailman2_flatten
     compose/mailman2_header compose/mailman2_part compose/mailman2_site compose/python27_codecs

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from drainer.backlog.filter import KeyFilter
-from drainer.backlog.selection import condition, contains_folded, stored_octets
+from drainer.backlog.selection import Selectors, condition, contains_folded, stored_octets
 from drainer.backlog.totals import IndexedRow, IndexSums
 from drainer.backlog.values import (
     BacklogTotals,
     Description,
     EarlierEntry,
+    EntryLine,
     EntryState,
     ListTotals,
     Order,
@@ -36,7 +37,6 @@ from drainer.backlog.values import (
     tie_order,
 )
 from drainer.backlog.work import ToSend
-from drainer.control.messages import EntryLine, Selectors
 from drainer.duplicates.classes import DuplicateClass, EntrySummary, Fingerprint
 from drainer.errors import IndexUnusable
 from drainer.ledger.evidence import Ended, Fate

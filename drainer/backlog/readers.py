@@ -34,7 +34,7 @@ from typing import Self
 from drainer.duplicates.classes import EntrySummary
 from drainer.duplicates.fingerprint import Decoration, summarise
 from drainer.errors import EntryError, EntryUnreadable, UnsafePickle
-from drainer.feed.shaping import in_domains
+from drainer.queuedir.domains import in_domains
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.filebase import ForeignName, parse_name
 from drainer.queuedir.read import DEFAULT_MAX_BYTES, read_entry

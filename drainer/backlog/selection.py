@@ -1,6 +1,6 @@
 """An operator's selection of entries as a condition on the backlog index.
 
-In    Selectors, and the lists that `list` was found to mean (queuedir/list_names.py)
+In    Selectors (as asked for on the control socket), and the lists that `list` was found to mean (queuedir/list_names.py)
 Out   SQL with its values; the function it needs
 """
 
@@ -8,10 +8,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from typing import Literal
 
-from drainer.control.messages import Selectors
+from pydantic import BaseModel, ConfigDict, Field
 
 _LIKE_SPECIAL = re.compile(r"[%_!]")
+
+
+class Selectors(BaseModel):
+    """Which entries; every selector given must match, none given selects all. Texts match as substrings, case ignored;
+    an empty text is refused, since it would match everything.
+
+    list           its name, address or list-id, exactly; `*` as a wildcard (queuedir/list_names.py);
+                   an unknown one is refused
+    state          waiting, active, deferred, held
+    duplicate      exact, partial, restored, resend, conflict, none
+    older_than_s, younger_than_s   by received time
+    entry          filebase, or the beginning of one; only GET /entries takes a beginning that several have
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    list: str | None = Field(None, min_length=1)
+    sender: str | None = Field(None, min_length=1)
+    subject: str | None = Field(None, min_length=1)
+    message_id: str | None = Field(None, min_length=1)
+    duplicate: Literal["exact", "partial", "restored", "resend", "conflict", "undecided", "none"] | None = None
+    state: Literal["waiting", "active", "deferred", "held"] | None = None
+    older_than_s: float | None = Field(None, ge=0, allow_inf_nan=False)
+    younger_than_s: float | None = Field(None, ge=0, allow_inf_nan=False)
+    entry: str | None = Field(None, min_length=1)
 
 
 def condition(

@@ -9,9 +9,28 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from drainer.control.messages import EntryLine
 from drainer.duplicates.classes import DuplicateClass, EntrySummary
 from drainer.ledger.records import is_mark
+from drainer.text.said import Said
+
+
+class EntryLine(Said):
+    """One entry as listed. `duplicate` is the class found by scanning, a forecast; `of` the entry it repeats."""
+
+    entry: str
+    state: str
+    list: str
+    sender: str = ""
+    subject: str = ""
+    message_id: str = ""
+    recipients: int | None = None
+    bytes: int = 0
+    age_s: float = 0.0
+    duplicate: str = "none"
+    of: str | None = None
+    reason: str = ""
+    due: float | None = None
+
 
 _MOST_RECIPIENTS = 2**24 - 1
 _MOST_BYTES = 2**36 - 1

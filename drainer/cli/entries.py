@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from drainer.backlog.selection import Selectors
+from drainer.backlog.values import EntryLine
 from drainer.cli.consult import consult, without_service_lines
 from drainer.cli.options import (
     ConfigOption,
@@ -17,7 +19,7 @@ from drainer.cli.options import (
     print_json,
     table_width,
 )
-from drainer.control.messages import EntryLine, Fate, Selectors, SelectReply, ShowReply
+from drainer.control.messages import Fate, SelectReply, ShowReply
 from drainer.errors import UsageError
 from drainer.text.columns import wrapped
 from drainer.text.wording import count, duration, shortened, shown, size

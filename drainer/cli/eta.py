@@ -14,7 +14,8 @@ from drainer.cli.options import ConfigOption, JsonOption, parse_rate, print_fold
 from drainer.cli.times import CLOCK, coming
 from drainer.control.messages import EtaReply
 from drainer.errors import UsageError
-from drainer.report.snapshot import Eta, WithoutService
+from drainer.estimate.eta import Eta
+from drainer.report.snapshot import WithoutService
 from drainer.report.terminal.status import WITHOUT_FINISH, eta_text
 from drainer.text.wording import clock_time, count, rate, recipients_of, shown
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from drainer.errors import MtaLogUnreadable, UsageError
 from drainer.estimate.before_drain import forecast_from_log
 from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.eta import Eta
 from drainer.mta_log.file import text_lines
 from drainer.mta_log.mailman_smtp_log import DeliveryTimes, delivery_times, ends_beside, in_order
-from drainer.report.snapshot import Eta
 from drainer.report.terminal.status import eta_text
 from drainer.settings import Settings
 from drainer.text.wording import clock_time, count, limit, rate, shortened, shown

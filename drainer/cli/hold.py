@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from drainer.backlog.selection import Selectors
 from drainer.cli.entries import (
     AS_THINGS_ARE,
     ClassOption,
@@ -33,7 +34,7 @@ from drainer.cli.options import (
     print_json,
     table_width,
 )
-from drainer.control.messages import Selectors, SelectReply, SelectRequest
+from drainer.control.messages import SelectReply, SelectRequest
 from drainer.errors import RequestRefused, UsageError
 from drainer.text.wording import count, recipients_of
 

@@ -17,6 +17,7 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 from yarl import URL
 
+from drainer.backlog.selection import Selectors
 from drainer.control.messages import (
     Done,
     EntriesReply,
@@ -28,7 +29,6 @@ from drainer.control.messages import (
     RateReply,
     RateRequest,
     ResumeRequest,
-    Selectors,
     SelectReply,
     SelectRequest,
     ShowReply,

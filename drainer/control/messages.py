@@ -27,7 +27,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from drainer.report.snapshot import Eta, Snapshot, WithoutService
+from drainer.backlog.selection import Selectors
+from drainer.backlog.values import EntryLine
+from drainer.estimate.eta import Eta
+from drainer.report.snapshot import Snapshot, WithoutService
 from drainer.settings import LONGEST_S, rate_per_s
 from drainer.text.said import Said
 
@@ -90,29 +93,6 @@ class RateReply(_Reply):
     recipients_per_s: float | None = None
 
 
-class Selectors(_Wire):
-    """Which entries; every selector given must match, none given selects all. Texts match as substrings, case ignored;
-    an empty text is refused, since it would match everything.
-
-    list           its name, address or list-id, exactly; `*` as a wildcard (queuedir/list_names.py);
-                   an unknown one is refused
-    state          waiting, active, deferred, held
-    duplicate      exact, partial, restored, resend, conflict, none
-    older_than_s, younger_than_s   by received time
-    entry          filebase, or the beginning of one; only GET /entries takes a beginning that several have
-    """
-
-    list: str | None = Field(None, min_length=1)
-    sender: str | None = Field(None, min_length=1)
-    subject: str | None = Field(None, min_length=1)
-    message_id: str | None = Field(None, min_length=1)
-    duplicate: Literal["exact", "partial", "restored", "resend", "conflict", "undecided", "none"] | None = None
-    state: Literal["waiting", "active", "deferred", "held"] | None = None
-    older_than_s: float | None = Field(None, ge=0, allow_inf_nan=False)
-    younger_than_s: float | None = Field(None, ge=0, allow_inf_nan=False)
-    entry: str | None = Field(None, min_length=1)
-
-
 class EntryQuery(Selectors):
     """The query string of GET /entries."""
 
@@ -149,24 +129,6 @@ class SelectRequest(_Wire):
     selectors: Selectors = Selectors()
     yes: bool = False
     reason: str = ""
-
-
-class EntryLine(_Reply):
-    """One entry as listed. `duplicate` is the class found by scanning, a forecast; `of` the entry it repeats."""
-
-    entry: str
-    state: str
-    list: str
-    sender: str = ""
-    subject: str = ""
-    message_id: str = ""
-    recipients: int | None = None
-    bytes: int = 0
-    age_s: float = 0.0
-    duplicate: str = "none"
-    of: str | None = None
-    reason: str = ""
-    due: float | None = None
 
 
 class EntriesReply(_Reply):

@@ -29,6 +29,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from drainer.backlog.selection import Selectors
 from drainer.control.messages import (
     EntryQuery,
     EtaQuery,
@@ -40,7 +41,6 @@ from drainer.control.messages import (
     RateRequest,
     ReportQuery,
     ResumeRequest,
-    Selectors,
     SelectRequest,
     UndoRequest,
 )

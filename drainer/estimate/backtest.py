@@ -20,10 +20,10 @@ from typing import Any
 
 from drainer.errors import UsageError
 from drainer.estimate.drain_time import CONFIDENCE
+from drainer.estimate.eta import Eta
 from drainer.estimate.replay import FIRST_SHARE, LAST_SHARE, PLAIN_BAND, Scores, forecasts, scores
 from drainer.estimate.trace import Row, read_trace
 from drainer.files.regular_file import open_regular
-from drainer.report.snapshot import Eta
 
 _FIELDS = ("state", "seconds", "low_s", "high_s")
 _COLUMNS = "trace", "forecasts", "median error", "ours", "run mean", "5 min mean", "ratio", "coverage"

@@ -11,28 +11,20 @@ the MTA over several sessions is faster by what `sessions` says they are worth.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from drainer.estimate.arrivals import Arrivals
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.drain_time import CONFIDENCE
+from drainer.estimate.eta import Eta
 from drainer.estimate.interruptions import Interruptions
 from drainer.estimate.mixture import Units
 from drainer.estimate.pace import Pace
 from drainer.estimate.passage import Race, passage
-from drainer.report.snapshot import Eta
+from drainer.mta_log.mailman_smtp_log import PastDelivery
 
 _SHORTEST_S = 0.001
 _FEWEST = 20
 """Deliveries; of fewer no rate is told."""
-
-
-@dataclass(frozen=True, slots=True)
-class PastDelivery:
-    """took_s: as the log says, "completed in"."""
-
-    recipients: int
-    took_s: float
 
 
 def forecast_from_log(

@@ -16,10 +16,10 @@ from typing import Literal
 
 from drainer.backlog.work import Amount, Work, amount
 from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.eta import Eta, EtaState, ServiceState
 from drainer.estimate.forecaster import STALLED_AFTER_S, Forecaster, Left
 from drainer.estimate.pace import steady
 from drainer.estimate.passage import Race, passage
-from drainer.report.snapshot import Eta, EtaState, ServiceState
 
 CONFIDENCE = 0.8
 _STALLED_AFTER_TURNS = 5

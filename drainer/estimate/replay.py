@@ -19,11 +19,11 @@ from itertools import accumulate
 from drainer.backlog.work import Work
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.drain_time import drain_time, if_resumed
+from drainer.estimate.eta import Eta
 from drainer.estimate.forecaster import Forecaster, Left
 from drainer.estimate.rates import Counts
 from drainer.estimate.scores import Forecast, Score, score
 from drainer.estimate.trace import Row
-from drainer.report.snapshot import Eta
 
 FIRST_SHARE, LAST_SHARE = 0.05, 0.95
 PLAIN_BAND = 0.25

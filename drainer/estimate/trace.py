@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from drainer.errors import UsageError
-from drainer.report.snapshot import ServiceState
+from drainer.estimate.eta import ServiceState
 
 COUNTS = ("arrived_entries", "arrived_recipients", "finished_entries", "finished_recipients")
 REQUIRED = ("t_s", *COUNTS, "limit_recipients_per_s")

@@ -13,8 +13,8 @@ from drainer.clock import Clock
 from drainer.feed.adaptive_rate import Outcomes, first_pace, next_pace
 from drainer.feed.deliver import Transaction
 from drainer.feed.throttle import Throttle
+from drainer.guards.verdict import Guard, bound_by_guard
 from drainer.ledger.states import State
-from drainer.report.snapshot import Guard, bound_by_guard
 from drainer.settings import FeedSettings
 
 SLOW_SHARE = 0.5

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from drainer.feed.outcome import is_relay_refusal
-from drainer.feed.shaping import domain_of
 from drainer.ledger.records import Outcome
 from drainer.ledger.states import State
+from drainer.queuedir.domains import domain_of
 
 MOST_RECIPIENTS = 100
 FEWEST_TRANSACTIONS = 20

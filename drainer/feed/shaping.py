@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from drainer.queuedir.domains import domain_of
+
 BATCH_S = 1.0
 
 Ceilings = Mapping[str, float | None]
@@ -40,19 +42,6 @@ class Split:
     ready: tuple[str, ...]
     later: tuple[str, ...]
     due_s: float
-
-
-def domain_of(recipient: str) -> str:
-    """The domain of an address in lower case; "" if it has none."""
-    _, at, domain = recipient.rpartition("@")
-    return domain.lower() if at else ""
-
-
-def in_domains(recipients: Iterable[str], domains: Sequence[str]) -> tuple[int, ...]:
-    """How many recipients are in each of these domains, in lower case; () if none is."""
-    counted = Counter(map(domain_of, recipients)) if domains else Counter[str]()
-    found = tuple(counted[domain] for domain in domains)
-    return found if any(found) else ()
 
 
 def split(shaping: Shaping, recipients: Sequence[str], ceilings: Ceilings, now_s: float) -> Split:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from drainer.report.snapshot import Runner
+from drainer.guards.mailman import Runner
 from drainer.settings import Settings
 
 MAILMAN_3 = """\

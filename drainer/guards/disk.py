@@ -13,8 +13,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from drainer.guards.verdict import not_above, not_below, unknown
-from drainer.report.snapshot import Guard
+from drainer.guards.verdict import Guard, not_above, not_below, unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from typing import Literal
 import psutil
 
 from drainer.files.regular_file import read_regular
-from drainer.report.snapshot import Guard, Runner
+from drainer.guards.mailman import Runner
+from drainer.guards.verdict import Guard
 
 _QUEUE_OF_RUNNER2 = {
     "ArchRunner": "archive", "BounceRunner": "bounces", "CommandRunner": "commands", "IncomingRunner": "in",

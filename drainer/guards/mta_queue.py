@@ -21,8 +21,7 @@ from typing import Literal
 
 from drainer.errors import MtaError
 from drainer.files.access import set_id_advice
-from drainer.guards.verdict import between_marks, unknown
-from drainer.report.snapshot import Guard
+from drainer.guards.verdict import Guard, between_marks, unknown
 
 POSTFIX_QUEUES = ("maildrop", "incoming", "active", "deferred")
 """hold/ is left out: nobody delivers from there until an operator says so."""

@@ -1,15 +1,35 @@
 """What a guard says, and what several say together.
 
 In    measured values and their limits
-Out   report.snapshot.Guard: go, slow or stop, with a reason fit for an operator
+Out   Guard: go, slow or stop, with a reason fit for an operator
 Pure  nothing is measured here
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
-from drainer.report.snapshot import Guard, Verdict
+from drainer.text.said import Said
+
+Verdict = Literal["go", "slow", "stop"]
+
+
+class Guard(Said):
+    name: str
+    verdict: Verdict
+    reason: str = ""
+    value: float | None = None
+    limit: float | None = None
+
+
+GUARD_BINDS = "the guard "
+"""How `Rate.binding` begins where a guard says slow."""
+
+
+def bound_by_guard(name: str, reason: str) -> str:
+    return f"{GUARD_BINDS}{name}, which halves the rate: {reason or 'it says slow'}"
+
 
 _STRICTNESS: dict[Verdict, int] = {"go": 0, "slow": 1, "stop": 2}
 

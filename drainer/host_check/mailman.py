@@ -18,6 +18,7 @@ from drainer.compose.mailman2_site import site_settings
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.errors import ComposerUnavailable, SettingsError
 from drainer.guards.beside_runner import wanted_by
+from drainer.guards.mailman import HOW_TO_STOP_RUNNER
 from drainer.guards.mailman_processes import MailmanProcesses, mailman_processes
 from drainer.host_check.files import unreadable
 from drainer.host_check.finding import Finding
@@ -25,7 +26,6 @@ from drainer.mta_log.file import text_lines
 from drainer.mta_log.mailman_smtp_log import is_mailman_line
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.list_names import trouble_with
-from drainer.report.snapshot import HOW_TO_STOP_RUNNER
 from drainer.settings import Settings
 from drainer.start.site import flavour_of
 from drainer.text.wording import count

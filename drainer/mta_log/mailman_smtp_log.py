@@ -24,8 +24,6 @@ from functools import lru_cache
 from heapq import merge
 from pathlib import Path
 
-from drainer.estimate.before_drain import PastDelivery
-
 _LINE = re.compile(r"([A-Z][a-z]{2} [0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} [0-9]{4}) \(([0-9]+)\) (.*)\Z")
 _OF_MESSAGE = re.compile(r"(<[^>]*>) (.*)\Z")
 _COMPLETED = re.compile(
@@ -53,6 +51,14 @@ class Refusal:
     recipient: str
     reply: str
     is_final: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PastDelivery:
+    """took_s: as the log says, "completed in"."""
+
+    recipients: int
+    took_s: float
 
 
 @dataclass(slots=True)

@@ -12,15 +12,15 @@ import dataclasses
 from drainer.backlog.values import BacklogTotals
 from drainer.backlog.work import Expected, Work, amount, expected_by_list
 from drainer.clock import Clock
-from drainer.estimate.answer import Drain
 from drainer.estimate.ceilings import Ceilings, slowest_domain_s
+from drainer.estimate.eta import ServiceState
 from drainer.estimate.forecaster import Forecaster, Left
 from drainer.estimate.per_list import ListLeft
 from drainer.estimate.rates import Counts, RateSeries
 from drainer.ledger.records import Totals
+from drainer.observe.finish import Drain
 from drainer.pipeline import Pipeline
 from drainer.queuedir.loan import Loan
-from drainer.report.snapshot import ServiceState
 from drainer.settings import Settings
 from drainer.stages.settle import LOOK_AGAIN_S
 

@@ -8,9 +8,9 @@ Not here  what is said of it (report/snapshot.py), whether we start beside it (g
 from __future__ import annotations
 
 from drainer.clock import Clock
+from drainer.guards.mailman import Mailman
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import JournalLine
-from drainer.report.snapshot import Mailman
 from drainer.text.wording import count
 
 

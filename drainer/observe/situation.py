@@ -13,12 +13,15 @@ import math
 import os
 
 from drainer import __version__
+from drainer.backlog.selection import Selectors
 from drainer.clock import Clock
 from drainer.compose.mailman3 import Mailman3Composer
-from drainer.control.messages import EtaReply, Selectors
-from drainer.estimate.answer import answer
+from drainer.control.messages import EtaReply
+from drainer.estimate.eta import ServiceState
 from drainer.estimate.per_list import Through
+from drainer.guards.mailman import Mailman
 from drainer.ledger.records import INTAKE, OperatorState, Totals
+from drainer.observe.finish import answer
 from drainer.observe.outlook import Outlook
 from drainer.observe.side_tasks import SideTasks
 from drainer.observe.surroundings import Surroundings
@@ -30,18 +33,7 @@ from drainer.report.incident.facts import incident
 from drainer.report.present import HELD_KEPT, HeldEntry, Present, Waiting, known_resends
 from drainer.report.recorder import Recorder
 from drainer.report.service_state import service_state, state_since_s
-from drainer.report.snapshot import (
-    Backlog,
-    ListBacklog,
-    Mailman,
-    Mta,
-    PauseInForce,
-    Rate,
-    ServiceState,
-    Snapshot,
-    Stop,
-    done_of,
-)
+from drainer.report.snapshot import Backlog, ListBacklog, Mta, PauseInForce, Rate, Snapshot, Stop, done_of
 from drainer.settings import Settings
 from drainer.text.logfmt import logfmt
 

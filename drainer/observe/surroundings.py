@@ -13,11 +13,11 @@ from drainer.blocking import InTime
 from drainer.clock import Clock
 from drainer.guards.beside_runner import wanted_by
 from drainer.guards.disk import disk_guards, load_guard
+from drainer.guards.mailman import Mailman, QueueCount, SkippedFiles
 from drainer.guards.mailman_processes import MailmanProcesses, mailman_processes
 from drainer.guards.mta_queue import MtaQueue
-from drainer.guards.verdict import strictest
+from drainer.guards.verdict import Guard, strictest
 from drainer.queuedir.scan import QueueCensus, QueueCounts
-from drainer.report.snapshot import Guard, Mailman, QueueCount, SkippedFiles
 from drainer.settings import MtaSettings, Settings
 from drainer.text.logfmt import logfmt
 

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from drainer.backlog.selection import Selectors
 from drainer.backlog.values import EntryState
 from drainer.compose.known_lists import KnownLists
 from drainer.control.messages import (
@@ -32,7 +33,6 @@ from drainer.control.messages import (
     RateReply,
     RateRequest,
     ResumeRequest,
-    Selectors,
     SelectReply,
     SelectRequest,
     ShowReply,

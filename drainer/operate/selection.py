@@ -12,10 +12,9 @@ import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from drainer.backlog.selection import entry_name
+from drainer.backlog.selection import Selectors, entry_name
 from drainer.compose.known_lists import KnownLists
 from drainer.compose.mailman3 import Mailman3Composer
-from drainer.control.messages import Selectors
 from drainer.errors import AmbiguousEntry, ComposeError, ComposerUnavailable
 from drainer.ledger.records import INTAKE, OperatorState
 from drainer.queuedir.list_names import NOTHING_DONE, MailingList, lists_meant, trouble_with

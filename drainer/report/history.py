@@ -14,7 +14,8 @@ import math
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from drainer.report.snapshot import ServiceState, Snapshot
+from drainer.estimate.eta import ServiceState
+from drainer.report.snapshot import Snapshot
 from drainer.text.said import Said
 
 MOST_POINTS = 500

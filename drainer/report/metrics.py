@@ -19,7 +19,9 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from drainer.report.snapshot import GUARD_BINDS, EtaState, Guard, ListBacklog, MtaWord, ServiceState, Snapshot, Verdict
+from drainer.estimate.eta import EtaState, ServiceState
+from drainer.guards.verdict import GUARD_BINDS, Guard, Verdict
+from drainer.report.snapshot import ListBacklog, MtaWord, Snapshot
 from drainer.text.wording import shown
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from drainer.report.snapshot import ServiceState
+from drainer.estimate.eta import ServiceState
 
 
 def service_state(

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from drainer.estimate.eta import Eta, ServiceState
+from drainer.guards.mailman import Mailman
+from drainer.guards.verdict import Guard
 from drainer.ledger.records import Totals
 from drainer.text.said import Said
 
-ServiceState = Literal["starting", "scanning", "draining", "paused", "stopped_by_guard", "mta_down", "idle", "stopping"]
 SilentState = Literal["not_running", "not_answering"]
 """A service that was not asked, since it does not run or does not answer: what is said comes from ledger and custody."""
-EtaState = Literal["draining", "done", "paused", "stalled", "growing", "measuring"]
-Verdict = Literal["go", "slow", "stop"]
 MtaWord = Literal["up", "down", "unknown"]
 
 
@@ -84,14 +84,6 @@ def done_of(totals: Totals) -> Done:
     return Done(**counts, since=totals.since_s or None)
 
 
-GUARD_BINDS = "the guard "
-"""How `Rate.binding` begins where a guard says slow."""
-
-
-def bound_by_guard(name: str, reason: str) -> str:
-    return f"{GUARD_BINDS}{name}, which halves the rate: {reason or 'it says slow'}"
-
-
 class Rate(Said):
     """Per second. A limit of null is unlimited. `binding` names what holds the rate down now."""
 
@@ -101,25 +93,6 @@ class Rate(Said):
     recipients_per_s: float | None = None
     arrivals_recipients_per_s: float | None = None
     binding: str = ""
-
-
-class Eta(Said):
-    """finish: seconds since the epoch. low_s..high_s is the interval that holds `confidence` of the time."""
-
-    state: EtaState
-    finish: float | None = None
-    seconds: float | None = None
-    low_s: float | None = None
-    high_s: float | None = None
-    confidence: float | None = None
-
-
-class Guard(Said):
-    name: str
-    verdict: Verdict
-    reason: str = ""
-    value: float | None = None
-    limit: float | None = None
 
 
 class Mta(Said):
@@ -133,76 +106,6 @@ class Mta(Said):
     sessions: int = 0
     next_try_s: float | None = None
     recipient_limit: int = 0
-
-
-class QueueCount(Said):
-    name: str
-    entries: int
-    oldest_age_s: float | None = None
-
-
-class SkippedFiles(Said):
-    """Files of one directory that are no queue entries, and that drainer leaves where they are. name, reason: of one."""
-
-    directory: str
-    files: int
-    name: str
-    reason: str
-
-
-class Runner(Said):
-    name: str
-    pid: int
-
-
-HOW_TO_STOP_RUNNER = {
-    "mailman3": "Stop it: [runner.out] start: no in mailman.cfg, then stop and start Mailman",
-    "mailman2": "Stop it: QRUNNERS without OutgoingRunner in mm_cfg.py, then mailmanctl stop and start",
-}
-"""In a line; guards/beside_runner.py has it whole."""
-
-_DELIVERING = frozenset({"out", "OutgoingRunner", "All"})
-"""Mailman's runners that deliver, as 3 and 2.1 name them."""
-
-
-class Mailman(Said):
-    """released_entries: in out/ for its runner to deliver (feed.via, mailman.release_lists); retrying_recipients: of entries
-    released that Mailman tries again by itself. A runner that is wanted for that does not compete."""
-
-    """missing_runners: those a started Mailman would have and this one has not; none while its master does not run.
-    runner_wanted_by: the setting by which an outgoing runner may run beside us. taken_by_runner_entries: those it was seen
-    to take out of out/ since we started; it may have taken more."""
-
-    flavour: str = ""
-    queue_dir: str = ""
-    runners: list[Runner] = []
-    queues: list[QueueCount] = []
-    outgoing_runner_competes: bool = False
-    released_entries: int = 0
-    retrying_recipients: int = 0
-    master_running: bool = False
-    missing_runners: list[str] = []
-    runner_wanted_by: str = ""
-    taken_by_runner_entries: int = 0
-    skipped: list[SkippedFiles] = []
-
-    @property
-    def competition(self) -> str:
-        """Which runner of Mailman's works beside us, and the way out; "" for none."""
-        if not self.outgoing_runner_competes:
-            return ""
-        found = [f"{one.name} (pid {one.pid})" for one in self.runners if one.name in _DELIVERING]
-        taken = self.taken_by_runner_entries
-        seen = f"; it was seen to take {taken:,} {'entry' if taken == 1 else 'entries'}" if taken else ""
-        return (
-            f"{', '.join(found) or 'its outgoing runner'} takes entries from the same queue, past our rate limit and our "
-            f"check for duplicates: recipients may get second copies{seen}. {HOW_TO_STOP_RUNNER.get(self.flavour, '')}"
-        ).rstrip()
-
-    @property
-    def intruder(self) -> str:
-        """`competition` that no setting asks for."""
-        return "" if self.runner_wanted_by else self.competition
 
 
 class ListBacklog(Said):

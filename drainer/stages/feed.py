@@ -40,9 +40,10 @@ from drainer.feed.deliver import Transaction, deliver
 from drainer.feed.memory import CONTENT_COPIES, ENTRY_COPIES, Budget
 from drainer.feed.outcome import ContentRefused
 from drainer.feed.refusals import Refusals, after_transaction
-from drainer.feed.shaping import Shaping, Split, after_sending, in_domains, split
+from drainer.feed.shaping import Shaping, Split, after_sending, split
 from drainer.ledger.records import Deferral, MessageRecord, Outcome, recipient_key
 from drainer.ledger.states import SETTLED, State
+from drainer.queuedir.domains import in_domains
 from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.settings import Settings
 from drainer.stages.bounces import Bounces

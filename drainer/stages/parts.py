@@ -30,6 +30,7 @@ from drainer.feed.gate import Gate
 from drainer.feed.rate_in_force import RateInForce
 from drainer.feed.session_pool import SessionPool
 from drainer.feed.throttle import Throttle
+from drainer.guards.mailman import SkippedFiles
 from drainer.in_doubt.resolve import InDoubt
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import MessageRecord
@@ -38,7 +39,6 @@ from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.queuedir.list_names import in_order, list_of
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import QueueScan
-from drainer.report.snapshot import SkippedFiles
 from drainer.settings import Settings
 from drainer.text.logfmt import logfmt
 from drainer.via_mailman.handover import Release

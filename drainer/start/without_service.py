@@ -29,11 +29,13 @@ import psutil
 
 from drainer.backlog.index import BacklogIndex
 from drainer.backlog.readers import Surveyor
+from drainer.backlog.selection import Selectors
 from drainer.clock import SystemClock
 from drainer.compose.left_to_mailman import LeftToMailman
 from drainer.compose.list_decorations import ListDecorations
-from drainer.control.messages import EntriesReply, EtaReply, JournalReply, Selectors, ShowReply
+from drainer.control.messages import EntriesReply, EtaReply, JournalReply, ShowReply
 from drainer.errors import CustodyRefused, DrainerError, LedgerUnusable, SiteUnreadable
+from drainer.estimate.eta import Eta
 from drainer.feed.gate import Gate
 from drainer.feed.rate_in_force import RateInForce
 from drainer.feed.session_pool import SessionPool
@@ -59,7 +61,7 @@ from drainer.queuedir.loan import Loan
 from drainer.queuedir.scan import CUSTODY_DIRECTORY
 from drainer.report.present import Present
 from drainer.report.recorder import PRESENT, unpacked
-from drainer.report.snapshot import Eta, Mta, Rate, SilentState, Snapshot, WithoutService
+from drainer.report.snapshot import Mta, Rate, SilentState, Snapshot, WithoutService
 from drainer.settings import Settings
 from drainer.stages.parts import Parts
 from drainer.start.site import flavour_of

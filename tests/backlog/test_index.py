@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drainer.backlog.index import BacklogIndex
+from drainer.backlog.selection import Selectors
 from drainer.backlog.values import BacklogTotals, Description, EntryState, Order, tie_order
-from drainer.control.messages import Selectors
 from drainer.duplicates.classes import DuplicateClass, EntrySummary, Fingerprint
 from drainer.duplicates.decision import fifo_key
 from drainer.errors import IndexUnusable

@@ -11,7 +11,7 @@ from drainer.backlog.index import BacklogIndex
 from drainer.backlog.values import Description, EntryState
 from drainer.backlog.work import ToSend
 from drainer.duplicates.classes import DuplicateClass
-from drainer.feed.shaping import in_domains
+from drainer.queuedir.domains import in_domains
 from tests.backlog.test_index import NOW_S, described, fill
 
 

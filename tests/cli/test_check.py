@@ -19,8 +19,9 @@ import pytest
 
 from drainer.control.messages import PauseRequest
 from drainer.demo.sample_queue import write_plain
+from drainer.estimate.eta import Eta
 from drainer.report.check import thresholds
-from drainer.report.snapshot import Backlog, Eta, Snapshot
+from drainer.report.snapshot import Backlog, Snapshot
 from tests.cli.conftest import CommandLine, Ran
 from tests.control.small_service import SmallService, serving
 from tests.scenarios.running import drainer, running_service, site_settings

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from drainer.backlog.values import EntryLine
 from drainer.cli.entries import entry_table
-from drainer.control.messages import EntryLine
 from drainer.errors import SettingsError
 from drainer.report.check import DEFAULTS, Measure, State, for_a_person, thresholds, verdict
 from drainer.settings_file import load_settings

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from drainer.backlog.selection import Selectors
+from drainer.backlog.values import EntryLine
 from drainer.control.messages import (
     Done,
     EntriesReply,
-    EntryLine,
     EtaReply,
     Fate,
     ImportReply,
@@ -27,7 +28,6 @@ from drainer.control.messages import (
     RateReply,
     RateRequest,
     ResumeRequest,
-    Selectors,
     SelectReply,
     SelectRequest,
     ShowReply,
@@ -36,12 +36,13 @@ from drainer.control.messages import (
 )
 from drainer.control.server import ControlServer
 from drainer.errors import LedgerNotDurable, RequestRefused
+from drainer.estimate.eta import Eta
 from drainer.ledger.evidence import Account
 from drainer.queuedir.list_names import MailingList, lists_named
 from drainer.report.history import History
 from drainer.report.incident.document import Incident
 from drainer.report.incident.facts import incident
-from drainer.report.snapshot import Backlog, Eta, ListBacklog, Mta, Rate, Snapshot
+from drainer.report.snapshot import Backlog, ListBacklog, Mta, Rate, Snapshot
 from drainer.settings import Settings
 
 NOW_S = 1_772_536_000.0

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from drainer.backlog.selection import Selectors
 from drainer.control.messages import (
     EntryQuery,
     EtaQuery,
@@ -20,7 +21,6 @@ from drainer.control.messages import (
     PauseRequest,
     RateRequest,
     ResumeRequest,
-    Selectors,
     SelectRequest,
 )
 from tests.control.small_service import SmallService, serving

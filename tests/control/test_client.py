@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
-from drainer.control.messages import PauseRequest, RateRequest, ResumeRequest, Selectors, SelectRequest
+from drainer.control.messages import PauseRequest, RateRequest, ResumeRequest, SelectRequest
 from drainer.control.server import ControlServer
 from drainer.errors import DrainerError, RequestRefused, ServiceNotRunning, UsageError
 from tests.control.small_service import SmallService

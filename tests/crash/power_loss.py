@@ -24,8 +24,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
-from drainer.control.messages import PauseRequest, ResumeRequest, Selectors, SelectRequest
+from drainer.control.messages import PauseRequest, ResumeRequest, SelectRequest
 from drainer.demo.misbehaviour import Rule
 from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.duplicates.fingerprint import summarise

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
-from drainer.control.messages import PauseRequest, ResumeRequest, Selectors, SelectRequest
+from drainer.control.messages import PauseRequest, ResumeRequest, SelectRequest
 from drainer.demo.misbehaviour import SILENCE, TAKE_AND_SILENCE, Behaviour, StageName, Step
 from drainer.demo.sink import SinkOptions, SinkThread
 from tests.scenarios.running import drainer

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drainer.backlog.work import Work
-from drainer.estimate.answer import Drain
 from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.eta import Eta, ServiceState
 from drainer.estimate.forecaster import Forecaster, Left
 from drainer.estimate.per_list import ListLeft
 from drainer.estimate.rates import Counts, RateSeries
-from drainer.report.snapshot import Eta, ServiceState
+from drainer.observe.finish import Drain
 
 NOW_S = 1_772_500_000.0
 

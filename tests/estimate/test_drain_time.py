@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from drainer.backlog.work import EntrySizes, Work
 from drainer.estimate.ceilings import Ceilings, slowest_domain_s
 from drainer.estimate.drain_time import by_time, drain_time, if_resumed, needed_rate, what_if
+from drainer.estimate.eta import Eta, ServiceState
 from drainer.estimate.forecaster import Forecaster, Left
 from drainer.estimate.rates import Counts
-from drainer.report.snapshot import Eta, ServiceState
 
 NOW_S = 1_772_500_000.0
 UNLIMITED = Ceilings()

@@ -6,12 +6,13 @@ import random
 
 import pytest
 
-from drainer.estimate.before_drain import PastDelivery, forecast_from_log
+from drainer.estimate.before_drain import forecast_from_log
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.interruptions import Lost
 from drainer.estimate.pace import steady
 from drainer.estimate.passage import Race
 from drainer.estimate.per_list import ListLeft, Through, not_before_due, share_done, through
+from drainer.mta_log.mailman_smtp_log import PastDelivery
 
 LISTS = {
     "choir": ListLeft(10, 100),

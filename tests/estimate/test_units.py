@@ -9,9 +9,9 @@ import pytest
 from drainer.backlog.work import Work
 from drainer.estimate.ceilings import Ceilings, slowest_domain_s
 from drainer.estimate.drain_time import drain_time
+from drainer.estimate.eta import Eta
 from drainer.estimate.forecaster import Forecaster, Left
 from drainer.estimate.rates import Counts
-from drainer.report.snapshot import Eta
 
 NOW_S = 1_772_500_000.0
 LEFT = Work(recipients=12_000, messages=3_000, octets=600_000_000)

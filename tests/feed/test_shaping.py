@@ -7,7 +7,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainer.feed.shaping import BATCH_S, Shaping, after_sending, domain_of, split
+from drainer.feed.shaping import BATCH_S, Shaping, after_sending, split
+from drainer.queuedir.domains import domain_of
 
 MANY = tuple(f"member{number}@gmail.com" for number in range(25))
 CEILINGS = {"gmail.com": 10.0}

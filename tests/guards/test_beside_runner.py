@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from drainer.guards.beside_runner import refusal, wanted_by
-from drainer.report.snapshot import Runner
+from drainer.guards.mailman import Runner
 from drainer.settings import Settings
 
 

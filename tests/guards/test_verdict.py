@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainer.guards.verdict import between_marks, not_above, not_below, strictest, unknown
-from drainer.report.snapshot import Guard, Verdict
+from drainer.guards.verdict import Guard, Verdict, between_marks, not_above, not_below, strictest, unknown
 
 
 @pytest.mark.parametrize(

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from drainer.estimate.eta import Eta
+from drainer.guards.mailman import Mailman, QueueCount, Runner
+from drainer.guards.verdict import Guard
 from drainer.report.history import History, observed
-from drainer.report.snapshot import (
-    Backlog,
-    Done,
-    Eta,
-    Guard,
-    ListBacklog,
-    Mailman,
-    Mta,
-    PauseInForce,
-    QueueCount,
-    Rate,
-    Runner,
-    Snapshot,
-)
+from drainer.report.snapshot import Backlog, Done, ListBacklog, Mta, PauseInForce, Rate, Snapshot
 
 NOW_S = 1_772_536_000.0
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;"

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from drainer.guards.mailman import QueueCount, Runner
+from drainer.guards.verdict import Guard
 from drainer.report.metrics import exposition
-from drainer.report.snapshot import Guard, ListBacklog, QueueCount, Runner
+from drainer.report.snapshot import ListBacklog
 from tests.promtool import needs_promtool, promtool
 from tests.report.test_metrics import snapshot
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from drainer.estimate.eta import Eta, ServiceState
 from drainer.report.forecasts import ANEW_AFTER_S, MOST_SAMPLES, ForecastRecord, interrupted, noted, scored
-from drainer.report.snapshot import Eta, ServiceState
 from drainer.report.terminal.status import forecasts_text
 from tests.report.staged import NOW_S, moment
 

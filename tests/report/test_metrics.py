@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from drainer.estimate.eta import Eta
+from drainer.guards.mailman import QueueCount
 from drainer.report.metrics import LISTS_SHOWN, exposition
-from drainer.report.snapshot import Eta, ListBacklog, Mta, QueueCount, Rate, Snapshot, Stop
+from drainer.report.snapshot import ListBacklog, Mta, Rate, Snapshot, Stop
 from tests.promtool import needs_promtool, promtool, series
 
 

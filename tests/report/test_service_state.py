@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from drainer.estimate.eta import ServiceState
 from drainer.report.service_state import state_since_s
-from drainer.report.snapshot import ServiceState
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
-from drainer.control.messages import PauseRequest, RateRequest, ResumeRequest, Selectors, SelectReply, SelectRequest
+from drainer.control.messages import PauseRequest, RateRequest, ResumeRequest, SelectReply, SelectRequest
 from drainer.errors import DrainerError
 from drainer.queuedir.content import header_text
 from drainer.queuedir.read import read_entry

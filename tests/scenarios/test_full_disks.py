@@ -6,8 +6,9 @@ import asyncio
 from contextlib import ExitStack
 from pathlib import Path
 
+from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
-from drainer.control.messages import Selectors, SelectReply, SelectRequest
+from drainer.control.messages import SelectReply, SelectRequest
 from drainer.demo.misbehaviour import Rule
 from drainer.demo.sink import SinkOptions, SinkThread
 from tests.scenarios.running import drainer

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
-from drainer.control.messages import RateRequest, Selectors, SelectReply, SelectRequest
+from drainer.control.messages import RateRequest, SelectReply, SelectRequest
 from drainer.demo.misbehaviour import Behaviour, Rule, Step
 from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.errors import DrainerError

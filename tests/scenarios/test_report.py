@@ -18,10 +18,11 @@ import pytest
 from drainer.clock import StoppedClock
 from drainer.demo.misbehaviour import TAKE_AND_HANG_UP, Behaviour, Step, answer
 from drainer.demo.sink import SinkOptions, SinkThread
+from drainer.estimate.eta import Eta
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.report.present import Present
 from drainer.report.recorder import Recorder
-from drainer.report.snapshot import Backlog, Eta
+from drainer.report.snapshot import Backlog
 from tests.places.agreement import Said, asked, disagreements, figures
 from tests.postfix import free_port
 from tests.report.browser import chromium, tab

@@ -20,7 +20,8 @@ import pytest
 
 import drainer.service
 from drainer.backlog.readers import Surveyed, Surveyor, survey_file
-from drainer.control.messages import Peer, Selectors, SelectRequest
+from drainer.backlog.selection import Selectors
+from drainer.control.messages import Peer, SelectRequest
 from drainer.demo.sample_queue import Outage
 from drainer.demo.sink import Sink
 from drainer.operate.operations import ServiceOperations

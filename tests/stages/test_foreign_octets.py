@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import drainer.report.recorder
-from drainer.control.messages import Selectors
+from drainer.backlog.selection import Selectors
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
 from drainer.report.present import Present

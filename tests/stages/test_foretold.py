@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from drainer.control.messages import PauseRequest, RateRequest, ResumeRequest, Selectors, SelectRequest
+from drainer.backlog.selection import Selectors
+from drainer.control.messages import PauseRequest, RateRequest, ResumeRequest, SelectRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
-from drainer.report.snapshot import Eta
+from drainer.estimate.eta import Eta
 from tests.scenarios.running import site_settings
 from tests.stages.inside import ME, Inside, inside
 

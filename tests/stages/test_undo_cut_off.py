@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from drainer.backlog.selection import Selectors
 from drainer.backlog.values import EntryState
-from drainer.control.messages import RateRequest, Selectors, SelectRequest, UndoRequest
+from drainer.control.messages import RateRequest, SelectRequest, UndoRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
 from drainer.errors import CustodyRefused

@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from drainer.control.messages import PauseRequest, ResumeRequest, Selectors, SelectRequest, UndoRequest
+from drainer.backlog.selection import Selectors
+from drainer.control.messages import PauseRequest, ResumeRequest, SelectRequest, UndoRequest
 from tests.torture.mta import SLOW, moment
 from tests.torture.site import Run, Site
 

@@ -23,8 +23,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
+from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
-from drainer.control.messages import ResumeRequest, Selectors, SelectReply, SelectRequest
+from drainer.control.messages import ResumeRequest, SelectReply, SelectRequest
 from drainer.demo.sample_queue import Outage
 from drainer.errors import DrainerError
 from drainer.ledger.states import State

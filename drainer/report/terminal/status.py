@@ -15,15 +15,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import tzinfo
 
-from drainer.report.snapshot import (
-    Eta,
-    Forecasts,
-    Guard,
-    ListBacklog,
-    ServiceState,
-    SilentState,
-    Snapshot,
-)
+from drainer.estimate.eta import Eta, ServiceState
+from drainer.guards.verdict import Guard
+from drainer.report.snapshot import Forecasts, ListBacklog, SilentState, Snapshot
 from drainer.text.columns import columns, cut, padded, wrapped
 from drainer.text.wording import (
     backlog_left,

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
+from drainer.estimate.eta import Eta
 from drainer.report.history import History, Point, recipients_left
-from drainer.report.snapshot import Eta, Snapshot
+from drainer.report.snapshot import Snapshot
 from drainer.text.markup import Markup, tag
 
 STANDS_STILL = {

@@ -15,8 +15,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, tzinfo
 from string import Template
 
+from drainer.estimate.eta import Eta
+from drainer.guards.mailman import Mailman
 from drainer.report.history import History
-from drainer.report.snapshot import Eta, Mailman, Snapshot
+from drainer.report.snapshot import Snapshot
 from drainer.report.terminal.status import eta_text, hints, is_sending, progress, state_word
 from drainer.report.web.chart import burn_down
 from drainer.report.web.page_tables import guards_table, history_table, lists_table, queues_table

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import tzinfo
 
+from drainer.guards.mailman import Mailman
+from drainer.guards.verdict import Guard
 from drainer.report.history import History, Point
-from drainer.report.snapshot import Guard, ListBacklog, Mailman, Snapshot
+from drainer.report.snapshot import ListBacklog, Snapshot
 from drainer.report.web.chart import STANDS_STILL, bands
 from drainer.text.markup import Markup, tag
 from drainer.text.wording import clock_time, count, duration, quantised_s, size

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainer.report.snapshot import EtaState, ServiceState, Snapshot
+from drainer.estimate.eta import EtaState, ServiceState
+from drainer.report.snapshot import Snapshot
 from drainer.report.terminal.status import progress, state_word, status_line, status_lines
 from drainer.text.columns import columns, wrapped
 from drainer.text.wording import clock_time, count, duration, finish_time, quantised_s, rate, shown, size

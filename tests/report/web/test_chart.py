@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drainer.estimate.eta import Eta
 from drainer.report.history import History, Point
-from drainer.report.snapshot import Backlog, Eta
+from drainer.report.snapshot import Backlog
 from drainer.report.web.chart import bands, burn_down, nice_step, short
 from tests.report.staged import NOW_S, burning, moment
 

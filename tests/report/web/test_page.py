@@ -11,22 +11,11 @@ from typing import Any, get_args
 
 import pytest
 
+from drainer.estimate.eta import Eta, EtaState, ServiceState
+from drainer.guards.mailman import Mailman, QueueCount, Runner
+from drainer.guards.verdict import Guard
 from drainer.report.history import History
-from drainer.report.snapshot import (
-    Backlog,
-    Done,
-    Eta,
-    EtaState,
-    Guard,
-    ListBacklog,
-    Mailman,
-    Mta,
-    PauseInForce,
-    QueueCount,
-    Runner,
-    ServiceState,
-    Snapshot,
-)
+from drainer.report.snapshot import Backlog, Done, ListBacklog, Mta, PauseInForce, Snapshot
 from drainer.report.web.page import page
 from drainer.report.web.page_tables import LISTS_SHOWN
 from tests.report.staged import HOSTILE, NOW_S, burning, moment

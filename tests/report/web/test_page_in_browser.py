@@ -15,7 +15,9 @@ import pytest
 from drainer.clock import SystemClock
 from drainer.control import web
 from drainer.control.web import StatusListener
-from drainer.report.snapshot import Backlog, Guard, ListBacklog, Mta, ServiceState, Snapshot
+from drainer.estimate.eta import ServiceState
+from drainer.guards.verdict import Guard
+from drainer.report.snapshot import Backlog, ListBacklog, Mta, Snapshot
 from drainer.settings import WebSettings
 from tests.report.browser import Tab, chromium, tab
 from tests.report.staged import HOSTILE, moment

@@ -23,11 +23,11 @@ from drainer.estimate.drain_time import (
     recipients_per_message,
     what_if,
 )
+from drainer.estimate.eta import Eta, ServiceState
 from drainer.estimate.forecaster import Forecaster
 from drainer.estimate.passage import Race
 from drainer.estimate.per_list import ListLeft, Through, not_before_due, share_done, through
 from drainer.estimate.rates import Measured
-from drainer.report.snapshot import Eta, ServiceState
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from drainer.backlog.work import Work
 from drainer.control.messages import EtaReply
-from drainer.estimate.answer import Drain, answer
 from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.eta import Eta, ServiceState
 from drainer.estimate.forecaster import Forecaster, Left
 from drainer.estimate.per_list import ListLeft
 from drainer.estimate.rates import Counts, RateSeries
-from drainer.report.snapshot import Eta, ServiceState
+from drainer.observe.finish import Drain, answer
 
 NOW_S = 1_772_500_000.0
 PER_S = 40
