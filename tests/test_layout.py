@@ -21,7 +21,7 @@ MARKED = frozenset(
     ledger/states ledger/records ledger/contract
     duplicates/canonical duplicates/fingerprint duplicates/decision duplicates/classes
     mta_log/answer
-    backlog/work backlog/splits
+    backlog/work backlog/splits backlog/values backlog/selection
     guards/verdict
     estimate/rates estimate/drain_time estimate/pace estimate/arrivals estimate/interruptions
     estimate/passage estimate/forecaster estimate/ceilings estimate/per_list estimate/before_drain estimate/trace
