@@ -5,9 +5,9 @@ A reader who knows the order knows where a value can come from. A circle would m
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
 from pathlib import Path
+
+from tests.house import circles, imported_by_each, room, rooms
 
 PACKAGE = Path(__file__).parents[1] / "drainer"
 
@@ -30,42 +30,11 @@ CIRCLES: frozenset[frozenset[str]] = frozenset(
 """Modules that still import each other. This list only shrinks."""
 
 
-def modules() -> dict[str, Path]:
-    """Every module of the package by its name with slashes; a package's own module is its name with a slash at the end."""
-    found: dict[str, Path] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = path.relative_to(PACKAGE).with_suffix("").as_posix()
-        found[name.removesuffix("__init__") if name.endswith("/__init__") else name] = path
-    return found
-
-
-MODULES = modules()
-
-
-def imports(path: Path) -> Iterator[str]:
-    """Every module of ours that the file names in an import, wherever it stands."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            inside = name.removeprefix("drainer.").replace(".", "/")
-            if name.startswith("drainer.") and (inside in MODULES or f"{inside}/" in MODULES):
-                yield inside if inside in MODULES else f"{inside}/"
-
-
-def room(module: str) -> str:
-    """The package, or the top-level module, that a module belongs to."""
-    return module.partition("/")[0]
-
-
-GRAPH = {name: set(imports(path)) - {name} for name, path in MODULES.items()}
+GRAPH = imported_by_each(PACKAGE)
 
 
 def test_order_names_every_package_and_every_top_level_module_once() -> None:
-    assert sorted(ORDER) == sorted({room(name) for name in MODULES} - {"__init__"})
+    assert sorted(ORDER) == sorted(set(rooms(GRAPH)) - {"__init__"})
 
 
 def test_every_import_goes_down() -> None:
@@ -80,26 +49,6 @@ def test_every_import_goes_down() -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    found = {frozenset(circle) for circle in circles()}
+    found = {frozenset(circle) for circle in circles(GRAPH)}
     assert sorted(map(sorted, found - CIRCLES)) == []
     assert sorted(map(sorted, CIRCLES - found)) == [], "these are no circles any more: take them from the list"
-
-
-def circles() -> Iterator[list[str]]:
-    """Sets of modules of which each can reach each other by imports (strongly connected components of two or more)."""
-    reaches = {name: reached(name) for name in GRAPH}
-    seen: set[str] = set()
-    for name in sorted(GRAPH):
-        together = sorted(other for other in reaches[name] if name in reaches[other])
-        if len(together) > 1 and name not in seen:
-            seen |= set(together)
-            yield together
-
-
-def reached(name: str) -> set[str]:
-    found, waiting = {name}, [name]
-    while waiting:
-        for other in GRAPH[waiting.pop()] - found:
-            found.add(other)
-            waiting.append(other)
-    return found
