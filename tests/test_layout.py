@@ -19,7 +19,8 @@ MARKED = frozenset(
     pickles/restricted pickles/allowed pickles/standins pickles/narrowed pickles/prescan
     queuedir/filebase queuedir/entry queuedir/misplaced queuedir/plaintext queuedir/list_names
     ledger/states ledger/records ledger/contract
-    duplicates/canonical duplicates/fingerprint duplicates/decision duplicates/classes
+    duplicates/canonical duplicates/decoration duplicates/mail_facts duplicates/fingerprint duplicates/summary
+    duplicates/classes duplicates/decision duplicates/carried duplicates/known_from_log
     mta_log/answer
     backlog/work backlog/splits backlog/values backlog/selection
     guards/verdict

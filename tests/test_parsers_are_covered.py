@@ -27,7 +27,7 @@ _METADATA = "pickles/test_any_metadata.py::test_entry_with_any_metadata_is_used_
 _BYTES = "pickles/test_any_bytes.py::test_damaged_entries_give_a_value_or_a_reason"
 _ENTRY = "compose/test_mailman2_any_entry.py::test_readable_entry_is_composed_or_refused_with_a_reason"
 _FRAMES = "compose/test_mailman3_frames.py::test_any_octets_are_a_prefix_within_bounds_or_an_error"
-_LOG_LINE = "ledger/test_mta_log.py::test_any_octets_are_lines_or_passed_over"
+_LOG_LINE = "mta_log/test_answer.py::test_any_octets_are_lines_or_passed_over"
 
 COVERED = {
     "pickles/prescan": _BYTES,
@@ -40,9 +40,9 @@ COVERED = {
     "queuedir/filebase": "queuedir/test_filebase.py::"
     "test_any_name_gives_a_file_or_a_reason_and_the_runner_dies_where_we_say",
     "duplicates/canonical": _METADATA,
-    "duplicates/fingerprint": _METADATA,
+    "duplicates/mail_facts": _METADATA,
     "stages/feed": _METADATA,
-    "operations": _METADATA,
+    "operate/operations": _METADATA,
     "compose/mailman2_part": _ENTRY,
     "compose/mailman2_flatten": _ENTRY,
     "compose/mailman2_envelope": _ENTRY,
@@ -55,11 +55,11 @@ COVERED = {
     "settings": "test_any_settings.py::test_any_rate_duration_or_size_is_a_number_in_bounds_or_a_value_error",
     "settings_file": "test_any_settings.py::test_any_values_are_settings_that_read_back_or_named_mistakes",
     "feed/wire_replies": "feed/test_any_reply.py::test_any_bytes_give_replies_or_a_named_end_however_they_are_cut",
-    "feed/mailman_smtp_log": "feed/test_mailman_smtp_log.py::test_any_lines_give_counts_within_what_was_tried",
+    "mta_log/mailman_smtp_log": "mta_log/test_mailman_smtp_log.py::test_any_lines_give_counts_within_what_was_tried",
     "feed/recipient_limit": "feed/test_recipient_limit.py::test_octets_that_are_no_limit_are_none",
     "feed/outcome": "feed/test_outcome.py::test_any_code_and_text_give_a_printable_reply_or_a_value_error",
-    "feed/password": "feed/test_password.py::test_server_that_repeats_the_password_in_any_form_of_auth_is_not_quoted",
-    "ledger/mta_log_lines": _LOG_LINE,
+    "secret_files": "test_secret_files.py::test_server_that_repeats_the_password_in_any_form_of_auth_is_not_quoted",
+    "mta_log/lines": _LOG_LINE,
 }
 """Module to the property test that feeds it anything."""
 
@@ -72,13 +72,13 @@ TRUSTED = {
     "demo/tour": "what the demonstration's server wrote",
     "guards/mta_queue": "what Postfix's own postqueue prints",
     "host_check/as_user": "what our own child found",
-    "ledger/belonging": "our own ledger; the queue's line is a pattern; held by tests/ledger/test_generation.py",
+    "ledger/generation": "our own ledger; the queue's line is a pattern; held by tests/ledger/test_generation.py",
     "ledger/account": "our own ledger",
     "ledger/actions": "our own ledger, as step_as_text wrote it",
-    "taking_back": "our own ledger, as it wrote it itself",
-    "undoing": "our own ledger, as taking_back wrote it",
+    "operate/taking_back": "our own ledger, as it wrote it itself",
+    "operate/journal": "our own ledger, as taking_back wrote it",
     "stages/refused": "our own ledger",
-    "queuedir/index": "digests we have made ourselves",
+    "backlog/index": "digests we have made ourselves",
     "ledger/columns": "our own ledger, checked for damage when it is opened",
 }
 """Module to the reason why nobody else writes what it reads."""

@@ -37,7 +37,9 @@ from drainer.backlog.values import (
     tie_order,
 )
 from drainer.backlog.work import ToSend
-from drainer.duplicates.classes import DuplicateClass, EntrySummary, Fingerprint
+from drainer.duplicates.classes import DuplicateClass
+from drainer.duplicates.fingerprint import Fingerprint
+from drainer.duplicates.summary import EntrySummary
 from drainer.errors import IndexUnusable
 from drainer.ledger.evidence import Ended, Fate
 from drainer.ledger.records import DIGEST_BYTES, KIN_BYTES, RECIPIENT_KEY_BYTES, kin_of

@@ -31,8 +31,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from drainer.duplicates.classes import EntrySummary
-from drainer.duplicates.fingerprint import Decoration, summarise
+from drainer.duplicates.decoration import Decoration
+from drainer.duplicates.summary import EntrySummary, summarise
 from drainer.errors import EntryError, EntryUnreadable, UnsafePickle
 from drainer.queuedir.domains import in_domains
 from drainer.queuedir.entry import QueueEntry

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from drainer.duplicates.classes import DuplicateClass, EntrySummary
+from drainer.duplicates.classes import DuplicateClass
+from drainer.duplicates.summary import EntrySummary
 from drainer.ledger.records import is_mark
 from drainer.text.said import Said
 

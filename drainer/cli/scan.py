@@ -25,8 +25,8 @@ from drainer.cli.queue_settings import configured_queue_dir, settings_for
 from drainer.compose.list_decorations import ListDecorations
 from drainer.compose.list_settings import extended_lists, what_extensions_mean
 from drainer.duplicates.carried import is_one_mail
-from drainer.duplicates.classes import EntrySummary
-from drainer.duplicates.decision import Backlog, Lookalike, classify, fifo_key, with_digests_of
+from drainer.duplicates.classes import SameNameEntry, SeenEntries, classify
+from drainer.duplicates.summary import EntrySummary, fifo_key, with_digests_of
 from drainer.errors import DrainerError, EntryError, SettingsError, UsageError
 from drainer.ledger.records import History, recipient_key
 from drainer.queuedir.filebase import QueueFile, Suffix, parse_name
@@ -177,13 +177,13 @@ def scan(
         _note_listing(report, name, listing)
     files.sort(key=lambda file: (file[1].when_s, file[1].name))
     window_s = DuplicateSettings().window if window_s is None else window_s
-    backlog = Backlog()
+    seen = SeenEntries()
     read = _read(report, directories, files, workers, decoration_of)
     for _, same_time in groupby(read, key=lambda pair: pair[0].when_s):
         for summary, recipients in sorted(same_time, key=lambda pair: _entry_key(pair[0])):
-            summary = _proved(summary, backlog.kin_of(summary, window_s).undecided, directories)
-            found = classify(summary, backlog.kin_of(summary, window_s), History(), window_s)
-            backlog.add(summary, window_s, found.kind)
+            summary = _proved(summary, seen.related_to(summary).undecided, directories)
+            found = classify(summary, seen.related_to(summary), History(), window_s)
+            seen.add(summary, window_s, found.kind)
             covered = tuple(a for a in recipients if recipient_key(a) in found.covered) if found.covered else ()
             queue_of, file = _place(summary.filebase)
             of_queue, of = _place(found.of) if found.of else (None, None)
@@ -270,7 +270,7 @@ def _read(
             report.unreadable.append(Unreadable(queue, file.name, result.reason, result.detail, result.is_unreadable))
 
 
-def _proved(summary: EntrySummary, lookalikes: Iterable[Lookalike], directories: dict[str, Path]) -> EntrySummary:
+def _proved(summary: EntrySummary, lookalikes: Iterable[SameNameEntry], directories: dict[str, Path]) -> EntrySummary:
     """With the digests of those that are the same mail, though decorated, going by what both say. Reads their files."""
     for other in lookalikes:
         try:
@@ -279,7 +279,7 @@ def _proved(summary: EntrySummary, lookalikes: Iterable[Lookalike], directories:
         except (EntryError, OSError):
             continue
         if is_one_mail(first, summary.decorated, second, other.is_decorated):
-            summary = with_digests_of(summary, other)
+            summary = with_digests_of(summary, other.identity)
     return summary
 
 

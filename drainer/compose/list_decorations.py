@@ -15,7 +15,8 @@ from pathlib import Path
 from drainer.compose.list_settings import ListSettingsStore
 from drainer.compose.mailman2 import bulk_decoration
 from drainer.compose.mailman2_site import site_settings
-from drainer.duplicates.fingerprint import Decoration
+from drainer.duplicates.decoration import Decoration
+from drainer.duplicates.mail_facts import is_decorated
 from drainer.errors import EntryError
 from drainer.queuedir.entry import Flavour, QueueEntry
 
@@ -40,14 +41,9 @@ class ListDecorations:
 
     def __call__(self, entry: QueueEntry) -> Decoration | None:
         """None for an entry that is not decorated, and for one whose list cannot be read. Reads a file now and then."""
-        if not is_decorated(entry):
+        if entry.flavour is not Flavour.MAILMAN2 or not is_decorated(entry):
             return None
         try:
             return Decoration(*bulk_decoration(self._lists.get(entry.list_id), self._site, entry))
         except (EntryError, MemoryError, RecursionError):
             return None
-
-
-def is_decorated(entry: QueueEntry) -> bool:
-    """Whether Mailman 2.1 has put header and footer into the text of this entry."""
-    return entry.flavour is Flavour.MAILMAN2 and bool(entry.metadata.get("decorated"))

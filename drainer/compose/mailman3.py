@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from drainer.compose.coprocess import frames
 from drainer.compose.wire import ComposedMessage, Envelope
-from drainer.duplicates.fingerprint import Decoration
+from drainer.duplicates.decoration import Decoration
 from drainer.errors import (
     ComposeDeferred,
     ComposeError,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from drainer.clock import Clock
 from drainer.compose.mailman3 import Mailman3Composer
-from drainer.duplicates.fingerprint import Decoration
+from drainer.duplicates.decoration import Decoration
 from drainer.errors import ComposeDeferred, ComposeError, ComposerUnavailable, CoprocessBroke, SettingsError
 from drainer.queuedir.entry import QueueEntry
 from drainer.text.logfmt import logfmt

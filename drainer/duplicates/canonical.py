@@ -1,15 +1,15 @@
-"""What of a message survives a second passage through relays and Mailman: its canonical body and canonical headers.
+"""What of a mail survives a second passage through relays and Mailman: its canonical body and canonical headers.
 
 In    an inert message
-Out   leaves (type, file name, content) in the order of the message; header texts unfolded and decoded
+Out   leaves (type, file name, content) in the order of the message; header texts unfolded and decoded; dates in seconds
 Pure  no file, no clock; any message a pickle can hold gives a value
 
-Undone   transfer encoding, charset (where it decodes), line ends, trailing blanks of lines, trailing empty lines:
+Undone   transfer encoding, charset (where it decodes), line ends, blanks at the end of lines, empty lines at the end:
          relays and Mailman rewrite these. Kept: every word, every attachment, order, types and file names.
 Ignored  headers, except those of enclosed messages: an enclosed message is content.
-Headers are decoded here, not with queuedir/content.py: what people are shown may get better, digests must not change.
-A message too deep, too wide or too large to be walked (a cycle, a bomb) has no leaves: None, and its identity is then its
-exact bytes, so that at worst it is delivered twice, never taken for another.
+Headers are decoded here and not with queuedir/content.py: the text that people see may improve, digests must not change.
+A message that is too deep, too wide or too large to walk (a cycle, a bomb) has no leaves (None). Its exact bytes then serve
+as its identity: at worst it is delivered twice, but never mistaken for another mail.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import binascii
 import codecs
 import email.errors
 import email.header
+import email.utils
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date as datetime_date
 from functools import lru_cache
 
 from drainer.pickles.standins import Charset, Header, Message
@@ -31,7 +33,7 @@ _HEADER_CHARACTERS = 20_000
 _NAME_CHARACTERS = 200
 _ENCLOSED_HEADERS_AT_MOST = 200
 _DECODED_CHARACTERS = 4_000
-"""Encoded words in a longer header stay as they are: looking for them takes time that grows with the square."""
+"""Encoded words in a longer header stay as they are: the time to find them grows with the square of its length."""
 
 _ENCLOSED_HEADERS = ("from", "to", "cc", "subject", "date", "message-id")
 _CHARSET = re.compile(r"""charset\s{0,9}=\s{0,9}["']?([^\s"';]{1,40})""", re.IGNORECASE)
@@ -55,13 +57,22 @@ _ASCII_SUPERSETS = (
     "cp9",
 )
 _OTHER_CHARSETS = ("utf-16", "utf-32", "utf-7", "iso2022", "hz", "shift", "johab")
+_EPOCH = datetime_date(1970, 1, 1).toordinal()
+_MONTHS = {
+    name: number for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), start=1)
+}
+_USUAL_DATE = re.compile(
+    rf"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), )?([0-9]{{1,2}}) ({'|'.join(_MONTHS)}) ([12][0-9]{{3}})"
+    r" ([0-9]{2}):([0-9]{2}):([0-9]{2}) (\+|-(?!0000))([0-9]{2})([0-9]{2})(?: \([A-Z]{1,5}\))?\Z"
+)
+"""The format of RFC 5322 §3.3. "-0000" (zone not known) is left to parsedate_tz."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """One MIME leaf, or the headers of an enclosed message.
 
-    kind     "text/plain"; "message/rfc822 headers" for those of an enclosed message
+    kind     such as "text/plain"; "message/rfc822 headers" for the headers of an enclosed message
     name     file name, "" if it has none
     content  text as UTF-8 with normal line ends where the charset could be decoded, else bytes
     """
@@ -74,10 +85,10 @@ class Leaf:
 def canonical_leaves(
     message: Message, octets_at_most: int, headers_of_message: dict[str, object] | None = None
 ) -> tuple[Leaf, ...] | None:
-    """The leaves of an inert message, None if it cannot be walked within bounds.
+    """The leaves of an inert message; None if it cannot be walked within bounds.
 
-    octets_at_most      more than all leaves together can honestly have: the size of the entry's file
-    headers_of_message  its first_headers, from whoever has them already
+    octets_at_most      the size of the entry's file: honest leaves together have fewer
+    headers_of_message  its first_headers, if the caller has them already
     """
     leaves: list[Leaf] = []
     octets = 0
@@ -109,7 +120,7 @@ def canonical_leaves(
 
 
 def first_headers(message: Message) -> dict[str, object]:
-    """Lower-case name to value (str or Header), of the first header of each name."""
+    """Lower-case name to value (str or Header); of several headers of one name, the first."""
     headers = message.attribute("_headers")
     if type(headers) is not list:
         return {}
@@ -121,7 +132,7 @@ def first_headers(message: Message) -> dict[str, object]:
 
 
 def header_pairs(message: Message) -> list[tuple[str, object]]:
-    """Name and value of every header in order, leaving out what is none."""
+    """Name and value of every header in order, without elements that are not headers."""
     headers = message.attribute("_headers")
     return [
         (header[0], header[1])
@@ -136,7 +147,7 @@ def all_values(message: Message, name: str) -> list[object]:
 
 
 def header_text(value: object) -> str:
-    """A header's value as people read it: encoded words decoded, unfolded, white space single; "" for no value."""
+    """A header's value as people read it: decoded, unfolded, with single blanks; "" for no value."""
     if isinstance(value, Header):
         text = _chunks_text(value)
     elif isinstance(value, str):
@@ -151,14 +162,14 @@ def header_text(value: object) -> str:
 
 
 def header_source(value: object) -> str:
-    """A header's value before any decoding, as far as it tells two copies of one entry from two mails."""
+    """A header's value before any decoding. It is enough to distinguish two copies of one entry from two mails."""
     if isinstance(value, str):
         return value
     return _chunks_text(value) if isinstance(value, Header) else ""
 
 
 def readable(text: str) -> str:
-    """A text from a pickle as it can be printed: stray 8-bit bytes are read as latin-1."""
+    """A text from a pickle in a form that can be printed: stray 8-bit bytes are read as latin-1."""
     if text.isascii():
         return text
     octets = octets_of(text)
@@ -169,7 +180,7 @@ def readable(text: str) -> str:
 
 
 def octets_of(text: str) -> bytes:
-    """The bytes a pickled string stands for; genuine unicode as UTF-8."""
+    """The bytes that a pickled string stands for; genuine unicode as UTF-8."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -177,7 +188,7 @@ def octets_of(text: str) -> bytes:
 
 
 def canonical_text(data: bytes) -> bytes:
-    """Line ends as LF, no blanks before them, nothing empty at the end."""
+    """Line ends as LF, no blanks before them, no empty lines at the end."""
     return canonical_lines(data).rstrip(b" \t\n")
 
 
@@ -191,8 +202,25 @@ def canonical_lines(data: bytes) -> bytes:
 
 
 def is_text(leaf: Leaf) -> bool:
-    """The leaf is running text, not a file."""
+    """Whether the leaf is running text, not a file."""
     return leaf.kind == "text/plain" and not leaf.name
+
+
+def canonical_date(date: str) -> bytes:
+    """A Date in seconds since the epoch, since a relay may write it in another way; unchanged if it is not a date."""
+    if usual := _USUAL_DATE.match(date):  # the same result as parsedate_tz, in less time
+        day, month, year, hour, minute, second, sign, zone_hours, zone_minutes = usual.groups()
+        days = datetime_date(int(year), _MONTHS[month], 1).toordinal() - _EPOCH + int(day) - 1
+        zone_s = int(zone_hours) * 3600 + int(zone_minutes) * 60
+        utc_s = days * 86400 + int(hour) * 3600 + int(minute) * 60 + int(second) + (zone_s if sign == "-" else -zone_s)
+        return b"%d" % utc_s
+    try:
+        fields = email.utils.parsedate_tz(date[:200])
+        if fields:
+            return str(email.utils.mktime_tz(fields)).encode()
+    except (ValueError, OverflowError, TypeError, IndexError):
+        pass
+    return octets_of(date)
 
 
 def _content(payload: str | bytes, headers: dict[str, object], kind: str, type_text: str) -> bytes:
@@ -224,7 +252,7 @@ def _decoded(data: bytes, charset: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def _codec(charset: str) -> tuple[str, bool]:
-    """Python's name of a charset, "" if it is none that text is written in; whether ASCII is ASCII in it."""
+    """Python's name of a charset ("" if it is not one for text), and whether it contains ASCII."""
     try:
         name = codecs.lookup(charset).name
     except (LookupError, ValueError, UnicodeError):

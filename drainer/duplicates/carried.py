@@ -1,14 +1,14 @@
-"""Whether a decorated mail carries another one: the same mail, with a header and a footer around it that nobody knows.
+"""Whether a decorated mail contains another one: the same mail, with a header and footer around it that are not known.
 
-In    two entries that are called the same (list, Message-ID and Date, or author, subject and Date), at least one of them
-      with Mailman's header and footer in it
-Out   True: they are one mail. False: that cannot be told from what they say
+In    two entries of the same name (list, Message-ID and Date, or author, subject and Date); at least one of them contains
+      Mailman's header and footer
+Out   True: they are one mail. False: their texts do not show it
 Pure  no file, no clock
 
-The header and footer Mailman would use now are taken out where they fit (fingerprint.py). What is left to be judged here
-is what they were: another template then, a Mailman that cannot be asked, a list that is gone. A text that stands whole, at
-line borders, in a text that is called the same is that text; so are the same parts between a leading and a trailing
-text. Nothing proves the contrary: whoever is not carried may have been written another way on its way here.
+decoration.py takes the header and footer out that the list uses now, where they fit. This module handles the rest: the
+template has changed since, Mailman cannot be asked, or the list no longer exists. If a whole text stands in another text of
+the same name, bounded by line ends, it is that text; so are equal parts between one leading and one trailing text. The
+opposite cannot be proved: a mail that is not contained may have been rewritten on its way here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from drainer.queuedir.entry import QueueEntry
 
 
 def is_one_mail(first: QueueEntry, is_first_decorated: bool, second: QueueEntry, is_second_decorated: bool) -> bool:
-    """Whether one of the two carries the other. The order does not matter."""
+    """Whether one of the two contains the other. The order does not matter."""
     leaves, others = (canonical_leaves(entry.message, len(entry.raw)) for entry in (first, second))
     if leaves is None or others is None:
         return False
@@ -28,8 +28,10 @@ def is_one_mail(first: QueueEntry, is_first_decorated: bool, second: QueueEntry,
 
 
 def carries(decorated: Sequence[Leaf], plain: Sequence[Leaf]) -> bool:
-    """Whether the leaves of `decorated` are those of `plain`, and a text before and after them at most. An empty mail is
-    carried by none: it would be by all."""
+    """Whether the leaves of `decorated` are those of `plain`, with at most one text before and one after them.
+
+    An empty mail counts as contained in no other, since it would be in all.
+    """
     if not any(leaf.content for leaf in plain):
         return False
     if len(plain) == len(decorated) == 1 and plain[0].kind == decorated[0].kind == "text/plain":

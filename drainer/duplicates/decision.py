@@ -1,121 +1,51 @@
-"""Entry + what came before it = deliver, skip, wait or hold, per recipient.
+"""Deliver, skip, wait or hold, for each recipient of an entry: the decision that counts, made at the moment of sending.
 
-In    summaries of entries, and what the ledger knows of their message
-Out   decide(): what to do with each recipient now, and with the entry; this is the decision that counts
-      classify(): the class an entry has in reports and the forecast; it decides nothing
+In    the recipients an entry still owes, and what the ledger knows of their message
+Out   decide(): a Decision
 Pure  no clock, no ledger, no queue
 
-What covers a recipient
-  DELIVERED              whoever delivered it: the recipient has the message
-  IN_DOUBT, ATTEMPTING   may have it: wait until reconciling, or the attempt, says
-  HELD                   single recipients are held when they are in doubt and a person has to say (entries held whole have
-                         no rows): hold, whichever entry it was
-  FAILED, SKIPPED        settle the entry they belong to and nothing else. A refusal of one copy may have been the outage
-                         itself (relaying denied, a broken map), and dropping one copy means keeping the other: a second
-                         copy is free to deliver. Cost: an address that is gone is refused once per copy
-  undecided              a message that is called as this one is, where one of the two is decorated and nothing tells whether
-                         they are one mail (carried.py): who has had it is held here, whoever may have it is waited for,
-                         the others get it. Whichever of the two comes first is delivered; neither goes to anybody twice
-                         before a person has said that they are two mails
-  DEFERRED               covers nothing. While another entry is retrying the recipient this one waits, so that a grey-listing
-                         host is not asked twice in a row; with a deferral of its own it goes ahead, so that no two entries
-                         wait for each other, and whoever comes first settles it for both
-Coverage never depends on order: History is a set of claims.
+What covers a recipient, by the state of another delivery of the same message to it
+  DELIVERED             by whichever entry: the recipient has the message. Skip.
+  IN_DOUBT, ATTEMPTING  the recipient may have it. Wait until the doubt is resolved, or the attempt has ended.
+  HELD                  a single recipient is held when it is in doubt and an operator has to decide (an entry held whole
+                        has no rows). Hold, whichever entry it was.
+  FAILED, SKIPPED       settle the entry they belong to, and no other. The refusal of one copy may have been the outage
+                        itself (relaying denied, a broken map), and to drop one copy means to keep the other. So a second
+                        copy may deliver. Cost: an address that no longer exists is refused once per copy.
+  DEFERRED              covers nothing. While another entry retries the recipient this one waits, so that a grey-listing
+                        host is not asked twice in a row. If this entry has a deferral of its own it goes ahead, so that
+                        two entries never wait for each other. The first to succeed settles the recipient for both.
+Undecided messages: another message has the same name, one of the two is decorated, and nothing shows whether they are the
+same mail (carried.py). Here a recipient that has had the other message is held; one that may have it waits; the others get
+this one. So the first of the two is delivered, and no recipient gets both until an operator says that they are two mails.
+Coverage does not depend on order: History is a set of claims.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Literal
 
-from drainer.duplicates.classes import DuplicateClass, EntrySummary
-from drainer.ledger.records import (
-    RECIPIENT_KEY_BYTES,
-    Akin,
-    Coverage,
-    History,
-    RecipientKey,
-    is_mark,
-    kin_of,
-    recipient_key,
-)
+from drainer.ledger.records import Akin, Coverage, History, RecipientKey, is_mark, recipient_key
 from drainer.ledger.states import State
 
 Policy = Literal["suppress", "hold", "deliver"]
 
-_MAY_HAVE_IT = frozenset({State.DELIVERED, State.IN_DOUBT, State.ATTEMPTING})
 _OPEN_FOR_OTHERS = frozenset({State.FAILED, State.SKIPPED})
 
 
-class Earlier(Protocol):
-    """An entry that came before, as an index remembers it. `recipient_keys` concatenated, as in EntrySummary."""
+class NextStep(StrEnum):
+    """What happens to the entry next.
 
-    @property
-    def filebase(self) -> str: ...
-
-    @property
-    def when_s(self) -> float: ...
-
-    @property
-    def recipient_keys(self) -> bytes: ...
-
-
-class Lookalike(Earlier, Protocol):
-    """One that is called the same."""
-
-    @property
-    def identity(self) -> tuple[bytes, ...]: ...
-
-    @property
-    def is_decorated(self) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Kin:
-    """The entries an entry has something in common with, oldest first; itself and later ones do no harm if `same` is
-    limited to earlier ones.
-
-    same             earlier in FIFO order, sharing an identity digest
-    resembling       sharing the resend digest
-    same_message_id  sharing the message_id digest
-    copies           filebases among `same` with the same `copy` digest
-    to_be_held       filebases among `same` of class UNDECIDED: nobody gets the mail from them before a person says so
-    undecided        called the same, one of the two decorated, not known to be the same and not known not to be
-    """
-
-    same: Sequence[Earlier] = ()
-    resembling: Sequence[Earlier] = ()
-    same_message_id: Sequence[Earlier] = ()
-    copies: Collection[str] = ()
-    to_be_held: Collection[str] = ()
-    undecided: Sequence[Lookalike] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """A forecast for reports and the ETA.
-
-    of       the oldest entry it repeats or resembles, which may be known to the ledger only; None for an original.
-             Class NONE with `of`: the same message to other recipients
-    covered  keys of its recipients that others have had or, going by the queue, will have had by then
-    """
-
-    kind: DuplicateClass
-    of: str | None = None
-    covered: frozenset[RecipientKey] = frozenset()
-
-
-class Action(StrEnum):
-    """What becomes of the entry. DELIVER: to Decision.deliver; ask again afterwards for the others.
-
-    FINISH    every recipient is settled, at least one by this entry (a crash came after the outcome, or the entry is back
-              from a backup: stages/settle.py tells by its file), or it has none
+    DELIVER   send to Decision.deliver; then decide again about the others
+    FINISH    every recipient is settled, at least one by this entry (the crash came after the outcome; or the entry is
+              back from a backup: stages/settle.py recognises that by its file), or the entry has no recipients
     SUPPRESS  every recipient is settled, all by other entries
-    WAIT      nothing to do until another entry's attempt, deferral or doubt is over
-    HOLD      a person has to say
+    WAIT      nothing to do until another entry's attempt, deferral or doubt has ended
+    HOLD      an operator has to decide
     """
 
     DELIVER = "deliver"
@@ -127,9 +57,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Why a recipient is not delivered to now: an entry that settled, attempts, defers or holds it, since when.
+    """Why a recipient is not delivered to now: an entry has settled, attempted, deferred or held it.
 
-    filebase "" and at_s 0.0: nobody's claim, but the policy's
+    filebase      that entry; "" where the policy holds the recipient and not an entry
+    at_s          since when; 0.0 where the policy holds it
     is_undecided  that entry's mail may be another one
     """
 
@@ -142,9 +73,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Every recipient of the entry is in exactly one of the four, in the entry's order."""
+    """Every recipient of the entry is in exactly one of the four groups, in the entry's order."""
 
-    action: Action
+    next_step: NextStep
     deliver: tuple[str, ...] = ()
     skip: tuple[Claim, ...] = ()
     wait: tuple[Claim, ...] = ()
@@ -165,162 +96,43 @@ def decide(
     filebase    the entry
     recipients  the addresses it still owes
     history     the ledger's, of the entry's identity
-    exact       an entry all of whose recipients others have had is suppressed, or held for a person. (To deliver all
-                the same, give the ledger an identity of its own: then history knows this entry only.)
-    resend      what is done with a person's second sending of one text; matters only if `resembled` is given
+    exact       an entry whose recipients have all had the mail from others is suppressed, or held for an operator. (To
+                deliver all the same, give the ledger a separate identity: then history knows this entry only.)
+    resend      what to do when a person has sent one text a second time; matters only if `resembled` is given
     resembled   the ledger's history of the messages whose text this one repeats (class RESEND); None: it repeats none,
                 or an operator has released it
+    undecided   see undecided_among
 
-    A resend is held only if it is untouched and someone may yet get, or has had, the first sending; where every recipient
-    of the first failed, the second is what the sender sent it for. Suppressed are only recipients who have had the first.
+    A resend is held only if it has not begun, and if a recipient has had the first sending or may still get it. Where every
+    recipient of the first sending failed, the second one replaces it and goes out. With "suppress", only recipients who
+    have had the first sending are skipped.
     """
     claims = _by_recipient(history)
-    decision = _Sorted()
+    groups = _Groups()
     resembled_claims = _by_recipient(resembled) if resembled is not None and resend == "suppress" else {}
     undecided_claims = _by_recipient(undecided) if undecided is not None else {}
     for address in recipients:
         key = recipient_key(address)
-        decision.add(
-            address, filebase, claims.get(key, ()), resembled_claims.get(key, ()), undecided_claims.get(key, ())
-        )
+        groups.add(address, filebase, claims.get(key, ()), resembled_claims.get(key, ()), undecided_claims.get(key, ()))
     if resend == "hold" and resembled is not None and _may_arrive(resembled) and not _is_begun(filebase, history):
-        decision.hold_the_rest()
-    return decision.decided(filebase, exact)
+        groups.hold_the_rest()
+    return groups.decision(filebase, exact)
 
 
 def undecided_among(akin: Iterable[Akin], identity: Iterable[bytes]) -> History | None:
-    """Of messages that are called as an entry is and share no digest with it, those that may be its mail all the same.
+    """The history of messages that may be an entry's mail although they share no digest with it.
 
-    identity  its own
-    Where neither is decorated, the bodies were compared as they are: another one is another mail (CONFLICT).
+    akin      messages of the same name
+    identity  the entry's own
+    Where neither is decorated, the bodies were compared as they are: a different body is another mail (CONFLICT).
     """
     is_decorated = any(map(is_mark, identity))
     found = [one.history for one in akin if is_decorated or one.is_decorated]
     return History(tuple(part for history in found for part in history.coverage)) if found else None
 
 
-def classify(
-    summary: EntrySummary, kin: Kin, history: History, window_s: float, undecided: History | None = None
-) -> Classification:
-    """The class of an entry, going by the entries before it and the ledger.
-
-    history    the ledger's, of the entry's identity; what this entry did itself does not make it a duplicate
-    window_s   how far apart, in seconds of received time, two sendings of one text count as a resend
-    undecided  as for decide
-    """
-    own = _keys(summary.recipient_keys)
-    others = [part for part in history.coverage if part.filebase != summary.filebase and part.state in _MAY_HAVE_IT]
-    same = [entry for entry in kin.same if entry.filebase != summary.filebase]
-    had = frozenset().union(*(_keys(entry.recipient_keys) for entry in same), *(part.recipients for part in others))
-    doubted = [part for part in undecided.coverage if part.state in _MAY_HAVE_IT] if undecided else []
-    in_question = frozenset().union(
-        *(_keys(entry.recipient_keys) for entry in kin.undecided), *(part.recipients for part in doubted)
-    )
-    to_be_held = (_keys(entry.recipient_keys) for entry in same if entry.filebase in kin.to_be_held)
-    if own & (in_question - had.difference(*to_be_held)):
-        of = kin.undecided[0].filebase if kin.undecided else doubted[0].filebase
-        return Classification(DuplicateClass.UNDECIDED, of, own & (had | in_question))
-    if same or others:
-        covered = own & had
-        of = same[0].filebase if same else others[0].filebase
-        if not covered:
-            return Classification(DuplicateClass.NONE, of)
-        if covered != own:
-            return Classification(DuplicateClass.PARTIAL, of, covered)
-        is_copy = any(entry.filebase in kin.copies for entry in same)
-        return Classification(DuplicateClass.RESTORED if is_copy else DuplicateClass.EXACT, of, covered)
-    for entry in kin.resembling:
-        if _precedes(entry, summary) and summary.when_s - entry.when_s <= window_s:
-            return Classification(DuplicateClass.RESEND, entry.filebase)
-    for entry in kin.same_message_id:
-        if _precedes(entry, summary):
-            return Classification(DuplicateClass.CONFLICT, entry.filebase)
-    return Classification(DuplicateClass.NONE)
-
-
-def with_digests_of(summary: EntrySummary, other: Lookalike) -> EntrySummary:
-    """The summary of an entry that was found to be the same mail as another one: it is known by what either says. That it is
-    decorated is said by its own digests only."""
-    print_ = summary.fingerprint
-    digests = (*print_.identity, *(digest for digest in other.identity if not is_mark(digest)))
-    return replace(summary, fingerprint=replace(print_, identity=tuple(dict.fromkeys(digests))))
-
-
-def fifo_key(summary: EntrySummary) -> tuple[float, bool, int, int, str]:
-    """First in, first out. Equal received times are one mail written again: the undecorated before its decorated remainder,
-    the one with more recipients, then the larger (a mail pickled a second time comes out smaller) before the others.
-    """
-    return summary.when_s, summary.decorated, -summary.recipients, -summary.size_bytes, summary.filebase
-
-
-class Backlog:
-    """Entries seen so far, to be asked for the kin of the next. For as many as fit in memory: some 500 bytes each."""
-
-    def __init__(self) -> None:
-        self._entries: list[_Remembered] = []
-        self._same: dict[bytes, list[int]] = defaultdict(list)
-        self._called: dict[bytes, list[int]] = defaultdict(list)
-        self._resembling: dict[bytes, int] = {}
-        self._message_id: dict[bytes, int] = {}
-
-    def kin_of(self, summary: EntrySummary, window_s: float) -> Kin:
-        """The kin among the entries added, which have to be those before it in FIFO order."""
-        print_ = summary.fingerprint
-        numbers = sorted({number for digest in print_.identity for number in self._same.get(digest, ())})
-        same = [self._entries[number] for number in numbers]
-        called_so = {number for digest in print_.identity for number in self._called.get(kin_of(digest), ())}
-        undecided = [
-            entry
-            for entry in (self._entries[number] for number in sorted(called_so.difference(numbers)))
-            if (summary.decorated or entry.is_decorated) and entry.duplicate is not DuplicateClass.UNDECIDED
-        ]
-        resembling = self._resembling.get(print_.resend) if print_.resend else None
-        message_id = self._message_id.get(print_.message_id) if print_.message_id else None
-        return Kin(
-            same=same,
-            resembling=[] if resembling is None else [self._entries[resembling]],
-            same_message_id=[] if message_id is None else [self._entries[message_id]],
-            copies={entry.filebase for entry in same if entry.copy == print_.copy},
-            to_be_held={entry.filebase for entry in same if entry.duplicate is DuplicateClass.UNDECIDED},
-            undecided=undecided,
-        )
-
-    def add(self, summary: EntrySummary, window_s: float, kind: DuplicateClass = DuplicateClass.NONE) -> None:
-        """Remember an entry, of the class it was found to be. Of several sendings of one text the oldest within the window
-        is kept."""
-        print_ = summary.fingerprint
-        number = len(self._entries)
-        self._entries.append(
-            _Remembered(
-                summary.filebase, summary.when_s, summary.recipient_keys, print_.copy, print_.identity,
-                summary.decorated, kind,
-            )
-        )  # fmt: skip
-        for digest in print_.identity:
-            self._same[digest].append(number)
-        for called in set(map(kin_of, print_.identity)):
-            self._called[called].append(number)
-        if print_.message_id:
-            self._message_id.setdefault(print_.message_id, number)
-        if print_.resend:
-            first = self._resembling.setdefault(print_.resend, number)
-            if summary.when_s - self._entries[first].when_s > window_s:
-                self._resembling[print_.resend] = number
-
-
-@dataclass(frozen=True, slots=True)
-class _Remembered:
-    filebase: str
-    when_s: float
-    recipient_keys: bytes
-    copy: bytes
-    identity: tuple[bytes, ...]
-    is_decorated: bool
-    duplicate: DuplicateClass
-
-
-class _Sorted:
-    """Recipients as they fall into the four."""
+class _Groups:
+    """Sorts recipients into the four groups."""
 
     def __init__(self) -> None:
         self.deliver: list[str] = []
@@ -340,16 +152,9 @@ class _Sorted:
             self.deliver.append(address)
             return
         own = {part.state: part for part in claims if part.filebase == filebase}
-        others: dict[State, Coverage] = {}
-        for part in claims:
-            if part.filebase != filebase:
-                others.setdefault(part.state, part)
-        firsts: dict[State, Coverage] = {}
-        for part in resembled:
-            firsts.setdefault(part.state, part)
-        akin: dict[State, Coverage] = {}
-        for part in undecided:
-            akin.setdefault(part.state, part)
+        others = _first_of_each_state(part for part in claims if part.filebase != filebase)
+        firsts = _first_of_each_state(resembled)
+        doubtful = _first_of_each_state(undecided)
         rules: tuple[tuple[list[Claim], dict[State, Coverage], State], ...] = (
             (self.skip, own, State.DELIVERED),
             (self.skip, others, State.DELIVERED),
@@ -364,14 +169,14 @@ class _Sorted:
             (self.skip, firsts, State.DELIVERED),
             (self.wait, firsts, State.ATTEMPTING),
             (self.wait, firsts, State.IN_DOUBT),
-            (self.hold, akin, State.DELIVERED),
-            (self.wait, akin, State.ATTEMPTING),
-            (self.wait, akin, State.IN_DOUBT),
-            (self.hold, akin, State.HELD),
+            (self.hold, doubtful, State.DELIVERED),
+            (self.wait, doubtful, State.ATTEMPTING),
+            (self.wait, doubtful, State.IN_DOUBT),
+            (self.hold, doubtful, State.HELD),
         )
-        for kind, held_by, state in rules:
-            if claim := held_by.get(state):
-                kind.append(Claim(address, claim.filebase, state, claim.at_s, is_undecided=held_by is akin))
+        for group, found, state in rules:
+            if claim := found.get(state):
+                group.append(Claim(address, claim.filebase, state, claim.at_s, is_undecided=found is doubtful))
                 return
         deferred = others.get(State.DEFERRED)
         if deferred and State.DEFERRED not in own:
@@ -383,18 +188,25 @@ class _Sorted:
         self.hold += [Claim(address, "", State.HELD, 0.0) for address in self.deliver]
         self.deliver = []
 
-    def decided(self, filebase: str, exact: Literal["suppress", "hold"]) -> Decision:
+    def decision(self, filebase: str, exact: Literal["suppress", "hold"]) -> Decision:
         if self.deliver:
-            action = Action.DELIVER
+            next_step = NextStep.DELIVER
         elif self.wait:
-            action = Action.WAIT
+            next_step = NextStep.WAIT
         elif self.hold:
-            action = Action.HOLD
+            next_step = NextStep.HOLD
         elif not self.skip or any(claim.filebase == filebase for claim in self.skip):
-            action = Action.FINISH
+            next_step = NextStep.FINISH
         else:
-            action = Action.SUPPRESS if exact == "suppress" else Action.HOLD
-        return Decision(action, tuple(self.deliver), tuple(self.skip), tuple(self.wait), tuple(self.hold))
+            next_step = NextStep.SUPPRESS if exact == "suppress" else NextStep.HOLD
+        return Decision(next_step, tuple(self.deliver), tuple(self.skip), tuple(self.wait), tuple(self.hold))
+
+
+def _first_of_each_state(parts: Iterable[Coverage]) -> dict[State, Coverage]:
+    found: dict[State, Coverage] = {}
+    for part in parts:
+        found.setdefault(part.state, part)
+    return found
 
 
 def _by_recipient(history: History) -> dict[RecipientKey, list[Coverage]]:
@@ -406,17 +218,9 @@ def _by_recipient(history: History) -> dict[RecipientKey, list[Coverage]]:
 
 
 def _may_arrive(resembled: History) -> bool:
-    """Someone had the first sending or may still get it, also if nothing is known of it yet."""
+    """Whether a recipient had the first sending or may still get it; also if nothing is known of it yet."""
     return not resembled.coverage or any(part.state not in _OPEN_FOR_OTHERS for part in resembled.coverage)
 
 
 def _is_begun(filebase: str, history: History) -> bool:
     return any(part.filebase == filebase for part in history.coverage)
-
-
-def _precedes(entry: Earlier, summary: EntrySummary) -> bool:
-    return (entry.when_s, entry.filebase) < (summary.when_s, summary.filebase)
-
-
-def _keys(joined: bytes) -> frozenset[RecipientKey]:
-    return frozenset(joined[at : at + RECIPIENT_KEY_BYTES] for at in range(0, len(joined), RECIPIENT_KEY_BYTES))

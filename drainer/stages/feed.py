@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 from drainer.backlog.splits import Splits
 from drainer.backlog.values import EntryState, WaitingEntry
 from drainer.compose.wire import ComposedMessage, is_nobody, why_unfit
-from drainer.duplicates.decision import Action, Claim, Decision
+from drainer.duplicates.decision import Claim, Decision, NextStep
 from drainer.errors import (
     ComposeDeferred,
     ComposeError,
@@ -528,7 +528,7 @@ def _settled_by(before: Decision, sent: Sequence[Transaction], filebase: str) ->
     }
     if before.wait or before.hold or not all(recipient_key(address) in claims for address in before.deliver):
         return None
-    return Decision(Action.FINISH, skip=(*before.skip, *claims.values()))
+    return Decision(NextStep.FINISH, skip=(*before.skip, *claims.values()))
 
 
 def deliver_after_s(metadata: Mapping[str, object]) -> float:

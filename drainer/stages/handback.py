@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 
 from drainer.backlog.values import EntryState
 from drainer.duplicates.classes import DuplicateClass
-from drainer.duplicates.decision import Action, Claim, Decision
+from drainer.duplicates.decision import Claim, Decision, NextStep
 from drainer.errors import CustodyRefused, EntryError, EntryVanished, RequestRefused
 from drainer.ledger.actions import Before, StepKind
 from drainer.ledger.evidence import Evidence, Fate
@@ -261,7 +261,7 @@ def _each_once(owed: Sequence[_Owed], now_s: float) -> Sequence[_Owed]:
         decision = one.decision
         if one.going and not going:
             by_others = [Claim(name, given[recipient_key(name)], State.PENDING, now_s) for name in one.going]
-            decision = Decision(Action.SUPPRESS, skip=(*one.decision.skip, *by_others))
+            decision = Decision(NextStep.SUPPRESS, skip=(*one.decision.skip, *by_others))
         given |= {recipient_key(address): one.entry.filebase for address in going}
         found.append(_Owed(one.entry, one.record, decision, going))
     return found

@@ -22,9 +22,10 @@ from drainer.clock import Clock
 from drainer.compose import Composer
 from drainer.compose.list_settings import READ_WITHIN_S
 from drainer.compose.mailman3_decorations import Mailman3Decorations
-from drainer.duplicates.classes import EntrySummary
-from drainer.duplicates.fingerprint import Decoration, is_decorated, summarise
+from drainer.duplicates.decoration import Decoration
 from drainer.duplicates.known_from_log import imported_identity
+from drainer.duplicates.mail_facts import is_decorated
+from drainer.duplicates.summary import EntrySummary, summarise
 from drainer.errors import ComposeDeferred, OtherMailman
 from drainer.feed.gate import Gate
 from drainer.feed.rate_in_force import RateInForce

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from drainer.backlog.values import EntryState
-from drainer.duplicates.classes import DuplicateClass, EntrySummary
-from drainer.duplicates.decision import Action, Claim, Decision, decide, undecided_among
+from drainer.duplicates.classes import DuplicateClass
+from drainer.duplicates.decision import Claim, Decision, NextStep, decide, undecided_among
+from drainer.duplicates.summary import EntrySummary
 from drainer.errors import EntryVanished, HaltError
 from drainer.feed.dsn import EXPIRED, owed_dsn
 from drainer.feed.outcome import blames_recipient
@@ -90,8 +91,8 @@ class Conclusion:
             resembled,
             None if self._standing.released.get(entry.filebase) == UNDECIDED else await self._undecided(record),
         )
-        if decision.action is Action.FINISH and self._is_restored(entry.filebase, decision):
-            return replace(decision, action=Action.HOLD if duplicates.exact == "hold" else Action.SUPPRESS)
+        if decision.next_step is NextStep.FINISH and self._is_restored(entry.filebase, decision):
+            return replace(decision, next_step=NextStep.HOLD if duplicates.exact == "hold" else NextStep.SUPPRESS)
         return decision
 
     def _is_restored(self, filebase: str, decision: Decision) -> bool:
@@ -137,26 +138,26 @@ class Conclusion:
         blameless  what is still owed was not refused: interrupted, or the MTA's state
         """
         filebase, index = entry.filebase, self._parts.index
-        match decision.action:
-            case Action.FINISH:
+        match decision.next_step:
+            case NextStep.FINISH:
                 await self.finish(entry, record, decision)
-            case Action.SUPPRESS:
+            case NextStep.SUPPRESS:
                 await self.suppress(entry, record, decision)
-            case Action.HOLD:
+            case NextStep.HOLD:
                 await self.hold(filebase, *why_held_back(decision), by="drainer")
-            case Action.WAIT if given_up := self._deferred_by_nobody(decision.wait):
+            case NextStep.WAIT if given_up := self._deferred_by_nobody(decision.wait):
                 # Its file was taken away by hand, maybe while no service ran. This one is looked at again at once.
                 for name in given_up:
                     await self._parts.ledger.finish_entry(name)
-            case Action.WAIT:
+            case NextStep.WAIT:
                 index.set_owed(filebase, len(decision.wait))
                 for claim in decision.wait:
                     self._waiting_for.setdefault(claim.filebase, set()).add(filebase)
                 claim = decision.wait[0]
                 self.later(filebase, f"{claim.state} by {'itself' if claim.filebase == filebase else claim.filebase}")
-            case Action.DELIVER if blameless:
+            case NextStep.DELIVER if blameless:
                 index.set_owed(filebase, len(decision.deliver) + len(decision.wait))
-            case Action.DELIVER:
+            case NextStep.DELIVER:
                 await self.defer(entry, record, decision)
 
     def _deferred_by_nobody(self, claims: Sequence[Claim]) -> set[str]:

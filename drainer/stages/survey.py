@@ -17,8 +17,9 @@ from pathlib import Path
 from drainer.backlog.readers import Surveyed
 from drainer.backlog.values import Description, EarlierEntry, tie_order
 from drainer.duplicates.carried import is_one_mail
-from drainer.duplicates.classes import DuplicateClass, EntrySummary
-from drainer.duplicates.decision import Classification, Kin, classify, fifo_key, undecided_among, with_digests_of
+from drainer.duplicates.classes import Classification, DuplicateClass, RelatedEntries, classify
+from drainer.duplicates.decision import undecided_among
+from drainer.duplicates.summary import EntrySummary, fifo_key, with_digests_of
 from drainer.errors import (
     CustodyRefused,
     EntryError,
@@ -228,7 +229,7 @@ class Survey:
         for other in self._lookalikes(summary):
             if await asyncio.to_thread(self._is_one_mail, summary, other):
                 log.info(logfmt(event="same_mail", filebase=summary.filebase, of=other.filebase))
-                summary = with_digests_of(summary, other)
+                summary = with_digests_of(summary, other.identity)
         return summary
 
     def _lookalikes(self, summary: EntrySummary) -> list[EarlierEntry]:
@@ -278,7 +279,7 @@ class Survey:
         index, ledger, print_ = self._parts.index, self._parts.ledger, summary.fingerprint
         is_another = self._standing.released.get(summary.filebase) == UNDECIDED
         same = index.earlier_with(print_.identity, (summary.when_s, tie_order(summary), summary.filebase))
-        kin = Kin(
+        kin = RelatedEntries(
             same=same,
             copies={earlier.filebase for earlier in same if earlier.copy == print_.copy},
             # What was given up and came back, as after `drainer resume`, is no resend of itself.

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drainer.clock import Clock
-from drainer.duplicates.fingerprint import summarise
+from drainer.duplicates.summary import summarise
 from drainer.errors import EntryError, EntryUnreadable
 from drainer.files.regular_file import open_regular
 from drainer.mta_log.mailman_smtp_log import ENDS_21, SmtpLog

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from drainer.backlog.index import BacklogIndex
 from drainer.backlog.selection import Selectors
 from drainer.backlog.values import BacklogTotals, Description, EntryState, Order, tie_order
-from drainer.duplicates.classes import DuplicateClass, EntrySummary, Fingerprint
-from drainer.duplicates.decision import fifo_key
+from drainer.duplicates.classes import DuplicateClass
+from drainer.duplicates.fingerprint import Fingerprint
+from drainer.duplicates.summary import EntrySummary, fifo_key
 from drainer.errors import IndexUnusable
 from drainer.ledger.records import recipient_key
 from drainer.queuedir.entry import Flavour

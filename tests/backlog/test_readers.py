@@ -15,7 +15,8 @@ import psutil
 
 from drainer.backlog.readers import READER_KILLED, Surveyor, survey
 from drainer.demo.sample_queue import _message, python2_pickle
-from drainer.duplicates.fingerprint import Decoration, summarise
+from drainer.duplicates.decoration import Decoration
+from drainer.duplicates.summary import summarise
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.read import read_entry
 from tests.duplicates.labelled import RESUBMISSION, SAMPLES

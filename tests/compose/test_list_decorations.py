@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drainer.compose.list_decorations import ListDecorations
-from drainer.duplicates.fingerprint import Decoration
+from drainer.duplicates.decoration import Decoration
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.read import read_entry
 from tests.duplicates.labelled import SAMPLES

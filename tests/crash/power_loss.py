@@ -29,7 +29,7 @@ from drainer.control.client import ControlClient
 from drainer.control.messages import PauseRequest, ResumeRequest, SelectRequest
 from drainer.demo.misbehaviour import Rule
 from drainer.demo.sink import SinkOptions, SinkThread
-from drainer.duplicates.fingerprint import summarise
+from drainer.duplicates.summary import summarise
 from drainer.errors import EntryError
 from drainer.ledger.generation import KEPT_AS, mark_in_line, mark_in_value
 from drainer.ledger.records import History, OperatorState, recipient_key

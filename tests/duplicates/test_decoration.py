@@ -10,7 +10,9 @@ import pytest
 from drainer.compose.list_settings import ListSettingsStore
 from drainer.compose.mailman2 import bulk_decoration
 from drainer.compose.mailman2_site import SiteSettings
-from drainer.duplicates.fingerprint import Decoration, fingerprint, summarise
+from drainer.duplicates.decoration import Decoration
+from drainer.duplicates.fingerprint import fingerprint
+from drainer.duplicates.summary import summarise
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.read import read_entry
 from tests.duplicates.labelled import SAMPLES

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainer.duplicates.fingerprint import RULES, fingerprint, summarise, utc
+from drainer.duplicates.canonical import canonical_date
+from drainer.duplicates.fingerprint import RULES, fingerprint
+from drainer.duplicates.summary import summarise
 from drainer.ledger.records import recipient_key
 from drainer.pickles.standins import Charset, Header, Message
 from drainer.queuedir.entry import Flavour, QueueEntry
@@ -384,4 +386,4 @@ def test_a_date_as_most_write_it_comes_to_what_the_email_package_makes_of_it(
         expected = str(email.utils.mktime_tz(fields)) if fields else date
     except (ValueError, OverflowError, TypeError, IndexError):
         expected = date
-    assert utc(date) == expected.encode()
+    assert canonical_date(date) == expected.encode()

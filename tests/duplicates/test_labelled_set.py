@@ -6,9 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 
-from drainer.duplicates.classes import DuplicateClass
-from drainer.duplicates.decision import Backlog, Classification, classify, fifo_key
-from drainer.duplicates.fingerprint import summarise
+from drainer.duplicates.classes import Classification, DuplicateClass, SeenEntries, classify
+from drainer.duplicates.summary import fifo_key, summarise
 from drainer.ledger.records import History, recipient_key
 from drainer.queuedir.read import read_entry
 from tests.duplicates.labelled import RESUBMISSION, labels
@@ -32,11 +31,11 @@ def classified() -> tuple[Classified, ...]:
         ((summarise(entry), name) for name, entry in entries.items()),
         key=lambda pair: (pair[0].when_s, pair[1].endswith(".bak"), fifo_key(pair[0])),
     )
-    backlog = Backlog()
+    seen = SeenEntries()
     every: list[Classified] = []
     for summary, name in in_order:
-        found = classify(summary, backlog.kin_of(summary, WINDOW_S), History(), WINDOW_S)
-        backlog.add(summary, WINDOW_S)
+        found = classify(summary, seen.related_to(summary), History(), WINDOW_S)
+        seen.add(summary, WINDOW_S)
         covered = [address for address in entries[name].recipients if recipient_key(address) in found.covered]
         to_send = [address for address in entries[name].recipients if address not in covered]
         every.append(Classified(name, found, sorted(covered), sorted(to_send)))

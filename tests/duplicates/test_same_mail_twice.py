@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from drainer.duplicates.carried import is_one_mail
-from drainer.duplicates.classes import DuplicateClass, EntrySummary
-from drainer.duplicates.decision import Backlog, classify, with_digests_of
-from drainer.duplicates.fingerprint import Decoration, summarise
+from drainer.duplicates.classes import DuplicateClass, SeenEntries, classify
+from drainer.duplicates.decoration import Decoration
+from drainer.duplicates.summary import EntrySummary, summarise, with_digests_of
 from drainer.ledger.records import History
 from drainer.queuedir.entry import Flavour, QueueEntry
 from tests.duplicates.mails import Mail, Post
@@ -153,14 +153,14 @@ PAIRS = [
 
 def judged(first: Copy, second: Copy) -> tuple[EntrySummary, DuplicateClass]:
     """As a scan judges, and as the service does when it reads them one after the other."""
-    backlog = Backlog()
+    seen = SeenEntries()
     entry, other = first.entry(), replace(second, post=second.post.later()).entry()
     earlier, summary = summarise(entry, first.decoration), summarise(other, second.decoration)
-    backlog.add(earlier, DAY_S)
-    for near in backlog.kin_of(summary, DAY_S).undecided:
+    seen.add(earlier, DAY_S)
+    for near in seen.related_to(summary).undecided:
         if is_one_mail(other, summary.decorated, entry, near.is_decorated):
-            summary = with_digests_of(summary, near)
-    return summary, classify(summary, backlog.kin_of(summary, DAY_S), History(), DAY_S).kind
+            summary = with_digests_of(summary, near.identity)
+    return summary, classify(summary, seen.related_to(summary), History(), DAY_S).kind
 
 
 @pytest.mark.parametrize(("verdict", "pair"), PAIRS)

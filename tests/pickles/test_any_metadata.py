@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from drainer.compose.mailman2 import bulk_decoration, compose_transactions
 from drainer.compose.mailman2_site import ListSettings, SiteSettings, list_settings
 from drainer.control.replies import json_reply
-from drainer.duplicates.fingerprint import Decoration, summarise
+from drainer.duplicates.decoration import Decoration
+from drainer.duplicates.summary import summarise
 from drainer.errors import EntryError, ListConfigUnreadable
 from drainer.operate.operations import metadata_as_json
 from drainer.pickles.restricted import load_one, load_pair

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from drainer.cli.scan import scan_command
-from drainer.duplicates.fingerprint import is_decorated, summarise
+from drainer.duplicates.mail_facts import is_decorated
+from drainer.duplicates.summary import summarise
 from drainer.queuedir.read import read_entry
 from tests.conftest import built_once
 from tests.mailman3 import outage

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from drainer.cli.scan import scan_command
-from drainer.duplicates.fingerprint import summarise
+from drainer.duplicates.summary import summarise
 from drainer.queuedir.read import read_entry
 from tests.scenarios.running import running_service, running_sink, site_settings
 from tests.scenarios.test_mailman2_fixtures import SAMPLES, mailman2

@@ -13,7 +13,7 @@ import pytest
 from drainer.backlog.index import BacklogIndex
 from drainer.backlog.values import EntryState
 from drainer.clock import SystemClock
-from drainer.duplicates.fingerprint import summarise
+from drainer.duplicates.summary import summarise
 from drainer.feed.rate_in_force import RateInForce
 from drainer.feed.throttle import Throttle
 from drainer.ledger.memory import MemoryLedger

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drainer import __version__
-from drainer.duplicates.classes import DuplicateClass, EntrySummary
-from drainer.duplicates.decision import Classification
+from drainer.duplicates.classes import Classification, DuplicateClass
+from drainer.duplicates.summary import EntrySummary
 from drainer.queuedir.filebase import ForeignName
 from drainer.text.wording import count, duration, shortened, shown, size
 
