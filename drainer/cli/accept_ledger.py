@@ -11,7 +11,7 @@ from drainer.ledger.generation import Objection
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.scan import scan_queue
 from drainer.settings import Settings
-from drainer.start.ledger_check import Belonging
+from drainer.start.ledger_check import LedgerCheck
 from drainer.text.wording import count
 
 
@@ -59,7 +59,7 @@ async def _accept(settings: Settings, yes: bool, reason: str) -> tuple[Objection
         ledger = SqliteLedger(settings.ledger.path, clock) if exists else MemoryLedger()
         await ledger.open()
         try:
-            belonging = Belonging(custody, ledger, settings.ledger.path, clock)
+            belonging = LedgerCheck(custody, ledger, settings.ledger.path, clock)
             found = await belonging.objection()
             if yes and found is not None:
                 await belonging.accept(getpass.getuser(), reason)

@@ -2,7 +2,7 @@
 
 In    a question to Answers (control/messages.py)
 Out   its answer; the lines that stand above one that is not the service's
-Not here  what is read from the disk, and how (start/without_service.py)
+Not here  what is read from the disk, and how (without_service/)
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _from_disk(
     state: SilentState,
     silent: DrainerError,
 ) -> _Answer:
-    from drainer.start.without_service import (
+    from drainer.without_service.answers import (
         from_disk,  # nearly all of drainer, which is not needed while the service answers
     )
 

@@ -19,7 +19,7 @@ from drainer.cli.options import (
     print_json,
     table_width,
 )
-from drainer.control.messages import Fate, SelectReply, ShowReply
+from drainer.control.messages import DeliveryLine, SelectReply, ShowReply
 from drainer.errors import UsageError
 from drainer.text.columns import wrapped
 from drainer.text.wording import count, duration, shortened, shown, size
@@ -242,7 +242,7 @@ def _details(reply: ShowReply) -> list[str]:
     return lines
 
 
-def _fate(fate: Fate) -> str:
+def _fate(fate: DeliveryLine) -> str:
     recipients = count(fate.recipients, "recipient")
     ends = {"doubt_delivered": "delivered", "doubt_resent": "sent again", "doubt_held": "held"}
     if fate.state == "suppressed":

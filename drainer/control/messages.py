@@ -166,7 +166,7 @@ class SelectReply(_Reply):
     entries: list[EntryLine] = []
 
 
-class Fate(_Reply):
+class DeliveryLine(_Reply):
     """What became of some recipients of one message on one list: a state of a delivery (ledger/states.py), or evidence
     (ledger/evidence.py): suppressed, doubt_delivered, dropped, ...
 
@@ -200,7 +200,7 @@ class ShowReply(_Reply):
     recipients: list[str] = []
     owed: list[str] | None = None
     metadata: dict[str, Any] = {}
-    fates: list[Fate] = []
+    fates: list[DeliveryLine] = []
     without_service: WithoutService | None = None
 
 
@@ -376,7 +376,7 @@ class UndoReply(_Reply):
 
 
 class Answers(Protocol):
-    """What can be asked without changing anything: of the service, or of ledger and custody (start/without_service.py)."""
+    """What can be asked without changing anything: of the service, or of ledger and custody (without_service/)."""
 
     async def status(self) -> Snapshot: ...
 

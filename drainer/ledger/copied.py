@@ -2,7 +2,7 @@
 
 In    the path of a ledger
 Out   the path of the copy, and when the ledger was last written
-Not here  what is read from it (start/without_service.py, report/incident/from_ledger.py)
+Not here  what is read from it (without_service/, report/incident/from_ledger.py)
 
 Opened where it lies, SQLite would make files beside it that belong to whoever looked, and might lock out a service that
 starts. So whoever may read the ledger may look, root and the user the service runs as; the ledger stays as it is.

@@ -79,6 +79,10 @@ class Situation:
         self.settings = self._outlook.settings = settings
         self._needs_restart = needs_restart
 
+    def follow(self, operator: OperatorState) -> None:
+        """Pauses and rates as the operator set them, from now on."""
+        self.operator = operator
+
     def clock_was_set_back(self) -> None:
         self._since_s = min(self._since_s, self._clock.now_s())
 

@@ -17,6 +17,7 @@ from drainer.guards.mailman import Mailman, QueueCount, SkippedFiles
 from drainer.guards.mailman_processes import MailmanProcesses, mailman_processes
 from drainer.guards.mta_queue import MtaQueue
 from drainer.guards.verdict import Guard, strictest
+from drainer.queuedir.entry import Flavour
 from drainer.queuedir.scan import QueueCensus, QueueCounts
 from drainer.settings import MtaSettings, Settings
 from drainer.text.logfmt import logfmt
@@ -28,9 +29,12 @@ LOOK_WITHIN_S = 30.0
 
 
 class Surroundings:
-    """As they were at the last `look`. `flavour` "": not known yet."""
+    """As they were at the last `look`.
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    flavour  of the Mailman whose queue this is
+    """
+
+    def __init__(self, settings: Settings, clock: Clock, flavour: Flavour) -> None:
         self.settings = settings
         self.guards: list[Guard] = []
         self.mailman = MailmanProcesses(())
@@ -38,7 +42,7 @@ class Surroundings:
         self._clock = clock
         self._census = QueueCensus(settings.mailman.queue_dir)
         self._mta_queue = mta_queue(settings.mta)
-        self.flavour = ""
+        self.flavour = flavour.value
         self._competing = ""
         self._disks = InTime[list[Guard]](LOOK_WITHIN_S)
         self._processes = InTime[MailmanProcesses](LOOK_WITHIN_S)

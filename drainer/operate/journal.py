@@ -3,7 +3,7 @@
 In    actions as they begin and end; an UndoRequest
 Out   their lines in the ledger; a JournalReply, an UndoReply
 Promise   an action that a crash cut off is in the journal with the steps it came to; undoing goes on with what is left
-Not here  what is done to an entry (stages/operator_actions.py, stages/undo.py); which action is meant (taking_back.py)
+Not here  what is done to an entry (stages/operator_actions.py, stages/undo.py); which action is meant (undo_target.py)
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
 
 from drainer.control.messages import (
     JournalAction,
@@ -26,14 +25,14 @@ from drainer.errors import RequestRefused
 from drainer.ledger.actions import Action, NewAction, Step, StepKind
 from drainer.ledger.records import JournalLine
 from drainer.operate.import_log import IMPORT
-from drainer.operate.taking_back import changed_something, decided, last_to_undo, taken_back, undone_by
+from drainer.operate.pauses_and_rates import PausesAndRates
+from drainer.operate.undo_pauses import change, undone
+from drainer.operate.undo_target import changed_something, last_to_undo, undone_by
+from drainer.pipeline import Pipeline
 from drainer.stages.operator_actions import Doing
 from drainer.stages.undo import TakenBack
 from drainer.text.logfmt import logfmt
 from drainer.text.wording import count
-
-if TYPE_CHECKING:
-    from drainer.operate.operations import Running
 
 log = logging.getLogger("drainer")
 
@@ -52,10 +51,12 @@ _CANNOT = {
 class Journal:
     """forget_import  forgets all that was learnt under a name, without a line of its own"""
 
-    def __init__(self, service: Running, forget_import: Callable[[str], Awaitable[None]]) -> None:
-        self._service = service
-        self._parts = service.pipeline.parts
-        self._undo = service.pipeline.undo
+    def __init__(
+        self, pipeline: Pipeline, limits: PausesAndRates, forget_import: Callable[[str], Awaitable[None]]
+    ) -> None:
+        self._parts = pipeline.parts
+        self._undo = pipeline.undo
+        self._limits = limits
         self._forget_import = forget_import
         self._under_way: set[int] = set()
         self._turn = asyncio.Lock()
@@ -101,7 +102,7 @@ class Journal:
             steps = [step for step in await self._parts.ledger.steps(target.number) if step.undone_by is None]
             later = await self._parts.ledger.steps_after(target.number)
             looked = await self._undo.possible(steps, later)
-            _, words, kept = taken_back(self._service.operator, _decision(target), self._now_s())
+            _, words, kept = undone(self._limits.state, _payload(target), self._now_s())
             if forgets := _import_of(target):
                 words.append(f"{forgets}: what it taught is forgotten")
             if not (looked.changed or words):
@@ -116,18 +117,17 @@ class Journal:
     ) -> tuple[TakenBack, Doing]:
         what = ": ".join(filter(None, [f"of {target.number} ({target.verb})", request.reason]))
         depth = target.new.depth + 1 if target.new else 1
-        service, ledger = self._service, self._parts.ledger
-        async with service.deciding:
-            state, words, _ = taken_back(service.operator, _decision(target), self._now_s())
+        limits = self._limits
+        async with limits.turn:
+            state, words, _ = undone(limits.state, _payload(target), self._now_s())
             what = ": ".join([what, ", ".join(words)]) if words else what
             forgets = _import_of(target)
-            payload = json.dumps({_FORGOT: forgets}) if forgets else decided(service.operator, state)
+            payload = json.dumps({_FORGOT: forgets}) if forgets else change(limits.state, state)
             new = NewAction(request.reason, target.number, depth, payload=payload)
             if words:
                 line = JournalLine(self._now_s(), peer.user, "undo", what)
-                doing = Doing(await ledger.set_operator_state(state, line, new), peer.user, target.number)
+                doing = Doing(await limits.write(state, line, new), peer.user, target.number)
                 self._under_way.add(doing.number)
-                service.apply(state)
             else:
                 doing = await self.begin(peer, "undo", what, new)
         done = TakenBack()
@@ -217,7 +217,7 @@ def _why_not(action: Action) -> str:
     return ""
 
 
-def _decision(action: Action) -> str:
+def _payload(action: Action) -> str:
     return action.new.payload if action.new else ""
 
 

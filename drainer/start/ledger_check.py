@@ -33,7 +33,7 @@ Right would be, best first:
   3. then, or where there is no log, to go on with this one:  drainer accept-ledger --yes"""
 
 
-class Belonging:
+class LedgerCheck:
     """`recognise` once at the start, then `renew` now and then."""
 
     def __init__(self, custody: Custody, ledger: Ledger, ledger_path: Path, clock: Clock) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 from drainer.backlog.selection import Selectors
 from drainer.backlog.values import EntryLine
 from drainer.control.messages import (
+    DeliveryLine,
     Done,
     EntriesReply,
     EtaReply,
-    Fate,
     ImportReply,
     ImportRequest,
     JournalAction,
@@ -232,7 +232,7 @@ class SmallService:
             recipients=["dan@example.org", "\udcff@example.org"],
             metadata={"received_time": entry.age_s, "raw": b"\xff\x00", "odd": {1: (2.0, float("inf"))}},
             fates=[
-                Fate(
+                DeliveryLine(
                     list=entry.list,
                     message_id=entry.message_id,
                     state="delivered",

@@ -12,7 +12,7 @@ from drainer.errors import CustodyRefused, UsageError
 from drainer.ledger.generation import Mark, mark_in_line, mark_in_value, objection
 from drainer.ledger.memory import MemoryLedger
 from drainer.queuedir.custody import Custody
-from drainer.start.ledger_check import RENEW_S, Belonging
+from drainer.start.ledger_check import RENEW_S, LedgerCheck
 
 OLD, NEW = Mark("00000000000000aa", 3, "/queue"), Mark("00000000000000aa", 4, "/queue")
 OTHER = Mark("00000000000000bb", 4, "/queue")
@@ -59,7 +59,7 @@ async def test_a_crash_between_the_two_marks_is_no_obstacle_and_hides_no_loss(
 ) -> None:
     clock, ledger = StoppedClock(), MemoryLedger()
     with Custody(queue_dir, clock=clock) as custody:
-        belonging = Belonging(custody, ledger, Path("ledger"), clock)
+        belonging = LedgerCheck(custody, ledger, Path("ledger"), clock)
         for _ in range(2):
             with monkeypatch.context() as crashing:
                 crashing.setattr(Custody, "mark_ledger", lambda self, mark: (_ for _ in ()).throw(Crash))
@@ -68,13 +68,13 @@ async def test_a_crash_between_the_two_marks_is_no_obstacle_and_hides_no_loss(
             await belonging.recognise()
             put_entry(queue_dir)
         with pytest.raises(UsageError, match="it is new"):
-            await Belonging(custody, MemoryLedger(), Path("ledger"), clock).recognise()
+            await LedgerCheck(custody, MemoryLedger(), Path("ledger"), clock).recognise()
 
 
 async def test_generation_grows_while_mail_goes_out_and_rests_with_it(queue_dir: Path) -> None:
     clock, ledger = StoppedClock(), MemoryLedger()
     with Custody(queue_dir, clock=clock) as custody:
-        belonging = Belonging(custody, ledger, Path("ledger"), clock)
+        belonging = LedgerCheck(custody, ledger, Path("ledger"), clock)
         await belonging.recognise()
         marks = [custody.ledger_mark()]
         for transactions, waited_s in ((5, RENEW_S), (6, RENEW_S), (7, RENEW_S / 2), (7, RENEW_S), (7, RENEW_S)):
@@ -90,10 +90,10 @@ async def test_ledger_lost_with_nothing_in_custody_is_said_and_the_drain_goes_on
 ) -> None:
     clock, ledger = StoppedClock(), MemoryLedger()
     with Custody(queue_dir, clock=clock) as custody:
-        await Belonging(custody, MemoryLedger(), Path("ledger"), clock).recognise()
+        await LedgerCheck(custody, MemoryLedger(), Path("ledger"), clock).recognise()
         with caplog.at_level(logging.WARNING, "drainer"):
-            await Belonging(custody, ledger, Path("ledger"), clock).recognise()
-        await Belonging(custody, ledger, Path("ledger"), clock).recognise()
+            await LedgerCheck(custody, ledger, Path("ledger"), clock).recognise()
+        await LedgerCheck(custody, ledger, Path("ledger"), clock).recognise()
     (line,) = await ledger.journal()
     assert "it is new and knows nothing" in line.detail and "drainer import-log" in line.detail
     assert len(caplog.records) == 1
@@ -109,7 +109,7 @@ async def test_queue_that_cannot_be_marked_is_drained_all_the_same(
             raise CustodyRefused("No space left on device")
 
         monkeypatch.setattr(Custody, "mark_ledger", full)
-        await Belonging(custody, ledger, Path("ledger"), clock).recognise()
-        await Belonging(custody, ledger, Path("ledger"), clock).recognise()
+        await LedgerCheck(custody, ledger, Path("ledger"), clock).recognise()
+        await LedgerCheck(custody, ledger, Path("ledger"), clock).recognise()
     mark = mark_in_value(await ledger.kept("belongs_to"))
     assert mark is not None and mark.generation == 2

@@ -11,7 +11,13 @@ from typing import Any, NoReturn
 import pytest
 
 import drainer.observe.side_tasks
+import drainer.rounds.clock_jumps
+import drainer.rounds.each_second
+import drainer.rounds.ledger_upkeep
+import drainer.rounds.looking_around
 import drainer.service
+import drainer.start.assembly
+import drainer.start.listening
 from drainer.control.server import ControlServer
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
@@ -25,7 +31,7 @@ from drainer.report.notify import Notifier
 from drainer.report.recorder import Recorder
 from drainer.report.terminal.status import status_lines
 from drainer.service import Service
-from drainer.start.ledger_check import Belonging
+from drainer.start.ledger_check import LedgerCheck
 from tests.stages.inside import inside
 
 FAILURE = UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed")
@@ -50,14 +56,21 @@ def listens_at_the_third_try() -> Callable[[ControlServer], Awaitable[None]]:
     return listens
 
 
+ROUNDS = (
+    drainer.rounds.clock_jumps,
+    drainer.rounds.each_second,
+    drainer.rounds.ledger_upkeep,
+    drainer.rounds.looking_around,
+)
+
 BROKEN: dict[str, tuple[object, str, object]] = {
-    "show": (drainer.service, "status_line", fails),
+    "show": (drainer.rounds.each_second, "status_line", fails),
     "record": (Recorder, "run", fails_later),
     "notify": (Notifier, "run", fails_later),
     "guards": (Surroundings, "look", fails_later),
     "queues": (Surroundings, "count_queues", fails_later),
     "intruder": (RunnerBeside, "note", fails_later),
-    "belonging": (Belonging, "renew", fails_later),
+    "belonging": (LedgerCheck, "renew", fails_later),
     "expire": (Custody, "expire_duplicates", fails),
     "listen": (ControlServer, "start", listens_at_the_third_try()),
     "parting": (Recorder, "end", fails_later),
@@ -72,7 +85,7 @@ async def test_every_side_task_may_fail_and_the_mail_goes_out_all_the_same(
     outage = write_plain(tmp_path, 4, 3)
     for owner, name, broken in BROKEN.values():
         monkeypatch.setattr(owner, name, broken)
-    monkeypatch.setattr(drainer.service, "SOCKET_AGAIN_S", 0.01)
+    monkeypatch.setattr(drainer.start.listening, "SOCKET_AGAIN_S", 0.01)
     monkeypatch.setattr(drainer.observe.side_tasks, "AGAIN_S", 0.01)
     async with Sink() as sink:
         async with inside(tmp_path, outage, sink) as run:
@@ -110,7 +123,8 @@ def test_each_task_of_the_service_is_listed_with_what_its_failure_means() -> Non
     assert works["_side_work"] < set(SIDE_TASKS)
     started = [
         ast.unparse(node.args[0])
-        for node in ast.walk(tree)
+        for module in (drainer.service, drainer.start.assembly, drainer.start.listening, *ROUNDS)
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "asyncio.create_task"
     ]
     assert sorted(started) == ["again", "self._stop.wait()", "self.side_tasks.kept_going(name, work)", "work()"]

@@ -16,7 +16,7 @@ from drainer.control.replies import json_reply
 from drainer.duplicates.decoration import Decoration
 from drainer.duplicates.summary import summarise
 from drainer.errors import EntryError, ListConfigUnreadable
-from drainer.operate.operations import metadata_as_json
+from drainer.operate.showing import metadata_as_json
 from drainer.pickles.restricted import load_one, load_pair
 from drainer.queuedir.entry import QueueEntry, entry_from_pickles
 from drainer.queuedir.handback import with_recipients

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-import drainer.service
+import drainer.start.assembly
 from drainer.backlog.readers import Surveyed, Surveyor, survey_file
 from drainer.backlog.selection import Selectors
 from drainer.control.messages import Peer, SelectRequest
@@ -64,7 +64,7 @@ class Inside:
 
     @property
     def asks(self) -> ServiceOperations:
-        return ServiceOperations(self.service)
+        return ServiceOperations(self.service.pipeline, self.service.situation, self.service.limits)
 
     @property
     def parts(self) -> Parts:
@@ -192,7 +192,7 @@ async def inside(
     custody = {"poll": "20ms", **sections.pop("custody", {})}
     settings = site_settings(home, sink.port, mailman, custody=custody, **sections)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drainer.service, "Surveyor", _ReadsInThread)
+        patch.setattr(drainer.start.assembly, "Surveyor", _ReadsInThread)
         service = Service(load_settings(settings), until_empty, lambda: load_settings(settings))
         main = asyncio.create_task(service.main())
         running = Inside(service, outage, sink, main)

@@ -92,7 +92,7 @@ async def test_entry_that_cannot_be_held_is_held_once_the_ledger_can_be_written(
             run.parts.rate.limit(run.service.settings.feed, float("inf"), None)
             await run.until("sending has stopped", lambda: "ledger" in run.parts.gate.reasons)
             await run.until("it is put back", lambda: not run.service.pipeline.feed.active)
-        await run.service._probe_ledger()
+        await run.service._ledger_upkeep.probe()
         await run.until("it is held", lambda: run.state_of(file) == "held")
 
 

@@ -132,7 +132,7 @@ async def test_entry_that_is_taken_and_not_listed_yet_is_backlog(tmp_path: Path)
             try:
                 await run.until("the other is finished", lambda: run.state_of(first) is None)
                 assert (await run.status()).backlog.entries == 1
-                assert not run.service._is_empty()
+                assert not run.service._each_second.is_empty()
             finally:
                 may_end.set()
         assert await run.ended() == 0

@@ -107,7 +107,7 @@ ASKED: dict[str, Callable[[Service], object]] = {
         service.situation.mailman().runner_wanted_by == "custody.beside_runner = true"
     ),
     "mta.tls": lambda service: service.pipeline.parts.pool._settings.tls,
-    "mta.queue": lambda service: service._surroundings._mta_queue._kind,
+    "mta.queue": lambda service: service._assembled.surroundings._mta_queue._kind,
     "feed.adaptive": lambda service: service.pipeline.parts.rate._adaptive,
     "feed.order": lambda service: service.pipeline.parts.settings.feed.order,
     "feed.dsn": lambda service: service.pipeline.parts.settings.feed.dsn,

@@ -1,7 +1,7 @@
-"""Which action of the journal an undo means, and what it does to pauses and rates.
+"""What one decision changed in pauses and rates, as the journal keeps it, and how that is undone.
 
-In    actions as the ledger has them, the operator's state before and after a decision
-Out   the action meant; the state with a decision taken back
+In    the operator's state before and after a decision; the state as it is now
+Out   the change as text; the state without that change
 Pure  values only
 """
 
@@ -9,52 +9,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from drainer.ledger.actions import Action
 from drainer.ledger.records import INTAKE, OperatorState, Pause
 from drainer.text.wording import limit
 
 _RATES = {"messages_per_s": "messages", "recipients_per_s": "recipients"}
 
 
-def undone_by(actions: Sequence[Action]) -> dict[int, int]:
-    """Number of each action that was taken back, and is so still, to that of the undo that did it. actions: oldest first."""
-    found: dict[int, int] = {}
-    for action in reversed(actions):
-        # Newest first: whether an undo was taken back itself is known before it counts.
-        if action.new and action.new.undoes is not None and action.number not in found and changed_something(action):
-            found.setdefault(action.new.undoes, action.number)
-    return found
-
-
-def changed_something(action: Action) -> bool:
-    return bool(action.entries or (action.new and action.new.payload))
-
-
-def last_to_undo(actions: Sequence[Action], under_way: Collection[int]) -> Action | None:
-    """What an undo without a number takes back: the last action that stands. None: there is none.
-
-    An undo is not among them, or undoing twice would do again what was undone; one that took back an undo is. An undo that a
-    crash cut off comes first: the action it was to take back is meant.
-    actions    oldest first
-    under_way  numbers of those being carried out
-    """
-    undone, by_number = undone_by(actions), {action.number: action for action in actions}
-    for action in reversed(actions):
-        if action.new is None or action.number in under_way or not changed_something(action):
-            continue
-        if action.new.undoes in by_number and action.new.ended_s is None and action.number not in undone:
-            return by_number[action.new.undoes]
-        if action.new.depth % 2 == 0 and action.number not in undone:
-            return action
-    return None
-
-
-def decided(before: OperatorState, after: OperatorState) -> str:
-    """What a decision changed in the operator's state, for NewAction.payload; "" nothing."""
+def change(before: OperatorState, after: OperatorState) -> str:
+    """The difference between two states, for NewAction.payload; "" if there is none."""
     had, has = ({pause.list_id: pause for pause in state.pauses} for state in (before, after))
     pauses = {
         name: [_fields(had.get(name)), _fields(has.get(name))]
@@ -69,10 +34,10 @@ def decided(before: OperatorState, after: OperatorState) -> str:
     return json.dumps({"pauses": pauses, "rates": rates}, separators=(",", ":")) if pauses or rates else ""
 
 
-def taken_back(now: OperatorState, payload: str, now_s: float) -> tuple[OperatorState, list[str], list[str]]:
-    """The state with a decision taken back; what that means, and what of it cannot be, in words.
+def undone(now: OperatorState, payload: str, now_s: float) -> tuple[OperatorState, list[str], list[str]]:
+    """The state without a change; in words, what that undoes, and what of the change cannot be undone.
 
-    payload  as `decided` made it
+    payload  as `change` made it
     now_s    seconds since the epoch: a pause that would be over by now is not put in force again
     """
     value: dict[str, Any] = json.loads(payload) if payload else {}

@@ -11,7 +11,7 @@ import pytest
 from drainer.report.snapshot import Snapshot
 from drainer.report.terminal.status import status_lines
 from drainer.settings_file import load_settings
-from drainer.start import without_service
+from drainer.without_service import answers
 from tests.scenarios.operated import site
 
 ODD = Path(__file__).parents[1] / "samples" / "odd"
@@ -29,15 +29,15 @@ def test_entries_beyond_the_bound_are_counted_as_not_read_and_held_ones_that_can
         settings = load_settings(lists.settings)
 
     async def asked() -> tuple[Snapshot, int]:
-        async with without_service.from_disk(settings, "not_running") as answers:
-            snapshot, eta = await answers.status(), await answers.eta()
+        async with answers.from_disk(settings, "not_running") as disk:
+            snapshot, eta = await disk.status(), await disk.eta()
             return snapshot, eta.unread_entries
 
     whole, _ = asyncio.run(asked())
     assert whole.mailman.flavour == "mailman2"
     assert whole.without_service is not None and whole.backlog.unread_entries == 0
     assert whole.backlog.recipients == whole.without_service.recorded_recipients
-    monkeypatch.setattr(without_service, "READ_AT_MOST", 3)
+    monkeypatch.setattr(answers, "READ_AT_MOST", 3)
     some, unread = asyncio.run(asked())
     not_read = whole.backlog.entries + whole.backlog.held_entries - 3
     assert some.backlog.entries == whole.backlog.entries

@@ -1,0 +1,84 @@
+"""The pauses and rates that the operator set: which are in force, and how a change is written down and takes effect.
+
+In    a new OperatorState with its line for the journal
+Out   the ledger's copy; then gate, intake, rates and snapshot follow it
+Promise   a change is in the ledger before it takes effect
+Not here  which change an operator asked for (pausing.py); how one is undone (undo_pauses.py)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+from drainer.clock import Clock
+from drainer.ledger.actions import NewAction
+from drainer.ledger.records import INTAKE, JournalLine, OperatorState, Pause
+from drainer.observe.situation import Situation
+from drainer.operate.undo_pauses import change
+from drainer.pipeline import Pipeline
+
+
+class PausesAndRates:
+    """Those in force.
+
+    state  what the ledger holds of them
+    turn   whoever makes a new state of the one in force holds it: of two at once the second would undo the first
+    """
+
+    def __init__(self, pipeline: Pipeline, situation: Situation, clock: Clock) -> None:
+        self.state = OperatorState()
+        self.turn = asyncio.Lock()
+        self._pipeline = pipeline
+        self._situation = situation
+        self._clock = clock
+
+    async def decide(self, state: OperatorState, by: str, verb: str, detail: str, reason: str) -> int:
+        """Write down what an operator decided, and put it into force. In `turn`. Returns the action's number.
+
+        Raises LedgerNotDurable: nothing has changed
+        """
+        now_s = self._clock.now_s()
+        action = NewAction(reason, ended_s=now_s, payload=change(self.state, state))
+        return await self.write(state, JournalLine(now_s, by, verb, detail), action)
+
+    async def write(self, state: OperatorState, line: JournalLine, action: NewAction | None = None) -> int:
+        """As `decide`, with a line of the journal as it is; no action: the service did it by itself."""
+        number = await self._pipeline.parts.ledger.set_operator_state(state, line, action)
+        self.apply(state)
+        return number
+
+    def apply(self, state: OperatorState) -> None:
+        """Put pauses and rates into force, which the ledger has already."""
+        before, after = ({pause.list_id for pause in one.pauses} for one in (self.state, state))
+        if before != after:
+            self._situation.recorder.overtaken("a pause" if after - before else "the end of a pause")
+        self.state = state
+        self._situation.follow(state)
+        parts, in_force = self._pipeline.parts, {pause.list_id: pause for pause in self._in_force(state)}
+        self._pipeline.intake.is_on = INTAKE not in in_force
+        parts.gate.close_lists(frozenset(name for name in in_force if name not in ("", INTAKE)))
+        if everything := in_force.get(""):
+            by = f"by {everything.by}" if everything.by else ""
+            parts.gate.close("paused", ": ".join(filter(None, [by, everything.reason])))
+        else:
+            parts.gate.open("paused")
+        parts.rate.limit(parts.settings.feed, state.messages_per_s, state.recipients_per_s)
+        self._pipeline.standing.wake()
+
+    def apply_unended(self, state: OperatorState) -> None:
+        """As `apply`, without the pauses whose time is over: the next start would end them."""
+        self.apply(dataclasses.replace(state, pauses=self._in_force(state)))
+
+    async def end_pauses(self) -> None:
+        """End the pauses whose time is over. In `turn`. Raises LedgerNotDurable."""
+        kept = self._in_force(self.state)
+        over = [pause for pause in self.state.pauses if pause not in kept]
+        if over:
+            lists = ", ".join(pause.list_id or "everything" for pause in over)
+            state = dataclasses.replace(self.state, pauses=kept)
+            await self.write(state, JournalLine(self._clock.now_s(), "drainer", "resume", f"time is over: {lists}"))
+
+    def _in_force(self, state: OperatorState) -> tuple[Pause, ...]:
+        now_s = self._clock.now_s()
+        return tuple(pause for pause in state.pauses if pause.until_s is None or pause.until_s > now_s)

@@ -1,0 +1,242 @@
+"""Puts the service together: each part of it is made here, of the settings and of the parts below it.
+
+Order     custody (its lock) > ledger > is it the right ledger? > index > composers > pipeline > situation
+          Custody first: whoever has its lock is the only one who may change the queue. The ledger next, before anything
+          is known of an entry.
+Out       Assembled; whatever has to be closed is on the stack, so that it is closed in the opposite order
+Raises    UsageError, SettingsError, CustodyRefused, LedgerUnusable, ComposerUnavailable: the start ends, and no entry was
+          touched
+Not here  what earlier runs left (recover, below, is called once all is there); the tasks (service.py)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+
+from drainer import __version__
+from drainer.backlog.index import BacklogIndex
+from drainer.backlog.readers import Surveyor
+from drainer.clock import Clock
+from drainer.compose import Composer
+from drainer.compose.left_to_mailman import LeftToMailman
+from drainer.compose.list_decorations import ListDecorations
+from drainer.compose.mailman2_composer import Mailman2Composer
+from drainer.compose.mailman3 import Mailman3Composer
+from drainer.compose.mailman3_decorations import Mailman3Decorations
+from drainer.duplicates.decoration import Decoration
+from drainer.feed.gate import Gate
+from drainer.feed.rate_in_force import RateInForce
+from drainer.feed.session_pool import SessionPool
+from drainer.feed.throttle import Throttle
+from drainer.guards.mailman_processes import mailman_processes
+from drainer.in_doubt.resolve import InDoubt
+from drainer.ledger.sqlite import SqliteLedger
+from drainer.observe.outlook import Outlook
+from drainer.observe.side_tasks import SideTasks
+from drainer.observe.situation import Situation
+from drainer.observe.surroundings import Surroundings
+from drainer.operate.pauses_and_rates import PausesAndRates
+from drainer.pipeline import Pipeline
+from drainer.queuedir.custody import Custody
+from drainer.queuedir.entry import Flavour, QueueEntry
+from drainer.queuedir.loan import Loan
+from drainer.settings import Settings
+from drainer.stages.parts import Parts
+from drainer.start.ledger_check import LedgerCheck
+from drainer.start.site import flavour_of, index_directory, make_parent, prepare, refuse_beside_runner
+from drainer.via_mailman.handover import Release
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """What the service's tasks work with."""
+
+    ledger: SqliteLedger
+    ledger_check: LedgerCheck
+    loan: Loan
+    surroundings: Surroundings
+    pipeline: Pipeline
+    situation: Situation
+    limits: PausesAndRates
+
+
+async def assemble(
+    settings: Settings, clock: Clock, side_tasks: SideTasks, stack: contextlib.AsyncExitStack
+) -> Assembled:
+    custody = custody_of(settings, clock)
+    custody.check()
+    flavour = await asyncio.to_thread(flavour_of, settings.mailman, settings.feed.via == "smtp")
+    await asyncio.to_thread(refuse_beside_runner, settings, flavour)
+    loan = loan_of(settings)
+    prepare(custody, loan)
+    stack.callback(custody.close)
+    loan.settle()
+    ledger = await _open_ledger(settings, clock, stack)
+    ledger_check = LedgerCheck(custody, ledger, settings.ledger.path, clock)
+    await ledger_check.recognise()
+    index = _open_index(settings, stack)
+    pipeline = await _pipeline(settings, clock, custody, ledger, index, flavour, stack)
+    pipeline.intake.loan = loan
+    surroundings = Surroundings(settings, clock, flavour)
+    outlook = Outlook(settings, clock, pipeline, loan)
+    situation = Situation(settings, clock, pipeline, outlook, surroundings, side_tasks)
+    limits = PausesAndRates(pipeline, situation, clock)
+    return Assembled(ledger, ledger_check, loan, surroundings, pipeline, situation, limits)
+
+
+async def recover(assembled: Assembled, side_tasks: SideTasks) -> None:
+    """Go on where earlier runs ended: doubts, DSNs, refusals, entries in custody, pauses and rates."""
+    pipeline = assembled.pipeline
+    with side_tasks.guarded("record"):
+        await assembled.situation.recorder.start(__version__)
+    await pipeline.parts.in_doubt.recover()
+    await pipeline.bounces.recover()
+    await pipeline.refused.recover()
+    await pipeline.limits.recover()
+    await pipeline.intake.recover()
+    assembled.limits.apply(await assembled.ledger.operator_state())
+
+
+def custody_of(settings: Settings, clock: Clock, kind: type[Custody] = Custody) -> Custody:
+    return kind(
+        settings.mailman.queue_dir,
+        clock=clock,
+        queues=settings.custody.queues,
+        scope=settings.custody.scope,
+        bak_age_s=settings.custody.bak_age,
+    )
+
+
+def loan_of(settings: Settings) -> Loan:
+    return Loan(settings.mailman.queue_dir, settings.ledger.path.with_name(f"{settings.ledger.path.name}-loan"))
+
+
+def pipeline_of(
+    settings: Settings,
+    clock: Clock,
+    custody: Custody,
+    ledger: SqliteLedger,
+    index: BacklogIndex,
+    composers: dict[Flavour, Composer],
+    surveyor: Surveyor,
+    decoration_of: Callable[[QueueEntry], Decoration | None] | None,
+    mailman3_decorations: Mailman3Decorations | None = None,
+    limited_domains: tuple[str, ...] = (),
+) -> Pipeline:
+    """The data path with all it needs to send and to count; nothing runs yet."""
+    throttle = Throttle(settings.feed.messages, settings.feed.recipients)
+    rate = RateInForce(settings.feed, throttle, clock)
+    queue_dir, config = settings.mailman.queue_dir, settings.mailman.config
+    release = Release(
+        settings,
+        clock,
+        custody,
+        ledger,
+        index,
+        throttle,
+        rate,
+        lambda: mailman_processes(queue_dir, config).runner_lives("out"),
+        psutil.boot_time,
+    )
+    return Pipeline(
+        Parts(
+            settings=settings,
+            clock=clock,
+            custody=custody,
+            index=index,
+            ledger=ledger,
+            composers=composers,
+            surveyor=surveyor,
+            pool=SessionPool(settings.mta, clock),
+            throttle=throttle,
+            gate=Gate(),
+            in_doubt=InDoubt(settings, ledger, clock),
+            rate=rate,
+            release=release,
+            limited_domains=limited_domains,
+            decoration_of=decoration_of,
+            mailman3_decorations=mailman3_decorations,
+        )
+    )
+
+
+async def _open_ledger(settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack) -> SqliteLedger:
+    make_parent(settings.ledger.path)
+    ledger = SqliteLedger(settings.ledger.path, clock)
+    await ledger.open()
+    stack.push_async_callback(ledger.close)
+    return ledger
+
+
+def _open_index(settings: Settings, stack: contextlib.AsyncExitStack) -> BacklogIndex:
+    directory = index_directory(settings.ledger.path)
+    stack.callback(shutil.rmtree, directory, ignore_errors=True)
+    index = BacklogIndex(directory / "backlog-index.sqlite")
+    stack.callback(index.close)
+    return index
+
+
+async def _pipeline(
+    settings: Settings,
+    clock: Clock,
+    custody: Custody,
+    ledger: SqliteLedger,
+    index: BacklogIndex,
+    flavour: Flavour,
+    stack: contextlib.AsyncExitStack,
+) -> Pipeline:
+    composer = await _started_composer(settings, flavour, stack)
+    mailman2_decorations = mailman3_decorations = None
+    if flavour is Flavour.MAILMAN2:
+        mailman2_decorations = ListDecorations(settings.mailman.lists_dir, settings.mailman.settings)
+    else:
+        mailman3_decorations = _mailman3_decorations(settings, clock, composer, stack)
+    limited_domains = tuple(settings.feed.domains)
+    surveyor = stack.enter_context(Surveyor(decoration_of=mailman2_decorations, limited_domains=limited_domains))
+    return pipeline_of(
+        settings,
+        clock,
+        custody,
+        ledger,
+        index,
+        {flavour: composer},
+        surveyor,
+        mailman2_decorations,
+        mailman3_decorations,
+        limited_domains,
+    )
+
+
+async def _started_composer(settings: Settings, flavour: Flavour, stack: contextlib.AsyncExitStack) -> Composer:
+    mailman, max_recipients = settings.mailman, settings.feed.max_recipients
+    composer: Composer
+    if settings.feed.via == "mailman":
+        composer = LeftToMailman()
+    elif flavour is Flavour.MAILMAN2:
+        composer = Mailman2Composer(mailman.lists_dir, mailman.settings, max_recipients)
+    else:
+        composer = Mailman3Composer(
+            mailman.python, mailman.config, mailman.coprocesses, max_recipients, mailman.remember
+        )
+    stack.push_async_callback(composer.close)
+    await composer.start()
+    if isinstance(composer, Mailman3Composer):
+        composer.require_queue_dir(mailman.queue_dir)
+    return composer
+
+
+def _mailman3_decorations(
+    settings: Settings, clock: Clock, composer: Composer, stack: contextlib.AsyncExitStack
+) -> Mailman3Decorations:
+    """Where we do not compose, a co-process only for this is started when it is first asked."""
+    mailman = settings.mailman
+    if not isinstance(composer, Mailman3Composer):
+        composer = Mailman3Composer(mailman.python, mailman.config, 1, 0, mailman.remember)
+        stack.push_async_callback(composer.close)
+    return Mailman3Decorations(composer, mailman.queue_dir, clock)
