@@ -153,7 +153,7 @@ class Service:
             "guards": self._looking_around.run,
             "expire": self._ledger_upkeep.expire,
             "notify": self._notifier.run,
-            "record": self.situation.recorder.run,
+            "record": self.situation.record_writer.run,
         }
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
@@ -212,7 +212,7 @@ class Service:
         await self.pipeline.parts.pool.close()
         self.pipeline.parts.custody.sync()
         with self.side_tasks.guarded("parting"), contextlib.suppress(DrainerError):
-            await self.situation.recorder.end(await self.situation.snapshot(), self._why_stopped)
+            await self.situation.record_writer.end(await self.situation.snapshot(), self._why_stopped)
         log.info(logfmt(event="stopped", backlog_entries=self.pipeline.parts.index.totals().entries))
 
     def stop(self, why: str) -> None:
@@ -248,7 +248,7 @@ class Service:
         if any(
             getattr(before, name) != getattr(self.settings, name) for name in ("feed", "mta", "duplicates", "guards")
         ):
-            self.situation.recorder.overtaken("changed settings")
+            self.situation.record_writer.overtaken("changed settings")
         logging.getLogger().setLevel(self.settings.log.level.upper())
         limits, limited_domains = self.limits.state, self.pipeline.parts.limited_domains
         set_rates = {"feed.messages": limits.messages_per_s, "feed.recipients": limits.recipients_per_s}

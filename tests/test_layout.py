@@ -24,14 +24,14 @@ MARKED = frozenset(
     mta_log/answer
     backlog/work backlog/splits backlog/values backlog/selection
     guards/verdict
-    estimate/rates estimate/drain_time estimate/pace estimate/arrivals estimate/interruptions
-    estimate/passage estimate/forecaster estimate/ceilings estimate/per_list estimate/before_drain estimate/trace
-    estimate/scores estimate/replay observe/finish estimate/mixture
+    estimate/rates estimate/drain_time estimate/service_rate estimate/arrivals estimate/interruptions
+    estimate/completion estimate/forecaster estimate/ceilings estimate/per_list estimate/before_drain estimate/backtest/trace
+    estimate/backtest/scores estimate/backtest/replay observe/finish estimate/mixture
     compose/wire compose/transactions compose/mailman2 compose/coprocess/frames
     compose/mailman2_charset compose/mailman2_decorate compose/mailman2_envelope compose/mailman2_flatten
     compose/mailman2_header compose/mailman2_part compose/mailman2_site compose/python27_codecs
     feed/shaping feed/adaptive_rate feed/outcome feed/refusals feed/retry feed/dsn
-    report/snapshot report/metrics report/history report/notices report/service_state
+    report/snapshot report/metrics report/burn_down report/notices report/service_state
     report/web/page report/web/page_tables report/web/chart report/terminal/status
     control/messages
     """.split()

@@ -12,10 +12,10 @@ from typing import Literal
 from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.summary import EntrySummary
 from drainer.ledger.records import is_mark
-from drainer.text.said import Said
+from drainer.text.clean_model import CleanModel
 
 
-class EntryLine(Said):
+class EntryLine(CleanModel):
     """One entry as listed. `duplicate` is the class found by scanning, a forecast; `of` the entry it repeats."""
 
     entry: str

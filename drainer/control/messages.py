@@ -32,7 +32,7 @@ from drainer.backlog.values import EntryLine
 from drainer.estimate.eta import Eta
 from drainer.report.snapshot import Snapshot, WithoutService
 from drainer.settings import LONGEST_S, rate_per_s
-from drainer.text.said import Said
+from drainer.text.clean_model import CleanModel
 
 if TYPE_CHECKING:
     from drainer.report.incident.document import Incident
@@ -42,7 +42,7 @@ class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Reply(Said):
+class _Reply(CleanModel):
     """Fields are only ever added, so an older client ignores what it does not know."""
 
 

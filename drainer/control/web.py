@@ -22,7 +22,7 @@ from drainer.clock import Clock
 from drainer.control.replies import JSON, as_json
 from drainer.control.web_connection import Connections, protect, refusal
 from drainer.errors import SettingsError
-from drainer.report.history import History
+from drainer.report.burn_down import BurnDown
 from drainer.report.metrics import CONTENT_TYPE, exposition
 from drainer.report.snapshot import Snapshot
 from drainer.report.web.page import page
@@ -48,7 +48,7 @@ class StatusListener:
         settings: WebSettings,
         status: Callable[[], Awaitable[Snapshot]],
         clock: Clock,
-        history: Callable[[], History] = History,
+        history: Callable[[], BurnDown] = BurnDown,
     ) -> None:
         """history  gives the burn-down that the page draws"""
         self.host, self.port = tcp_address(settings.listen)

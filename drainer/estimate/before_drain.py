@@ -14,12 +14,12 @@ from collections.abc import Iterable
 
 from drainer.estimate.arrivals import Arrivals
 from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.completion import DrainModel, completion
 from drainer.estimate.drain_time import CONFIDENCE
 from drainer.estimate.eta import Eta
 from drainer.estimate.interruptions import Interruptions
 from drainer.estimate.mixture import Units
-from drainer.estimate.pace import Pace
-from drainer.estimate.passage import Race, passage
+from drainer.estimate.service_rate import ServiceRate
 from drainer.mta_log.mailman_smtp_log import PastDelivery
 
 _SHORTEST_S = 0.001
@@ -46,7 +46,7 @@ def forecast_from_log(
     ceilings = ceilings or Ceilings()
     if ceilings.are_zero:
         return Eta(state="paused")
-    pace, interruptions = Pace(), Interruptions()
+    service_rate, interruptions = ServiceRate(), Interruptions()
     deliveries = sent = 0
     worked_s = 0.0
     for one in past:
@@ -55,15 +55,15 @@ def forecast_from_log(
         sent += one.recipients
         worked_s += took_s
         left_s = recipients * worked_s / max(1, sent)
-        pace.observe(took_s, Units(1, one.recipients), Units(max(1, entries), recipients), left_s)
+        service_rate.observe(took_s, Units(1, one.recipients), Units(max(1, entries), recipients), left_s)
         interruptions.worked(took_s)
-    outlook = pace.outlook()
-    if outlook is None or deliveries < _FEWEST:
+    forecast = service_rate.forecast()
+    if forecast is None or deliveries < _FEWEST:
         return Eta(state="measuring")
-    work = pace.work(Units(entries, recipients))
+    work = service_rate.work(Units(entries, recipients))
     least_s = ceilings.least_s(entries, recipients)
-    lost = interruptions.lost(work / outlook.rate)
-    found = passage(Race(work, 0.0, outlook, Arrivals().expected, lost, work / least_s if least_s else None))
+    lost = interruptions.lost(work / forecast.rate)
+    found = completion(DrainModel(work, 0.0, forecast, Arrivals().expected, lost, work / least_s if least_s else None))
     return Eta(
         state="draining",
         finish=now_s + found.seconds,

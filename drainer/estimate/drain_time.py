@@ -16,10 +16,10 @@ from typing import Literal
 
 from drainer.backlog.work import Amount, Work, amount
 from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.completion import DrainModel, completion
 from drainer.estimate.eta import Eta, EtaState, ServiceState
 from drainer.estimate.forecaster import STALLED_AFTER_S, Forecaster, Left
-from drainer.estimate.pace import steady
-from drainer.estimate.passage import Race, passage
+from drainer.estimate.service_rate import steady
 
 CONFIDENCE = 0.8
 _STALLED_AFTER_TURNS = 5
@@ -88,26 +88,26 @@ def drain_time(work: Work, seen: Forecaster, ceilings: Ceilings, state: ServiceS
         return _eta(work, 0.0, 0.0, 0.0, now_s)
     if seen.idle_s > _stalled_after_s(ceilings) and (seen.is_gap_unusual or not seen.has_worked):
         return Eta(state="stalled")
-    race = race_of(work, seen, ceilings)
-    if race is None:
+    model = drain_model(work, seen, ceilings)
+    if model is None:
         return Eta(state="measuring")
-    return _of_race(work, race, ceilings, seen.noticed_after_s, now_s)
+    return _of_model(work, model, ceilings, seen.noticed_after_s, now_s)
 
 
-def race_of(work: Work, seen: Forecaster, ceilings: Ceilings) -> Race | None:
+def drain_model(work: Work, seen: Forecaster, ceilings: Ceilings) -> DrainModel | None:
     """All that is left, deferred recipients included, against time; None while too little is known, or nothing is left."""
     left = amount(work)
     if left is None or left.recipients <= 0:
         return None
-    return seen.race(_left(left), left.deviation, ceilings)
+    return seen.model(_left(left), left.deviation, ceilings)
 
 
-def race_at(work: Work, seen: Forecaster, at_recipients_per_s: float) -> Race | None:
+def drain_model_at(work: Work, seen: Forecaster, at_recipients_per_s: float) -> DrainModel | None:
     """The same at that rate (> 0), which stands for itself: no ceiling, no interruptions."""
     left = amount(work)
     if left is None or left.recipients <= 0 or at_recipients_per_s <= 0:
         return None
-    return seen.race(_left(left), left.deviation, Ceilings(), at=steady(at_recipients_per_s))
+    return seen.model(_left(left), left.deviation, Ceilings(), at=steady(at_recipients_per_s))
 
 
 def if_resumed(work: Work, seen: Forecaster, ceilings: Ceilings, now_s: float) -> Eta:
@@ -127,8 +127,8 @@ def what_if(
     word = _word_before_rates(work, left, asked, "starting" if state == "starting" else "draining")
     if word is not None or left is None or _all_deferred(work):
         return drain_time(work, seen, asked, "starting" if state == "starting" else "draining", now_s)
-    race = race_at(work, seen, at_recipients_per_s)
-    return Eta(state="measuring") if race is None else _of_race(work, race, asked, 0.0, now_s)
+    model = drain_model_at(work, seen, at_recipients_per_s)
+    return Eta(state="measuring") if model is None else _of_model(work, model, asked, 0.0, now_s)
 
 
 def needed_rate(work: Work, seen: Forecaster, within_s: float) -> float | None:
@@ -163,8 +163,8 @@ def by_time(
         return ByTime(None, None, sustained_recipients_per_s, "unknown" if left is None else "impossible")
     if left is None or left.recipients <= 0:
         return ByTime(needed, 1.0, sustained_recipients_per_s, "likely")
-    race = None if ceilings.are_zero else race_of(work, seen, ceilings)
-    chance = None if race is None else race.chance_by(within_s)
+    model = None if ceilings.are_zero else drain_model(work, seen, ceilings)
+    chance = None if model is None else model.chance_by(within_s)
     if chance is not None and chance >= _SURELY:
         return ByTime(needed, chance, sustained_recipients_per_s, "likely")
     verdict: ByVerdict = "unproven"
@@ -213,10 +213,10 @@ def _stalled_after_s(ceilings: Ceilings) -> float:
     return STALLED_AFTER_S if slowest is None else max(STALLED_AFTER_S, _STALLED_AFTER_TURNS / slowest)
 
 
-def _of_race(work: Work, race: Race, ceilings: Ceilings, noticed_after_s: float, now_s: float) -> Eta:
-    if race.left > _LONGEST_S * min(race.outlook.rate, race.ceiling or race.outlook.rate):
+def _of_model(work: Work, model: DrainModel, ceilings: Ceilings, noticed_after_s: float, now_s: float) -> Eta:
+    if model.left > _LONGEST_S * min(model.forecast.rate, model.ceiling or model.forecast.rate):
         return Eta(state="measuring")
-    found = passage(race)
+    found = completion(model)
     if found.chance < _GROWS:
         return Eta(state="growing")
     earliest_s = ceilings.earliest_s

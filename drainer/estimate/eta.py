@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from drainer.text.said import Said
+from drainer.text.clean_model import CleanModel
 
 ServiceState = Literal["starting", "scanning", "draining", "paused", "stopped_by_guard", "mta_down", "idle", "stopping"]
 """What the service does. A forecast depends on it: nothing ends while it stands still."""
@@ -15,7 +15,7 @@ ServiceState = Literal["starting", "scanning", "draining", "paused", "stopped_by
 EtaState = Literal["draining", "done", "paused", "stalled", "growing", "measuring"]
 
 
-class Eta(Said):
+class Eta(CleanModel):
     """finish: seconds since the epoch. low_s..high_s is the interval that holds `confidence` of the time."""
 
     state: EtaState

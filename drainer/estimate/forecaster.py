@@ -1,11 +1,11 @@
 """What was seen of a drain so far, and when it will be through: the core that the service and the back-test share.
 
 In    cumulative counts, one observation per interval, with the work left and the ceilings at that moment
-Out   a Race (passage.py) for any work left; whether nothing has happened for longer than is usual
+Out   a DrainModel (completion.py) for any work left; whether nothing has happened for longer than is usual
 Pure  the observer brings the monotonic time along; nothing is kept but sums and filters, so memory does not grow
 
 Rates are smoothed in here; the estimate made from them never is, or it would tell an old story after a change. Time in
-which nothing moved is work that took long, or an interruption: an interruption if, at the usual pace, far more would have
+which nothing moved is work that took long, or an interruption: an interruption if, at the usual rate, far more would have
 been finished in it than the MTA then turned out to have been busy with.
 """
 
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 from drainer.estimate.arrivals import Arrivals
 from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.completion import DrainModel, Expected
 from drainer.estimate.interruptions import Interruptions, Lost
 from drainer.estimate.mixture import NOTHING, Units
-from drainer.estimate.pace import Outlook, Pace
-from drainer.estimate.passage import Expected, Race
 from drainer.estimate.rates import Counts
+from drainer.estimate.service_rate import RateForecast, ServiceRate
 
 STALLED_AFTER_S = 30.0
 _INTERRUPTED_AFTER_S = 5.0
@@ -57,7 +57,7 @@ class Left:
 
 
 class Forecaster:
-    """Fed with `observe`; asked with `race`."""
+    """Fed with `observe`; asked with `model`."""
 
     def __init__(self) -> None:
         self._before: Counts | None = None
@@ -65,7 +65,7 @@ class Forecaster:
         self._begin()
 
     def _begin(self) -> None:
-        self._pace = Pace()
+        self._service_rate = ServiceRate()
         self._arrivals = Arrivals()
         self._interruptions = Interruptions()
         self._worked_s = self._idle_s = self._halted_s = self._empty_s = 0.0
@@ -122,9 +122,9 @@ class Forecaster:
         return missed * self._done.messages >= _MISSED_MESSAGES and missed * self._done.recipients >= largest
 
     @property
-    def outlook(self) -> Outlook | None:
+    def forecast(self) -> RateForecast | None:
         """None while too little was seen."""
-        return self._pace.outlook()
+        return self._service_rate.forecast()
 
     @property
     def arrivals_per_s(self) -> float:
@@ -144,29 +144,31 @@ class Forecaster:
         """Mean and variance of the recipients that arrive in the next `seconds` (> 0)."""
         return self._arrivals.expected(seconds)
 
-    def race(self, left: Left, deviation: float, ceilings: Ceilings, at: Outlook | None = None) -> Race | None:
+    def model(
+        self, left: Left, deviation: float, ceilings: Ceilings, at: RateForecast | None = None
+    ) -> DrainModel | None:
         """The work left against time; None while too little was seen.
 
         left       more than nothing
         deviation  standard deviation of left.recipients
-        at         another outlook, of recipients per second, in place of what was seen: it stands for itself, without
+        at         another forecast, of recipients per second, in place of what was seen: it stands for itself, without
                    ceilings and interruptions
         """
         if at is not None:
-            return Race(left.recipients, deviation, at, self.arriving, Lost())
-        outlook = self._pace.outlook()
-        if outlook is None:
+            return DrainModel(left.recipients, deviation, at, self.arriving, Lost())
+        forecast = self._service_rate.forecast()
+        if forecast is None:
             return None
         units = self._units(left)
-        work = self._pace.work(units)
+        work = self._service_rate.work(units)
         least_s = ceilings.least_s(units.messages, units.recipients)
-        return Race(
+        return DrainModel(
             work,
-            deviation * self._pace.recipient_share,
-            outlook,
+            deviation * self._service_rate.recipient_share,
+            forecast,
             # What arrives is known in recipients only.
             _scaled(self.arriving, work / left.recipients),
-            self._interruptions.lost(work / outlook.rate),
+            self._interruptions.lost(work / forecast.rate),
             work / least_s if least_s else None,
             _DOUBT,
         )
@@ -192,7 +194,7 @@ class Forecaster:
         self._interruptions.worked(seconds)
         self._done += done
         self._largest = max(self._largest, done.recipients / max(1.0, done.messages))
-        self._pace.observe(seconds, done, self._done + self._units(left), self._left_s(left))
+        self._service_rate.observe(seconds, done, self._done + self._units(left), self._left_s(left))
 
     def _is_hole(self, seconds: float, worth_s: float) -> bool:
         """Whether nobody looked for long and little was done meanwhile: the host slept, or a trace lacks rows."""
@@ -210,11 +212,11 @@ class Forecaster:
 
     def _left_s(self, left: Left) -> float:
         """Roughly."""
-        rate = self._pace.rate
+        rate = self._service_rate.rate
         if rate is None:
             return left.recipients * self._worked_s / self._done.recipients
         net = max(rate - self._arrivals.per_s, _LEAST_NET * rate)
-        return self._pace.work(self._units(left)) / net
+        return self._service_rate.work(self._units(left)) / net
 
     def _rest(self, seconds: float, left: Left) -> None:
         self._empty_s += seconds
@@ -226,21 +228,21 @@ class Forecaster:
         before, self._ceilings = self._ceilings, ceilings
         if before is None or before == ceilings:
             return
-        outlook = self._pace.outlook()
-        if outlook is None:
+        forecast = self._service_rate.forecast()
+        if forecast is None:
             return
         units = self._units(left)
         old_s, new_s = (one.least_s(units.messages, units.recipients) for one in (before, ceilings))
-        left_s = self._pace.work(units) / outlook.rate
+        left_s = self._service_rate.work(units) / forecast.rate
         if old_s == new_s or math.isinf(new_s):
             return
         if math.isfinite(old_s) and left_s * _NEARLY < old_s:
             if new_s == 0:
-                self._pace.scale(1.0, _LIFTED_OFF)
+                self._service_rate.scale(1.0, _LIFTED_OFF)
             else:
-                self._pace.scale(old_s / new_s, _RAISED_OFF if new_s < old_s else _LOWERED_OFF)
+                self._service_rate.scale(old_s / new_s, _RAISED_OFF if new_s < old_s else _LOWERED_OFF)
         elif new_s > left_s:
-            self._pace.scale(left_s / new_s, _LOWERED_OFF)
+            self._service_rate.scale(left_s / new_s, _LOWERED_OFF)
 
 
 def _scaled(expected: Expected, factor: float) -> Expected:

@@ -1,11 +1,11 @@
 """When is my list through.
 
-In    what is left of every list, the order of feeding, the drain as it is foreseen (Race)
+In    what is left of every list, the order of feeding, the drain as it is foreseen (DrainModel)
 Out   per list: seconds with an interval
 Pure  values only
 
 How much of the whole work is done at the moment a list is through follows from the order; the time that takes is
-asked of the same Race as the whole drain, with that part of the work and of the arrivals.
+asked of the same DrainModel as the whole drain, with that part of the work and of the arrivals.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from drainer.estimate.passage import Expected, Passage, Race, passage
+from drainer.estimate.completion import Completion, DrainModel, Expected, completion
 
 _ASKED_AT = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
-"""Parts of the work at which the race is run; between them, straight lines: a thousand lists cost as much as ten."""
+"""Parts of the work at which the model is run; between them, straight lines: a thousand lists cost as much as ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class ListLeft:
 
 
 @dataclass(frozen=True, slots=True)
-class Through:
+class ListFinish:
     """low_s <= seconds <= high_s from now."""
 
     seconds: float
@@ -60,21 +60,21 @@ def share_done(lists: Mapping[str, ListLeft], order: str, priority: Sequence[str
     return {name: done[name] / total if one.recipients else 0.0 for name, one in lists.items()}
 
 
-def through(shares: Mapping[str, float], race: Race) -> dict[str, Through]:
+def list_finishes(shares: Mapping[str, float], model: DrainModel) -> dict[str, ListFinish]:
     """When each list is through, for the parts `share_done` gives; nothing that does not end has a time.
 
-    race  of everything that is left
+    model  of everything that is left
     """
-    asked = [(share, passage(_part(race, share))) for share in _ASKED_AT] if shares else []
+    asked = [(share, completion(_part(model, share))) for share in _ASKED_AT] if shares else []
     ending = [(share, found) for share, found in asked if found.chance >= 0.5]
-    known = [(0.0, Passage(0.0, 0.0, 0.0, 1.0)), *ending]
+    known = [(0.0, Completion(0.0, 0.0, 0.0, 1.0)), *ending]
     furthest = known[-1][0]
     return {name: _between(known, share) for name, share in shares.items() if share <= furthest}
 
 
 def not_before_due(
-    found: Mapping[str, Through], lists: Mapping[str, ListLeft], retry_wait_s: float
-) -> dict[str, Through]:
+    found: Mapping[str, ListFinish], lists: Mapping[str, ListLeft], retry_wait_s: float
+) -> dict[str, ListFinish]:
     """The same, no list before its last deferred recipient is due; one that waits for those alone, when they are.
 
     retry_wait_s  how long one waits that is deferred once more
@@ -85,10 +85,10 @@ def not_before_due(
             continue
         due_s = max(0.0, left.last_due_in_s)
         waits_only = left.deferred_recipients >= left.recipients
-        before = Through(0.0, 0.0, 0.0) if waits_only else lifted.get(name)
+        before = ListFinish(0.0, 0.0, 0.0) if waits_only else lifted.get(name)
         if before is not None:
             high_s = max(before.high_s, due_s + max(0.0, retry_wait_s))
-            lifted[name] = Through(max(before.seconds, due_s), max(before.low_s, due_s), high_s)
+            lifted[name] = ListFinish(max(before.seconds, due_s), max(before.low_s, due_s), high_s)
     return lifted
 
 
@@ -120,12 +120,12 @@ def _in_order(lists: Mapping[str, ListLeft], priority: Sequence[str]) -> dict[st
     return done
 
 
-def _part(race: Race, share: float) -> Race:
+def _part(model: DrainModel, share: float) -> DrainModel:
     return replace(
-        race,
-        left=race.left * share,
-        left_deviation=race.left_deviation * share**0.5,
-        arrivals=_shared(race.arrivals, share),
+        model,
+        left=model.left * share,
+        left_deviation=model.left_deviation * share**0.5,
+        arrivals=_shared(model.arrivals, share),
     )
 
 
@@ -137,7 +137,7 @@ def _shared(expected: Expected, share: float) -> Expected:
     return shared
 
 
-def _between(known: Sequence[tuple[float, Passage]], share: float) -> Through:
+def _between(known: Sequence[tuple[float, Completion]], share: float) -> ListFinish:
     above = max(1, bisect.bisect_left([at for at, _ in known], share))
     (low, before), (high, after) = known[above - 1], known[above]
     part = (share - low) / (high - low)
@@ -145,4 +145,4 @@ def _between(known: Sequence[tuple[float, Passage]], share: float) -> Through:
     def at(one: float, other: float) -> float:
         return one + part * (other - one)
 
-    return Through(at(before.seconds, after.seconds), at(before.low_s, after.low_s), at(before.high_s, after.high_s))
+    return ListFinish(at(before.seconds, after.seconds), at(before.low_s, after.low_s), at(before.high_s, after.high_s))

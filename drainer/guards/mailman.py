@@ -6,16 +6,16 @@ Pure  values only; looking is mailman_processes.py's
 
 from __future__ import annotations
 
-from drainer.text.said import Said
+from drainer.text.clean_model import CleanModel
 
 
-class QueueCount(Said):
+class QueueCount(CleanModel):
     name: str
     entries: int
     oldest_age_s: float | None = None
 
 
-class SkippedFiles(Said):
+class SkippedFiles(CleanModel):
     """Files of one directory that are no queue entries, and that drainer leaves where they are. name, reason: of one."""
 
     directory: str
@@ -24,7 +24,7 @@ class SkippedFiles(Said):
     reason: str
 
 
-class Runner(Said):
+class Runner(CleanModel):
     name: str
     pid: int
 
@@ -39,7 +39,7 @@ _DELIVERING = frozenset({"out", "OutgoingRunner", "All"})
 """Mailman's runners that deliver, as 3 and 2.1 name them."""
 
 
-class Mailman(Said):
+class Mailman(CleanModel):
     """Mailman on this host. A runner that is wanted (`runner_wanted_by`) does not compete.
 
     released_entries         in out/ for Mailman's runner to deliver (feed.via, mailman.release_lists)

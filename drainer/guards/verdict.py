@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from drainer.text.said import Said
+from drainer.text.clean_model import CleanModel
 
 Verdict = Literal["go", "slow", "stop"]
 
 
-class Guard(Said):
+class Guard(CleanModel):
     name: str
     verdict: Verdict
     reason: str = ""

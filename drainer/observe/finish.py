@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from drainer.backlog.work import Work
 from drainer.control.messages import EtaReply, ListEta
 from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.completion import DrainModel
 from drainer.estimate.drain_time import (
     CONFIDENCE,
     by_time,
+    drain_model,
+    drain_model_at,
     drain_time,
     if_resumed,
-    race_at,
-    race_of,
     recipients_per_message,
     what_if,
 )
 from drainer.estimate.eta import Eta, ServiceState
 from drainer.estimate.forecaster import Forecaster
-from drainer.estimate.passage import Race
-from drainer.estimate.per_list import ListLeft, Through, not_before_due, share_done, through
+from drainer.estimate.per_list import ListFinish, ListLeft, list_finishes, not_before_due, share_done
 from drainer.estimate.rates import Measured
 
 
@@ -62,15 +62,15 @@ class Drain:
         found = if_resumed(self.work, self.seen, self.ceilings, self.now_s) if is_paused else None
         return found if found is not None and found.state in ("draining", "growing") else None
 
-    def lists_through(self, eta: Eta) -> dict[str, Through]:
+    def list_finishes(self, eta: Eta) -> dict[str, ListFinish]:
         """When each list that may go is through, while there is a forecast (`eta`) for all of them."""
         if eta.state != "draining":
             return {}
-        return self._through(race_of(self.work, self.seen, self.ceilings), self.paused_lists)
+        return self._finishes(drain_model(self.work, self.seen, self.ceilings), self.paused_lists)
 
-    def _through(self, race: Race | None, without: frozenset[str]) -> dict[str, Through]:
+    def _finishes(self, model: DrainModel | None, without: frozenset[str]) -> dict[str, ListFinish]:
         lists = {name: left for name, left in self.lists.items() if name not in without}
-        found = {} if race is None else through(share_done(lists, self.order, self.priority), race)
+        found = {} if model is None else list_finishes(share_done(lists, self.order, self.priority), model)
         return not_before_due(found, lists, self.work.retry_wait_s)
 
     def list_eta(self, name: str, at_recipients_per_s: float | None) -> ListEta:
@@ -80,23 +80,23 @@ class Drain:
         asked = None
         if at_recipients_per_s is not None:
             overall = what_if(self.work, self.seen, at_recipients_per_s, self.now_s, self.state)
-            race = race_at(self.work, self.seen, at_recipients_per_s)
-            asked = self._of_list(name, overall, self._through(race, self.paused_lists - {name}))
+            model = drain_model_at(self.work, self.seen, at_recipients_per_s)
+            asked = self._of_list(name, overall, self._finishes(model, self.paused_lists - {name}))
         resumed = None
         if (overall_resumed := self.if_resumed) is not None:
-            race = race_of(self.work.resumed, self.seen, self.ceilings.lifted_from_zero)
-            resumed = self._of_list(name, overall_resumed, self._through(race, frozenset()))
+            model = drain_model(self.work.resumed, self.seen, self.ceilings.lifted_from_zero)
+            resumed = self._of_list(name, overall_resumed, self._finishes(model, frozenset()))
         return ListEta(
             list=name,
             entries=left.entries,
             recipients=left.recipients,
-            eta=Eta(state="paused") if is_paused else self._of_list(name, eta, self.lists_through(eta)),
+            eta=Eta(state="paused") if is_paused else self._of_list(name, eta, self.list_finishes(eta)),
             paused=is_paused,
             what_if=asked,
             if_resumed=resumed,
         )
 
-    def _of_list(self, name: str, overall: Eta, lists: Mapping[str, Through]) -> Eta:
+    def _of_list(self, name: str, overall: Eta, lists: Mapping[str, ListFinish]) -> Eta:
         """Of a list that has no time of its own it is known only that it is through when everything is."""
         found = lists.get(name)
         if overall.state != "draining" or found is None:

@@ -18,7 +18,7 @@ from drainer.clock import Clock
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.control.messages import EtaReply
 from drainer.estimate.eta import ServiceState
-from drainer.estimate.per_list import Through
+from drainer.estimate.per_list import ListFinish
 from drainer.guards.mailman import Mailman
 from drainer.ledger.records import INTAKE, OperatorState, Totals
 from drainer.observe.finish import answer
@@ -27,11 +27,11 @@ from drainer.observe.side_tasks import SideTasks
 from drainer.observe.surroundings import Surroundings
 from drainer.pipeline import Pipeline
 from drainer.queuedir.entry import Flavour
-from drainer.report.history import observed
+from drainer.report.burn_down import observed
 from drainer.report.incident.document import LINES, Incident
 from drainer.report.incident.facts import incident
-from drainer.report.present import HELD_KEPT, HeldEntry, Present, Waiting, known_resends
-from drainer.report.recorder import Recorder
+from drainer.report.inventory import HELD_KEPT, HeldEntry, Inventory, Waiting, known_resends
+from drainer.report.record_writer import RecordWriter
 from drainer.report.service_state import service_state, state_since_s
 from drainer.report.snapshot import Backlog, ListBacklog, Mta, PauseInForce, Rate, Snapshot, Stop, done_of
 from drainer.settings import Settings
@@ -61,7 +61,7 @@ class Situation:
         self.operator = OperatorState()
         self.state: ServiceState = "starting"
         self.totals = Totals()
-        self.recorder = Recorder(pipeline.parts.ledger, clock, self.present)
+        self.record_writer = RecordWriter(pipeline.parts.ledger, clock, self.present)
         self._clock = clock
         self._pipeline = pipeline
         self._outlook = outlook
@@ -156,14 +156,14 @@ class Situation:
     async def incident(self, since_s: float | None) -> Incident:
         account = await self._pipeline.parts.ledger.account(LINES, since_s)
         present = self.present(await self.snapshot())
-        history, now_s = observed(self.recorder.history, present.snapshot), self._clock.now_s()
+        history, now_s = observed(self.record_writer.history, present.snapshot), self._clock.now_s()
         return incident(account, present, history, version=__version__, now_s=now_s, live=True, since_s=since_s)
 
-    def present(self, snapshot: Snapshot) -> Present:
+    def present(self, snapshot: Snapshot) -> Inventory:
         """What is here beside the figures of this snapshot."""
         index = self._pipeline.parts.index
         held = index.select(Selectors(state="held"), snapshot.at, HELD_KEPT).lines
-        return Present(
+        return Inventory(
             snapshot=snapshot,
             waiting=known_resends(
                 [
@@ -194,7 +194,7 @@ class Situation:
         totals, now_s = self._outlook.backlog(), self._clock.now_s()
         drain = self._outlook.drain(totals, self.state, now_s)
         measured, eta = drain.measured, drain.eta
-        lists_through = drain.lists_through(eta)
+        list_finishes = drain.list_finishes(eta)
         mta = parts.pool.state
         return Snapshot(
             version=__version__,
@@ -246,7 +246,7 @@ class Situation:
                     recipients=line.recipients,
                     oldest_age_s=None if line.oldest_s is None else max(0.0, now_s - line.oldest_s),
                     paused=line.list_id in parts.gate.closed_lists,
-                    **_when(lists_through.get(line.list_id), now_s),
+                    **_when(list_finishes.get(line.list_id), now_s),
                 )
                 for line in parts.index.per_list()
                 if line.entries
@@ -260,13 +260,13 @@ class Situation:
             ],
             stops=[Stop(name=name, reason=reason) for name, reason in parts.gate.reasons.items()],
             side_failures=list(self._side_tasks.failures.values()),
-            forecasts=self.recorder.forecasts,
+            forecasts=self.record_writer.forecasts,
             needs_restart=list(self._needs_restart),
         )
 
 
-def _when(through: Through | None, now_s: float) -> dict[str, float]:
-    """The fields of ListBacklog that say when a list is through."""
-    if through is None:
+def _when(finish: ListFinish | None, now_s: float) -> dict[str, float]:
+    """The fields of ListBacklog that say when a list is finish."""
+    if finish is None:
         return {}
-    return {"finish": now_s + through.seconds, **dataclasses.asdict(through)}
+    return {"finish": now_s + finish.seconds, **dataclasses.asdict(finish)}

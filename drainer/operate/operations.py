@@ -124,7 +124,7 @@ class ServiceOperations:
         return await self._entries.handback(request, peer)
 
     async def undo(self, request: UndoRequest, peer: Peer) -> UndoReply:
-        overtakes = self._situation.recorder.changed_by("an undo")
+        overtakes = self._situation.record_writer.changed_by("an undo")
         with overtakes if request.yes else contextlib.nullcontext():
             return await self._journal.undo(request, peer)
 
@@ -135,7 +135,7 @@ class ServiceOperations:
         parts = self._parts
         reply = await carry_out(parts.ledger, parts.index, request, peer.user, parts.clock.now_s())
         if request.undo or (request.yes and reply.learnt):
-            self._situation.recorder.overtaken("an import")
+            self._situation.record_writer.overtaken("an import")
         if request.yes:
             entries = [entry.entry for entry in reply.entries]
             await self._decide_again(entries)

@@ -52,7 +52,7 @@ class PausesAndRates:
         """Put pauses and rates into force, which the ledger has already."""
         before, after = ({pause.list_id for pause in one.pauses} for one in (self.state, state))
         if before != after:
-            self._situation.recorder.overtaken("a pause" if after - before else "the end of a pause")
+            self._situation.record_writer.overtaken("a pause" if after - before else "the end of a pause")
         self.state = state
         self._situation.follow(state)
         parts, in_force = self._pipeline.parts, {pause.list_id: pause for pause in self._in_force(state)}

@@ -47,7 +47,7 @@ class SelectedEntries:
     ) -> None:
         self._pipeline = pipeline
         self._parts = pipeline.parts
-        self._recorder = situation.recorder
+        self._record_writer = situation.record_writer
         self._limits = limits
         self._selection = selection
         self._journal = journal
@@ -84,7 +84,7 @@ class SelectedEntries:
         handback = self._pipeline.handback
         await self._selection.meant(request.selectors, one_entry=True)  # refused before anything is stopped
         async with handback.turn:
-            with self._recorder.changed_by("a handback"):
+            with self._record_writer.changed_by("a handback"):
                 stopped = await self._stop_intake(request, peer)
                 await handback.settled_down()
                 found = await self._dry_run(request)
@@ -135,7 +135,7 @@ class SelectedEntries:
         if not request.yes:
             return found
         matching = await self._matching(request.selectors)
-        with self._recorder.changed_by(f"a {verb}") if matching else contextlib.nullcontext():
+        with self._record_writer.changed_by(f"a {verb}") if matching else contextlib.nullcontext():
             async with self._action(request, peer, verb, NewAction(request.reason)) as action:
                 done = await self._change(matching, change_one, action)
         self._pipeline.standing.wake()

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from drainer.report.snapshot import ForecastHorizon, Forecasts, Snapshot
-from drainer.text.said import Said
+from drainer.text.clean_model import CleanModel
 
 MOST_SAMPLES = 512
 FIRST_EVERY_S = 1.0
@@ -32,7 +32,7 @@ HORIZONS_S = (600.0, 3600.0, 4 * 3600.0)
 _OVERTAKEN_BY = {"paused": "a pause", "stopped_by_guard": "a stop by a guard"}
 
 
-class Sample(Said):
+class Sample(CleanModel):
     """At `at` the drain was to be through in `seconds`, with low_s..high_s about it; at `came_at` it was. `overtaken_by`: it
     was not to be compared any more."""
 

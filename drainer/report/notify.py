@@ -27,8 +27,8 @@ from drainer.report.notices import Event, Notice, Told, after_snapshot
 from drainer.report.snapshot import Snapshot
 from drainer.secret_files import secret_in
 from drainer.settings import NotifySettings
+from drainer.text.clean_model import CleanModel
 from drainer.text.logfmt import logfmt
-from drainer.text.said import Said
 
 log = logging.getLogger("drainer")
 
@@ -155,7 +155,7 @@ class Notifier:
             return type(exc).__name__
 
 
-class Message(Said):
+class Message(CleanModel):
     """What the program and the webhook are given. `text` is what chat webhooks show; `at`: seconds since the epoch."""
 
     event: Event

@@ -11,14 +11,14 @@ from drainer.estimate.eta import Eta, ServiceState
 from drainer.guards.mailman import Mailman
 from drainer.guards.verdict import Guard
 from drainer.ledger.records import Totals
-from drainer.text.said import Said
+from drainer.text.clean_model import CleanModel
 
 SilentState = Literal["not_running", "not_answering"]
 """A service that was not asked, since it does not run or does not answer: what is said comes from ledger and custody."""
 MtaWord = Literal["up", "down", "unknown"]
 
 
-class WithoutService(Said):
+class WithoutService(CleanModel):
     """Why an answer comes from ledger and custody, and as of when. Seconds since the epoch.
 
     since   not_running: when the service ended, or was last heard of; not_answering: when it was asked
@@ -35,7 +35,7 @@ class WithoutService(Said):
     recorded_recipients: int | None = None
 
 
-class Backlog(Said):
+class Backlog(CleanModel):
     """Not finished yet. `recipients` counts entries read so far; `unread_entries` are in `entries`, theirs are not in it.
 
     Expected duplicates are part of `entries` and `recipients`; held entries are counted by `held_entries` alone.
@@ -57,7 +57,7 @@ class Backlog(Said):
     next_due_s: float | None = None
 
 
-class Done(Said):
+class Done(CleanModel):
     """bounced_recipients: without undone_recipients, whom an MTA refused that was put right, and who were tried again.
     dropped_entries: without undropped_entries, which `drainer undo` brought back."""
 
@@ -84,7 +84,7 @@ def done_of(totals: Totals) -> Done:
     return Done(**counts, since=totals.since_s or None)
 
 
-class Rate(Said):
+class Rate(CleanModel):
     """Per second. A limit of null is unlimited. `binding` names what holds the rate down now."""
 
     limit_messages_per_s: float | None = None
@@ -95,7 +95,7 @@ class Rate(Said):
     binding: str = ""
 
 
-class Mta(Said):
+class Mta(CleanModel):
     """state: up, down or unknown (no session was tried yet). recipient_limit: the most recipients it takes in one
     transaction, as far as it has refused more; 0: not known."""
 
@@ -108,7 +108,7 @@ class Mta(Said):
     recipient_limit: int = 0
 
 
-class ListBacklog(Said):
+class ListBacklog(CleanModel):
     """finish, seconds, low_s, high_s: when this list is through, as in Eta; null where that cannot be said."""
 
     list: str
@@ -122,7 +122,7 @@ class ListBacklog(Said):
     high_s: float | None = None
 
 
-class PauseInForce(Said):
+class PauseInForce(CleanModel):
     """list "": everything. since, until: seconds since the epoch; until null: until resumed."""
 
     list: str
@@ -132,14 +132,14 @@ class PauseInForce(Said):
     until: float | None = None
 
 
-class Stop(Said):
+class Stop(CleanModel):
     """Why feeding stands still: paused, guard, ledger (it cannot commit), refusals (the MTA refuses everybody)."""
 
     name: str
     reason: str = ""
 
 
-class SideFailure(Said):
+class SideFailure(CleanModel):
     """A task beside the drain that failed since the service started, for example `notify`; delivery goes on. at: when last,
     seconds since the epoch."""
 
@@ -149,7 +149,7 @@ class SideFailure(Said):
     detail: str = ""
 
 
-class ForecastHorizon(Said):
+class ForecastHorizon(CleanModel):
     """Forecasts made when really no more than `up_to_s` was left (and more than the horizon before); null: all beyond."""
 
     up_to_s: float | None
@@ -158,7 +158,7 @@ class ForecastHorizon(Said):
     median_error_s: float | None
 
 
-class Forecasts(Said):
+class Forecasts(CleanModel):
     """How good our own forecasts of this drain were, or of the last one. Of those `made`, `judged` can be compared with what
     came, and `held` of them had it in their interval; `overtaken`: by what, how many; `open`: not known yet."""
 
@@ -173,7 +173,7 @@ class Forecasts(Said):
     since: float | None = None
 
 
-class Snapshot(Said):
+class Snapshot(CleanModel):
     """`at` is when it was taken. `since` is when `state` began; both in seconds since the epoch.
 
     if_resumed: while paused, the estimate if everything went on now.

@@ -80,7 +80,7 @@ class EachSecond:
         with self._side_tasks.guarded("notify"):
             notices = self._notifier.observe(snapshot, is_last=is_last)
         with self._side_tasks.guarded("record"):
-            self._situation.recorder.observe(snapshot, self._situation.limits_set(), notices)
+            self._situation.record_writer.observe(snapshot, self._situation.limits_set(), notices)
         systemd.notify_status(status_line(snapshot))
 
     def is_empty(self) -> bool:

@@ -94,7 +94,7 @@ async def recover(assembled: Assembled, side_tasks: SideTasks) -> None:
     """Go on where earlier runs ended: doubts, DSNs, refusals, entries in custody, pauses and rates."""
     pipeline = assembled.pipeline
     with side_tasks.guarded("record"):
-        await assembled.situation.recorder.start(__version__)
+        await assembled.situation.record_writer.start(__version__)
     await pipeline.parts.in_doubt.recover()
     await pipeline.bounces.recover()
     await pipeline.refused.recover()

@@ -19,8 +19,8 @@ from drainer.ledger.copied import copied_ledger
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.operate.operations import ServiceOperations
 from drainer.queuedir.scan import CUSTODY_DIRECTORY
-from drainer.report.present import Present
-from drainer.report.recorder import PRESENT, unpacked
+from drainer.report.inventory import Inventory
+from drainer.report.record_writer import PRESENT, unpacked
 from drainer.report.snapshot import SilentState, Snapshot, WithoutService
 from drainer.settings import Settings
 from drainer.without_service.reason import why_silent
@@ -111,7 +111,7 @@ async def from_disk(settings: Settings, state: SilentState, reason: str = "") ->
             except LedgerUnusable as exc:
                 raise LedgerUnusable(str(exc).replace(str(copied.path), str(settings.ledger.path))) from exc
             stack.push_async_callback(ledger.close)
-            kept = unpacked(await ledger.kept(PRESENT), Present)
+            kept = unpacked(await ledger.kept(PRESENT), Inventory)
             site = await put_together(settings, ledger, kept.snapshot if kept else None, stack)
             why = why_silent(settings, state, reason, copied, site.recorded)
             yield FromDisk(ServiceOperations(site.pipeline, site.situation, site.limits), site, why)

@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from drainer.estimate.replay import Scores, forecasts, scores
-from drainer.estimate.trace import read_trace
+from drainer.estimate.backtest.replay import Scores, forecasts, scores
+from drainer.estimate.backtest.trace import read_trace
 from tests.estimate.make_traces import HEADER, KINDS
 
 DAY_S = 86400.0

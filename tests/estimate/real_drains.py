@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from drainer.demo.sample_queue import LISTS, Outage, _list_config, _Writer, python2_pickle
-from drainer.estimate.replay import FIRST_SHARE, LAST_SHARE
-from drainer.estimate.scores import Forecast, Score, score
+from drainer.estimate.backtest.replay import FIRST_SHARE, LAST_SHARE
+from drainer.estimate.backtest.scores import Forecast, Score, score
 from drainer.report.snapshot import Snapshot
 from tests.scenarios.running import running_sink, site_settings
 from tests.scenarios.troubled import Outbreak, outbreak

@@ -7,8 +7,8 @@ from functools import cache
 
 import pytest
 
-from drainer.estimate.replay import Scores, forecasts, scores
-from drainer.estimate.trace import read_trace
+from drainer.estimate.backtest.replay import Scores, forecasts, scores
+from drainer.estimate.backtest.trace import read_trace
 from tests.estimate.make_traces import DIRECTORY, KINDS, SHIPPED, foreseeable_from_s, trace
 
 HELD_OUT = {

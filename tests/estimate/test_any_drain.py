@@ -71,7 +71,7 @@ def test_no_course_of_a_drain_leaves_an_estimate_that_cannot_be_told(
         assert is_told_of(drain.eta), drain.eta
         assert is_told_of(drain.if_resumed), drain.if_resumed
         assert is_told_of(replace(drain, state="paused").if_resumed)
-        drain.lists_through(drain.eta)
+        drain.list_finishes(drain.eta)
 
 
 def test_octets_that_are_known_of_the_rest_only_measure_nothing() -> None:
@@ -81,5 +81,5 @@ def test_octets_that_are_known_of_the_rest_only_measure_nothing() -> None:
         counts = Counts(float(at), 12 * at + at % 7 * 40, at + at % 5)
         with_octets.observe(counts, Left(900, 10_000, 5_000_000), Ceilings())
         without.observe(counts, Left(900, 10_000), Ceilings())
-    assert without.outlook is not None
-    assert with_octets.outlook == without.outlook
+    assert without.forecast is not None
+    assert with_octets.forecast == without.forecast

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from drainer.errors import UsageError
-from drainer.estimate.backtest import main
+from drainer.estimate.backtest.__main__ import main
+from drainer.estimate.backtest.replay import forecasts, scores
+from drainer.estimate.backtest.scores import Forecast, pinball_s, score
+from drainer.estimate.backtest.trace import REQUIRED, read_trace
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.forecaster import Forecaster, Left
 from drainer.estimate.rates import Counts
-from drainer.estimate.replay import forecasts, scores
-from drainer.estimate.scores import Forecast, pinball_s, score
-from drainer.estimate.trace import REQUIRED, read_trace
 from tests.estimate.make_traces import DIRECTORY
 
 HEADER = ",".join(REQUIRED)

@@ -8,10 +8,10 @@ import pytest
 
 from drainer.estimate.before_drain import forecast_from_log
 from drainer.estimate.ceilings import Ceilings
+from drainer.estimate.completion import DrainModel
 from drainer.estimate.interruptions import Lost
-from drainer.estimate.pace import steady
-from drainer.estimate.passage import Race
-from drainer.estimate.per_list import ListLeft, Through, not_before_due, share_done, through
+from drainer.estimate.per_list import ListFinish, ListLeft, list_finishes, not_before_due, share_done
+from drainer.estimate.service_rate import steady
 from drainer.mta_log.mailman_smtp_log import PastDelivery
 
 LISTS = {
@@ -64,27 +64,27 @@ def test_no_list_is_through_before_its_last_deferred_recipient_is_due() -> None:
         "soon": ListLeft(10, 100, deferred_recipients=3, last_due_in_s=30.0),
         "waits": ListLeft(2, 5, deferred_recipients=5, last_due_in_s=400.0),
     }
-    alike = Through(100.0, 80.0, 130.0)
+    alike = ListFinish(100.0, 80.0, 130.0)
     assert not_before_due(dict.fromkeys(lists, alike), lists, retry_wait_s=60.0) == {
         "calm": alike,
-        "some": Through(900.0, 900.0, 960.0),
+        "some": ListFinish(900.0, 900.0, 960.0),
         "soon": alike,
-        "waits": Through(400.0, 400.0, 460.0),
+        "waits": ListFinish(400.0, 400.0, 460.0),
     }
     # Of a list that waits for nothing else it is known without a rate.
-    assert not_before_due({}, lists, retry_wait_s=60.0) == {"waits": Through(400.0, 400.0, 460.0)}
+    assert not_before_due({}, lists, retry_wait_s=60.0) == {"waits": ListFinish(400.0, 400.0, 460.0)}
 
 
 def test_a_list_is_through_when_its_part_of_the_work_is_done() -> None:
-    race = Race(10_000.0, 0.0, steady(10.0), lambda _: (0.0, 0.0), Lost())
-    found = through({"small": 0.03, "half": 0.5, "whole": 1.0, "none": 0.0}, race)
+    model = DrainModel(10_000.0, 0.0, steady(10.0), lambda _: (0.0, 0.0), Lost())
+    found = list_finishes({"small": 0.03, "half": 0.5, "whole": 1.0, "none": 0.0}, model)
     assert [round(found[name].seconds) for name in ("none", "small", "half", "whole")] == [0, 30, 500, 1000]
     assert all(one.low_s <= one.seconds <= one.high_s for one in found.values())
 
 
 def test_lists_that_arrivals_outgrow_have_no_time() -> None:
-    race = Race(10_000.0, 0.0, steady(10.0), lambda seconds: (20.0 * seconds, 1.0), Lost())
-    assert "whole" not in through({"whole": 1.0}, race)
+    model = DrainModel(10_000.0, 0.0, steady(10.0), lambda seconds: (20.0 * seconds, 1.0), Lost())
+    assert "whole" not in list_finishes({"whole": 1.0}, model)
 
 
 def test_forecast_before_the_drain_goes_by_the_time_spent_delivering() -> None:

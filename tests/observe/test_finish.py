@@ -99,11 +99,11 @@ def test_numbers_are_in_order_and_words_have_none(of: Drain, at: float | None, b
 @given(a_drain)
 def test_no_list_is_through_after_everything(of: Drain) -> None:
     if of.eta.state != "draining":
-        assert of.lists_through(of.eta) == {}
+        assert of.list_finishes(of.eta) == {}
         return
-    for name, through in of.lists_through(of.eta).items():
+    for name, finish in of.list_finishes(of.eta).items():
         assert name not in of.paused_lists
-        assert through.seconds <= seconds(of.eta) * 1.02 + 1
+        assert finish.seconds <= seconds(of.eta) * 1.02 + 1
 
 
 @settings(deadline=None, max_examples=30)

@@ -28,7 +28,7 @@ from drainer.observe.surroundings import Surroundings
 from drainer.queuedir.custody import Custody
 from drainer.report.metrics import exposition
 from drainer.report.notify import Notifier
-from drainer.report.recorder import Recorder
+from drainer.report.record_writer import RecordWriter
 from drainer.report.terminal.status import status_lines
 from drainer.service import Service
 from drainer.start.ledger_check import LedgerCheck
@@ -65,7 +65,7 @@ ROUNDS = (
 
 BROKEN: dict[str, tuple[object, str, object]] = {
     "show": (drainer.rounds.each_second, "status_line", fails),
-    "record": (Recorder, "run", fails_later),
+    "record": (RecordWriter, "run", fails_later),
     "notify": (Notifier, "run", fails_later),
     "guards": (Surroundings, "look", fails_later),
     "queues": (Surroundings, "count_queues", fails_later),
@@ -73,7 +73,7 @@ BROKEN: dict[str, tuple[object, str, object]] = {
     "belonging": (LedgerCheck, "renew", fails_later),
     "expire": (Custody, "expire_duplicates", fails),
     "listen": (ControlServer, "start", listens_at_the_third_try()),
-    "parting": (Recorder, "end", fails_later),
+    "parting": (RecordWriter, "end", fails_later),
 }
 """Task -> what of it raises."""
 

@@ -78,7 +78,7 @@ _CHECK = {
 
 
 @dataclass(slots=True)
-class Said:
+class CleanModel:
     """By each place, in its own form. systemd: the newest STATUS=; "" where nobody listened."""
 
     status: dict[str, Any]
@@ -91,7 +91,7 @@ class Said:
     systemd: str = ""
 
 
-def asked(settings: Path, web: str, systemd: str = "") -> Said:
+def asked(settings: Path, web: str, systemd: str = "") -> CleanModel:
     """Every place asked, one after the other. web: address of the page."""
 
     def command(*arguments: str) -> str:
@@ -102,7 +102,7 @@ def asked(settings: Path, web: str, systemd: str = "") -> Said:
             found: bytes = reply.read()
             return found
 
-    return Said(
+    return CleanModel(
         status=json.loads(command("status", "--json")),
         status_text=command("status"),
         metrics=page("/metrics"),
@@ -114,7 +114,7 @@ def asked(settings: Path, web: str, systemd: str = "") -> Said:
     )
 
 
-def figures(said: Said) -> dict[str, Figures]:
+def figures(said: CleanModel) -> dict[str, Figures]:
     """Place -> figure -> number. Of a figure that a place shows only when it is not zero, none is zero."""
     measured = series(said.metrics)
     told = {

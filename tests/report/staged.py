@@ -7,7 +7,7 @@ from typing import Any
 from drainer.estimate.eta import Eta
 from drainer.guards.mailman import Mailman, QueueCount, Runner
 from drainer.guards.verdict import Guard
-from drainer.report.history import History, observed
+from drainer.report.burn_down import BurnDown, observed
 from drainer.report.snapshot import Backlog, Done, ListBacklog, Mta, PauseInForce, Rate, Snapshot
 
 NOW_S = 1_772_536_000.0
@@ -81,9 +81,9 @@ def moment(**changed: Any) -> Snapshot:
     return Snapshot(**{**fields, **changed})
 
 
-def burning(minutes: int = 60) -> History:
+def burning(minutes: int = 60) -> BurnDown:
     """A history that ends with `moment()`: from 60,000 recipients on, with ten minutes of a dead MTA in the middle."""
-    history = History()
+    history = BurnDown()
     for minute in range(minutes + 1):
         at_s = NOW_S - 60.0 * (minutes - minute)
         down = minutes // 2 <= minute < minutes // 2 + 10

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 
-from drainer.report.history import (
+from drainer.report.burn_down import (
     MOST_CHANGES,
     MOST_POINTS,
     NEW_AFTER_EMPTY_S,
     REACHES_BACK_S,
-    History,
+    BurnDown,
     Point,
     observed,
     recipients_left,
@@ -39,7 +39,7 @@ def test_sixteen_hours_fit_and_leave_no_gap_wider_than_some_hundredths_of_the_ch
 
 
 def test_the_largest_backlog_is_not_forgotten_however_short_it_was() -> None:
-    history = History()
+    history = BurnDown()
     for second in range(2 * MOST_POINTS):
         left = 99_000 if second == 7 else 50_000
         history = observed(history, moment(at=float(second), backlog=Backlog(entries=9, recipients=left)))
@@ -53,17 +53,17 @@ def test_what_is_older_than_two_days_is_forgotten() -> None:
 
 
 def test_flapping_state_keeps_the_latest_changes_only() -> None:
-    history = History()
+    history = BurnDown()
     for step in range(3 * MOST_CHANGES):
         at_s = NOW_S + step
         history = observed(history, moment(at=at_s, since=at_s, state="mta_down" if step % 2 else "draining"))
     assert len(history.changes) == MOST_CHANGES
     assert history.changes[-1].at == NOW_S + 3 * MOST_CHANGES - 1
-    assert History.model_validate_json(history.model_dump_json()) == history
+    assert BurnDown.model_validate_json(history.model_dump_json()) == history
 
 
 def test_reason_that_changes_within_a_state_is_no_change_of_state() -> None:
-    history = observed(History(), moment(state="paused", reason="by ann"))
+    history = observed(BurnDown(), moment(state="paused", reason="by ann"))
     history = observed(history, moment(at=NOW_S + 2, state="paused", reason="by bob"))
     assert [(change.state, change.reason) for change in history.changes] == [("paused", "by bob")]
 
@@ -75,7 +75,7 @@ def test_entries_not_read_yet_count_by_the_mean_of_the_others() -> None:
 
 
 def test_new_outage_after_an_empty_hour_begins_a_new_burn_down() -> None:
-    history = observed(History(), moment())
+    history = observed(BurnDown(), moment())
     for step in range(1, 5):
         history = observed(history, moment(at=NOW_S + step * NEW_AFTER_EMPTY_S / 2, state="idle", backlog=Backlog()))
     again_s = NOW_S + 5 * NEW_AFTER_EMPTY_S
@@ -84,24 +84,24 @@ def test_new_outage_after_an_empty_hour_begins_a_new_burn_down() -> None:
 
 
 def test_mail_that_comes_after_an_empty_minute_goes_on_with_the_burn_down() -> None:
-    history = observed(History(), moment())
+    history = observed(BurnDown(), moment())
     history = observed(history, moment(at=NOW_S + 60, state="idle", backlog=Backlog()))
     history = observed(history, moment(at=NOW_S + 120))
     assert [point.recipients for point in history.points] == [49012, 0, 49012]
 
 
 def test_clock_set_back_begins_anew() -> None:
-    history = observed(observed(History(), moment()), moment(at=NOW_S - 3600))
+    history = observed(observed(BurnDown(), moment()), moment(at=NOW_S - 3600))
     assert [point.at for point in history.points] == [NOW_S - 3600]
     assert math.isclose(history.changes[0].at, NOW_S - 4320)
 
 
 def test_time_between_two_runs_is_told_as_not_running() -> None:
-    before = observed(History(), moment())
+    before = observed(BurnDown(), moment())
     history = observed(resumed(before, NOW_S + 600), moment(at=NOW_S + 602, since=NOW_S + 600))
     assert [(change.state, change.at) for change in history.changes] == [
         ("draining", NOW_S - 4320),
         ("not_running", NOW_S),
         ("draining", NOW_S + 600),
     ]
-    assert resumed(before, NOW_S - 1) == History()
+    assert resumed(before, NOW_S - 1) == BurnDown()

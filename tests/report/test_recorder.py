@@ -13,8 +13,8 @@ from drainer.clock import StoppedClock
 from drainer.errors import LedgerNotDurable
 from drainer.ledger.evidence import Event
 from drainer.ledger.memory import MemoryLedger
-from drainer.report.present import Present
-from drainer.report.recorder import FORECASTS, HISTORY, MOST_WAITING, PRESENT, Recorder, unpacked
+from drainer.report.inventory import Inventory
+from drainer.report.record_writer import FORECASTS, HISTORY, MOST_WAITING, PRESENT, RecordWriter, unpacked
 from drainer.report.snapshot import Snapshot
 from tests.report.staged import NOW_S, moment
 
@@ -38,12 +38,12 @@ class FullAtTimes(MemoryLedger):
         await super().keep(values)
 
 
-def recorder(ledger: MemoryLedger, now_s: float = NOW_S - 70) -> Recorder:
-    return Recorder(ledger, StoppedClock(now_s), lambda snapshot: Present(snapshot=snapshot))
+def recorder(ledger: MemoryLedger, now_s: float = NOW_S - 70) -> RecordWriter:
+    return RecordWriter(ledger, StoppedClock(now_s), lambda snapshot: Inventory(snapshot=snapshot))
 
 
 @contextlib.asynccontextmanager
-async def at_work(kept: Recorder) -> AsyncIterator[None]:
+async def at_work(kept: RecordWriter) -> AsyncIterator[None]:
     await kept.start("1.0")
     task = asyncio.create_task(kept.run())
     yield
@@ -67,7 +67,7 @@ async def test_burn_down_and_present_go_on_after_a_restart() -> None:
         await states(ledger, 2)
         await first.end(moment(at=NOW_S + 50, state="stopping"), "SIGTERM")
     kept = (await ledger.account(1)).kept
-    present = unpacked(kept[PRESENT], Present)
+    present = unpacked(kept[PRESENT], Inventory)
     assert present is not None and present.snapshot.forecasts.overtaken == {"a restart": 1}
     second = recorder(ledger, NOW_S + 60)
     await second.start("1.0")

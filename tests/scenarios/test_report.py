@@ -20,10 +20,10 @@ from drainer.demo.misbehaviour import TAKE_AND_HANG_UP, Behaviour, Step, answer
 from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.estimate.eta import Eta
 from drainer.ledger.sqlite import SqliteLedger
-from drainer.report.present import Present
-from drainer.report.recorder import Recorder
+from drainer.report.inventory import Inventory
+from drainer.report.record_writer import RecordWriter
 from drainer.report.snapshot import Backlog
-from tests.places.agreement import Said, asked, disagreements, figures
+from tests.places.agreement import CleanModel, asked, disagreements, figures
 from tests.postfix import free_port
 from tests.report.browser import chromium, tab
 from tests.report.staged import NOW_S, moment
@@ -61,7 +61,7 @@ class Told:
     site: Outbreak
     capture: Path
     refused: str
-    said: Said
+    said: CleanModel
     status: dict[str, Any]
     live: dict[str, dict[str, Any] | str]
     after: dict[str, dict[str, Any] | str]
@@ -284,7 +284,7 @@ async def _an_hour_foretold(ledger: Path) -> None:
     clock = StoppedClock(NOW_S)
     kept = SqliteLedger(ledger, clock)
     await kept.open()
-    recorder = Recorder(kept, clock, lambda snapshot: Present(snapshot=snapshot))
+    recorder = RecordWriter(kept, clock, lambda snapshot: Inventory(snapshot=snapshot))
     await recorder.start("0")
     for second in range(0, 3600, 60):
         left_s = 3600.0 - second

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-import drainer.report.recorder
+import drainer.report.record_writer
 from drainer.backlog.selection import Selectors
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
-from drainer.report.present import Present
-from drainer.report.recorder import PRESENT, unpacked
+from drainer.report.inventory import Inventory
+from drainer.report.record_writer import PRESENT, unpacked
 from tests.scenarios.hostile_queue import mail, meant_for, put
 from tests.stages.inside import inside
 
@@ -44,7 +44,7 @@ async def busy() -> AsyncIterator[Busy]:
 async def test_latin_1_banner_and_list_name_are_shown_recorded_and_told_at_every_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drainer.report.recorder, "SAVED_AFTER_CHANGE_S", -1.0)
+    monkeypatch.setattr(drainer.report.record_writer, "SAVED_AFTER_CHANGE_S", -1.0)
     outage = write_plain(tmp_path, 2, 3)
     put(outage.queue_dir, mail("<odd@x>"), meant_for("ann@example.org", list_name="caf\xe9\x1b"))
     told, program = tmp_path / "told", tmp_path / "page-me"
@@ -61,7 +61,7 @@ async def test_latin_1_banner_and_list_name_are_shown_recorded_and_told_at_every
 
         async def saved() -> None:
             while True:
-                kept = unpacked(await run.parts.ledger.kept(PRESENT), Present)
+                kept = unpacked(await run.parts.ledger.kept(PRESENT), Inventory)
                 if kept is not None and SHOWN in kept.snapshot.reason:
                     return
                 await asyncio.sleep(0.01)

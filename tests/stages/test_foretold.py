@@ -30,12 +30,12 @@ class Foretold:
         eta = Eta(state="draining", seconds=3000.0, low_s=2000.0, high_s=4000.0, confidence=0.8)
         told = {"at": snapshot.at - 1000 + 10 * self._made, "state": "draining", "eta": eta}
         situation = self._run.service.situation
-        situation.recorder.observe(snapshot.model_copy(update=told), situation.limits_set())
-        assert situation.recorder.forecasts.open == 1
+        situation.record_writer.observe(snapshot.model_copy(update=told), situation.limits_set())
+        assert situation.record_writer.forecasts.open == 1
 
     @property
     def set_aside(self) -> dict[str, int]:
-        found = self._run.service.situation.recorder.forecasts
+        found = self._run.service.situation.record_writer.forecasts
         assert found.judged == 0
         return found.overtaken
 
@@ -65,7 +65,7 @@ async def test_every_change_of_an_operator_sets_aside_what_was_foretold_before_i
             assert told.set_aside == expected
         last = await run.status()
         assert last.eta.state == "done"
-        run.service.situation.recorder.observe(last, run.service.situation.limits_set())
+        run.service.situation.record_writer.observe(last, run.service.situation.limits_set())
         assert told.set_aside == expected, "the end that came was the handback's"
 
 

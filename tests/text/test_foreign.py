@@ -17,9 +17,9 @@ from pydantic import BaseModel
 import drainer
 from drainer.control.messages import ShowReply, _Wire
 from drainer.settings import _Section
+from drainer.text.clean_model import CleanModel
 from drainer.text.foreign import MOST, UNPRINTABLE, clean, has_surrogate, printable
 from drainer.text.logfmt import logfmt
-from drainer.text.said import Said
 
 ANY_TEXT = st.text(st.characters(codec=None)) | st.binary().map(
     lambda octets: octets.decode("utf-8", "surrogateescape")
@@ -94,10 +94,10 @@ def test_every_model_that_says_a_text_makes_it_clean() -> None:
     bare = {
         model.__name__
         for model in models()
-        if not issubclass(model, (Said, *asked))
+        if not issubclass(model, (CleanModel, *asked))
         and any(holds_text(field.annotation) for field in model.model_fields.values())
     }
-    assert bare <= {"Settings"}, f"{bare} would pass on what a stranger wrote: right would be the base Said"
+    assert bare <= {"Settings"}, f"{bare} would pass on what a stranger wrote: right would be the base CleanModel"
 
 
 def test_text_in_a_model_is_clean_at_any_depth() -> None:

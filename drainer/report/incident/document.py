@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from drainer.report.history import History
-from drainer.report.present import HeldEntry
+from drainer.report.burn_down import BurnDown
+from drainer.report.inventory import HeldEntry
 from drainer.report.snapshot import Backlog, Done, Forecasts, Snapshot
-from drainer.text.said import Said
+from drainer.text.clean_model import CleanModel
 
 LINES = 200
 """Lines of each list shown at most."""
@@ -22,14 +22,14 @@ LINES = 200
 T = TypeVar("T")
 
 
-class Listed(Said, Generic[T]):
+class Listed(CleanModel, Generic[T]):
     """`lines` holds the first of `total`."""
 
     total: int = 0
     lines: list[T] = []
 
 
-class Moment(Said):
+class Moment(CleanModel):
     """kind: "state", "run", "notice", "operator" or "service"; `by` whom an operator's action was."""
 
     at: float
@@ -39,7 +39,7 @@ class Moment(Said):
     by: str = ""
 
 
-class ListFound(Said):
+class ListFound(CleanModel):
     """Of one list: entries and recipients there were in all, how its entries ended, and how many are here, held ones too."""
 
     list: str
@@ -55,13 +55,13 @@ class ListFound(Said):
     waiting: int = 0
 
 
-class ClassFound(Said):
+class ClassFound(CleanModel):
     kind: str
     entries: int
     recipients: int
 
 
-class Found(Said):
+class Found(CleanModel):
     """What came into custody since then: what ended and what is here. most_: the largest backlog seen."""
 
     entries: int = 0
@@ -73,7 +73,7 @@ class Found(Said):
     by_class: list[ClassFound] = []
 
 
-class Suppressed(Said):
+class Suppressed(CleanModel):
     """`recipients` of `entry` had the mail already by the entry `of`, at `of_at`; kind: class of duplicate."""
 
     entry: str
@@ -86,7 +86,7 @@ class Suppressed(Said):
     kind: str
 
 
-class Bounced(Said):
+class Bounced(CleanModel):
     """dsn: sent, dropped, owed, before (it told of another copy), or none (null reverse-path, or feed.dsn off)."""
 
     recipient: str
@@ -98,7 +98,7 @@ class Bounced(Said):
     dsn: str
 
 
-class Doubt(Said):
+class Doubt(CleanModel):
     """outcome: delivered, resent, held, or open while it is not resolved."""
 
     entry: str
@@ -110,7 +110,7 @@ class Doubt(Said):
     why: str = ""
 
 
-class SetAside(Said):
+class SetAside(CleanModel):
     """Unreadable or dropped."""
 
     entry: str
@@ -121,14 +121,14 @@ class SetAside(Said):
     why: str = ""
 
 
-class Action(Said):
+class Action(CleanModel):
     at: float
     by: str
     action: str
     detail: str
 
 
-class Limits(Said):
+class Limits(CleanModel):
     """From `at` on no more than that per second; null: unlimited."""
 
     at: float
@@ -136,7 +136,7 @@ class Limits(Said):
     recipients_per_s: float | None
 
 
-class Rates(Said):
+class Rates(CleanModel):
     """Of recipients delivered or bounced. mean_: over the whole drain; sending_: without the times nothing was sent;
     sustained_: the best kept up over sustained_over_s. Null where too little is known."""
 
@@ -150,13 +150,13 @@ class Rates(Said):
     limits: list[Limits] = []
 
 
-class Dsns(Said):
+class Dsns(CleanModel):
     sent: int = 0
     dropped: int = 0
     owed: int = 0
 
 
-class Incident(Said):
+class Incident(CleanModel):
     """as_of: the moment the figures are of; at: when the report was made. began, ended: of the burn-down; ended null: not
     yet. unknown: what cannot be said, since the service is not there to ask.
 
@@ -190,5 +190,5 @@ class Incident(Said):
     actions: Listed[Action] = Listed()
     rates: Rates = Rates()
     forecasts: Forecasts = Forecasts()
-    history: History = History()
+    history: BurnDown = BurnDown()
     present: Snapshot | None = None

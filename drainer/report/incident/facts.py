@@ -1,6 +1,6 @@
 """The incident report made: what the ledger, the index and the recorder know, put together.
 
-In    the ledger's Account, the Present (of this moment, or the last the service kept), History
+In    the ledger's Account, the Inventory (of this moment, or the last the service kept), BurnDown
 Out   an Incident (incident.py)
 Pure  values in, values out
 """
@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from drainer.ledger.evidence import DOUBTS, Account, Event, Evidence, Fate, Some
 from drainer.ledger.records import JournalLine, OpenAttempt, Totals
-from drainer.report.history import History, Point
+from drainer.report.burn_down import BurnDown, Point
 from drainer.report.incident.document import (
     LINES,
     Action,
@@ -31,7 +31,7 @@ from drainer.report.incident.document import (
     SetAside,
     Suppressed,
 )
-from drainer.report.present import HeldEntry, Present, Waiting
+from drainer.report.inventory import HeldEntry, Inventory, Waiting
 from drainer.report.service_state import BRIEF_S
 from drainer.report.snapshot import Backlog, Forecasts, SilentState, Snapshot, done_of
 from drainer.report.web.chart import bands
@@ -55,8 +55,8 @@ NOTHING_KEPT = "what is left in the queue and what was held there: no service ha
 
 def incident(
     account: Account,
-    present: Present | None,
-    history: History,
+    present: Inventory | None,
+    history: BurnDown,
     *,
     version: str,
     now_s: float,
@@ -203,7 +203,7 @@ def _open(attempt: OpenAttempt) -> Doubt:
     )  # fmt: skip
 
 
-def _held(account: Account, present: Present | None) -> Listed[HeldEntry]:
+def _held(account: Account, present: Inventory | None) -> Listed[HeldEntry]:
     holds = {hold.filebase: hold for hold in account.holds}
     lines = []
     for entry in present.held if present else []:
@@ -212,7 +212,7 @@ def _held(account: Account, present: Present | None) -> Listed[HeldEntry]:
     return Listed(total=present.snapshot.backlog.held_entries if present else 0, lines=lines[:LINES])
 
 
-def _found(account: Account, waiting: Sequence[Waiting], history: History) -> Found:
+def _found(account: Account, waiting: Sequence[Waiting], history: BurnDown) -> Found:
     lists: dict[str, dict[str, int]] = {}
     classes: dict[str, tuple[int, int]] = {}
     ended = [
@@ -243,7 +243,7 @@ def _found(account: Account, waiting: Sequence[Waiting], history: History) -> Fo
     )
 
 
-def _begin_and_end(history: History) -> tuple[float | None, float | None]:
+def _begin_and_end(history: BurnDown) -> tuple[float | None, float | None]:
     """Of the burn-down: when it began, and since when nothing has been left.
 
     A backlog that was empty for moments only, days on end, is everyday mail: of that the points kept are told.
@@ -261,7 +261,7 @@ def _later(one_s: float | None, other_s: float | None) -> float | None:
     return one_s if one_s is None or other_s is None else max(one_s, other_s)
 
 
-def _since(history: History, since_s: float) -> History:
+def _since(history: BurnDown, since_s: float) -> BurnDown:
     """Of it what was from then on, with the last point before that to reckon from."""
     first = max((at for at, point in enumerate(history.points) if point.at <= since_s), default=0)
     points = history.points[first:]
@@ -321,7 +321,7 @@ def _without_flutter(events: Sequence[Event]) -> list[Event]:
     return kept
 
 
-def _rates(history: History, now_s: float, began_s: float | None, ended_s: float | None) -> Rates:
+def _rates(history: BurnDown, now_s: float, began_s: float | None, ended_s: float | None) -> Rates:
     until_s = now_s if ended_s is None else ended_s
     points = [point for point in history.points if began_s is not None and point.at <= until_s]
     measured = [point for point in points if point.settled_recipients is not None]

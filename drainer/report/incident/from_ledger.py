@@ -17,11 +17,11 @@ from drainer.ledger.account import account
 from drainer.ledger.copied import copied_ledger
 from drainer.ledger.evidence import Account
 from drainer.ledger.sqlite_file import migrate, migrations, translated
-from drainer.report.history import History
+from drainer.report.burn_down import BurnDown
 from drainer.report.incident.document import LINES, Incident
 from drainer.report.incident.facts import incident
-from drainer.report.present import Present
-from drainer.report.recorder import HISTORY, PRESENT, unpacked
+from drainer.report.inventory import Inventory
+from drainer.report.record_writer import HISTORY, PRESENT, unpacked
 from drainer.report.snapshot import SilentState
 
 
@@ -33,8 +33,8 @@ def incident_of(
     Raises DrainerError: there is no ledger, it cannot be read or copied; LedgerUnusable: not a ledger, damaged, newer
     """
     found = read_account(path, since_s)
-    present = unpacked(found.kept.get(PRESENT), Present)
-    history = unpacked(found.kept.get(HISTORY), History) or History()
+    present = unpacked(found.kept.get(PRESENT), Inventory)
+    history = unpacked(found.kept.get(HISTORY), BurnDown) or BurnDown()
     return incident(
         found, present, history, version=__version__, now_s=now_s, live=False, since_s=since_s, silent=silent
     )

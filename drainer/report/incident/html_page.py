@@ -12,7 +12,7 @@ from datetime import tzinfo
 from drainer.report.incident.document import Incident
 from drainer.report.incident.sections import Section, Table, cut, sections
 from drainer.report.incident.summary import heading, provenance, summary
-from drainer.report.web.chart import burn_down
+from drainer.report.web.chart import burn_down_svg
 from drainer.report.web.page import NARROW, WIDE, chart_words, with_commands
 from drainer.report.web.page_tables import history_table, table
 from drainer.text.markup import Markup, joined, tag
@@ -72,8 +72,8 @@ def _chart(told: Incident, zone: tzinfo | None) -> Markup | None:
         tag("h2", "Burn-down"),
         tag(
             "figure",
-            burn_down(history, snapshot, *WIDE, zone, "wide"),
-            burn_down(history, snapshot, *NARROW, zone, "narrow"),
+            burn_down_svg(history, snapshot, *WIDE, zone, "wide"),
+            burn_down_svg(history, snapshot, *NARROW, zone, "narrow"),
             tag("figcaption", tag("p", chart_words(history, snapshot, zone))),
         ),
         tag("details", tag("summary", "The chart as figures"), history_table(history, snapshot, zone)),

@@ -1,6 +1,6 @@
 """The burn-down as SVG: recipients left over time, the forecast as a cone, times in which nothing was sent as bands.
 
-In    History, the Snapshot of this moment, a size in pixels
+In    BurnDown, the Snapshot of this moment, a size in pixels
 Out   one <svg>; report/web/page.py says the same in words and as a table
 Pure  no clock, no JavaScript; colours and fonts are those of page.css
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
 from drainer.estimate.eta import Eta
-from drainer.report.history import History, Point, recipients_left
+from drainer.report.burn_down import BurnDown, Point, recipients_left
 from drainer.report.snapshot import Snapshot
 from drainer.text.markup import Markup, tag
 
@@ -61,8 +61,8 @@ class _Frame:
         return round(_TOP + (1 - number / self.most) * (self.height - _TOP - _BOTTOM), 1)
 
 
-def burn_down(
-    history: History, snapshot: Snapshot, width: int, height: int, zone: tzinfo | None = None, css_class: str = ""
+def burn_down_svg(
+    history: BurnDown, snapshot: Snapshot, width: int, height: int, zone: tzinfo | None = None, css_class: str = ""
 ) -> Markup:
     """The chart; with too little seen for a line, the axes and what is known.
 
@@ -92,7 +92,7 @@ def burn_down(
     )
 
 
-def bands(history: History, now_s: float) -> list[Band]:
+def bands(history: BurnDown, now_s: float) -> list[Band]:
     """Times in which nothing was sent, oldest first, the last one perhaps still going on."""
     if not history.points or not history.changes:
         return []

@@ -1,6 +1,6 @@
 """The web page: where the drain stands, for an operator's browser or phone, with every figure in the HTML itself.
 
-In    the template (page.html), a Snapshot, the History, a time zone
+In    the template (page.html), a Snapshot, the BurnDown, a time zone
 Out   the whole page; page.js fetches it again and puts the parts marked data-live in place of the old ones
 Pure  no clock: "now" is when the snapshot was taken
 
@@ -17,10 +17,10 @@ from string import Template
 
 from drainer.estimate.eta import Eta
 from drainer.guards.mailman import Mailman
-from drainer.report.history import History
+from drainer.report.burn_down import BurnDown
 from drainer.report.snapshot import Snapshot
 from drainer.report.terminal.status import eta_text, hints, is_sending, progress, state_word
-from drainer.report.web.chart import burn_down
+from drainer.report.web.chart import burn_down_svg
 from drainer.report.web.page_tables import guards_table, history_table, lists_table, queues_table
 from drainer.text.markup import Markup, joined, tag
 from drainer.text.wording import (
@@ -41,7 +41,7 @@ WIDE, NARROW = (1000, 300), (336, 240)
 _COMMAND = re.compile("`([^`]+)`")
 
 
-def page(template: str, snapshot: Snapshot, history: History, zone: tzinfo | None = None) -> str:
+def page(template: str, snapshot: Snapshot, history: BurnDown, zone: tzinfo | None = None) -> str:
     """The page as HTML.
 
     template  page.html; $name stands for a part
@@ -61,7 +61,8 @@ def page(template: str, snapshot: Snapshot, history: History, zone: tzinfo | Non
         next=_next(snapshot),
         figures=_figures(snapshot, zone),
         chart=joined(
-            burn_down(history, snapshot, *WIDE, zone, "wide"), burn_down(history, snapshot, *NARROW, zone, "narrow")
+            burn_down_svg(history, snapshot, *WIDE, zone, "wide"),
+            burn_down_svg(history, snapshot, *NARROW, zone, "narrow"),
         ),
         chart_words=joined(chart_words(history, snapshot, zone)),
         chart_table=history_table(history, snapshot, zone),
@@ -75,7 +76,7 @@ def page(template: str, snapshot: Snapshot, history: History, zone: tzinfo | Non
     )
 
 
-def chart_words(history: History, snapshot: Snapshot, zone: tzinfo | None) -> str:
+def chart_words(history: BurnDown, snapshot: Snapshot, zone: tzinfo | None) -> str:
     """What the chart shows, in a sentence or two."""
     now_s = snapshot.at
     left = f"{_left(snapshot)} left now"

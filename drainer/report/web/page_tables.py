@@ -1,6 +1,6 @@
 """The tables of the page: lists, guards, Mailman's queues and runners, and the burn-down in figures.
 
-In    parts of a Snapshot, History
+In    parts of a Snapshot, BurnDown
 Out   one fragment of HTML each
 Pure  values only
 """
@@ -12,7 +12,7 @@ from datetime import tzinfo
 
 from drainer.guards.mailman import Mailman
 from drainer.guards.verdict import Guard
-from drainer.report.history import History, Point
+from drainer.report.burn_down import BurnDown, Point
 from drainer.report.snapshot import ListBacklog, Snapshot
 from drainer.report.web.chart import STANDS_STILL, bands
 from drainer.text.markup import Markup, tag
@@ -103,7 +103,7 @@ def queues_table(mailman: Mailman) -> Markup:
     )
 
 
-def history_table(history: History, snapshot: Snapshot, zone: tzinfo | None) -> Markup:
+def history_table(history: BurnDown, snapshot: Snapshot, zone: tzinfo | None) -> Markup:
     """The burn-down as figures: some of its points, evenly in time, and the forecast."""
     now_s = snapshot.at
     rows: list[Row] = [
@@ -137,7 +137,7 @@ def _evenly(points: Sequence[Point]) -> list[Point]:
     return chosen
 
 
-def _was(history: History, at_s: float, now_s: float) -> str:
+def _was(history: BurnDown, at_s: float, now_s: float) -> str:
     return next((STANDS_STILL[band.state] for band in bands(history, now_s) if band.start_s <= at_s < band.end_s), "")
 
 

@@ -6,10 +6,10 @@ from datetime import UTC
 
 from drainer.ledger.evidence import Account, Event
 from drainer.ledger.records import Totals
-from drainer.report.history import History, Point, observed
+from drainer.report.burn_down import BurnDown, Point, observed
 from drainer.report.incident.facts import NOT_ASKED, NOTHING_KEPT, incident
 from drainer.report.incident.summary import provenance
-from drainer.report.present import HeldEntry, Present, Waiting, known_resends
+from drainer.report.inventory import HeldEntry, Inventory, Waiting, known_resends
 from drainer.report.snapshot import Backlog
 from tests.report.staged import NOW_S, burning, moment
 
@@ -22,8 +22,8 @@ class Line(HeldEntry):
     bytes: int = 900
 
 
-def told(account: Account, present: Present | None = None, history: History | None = None) -> list[tuple[str, str]]:
-    made = incident(account, present, history or History(), version="1", now_s=NOW_S, live=False)
+def told(account: Account, present: Inventory | None = None, history: BurnDown | None = None) -> list[tuple[str, str]]:
+    made = incident(account, present, history or BurnDown(), version="1", now_s=NOW_S, live=False)
     return [(line.what, line.detail) for line in made.timeline.lines]
 
 
@@ -62,8 +62,8 @@ def test_rates_leave_out_the_time_nothing_was_sent_and_name_the_best_five_minute
     changes = burning().changes
     paused = changes[0].model_copy(update={"at": NOW_S, "state": "paused"})
     on = changes[0].model_copy(update={"at": NOW_S + 300, "state": "draining"})
-    present = Present(snapshot=moment(at=NOW_S + 720))
-    history = History(points=points, changes=(paused, on))
+    present = Inventory(snapshot=moment(at=NOW_S + 720))
+    history = BurnDown(points=points, changes=(paused, on))
     rates = incident(Account(), present, history, version="1", now_s=NOW_S + 720, live=True).rates
     assert rates.still_s == 300
     assert (rates.mean_recipients_per_s, rates.sending_recipients_per_s) == (3120 / 720, 3120 / 420)
@@ -71,10 +71,10 @@ def test_rates_leave_out_the_time_nothing_was_sent_and_name_the_best_five_minute
 
 
 def test_drain_is_through_when_the_backlog_became_empty_for_good() -> None:
-    def points(*entries: int) -> History:
-        return History(points=tuple(Point(at=NOW_S + at, entries=e, recipients=e) for at, e in enumerate(entries)))
+    def points(*entries: int) -> BurnDown:
+        return BurnDown(points=tuple(Point(at=NOW_S + at, entries=e, recipients=e) for at, e in enumerate(entries)))
 
-    def ends(history: History) -> tuple[float | None, float | None]:
+    def ends(history: BurnDown) -> tuple[float | None, float | None]:
         made = incident(Account(), None, history, version="1", now_s=NOW_S + 9, live=False)
         return made.began, made.ended
 
@@ -85,13 +85,13 @@ def test_drain_is_through_when_the_backlog_became_empty_for_good() -> None:
 
 def test_drain_of_days_keeps_its_beginning_and_everyday_mail_has_none() -> None:
     days = 3 * 86400
-    history = History()
+    history = BurnDown()
     for at in range(0, days, 600):
         history = observed(history, moment(at=NOW_S + at, backlog=Backlog(entries=9, recipients=90)))
     assert history.points[0].at > NOW_S
     made = incident(Account(), None, history, version="1", now_s=NOW_S + days, live=True)
     assert (made.began, made.ended) == (NOW_S, None)
-    everyday = History()
+    everyday = BurnDown()
     for at in range(0, days, 600):
         left = Backlog(entries=1, recipients=4) if at % 1800 else Backlog()
         everyday = observed(everyday, moment(at=NOW_S + at, backlog=left))
@@ -127,23 +127,23 @@ def test_report_since_a_time_in_the_drain_has_its_burn_down_and_rates_from_then(
 
 
 def test_what_cannot_be_known_without_the_service_is_said() -> None:
-    def unknown(present: Present | None) -> list[str]:
-        return incident(Account(totals=Totals(1.0)), present, History(), version="1", now_s=NOW_S, live=False).unknown
+    def unknown(present: Inventory | None) -> list[str]:
+        return incident(Account(totals=Totals(1.0)), present, BurnDown(), version="1", now_s=NOW_S, live=False).unknown
 
     assert unknown(None) == [NOT_ASKED, NOTHING_KEPT]
-    assert unknown(Present(snapshot=moment())) == [NOT_ASKED]
+    assert unknown(Inventory(snapshot=moment())) == [NOT_ASKED]
     # A kill: the ledger's counters are newer than the last snapshot that was kept.
     counts = {name: number for name, number in moment().done if name.endswith("_entries")}
     counts["delivered_entries"] += 12
     later = Account(totals=Totals(1.0, counts))
-    made = incident(later, Present(snapshot=moment()), History(), version="1", now_s=NOW_S, live=False)
+    made = incident(later, Inventory(snapshot=moment()), BurnDown(), version="1", now_s=NOW_S, live=False)
     assert "12 entries finished after that moment are counted as found twice" in made.unknown[1]
 
 
 def test_entry_held_as_a_resend_counts_as_one_after_a_restart_too() -> None:
     waiting = [Waiting(list="choir", kind="none", entries=3, recipients=12, bytes=2000)]
     held = [Line(entry="1+a", list="choir", reason="resend: 4 recipients", duplicate="none")]
-    present = Present(snapshot=moment(backlog=Backlog(held_entries=1)), waiting=known_resends(waiting, held))
-    found = incident(Account(), present, History(), version="1", now_s=NOW_S, live=True).found
+    present = Inventory(snapshot=moment(backlog=Backlog(held_entries=1)), waiting=known_resends(waiting, held))
+    found = incident(Account(), present, BurnDown(), version="1", now_s=NOW_S, live=True).found
     assert [(one.kind, one.entries, one.recipients) for one in found.by_class] == [("none", 2, 8), ("resend", 1, 4)]
     assert (found.entries, found.recipients, found.bytes) == (3, 12, 2000)

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drainer.estimate.eta import Eta
-from drainer.report.history import History, Point
+from drainer.report.burn_down import BurnDown, Point
 from drainer.report.snapshot import Backlog
-from drainer.report.web.chart import bands, burn_down, nice_step, short
+from drainer.report.web.chart import bands, burn_down_svg, nice_step, short
 from tests.report.staged import NOW_S, burning, moment
 
 WIDTH, HEIGHT = 1000, 300
 
 
-def drawn(history: History, **changed: object) -> str:
-    return burn_down(history, moment(**changed), WIDTH, HEIGHT, UTC)
+def drawn(history: BurnDown, **changed: object) -> str:
+    return burn_down_svg(history, moment(**changed), WIDTH, HEIGHT, UTC)
 
 
 def path(svg: str, css_class: str) -> list[tuple[float, float]]:
@@ -56,13 +56,13 @@ def test_line_has_a_gap_where_nothing_could_be_said() -> None:
         Point(at=NOW_S - 100 + step, entries=5, recipients=None if 40 < step < 60 else 49012)
         for step in range(0, 100, 5)
     )
-    svg = drawn(History(points=points))
+    svg = drawn(BurnDown(points=points))
     assert svg.count('class="left"') == 2
 
 
 def test_long_history_makes_a_picture_of_a_bounded_size() -> None:
     points = tuple(Point(at=NOW_S - 5000 + 10 * step, entries=5, recipients=60000 - step) for step in range(500))
-    assert len(drawn(History(points=points))) < 25_000
+    assert len(drawn(BurnDown(points=points))) < 25_000
 
 
 @settings(max_examples=50, deadline=None)
@@ -76,8 +76,8 @@ def test_long_history_makes_a_picture_of_a_bounded_size() -> None:
 def test_whatever_happened_can_be_drawn(ats: list[float], left: int, seconds: float, factor: float, width: int) -> None:
     points = tuple(Point(at=NOW_S - 1e6 + at, entries=1, recipients=int(left * at / 1e6)) for at in sorted(ats))
     eta = Eta(state="draining", finish=NOW_S, seconds=seconds, low_s=seconds / factor, high_s=seconds * factor)
-    svg = burn_down(
-        History(points=points), moment(eta=eta, backlog=Backlog(entries=1, recipients=left)), width, 200, UTC
+    svg = burn_down_svg(
+        BurnDown(points=points), moment(eta=eta, backlog=Backlog(entries=1, recipients=left)), width, 200, UTC
     )
     assert not re.search(r"nan|inf", svg)
     assert svg.count('class="axis"') >= 3

@@ -14,7 +14,7 @@ import pytest
 from drainer.estimate.eta import Eta, EtaState, ServiceState
 from drainer.guards.mailman import Mailman, QueueCount, Runner
 from drainer.guards.verdict import Guard
-from drainer.report.history import History
+from drainer.report.burn_down import BurnDown
 from drainer.report.snapshot import Backlog, Done, ListBacklog, Mta, PauseInForce, Snapshot
 from drainer.report.web.page import page
 from drainer.report.web.page_tables import LISTS_SHOWN
@@ -56,8 +56,8 @@ class Parsed(HTMLParser):
         return (attributes for name, attributes in self.elements if name == tag)
 
 
-def shown(snapshot: Snapshot, history: History | None = None) -> Parsed:
-    parsed = Parsed(page(TEMPLATE, snapshot, history or History(), UTC))
+def shown(snapshot: Snapshot, history: BurnDown | None = None) -> Parsed:
+    parsed = Parsed(page(TEMPLATE, snapshot, history or BurnDown(), UTC))
     assert not parsed.open
     return parsed
 
@@ -90,7 +90,7 @@ def test_every_figure_is_in_the_html_in_the_order_of_what_matters() -> None:
 @pytest.mark.parametrize("state", get_args(ServiceState))
 def test_state_is_the_heading_and_the_title_in_words(state: ServiceState) -> None:
     parsed = shown(moment(state=state, reason="because"))
-    html = page(TEMPLATE, moment(state=state, reason="because"), History(), UTC)
+    html = page(TEMPLATE, moment(state=state, reason="because"), BurnDown(), UTC)
     (heading,) = re.findall("<h1>(.*?)</h1>", html)
     assert heading.replace("MTA", "mta").lower().replace(" ", "_").replace("by_a_", "by_") == state
     assert f"<title>{heading}" in html
@@ -145,7 +145,9 @@ def test_names_and_reasons_written_by_strangers_stay_text() -> None:
 
 
 def test_control_characters_and_lone_surrogates_of_a_list_name_do_not_reach_the_browser() -> None:
-    html = page(TEMPLATE, moment(lists=[ListBacklog(list="a\x00\x1b\u202e\udcff", entries=1, recipients=1)]), History())
+    html = page(
+        TEMPLATE, moment(lists=[ListBacklog(list="a\x00\x1b\u202e\udcff", entries=1, recipients=1)]), BurnDown()
+    )
     assert "a\\x00\\x1b\\u202e\\xff" in html
     html.encode("utf-8")
 

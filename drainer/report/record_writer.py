@@ -23,10 +23,10 @@ from drainer.clock import Clock
 from drainer.errors import LedgerNotDurable
 from drainer.ledger.contract import Ledger
 from drainer.ledger.evidence import Event
+from drainer.report.burn_down import BurnDown, observed, resumed
 from drainer.report.forecasts import ForecastRecord, interrupted, noted, scored
-from drainer.report.history import History, observed, resumed
+from drainer.report.inventory import Inventory
 from drainer.report.notices import Notice
-from drainer.report.present import Present
 from drainer.report.snapshot import Forecasts, Snapshot
 
 SAVED_EVERY_S = 60.0
@@ -43,15 +43,15 @@ HISTORY, FORECASTS, PRESENT = "history", "forecasts", "present"
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class Recorder:
+class RecordWriter:
     """`start` once, `observe` each snapshot, `run` for ever, `end` at the end."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, present: Callable[[Snapshot], Present]) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, present: Callable[[Snapshot], Inventory]) -> None:
         """present  describes what is here, beside this snapshot"""
         self._ledger = ledger
         self._clock = clock
         self._present = present
-        self._history = History()
+        self._history = BurnDown()
         self._record = ForecastRecord()
         self._scored = Forecasts()
         self._latest: Snapshot | None = None
@@ -64,7 +64,7 @@ class Recorder:
         self._news = asyncio.Event()
 
     @property
-    def history(self) -> History:
+    def history(self) -> BurnDown:
         return self._history
 
     @property
@@ -74,9 +74,9 @@ class Recorder:
     async def start(self, version: str) -> None:
         """Go on where an earlier run ended."""
         now_s = self._clock.now_s()
-        history = unpacked(await self._ledger.kept(HISTORY), History)
+        history = unpacked(await self._ledger.kept(HISTORY), BurnDown)
         record = unpacked(await self._ledger.kept(FORECASTS), ForecastRecord)
-        self._history = resumed(history or History(), now_s)
+        self._history = resumed(history or BurnDown(), now_s)
         self._record = interrupted(record or ForecastRecord(), "a restart")
         self._scored = scored(self._record)
         self._waiting.append(Event(now_s, "run", "started", f"drainer {version}"))

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from drainer.errors import UsageError
+from drainer.estimate.backtest.replay import FIRST_SHARE, LAST_SHARE, PLAIN_BAND, Scores, forecasts, scores
+from drainer.estimate.backtest.trace import Row, read_trace
 from drainer.estimate.drain_time import CONFIDENCE
 from drainer.estimate.eta import Eta
-from drainer.estimate.replay import FIRST_SHARE, LAST_SHARE, PLAIN_BAND, Scores, forecasts, scores
-from drainer.estimate.trace import Row, read_trace
 from drainer.files.regular_file import open_regular
 
 _FIELDS = ("state", "seconds", "low_s", "high_s")

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from drainer.report.snapshot import Snapshot
-from drainer.text.said import Said
+from drainer.text.clean_model import CleanModel
 
 HELD_KEPT = 200
 """Held entries described at most."""
 
 
-class Waiting(Said):
+class Waiting(CleanModel):
     """Entries here of one list and class of duplicate, held ones too; "" and "": not read yet. recipients: all they name."""
 
     list: str
@@ -25,7 +25,7 @@ class Waiting(Said):
     bytes: int
 
 
-class HeldEntry(Said):
+class HeldEntry(CleanModel):
     """An entry that waits for a person. at, by: when and by whom it was set aside; 0.0 and "" where that is not known."""
 
     entry: str
@@ -40,7 +40,7 @@ class HeldEntry(Said):
     of: str = ""
 
 
-class Present(Said):
+class Inventory(CleanModel):
     """held: the oldest, at most HELD_KEPT of snapshot.backlog.held_entries."""
 
     snapshot: Snapshot

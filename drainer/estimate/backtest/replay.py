@@ -4,7 +4,7 @@ In    rows of a trace (trace.py)
 Out   an Eta after every row, made of that row and those before it; the scores once the trace is through
 Pure  no file is read
 
-Through is the first row after which nothing is left. A forecast counts if it has numbers and was made from 5 % to 95 % of
+The end is the first row after which nothing is left. A forecast counts if it has numbers and was made from 5 % to 95 % of
 the time between the first row and that one, while nothing was paused: pauses have a word, and neither plain estimator
 has. All three are scored on the same rows.
 """
@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from drainer.backlog.work import Work
+from drainer.estimate.backtest.scores import Forecast, Score, score
+from drainer.estimate.backtest.trace import Row
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.drain_time import drain_time, if_resumed
 from drainer.estimate.eta import Eta
 from drainer.estimate.forecaster import Forecaster, Left
 from drainer.estimate.rates import Counts
-from drainer.estimate.scores import Forecast, Score, score
-from drainer.estimate.trace import Row
 
 FIRST_SHARE, LAST_SHARE = 0.05, 0.95
 PLAIN_BAND = 0.25

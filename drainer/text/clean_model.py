@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from drainer.text.foreign import clean
 
 
-class Said(BaseModel):
+class CleanModel(BaseModel):
     """Frozen; its texts are made clean as it is made, at any depth. Not by `model_copy`, which is for our own words."""
 
     model_config = ConfigDict(frozen=True)

@@ -1,7 +1,7 @@
 """How fast the backlog is worked off, and what that will be: a belief, with how sure it is.
 
 In    spans of feeding: seconds, and the transactions, recipients and octets finished in them
-Out   Outlook: weighed courses the rate may take, each with mean and variance of the work of the next h seconds
+Out   RateForecast: weighed scenarios of the rate, each with mean and variance of the work of the next h seconds
 Pure  values only
 
 A service rate may stay, wander, sway about its mean, or have a trend. Each is a Kalman filter on the same rows; and since
@@ -60,7 +60,7 @@ _FIRST_ROW_OFF = 0.245
 _KEPT = 16
 _NEGLIGIBLE = 1e-4
 _NOT_TOLD = 0.003
-"""Weight below which a course is not worth reckoning with."""
+"""Weight below which a scenario is not worth reckoning with."""
 _FREEDOM = 5.0
 """Of Student's t, by which a row is judged: one odd row is no jump."""
 _NOISE_AT_FIRST = 0.04
@@ -73,10 +73,10 @@ _SLOWEST = 0.15
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Scenario:
     """One way the rate may go.
 
-    weight    among all courses of an outlook; their sum is 1
+    weight    among all scenarios of a forecast; their sum is 1
     rate      now, of work per second; for a sway, its mean
     change    of the rate per second (trend); or the deviation from the mean now (sway, where sway_s > 0)
     rate_variance, covariance, change_variance   of the two
@@ -108,22 +108,22 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
-    """courses  likeliest first
+class RateForecast:
+    """scenarios  likeliest first
     noise    variance of the work done in one second, relative to the rate squared; in h seconds, noise / h
     """
 
-    courses: tuple[Course, ...]
+    scenarios: tuple[Scenario, ...]
     noise: float
 
     @property
     def rate(self) -> float:
-        return sum(course.weight * course.rate for course in self.courses)
+        return sum(scenario.weight * scenario.rate for scenario in self.scenarios)
 
 
 @dataclass(slots=True)
 class _Filter:
-    """State (rate, change) with covariance p11, p12, p22, as in Course."""
+    """State (rate, change) with covariance p11, p12, p22, as in Scenario."""
 
     kind: int
     weight: float
@@ -175,7 +175,7 @@ class _Filter:
         self.p22 *= factor**2
 
 
-class Pace:
+class ServiceRate:
     """The belief, fed span by span. Memory is bounded: 16 filters and one open row."""
 
     def __init__(self) -> None:
@@ -213,19 +213,19 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """As it was believed to be when the last row was closed: cheaper than an outlook, and a little older."""
+        """As it was believed to be when the last row was closed: cheaper than a forecast, and a little older."""
         return sum(one.weight * one.rate for one in self._filters) if self._filters else None
 
     def work(self, units: Units) -> float:
-        """In the unit of the outlook's rates; more than nothing."""
+        """In the unit of the forecast's rates; more than nothing."""
         return max(self._mixture.of(units), _LEAST)
 
-    def outlook(self) -> Outlook | None:
+    def forecast(self) -> RateForecast | None:
         """None before the first row. The open row counts, so that a step is not told of only when its row is closed."""
         told = [one for one in self._with_open_row() if one.weight > _NOT_TOLD]
         total = sum(one.weight for one in told)
-        courses = tuple(
-            Course(
+        scenarios = tuple(
+            Scenario(
                 weight=one.weight / total,
                 rate=one.rate,
                 change=one.change,
@@ -237,7 +237,7 @@ class Pace:
             )
             for one in told
         )
-        return Outlook(courses, self._noise) if courses else None
+        return RateForecast(scenarios, self._noise) if scenarios else None
 
     def scale(self, factor: float, deviation: float) -> None:
         """The rate is now `factor` times what it was, give or take `deviation` of that: the limit was changed."""
@@ -337,9 +337,9 @@ class Pace:
         self._noise_rows = keep * self._noise_rows + 1
 
 
-def steady(rate: float) -> Outlook:
+def steady(rate: float) -> RateForecast:
     """Nothing but this rate, which is known exactly: for "what if"."""
-    return Outlook((Course(1.0, rate),), 0.0)
+    return RateForecast((Scenario(1.0, rate),), 0.0)
 
 
 def _density(off: float, variance: float) -> float:

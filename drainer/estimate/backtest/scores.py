@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from drainer.estimate.passage import QUANTILES
+from drainer.estimate.completion import QUANTILES
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from drainer.estimate.eta import ServiceState
 from drainer.report.snapshot import Snapshot
-from drainer.text.said import Said
+from drainer.text.clean_model import CleanModel
 
 MOST_POINTS = 500
 MOST_CHANGES = 100
@@ -42,7 +42,7 @@ class Point(BaseModel):
     limit_recipients_per_s: float | None = Field(None, ge=0, allow_inf_nan=False)
 
 
-class Change(Said):
+class Change(CleanModel):
     """From `at` on (seconds since the epoch) the service was in `state`; "not_running" between two runs."""
 
     at: float = Field(allow_inf_nan=False)
@@ -50,7 +50,7 @@ class Change(Said):
     reason: str = ""
 
 
-class History(BaseModel):
+class BurnDown(BaseModel):
     """Points and changes, oldest first. began: of the burn-down, which may be longer ago than the first point kept."""
 
     model_config = ConfigDict(frozen=True)
@@ -71,7 +71,7 @@ def recipients_left(snapshot: Snapshot) -> int | None:
     return round(backlog.recipients + backlog.unread_entries * backlog.recipients / read)
 
 
-def observed(history: History, snapshot: Snapshot) -> History:
+def observed(history: BurnDown, snapshot: Snapshot) -> BurnDown:
     """The history with this snapshot in it. One that is not later than the last point (a clock set back) begins anew.
 
     A service that has not yet looked into the queue says nothing of the backlog: that is no point.
@@ -105,13 +105,13 @@ def observed(history: History, snapshot: Snapshot) -> History:
         changes = (*changes, Change(at=since, state=snapshot.state, reason=snapshot.reason))
     elif last.reason != snapshot.reason:
         changes = (*changes[:-1], last.model_copy(update={"reason": snapshot.reason}))
-    return History(points=thinned(points), changes=changes[-MOST_CHANGES:], began=began_s)
+    return BurnDown(points=thinned(points), changes=changes[-MOST_CHANGES:], began=began_s)
 
 
-def resumed(history: History, now_s: float) -> History:
+def resumed(history: BurnDown, now_s: float) -> BurnDown:
     """A history of an earlier run, as a run that begins now goes on with it; empty if it is of the future."""
     if not history.points or history.points[-1].at >= now_s:
-        return History()
+        return BurnDown()
     away = Change(at=history.points[-1].at, state="not_running")
     return history.model_copy(update={"changes": (*history.changes, away)[-MOST_CHANGES:]})
 

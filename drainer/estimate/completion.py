@@ -1,12 +1,13 @@
-"""When the backlog is worked off: the 10, 50 and 90 % quantiles of the time until then.
+"""When the drain is complete: the 10, 50 and 90 % quantiles of the time until then.
 
-In    the work left, the outlook of the pace, what arrives meanwhile, the time that may be lost standing still, a ceiling
-Out   Passage: three times in seconds, and the chance that it ends at all; the chance that it ends by some time
+In    DrainModel: the work left, the forecast of the service rate, the arrivals, the cost of interruptions, a ceiling
+Out   Completion: three times in seconds, and the chance that the drain ends at all; the chance that it ends by a given time
 Pure  values only
 
-One function decides: the chance that by a time h the work done reaches what was left and what has arrived, summed over the
-courses the pace may take. The quantiles are where it first crosses 0.1, 0.5 and 0.9 of the chance that it ends at all,
-or of less where that is doubted for what arrives.
+`DrainModel.chance_by` decides everything. It is the chance that the work done within a time h reaches the work left plus the
+work that arrives, summed over the scenarios of the service rate. The quantiles are the times at which that chance first
+reaches 0.1, 0.5 and 0.9 of the chance that the drain ends at all. If arrivals alone make the end unlikely, that is doubted
+(DrainModel.doubt), and the targets are lower.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from drainer.estimate.interruptions import Lost
-from drainer.estimate.pace import Outlook
+from drainer.estimate.service_rate import RateForecast
 
 QUANTILES = (0.1, 0.5, 0.9)
 _FURTHEST_TIMES = 60.0
@@ -39,7 +40,7 @@ Expected = Callable[[float], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class Completion:
     """low_s <= seconds <= high_s, all > 0. chance: that it ends within the horizon."""
 
     low_s: float
@@ -49,17 +50,17 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
-class Race:
+class DrainModel:
     """The work against time.
 
     left, left_deviation  work still to do, > 0, with its standard deviation
-    ceiling               work per second that no course can exceed
+    ceiling               work per second that no scenario can exceed
     doubt                 how far it is doubted that what arrives can be too much; 0: not at all
     """
 
     left: float
     left_deviation: float
-    outlook: Outlook
+    forecast: RateForecast
     arrivals: Expected
     lost: Lost
     ceiling: float | None = None
@@ -87,31 +88,31 @@ class Race:
         return max(0.0, self.left + _STANDARD.inv_cdf(QUANTILES[0]) * self.left_deviation) / self.ceiling
 
     def _reached(self, active_s: float, log_needed: float, blur: float) -> float:
-        blur += self.outlook.noise / active_s
+        blur += self.forecast.noise / active_s
         found = 0.0
-        for course in self.outlook.courses:
-            mean, variance = course.work(active_s)
+        for scenario in self.forecast.scenarios:
+            mean, variance = scenario.work(active_s)
             if self.ceiling is not None:
                 mean = max(min(mean, self.ceiling * active_s), _LEAST_WORK)
             off = math.log(mean) - log_needed
             deviation = math.sqrt(variance) / mean
             relative = deviation * deviation + blur
-            found += course.weight * (_normal(off / math.sqrt(relative)) if relative > 0 else float(off >= 0))
+            found += scenario.weight * (_normal(off / math.sqrt(relative)) if relative > 0 else float(off >= 0))
         return found
 
 
-def passage(race: Race) -> Passage:
+def completion(model: DrainModel) -> Completion:
     """The three quantiles; when it does not end, no chance and the horizon three times."""
-    chance_by = race.chance_by
-    guess_s = race.left / race.outlook.rate
+    chance_by = model.chance_by
+    guess_s = model.left / model.forecast.rate
     horizon_s = max(_FURTHEST_TIMES * guess_s, min(_FURTHEST_S, 1000 * guess_s))
     chance = chance_by(horizon_s)
     if chance < _NO_CHANCE:
-        return Passage(horizon_s, horizon_s, horizon_s, chance)
+        return Completion(horizon_s, horizon_s, horizon_s, chance)
     ends = chance
-    if race.doubt and chance <= _CERTAIN:
-        if_nothing_came = replace(race, arrivals=_nothing_arrives).chance_by(horizon_s)
-        ends *= (chance / max(chance, if_nothing_came)) ** race.doubt
+    if model.doubt and chance <= _CERTAIN:
+        if_nothing_came = replace(model, arrivals=_nothing_arrives).chance_by(horizon_s)
+        ends *= (chance / max(chance, if_nothing_came)) ** model.doubt
     now_s = guess_s / 3
     now = chance_by(now_s)
     while now > QUANTILES[0] / 2 and now_s > guess_s * 1e-3:
@@ -126,16 +127,16 @@ def passage(race: Race) -> Passage:
             now_s *= _STEP
             now = chance_by(now_s)
         found.append(_crossing(chance_by, (before_s, before), (now_s, now), target))
-    earliest_s = race.earliest_s
+    earliest_s = model.earliest_s
     low_s, seconds, high_s = (max(one, earliest_s) for one in sorted(found))
-    return Passage(low_s, seconds, max(seconds, min(high_s, _HIGHEST_TIMES * seconds)), chance)
+    return Completion(low_s, seconds, max(seconds, min(high_s, _HIGHEST_TIMES * seconds)), chance)
 
 
 def _crossing(
     chance_by: Callable[[float], float], below: tuple[float, float], above: tuple[float, float], target: float
 ) -> float:
     """Where the chance reaches the target between two times: by false position between quantiles of the normal
-    distribution and logarithms of time, since a single course makes a straight line of these."""
+    distribution and logarithms of time, since a single scenario makes a straight line of these."""
     if above[1] <= target or below[1] >= above[1]:
         return above[0]
     aim = _quantile(target)
