@@ -33,7 +33,8 @@ MARKED = frozenset(
     feed/shaping feed/adaptive_rate feed/outcome feed/refusals feed/retry feed/dsn
     report/snapshot report/metrics report/burn_down report/notices report/service_state
     report/web/page report/web/page_tables report/web/chart report/terminal/status
-    control/messages
+    control/messages/base control/messages/entries control/messages/finish control/messages/journal
+    control/messages/log_import control/messages/pauses_and_rates
     """.split()
 )
 

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 _LIKE_SPECIAL = re.compile(r"[%_!]")
+
+
+def _not_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("not a number of seconds; right would be 3600")
+    return value
+
+
+_Seconds = Annotated[float, BeforeValidator(_not_bool)]
+"""A query string has it as text; JSON's true is no number."""
 
 
 class Selectors(BaseModel):
@@ -35,8 +45,8 @@ class Selectors(BaseModel):
     message_id: str | None = Field(None, min_length=1)
     duplicate: Literal["exact", "partial", "restored", "resend", "conflict", "undecided", "none"] | None = None
     state: Literal["waiting", "active", "deferred", "held"] | None = None
-    older_than_s: float | None = Field(None, ge=0, allow_inf_nan=False)
-    younger_than_s: float | None = Field(None, ge=0, allow_inf_nan=False)
+    older_than_s: _Seconds | None = Field(None, ge=0, allow_inf_nan=False)
+    younger_than_s: _Seconds | None = Field(None, ge=0, allow_inf_nan=False)
     entry: str | None = Field(None, min_length=1)
 
 

@@ -40,7 +40,7 @@ Order = Literal["fifo", "fresh", "fair", "priority"]
 
 
 class EntryState(StrEnum):
-    """LISTED: not read yet, waits to be. The others as the operator knows them (control/messages.py)."""
+    """LISTED: not read yet, waits to be. The others as the operator knows them (control/messages/)."""
 
     LISTED = "listed"
     WAITING = "waiting"

@@ -1,6 +1,6 @@
 """Questions that change nothing: the service is asked; if it does not run or does not answer, its ledger and the queue.
 
-In    a question to Answers (control/messages.py)
+In    a question to Answers (control/operations.py)
 Out   its answer; the lines that stand above one that is not the service's
 Not here  what is read from the disk, and how (without_service/)
 """
@@ -19,7 +19,7 @@ from drainer.text.columns import wrapped
 from drainer.text.wording import clock_time, duration, shown
 
 if TYPE_CHECKING:
-    from drainer.control.messages import Answers
+    from drainer.control.operations import Answers
     from drainer.report.snapshot import SilentState, WithoutService
 
 SILENT_AFTER_S = 5.0

@@ -19,7 +19,7 @@ from drainer.cli.options import (
     print_json,
     table_width,
 )
-from drainer.control.messages import DeliveryLine, SelectReply, ShowReply
+from drainer.control.messages.entries import DeliveryLine, SelectReply, ShowReply
 from drainer.errors import UsageError
 from drainer.text.columns import wrapped
 from drainer.text.wording import count, duration, shortened, shown, size

@@ -12,7 +12,7 @@ import typer
 from drainer.cli.consult import consult, without_service_lines
 from drainer.cli.options import ConfigOption, JsonOption, parse_rate, print_folded, print_json
 from drainer.cli.times import CLOCK, coming
-from drainer.control.messages import EtaReply
+from drainer.control.messages.finish import EtaReply
 from drainer.errors import UsageError
 from drainer.estimate.eta import Eta
 from drainer.report.snapshot import WithoutService

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drainer.cli.entries import AS_THINGS_ARE, left_out
 from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_folded, print_json
-from drainer.control.messages import SelectRequest
+from drainer.control.messages.entries import SelectRequest
 from drainer.errors import ServiceNotRunning
 from drainer.text.wording import count, recipients_of
 

@@ -34,7 +34,7 @@ from drainer.cli.options import (
     print_json,
     table_width,
 )
-from drainer.control.messages import SelectReply, SelectRequest
+from drainer.control.messages.entries import SelectReply, SelectRequest
 from drainer.errors import RequestRefused, UsageError
 from drainer.text.wording import count, recipients_of
 

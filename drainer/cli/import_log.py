@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drainer.cli.options import ConfigOption, JsonOption, YesOption, ask, client_settings, print_folded, print_json
-from drainer.control.messages import DeliveryInLog, ImportReply, ImportRequest
+from drainer.control.messages.log_import import DeliveryInLog, ImportReply, ImportRequest
 from drainer.duplicates.known_from_log import import_name
 from drainer.errors import ServiceNotRunning, UsageError
 from drainer.mta_log.delivered import Delivered, DeliveriesInLog

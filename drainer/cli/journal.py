@@ -9,7 +9,7 @@ import typer
 from drainer.cli.consult import consult, without_service_lines
 from drainer.cli.entries import AS_THINGS_ARE, moment, short_name
 from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_folded, print_json
-from drainer.control.messages import JournalAction, UndoReply, UndoRequest
+from drainer.control.messages.journal import JournalAction, UndoReply, UndoRequest
 from drainer.text.wording import count, shown
 
 ANSWER_WITHIN_S = 6 * 3600.0

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, ask, parse_duration, print_json
-from drainer.control.messages import Done, PauseRequest, ResumeRequest
+from drainer.control.messages.base import Done
+from drainer.control.messages.pauses_and_rates import PauseRequest, ResumeRequest
 from drainer.errors import UsageError
 from drainer.text.wording import shown
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, ask, parse_rate, print_json
-from drainer.control.messages import RateReply, RateRequest
+from drainer.control.messages.pauses_and_rates import RateReply, RateRequest
 from drainer.text.wording import limit, rate
 
 _HELP = '"20/s", "600/m", "5000/h", "unlimited"; "0" pauses.'

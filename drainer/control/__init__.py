@@ -1,6 +1,7 @@
 """The control socket: HTTP/1.1 + JSON over a unix socket (`curl --unix-socket` works), and its client; the web listener.
 
-Promise   the definition of each request and reply stands once, in messages.py, for both ends.
-          who may only look (TCP) is given nothing that could change anything (web.py).
-Not here  what a request does (service.py implements Operations).
+Order     messages/ (requests and replies) > operations.py (who answers what) > server.py, client.py; web.py
+Promise   each request and reply is defined once, for both ends.
+          The web listener (TCP) is given only functions that read: nobody can change anything through it.
+Not here  what a request does (operate/operations.py).
 """

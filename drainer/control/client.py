@@ -1,6 +1,6 @@
 """The command line's end of the control socket.
 
-In    the socket's path; requests of messages.py
+In    the socket's path; requests of messages/
 Out   its replies, or ServiceNotRunning, RequestRefused (409), UsageError (400), DrainerError (404, 500)
 """
 
@@ -18,23 +18,12 @@ from pydantic import BaseModel, ValidationError
 from yarl import URL
 
 from drainer.backlog.selection import Selectors
-from drainer.control.messages import (
-    Done,
-    EntriesReply,
-    EtaReply,
-    ImportReply,
-    ImportRequest,
-    JournalReply,
-    PauseRequest,
-    RateReply,
-    RateRequest,
-    ResumeRequest,
-    SelectReply,
-    SelectRequest,
-    ShowReply,
-    UndoReply,
-    UndoRequest,
-)
+from drainer.control.messages.base import Done
+from drainer.control.messages.entries import EntriesReply, SelectReply, SelectRequest, ShowReply
+from drainer.control.messages.finish import EtaReply
+from drainer.control.messages.journal import JournalReply, UndoReply, UndoRequest
+from drainer.control.messages.log_import import ImportReply, ImportRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest, RateReply, RateRequest, ResumeRequest
 from drainer.errors import DrainerError, RequestRefused, ServiceNotRunning, ServiceSilent, UsageError
 from drainer.report.snapshot import Snapshot
 

@@ -1,64 +1,43 @@
 """The service's end of the control socket.
 
-In    HTTP/1.1 requests as messages.py documents them
+In    HTTP/1.1 requests as messages/ documents them
 Out   calls on Operations; its replies as JSON, its errors as {"error": text} with 400, 404, 409 or 500
-Refuses to know what a request does
+Not here  what a request does (operations.py); how it is read (requests.py); the socket's file (socket_file.py)
 
-Whoever may open the socket (mode 0660: its owner and group) may operate. Who that was comes from the kernel
-(SO_PEERCRED), not from the request, goes to Operations as Peer, and is logged with each request that changes something.
+Whoever may open the socket (mode 0660: its owner and group) may operate. The kernel says who that is (SO_PEERCRED), not the
+request. Operations gets it as Peer, and each request that changes something is logged with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import grp
-import json
 import logging
-import os
-import pwd
-import socket
-import stat
-import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import unquote_to_bytes
+from typing import TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from drainer.backlog.selection import Selectors
-from drainer.control.messages import (
-    EntryQuery,
-    EtaQuery,
-    ImportRequest,
-    JournalQuery,
-    Operations,
-    PauseRequest,
-    Peer,
-    RateRequest,
-    ReportQuery,
-    ResumeRequest,
-    SelectRequest,
-    UndoRequest,
-)
+from drainer.control.messages.base import Peer
+from drainer.control.messages.entries import EntryQuery, SelectRequest
+from drainer.control.messages.finish import EtaQuery
+from drainer.control.messages.journal import JournalQuery, ReportQuery, UndoRequest
+from drainer.control.messages.log_import import ImportRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest, RateRequest, ResumeRequest
+from drainer.control.operations import Operations
 from drainer.control.replies import json_reply
-from drainer.errors import DrainerError, HaltError, NoRoomForSocket, RequestRefused, SettingsError, UsageError
-from drainer.files.access import and_advice, membership_advice
+from drainer.control.requests import peer_of, query_of, refuse_broken_target, request_of
+from drainer.control.socket_file import group_id, listening_socket, refuse_unless_free
+from drainer.errors import DrainerError, HaltError, UsageError
 from drainer.report.metrics import CONTENT_TYPE, exposition
-from drainer.settings_file import mistakes
-from drainer.text.foreign import has_surrogate
 from drainer.text.logfmt import logfmt
 
-SOCKET_MODE = 0o660
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 _NOT_LOGGED = {"deliveries"}
 """Fields of requests that are too long for a line."""
 _SHUTDOWN_S = 2.0
-_LIVE_CHECK_S = 2.0
-_UCRED = struct.Struct("3i")
 
 _Request = TypeVar("_Request", bound=BaseModel)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -84,8 +63,8 @@ class ControlServer:
         Raises  RequestRefused when another service answers there; SettingsError when the path cannot be listened on;
                 NoRoomForSocket when it could be, with room on its filesystem: call again later
         """
-        await asyncio.to_thread(_refuse_unless_free, self._path)
-        listening = _listen(self._path, _group_id(self._group))
+        await asyncio.to_thread(refuse_unless_free, self._path)
+        listening = listening_socket(self._path, group_id(self._group))
         try:
             named = self._path.stat()
             self._bound = (named.st_dev, named.st_ino)
@@ -150,11 +129,11 @@ class ControlServer:
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
     async def _eta(self, request: web.Request) -> web.Response:
-        asked = _query(request, EtaQuery)
+        asked = query_of(request, EtaQuery)
         return json_reply(await self._operations.eta(asked.at, asked.by, asked.list))
 
     async def _entries(self, request: web.Request) -> web.Response:
-        asked = _query(request, EntryQuery)
+        asked = query_of(request, EntryQuery)
         selectors = Selectors(**{name: getattr(asked, name) for name in Selectors.model_fields})
         return json_reply(await self._operations.entries(selectors, asked.limit))
 
@@ -196,10 +175,10 @@ class ControlServer:
         return await self._change(request, UndoRequest, self._operations.undo)
 
     async def _journal(self, request: web.Request) -> web.Response:
-        return json_reply(await self._operations.journal(_query(request, JournalQuery).limit))
+        return json_reply(await self._operations.journal(query_of(request, JournalQuery).limit))
 
     async def _report(self, request: web.Request) -> web.Response:
-        return json_reply(await self._operations.report(_query(request, ReportQuery).since))
+        return json_reply(await self._operations.report(query_of(request, ReportQuery).since))
 
     async def _config(self, request: web.Request) -> web.Response:
         return json_reply(await self._operations.config())
@@ -211,8 +190,8 @@ class ControlServer:
         operation: Callable[[_Request, Peer], Awaitable[BaseModel]],
     ) -> web.Response:
         """Let one peer change something, and write down who asked for what and how it ended."""
-        peer = _peer(request)
-        asked = await _body(request, kind)
+        peer = peer_of(request)
+        asked = await request_of(request, kind)
         action = request.path.lstrip("/")
         shown = asked.model_dump_json(exclude=_NOT_LOGGED)
 
@@ -248,155 +227,6 @@ def _http_log() -> logging.Logger:
     return http
 
 
-def _refuse_unless_free(path: Path) -> None:
-    """Raises RequestRefused when a service answers on `path`, SettingsError when something else is there."""
-    try:
-        there = path.lstat()
-    except FileNotFoundError:
-        return
-    except OSError as exc:
-        raise _cannot_listen(path, exc) from exc
-    if not stat.S_ISSOCK(there.st_mode):
-        raise SettingsError(f"control.socket = {str(path)!r}: there is a file that is no socket; move it away first")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_LIVE_CHECK_S)
-        try:
-            probe.connect(os.fspath(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return
-        except OSError as exc:
-            # Neither dead nor ours to judge (no permission, a full accept queue): replacing it could hide a live service.
-            raise RequestRefused(
-                f"{path} may belong to a drainer that is running ({exc.strerror or exc}); stop that one first"
-            ) from exc
-    raise RequestRefused(
-        f"another drainer answers on {path}; stop that one first, or set control.socket to another path"
-    )
-
-
-def _group_id(group: str) -> int:
-    """-1 where none is named: leave it as it is. Raises SettingsError."""
-    if not group:
-        return -1
-    try:
-        return int(group) if group.isascii() and group.isdigit() else grp.getgrnam(group).gr_gid
-    except KeyError as exc:
-        raise SettingsError(
-            f"control.group = {group!r}: there is no such group; right would be one of `getent group`"
-        ) from exc
-
-
-def _listen(path: Path, group_id: int) -> socket.socket:
-    """A socket listening under `path`.
-
-    Bound under a name of its own and renamed, so the name never leads to a socket that is not listening yet or whose
-    mode is not yet right. fchmod before bind keeps the mode from being wider even for a moment under umask 0.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        beside.unlink(missing_ok=True)
-        os.fchmod(listening.fileno(), SOCKET_MODE)
-        listening.bind(os.fspath(beside))
-        _give_to_group(beside, group_id)
-        beside.chmod(SOCKET_MODE)
-        listening.listen(64)
-        listening.setblocking(False)
-        beside.replace(path)
-    except (OSError, SettingsError) as exc:
-        listening.close()
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        if isinstance(exc, SettingsError):
-            raise
-        raise _cannot_listen(path, exc) from exc
-    return listening
-
-
-def _give_to_group(path: Path, group_id: int) -> None:
-    try:
-        os.chown(path, -1, group_id)
-    except (PermissionError, OverflowError) as exc:
-        raise SettingsError(
-            f"control.group: the socket cannot be given to group {group_id}: {membership_advice(group_id).text()}"
-        ) from exc
-
-
-def _cannot_listen(path: Path, exc: OSError) -> SettingsError | NoRoomForSocket:
-    said = exc.strerror or str(exc)
-    if exc.errno in _NO_ROOM:
-        return NoRoomForSocket(
-            f"control.socket = {str(path)!r}: cannot listen there: {said}; `drainer` commands get no answer"
-        )
-    if exc.errno == errno.ENOENT:
-        said = f"{path.parent} does not exist; create it (systemd does with RuntimeDirectory=drainer)"
-    else:
-        said += and_advice(path.parent, writing=True)
-    return SettingsError(f"control.socket = {str(path)!r}: cannot listen there: {said}")
-
-
-def _peer(request: web.Request) -> Peer:
-    transport = request.transport
-    if transport is None:
-        raise ConnectionResetError("the client has gone")
-    credentials = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, _gid = _UCRED.unpack(credentials)
-    try:
-        user = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        user = str(uid)
-    return Peer(pid=pid, uid=uid, user=user)
-
-
-async def _body(request: web.Request, kind: type[_Request]) -> _Request:
-    """The request's JSON object; no body counts as {}. Raises UsageError."""
-    try:
-        octets = await request.read()
-        value = json.loads(octets) if octets.strip() else {}
-    except (ValueError, RecursionError, web.RequestPayloadError) as exc:
-        raise UsageError(f"the body is not JSON: {exc}") from exc
-    _refuse_broken_text(value)
-    if not isinstance(value, dict):
-        raise UsageError("the body is not a JSON object")
-    return _valid(kind, value)
-
-
-def _refuse_broken_text(value: object) -> None:
-    """Raises UsageError for half a character (a lone surrogate): it could not be written down, nor answered."""
-    if has_surrogate(json.dumps(value, ensure_ascii=False)):
-        raise UsageError('the body has half a character in it, such as "\\ud800"; right would be whole ones')
-
-
-def _refuse_broken_target(request: web.Request) -> None:
-    """Raises UsageError for a path or query string that is not UTF-8: what it names could only be guessed."""
-    try:
-        unquote_to_bytes(request.raw_path.encode("utf-8", "surrogateescape")).decode()
-    except UnicodeDecodeError as exc:
-        raise UsageError(f"the path or the query string is not UTF-8: {request.raw_path[:200]!a}") from exc
-
-
-def _query(request: web.Request, kind: type[_Request]) -> _Request:
-    """The query string as `kind`. Raises UsageError."""
-    twice = {name for name in request.query if len(request.query.getall(name)) > 1}
-    if twice:
-        raise UsageError(f"given twice: {', '.join(sorted(twice))}")
-    return _valid(kind, dict(request.query))
-
-
-def _valid(kind: type[_Request], value: Mapping[str, Any]) -> _Request:
-    try:
-        return kind.model_validate(value)
-    except ValidationError as exc:
-        known = ", ".join(kind.model_fields)
-        lines = [
-            f"{line.split(':', 1)[0].strip()}: no such field; known are {known}"
-            if ": no such setting" in line
-            else line
-            for line in mistakes(exc)
-        ]
-        raise UsageError("; ".join(line.strip() for line in lines)) from exc
-
-
 def _no_such(text: str) -> web.HTTPNotFound:
     return web.HTTPNotFound(text=text)
 
@@ -405,7 +235,7 @@ def _no_such(text: str) -> web.HTTPNotFound:
 async def _errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Every error leaves as {"error": text for the operator}; what nobody foresaw is logged with its traceback."""
     try:
-        _refuse_broken_target(request)
+        refuse_broken_target(request)
         return await handler(request)
     except web.HTTPNotFound as exc:
         known = request.match_info.route.resource is not None

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from drainer.backlog.work import Work
-from drainer.control.messages import EtaReply, ListEta
+from drainer.control.messages.finish import EtaReply, ListEta
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.completion import DrainModel
 from drainer.estimate.drain_time import (

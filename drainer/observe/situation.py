@@ -16,7 +16,7 @@ from drainer import __version__
 from drainer.backlog.selection import Selectors
 from drainer.clock import Clock
 from drainer.compose.mailman3 import Mailman3Composer
-from drainer.control.messages import EtaReply
+from drainer.control.messages.finish import EtaReply
 from drainer.estimate.eta import ServiceState
 from drainer.estimate.per_list import ListFinish
 from drainer.guards.mailman import Mailman

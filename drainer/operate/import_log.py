@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from drainer.backlog.index import BacklogIndex
-from drainer.control.messages import DeliveryInLog, ImportedEntry, ImportReply, ImportRequest
+from drainer.control.messages.log_import import DeliveryInLog, ImportedEntry, ImportReply, ImportRequest
 from drainer.duplicates.fingerprint import message_id_keys
 from drainer.duplicates.known_from_log import imported_identity
 from drainer.ledger.actions import NewAction

@@ -13,14 +13,8 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from drainer.control.messages import (
-    JournalAction,
-    JournalReply,
-    NotUndone,
-    Peer,
-    UndoReply,
-    UndoRequest,
-)
+from drainer.control.messages.base import Peer
+from drainer.control.messages.journal import JournalAction, JournalReply, NotUndone, UndoReply, UndoRequest
 from drainer.errors import RequestRefused
 from drainer.ledger.actions import Action, NewAction, Step, StepKind
 from drainer.ledger.records import JournalLine

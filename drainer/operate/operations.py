@@ -1,6 +1,6 @@
 """Everything an operator can ask of the service: one method for each request of the control socket.
 
-In    requests of control/messages.py, with who sent them
+In    requests of control/messages/, with who sent them
 Out   their replies
 Not here  how each is carried out (pausing.py, selected_entries.py, showing.py, journal.py, import_log.py); HTTP
           (control/server.py)
@@ -15,24 +15,12 @@ from typing import Any
 from drainer.backlog.selection import Selectors
 from drainer.backlog.values import EntryState
 from drainer.compose.known_lists import KnownLists
-from drainer.control.messages import (
-    Done,
-    EntriesReply,
-    EtaReply,
-    ImportReply,
-    ImportRequest,
-    JournalReply,
-    PauseRequest,
-    Peer,
-    RateReply,
-    RateRequest,
-    ResumeRequest,
-    SelectReply,
-    SelectRequest,
-    ShowReply,
-    UndoReply,
-    UndoRequest,
-)
+from drainer.control.messages.base import Done, Peer
+from drainer.control.messages.entries import EntriesReply, SelectReply, SelectRequest, ShowReply
+from drainer.control.messages.finish import EtaReply
+from drainer.control.messages.journal import JournalReply, UndoReply, UndoRequest
+from drainer.control.messages.log_import import ImportReply, ImportRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest, RateReply, RateRequest, ResumeRequest
 from drainer.errors import EntryVanished, RequestRefused
 from drainer.observe.situation import Situation
 from drainer.operate.import_log import carry_out
@@ -53,7 +41,7 @@ _LISTS_NAMED = 10
 
 
 class ServiceOperations:
-    """Implements control.messages.Operations."""
+    """Implements control.operations.Operations."""
 
     def __init__(self, pipeline: Pipeline, situation: Situation, limits: PausesAndRates) -> None:
         self._pipeline = pipeline

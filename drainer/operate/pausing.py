@@ -11,7 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from drainer.control.messages import Done, PauseRequest, Peer, RateReply, RateRequest, ResumeRequest
+from drainer.control.messages.base import Done, Peer
+from drainer.control.messages.pauses_and_rates import PauseRequest, RateReply, RateRequest, ResumeRequest
 from drainer.ledger.records import INTAKE, Pause
 from drainer.observe.situation import Situation
 from drainer.operate.pauses_and_rates import PausesAndRates

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from drainer.backlog.selection import Selectors
 from drainer.backlog.values import EntryState
-from drainer.control.messages import Peer, SelectReply, SelectRequest
+from drainer.control.messages.base import Peer
+from drainer.control.messages.entries import SelectReply, SelectRequest
 from drainer.errors import CustodyRefused, EntryError, EntryVanished, RequestRefused
 from drainer.ledger.actions import NewAction, StepKind
 from drainer.ledger.records import INTAKE, JournalLine, Pause

@@ -14,7 +14,7 @@ from typing import Any
 
 from drainer.backlog.selection import Selectors
 from drainer.backlog.values import EntryLine
-from drainer.control.messages import DeliveryLine, ShowReply
+from drainer.control.messages.entries import DeliveryLine, ShowReply
 from drainer.duplicates.known_from_log import is_import
 from drainer.errors import EntryError, RequestRefused
 from drainer.ledger.evidence import DSNS, Fate

@@ -52,7 +52,7 @@ NOTHING_READ_S = 10.0
 @dataclass(slots=True)
 class GivenBack:
     """What became of the entries asked for. `skipped`: filebase and reason; `gone`: nobody is left to deliver them
-    to, and why (control/messages.py, SelectReply)."""
+    to, and why (control/messages/, SelectReply)."""
 
     changed: int = 0
     gone: int = 0

@@ -1,7 +1,7 @@
 """The service's answers, given without it.
 
 In    settings; why the service was not asked
-Out   the same answers the service gives (control/messages.py, Answers), with WithoutService saying as of when
+Out   the same answers the service gives (control/operations.py, Answers), with WithoutService saying as of when
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from drainer.backlog.selection import Selectors
-from drainer.control.messages import EntriesReply, EtaReply, JournalReply, ShowReply
+from drainer.control.messages.entries import EntriesReply, ShowReply
+from drainer.control.messages.finish import EtaReply
+from drainer.control.messages.journal import JournalReply
 from drainer.errors import DrainerError, LedgerUnusable, SiteUnreadable
 from drainer.ledger.copied import copied_ledger
 from drainer.ledger.sqlite import SqliteLedger
@@ -34,7 +36,7 @@ about two seconds.) The others are counted as not read yet."""
 
 
 class FromDisk:
-    """Implements control.messages.Answers."""
+    """Implements control.operations.Answers."""
 
     def __init__(self, operations: ServiceOperations, site: SiteAsItLies, why: WithoutService) -> None:
         self._operations = operations

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from drainer.control.messages import PauseRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.estimate.eta import Eta
 from drainer.report.check import thresholds

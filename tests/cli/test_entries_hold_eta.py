@@ -11,7 +11,7 @@ import pytest
 
 from drainer.cli.entries import left_out
 from drainer.cli.times import coming, past
-from drainer.control.messages import SelectReply
+from drainer.control.messages.entries import SelectReply
 from drainer.errors import UsageError
 from drainer.settings import Settings
 from tests.cli.conftest import CommandLine

@@ -12,28 +12,12 @@ from typing import Any
 
 from drainer.backlog.selection import Selectors
 from drainer.backlog.values import EntryLine
-from drainer.control.messages import (
-    DeliveryLine,
-    Done,
-    EntriesReply,
-    EtaReply,
-    ImportReply,
-    ImportRequest,
-    JournalAction,
-    JournalReply,
-    ListEta,
-    NotUndone,
-    PauseRequest,
-    Peer,
-    RateReply,
-    RateRequest,
-    ResumeRequest,
-    SelectReply,
-    SelectRequest,
-    ShowReply,
-    UndoReply,
-    UndoRequest,
-)
+from drainer.control.messages.base import Done, Peer
+from drainer.control.messages.entries import DeliveryLine, EntriesReply, SelectReply, SelectRequest, ShowReply
+from drainer.control.messages.finish import EtaReply, ListEta
+from drainer.control.messages.journal import JournalAction, JournalReply, NotUndone, UndoReply, UndoRequest
+from drainer.control.messages.log_import import ImportReply, ImportRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest, RateReply, RateRequest, ResumeRequest
 from drainer.control.server import ControlServer
 from drainer.errors import LedgerNotDurable, RequestRefused
 from drainer.estimate.eta import Eta

@@ -14,15 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from drainer.backlog.selection import Selectors
-from drainer.control.messages import (
-    EntryQuery,
-    EtaQuery,
-    ImportRequest,
-    PauseRequest,
-    RateRequest,
-    ResumeRequest,
-    SelectRequest,
-)
+from drainer.control.messages.entries import EntryQuery, SelectRequest
+from drainer.control.messages.finish import EtaQuery
+from drainer.control.messages.log_import import ImportRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest, RateRequest, ResumeRequest
 from tests.control.small_service import SmallService, serving
 
 _WITHIN_S = 60.0

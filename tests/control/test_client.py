@@ -11,7 +11,8 @@ import pytest
 
 from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
-from drainer.control.messages import PauseRequest, RateRequest, ResumeRequest, SelectRequest
+from drainer.control.messages.entries import SelectRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest, RateRequest, ResumeRequest
 from drainer.control.server import ControlServer
 from drainer.errors import DrainerError, RequestRefused, ServiceNotRunning, UsageError
 from tests.control.small_service import SmallService

@@ -192,6 +192,18 @@ async def test_request_without_a_body_takes_the_defaults(path: Path) -> None:
         ("POST", "/pause", '{"lst": "x"}', 400, "lst: no such field; known are list, for_s, reason"),
         ("POST", "/pause", '{"for_s": -1}', 400, "for_s"),
         ("POST", "/pause", '{"for_s": NaN}', 400, "for_s"),
+        ("POST", "/undo", '{"number": true, "yes": true}', 400, "number = True"),
+        ("POST", "/pause", '{"for_s": true}', 400, "for_s = True"),
+        ("POST", "/rate", '{"messages": true}', 400, "messages = True"),
+        ("POST", "/drop", '{"selectors": {"older_than_s": true}, "yes": true}', 400, "older_than_s = True"),
+        (
+            "POST",
+            "/import",
+            '{"name": "import-1", "deliveries": [{"lists": ["a"], "message_id": "<1@a>", "recipients": [], '
+            '"at_s": 1, "carried": true}]}',
+            400,
+            "carried = True",
+        ),
         ("POST", "/rate", '{"messages": "fast"}', 400, "messages = 'fast': not a rate; right would be"),
         ("POST", "/rate", '{"messages": -1}', 400, "messages = -1: not a rate; right would be"),
         ("POST", "/drop", '{"selectors": {"list": ""}, "yes": true}', 400, "selectors.list"),

@@ -26,7 +26,8 @@ from pathlib import Path
 
 from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
-from drainer.control.messages import PauseRequest, ResumeRequest, SelectRequest
+from drainer.control.messages.entries import SelectRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest, ResumeRequest
 from drainer.demo.misbehaviour import Rule
 from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.duplicates.summary import summarise

@@ -12,7 +12,8 @@ import pytest
 
 from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
-from drainer.control.messages import PauseRequest, ResumeRequest, SelectRequest
+from drainer.control.messages.entries import SelectRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest, ResumeRequest
 from drainer.demo.misbehaviour import SILENCE, TAKE_AND_SILENCE, Behaviour, StageName, Step
 from drainer.demo.sink import SinkOptions, SinkThread
 from tests.scenarios.running import drainer

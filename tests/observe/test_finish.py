@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drainer.backlog.work import Work
-from drainer.control.messages import EtaReply
+from drainer.control.messages.finish import EtaReply
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.eta import Eta, ServiceState
 from drainer.estimate.forecaster import Forecaster, Left

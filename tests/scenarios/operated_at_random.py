@@ -24,7 +24,8 @@ from typing import Any
 
 from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
-from drainer.control.messages import PauseRequest, RateRequest, ResumeRequest, SelectReply, SelectRequest
+from drainer.control.messages.entries import SelectReply, SelectRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest, RateRequest, ResumeRequest
 from drainer.errors import DrainerError
 from drainer.queuedir.content import header_text
 from drainer.queuedir.read import read_entry

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
-from drainer.control.messages import SelectReply, SelectRequest
+from drainer.control.messages.entries import SelectReply, SelectRequest
 from drainer.demo.misbehaviour import Rule
 from drainer.demo.sink import SinkOptions, SinkThread
 from tests.scenarios.running import drainer

@@ -16,7 +16,8 @@ import pytest
 
 from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
-from drainer.control.messages import RateRequest, SelectReply, SelectRequest
+from drainer.control.messages.entries import SelectReply, SelectRequest
+from drainer.control.messages.pauses_and_rates import RateRequest
 from drainer.demo.misbehaviour import Behaviour, Rule, Step
 from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.errors import DrainerError

@@ -21,7 +21,8 @@ import pytest
 import drainer.start.assembly
 from drainer.backlog.readers import Surveyed, Surveyor, survey_file
 from drainer.backlog.selection import Selectors
-from drainer.control.messages import Peer, SelectRequest
+from drainer.control.messages.base import Peer
+from drainer.control.messages.entries import SelectRequest
 from drainer.demo.sample_queue import Outage
 from drainer.demo.sink import Sink
 from drainer.operate.operations import ServiceOperations

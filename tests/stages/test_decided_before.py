@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drainer.control.messages import PauseRequest, ResumeRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest, ResumeRequest
 from drainer.demo.misbehaviour import Rule
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from drainer.backlog.selection import Selectors
-from drainer.control.messages import PauseRequest, RateRequest, ResumeRequest, SelectRequest
+from drainer.control.messages.entries import SelectRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest, RateRequest, ResumeRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
 from drainer.estimate.eta import Eta

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from drainer.control.messages import PauseRequest, ResumeRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest, ResumeRequest
 from drainer.demo.misbehaviour import Rule
 from drainer.demo.sample_queue import Outage, write_plain
 from drainer.demo.sink import Sink

@@ -11,7 +11,9 @@ import pytest
 
 from drainer.backlog.selection import Selectors
 from drainer.backlog.values import EntryState
-from drainer.control.messages import RateRequest, SelectRequest, UndoRequest
+from drainer.control.messages.entries import SelectRequest
+from drainer.control.messages.journal import UndoRequest
+from drainer.control.messages.pauses_and_rates import RateRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
 from drainer.errors import CustodyRefused

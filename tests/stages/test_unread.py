@@ -11,7 +11,8 @@ import pytest
 from drainer.backlog.readers import CANNOT_READ, Surveyed
 from drainer.backlog.selection import Selectors
 from drainer.cli.hold import _lines as hold_lines
-from drainer.control.messages import SelectRequest, UndoRequest
+from drainer.control.messages.entries import SelectRequest
+from drainer.control.messages.journal import UndoRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
 from drainer.report.terminal.status import status_line, status_lines

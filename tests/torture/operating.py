@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable
 
 from drainer.backlog.selection import Selectors
-from drainer.control.messages import PauseRequest, ResumeRequest, SelectRequest, UndoRequest
+from drainer.control.messages.entries import SelectRequest
+from drainer.control.messages.journal import UndoRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest, ResumeRequest
 from tests.torture.mta import SLOW, moment
 from tests.torture.site import Run, Site
 

@@ -25,7 +25,8 @@ from typing import Any, Literal, Self, TypeVar
 
 from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
-from drainer.control.messages import ResumeRequest, SelectReply, SelectRequest
+from drainer.control.messages.entries import SelectReply, SelectRequest
+from drainer.control.messages.pauses_and_rates import ResumeRequest
 from drainer.demo.sample_queue import Outage
 from drainer.errors import DrainerError
 from drainer.ledger.states import State

@@ -1,0 +1,52 @@
+"""Requests and replies of pause, resume and rate.
+
+Pure  values only
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from drainer.control.messages.base import Reply, Request
+from drainer.settings import LONGEST_S, rate_per_s
+
+
+class PauseRequest(Request):
+    """list "": everything; else as in Selectors. for_s None: until resumed."""
+
+    list: str = ""
+    for_s: float | None = Field(None, gt=0, le=LONGEST_S, allow_inf_nan=False, strict=True)
+    reason: str = ""
+
+
+class ResumeRequest(Request):
+    """list "": everything; else as in Selectors, or one that is paused."""
+
+    list: str = ""
+    reason: str = ""
+
+
+def _new_rate(value: object) -> object:
+    return value if value in (None, "unlimited") else rate_per_s(value)
+
+
+_NewRate = Annotated[float | Literal["unlimited"] | None, BeforeValidator(_new_rate)]
+
+
+class RateRequest(Request):
+    """A rate is per second, or "20/s" as in the settings; "unlimited" lifts the ceiling; None leaves it as it is."""
+
+    messages: _NewRate = None
+    recipients: _NewRate = None
+    reason: str = ""
+
+
+class RateReply(Reply):
+    """Per second, None unlimited."""
+
+    messages: float | None
+    recipients: float | None
+    messages_per_s: float | None = None
+    recipients_per_s: float | None = None
