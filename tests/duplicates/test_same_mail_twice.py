@@ -1,4 +1,4 @@
-"""One mail may lie twice with different octets. The README has a row for each way: this is what happens then."""
+"""One mail may lie twice with different octets. docs/promises.md has a row for each way: this is what happens then."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from drainer.ledger.records import History
 from drainer.queuedir.entry import Flavour, QueueEntry
 from tests.duplicates.mails import Mail, Post
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/promises.md"
 DAY_S = 86_400.0
 
 ONE, UNDECIDED, RESEND = "one mail", "held (`undecided`)", "held (`resend`)"
@@ -164,15 +164,15 @@ def judged(first: Copy, second: Copy) -> tuple[EntrySummary, DuplicateClass]:
 
 
 @pytest.mark.parametrize(("verdict", "pair"), PAIRS)
-def test_the_same_mail_with_other_octets_is_judged_as_the_readme_says(verdict: str, pair: Pair) -> None:
+def test_the_same_mail_with_other_octets_is_judged_as_the_page_says(verdict: str, pair: Pair) -> None:
     first, second = pair()
     assert first.entry().raw != second.entry().raw
     summary, found = judged(first, second)
     assert found is CLASSES[verdict], summary
 
 
-def test_the_table_in_the_readme_has_these_rows() -> None:
-    table = README.read_text().split("| the same mail twice, but for |", 1)[1].split("\n\n", 1)[0]
+def test_the_table_on_the_page_has_these_rows() -> None:
+    table = PAGE.read_text().split("| the same mail twice, but for |", 1)[1].split("\n\n", 1)[0]
     rows = [re.fullmatch(r"\| (.+?) \| (.+?) \|", line) for line in table.splitlines()[2:]]
     found = {row[1]: row[2].partition(":")[0] for row in rows if row}
     assert found == {what: verdict for what, (verdict, _) in ROWS.items()}

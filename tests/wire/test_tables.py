@@ -1,4 +1,4 @@
-"""The tables of `make wire`, held to 100 % besides the differences named there; README and docs/measured.md held to them.
+"""The tables of `make wire`, held to 100 % besides the differences named there; docs/wire.md held to them.
 
 Of Mailman 3 every delivery is compared with what recording.py kept of the genuine one.
 """
@@ -20,7 +20,7 @@ from tests.wire.mailman3 import REMEMBER_S, as_delivered, compare_with
 from tests.wire.table import Compared, Comparison, by_group, differences, summary
 
 PROJECT = Path(__file__).parents[2]
-SHOWN = (PROJECT / "README.md", PROJECT / "docs/measured.md")
+SHOWN = PROJECT / "docs/wire.md"
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +107,10 @@ async def test_one_octet_that_differs_is_found_in_every_delivery(tmp_path: Path)
     assert comparison.unwanted() == delivered
 
 
-def test_readme_shows_every_row_and_every_difference(comparisons: Mapping[str, Comparison], tmp_path: Path) -> None:
+def test_page_shows_every_row_and_every_difference(comparisons: Mapping[str, Comparison], tmp_path: Path) -> None:
     of_2 = [item for mailman, item in comparisons.items() if mailman.startswith("2.1")]
     of_3 = [as_delivered(version, recording.opened(version, tmp_path / version)) for version in reversed(VERSIONS)]
-    text = "\n".join(page.read_text() for page in SHOWN)
+    text = SHOWN.read_text()
     shown = [_cells(line) for line in text.splitlines()]
     for row in [*summary([*of_2, *of_3]).splitlines()[2:], *by_group(of_3).splitlines()[2:]]:
         assert _cells(row) in shown
