@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from drainer.cli.config import as_toml
 from drainer.settings import Duration, Rate, Settings, Size
+from drainer.start.reloading import BUILT_ONCE
 
 PAGE = Path(__file__).parents[2] / "docs/settings.md"
 
@@ -30,8 +31,8 @@ what differs from the defaults below. `config/drainer.toml` is a sample with eve
 
 - An unknown key or an impossible value ends the start. The message names the key, the value, and what would be right.
 - The environment overrides the file: `DRAINER_FEED__MESSAGES=10/s` sets `messages` in `[feed]`.
-- `systemctl reload drainer` reads the file again. The log and `drainer status` name a changed
-  setting that has to wait for a restart.
+- `systemctl reload drainer` reads the file again. A change of a setting marked "(restart)" waits for a restart; the log and
+  `drainer status` name it.
 - `drainer config` shows what is in force; `drainer config --check` tries it on this host.
 
 | kind | written as |
@@ -54,7 +55,7 @@ def page() -> str:
         at = lines.index(f"[{name}]")
         about = lines[at - 1].removeprefix("# ")
         rows = [
-            f"| `{key}` | {_kind(field)} | {_default(key, lines[at:])} | {_text(field.description or '')} |"
+            f"| `{key}` | {_kind(field)} | {_default(key, lines[at:])} | {_meaning(f'{name}.{key}', field)} |"
             for key, field in type(section).model_fields.items()
         ]
         parts.append(
@@ -118,9 +119,10 @@ def _each_bound(field: FieldInfo) -> Iterator[str]:
             yield f"at most {bound.le}"
 
 
-def _text(description: str) -> str:
+def _meaning(name: str, field: FieldInfo) -> str:
     """Words as Markdown shows them unchanged, and none that it takes for HTML or for the end of a cell."""
-    return re.sub(r"([<|*])", r"\\\1", description)
+    words = re.sub(r"([<|*])", r"\\\1", field.description or "")
+    return f"{words} (restart)" if name in BUILT_ONCE else words
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from drainer.settings import Settings
+from drainer.start.reloading import BUILT_ONCE
 from tests.docs.settings import PAGE, page
 
 
@@ -18,3 +19,7 @@ def test_page_has_every_setting_with_its_default() -> None:
         rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")]
         assert [row[0] for row in rows] == [f"| `{key}`" for key in fields]
         assert all(len(row) == 4 and all(row) for row in rows), name
+
+
+def test_page_marks_each_setting_that_waits_for_a_restart() -> None:
+    assert page().count(" (restart) |\n") == len(BUILT_ONCE)
