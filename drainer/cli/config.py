@@ -33,7 +33,7 @@ _ABOUT_SECTIONS = {
     "mta": "The MTA that is fed.",
     "feed": "How fast, in which order, and what happens to what is deferred.",
     "duplicates": "What happens to a message that was there before.",
-    "ledger": "The durable record of what was delivered to whom.",
+    "ledger": "The durable record of which recipient got which mail.",
     "control": "Where operators reach the service.",
     "web": "The read-only view over TCP.",
     "guards": "When to slow down or stop before harm is done.",

@@ -101,7 +101,10 @@ def sandbox(directory: Path) -> Iterator[Sandbox]:
     with site(directory / "site", MAILS, members_each=4, feed={"messages": "0"}) as here, here.run() as service:
         here.surveyed()
         with patch.dict(os.environ, {"COLUMNS": "100", "TZ": "UTC"}):
-            yield Sandbox(here, work)
+            place = Sandbox(here, work)
+            held = place.run(["drainer", "hold", "--class", "resend", "--yes"])
+            assert held.status == 0, held.err
+            yield place
         assert service.terminate() == 0, service.log_text()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.docs.pages import PROJECT, Command, commands, pages
+from tests.docs.pages import PROJECT, Command, blocks, commands, pages
 from tests.docs.sandbox import PROGRAMS, Sandbox, sandbox
 
 FOUND = [command for page, text in pages().items() for command in commands(page, text)]
@@ -29,6 +29,21 @@ def name_of(command: Command) -> str:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     with sandbox(tmp_path_factory.mktemp("pages")) as place:
         yield place
+
+
+def test_lines_of_the_shown_status_are_those_that_status_prints(place: Sandbox) -> None:
+    """The samples on the page are old figures under names that must not be."""
+    assert place.run(["drainer", "pause", "--for", "30m"]).status == 0
+    printed = labels(place.run(["drainer", "status"]).out.splitlines())
+    page = pages()["docs/operating.md"]
+    samples = [lines for _, language, lines in blocks(page) if language == "text" and "since" in lines[0]]
+    assert len(samples) == 2
+    for lines in samples:
+        assert labels(lines) <= printed
+
+
+def labels(lines: list[str]) -> set[str]:
+    return {match[0] for line in lines[1:] if (match := re.match(r"[A-Z][a-z]+( [a-z]+)?(?=  )|MTA|Duplicates", line))}
 
 
 @pytest.mark.parametrize("command", TO_RUN, ids=name_of)
