@@ -213,7 +213,7 @@ class Service:
         self.pipeline.parts.custody.sync()
         with self.side_tasks.guarded("parting"), contextlib.suppress(DrainerError):
             await self.situation.record_writer.end(await self.situation.snapshot(), self._why_stopped)
-        log.info(logfmt(event="stopped", backlog_entries=self.pipeline.parts.index.totals().entries))
+        log.info(logfmt(event="stopped", backlog_entries=self.pipeline.parts.index.totals.overall().entries))
 
     def stop(self, why: str) -> None:
         log.info(logfmt(event="stopping", why=why))

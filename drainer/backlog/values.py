@@ -6,7 +6,6 @@ Pure  values only
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Literal
 
 from drainer.duplicates.classes import DuplicateClass
@@ -39,16 +38,6 @@ _MOST_BYTES = 2**36 - 1
 Order = Literal["fifo", "fresh", "fair", "priority"]
 
 
-class EntryState(StrEnum):
-    """LISTED: not read yet, waits to be. The others as the operator knows them (control/messages/)."""
-
-    LISTED = "listed"
-    WAITING = "waiting"
-    ACTIVE = "active"
-    DEFERRED = "deferred"
-    HELD = "held"
-
-
 @dataclass(frozen=True, slots=True)
 class Description:
     """What reading an entry showed. `duplicate`, `of`, `covered`: the forecast of duplicates/decision.py, `covered` being
@@ -77,7 +66,7 @@ class WaitingEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class EarlierEntry:
+class RelatedEntry:
     """One that shares a key. `recipient_keys` concatenated, as in EntrySummary."""
 
     filebase: str
@@ -93,7 +82,7 @@ class EarlierEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Resembled:
+class SameTextEntry:
     """One with the same text, finished or not. `recipient_keys` is empty: its recipients are not those of a copy."""
 
     filebase: str

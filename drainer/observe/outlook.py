@@ -41,7 +41,7 @@ class Outlook:
 
         What is held since it cannot be read is not among the unread: nobody will read it before a person does something.
         """
-        totals, outside = self._pipeline.parts.index.totals(), self._pipeline.progress.outside
+        totals, outside = self._pipeline.parts.index.totals.overall(), self._pipeline.progress.outside
         to_read = totals.unread_entries - len(self._pipeline.standing.left_unread())
         totals = dataclasses.replace(totals, unread_entries=to_read)
         if unlisted := len(self._loan.entries()) + self._pipeline.progress.on_the_way:
@@ -92,7 +92,7 @@ class Outlook:
         parts = self._pipeline.parts
         # A resend waits to be held or suppressed; those that an operator released are few, and soon gone.
         by_list = expected_by_list(
-            parts.index.to_send(),
+            parts.index.totals.to_send(),
             self._pipeline.feed.splits,
             with_resends=self.settings.duplicates.resend == "deliver",
             whole=self.via_mailman,
@@ -107,7 +107,7 @@ class Outlook:
 
     def _work_left(self, totals: BacklogTotals) -> Work:
         going, paused = self._expected()
-        latest = self._pipeline.parts.index.last_due_s()
+        latest = self._pipeline.parts.index.order.last_due_s()
         last_due_in_s = 0.0 if latest is None else max(0.0, latest - self._clock.now_s())
         deferred = going.deferred_recipients
         if last_due_in_s <= LOOK_AGAIN_S:
@@ -149,7 +149,7 @@ class Outlook:
                     line.deferred_recipients,
                     0.0 if line.last_due_s is None else line.last_due_s - now_s,
                 )
-                for line in parts.index.per_list()
+                for line in parts.index.totals.per_list()
                 if line.entries
             },
             paused_lists=frozenset(parts.gate.closed_lists),

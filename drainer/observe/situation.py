@@ -97,7 +97,7 @@ class Situation:
 
     def update_state(self) -> None:
         parts, surroundings, totals = self._pipeline.parts, self._surroundings, self._outlook.backlog()
-        waiting = [line.list_id for line in parts.index.per_list() if line.entries]
+        waiting = [line.list_id for line in parts.index.totals.per_list() if line.entries]
         paused_lists = [name for name in waiting if name in parts.gate.closed_lists]
         state, reason = service_state(
             reasons=parts.gate.reasons,
@@ -162,13 +162,13 @@ class Situation:
     def present(self, snapshot: Snapshot) -> Inventory:
         """What is here beside the figures of this snapshot."""
         index = self._pipeline.parts.index
-        held = index.select(Selectors(state="held"), snapshot.at, HELD_KEPT).lines
+        held = index.lines.select(Selectors(state="held"), snapshot.at, HELD_KEPT).lines
         return Inventory(
             snapshot=snapshot,
             waiting=known_resends(
                 [
                     Waiting(list=name, kind=kind, entries=entries, recipients=recipients, bytes=octets)
-                    for name, kind, entries, recipients, octets in index.by_list_and_class()
+                    for name, kind, entries, recipients, octets in index.totals.by_list_and_class()
                 ],
                 held,
             ),
@@ -215,7 +215,7 @@ class Situation:
                 duplicate_entries=totals.duplicate_entries,
                 duplicate_recipients=totals.duplicate_recipients,
                 dsns_owed=self._dsns_owed,
-                next_due_s=parts.index.next_due_s(),
+                next_due_s=parts.index.order.next_due_s(),
             ),
             done=done_of(self.totals),
             rate=Rate(
@@ -248,7 +248,7 @@ class Situation:
                     paused=line.list_id in parts.gate.closed_lists,
                     **_when(list_finishes.get(line.list_id), now_s),
                 )
-                for line in parts.index.per_list()
+                for line in parts.index.totals.per_list()
                 if line.entries
             ],
             pauses=[

@@ -94,7 +94,7 @@ async def _learn(
 def _waiting(index: BacklogIndex, one: DeliveryInLog) -> Iterator[_Waiting]:
     for name_of_list in one.lists:
         for key in message_id_keys(name_of_list, one.message_id):
-            for entry in index.with_message_id_key(key):
+            for entry in index.related.with_message_id_key(key):
                 joined = entry.recipient_keys
                 keys = (joined[at : at + RECIPIENT_KEY_BYTES] for at in range(0, len(joined), RECIPIENT_KEY_BYTES))
                 yield _Waiting(entry.filebase, name_of_list, frozenset(keys))

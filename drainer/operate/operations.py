@@ -13,7 +13,7 @@ import logging
 from typing import Any
 
 from drainer.backlog.selection import Selectors
-from drainer.backlog.values import EntryState
+from drainer.backlog.states import EntryState
 from drainer.compose.known_lists import KnownLists
 from drainer.control.messages.base import Done, Peer
 from drainer.control.messages.entries import EntriesReply, SelectReply, SelectRequest, ShowReply
@@ -66,7 +66,7 @@ class ServiceOperations:
 
     async def eta(self, at_recipients_per_s: float | None, by_s: float | None, list_name: str) -> EtaReply:
         """Raises RequestRefused if there is no such list, or no entry of it waits."""
-        waiting = [line.list_id for line in self._parts.index.per_list() if line.entries]
+        waiting = [line.list_id for line in self._parts.index.totals.per_list() if line.entries]
         name = (await self._selection.lists(list_name, several=False))[0].list_id if list_name else ""
         if name and name not in waiting:
             others = f"; lists that wait: {', '.join(sorted(waiting)[:_LISTS_NAMED])}" if waiting else ""
@@ -75,7 +75,7 @@ class ServiceOperations:
 
     async def entries(self, selectors: Selectors, limit: int) -> EntriesReply:
         meant = await self._selection.meant(selectors, one_entry=False)
-        found = self._parts.index.select(meant.selectors, self._parts.clock.now_s(), limit, meant.lists)
+        found = self._parts.index.lines.select(meant.selectors, self._parts.clock.now_s(), limit, meant.lists)
         return EntriesReply(total=found.total, entries=found.lines)
 
     async def show(self, key: str) -> ShowReply:

@@ -47,7 +47,7 @@ class Pausing:
         """What is paused for how long, and what that means just now."""
         how_long = f"for {duration(for_s)}" if for_s is not None else "until `drainer resume`"
         said = f"{_lists_in_words(names)}, {how_long}"
-        waiting = {line.list_id for line in self._parts.index.per_list() if line.entries}
+        waiting = {line.list_id for line in self._parts.index.totals.per_list() if line.entries}
         if names != ("",) and waiting.isdisjoint(names):
             return f"{said}; none of its entries waits now, those that come will"
         in_flight = self._pipeline.feed.in_flight

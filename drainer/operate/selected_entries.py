@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Literal
 
 from drainer.backlog.selection import Selectors
-from drainer.backlog.values import EntryState
+from drainer.backlog.states import EntryState
 from drainer.control.messages.base import Peer
 from drainer.control.messages.entries import SelectReply, SelectRequest
 from drainer.errors import CustodyRefused, EntryError, EntryVanished, RequestRefused
@@ -120,14 +120,16 @@ class SelectedEntries:
     async def _dry_run(self, request: SelectRequest) -> SelectReply:
         """What the selectors match now. Raises RequestRefused where a name in them is unknown or ambiguous."""
         meant = await self._selection.meant(request.selectors, one_entry=True)
-        found = self._parts.index.select(meant.selectors, self._parts.clock.now_s(), SHOWN_OF_A_DRY_RUN, meant.lists)
+        found = self._parts.index.lines.select(
+            meant.selectors, self._parts.clock.now_s(), SHOWN_OF_A_DRY_RUN, meant.lists
+        )
         return SelectReply(
             done=False, matched=found.total, recipients=found.recipients, unread=found.unread, entries=found.lines
         )
 
     async def _matching(self, selectors: Selectors) -> list[str]:
         meant = await self._selection.meant(selectors, one_entry=True)
-        return self._parts.index.matching(meant.selectors, self._parts.clock.now_s(), meant.lists)
+        return self._parts.index.lines.matching(meant.selectors, self._parts.clock.now_s(), meant.lists)
 
     async def _each(
         self, request: SelectRequest, peer: Peer, verb: Literal["hold", "release", "drop"], change_one: _ChangeOne

@@ -55,14 +55,14 @@ class Selection:
     ) -> tuple[MailingList, ...]:
         """operator: its paused lists are known as well."""
         known = await self.known_lists(asked, operator)
-        unread = self._parts.index.totals().unread_entries
+        unread = self._parts.index.totals.overall().unread_entries
         still = f" ({count(unread, 'entry', 'entries')} still to be read may be of others)" if unread else ""
         return lists_meant(asked, known, several=several, otherwise=NOTHING_DONE + still)
 
     async def known_lists(self, asked: str = "", operator: OperatorState | None = None) -> Collection[MailingList]:
         parts = self._parts
         paused = [pause.list_id for pause in operator.pauses if pause.list_id != INTAKE] if operator else []
-        seen = [*(line.list_id for line in parts.index.per_list()), *paused, *await parts.ledger.lists()]
+        seen = [*(line.list_id for line in parts.index.totals.per_list()), *paused, *await parts.ledger.lists()]
         told = await self._told()
         ids = {one.list_id for one in told}
         others = await asyncio.to_thread(self._known.all, seen, asked)
@@ -91,7 +91,7 @@ class Selection:
     def one_entry(self, asked: str) -> str:
         """Its whole name; as it was asked if none begins so. Raises AmbiguousEntry."""
         asked = entry_name(asked)
-        found = self._parts.index.select(Selectors(entry=asked), self._parts.clock.now_s(), _NAMED)
+        found = self._parts.index.lines.select(Selectors(entry=asked), self._parts.clock.now_s(), _NAMED)
         if found.total > 1:
             names = ", ".join(line.entry for line in found.lines)
             more = f" and {found.total - len(found.lines)} more" if found.total > len(found.lines) else ""

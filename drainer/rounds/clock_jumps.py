@@ -57,7 +57,7 @@ class ClockJumps:
         line = JournalLine(self._clock.now_s(), "drainer", "clock", detail)
         await self._pipeline.parts.ledger.set_operator_state(state, line)
         self._ahead_s -= by_s
-        self._pipeline.parts.index.shift_due(-by_s)
+        self._pipeline.parts.index.order.shift_due(-by_s)
         self._pipeline.bounces.clock_was_set_back(by_s)
         self._situation.clock_was_set_back()
         self._limits.apply(state)

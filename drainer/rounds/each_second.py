@@ -68,7 +68,7 @@ class EachSecond:
             watchdog.alive()
             if is_over:
                 parts.custody.end_drain()
-                held = parts.index.totals().held_entries
+                held = parts.index.totals.overall().held_entries
                 self._stop("nothing is left but held entries" if held else "nothing is left")
                 return
             await asyncio.sleep(TICK_S)
@@ -85,7 +85,7 @@ class EachSecond:
 
     def is_empty(self) -> bool:
         """Whether nothing is left but held entries, as far as all queues were listed."""
-        totals, progress = self._pipeline.parts.index.totals(), self._pipeline.progress
+        totals, progress = self._pipeline.parts.index.totals.overall(), self._pipeline.progress
         return progress.listed and not (
             totals.entries or progress.on_the_way or self._pipeline.feed.active or self._loan.entries()
         )

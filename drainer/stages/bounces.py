@@ -137,7 +137,7 @@ class Bounces:
             return LOOK_EVERY_S
         quiet_s = self._quiet.since(backlog.untried_failed_at_s)
         due_by_s = now_s + self._standing.set_back_s
-        nothing_waits = not parts.index.totals().entries
+        nothing_waits = not parts.index.totals.overall().entries
         is_doubted = self.refusals.of_most_domains
         going = [
             dsn

@@ -19,7 +19,8 @@ from datetime import datetime
 from weakref import WeakValueDictionary
 
 from drainer.backlog.splits import Splits
-from drainer.backlog.values import EntryState, WaitingEntry
+from drainer.backlog.states import EntryState
+from drainer.backlog.values import WaitingEntry
 from drainer.compose.wire import ComposedMessage, is_nobody, why_unfit
 from drainer.duplicates.decision import Claim, Decision, NextStep
 from drainer.errors import (
@@ -129,7 +130,9 @@ class Feed:
             room = room if room >= ahead else 0
             now_s = parts.clock.now_s()
             picked = (
-                parts.index.next_waiting(settings.feed.order, now_s, parts.gate.closed_lists, room, parts.priority)
+                parts.index.order.next_waiting(
+                    settings.feed.order, now_s, parts.gate.closed_lists, room, parts.priority
+                )
                 if room
                 else []
             )
@@ -139,7 +142,7 @@ class Feed:
                     self._begin(waiting)
             if not picked:
                 self._standing.news.clear()
-                next_due_s = parts.index.next_due_s() if room else None
+                next_due_s = parts.index.order.next_due_s() if room else None
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(None if next_due_s is None else max(0.05, next_due_s - now_s)):
                         await self._standing.news.wait()

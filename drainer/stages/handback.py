@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from drainer.backlog.values import EntryState
+from drainer.backlog.states import EntryState
 from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.decision import Claim, Decision, NextStep
 from drainer.errors import CustodyRefused, EntryError, EntryVanished, RequestRefused
@@ -96,7 +96,7 @@ class HandBack:
         await self._intake.pausing.wait()
         left, clock = -1, self._parts.clock
         since_s = clock.monotonic_s()
-        while unread := self._parts.index.totals().unread_entries - len(self._standing.left_unread()):
+        while unread := self._parts.index.totals.overall().unread_entries - len(self._standing.left_unread()):
             if unread != left:
                 left, since_s = unread, clock.monotonic_s()
             elif clock.monotonic_s() - since_s > NOTHING_READ_S:
@@ -127,7 +127,7 @@ class HandBack:
         """Those that have to go with it, itself among them. What is nobody's copy by decision (parts.py) goes alone."""
         if self._is_its_own(filebase):
             return frozenset([filebase])
-        return frozenset(name for name in self._parts.index.copies_of(filebase) if not self._is_its_own(name))
+        return frozenset(name for name in self._parts.index.related.copies_of(filebase) if not self._is_its_own(name))
 
     def _is_its_own(self, filebase: str) -> bool:
         return self._standing.released.get(filebase) == DUPLICATE or self._parts.settings.duplicates.exact == "deliver"

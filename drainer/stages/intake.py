@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from drainer.backlog.values import EntryState
+from drainer.backlog.states import EntryState
 from drainer.errors import (
     CustodyRefused,
     EntryVanished,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from drainer.backlog.values import EntryState
+from drainer.backlog.states import EntryState
 from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.decision import Decision
 from drainer.errors import (

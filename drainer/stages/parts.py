@@ -15,7 +15,7 @@ from hashlib import blake2b
 
 from drainer.backlog.index import BacklogIndex
 from drainer.backlog.readers import Surveyor
-from drainer.backlog.values import EntryState
+from drainer.backlog.states import EntryState
 from drainer.backlog.work import EntrySizes
 from drainer.blocking import InTime
 from drainer.clock import Clock
@@ -97,7 +97,7 @@ class Parts:
     @property
     def priority(self) -> tuple[str, ...]:
         """List-ids of those that `feed.priority` names, in that order. Cheap enough for each pick."""
-        known_by = (self.settings.feed.priority, len(ids := self.index.list_ids()))
+        known_by = (self.settings.feed.priority, len(ids := self.index.totals.list_ids()))
         if self._priority[0] != known_by:
             flavour = next(iter(self.composers))
             lists = [list_of(list_id, flavour) for list_id in ids]
@@ -207,7 +207,7 @@ class Standing:
         """With the digests of entries it was found to be the same mail as, if the index knows it already."""
         summary = summarise(entry, await self._decoration(entry))
         print_ = summary.fingerprint
-        identity = tuple(dict.fromkeys((*print_.identity, *self._parts.index.identity_of(entry.filebase))))
+        identity = tuple(dict.fromkeys((*print_.identity, *self._parts.index.related.identity_of(entry.filebase))))
         return replace(summary, fingerprint=replace(print_, identity=identity))
 
     async def _decoration(self, entry: QueueEntry) -> Decoration | None:

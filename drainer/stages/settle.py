@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from drainer.backlog.values import EntryState
+from drainer.backlog.states import EntryState
 from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.decision import Claim, Decision, NextStep, decide, undecided_among
 from drainer.duplicates.summary import EntrySummary
@@ -127,7 +127,7 @@ class Conclusion:
         """What became of the mails whose text this one repeats."""
         key, window_s = summary.fingerprint.resend, self._parts.settings.duplicates.window
         coverage: list[Coverage] = []
-        for earlier in self._parts.index.with_resend_key(key) if key else ():
+        for earlier in self._parts.index.related.with_resend_key(key) if key else ():
             if 0 <= summary.when_s - earlier.when_s <= window_s and earlier.filebase != summary.filebase:
                 coverage += (await self._parts.ledger.history(earlier.identity)).coverage
         return History(tuple(coverage))

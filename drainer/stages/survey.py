@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from drainer.backlog.readers import Surveyed
-from drainer.backlog.values import Description, EarlierEntry, tie_order
+from drainer.backlog.values import Description, RelatedEntry, tie_order
 from drainer.duplicates.carried import is_one_mail
 from drainer.duplicates.classes import Classification, DuplicateClass, RelatedEntries, classify
 from drainer.duplicates.decision import undecided_among
@@ -174,7 +174,7 @@ class Survey:
     async def _describe(self, summaries: Sequence[EntrySummary], limited: Mapping[str, tuple[int, ...]]) -> None:
         """Make entries known to the index, in FIFO order where it matters: most mails have nothing in common with any
         other, which is asked for all of them at once."""
-        strangers = self._parts.index.strangers(summaries) - self._standing.claimed
+        strangers = self._parts.index.related.unrelated(summaries) - self._standing.claimed
         known_as = [self._standing.known_as(self._standing.record(summary)) for summary in summaries]
         kin = await self._parts.ledger.kin_known([digest for digests in known_as for digest in digests])
         described: list[Description] = []
@@ -232,12 +232,12 @@ class Survey:
                 summary = with_digests_of(summary, other.identity)
         return summary
 
-    def _lookalikes(self, summary: EntrySummary) -> list[EarlierEntry]:
+    def _lookalikes(self, summary: EntrySummary) -> list[RelatedEntry]:
         """Entries here that may be this mail with, or without, a list's header and footer: nothing says so yet."""
-        akin = self._parts.index.akin(summary.filebase, summary.fingerprint.identity)
+        akin = self._parts.index.related.with_same_name(summary.filebase, summary.fingerprint.identity)
         return [other for other in akin if summary.decorated or other.is_decorated]
 
-    def _is_one_mail(self, summary: EntrySummary, other: EarlierEntry) -> bool:
+    def _is_one_mail(self, summary: EntrySummary, other: RelatedEntry) -> bool:
         """Reads two files."""
         try:
             first, second = (read_entry(self._file(name)) for name in (summary.filebase, other.filebase))
@@ -278,17 +278,17 @@ class Survey:
     async def _forecast(self, summary: EntrySummary, record: MessageRecord) -> Classification:
         index, ledger, print_ = self._parts.index, self._parts.ledger, summary.fingerprint
         is_another = self._standing.released.get(summary.filebase) == UNDECIDED
-        same = index.earlier_with(print_.identity, (summary.when_s, tie_order(summary), summary.filebase))
+        same = index.related.earlier_with(print_.identity, (summary.when_s, tie_order(summary), summary.filebase))
         kin = RelatedEntries(
             same=same,
             copies={earlier.filebase for earlier in same if earlier.copy == print_.copy},
             # What was given up and came back, as after `drainer resume`, is no resend of itself.
             resembling=[
                 other
-                for other in (index.with_resend_key(print_.resend) if print_.resend else ())
+                for other in (index.related.with_resend_key(print_.resend) if print_.resend else ())
                 if set(print_.identity).isdisjoint(other.identity)
             ],
-            same_message_id=index.with_message_id_key(print_.message_id) if print_.message_id else (),
+            same_message_id=index.related.with_message_id_key(print_.message_id) if print_.message_id else (),
             to_be_held={earlier.filebase for earlier in same if earlier.duplicate is DuplicateClass.UNDECIDED},
             undecided=[
                 other

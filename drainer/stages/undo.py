@@ -16,7 +16,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from drainer.backlog.values import EntryState
+from drainer.backlog.states import EntryState
 from drainer.errors import CustodyRefused, EntryError, EntryUnreadable, EntryVanished, RequestRefused
 from drainer.ledger.actions import Before, PutBack, Step, StepKind, Waiting
 from drainer.ledger.evidence import Ended, Fate

@@ -36,7 +36,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 
 from drainer.backlog.index import BacklogIndex
-from drainer.backlog.values import EntryState
+from drainer.backlog.states import EntryState
 from drainer.clock import Clock
 from drainer.errors import (
     ComposeError,

@@ -62,7 +62,7 @@ class SiteAsItLies:
     async def read(self, most: int | None) -> None:
         """Read entries, oldest first, until `most` were read at all; None: all there are."""
         index = self.pipeline.parts.index
-        totals = index.totals()
+        totals = index.totals.overall()
         there, unread = totals.entries + totals.held_entries, totals.unread_entries
         wanted = unread if most is None else min(unread, max(0, most - (there - unread)))
         await self.read_these(index.unread(wanted) if wanted else [])

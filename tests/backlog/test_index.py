@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from drainer.backlog.index import BacklogIndex
 from drainer.backlog.selection import Selectors
-from drainer.backlog.values import BacklogTotals, Description, EntryState, Order, tie_order
+from drainer.backlog.states import EntryState
+from drainer.backlog.values import BacklogTotals, Description, Order, tie_order
 from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.fingerprint import Fingerprint
 from drainer.duplicates.summary import EntrySummary, fifo_key
@@ -84,7 +85,7 @@ def following(
 ) -> list[str]:
     priority = more.get("priority", ())
     assert isinstance(priority, tuple)
-    return [row.filebase for row in index.next_waiting(order, NOW_S, paused, limit, priority)]
+    return [row.filebase for row in index.order.next_waiting(order, NOW_S, paused, limit, priority)]
 
 
 def test_genuine_directory_is_to_be_read_oldest_first(genuine_queue_dir: Path, index: BacklogIndex) -> None:
@@ -92,7 +93,7 @@ def test_genuine_directory_is_to_be_read_oldest_first(genuine_queue_dir: Path, i
     for start in range(0, len(files), 50):
         index.add_listed((file.file, file.size_bytes) for file in files[start : start + 50])
     assert index.unread(1000) == [file.file.filebase for file in sorted(files, key=lambda file: file.file)]
-    totals = index.totals()
+    totals = index.totals.overall()
     assert (totals.entries, totals.unread_entries, totals.recipients) == (184, 184, 0)
     assert totals.bytes == sum(file.size_bytes for file in files)
     assert totals.oldest_s == min(file.file.when_s for file in files)
@@ -103,7 +104,7 @@ def test_listing_the_same_files_again_changes_nothing(index: BacklogIndex) -> No
     index.set_state("1.5+a", EntryState.ACTIVE)
     assert index.add_listed(listed("1.5+a", "2.5+b")) == 1
     assert index.state_of("1.5+a") is EntryState.ACTIVE
-    assert index.totals().entries == 2
+    assert index.totals.overall().entries == 2
 
 
 def test_entries_are_not_delivered_before_they_were_read(index: BacklogIndex) -> None:
@@ -141,7 +142,7 @@ def test_fair_order_gives_each_list_a_turn_also_when_asked_for_one_at_a_time(ind
     fill(index, described("90.5+b", list_id="small"), described("91.5+b", list_id="tiny"))
     lists = []
     for _ in range(6):
-        (row,) = index.next_waiting("fair", NOW_S, limit=1)
+        (row,) = index.order.next_waiting("fair", NOW_S, limit=1)
         index.set_state(row.filebase, EntryState.ACTIVE)
         lists.append(row.list_id)
     assert set(lists[:3]) == {"flood", "small", "tiny"}
@@ -182,13 +183,13 @@ def test_deferred_entries_go_again_when_due_and_not_before(index: BacklogIndex) 
     fill(index, described("1.5+a"), described("2.5+b"))
     index.set_state("1.5+a", EntryState.DEFERRED, "451 later", NOW_S + 60)
     assert following(index) == ["2.5+b"]
-    assert index.next_due_s() == NOW_S + 60
-    assert [row.filebase for row in index.next_waiting("fifo", NOW_S + 60, limit=9)] == ["1.5+a", "2.5+b"]
-    assert index.totals().deferred_recipients == 2, "due, but still one that was deferred"
+    assert index.order.next_due_s() == NOW_S + 60
+    assert [row.filebase for row in index.order.next_waiting("fifo", NOW_S + 60, limit=9)] == ["1.5+a", "2.5+b"]
+    assert index.totals.overall().deferred_recipients == 2, "due, but still one that was deferred"
     assert index.state_of("1.5+a") is EntryState.DEFERRED
     index.set_state("1.5+a", EntryState.ACTIVE)
-    assert index.totals().deferred_recipients == 0
-    assert index.next_due_s() is None
+    assert index.totals.overall().deferred_recipients == 0
+    assert index.order.next_due_s() is None
 
 
 def test_deferral_known_from_the_ledger_waits_for_its_time_although_not_read_yet(index: BacklogIndex) -> None:
@@ -210,13 +211,13 @@ def test_held_entries_are_read_and_counted_apart_and_come_back_when_released(ind
     fill(index, described("2.5+b", recipients=3))
     assert index.unread(9) == ["1.5+a"]
     index.describe([described("1.5+a", recipients=5)])
-    totals = index.totals()
+    totals = index.totals.overall()
     assert (totals.entries, totals.recipients, totals.oldest_s) == (1, 3, 2.5)
     assert (totals.held_entries, totals.held_recipients, totals.held_bytes) == (1, 5, 100)
     assert following(index) == ["2.5+b"]
     index.set_state("1.5+a", EntryState.WAITING)
     assert following(index) == ["1.5+a", "2.5+b"]
-    assert index.totals().oldest_s == 1.5
+    assert index.totals.overall().oldest_s == 1.5
 
 
 def test_earlier_entries_with_a_shared_identity_are_found_in_order(index: BacklogIndex) -> None:
@@ -227,12 +228,12 @@ def test_earlier_entries_with_a_shared_identity_are_found_in_order(index: Backlo
         described("1.5+a", identity=("y",)),
         described("2.5+z", identity=("z",)),
     )
-    found = index.earlier_with((digest("x"), digest("y")), (3.5, TIE, "3.5+c"))
+    found = index.related.earlier_with((digest("x"), digest("y")), (3.5, TIE, "3.5+c"))
     assert [row.filebase for row in found] == ["1.5+a", "1.5+b"]
     assert found[0].recipient_keys == b"1.5+a     " * 2
-    assert [row.filebase for row in index.earlier_with((digest("y"),), (1.5, TIE, "1.5+b"))] == ["1.5+a"]
+    assert [row.filebase for row in index.related.earlier_with((digest("y"),), (1.5, TIE, "1.5+b"))] == ["1.5+a"]
     index.remove("1.5+a")
-    assert index.earlier_with((digest("y"),), (1.5, TIE, "1.5+b")) == []
+    assert index.related.earlier_with((digest("y"),), (1.5, TIE, "1.5+b")) == []
 
 
 @given(
@@ -251,7 +252,7 @@ def test_entries_received_at_the_same_time_go_in_the_order_a_scan_tells(
     index = BacklogIndex(Path(":memory:"))
     fill(index, *copies)
     for number, summary in enumerate(in_order):
-        earlier = index.earlier_with((digest("all"),), (summary.when_s, tie_order(summary), summary.filebase))
+        earlier = index.related.earlier_with((digest("all"),), (summary.when_s, tie_order(summary), summary.filebase))
         assert [entry.filebase for entry in earlier] == [before.filebase for before in in_order[:number]]
     picked = []
     for _ in in_order:
@@ -271,7 +272,7 @@ def test_only_what_shares_no_key_is_a_stranger(index: BacklogIndex) -> None:
         described("2.5+two", identity=("q", "r")),
         described("2.5+stranger", resend="other", message_id="other"),
     ]
-    assert index.strangers([one.summary for one in batch]) == {"2.5+stranger"}
+    assert index.related.unrelated([one.summary for one in batch]) == {"2.5+stranger"}
 
 
 def test_entries_with_one_resend_or_message_id_key_are_found(index: BacklogIndex) -> None:
@@ -281,8 +282,8 @@ def test_entries_with_one_resend_or_message_id_key_are_found(index: BacklogIndex
         described("2.5+b", resend="text", message_id="two"),
         described("3.5+c"),
     )
-    assert [row.filebase for row in index.with_resend_key(digest("text"))] == ["1.5+a", "2.5+b"]
-    assert [row.filebase for row in index.with_message_id_key(digest("two"))] == ["2.5+b"]
+    assert [row.filebase for row in index.related.with_resend_key(digest("text"))] == ["1.5+a", "2.5+b"]
+    assert [row.filebase for row in index.related.with_message_id_key(digest("two"))] == ["2.5+b"]
 
 
 def test_selectors(index: BacklogIndex) -> None:
@@ -297,8 +298,8 @@ def test_selectors(index: BacklogIndex) -> None:
 
     def matching(**selectors: object) -> str:
         wanted = Selectors.model_validate(selectors)
-        selection = index.select(wanted, NOW_S, 10)
-        found = index.matching(wanted, NOW_S)
+        selection = index.lines.select(wanted, NOW_S, 10)
+        found = index.lines.matching(wanted, NOW_S)
         assert [line.entry for line in selection.lines] == found and selection.total == len(found)
         return "".join(filebase[-1] for filebase in found)
 
@@ -306,7 +307,7 @@ def test_selectors(index: BacklogIndex) -> None:
     assert matching(list="birds.example.org") == "a"
     assert matching(list="birds") == ""
     both = {"birds.example.org", "ships.example.org"}
-    assert index.matching(Selectors(list="*.example.org"), NOW_S, both) == ["999000.5+a", "999900.5+b"]
+    assert index.lines.matching(Selectors(list="*.example.org"), NOW_S, both) == ["999000.5+a", "999900.5+b"]
     assert matching(list="nowhere") == ""
     assert matching(subject="häHER") == "a"
     assert matching(subject="100%_") == "a"
@@ -329,23 +330,23 @@ def test_lines_say_what_the_operator_needs(index: BacklogIndex) -> None:
                           of="1.5+a", covered=1))  # fmt: skip
     index.set_state("999900.5+b", EntryState.DEFERRED, "451 later", NOW_S + 5)
     index.add_listed(listed("999990.5+c"))
-    selection = index.select(Selectors(), NOW_S, 1)
+    selection = index.lines.select(Selectors(), NOW_S, 1)
     assert (selection.total, selection.recipients, len(selection.lines)) == (2, 2, 1)
     line = selection.lines[0]
     assert (line.entry, line.state, line.list, line.subject) == ("999900.5+b", "deferred", "ships", "hulls")
     assert (line.recipients, line.bytes, line.age_s, line.due) == (2, 100, 99.5, NOW_S + 5)
     assert (line.duplicate, line.of, line.reason) == ("partial", "1.5+a", "451 later")
-    (unread,) = index.select(Selectors(entry="999990"), NOW_S, 1).lines
+    (unread,) = index.lines.select(Selectors(entry="999990"), NOW_S, 1).lines
     assert (unread.state, unread.recipients) == ("waiting", None)
 
 
 @pytest.mark.parametrize("text", ["caf\udce9", "\ud800", "a\x00b", "\u202e", "🐦"])
 def test_any_text_of_a_mail_can_be_kept_as_it_is_and_is_shown_clean(index: BacklogIndex, text: str) -> None:
     fill(index, described("1.5+a", list_id=text, subject=text, sender=text))
-    (row,) = index.next_waiting("fifo", NOW_S)
+    (row,) = index.order.next_waiting("fifo", NOW_S)
     assert row.list_id == text
     index.set_state("1.5+a", EntryState.HELD, text)
-    (line,) = index.select(Selectors(), NOW_S, 1).lines
+    (line,) = index.lines.select(Selectors(), NOW_S, 1).lines
     assert line.subject == line.reason == clean(text if text != "\ud800" else "?")
 
 
@@ -363,7 +364,7 @@ def test_lists_are_totalled_with_most_recipients_first(index: BacklogIndex) -> N
     index.add_listed(listed("0.5+unread"))
     rows = [
         (row.list_id, row.entries, row.recipients, row.held_entries, row.deferred_recipients, row.oldest_s)
-        for row in index.per_list()
+        for row in index.totals.per_list()
     ]
     assert rows == [("ships", 1, 20, 0, 0, 3.5), ("birds", 1, 7, 1, 7, 2.5)]
 
@@ -372,7 +373,7 @@ def test_settled_recipients_leave_the_totals_before_the_entry_does(index: Backlo
     fill(index, described("1.5+a", recipients=1000))
     index.set_state("1.5+a", EntryState.ACTIVE)
     assert index.set_owed("1.5+a", 400)
-    assert index.totals().recipients == 400
+    assert index.totals.overall().recipients == 400
     assert not index.set_owed("2.5+gone", 1)
 
 
@@ -392,7 +393,7 @@ def test_index_starts_empty_whatever_was_left_at_its_path(tmp_path: Path) -> Non
     fill(index, described("1.5+a"))
     index.close()
     index = BacklogIndex(path)
-    assert index.totals() == BacklogTotals()
+    assert index.totals.overall() == BacklogTotals()
     index.close()
 
 
@@ -443,11 +444,11 @@ def test_totals_equal_a_count_of_the_rows_after_any_changes(
                 index.add_listed(listed(filebase))
             case "due":
                 now_s += 50
-                index.next_waiting("fair", now_s, limit=2)
+                index.order.next_waiting("fair", now_s, limit=2)
             case _:
                 index.set_state(filebase, EntryState(change), due_s=now_s + 60 if change == "deferred" else None)
-    lines = index.select(Selectors(), now_s, 100).lines
-    totals = index.totals()
+    lines = index.lines.select(Selectors(), now_s, 100).lines
+    totals = index.totals.overall()
     free = [line for line in lines if line.state != "held"]
     assert totals.entries == len(free)
     assert totals.held_entries == len(lines) - len(free)
@@ -457,17 +458,17 @@ def test_totals_equal_a_count_of_the_rows_after_any_changes(
     assert totals.deferred_recipients == sum(line.recipients or 0 for line in free if line.state == "deferred")
     assert totals.duplicate_entries == sum(line.duplicate in ("exact", "restored") for line in free)
     assert totals.oldest_s == min((float(line.entry.partition("+")[0]) for line in free), default=None)
-    per_list = index.per_list()
+    per_list = index.totals.per_list()
     assert sum(row.entries for row in per_list) == sum(line.recipients is not None for line in free)
     assert sum(row.recipients for row in per_list) == totals.recipients
-    going = {row.filebase for row in index.next_waiting("fair", now_s, limit=100)}
+    going = {row.filebase for row in index.order.next_waiting("fair", now_s, limit=100)}
     assert going == {
         line.entry
         for line in free
         if line.recipients is not None
         and (line.state == "waiting" or (line.state == "deferred" and line.due is not None and line.due <= now_s))
     }
-    assert going == {row.filebase for row in index.next_waiting("fifo", now_s, limit=100)}
+    assert going == {row.filebase for row in index.order.next_waiting("fifo", now_s, limit=100)}
     index.close()
 
 
@@ -488,12 +489,12 @@ def test_copies_are_who_has_the_same_mail_and_a_recipient_in_common_directly_or_
         of("5+e", ("other",), "ann"),
     )
     for name in ("1+a", "2+b", "3+c"):
-        assert index.copies_of(name) == {"1+a", "2+b", "3+c"}
-    assert index.copies_of("4+d") == {"4+d"}
-    assert index.copies_of("5+e") == {"5+e"}
+        assert index.related.copies_of(name) == {"1+a", "2+b", "3+c"}
+    assert index.related.copies_of("4+d") == {"4+d"}
+    assert index.related.copies_of("5+e") == {"5+e"}
     index.remove("2+b")
-    assert index.copies_of("1+a") == {"1+a"}
-    assert index.copies_of("9+unknown") == {"9+unknown"}
+    assert index.related.copies_of("1+a") == {"1+a"}
+    assert index.related.copies_of("9+unknown") == {"9+unknown"}
 
 
 def test_entry_that_names_nobody_is_known_where_domains_have_ceilings(index: BacklogIndex) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from drainer.backlog.index import BacklogIndex
-from drainer.backlog.values import Description, EntryState
+from drainer.backlog.states import EntryState
+from drainer.backlog.values import Description
 from drainer.backlog.work import ToSend
 from drainer.duplicates.classes import DuplicateClass
 from drainer.queuedir.domains import in_domains
@@ -28,7 +29,7 @@ def limited(filebase: str, recipients: int, *counts: int, covered: int = 0) -> D
 
 
 def only(index: BacklogIndex) -> ToSend:
-    (found,) = index.to_send()
+    (found,) = index.totals.to_send()
     return found
 
 
@@ -64,7 +65,7 @@ def test_an_entry_put_off_for_its_domain_alone_is_told_from_one_the_mta_deferred
     index.set_owed("1.5+a", 4, (4,))
     for filebase in ("1.5+a", "2.5+b"):
         index.set_state(filebase, EntryState.DEFERRED, "later", NOW_S + 9)
-    by_reason = {found.is_limited: found for found in index.to_send()}
+    by_reason = {found.is_limited: found for found in index.totals.to_send()}
     assert (by_reason[True].recipients, by_reason[True].limited, by_reason[True].is_deferred) == (4, (4,), True)
     assert (by_reason[False].recipients, by_reason[False].limited, by_reason[False].is_deferred) == (10, (4,), True)
 

@@ -55,7 +55,7 @@ async def test_part_delivered_entry_goes_to_nobody_twice_when_duplicates_are_tre
         async with inside(
             tmp_path, outage, sink, until_empty=True, feed=LATER, duplicates={"exact": policies[1]}
         ) as run:
-            await run.until("it is read", lambda: not run.parts.index.totals().unread_entries)
+            await run.until("it is read", lambda: not run.parts.index.totals.overall().unread_entries)
             await run.asks.release(run.of(file), ME)
             assert await run.ended() == 0
             assert run.taken() == run.owed()
@@ -102,7 +102,7 @@ async def test_restart_finds_as_many_owed_as_there_were(tmp_path: Path) -> None:
         for _ in range(2):
             async with inside(tmp_path, outage, sink, feed=LATER) as run:
                 await run.until("it is deferred", lambda: run.state_of(file) == "deferred")
-                await run.until("it is read", lambda: not run.parts.index.totals().unread_entries)
+                await run.until("it is read", lambda: not run.parts.index.totals.overall().unread_entries)
                 backlog = (await run.status()).backlog
                 found.append((backlog.entries, backlog.recipients, backlog.deferred_recipients))
     assert found == [(1, 1, 1)] * 2

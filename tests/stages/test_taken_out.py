@@ -39,7 +39,7 @@ async def test_entry_held_while_it_is_being_read_is_not_sent(tmp_path: Path) -> 
             asked = asyncio.create_task(run.asks.hold(run.of(file), ME))
             await holding.reached.wait()
             reading.go_on()
-            await run.until("it is read", lambda: not run.parts.index.totals().unread_entries)
+            await run.until("it is read", lambda: not run.parts.index.totals.overall().unread_entries)
             for _ in range(10):  # whatever the feed would make of it
                 await asyncio.sleep(0)
             holding.go_on()

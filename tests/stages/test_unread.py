@@ -76,7 +76,7 @@ async def test_while_entries_are_unread_no_answer_says_that_they_have_no_recipie
         with run.not_reading() as reading:
             for file, content in files.items():
                 run.arrive(file, content)
-            await run.until("they are listed", lambda: run.parts.index.totals().unread_entries == 2)
+            await run.until("they are listed", lambda: run.parts.index.totals.overall().unread_entries == 2)
             assert "; 2 entries left, recipients not counted yet; " in status_line(await run.status())
             everything = SelectRequest(selectors=Selectors(), yes=False)
             reply = await run.asks.handback(everything, ME)
@@ -84,7 +84,7 @@ async def test_while_entries_are_unread_no_answer_says_that_they_have_no_recipie
             assert "hold 2 entries, recipients not counted yet" in " ".join(hold_lines("hold", reply))
             assert (await run.asks.eta(None, None, "")).unread_entries == 2
             reading.go_on()
-            await run.until("they are read", lambda: not run.parts.index.totals().unread_entries)
+            await run.until("they are read", lambda: not run.parts.index.totals.overall().unread_entries)
         assert "; 2 entries, 6 recipients left; " in status_line(await run.status())
         reply = await run.asks.handback(everything, ME)
         assert (reply.recipients, reply.unread) == (6, 0)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from drainer.backlog.index import BacklogIndex
-from drainer.backlog.values import EntryState
+from drainer.backlog.states import EntryState
 from drainer.clock import SystemClock
 from drainer.duplicates.summary import summarise
 from drainer.feed.rate_in_force import RateInForce

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from drainer.backlog.filter import KeyFilter
+from drainer.backlog.key_filter import KeyFilter
 
 
 def test_a_key_added_is_never_denied_and_few_others_are_taken_for_known() -> None:

@@ -1,0 +1,85 @@
+"""The entries that an operator selects.
+
+In    Selectors, as condition on the tables (selection.py)
+Out   filebases; one EntryLine per entry, with counts of all that match
+Raises    IndexUnusable
+Not here  what a list's name stands for (queuedir/list_names.py)
+
+Selecting by text looks at every entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from drainer.backlog.selection import Selectors, condition
+from drainer.backlog.states import EntryState
+from drainer.backlog.store import Store
+from drainer.backlog.values import EntryLine, Selection
+
+_LINE = (
+    "e.filebase, e.state, e.list, d.sender, d.subject, d.message_id, e.owed, e.is_read, e.size_bytes, e.when_s,"
+    " e.duplicate, e.of, e.reason, e.due_s"
+)
+
+
+class EntryLines:
+    """Questions only; nothing changes."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def select(self, selectors: Selectors, now_s: float, limit: int, lists: Collection[str] | None = None) -> Selection:
+        """Entries that match, at most `limit` of them as lines.
+
+        lists  list-ids that selectors.list stands for; None: only itself
+        """
+        source, values = self._source(selectors, now_s, lists)
+        counts = f"SELECT count(*), coalesce(sum(e.owed), 0), coalesce(sum(NOT e.is_read), 0) {source}"
+        ((total, recipients, unread),) = self._store.query(counts, values)
+        rows = self._store.query(f"SELECT {_LINE} {source} ORDER BY e.when_s, e.filebase LIMIT ?", (*values, limit))
+        return Selection(total, recipients, [self._line(row, now_s) for row in rows], unread)
+
+    def matching(self, selectors: Selectors, now_s: float, lists: Collection[str] | None = None) -> list[str]:
+        """Filebases of all entries that match, oldest first. lists: as for `select`."""
+        source, values = self._source(selectors, now_s, lists)
+        rows = self._store.query(f"SELECT e.filebase {source} ORDER BY e.when_s, e.filebase", values)
+        return [str(filebase) for (filebase,) in rows]
+
+    def _source(self, selectors: Selectors, now_s: float, lists: Collection[str] | None) -> tuple[str, list[object]]:
+        where, values = condition(selectors, now_s, self._store.lists, lists)
+        return f"FROM entry e LEFT JOIN detail d ON d.id = e.id WHERE {where}", values
+
+    def _line(self, row: tuple[Any, ...], now_s: float) -> EntryLine:
+        (
+            filebase,
+            state,
+            number,
+            sender,
+            subject,
+            message_id,
+            owed,
+            is_read,
+            size,
+            when_s,
+            duplicate,
+            of,
+            reason,
+            due,
+        ) = row
+        return EntryLine(
+            entry=filebase,
+            state=EntryState.WAITING.value if state == EntryState.LISTED else state,
+            list=self._store.list_names[number],
+            sender=sender or "",
+            subject=subject or "",
+            message_id=message_id or "",
+            recipients=owed if is_read else None,
+            bytes=size,
+            age_s=max(0.0, now_s - when_s),
+            duplicate=duplicate,
+            of=of,
+            reason=reason,
+            due=due,
+        )

@@ -1,0 +1,177 @@
+"""Sums over the entries of the backlog index. They change with every write, so that asking each second costs nothing.
+
+In    rows, as they are before and after a write
+Out   totals, also by list and by class; what is still to be sent
+Pure  values only; lists are numbers, as the index has them
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from drainer.backlog.states import EntryState
+from drainer.backlog.values import BacklogTotals
+from drainer.backlog.work import ToSend
+from drainer.duplicates.classes import DuplicateClass
+
+_SUPPRESSED_WHOLE = frozenset({DuplicateClass.EXACT, DuplicateClass.RESTORED})
+
+
+@dataclass(slots=True)
+class IndexedRow:
+    """The part of an entry that the totals are made of.
+
+    recipients  all that it names; owed: those of them it still owes
+    """
+
+    id: int
+    list: int
+    state: EntryState
+    duplicate: DuplicateClass
+    is_read: bool
+    ready: bool
+    recipients: int
+    owed: int
+    covered: int
+    size_bytes: int
+    limited: tuple[int, ...]
+
+    @property
+    def key(self) -> _Key:
+        is_limited = bool(self.limited) and 0 < self.owed == sum(self.limited)
+        return self.list, self.state, self.duplicate, self.is_read, is_limited
+
+    @property
+    def limited_left(self) -> Iterator[int]:
+        """What is covered is taken to be spread evenly."""
+        return (count * (self.owed - self.covered) // self.owed for count in self.limited if self.owed)
+
+
+_Key = tuple[int, EntryState, DuplicateClass, bool, bool]
+"""List, state, duplicate, whether it was read, whether all it owes is in domains that have a ceiling."""
+
+
+@dataclass(slots=True)
+class _Sum:
+    entries: int = 0
+    recipients: int = 0
+    owed: int = 0
+    covered: int = 0
+    bytes: int = 0
+    sending: int = 0
+    sending_bytes: int = 0
+    sending_bytes_each: int = 0
+    limited: list[int] = field(default_factory=list)
+
+    def change(self, row: IndexedRow, by: int) -> None:
+        """by: 1 to add, -1 to take away."""
+        self.entries += by
+        self.recipients += by * row.recipients
+        self.owed += by * row.owed
+        self.covered += by * row.covered
+        self.bytes += by * row.size_bytes
+        if sending := row.owed - row.covered:
+            self.sending += by
+            self.sending_bytes += by * row.size_bytes
+            self.sending_bytes_each += by * row.size_bytes * sending
+        if row.limited:
+            for at, count in enumerate(row.limited_left):
+                if at == len(self.limited):
+                    self.limited.append(0)
+                self.limited[at] += by * count
+
+
+class IndexSums:
+    """A small table: one line for each list, state, class, and whether read.
+
+    ready  entries of each list that can be picked now
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[_Key, _Sum] = {}
+        self.ready: Counter[int] = Counter()
+
+    def add_listed(self, state: EntryState, entries: int, octets: int) -> None:
+        """Entries of which only the size is known."""
+        total = self._sums.setdefault((0, state, DuplicateClass.NONE, False, False), _Sum())
+        total.entries += entries
+        total.bytes += octets
+
+    def add(self, row: IndexedRow) -> None:
+        key = row.key
+        total = self._sums.get(key)
+        if total is None:
+            total = self._sums[key] = _Sum()
+        total.change(row, 1)
+        self.ready[row.list] += row.ready
+
+    def subtract(self, row: IndexedRow) -> None:
+        self._sums[row.key].change(row, -1)
+        self.ready[row.list] -= row.ready
+
+    def totals(self, oldest_s: float | None) -> BacklogTotals:
+        counted: Counter[str] = Counter()
+        for (_, state, duplicate, is_read, _), part in self._sums.items():
+            held = state is EntryState.HELD
+            counted["held_entries" if held else "entries"] += part.entries
+            counted["held_recipients" if held else "recipients"] += part.owed
+            counted["held_bytes" if held else "bytes"] += part.bytes
+            if not is_read:
+                counted["unread_entries"] += part.entries
+            if state is EntryState.ACTIVE:
+                counted["active_entries"] += part.entries
+            if state is EntryState.DEFERRED:
+                counted["deferred_entries"] += part.entries
+                counted["deferred_recipients"] += part.owed
+            if not held:
+                counted["duplicate_recipients"] += part.covered
+                if duplicate in _SUPPRESSED_WHOLE:
+                    counted["duplicate_entries"] += part.entries
+                if duplicate is DuplicateClass.RESEND:
+                    counted["resend_entries"] += part.entries
+                    counted["resend_recipients"] += part.owed - part.covered
+        return BacklogTotals(**counted, oldest_s=oldest_s)
+
+    def to_send(self, names: Sequence[str]) -> list[ToSend]:
+        return [
+            ToSend(
+                names[number],
+                duplicate is DuplicateClass.RESEND,
+                state is EntryState.DEFERRED,
+                is_limited,
+                part.sending,
+                part.owed - part.covered,
+                part.sending_bytes,
+                part.sending_bytes_each,
+                tuple(part.limited),
+            )
+            for (number, state, duplicate, is_read, is_limited), part in self._sums.items()
+            if part.sending and is_read and state is not EntryState.HELD
+        ]
+
+    def by_list_and_class(self, names: Sequence[str]) -> list[tuple[str, str, int, int, int]]:
+        """List, class, entries, recipients they name, bytes of all there is, held entries too; unread ones as "" and ""."""
+        found: dict[tuple[str, str], tuple[int, int, int]] = {}
+        for (number, _, duplicate, is_read, _), part in self._sums.items():
+            key = (names[number], duplicate.value) if is_read else ("", "")
+            entries, recipients, octets = found.get(key, (0, 0, 0))
+            found[key] = entries + part.entries, recipients + part.recipients, octets + part.bytes
+        return [(*key, *sums) for key, sums in sorted(found.items()) if sums[0]]
+
+    def per_list(self) -> dict[int, Counter[str]]:
+        """Of entries read, for each list that has any: the counts of ListTotals, by their names."""
+        numbers: dict[int, Counter[str]] = {}
+        for (number, state, _, is_read, _), part in self._sums.items():
+            if not part.entries or not is_read:
+                continue
+            counted = numbers.setdefault(number, Counter())
+            if state is EntryState.HELD:
+                counted["held_entries"] += part.entries
+                continue
+            counted["entries"] += part.entries
+            counted["recipients"] += part.owed
+            counted["bytes"] += part.bytes
+            counted["deferred_recipients"] += part.owed if state is EntryState.DEFERRED else 0
+        return numbers
