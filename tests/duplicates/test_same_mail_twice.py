@@ -103,10 +103,10 @@ ROWS: dict[str, tuple[str, tuple[Pair, ...]]] = {
     "header and footer, in one of them already (`retry/`)": (
         ONE, (lambda: (footed(), plain()), lambda: (plain(), footed())),
     ),
-    "header and footer, and they were changed, or Mailman cannot tell them": (
+    "header and footer that were changed since, or that Mailman cannot name": (
         ONE, (lambda: (footed(decoration=NEW_FOOTER), plain()), lambda: (plain(), footed(decoration=None))),
     ),
-    "the same, and the one does not have the whole text of the other, or is finished": (
+    "the same, but neither has the whole text of the other, or the other is finished": (
         UNDECIDED, (
             lambda: (footed("Meet at the slipway.\n", None), plain()),
             lambda: (plain(), footed("Meet at the slipway.\n", NEW_FOOTER)),
