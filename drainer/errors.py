@@ -229,4 +229,4 @@ class IndexUnusable(HaltError):
 
 
 class IllegalTransition(HaltError):
-    """A delivery was to change state in a way states.py does not allow: a bug, and not one to go on with."""
+    """A delivery, a DSN or an entry of the backlog was to change state against its table of legal transitions: a bug."""

@@ -17,7 +17,7 @@ from drainer.backlog.entry_lines import EntryLines
 from drainer.backlog.order import PickOrder
 from drainer.backlog.related import RelatedLookup
 from drainer.backlog.selection import stored_octets
-from drainer.backlog.states import EntryState
+from drainer.backlog.states import EntryState, check, check_first
 from drainer.backlog.store import Store, joined_counts
 from drainer.backlog.sums import IndexSums
 from drainer.backlog.totals import Totals
@@ -47,7 +47,9 @@ class BacklogIndex:
         """Entries found in drainer/backlog/ (LISTED) or held/ (HELD), each with its size in bytes.
 
         Returns  how many were new; an entry that is known already stays as it is
+        Raises   IllegalTransition for any other state
         """
+        check_first(state)
         ((last,),) = self._store.query("SELECT coalesce(max(id), 0) FROM entry")
         self._store.execute_many(
             f"INSERT OR IGNORE INTO entry (filebase, when_s, size_bytes, state) VALUES (?, ?, ?, '{state.value}')",
@@ -79,6 +81,7 @@ class BacklogIndex:
             if row.is_read:
                 self.related.forget(row.id)
             if row.state is EntryState.LISTED:
+                check(row.state, EntryState.WAITING)
                 row.state = EntryState.WAITING
             row.list = self._store.list_number(summary.list_id)
             row.duplicate, row.covered = described.duplicate, described.covered
@@ -108,18 +111,20 @@ class BacklogIndex:
         return row.state if row else None
 
     def set_state(self, filebase: str, state: EntryState, reason: str = "", due_s: float | None = None) -> bool:
-        """Move an entry; WAITING for one that was not read yet is LISTED. Returns False if the index has no such entry.
+        """Move an entry; WAITING is LISTED for one that was not read yet, and LISTED is WAITING for one that was. Returns
+        False if the index has no such entry.
 
         due_s  for DEFERRED: when it may go again, seconds since the epoch
-        Raises ValueError for DEFERRED without due_s
+        Raises ValueError for DEFERRED without due_s; IllegalTransition, with nothing changed (states.py)
         """
         if state is EntryState.DEFERRED and due_s is None:
             raise ValueError("a deferred entry needs a time when it is due")
         row = self._store.row(filebase)
         if row is None:
             return False
-        if not row.is_read and state is EntryState.WAITING:
-            state = EntryState.LISTED
+        if state in (EntryState.WAITING, EntryState.LISTED):
+            state = EntryState.WAITING if row.is_read else EntryState.LISTED
+        check(row.state, state)
         self._sums.subtract(row)
         row.state = state
         row.ready = state is EntryState.WAITING
@@ -128,9 +133,10 @@ class BacklogIndex:
             (state.value, row.ready, stored_octets(reason), due_s, row.id),
         )
         self._sums.add(row)
-        self.order.end(row.id)
         if state is EntryState.ACTIVE:
             self.order.begin(row.id, self.related.identity(row.id))
+        else:
+            self.order.end(row.id)
         return True
 
     def set_owed(self, filebase: str, recipients: int, limited: tuple[int, ...] | None = None) -> bool:

@@ -76,7 +76,8 @@ class PickOrder:
         return found
 
     def begin(self, id_: int, identity: Sequence[bytes]) -> None:
-        """An entry is active from now on."""
+        """An entry is active from now on. Called again, it counts once, with the digests it has now."""
+        self.end(id_)
         names = frozenset(map(kin_of, identity))
         self._names_by_entry[id_] = names
         self._active_names.update(names)

@@ -34,7 +34,7 @@ CREATE TABLE entry (
     filebase TEXT NOT NULL UNIQUE,
     when_s REAL NOT NULL,
     size_bytes INTEGER NOT NULL,
-    state TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('listed', 'waiting', 'active', 'deferred', 'held')),
     is_read INTEGER NOT NULL DEFAULT 0,
     ready INTEGER NOT NULL DEFAULT 0,
     list INTEGER NOT NULL DEFAULT 0,

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from drainer.backlog.index import BacklogIndex
 from drainer.backlog.states import EntryState
 from drainer.backlog.values import Description
 from drainer.backlog.work import ToSend
 from drainer.duplicates.classes import DuplicateClass
 from drainer.queuedir.domains import in_domains
-from tests.backlog.test_index import NOW_S, described, fill
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Iterator[BacklogIndex]:
-    made = BacklogIndex(tmp_path / "index.sqlite")
-    yield made
-    made.close()
+from tests.backlog.entries import NOW_S, described, fill
 
 
 def limited(filebase: str, recipients: int, *counts: int, covered: int = 0) -> Description:

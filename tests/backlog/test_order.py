@@ -1,0 +1,126 @@
+"""Which entry is next, in every order, and which entries wait for another one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drainer.backlog.index import BacklogIndex
+from drainer.backlog.states import EntryState
+from drainer.backlog.values import Order, tie_order
+from drainer.duplicates.summary import fifo_key
+from tests.backlog.entries import NOW_S, described, digest, fill, following, listed
+
+
+def test_orders(index: BacklogIndex) -> None:
+    fill(
+        index,
+        described("1000.5+a", list_id="birds"),
+        described("999.5+b", list_id="birds"),
+        described("1001.5+c", list_id="birds"),
+        described("1002.5+d", list_id="ships"),
+        described("1003.5+e", list_id="clocks"),
+    )
+    assert following(index, "fair") == ["999.5+b", "1002.5+d", "1003.5+e", "1000.5+a", "1001.5+c"]
+    assert following(index, "fair", limit=2) == ["1002.5+d", "1003.5+e"], "the list served last waits for its turn"
+    assert following(index, "fifo") == ["999.5+b", "1000.5+a", "1001.5+c", "1002.5+d", "1003.5+e"]
+    assert following(index, "fresh") == ["1003.5+e", "1002.5+d", "1001.5+c", "1000.5+a", "999.5+b"]
+    assert following(index, "priority", priority=("clocks", "none", "ships")) == [
+        "1003.5+e",
+        "1002.5+d",
+        "999.5+b",
+        "1000.5+a",
+        "1001.5+c",
+    ]
+
+
+def test_fair_order_gives_each_list_a_turn_also_when_asked_for_one_at_a_time(index: BacklogIndex) -> None:
+    fill(index, *(described(f"{number}.5+a", list_id="flood") for number in range(20)))
+    fill(index, described("90.5+b", list_id="small"), described("91.5+b", list_id="tiny"))
+    lists = []
+    for _ in range(6):
+        (row,) = index.order.next_waiting("fair", NOW_S, limit=1)
+        index.set_state(row.filebase, EntryState.ACTIVE)
+        lists.append(row.list_id)
+    assert set(lists[:3]) == {"flood", "small", "tiny"}
+    assert lists[3:] == ["flood"] * 3
+
+
+def test_paused_lists_are_passed_over_in_every_order(index: BacklogIndex) -> None:
+    fill(
+        index, described("1.5+a", list_id="birds"), described("2.5+b", list_id="ships"), described("3.5+c", list_id="x")
+    )
+    orders: tuple[Order, ...] = ("fifo", "fresh", "fair", "priority")
+    for order in orders:
+        assert set(following(index, order, paused=frozenset({"birds", "unknown"}), priority=("birds",))) == {
+            "2.5+b",
+            "3.5+c",
+        }
+
+
+def test_same_message_is_never_active_twice_at_once(index: BacklogIndex) -> None:
+    fill(
+        index,
+        described("1.5+a", identity=("body", "id one")),
+        described("2.5+b", identity=("body", "id two")),
+        described("3.5+c", identity=("id two",)),
+        described("4.5+d"),
+    )
+    assert following(index) == ["1.5+a", "3.5+c", "4.5+d"]
+    index.set_state("1.5+a", EntryState.ACTIVE)
+    assert following(index, limit=1) == ["3.5+c"]
+    index.set_state("3.5+c", EntryState.ACTIVE)
+    index.remove("1.5+a")
+    assert following(index) == ["4.5+d"]
+    index.set_state("3.5+c", EntryState.DEFERRED, "451 try later", NOW_S + 10)
+    assert following(index) == ["2.5+b", "4.5+d"]
+
+
+def test_deferred_entries_go_again_when_due_and_not_before(index: BacklogIndex) -> None:
+    fill(index, described("1.5+a"), described("2.5+b"))
+    index.set_state("1.5+a", EntryState.DEFERRED, "451 later", NOW_S + 60)
+    assert following(index) == ["2.5+b"]
+    assert index.order.next_due_s() == NOW_S + 60
+    assert [row.filebase for row in index.order.next_waiting("fifo", NOW_S + 60, limit=9)] == ["1.5+a", "2.5+b"]
+    assert index.totals.overall().deferred_recipients == 2, "due, but still one that was deferred"
+    assert index.state_of("1.5+a") is EntryState.DEFERRED
+    index.set_state("1.5+a", EntryState.ACTIVE)
+    assert index.totals.overall().deferred_recipients == 0
+    assert index.order.next_due_s() is None
+
+
+def test_deferral_known_from_the_ledger_waits_for_its_time_although_not_read_yet(index: BacklogIndex) -> None:
+    index.add_listed(listed("1.5+a"))
+    index.set_state("1.5+a", EntryState.DEFERRED, "451", NOW_S - 1)
+    assert following(index) == []
+    index.describe([described("1.5+a")])
+    assert following(index) == ["1.5+a"]
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(1, 3)), min_size=2, max_size=8),
+    st.sampled_from(["fifo", "fair", "priority"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_entries_received_at_the_same_time_go_in_the_order_a_scan_tells(
+    facts: list[tuple[bool, int, int]], order: Order
+) -> None:
+    copies = []
+    for number, (decorated, recipients, size) in enumerate(facts):
+        one = described(f"1.5+{number}", identity=(f"{number}", "all"), recipients=recipients)
+        copies.append(replace(one, summary=replace(one.summary, decorated=decorated, size_bytes=size)))
+    in_order = sorted((copy.summary for copy in copies), key=fifo_key)
+    index = BacklogIndex(Path(":memory:"))
+    fill(index, *copies)
+    for number, summary in enumerate(in_order):
+        earlier = index.related.earlier_with((digest("all"),), (summary.when_s, tie_order(summary), summary.filebase))
+        assert [entry.filebase for entry in earlier] == [before.filebase for before in in_order[:number]]
+    picked = []
+    for _ in in_order:
+        picked += following(index, order)
+        index.remove(picked[-1])
+    index.close()
+    assert picked == [summary.filebase for summary in in_order]
