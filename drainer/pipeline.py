@@ -2,62 +2,111 @@
 
     intake   watch > scan > custody                              renamed from Mailman's queue into ours
     survey   read > fingerprint > forecast                       known to the index, in FIFO order
-    feed     pick > read > decision > compose > throttle > deliver > finish     settled in the ledger, then off the disk
-    bounces  DSNs for those that failed: owed in the ledger, sent likewise
+    feed     pick                                                begun: a turn for each entry
+    turn     read > decision > compose > throttle > deliver > finish            settled in the ledger, then off the disk
+    bounces  DSNs for recipients that failed                     owed in the ledger, sent likewise
 
-Each is a task; they meet in the index (what waits) and the ledger (what is settled). Feeding does not wait for the
-survey to end: the decision that counts is made there, per recipient, against the ledger, when an entry's turn has come.
+Intake, survey, feed and bounces are tasks, and so is each turn. They meet in the index (what waits) and the ledger (what is
+settled). Feeding does not wait for the survey to end: the decision that counts is made in the turn, for each recipient,
+against the ledger.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from drainer.backlog.waiters import Waiters
+from drainer.in_doubt.resolve import InDoubt
+from drainer.queuedir.loan import Loan
 from drainer.settings import Settings
 from drainer.stages.bounces import Bounces
+from drainer.stages.decide import Decide
+from drainer.stages.entry_facts import EntryFacts
 from drainer.stages.feed import Feed
 from drainer.stages.handback import HandBack
 from drainer.stages.intake import Intake
+from drainer.stages.mta_trust import MtaTrust
 from drainer.stages.operator_actions import EntryActions
-from drainer.stages.parts import Parts, Progress, Standing
+from drainer.stages.progress import Progress
 from drainer.stages.recipient_limits import RecipientLimits
-from drainer.stages.refused import Refused
-from drainer.stages.settle import Conclusion
+from drainer.stages.resources import Resources
+from drainer.stages.reversible_failures import ReversibleFailures
+from drainer.stages.set_aside import SetAside
+from drainer.stages.settle import Settle
 from drainer.stages.survey import Survey
+from drainer.stages.transmit import Transmit
+from drainer.stages.turn import Turn
 from drainer.stages.undo import Undo
+from drainer.via_mailman.follow import Follow
+from drainer.via_mailman.handover import Handover
+from drainer.via_mailman.open_handovers import OpenHandovers
+from drainer.via_mailman.queues import SmtpLogFile
 
 
 class Pipeline:
-    """The stages, put together."""
+    """The stages, put together.
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
+    runner_lives  whether an outgoing runner of Mailman's lives; asked in a thread
+    booted_s      when this machine started, seconds since the epoch
+    loan          entries lent to make room on a full disk; None: there are none
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        runner_lives: Callable[[], bool],
+        booted_s: Callable[[], float],
+        loan: Loan | None = None,
+    ) -> None:
+        settings, clock, custody = resources.settings, resources.clock, resources.custody
+        ledger, index, signals = resources.ledger, resources.index, resources.signals
+        self.resources = resources
         self.progress = Progress()
-        self.standing = Standing(parts)
-        self.refused = Refused(parts, self.standing)
-        self.conclusion = Conclusion(parts, self.standing, self.refused)
-        self.intake = Intake(parts, self.standing, self.progress)
-        self.survey = Survey(parts, self.standing, self.progress, self.intake, self.conclusion)
-        self.bounces = Bounces(parts, self.standing)
-        self.limits = RecipientLimits(parts)
-        self.feed = Feed(parts, self.standing, self.conclusion, self.bounces, self.refused, self.limits)
-        self.actions = EntryActions(parts, self.standing, self.conclusion)
-        self.undo = Undo(parts, self.standing, self.conclusion, self.actions, self.feed)
-        self.handback = HandBack(parts, self.standing, self.conclusion, self.intake, self.feed)
-        parts.release.on_back = self._something_came_back
-        parts.in_doubt.on_resolved = self.conclusion.wake_those_waiting_for
+        self.facts = EntryFacts(resources)
+        waiters = Waiters(index, signals)
+        self.in_doubt = InDoubt(settings, ledger, clock, signals, waiters)
 
-    def _something_came_back(self) -> None:
-        """Of what Mailman was given: an entry to be read, or a doubt to be resolved."""
-        self.standing.unread.set()
-        self.parts.in_doubt.wake()
-        self.standing.wake()
+        smtp_log = SmtpLogFile(settings.mailman.smtp_log)
+        self.at_mailman = OpenHandovers(ledger, clock, custody.queue_dir, smtp_log.log)
+        self.handover = Handover(settings, clock, custody, ledger, resources.throttle, self.at_mailman)
+        self.follow = Follow(
+            settings, clock, custody, ledger, index, resources.rate, signals, self.at_mailman, smtp_log,
+            runner_lives, booted_s,
+        )  # fmt: skip
+
+        self.failures = ReversibleFailures(resources)
+        self.trust = MtaTrust(resources, self.failures)
+        self.decide = Decide(resources, self.facts)
+        self.set_aside = SetAside(resources, self.facts, waiters)
+        self.settle = Settle(
+            resources, self.facts, self.set_aside, self.failures, self.trust, self.at_mailman, waiters
+        )  # fmt: skip
+
+        self.intake = Intake(resources, self.facts, self.progress, self.follow, loan)
+        self.survey = Survey(resources, self.facts, self.progress, self.intake, self.set_aside, self.at_mailman)
+        self.limits = RecipientLimits(resources)
+        self.transmit = Transmit(resources, self.limits, self.trust)
+        self.turn = Turn(resources, self.facts, self.decide, self.transmit, self.settle, self.handover)
+        self.feed = Feed(resources, self.turn, self.transmit, self.set_aside, self.at_mailman)
+        self.bounces = Bounces(resources, self.trust)
+
+        self.actions = EntryActions(resources, self.facts, self.decide, self.set_aside)
+        self.undo = Undo(resources, self.facts, self.set_aside, self.actions, self.feed)
+        self.handback = HandBack(resources, self.facts, self.decide, self.settle, self.intake, self.feed)
+
+    def clock_was_set_back(self, by_s: float) -> None:
+        """What waits is due as if the clock had not been set back."""
+        self.resources.index.order.shift_due(-by_s)
+        self.bounces.clock_was_set_back(by_s)
+        self.trust.clock_was_set_back(by_s)
 
     def reconfigure(self, settings: Settings) -> None:
         """Settings read again; sessions and the feed follow at once."""
-        self.feed.reconfigure(settings)
-        self.parts.settings = settings
-        self.parts.in_doubt.settings = settings
-        self.parts.custody.bak_age_s = settings.custody.bak_age
-        self.parts.pool.reconfigure(settings.mta)
-        self.parts.release.settings = settings
-        self.standing.owing.set()
-        self.standing.wake()
+        self.turn.reconfigure(settings)
+        self.transmit.reconfigure(settings)
+        self.resources.reconfigure(settings)
+        self.in_doubt.reconfigure(settings)
+        self.handover.reconfigure(settings)
+        self.follow.reconfigure(settings)
+        self.resources.signals.owing.set()
+        self.resources.signals.wake()

@@ -140,8 +140,8 @@ class Service:
             "survey": pipeline.survey.run,
             "bring_back": pipeline.intake.bring_back,
             "feed": pipeline.feed.run,
-            "follow": pipeline.parts.release.follow,
-            "in_doubt": pipeline.parts.in_doubt.run,
+            "follow": pipeline.follow.run,
+            "in_doubt": pipeline.in_doubt.run,
             "bounces": pipeline.bounces.run,
             "operator": self._each_second.run,
             "ledger": self._ledger_upkeep.run,
@@ -193,27 +193,27 @@ class Service:
             until_empty=self._until_empty,
         )
         self._looking_around = LookingAround(
-            pipeline.parts, assembled.surroundings, situation, RunnerBeside(assembled.ledger, clock), side_tasks
+            pipeline.resources, assembled.surroundings, situation, RunnerBeside(assembled.ledger, clock), side_tasks
         )
         self._ledger_upkeep = LedgerUpkeep(
-            assembled.ledger, assembled.ledger_check, pipeline.parts, situation, side_tasks, clock
+            assembled.ledger, assembled.ledger_check, pipeline.resources, situation, side_tasks, clock
         )
 
     async def _wind_down(self, tasks: list[asyncio.Task[None]]) -> None:
         systemd.notify_stopping()
         self.situation.set_state("stopping", "")
-        self.pipeline.parts.gate.close("stopping", "the service is stopping")
+        self.pipeline.resources.gate.close("stopping", "the service is stopping")
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.pipeline.feed.settle()
+        await self.pipeline.feed.idle()
         with self.side_tasks.guarded("parting"):
             await self._notifier.last_words()
-        await self.pipeline.parts.pool.close()
-        self.pipeline.parts.custody.sync()
+        await self.pipeline.resources.pool.close()
+        self.pipeline.resources.custody.sync()
         with self.side_tasks.guarded("parting"), contextlib.suppress(DrainerError):
             await self.situation.record_writer.end(await self.situation.snapshot(), self._why_stopped)
-        log.info(logfmt(event="stopped", backlog_entries=self.pipeline.parts.index.totals.overall().entries))
+        log.info(logfmt(event="stopped", backlog_entries=self.pipeline.resources.index.totals.overall().entries))
 
     def stop(self, why: str) -> None:
         log.info(logfmt(event="stopping", why=why))
@@ -243,14 +243,14 @@ class Service:
         self.pipeline.reconfigure(self.settings)
         self.situation.reconfigure(self.settings, needs_restart)
         self._assembled.surroundings.reconfigure(self.settings)
-        self._notifier.settings = self.settings.notify
+        self._notifier.reconfigure(self.settings.notify)
         self.limits.apply(self.limits.state)
         if any(
             getattr(before, name) != getattr(self.settings, name) for name in ("feed", "mta", "duplicates", "guards")
         ):
             self.situation.record_writer.overtaken("changed settings")
         logging.getLogger().setLevel(self.settings.log.level.upper())
-        limits, limited_domains = self.limits.state, self.pipeline.parts.limited_domains
+        limits, limited_domains = self.limits.state, self.pipeline.resources.limited_domains
         set_rates = {"feed.messages": limits.messages_per_s, "feed.recipients": limits.recipients_per_s}
         overruled = [name for name, rate in set_rates.items() if rate is not None]
         unforeseen = [domain for domain in self.settings.feed.domains if domain not in limited_domains]

@@ -30,7 +30,8 @@ MARKED = frozenset(
     compose/wire compose/transactions compose/mailman2 compose/coprocess/frames
     compose/mailman2_charset compose/mailman2_decorate compose/mailman2_envelope compose/mailman2_flatten
     compose/mailman2_header compose/mailman2_part compose/mailman2_site compose/python27_codecs
-    feed/shaping feed/adaptive_rate feed/outcome feed/refusals feed/retry feed/dsn
+    feed/pick feed/shaping feed/adaptive_rate feed/outcome feed/refusals feed/retry feed/dsn feed/transaction
+    via_mailman/whereabouts stages/ending stages/hold_reasons
     report/snapshot report/metrics report/burn_down report/notices report/service_state
     report/web/page report/web/page_tables report/web/chart report/terminal/status
     control/messages/base control/messages/entries control/messages/finish control/messages/journal

@@ -41,7 +41,7 @@ COVERED = {
     "test_any_name_gives_a_file_or_a_reason_and_the_runner_dies_where_we_say",
     "duplicates/canonical": _METADATA,
     "duplicates/mail_facts": _METADATA,
-    "stages/feed": _METADATA,
+    "feed/pick": _METADATA,
     "operate/showing": _METADATA,
     "compose/mailman2_part": _ENTRY,
     "compose/mailman2_flatten": _ENTRY,

@@ -4,15 +4,15 @@ In    a ComposedMessage, the entry's filebase and MessageRecord, a Session
 Out   a Transaction: what became of every recipient, durable in the ledger before it is returned
 Not here  what replies mean (outcome.py); which recipients are still owed (duplicates/); when to try again (the pipeline)
 
-An MTA that takes so many recipients in a transaction and no more (RFC 5321 §4.5.3.1.10) is no fault of the others: they
-are `over_limit`, owed as before. What a refusal of the message itself means is the caller's to say: under Mailman 2.1 it
-fails nobody (`holds_refused`).
+An MTA may limit the recipients of one transaction (RFC 5321 §4.5.3.1.10). The recipients beyond its limit are not at
+fault: they are `over_limit`, owed as before. The caller says what a refusal of the message itself means: under Mailman 2.1
+no recipient fails for it (`holds_refused`).
 
-Refusals at MAIL and RCPT are written after the attempt, together with its outcome, in one group commit: a crash before
-that forgets them, which costs one more RCPT and nothing else, since a refused recipient got nothing; written before,
-they would cost a commit while the MTA holds the transaction open.
+Refusals at MAIL and RCPT are written after the attempt, together with its outcome, in one group commit. A crash before that
+forgets them, which costs one more RCPT and nothing else: a refused recipient got nothing. Written earlier, they would cost
+a commit while the MTA holds the transaction open.
 
-Cancelling stops a transaction while its envelope is under way, never after: from there on it is finished first.
+Cancelling stops a transaction while its envelope is under way, never after that: then it is finished first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from drainer.clock import Clock
@@ -41,6 +41,7 @@ from drainer.feed.outcome import (
     may_be_recipient_limit,
 )
 from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
+from drainer.feed.transaction import Transaction
 from drainer.ledger.records import MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
 from drainer.shielded import carried_through
@@ -51,35 +52,6 @@ log = logging.getLogger(__name__)
 LEDGER_RETRY_FIRST_S = 0.25
 LEDGER_RETRY_LONGEST_S = 5.0
 _TRIES_WHEN_STOPPING = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    """What became of the recipients of one ComposedMessage; addresses as the entry has them (owed_for).
-
-    outcomes    in the ledger: DELIVERED, DEFERRED, FAILED, IN_DOUBT; recipients grouped by state and reply
-    untouched   owed as before and no attempt counted: the MTA's state kept them from being tried. Those whose attempt was
-                open already stand in the ledger as DEFERRED, which is no more than that
-    trouble     the MTA's trouble in words ("" if none), for the adaptive rate and the log
-    attempt_id  None: the content was not begun
-    over_limit  owed as before: the MTA takes no more recipients in one transaction
-    accepted    recipients the content was sent to
-    refused     the MTA's words where it refuses the message itself for good and `holds_refused` was asked for; "" elsewhere
-    """
-
-    outcomes: tuple[Outcome, ...]
-    untouched: tuple[str, ...] = ()
-    trouble: str = ""
-    attempt_id: int | None = None
-    over_limit: tuple[str, ...] = ()
-    accepted: int = 0
-    refused: str = ""
-
-    def recipients(self, state: State) -> tuple[str, ...]:
-        """Recipients that ended in a state."""
-        return tuple(
-            recipient for outcome in self.outcomes if outcome.state is state for recipient in outcome.recipients
-        )
 
 
 class Attempts(Protocol):
@@ -104,21 +76,21 @@ async def deliver(
     session: Session,
     clock: Clock,
     *,
-    refused: Callable[[LedgerNotDurable], None] = lambda exc: None,
+    on_refusal: Callable[[LedgerNotDurable], None] = lambda exc: None,
     is_stopping: Callable[[], bool] = lambda: True,
     owes_dsns: bool = False,
     holds_refused: bool = False,
-    ended: Callable[[Transaction], None] = lambda transaction: None,
+    on_end: Callable[[Transaction], None] = lambda transaction: None,
 ) -> Transaction:
     """Carry out one transaction and write its outcome.
 
-    refused      told each time the ledger cannot commit the outcome, which is then tried again
+    on_refusal   called each time the ledger cannot commit the outcome; the write is then tried again
     is_stopping  asked once cancelled: only a service that stops may give up writing a known outcome; one that pauses, or
                  halts because of that very ledger, has all the time it takes
     owes_dsns    the reverse-path is owed a DSN for recipients that fail; it is written with the failure
-    holds_refused  a refusal of the message itself (5xx at MAIL, DATA or the final dot) fails nobody: its recipients are
+    holds_refused  a refusal of the message itself (5xx at MAIL, DATA or the final dot) fails no recipient: they are
                  DEFERRED, and the caller holds the entry
-    ended        told of the transaction as soon as it is in the ledger, also if a cancellation is all that the caller gets
+    on_end       called as soon as the transaction is in the ledger, also if the caller gets only a cancellation
     Raises   UnsafeAddress   the reverse-path or a MAIL parameter must not reach the wire: hold the entry
              TooLargeForMta  nothing was sent: hold the entry
              LedgerNotDurable   the attempt could not be written and nothing was sent; or, cancelled while the ledger
@@ -127,17 +99,17 @@ async def deliver(
              CancelledError  after the transaction was finished, if it had begun its attempt
     """
     transaction = _Transaction(
-        composed, filebase, message, ledger, session, clock, refused, is_stopping, owes_dsns, holds_refused
+        composed, filebase, message, ledger, session, clock, on_refusal, is_stopping, owes_dsns, holds_refused
     )
     accepted = await transaction.envelope()
-    # Also when nobody was accepted: a write to the ledger that was begun may become durable after its caller was cancelled,
-    # who would then believe the ledger as it was before.
+    # Also if no recipient was accepted: a write to the ledger that has begun may become durable after its caller was
+    # cancelled, and the caller would then go by the ledger as it was before.
     rest = transaction.content if accepted else transaction.nothing
     cancelled = asyncio.Event()
 
     async def to_its_end() -> Transaction:
         done = await rest(accepted, cancelled)
-        ended(done)
+        on_end(done)
         return done
 
     return await carried_through(to_its_end(), cancelled.set)
@@ -154,7 +126,7 @@ class _Transaction:
         ledger: Attempts,
         session: Session,
         clock: Clock,
-        ledger_refused: Callable[[LedgerNotDurable], None],
+        on_refusal: Callable[[LedgerNotDurable], None],
         is_stopping: Callable[[], bool],
         owes_dsns: bool,
         holds_refused: bool,
@@ -165,7 +137,7 @@ class _Transaction:
         self.ledger = ledger
         self.session = session
         self.clock = clock
-        self.ledger_refused = ledger_refused
+        self.on_refusal = on_refusal
         self.is_stopping = is_stopping
         self.owes_dsns = owes_dsns
         self.holds_refused = holds_refused
@@ -180,14 +152,14 @@ class _Transaction:
         session, envelope, owed_for = self.session, self.composed.envelope, self.composed.owed_for
         size = len(self.composed.content)
         if session.largest_bytes is not None and max(size, envelope.size or 0) > session.largest_bytes:
-            # Held rather than failed: the limit is the MTA's, and often a default nobody chose (message_size_limit).
+            # Held rather than failed: the limit is the MTA's, and often only a default (message_size_limit).
             raise TooLargeForMta(
                 f"{max(size, envelope.size or 0)} octets, and the MTA takes {session.largest_bytes}; right would be a "
                 "higher limit there, then `drainer release`"
             )
         unsafe = [session.unsafe(recipient) for recipient in envelope.recipients]
         if all(unsafe):
-            # Before MAIL: under VERP the address is in the reverse-path too, and that would be the entry's fault.
+            # Before MAIL: under VERP the address is in the reverse-path too, and a refusal there would blame the entry.
             for owed, exc in zip(owed_for, unsafe, strict=True):
                 self._may_go_on((owed,), _after_rcpt(exc))
             return ()
@@ -204,7 +176,7 @@ class _Transaction:
                     replies.append(await self._rcpt(recipient))
                     if not self._answered(owed, replies[-1]):
                         break
-                    if self.over_limit:  # whoever comes next would be refused as well
+                    if self.over_limit:  # the next ones would be refused as well
                         self.over_limit += owed_for[len(replies) :]
                         break
         except SessionLost as lost:
@@ -255,7 +227,7 @@ class _Transaction:
         return refusal is None or (refusal.blames_entry and concerned is not owed_for)
 
     async def nothing(self, _: tuple[str, ...], cancelled: asyncio.Event) -> Transaction:
-        """Nobody was accepted: RSET, and the outcome."""
+        """No recipient was accepted: RSET, and the outcome."""
         await self.session.reset()
         return await self.finished(None, None, cancelled)
 
@@ -346,7 +318,7 @@ class _Transaction:
                 await write()
                 return
             except LedgerNotDurable as exc:
-                self.ledger_refused(exc)
+                self.on_refusal(exc)
                 stopping = cancelled is not None and cancelled.is_set() and self.is_stopping()
                 tries_left -= stopping
                 if tries_left <= 0:
@@ -363,7 +335,7 @@ class _Transaction:
             wait_s = min(2 * wait_s, LEDGER_RETRY_LONGEST_S)
 
     def _spared(self, meaning: Meaning) -> Meaning:
-        """A refusal of the message for good fails nobody where the caller holds the entry for it."""
+        """A refusal of the message for good fails no recipient if the caller holds the entry for it."""
         if meaning.state is not State.FAILED or meaning.blame is not Blame.MESSAGE or not self.holds_refused:
             return meaning
         self.message_refused = meaning.reply

@@ -66,16 +66,16 @@ def owed_dsn(
     status   enhanced status code for all of them; "": as each reply says
     """
     envelope = composed.envelope
-    told = tuple(
+    reported = tuple(
         DsnRecipient(owed, sent or owed, replies[owed][:_LONGEST_WORD], status)
         for owed, sent in zip(composed.owed_for, envelope.recipients, strict=True)
         if owed in replies
     )
-    if not envelope.reverse_path or not told:
+    if not envelope.reverse_path or not reported:
         return ()
     given = [p[6:] for p in envelope.mail_parameters if p.upper().startswith("ENVID=")]
     envelope_id = _XTEXT.sub(lambda match: chr(int(match[1], 16)), given[0]) if given else ""
-    return (NewDsn(filebase, message, envelope.reverse_path, told, _header(composed.content), envelope_id, at_s),)
+    return (NewDsn(filebase, message, envelope.reverse_path, reported, _header(composed.content), envelope_id, at_s),)
 
 
 def message_id(owed: OwedDsn) -> str:
@@ -134,8 +134,10 @@ def _explanation(owed: OwedDsn, reporter: str, is_global: bool) -> Message:
         "Your mail could not be delivered to the recipients below. No further attempt is made for them. Its header is "
         "attached.",
     )
-    told = (f"<{_address(told.sent)}>: {_expiry(told)}{_ascii(told.reply)}" for told in owed.recipients)
-    paragraphs = [*("\r\n".join(_lines(one)) for one in words), *("\r\n    ".join(_lines(one)) for one in told)]
+    reported = (
+        f"<{_address(reported.sent)}>: {_expiry(reported)}{_ascii(reported.reply)}" for reported in owed.recipients
+    )
+    paragraphs = [*("\r\n".join(_lines(one)) for one in words), *("\r\n    ".join(_lines(one)) for one in reported)]
     text = "\r\n\r\n".join(paragraphs) + "\r\n"
     charset, encoding = ("utf-8", "8bit") if is_global else ("us-ascii", "7bit")
     part = _message(
@@ -148,8 +150,8 @@ def _explanation(owed: OwedDsn, reporter: str, is_global: bool) -> Message:
     return part
 
 
-def _expiry(told: DsnRecipient) -> str:
-    return "given up after repeated attempts; the last answer was: " if told.status == EXPIRED else ""
+def _expiry(reported: DsnRecipient) -> str:
+    return "given up after repeated attempts; the last answer was: " if reported.status == EXPIRED else ""
 
 
 def _status(owed: OwedDsn, reporter: str, remote: str, is_global: bool) -> Message:
@@ -160,7 +162,9 @@ def _status(owed: OwedDsn, reporter: str, remote: str, is_global: bool) -> Messa
     if isinstance(arrived, QueueFile) and 0 <= arrived.when_s <= owed.failed_at_s < _LATEST_S:
         fields.append(("Arrival-Date", _date(arrived.when_s)))
     blocks = [_message(*fields, is_global=is_global)]
-    blocks += [_message(*_recipient(told, owed, remote, is_global), is_global=is_global) for told in owed.recipients]
+    blocks += [
+        _message(*_recipient(reported, owed, remote, is_global), is_global=is_global) for reported in owed.recipients
+    ]
     kind = "message/global-delivery-status" if is_global else "message/delivery-status"
     part = _message(
         ("Content-Description", "Delivery report"),
@@ -173,17 +177,17 @@ def _status(owed: OwedDsn, reporter: str, remote: str, is_global: bool) -> Messa
     return part
 
 
-def _recipient(told: DsnRecipient, owed: OwedDsn, remote: str, is_global: bool) -> Iterable[tuple[str, str]]:
-    if told.owed != told.sent and _PLAIN_ADDRESS.match(told.owed):
-        yield "Original-Recipient", _typed(told.owed, is_global)
-    yield "Final-Recipient", _typed(told.sent, is_global)
+def _recipient(reported: DsnRecipient, owed: OwedDsn, remote: str, is_global: bool) -> Iterable[tuple[str, str]]:
+    if reported.owed != reported.sent and _PLAIN_ADDRESS.match(reported.owed):
+        yield "Original-Recipient", _typed(reported.owed, is_global)
+    yield "Final-Recipient", _typed(reported.sent, is_global)
     yield "Action", "failed"
-    yield "Status", told.status or status_of(told.reply)
-    if _REPLY.match(told.reply):
+    yield "Status", reported.status or status_of(reported.reply)
+    if _REPLY.match(reported.reply):
         yield "Remote-MTA", f"dns; {_mta_name(remote)}"
-        yield "Diagnostic-Code", f"smtp; {_ascii(told.reply)}"
+        yield "Diagnostic-Code", f"smtp; {_ascii(reported.reply)}"
     else:
-        yield "Diagnostic-Code", f"x-drainer; {_ascii(told.reply)}"
+        yield "Diagnostic-Code", f"x-drainer; {_ascii(reported.reply)}"
     yield "Last-Attempt-Date", _date(owed.failed_at_s)
 
 

@@ -1,22 +1,27 @@
 """Whether feeding may go on, and for which lists: the reasons against it, in one place.
 
-A reason has a name (`paused`, `guard`, `ledger`, ...); feeding waits while any stands. A list can be closed by itself.
-`on_close` is called when something closes, so that work already begun for it can be put back.
+In    reasons that arise and end; lists that are closed by themselves; tasks that have begun
+Out   permission to begin; the cancellation of tasks that may not go on
+
+A reason has a name (`paused`, `guard`, `ledger`, ...). Feeding waits while any reason stands.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import Any
+
+_Task = asyncio.Task[Any]
 
 
 class Gate:
-    def __init__(self, on_close: Callable[[], None] = lambda: None) -> None:
+    def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
         self._closed_lists: frozenset[str] = frozenset()
         self._open = asyncio.Event()
         self._open.set()
-        self.on_close = on_close
+        self._inside: dict[_Task, str] = {}
+        self._stopped_by: dict[_Task, str] = {}
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -28,13 +33,18 @@ class Gate:
         return self._closed_lists
 
     def close(self, name: str, reason: str) -> None:
+        """A reason arises, or its text changes. Tasks that may not go on are cancelled at once."""
         known = name in self._reasons
         self._reasons[name] = reason
         self._open.clear()
         if not known:
-            self.on_close()
+            self._interrupt_closed()
+            for task, stopped_by in self._stopped_by.items():
+                if stopped_by == name:
+                    task.cancel()
 
     def open(self, name: str) -> None:
+        """The reason has ended."""
         self._reasons.pop(name, None)
         if not self._reasons:
             self._open.set()
@@ -44,7 +54,7 @@ class Gate:
         closed_now = lists - self._closed_lists
         self._closed_lists = lists
         if closed_now:
-            self.on_close()
+            self._interrupt_closed()
 
     def allows(self, list_id: str) -> bool:
         return self._open.is_set() and list_id not in self._closed_lists
@@ -52,3 +62,20 @@ class Gate:
     async def opened(self) -> None:
         """Wait until no reason stands."""
         await self._open.wait()
+
+    def admit(self, task: _Task, list_id: str) -> None:
+        """Work for a list has begun: cancel it as soon as the gate does not allow it any longer."""
+        self._inside[task] = list_id
+        task.add_done_callback(lambda ended: self._inside.pop(ended, None))
+
+    def stop_for(self, name: str, task: _Task) -> None:
+        """Work has begun that only this reason ends: cancel it when the reason arises."""
+        self._stopped_by[task] = name
+        task.add_done_callback(lambda ended: self._stopped_by.pop(ended, None))
+
+    def _interrupt_closed(self) -> None:
+        """Cancel the tasks that the gate no longer allows. Each finishes its transaction that has sent DATA first
+        (feed/deliver.py)."""
+        for task, list_id in self._inside.items():
+            if not self.allows(list_id):
+                task.cancel()

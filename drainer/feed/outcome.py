@@ -215,7 +215,7 @@ def is_relay_refusal(reply: str) -> bool:
     """Whether a reply, as `str` of a Reply gives it, says that the MTA does not relay for us: a 5xx with an enhanced code of
     security or policy (5.7.x; RFC 3463 §3.8), or none, in words that speak of relaying or logging in.
 
-    Never a property of the recipient, so nobody is failed for it: it defers, as Postfix's own default has been since 2.10
+    Never a property of the recipient, so no recipient fails for it: it defers, as Postfix's own default has been since 2.10
     (defer_unauth_destination), and is tried again until feed.give_up_after.
     """
     words = _QUOTED_ADDRESS.sub("<>", reply)

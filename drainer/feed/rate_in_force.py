@@ -11,8 +11,8 @@ import math
 
 from drainer.clock import Clock
 from drainer.feed.adaptive_rate import Outcomes, first_pace, next_pace
-from drainer.feed.deliver import Transaction
 from drainer.feed.throttle import Throttle
+from drainer.feed.transaction import Transaction
 from drainer.guards.verdict import Guard, bound_by_guard
 from drainer.ledger.states import State
 from drainer.settings import FeedSettings

@@ -1,17 +1,17 @@
 """When an MTA refuses for reasons of its own: that is its state, not that of a hundred recipients.
 
 In    the outcomes of one transaction after the other
-Out   how long nothing but refusals was heard, of all or of most domains; whether that is too long to go on
+Out   how many refusals came in a row, of all or of most domains; whether they are too many to go on
 Pure  values only
 
 A relay that has forgotten us, or a broken map, answers 5xx to every recipient. Each answer is final for its recipient, so a
 backlog of 10,000 entries would be failed in minutes. Two rules: a row of refusals that one recipient accepted ends; and,
-since a relay may go on taking mail for its own domain while it refuses everybody else's, most of the domains refused
-altogether. Dead domains are many on an old list, but among many that live. Other 4xx neither end nor lengthen a row.
+since a relay may go on taking mail for its own domain while it refuses all others, most of the domains refused altogether.
+An old list has many dead domains, but among many that live. Other 4xx neither end nor lengthen a row.
 Several entries and transactions are asked for, since one list may well have a hundred members whose domain is gone.
 
-A refusal to relay (outcome.py) fails nobody: it defers; a refusal of the message under Mailman 2.1 holds the entry. Both
-count here, so that nobody is tried for days in vain, and a broken filter does not have the whole backlog held.
+A refusal to relay (outcome.py) defers and fails no recipient; a refusal of the message under Mailman 2.1 holds the entry.
+Both count here, so that recipients are not tried for days in vain, and a broken filter does not have the whole backlog held.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FEWEST_TRANSACTIONS = 20
 FEWEST_ENTRIES = 5
 FEWEST_DOMAINS = 10
 REFUSED_PER_ACCEPTED = 4
-"""Domains refused altogether for each that takes mail: more of them are no longer people who have moved."""
+"""Domains refused altogether for each that takes mail. If there are more, dead domains no longer explain them."""
 
 _LAST_TRANSACTIONS = 200
 _DOMAINS_OF_A_TRANSACTION = 20
@@ -55,7 +55,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
-    """Refused in a row, since a recipient was last accepted; and what the last transactions told of domains.
+    """Refused in a row, since a recipient was last accepted; and what the last transactions showed of domains.
 
     entries   some of the entries they belong to, FEWEST_ENTRIES at most
     since_s   when the row began; infinite while there is none
@@ -80,7 +80,7 @@ class Refusals:
 
     @property
     def of_most_domains(self) -> bool:
-        """Nearly all domains but those few that are accepted are refused: no acceptance speaks for the others."""
+        """Nearly all domains are refused; the acceptance of a few says nothing about the others."""
         domains = self._domains
         return domains.refused >= FEWEST_DOMAINS and domains.refused >= REFUSED_PER_ACCEPTED * domains.accepted
 
@@ -135,7 +135,7 @@ class Refusals:
 
 @dataclass(frozen=True, slots=True)
 class _Domains:
-    """Domains by the last word the MTA said of each.
+    """Domains by the last reply of the MTA for each.
 
     row      recipients refused since their domain was last accepted, transactions and entries they were refused in
     since_s  when the first of them was

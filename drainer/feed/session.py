@@ -4,30 +4,24 @@ In    MtaSettings; envelope and content
 Out   a Reply per step; SessionLost with its stage when none came; MtaUnreachable, MtaBusy or MtaRefusesLogin at opening
 Not here  what replies mean (outcome.py); when a session is renewed (session_pool.py)
 
-aiosmtplib opens the session: connecting, greeting, STARTTLS, AUTH (SMTP.connect, ehlo, helo, starttls, login, transport).
-What follows is driven apart by wire_replies.py, since aiosmtplib's data() cannot tell a hang-up before 354 from one after
-the final dot, its mail() and rcpt() parse and requote addresses Mailman wrote, and it cannot pipeline.
+aiosmtplib opens the session (connect.py). What follows is driven by wire_replies.py: aiosmtplib's data() cannot tell a
+hang-up before 354 from one after the final dot, its mail() and rcpt() parse and requote addresses that Mailman wrote, and
+it cannot pipeline.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import re
-import socket
-import ssl
-from pathlib import Path
 from typing import cast
 
 import aiosmtplib
 
 from drainer.compose.wire import Envelope, why_unfit
-from drainer.errors import EntryError, MtaError, MtaRefusesLogin, MtaUnreachable, SettingsError
-from drainer.feed.login_trouble import login_refused, not_offered, tls_failed
+from drainer.errors import EntryError
+from drainer.feed.connect import connected, error_text
 from drainer.feed.outcome import Reply, SessionLost, Stage, parse_reply
 from drainer.feed.wire_replies import UnreadableReply, WireReplies
-from drainer.files.regular_file import read_regular
-from drainer.secret_files import password, without_secrets
 from drainer.settings import MtaSettings
 
 _UNSAFE_IN_PATH = re.compile(r"[\t<>]")
@@ -35,7 +29,6 @@ _UNSAFE_IN_PARAMETER = re.compile(r"[^\x21-\x7e]|[<>]")
 _LINE_BEGINS_WITH_DOT = re.compile(rb"(?m)^\.")
 _BLOCK_BYTES = 65_536
 _QUIT_TIMEOUT_S = 5.0
-_MOST_CERTIFICATE_BYTES = 16 * 2**20
 _EXTENSION_OF = {"BODY": "8bitmime", "RET": "dsn", "ENVID": "dsn"}
 
 
@@ -55,10 +48,6 @@ class TooLargeForMta(EntryError):
     """The content is larger than the MTA says it takes: it would refuse it at MAIL, for ever."""
 
     reason = "too_large_for_mta"
-
-
-class MtaBusy(MtaUnreachable):
-    """The MTA answers, but takes no further session now (421 or another 4xx at greeting or EHLO)."""
 
 
 class Session:
@@ -87,28 +76,7 @@ class Session:
 
         Raises   MtaUnreachable, MtaBusy, MtaRefusesLogin
         """
-        helo = settings.helo or await asyncio.to_thread(own_name)
-        smtp = aiosmtplib.SMTP(
-            hostname=settings.host,
-            port=settings.port,
-            local_hostname=helo,
-            timeout=settings.command_timeout,
-            use_tls=settings.tls == "implicit",
-            start_tls=False,
-        )
-        try:
-            await _open(smtp, settings)
-            if smtp.transport is None:
-                raise aiosmtplib.SMTPServerDisconnected("connection lost")
-        except BaseException as exc:
-            _abort(smtp)
-            if isinstance(exc, MtaError):  # MtaUnreachable is an OSError as well
-                raise
-            # ValueError: a name no resolver can be asked for, such as one with an empty label.
-            if isinstance(exc, aiosmtplib.SMTPException | OSError | ValueError):
-                raise _opening_error(exc, settings) from exc
-            raise
-        return cls(smtp, settings)
+        return cls(await connected(settings), settings)
 
     @property
     def usable(self) -> bool:
@@ -280,7 +248,7 @@ class Session:
         """Close after an exception; one of the connection's raises SessionLost in its place."""
         self.close()
         if isinstance(exc, UnreadableReply | OSError):
-            raise self._lose(stage, _said(exc)) from exc
+            raise self._lose(stage, error_text(exc)) from exc
 
     def _parsed(self, stage: Stage, response: tuple[int, str]) -> Reply:
         try:
@@ -312,123 +280,6 @@ class Session:
         self.close()
         self.lost = SessionLost(stage, detail)
         return self.lost
-
-
-async def _open(smtp: aiosmtplib.SMTP, settings: MtaSettings) -> None:
-    context = None if settings.tls == "none" else await asyncio.to_thread(_tls_context, settings.tls_ca_file)
-    await smtp.connect(timeout=settings.connect_timeout, tls_context=context)
-    await _greet(smtp)
-    if settings.tls == "starttls":
-        if not smtp.supports_extension("starttls"):
-            raise MtaRefusesLogin(not_offered("STARTTLS", settings))
-        try:
-            await smtp.starttls(tls_context=context, timeout=settings.connect_timeout)
-        except (aiosmtplib.SMTPException, OSError) as exc:
-            raise _login_error("STARTTLS", exc, _said(exc), settings) from exc
-        await _greet(smtp)
-    if settings.username:
-        await _log_in(smtp, settings)
-
-
-async def _log_in(smtp: aiosmtplib.SMTP, settings: MtaSettings) -> None:
-    try:
-        secret = await asyncio.to_thread(password, settings.password_file)
-    except SettingsError as exc:
-        raise MtaRefusesLogin(str(exc)) from exc
-    if not smtp.supports_extension("auth"):
-        raise MtaRefusesLogin(not_offered("AUTH", settings))
-    try:
-        await _authenticate(smtp, settings, secret)
-    except (aiosmtplib.SMTPException, OSError, ValueError) as exc:
-        said = without_secrets(_said(exc), settings.username, secret)
-        # Without its cause: a server that repeats the command puts the password into it, and so into a traceback.
-        raise _login_error("AUTH", exc, said, settings) from None
-
-
-async def _authenticate(smtp: aiosmtplib.SMTP, settings: MtaSettings, secret: str) -> None:
-    """One method after the other, as aiosmtplib's login(), but that one goes on after a 421 too, and so tells of a lost
-    connection instead of why it was closed.
-
-    Raises  the MTA's last answer, as aiosmtplib does
-    """
-    refusal: aiosmtplib.SMTPException = aiosmtplib.SMTPException("no method of AUTH that is known here is offered")
-    for method in smtp.supported_auth_methods:
-        authenticate = getattr(smtp, f"auth_{method.replace('-', '')}")
-        try:
-            await authenticate(settings.username, secret, timeout=settings.command_timeout)
-        except aiosmtplib.SMTPAuthenticationError as exc:
-            refusal = exc
-            if exc.code < 500:
-                break
-        except aiosmtplib.SMTPServerDisconnected:
-            if isinstance(refusal, aiosmtplib.SMTPAuthenticationError):
-                break
-            raise
-        else:
-            return
-    raise refusal
-
-
-def _login_error(step: str, exc: Exception, said: str, settings: MtaSettings) -> MtaError:
-    """What came of STARTTLS or AUTH: the MTA has enough for now, or refuses, or left without a word."""
-    if isinstance(exc, aiosmtplib.SMTPResponseException) and 400 <= exc.code <= 499:
-        return MtaBusy(settings.host, settings.port, f"{step}: {said}")
-    if isinstance(exc, aiosmtplib.SMTPTimeoutError | aiosmtplib.SMTPServerDisconnected):
-        return MtaUnreachable(settings.host, settings.port, f"{step}: {said}; the MTA's own log may say why")
-    if isinstance(exc, ssl.SSLError):
-        return MtaRefusesLogin(tls_failed(exc, settings))
-    return MtaRefusesLogin(login_refused(step, said, settings))
-
-
-async def _greet(smtp: aiosmtplib.SMTP) -> None:
-    """EHLO, or HELO for a server that does not know it (RFC 5321 §3.2)."""
-    try:
-        await smtp.ehlo()
-    except aiosmtplib.SMTPHeloError as exc:
-        if exc.code not in (500, 501, 502, 504, 550):
-            raise
-        await smtp.helo()
-
-
-def _opening_error(exc: Exception, settings: MtaSettings) -> MtaError:
-    if isinstance(exc, aiosmtplib.SMTPResponseException) and 400 <= exc.code <= 499:
-        return MtaBusy(settings.host, settings.port, _said(exc))
-    for error in (exc, exc.__cause__):
-        if isinstance(error, ssl.SSLError):
-            return MtaRefusesLogin(tls_failed(error, settings))
-    return MtaUnreachable(settings.host, settings.port, _said(exc))
-
-
-def _said(exc: BaseException) -> str:
-    if isinstance(exc, aiosmtplib.SMTPResponseException):
-        return f"{exc.code} {exc.message}" if exc.code > 0 else str(exc.message)
-    if isinstance(exc, TimeoutError):
-        return "timed out" if not str(exc) else str(exc)
-    return str(exc) or type(exc).__name__
-
-
-def _abort(smtp: aiosmtplib.SMTP) -> None:
-    if smtp.transport is not None:
-        cast(asyncio.WriteTransport, smtp.transport).abort()
-    smtp.close()
-
-
-@functools.cache
-def own_name() -> str:
-    """This machine's name for EHLO, an address literal where it has none with a dot, as Python's smtplib does."""
-    name = socket.getfqdn()
-    return name if "." in name else "[127.0.0.1]"
-
-
-def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    try:
-        if ca_file is None:
-            return ssl.create_default_context()
-        # Comments between certificates may be in any charset, and OpenSSL takes ASCII.
-        certificates = read_regular(ca_file, _MOST_CERTIFICATE_BYTES).decode("ascii", "ignore")
-        return ssl.create_default_context(cadata=certificates)
-    except OSError as exc:
-        raise MtaRefusesLogin(f"mta.tls_ca_file {ca_file} cannot be used: {exc.strerror or exc}") from exc
 
 
 def _path(address: str, smtputf8: bool) -> bytes:

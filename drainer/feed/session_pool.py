@@ -4,7 +4,7 @@ In    MtaSettings; sessions given back, usable or lost
 Out   a usable Session at a time per task; MtaState for the snapshot
 Not here  what a lost session means for a recipient (outcome.py)
 
-A dead MTA is waited for here, so no entry is to blame: nobody gets a session until it answers. One session at a time
+A dead MTA is waited for here, so that no entry is blamed: no task gets a session until it answers. One session at a time
 then tries, after 1 s, 2 s, 4 s, up to 60 s; the others follow once it has carried a transaction. An MTA that says it has
 enough sessions (421, or refuses one while others stand) gets fewer for a while.
 """
@@ -253,7 +253,7 @@ class SessionPool:
             self._reason = reason
 
     def _leave(self, session: Session) -> None:
-        """Part with a session, in order if it still stands; nobody is kept waiting for its QUIT."""
+        """End a session, with QUIT if it still stands; no task waits for that."""
         del self._born[session]
         if session.usable:
             task = asyncio.get_running_loop().create_task(session.quit())

@@ -50,7 +50,7 @@ class _EvenThrottler(Throttler):
         self._passed = self._clock.monotonic_s()
 
 
-class _Pace:
+class _Ceiling:
     """One ceiling: when the next transaction is due under it."""
 
     def __init__(self, per_s: float | None, clock: Clock) -> None:
@@ -59,6 +59,9 @@ class _Pace:
         self._throttler = _EvenThrottler(clock)
         self._slot = -math.inf
         self._used = 0
+
+    def limit(self, per_s: float | None) -> None:
+        self.per_s = per_s
 
     def due(self) -> float:
         """Seconds of the monotonic clock; always past when unlimited, never when paused."""
@@ -86,8 +89,8 @@ class Throttle:
         """Raises ValueError for a negative ceiling. `clock` must run as time.monotonic does: the library reads that."""
         clock = clock or SystemClock()
         self._clock = clock
-        self._messages = _Pace(messages_per_s, clock)
-        self._recipients = _Pace(recipients_per_s, clock)
+        self._messages = _Ceiling(messages_per_s, clock)
+        self._recipients = _Ceiling(recipients_per_s, clock)
         self._turn = asyncio.Lock()
         self._waiting_for: asyncio.Future[None] | None = None
         self._binding = ""
@@ -108,8 +111,8 @@ class Throttle:
     def set(self, messages_per_s: float | None, recipients_per_s: float | None) -> None:
         """Change the ceilings; whoever waits notices at once. Raises ValueError for a negative one."""
         messages_per_s, recipients_per_s = _checked(messages_per_s), _checked(recipients_per_s)
-        self._messages.per_s = messages_per_s
-        self._recipients.per_s = recipients_per_s
+        self._messages.limit(messages_per_s)
+        self._recipients.limit(recipients_per_s)
         if self._waiting_for is not None:
             self._waiting_for.cancel()
 
@@ -122,21 +125,21 @@ class Throttle:
         async with self._turn:
             binding = ""
             while True:
-                name, pace = ("messages", self._messages)
-                if self._recipients.due() > pace.due():
-                    name, pace = ("recipients", self._recipients)
-                if pace.due() <= self._clock.monotonic_s():
+                name, ceiling = ("messages", self._messages)
+                if self._recipients.due() > ceiling.due():
+                    name, ceiling = ("recipients", self._recipients)
+                if ceiling.due() <= self._clock.monotonic_s():
                     break
                 self._binding = binding = name
-                await self._wait_for(pace)
+                await self._wait_for(ceiling)
             self._binding = binding
             self._messages.grant(1)
             self._recipients.grant(recipients)
 
-    async def _wait_for(self, pace: _Pace) -> None:
-        """Until the pace may allow one more, or the ceilings change (which cancels what is waited for)."""
-        if pace.due() < math.inf:
-            self._waiting_for = asyncio.ensure_future(pace.wait())
+    async def _wait_for(self, ceiling: _Ceiling) -> None:
+        """Until the ceiling may allow one more, or the ceilings change (which cancels what is waited for)."""
+        if ceiling.due() < math.inf:
+            self._waiting_for = asyncio.ensure_future(ceiling.wait())
         else:
             self._waiting_for = asyncio.get_running_loop().create_future()
         try:

@@ -17,7 +17,7 @@ from typing import Literal
 from drainer.ledger.records import OpenAttempt
 from drainer.ledger.states import State
 from drainer.mta_log.answer import Answer, MtaEvidence
-from drainer.via_mailman.whereabouts import mark_in
+from drainer.via_mailman.whereabouts import handover_mark
 
 InDoubt = Literal["ask", "resend", "hold"]
 Fallback = Literal["resend", "hold"]
@@ -37,12 +37,12 @@ Ask = Callable[[OpenAttempt], Told]
 def asking(evidence: MtaEvidence) -> Ask:
     """Ask the MTA's log.
 
-    A reverse-path may be unknown: of a .bak, of what was released to Mailman (its mark stands in that place), and, since the
-    ledger has nothing else for these, null. Then the log is never taken to say no.
+    A reverse-path may be unknown: of a .bak, of an entry handed over to Mailman (its mark stands in that place). It may be
+    null, since the ledger has nothing else for these. Then the log is never taken to say no.
     """
 
     def ask(attempt: OpenAttempt) -> Told:
-        reverse_path = None if mark_in(attempt.reverse_path) else attempt.reverse_path or None
+        reverse_path = None if handover_mark(attempt.reverse_path) else attempt.reverse_path or None
         answers = frozenset(
             evidence.answers(attempt.message_id, reverse_path, attempt.recipients, attempt.at_s).values()
         )

@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from drainer.backlog.signals import Signals
+from drainer.backlog.waiters import Waiters
 from drainer.clock import Clock
 from drainer.errors import LedgerNotDurable, MtaLogUnreadable
 from drainer.in_doubt.policy import Ask, Decision, asking, decide
@@ -24,7 +26,7 @@ from drainer.ledger.states import State
 from drainer.mta_log.file import read_mta_log
 from drainer.settings import Settings
 from drainer.text.logfmt import logfmt
-from drainer.via_mailman.whereabouts import mark_in
+from drainer.via_mailman.whereabouts import handover_mark
 
 log = logging.getLogger("drainer")
 
@@ -34,21 +36,24 @@ READING_SHARE = 5.0
 
 
 class InDoubt:
-    """One task; `wake` when an attempt has just gone in doubt."""
+    """One task. It works when `signals.doubt` is set: an attempt has just gone in doubt.
 
-    def __init__(self, settings: Settings, ledger: Ledger, clock: Clock) -> None:
-        self.settings = settings
-        self.on_resolved: Callable[[str], None] = lambda filebase: None
+    waiters  the entries to look at again as soon as a doubt is resolved
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, clock: Clock, signals: Signals, waiters: Waiters) -> None:
+        self._settings = settings
         self._ledger = ledger
         self._clock = clock
-        self._news = asyncio.Event()
+        self._signals = signals
+        self._waiters = waiters
         self._since_s: dict[int, float] = {}
 
     async def recover(self) -> None:
         """At start, before anything is sent: what was being attempted when an earlier run died is in doubt now."""
         for attempt in await self._ledger.unresolved_attempts():
-            # What was released to Mailman is still there, or its fate can be seen: via_mailman/handover.py follows it.
-            if attempt.state is State.ATTEMPTING and mark_in(attempt.reverse_path) is None:
+            # What was handed over to Mailman is still there, or can be found again: via_mailman/follow.py does it.
+            if attempt.state is State.ATTEMPTING and handover_mark(attempt.reverse_path) is None:
                 why = "the service ended before the outcome was written"
                 await self._ledger.resolve(attempt.attempt_id, State.IN_DOUBT, why, self._clock.now_s())
                 log.warning(_line(attempt, State.IN_DOUBT, why))
@@ -57,13 +62,14 @@ class InDoubt:
         """How many are in doubt now."""
         return sum(len(attempt.recipients) for attempt in await self._doubtful())
 
-    def wake(self) -> None:
-        self._news.set()
+    def reconfigure(self, settings: Settings) -> None:
+        """Settings read again."""
+        self._settings = settings
 
     async def run(self) -> None:
         """For ever: resolve what can be resolved."""
         while True:
-            self._news.clear()
+            self._signals.doubt.clear()
             began_s = self._clock.monotonic_s()
             doubtful = await self._doubtful()
             if doubtful:
@@ -72,13 +78,13 @@ class InDoubt:
             again_s = max(ASK_EVERY_S, READING_SHARE * (self._clock.monotonic_s() - began_s))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(again_s if doubtful else None):
-                    await self._news.wait()
+                    await self._signals.doubt.wait()
 
     async def _doubtful(self) -> list[OpenAttempt]:
         return [a for a in await self._ledger.unresolved_attempts() if a.state is State.IN_DOUBT]
 
     async def _resolve(self, doubtful: Sequence[OpenAttempt]) -> None:
-        policy = self.settings.ledger
+        policy = self._settings.ledger
         now_s = self._clock.monotonic_s()
         ask: Ask | None = None
         unreadable = ""
@@ -97,7 +103,7 @@ class InDoubt:
 
     async def _log(self, doubtful: Sequence[OpenAttempt]) -> Ask | None:
         """None: no log is configured. Raises MtaLogUnreadable"""
-        where = self.settings.mta.log_file
+        where = self._settings.mta.log_file
         if where is None:
             return None
         from_s = min(attempt.at_s for attempt in doubtful)
@@ -109,7 +115,7 @@ class InDoubt:
         for state in decision.steps:
             await self._ledger.resolve(attempt.attempt_id, state, decision.why, self._clock.now_s())
         log.warning(_line(attempt, decision.outcome, decision.why))
-        self.on_resolved(attempt.filebase)
+        self._waiters.wake(attempt.filebase)
 
 
 def _line(attempt: OpenAttempt, outcome: State, why: str) -> str:

@@ -44,7 +44,7 @@ class Before:
     """How an entry stood before a step.
 
     is_held    it was set aside for a person
-    hold       its row, which may be a mark that holds nothing (stages/parts.py, RELEASED)
+    hold       its row, which may be a mark that holds nothing (stages/hold_reasons.py, RELEASED)
     overruled  the policy an operator had overruled for it; "" none
     waiting    its recipients that the step settled or set free
     skipped    DROP: those it made SKIPPED

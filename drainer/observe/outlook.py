@@ -22,7 +22,7 @@ from drainer.observe.finish import Drain
 from drainer.pipeline import Pipeline
 from drainer.queuedir.loan import Loan
 from drainer.settings import Settings
-from drainer.stages.settle import LOOK_AGAIN_S
+from drainer.stages.set_aside import LOOK_AGAIN_S
 
 
 class Outlook:
@@ -36,13 +36,17 @@ class Outlook:
         self._rates = RateSeries()
         self._forecaster = Forecaster()
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Settings read again."""
+        self.settings = settings
+
     def backlog(self) -> BacklogTotals:
         """The index's totals, and what the first listing has still to take, or there was no room for yet.
 
         What is held since it cannot be read is not among the unread: nobody will read it before a person does something.
         """
-        totals, outside = self._pipeline.parts.index.totals.overall(), self._pipeline.progress.outside
-        to_read = totals.unread_entries - len(self._pipeline.standing.left_unread())
+        totals, outside = self._pipeline.resources.index.totals.overall(), self._pipeline.progress.outside
+        to_read = totals.unread_entries - len(self._pipeline.facts.left_unread())
         totals = dataclasses.replace(totals, unread_entries=to_read)
         if unlisted := len(self._loan.entries()) + self._pipeline.progress.on_the_way:
             outside = dataclasses.replace(outside, entries=outside.entries + unlisted)
@@ -75,7 +79,7 @@ class Outlook:
             arrived_recipients=self._pipeline.progress.arrived_recipients,
             feeding=state in ("draining", "scanning", "idle"),
             nothing_due=self._is_nothing_due(),
-            serviced_octets=self._pipeline.feed.splits.octets,
+            serviced_octets=self._pipeline.transmit.splits.octets,
         )
 
     def _is_nothing_due(self) -> bool:
@@ -89,17 +93,17 @@ class Outlook:
 
     def _expected(self) -> tuple[Expected, Expected]:
         """What is still to be sent: on lists that may go, and on those that the operator paused."""
-        parts = self._pipeline.parts
+        resources = self._pipeline.resources
         # A resend waits to be held or suppressed; those that an operator released are few, and soon gone.
         by_list = expected_by_list(
-            parts.index.totals.to_send(),
-            self._pipeline.feed.splits,
+            resources.index.totals.to_send(),
+            self._pipeline.transmit.splits,
             with_resends=self.settings.duplicates.resend == "deliver",
             whole=self.via_mailman,
         )
         going, paused = Expected(), Expected()
         for name, one in by_list.items():
-            if name in parts.gate.closed_lists:
+            if name in resources.gate.closed_lists:
                 paused += one
             else:
                 going += one
@@ -107,7 +111,7 @@ class Outlook:
 
     def _work_left(self, totals: BacklogTotals) -> Work:
         going, paused = self._expected()
-        latest = self._pipeline.parts.index.order.last_due_s()
+        latest = self._pipeline.resources.index.order.last_due_s()
         last_due_in_s = 0.0 if latest is None else max(0.0, latest - self._clock.now_s())
         deferred = going.deferred_recipients
         if last_due_in_s <= LOOK_AGAIN_S:
@@ -128,13 +132,13 @@ class Outlook:
         )
 
     def _ceilings(self) -> Ceilings:
-        parts, domains = self._pipeline.parts, self.settings.feed.domains
-        limited = zip(parts.limited_domains, self._expected()[0].limited, strict=False) if domains else ()
+        resources, domains = self._pipeline.resources, self.settings.feed.domains
+        limited = zip(resources.limited_domains, self._expected()[0].limited, strict=False) if domains else ()
         earliest_s = slowest_domain_s((recipients, domains.get(name)) for name, recipients in limited)
-        return Ceilings(parts.rate.messages_per_s, parts.rate.recipients_per_s, earliest_s)
+        return Ceilings(resources.rate.messages_per_s, resources.rate.recipients_per_s, earliest_s)
 
     def drain(self, totals: BacklogTotals, state: ServiceState, now_s: float) -> Drain:
-        feed, parts = self.settings.feed, self._pipeline.parts
+        feed, resources = self.settings.feed, self._pipeline.resources
         return Drain(
             work=self._work_left(totals),
             seen=self._forecaster,
@@ -149,10 +153,10 @@ class Outlook:
                     line.deferred_recipients,
                     0.0 if line.last_due_s is None else line.last_due_s - now_s,
                 )
-                for line in parts.index.totals.per_list()
+                for line in resources.index.totals.per_list()
                 if line.entries
             },
-            paused_lists=frozenset(parts.gate.closed_lists),
+            paused_lists=frozenset(resources.gate.closed_lists),
             order=feed.order,
-            priority=parts.priority,
+            priority=resources.priority,
         )

@@ -61,7 +61,7 @@ class Situation:
         self.operator = OperatorState()
         self.state: ServiceState = "starting"
         self.totals = Totals()
-        self.record_writer = RecordWriter(pipeline.parts.ledger, clock, self.present)
+        self.record_writer = RecordWriter(pipeline.resources.ledger, clock, self.present)
         self._clock = clock
         self._pipeline = pipeline
         self._outlook = outlook
@@ -76,7 +76,8 @@ class Situation:
 
     def reconfigure(self, settings: Settings, needs_restart: tuple[str, ...]) -> None:
         """Settings read again. needs_restart: names of those that changed in the file and are not in force."""
-        self.settings = self._outlook.settings = settings
+        self.settings = settings
+        self._outlook.reconfigure(settings)
         self._needs_restart = needs_restart
 
     def follow(self, operator: OperatorState) -> None:
@@ -88,25 +89,25 @@ class Situation:
 
     async def look(self) -> Snapshot:
         """Note what has happened since the last look, for the rates and the estimate."""
-        parts = self._pipeline.parts
-        self.totals = await parts.ledger.totals()
-        self._in_doubt_recipients = await parts.in_doubt.recipients()
+        resources = self._pipeline.resources
+        self.totals = await resources.ledger.totals()
+        self._in_doubt_recipients = await self._pipeline.in_doubt.recipients()
         self._outlook.observe(self.totals, self.state)
         self.update_state()
         return await self.snapshot()
 
     def update_state(self) -> None:
-        parts, surroundings, totals = self._pipeline.parts, self._surroundings, self._outlook.backlog()
-        waiting = [line.list_id for line in parts.index.totals.per_list() if line.entries]
-        paused_lists = [name for name in waiting if name in parts.gate.closed_lists]
+        resources, surroundings, totals = self._pipeline.resources, self._surroundings, self._outlook.backlog()
+        waiting = [line.list_id for line in resources.index.totals.per_list() if line.entries]
+        paused_lists = [name for name in waiting if name in resources.gate.closed_lists]
         state, reason = service_state(
-            reasons=parts.gate.reasons,
+            reasons=resources.gate.reasons,
             intake_on=self._pipeline.intake.is_on,
             listed=self._pipeline.progress.listed,
             entries=totals.entries,
             unread=totals.unread_entries,
             active=self._pipeline.feed.active,
-            mta_down=parts.pool.state.reason if parts.pool.state.state == "down" else "",
+            mta_down=resources.pool.state.reason if resources.pool.state.state == "down" else "",
             dsns_owed=self._dsns_owed,
             intake_reason=next((pause.reason for pause in self.operator.pauses if pause.list_id == INTAKE), ""),
             paused_lists=paused_lists,
@@ -114,28 +115,28 @@ class Situation:
             nobody_delivers=self._nobody_composes()
             or (surroundings.mailman.nobody_delivers if surroundings.guards and self._releases() else ""),
             intruder=self.mailman().intruder,
-            rate_is_zero=totals.entries > 0 and 0 in (parts.rate.messages_per_s, parts.rate.recipients_per_s),
+            rate_is_zero=totals.entries > 0 and 0 in (resources.rate.messages_per_s, resources.rate.recipients_per_s),
         )
         self.set_state(state, reason)
 
     def mailman(self) -> Mailman:
         """As it was when it was last looked at."""
-        release = self._pipeline.parts.release
+        at_mailman = self._pipeline.at_mailman
         return self._surroundings.of_mailman(
-            released_entries=release.entries,
-            retrying_recipients=release.retrying_recipients,
+            released_entries=at_mailman.entries,
+            retrying_recipients=at_mailman.retrying_recipients,
             taken_by_runner_entries=self._pipeline.progress.taken_by_runner,
             skipped=list(self._pipeline.progress.skipped.values()),
         )
 
     def _nobody_composes(self) -> str:
         """Why Mailman 3 cannot be started to compose; "" while it can."""
-        composer = self._pipeline.parts.composers.get(Flavour.MAILMAN3)
+        composer = self._pipeline.resources.composers.get(Flavour.MAILMAN3)
         return composer.trouble if isinstance(composer, Mailman3Composer) else ""
 
     def _releases(self) -> bool:
         """Whether something waits in out/ for Mailman's runner, or all of it is to."""
-        return self._outlook.via_mailman or self._pipeline.parts.release.entries > 0
+        return self._outlook.via_mailman or self._pipeline.at_mailman.entries > 0
 
     def set_state(self, state: ServiceState, reason: str) -> None:
         if state != self.state:
@@ -154,14 +155,14 @@ class Situation:
         return messages, recipients
 
     async def incident(self, since_s: float | None) -> Incident:
-        account = await self._pipeline.parts.ledger.account(LINES, since_s)
+        account = await self._pipeline.resources.ledger.account(LINES, since_s)
         present = self.present(await self.snapshot())
         history, now_s = observed(self.record_writer.history, present.snapshot), self._clock.now_s()
         return incident(account, present, history, version=__version__, now_s=now_s, live=True, since_s=since_s)
 
     def present(self, snapshot: Snapshot) -> Inventory:
         """What is here beside the figures of this snapshot."""
-        index = self._pipeline.parts.index
+        index = self._pipeline.resources.index
         held = index.lines.select(Selectors(state="held"), snapshot.at, HELD_KEPT).lines
         return Inventory(
             snapshot=snapshot,
@@ -186,16 +187,16 @@ class Situation:
 
     async def snapshot(self) -> Snapshot:
         """All we say of ourselves, of this moment."""
-        parts, surroundings = self._pipeline.parts, self._surroundings
-        self.totals = await parts.ledger.totals()
-        self._dsns_owed = (await parts.ledger.dsn_backlog()).owed
+        resources, surroundings = self._pipeline.resources, self._surroundings
+        self.totals = await resources.ledger.totals()
+        self._dsns_owed = (await resources.ledger.dsn_backlog()).owed
         if self.state not in ("starting", "stopping"):
             self.update_state()  # as old as the figures beside it: never "idle" over a backlog
         totals, now_s = self._outlook.backlog(), self._clock.now_s()
         drain = self._outlook.drain(totals, self.state, now_s)
         measured, eta = drain.measured, drain.eta
         list_finishes = drain.list_finishes(eta)
-        mta = parts.pool.state
+        mta = resources.pool.state
         return Snapshot(
             version=__version__,
             at=now_s,
@@ -215,16 +216,16 @@ class Situation:
                 duplicate_entries=totals.duplicate_entries,
                 duplicate_recipients=totals.duplicate_recipients,
                 dsns_owed=self._dsns_owed,
-                next_due_s=parts.index.order.next_due_s(),
+                next_due_s=resources.index.order.next_due_s(),
             ),
             done=done_of(self.totals),
             rate=Rate(
-                limit_messages_per_s=parts.rate.messages_per_s,
-                limit_recipients_per_s=parts.rate.recipients_per_s,
+                limit_messages_per_s=resources.rate.messages_per_s,
+                limit_recipients_per_s=resources.rate.recipients_per_s,
                 messages_per_s=measured.service_messages_per_s if measured else None,
                 recipients_per_s=measured.service_recipients_per_s if measured else None,
                 arrivals_recipients_per_s=measured.arrival_recipients_per_s if measured else None,
-                binding=parts.rate.binding if self.state == "draining" else "",
+                binding=resources.rate.binding if self.state == "draining" else "",
             ),
             eta=eta,
             if_resumed=drain.if_resumed,
@@ -245,10 +246,10 @@ class Situation:
                     entries=line.entries,
                     recipients=line.recipients,
                     oldest_age_s=None if line.oldest_s is None else max(0.0, now_s - line.oldest_s),
-                    paused=line.list_id in parts.gate.closed_lists,
+                    paused=line.list_id in resources.gate.closed_lists,
                     **_when(list_finishes.get(line.list_id), now_s),
                 )
-                for line in parts.index.totals.per_list()
+                for line in resources.index.totals.per_list()
                 if line.entries
             ],
             pauses=[
@@ -258,7 +259,7 @@ class Situation:
                 for pause in self.operator.pauses
                 if pause.list_id != INTAKE
             ],
-            stops=[Stop(name=name, reason=reason) for name, reason in parts.gate.reasons.items()],
+            stops=[Stop(name=name, reason=reason) for name, reason in resources.gate.reasons.items()],
             side_failures=list(self._side_tasks.failures.values()),
             forecasts=self.record_writer.forecasts,
             needs_restart=list(self._needs_restart),

@@ -32,12 +32,15 @@ class Surroundings:
     """As they were at the last `look`.
 
     flavour  of the Mailman whose queue this is
+    mailman  its processes, if they have been looked at already
     """
 
-    def __init__(self, settings: Settings, clock: Clock, flavour: Flavour) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, flavour: Flavour, mailman: MailmanProcesses | None = None
+    ) -> None:
         self.settings = settings
         self.guards: list[Guard] = []
-        self.mailman = MailmanProcesses(())
+        self.mailman = MailmanProcesses(()) if mailman is None else mailman
         self.queues: list[QueueCount] = []
         self._clock = clock
         self._census = QueueCensus(settings.mailman.queue_dir)

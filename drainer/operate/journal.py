@@ -48,7 +48,7 @@ class Journal:
     def __init__(
         self, pipeline: Pipeline, limits: PausesAndRates, forget_import: Callable[[str], Awaitable[None]]
     ) -> None:
-        self._parts = pipeline.parts
+        self._resources = pipeline.resources
         self._undo = pipeline.undo
         self._limits = limits
         self._forget_import = forget_import
@@ -57,12 +57,12 @@ class Journal:
 
     async def begin(self, peer: Peer, verb: str, what: str, new: NewAction) -> Doing:
         """what: was asked for, in words; until the end it stands alone. Raises LedgerNotDurable."""
-        number = await self._parts.ledger.write_journal(JournalLine(self._now_s(), peer.user, verb, what), new)
+        number = await self._resources.ledger.write_journal(JournalLine(self._now_s(), peer.user, verb, what), new)
         self._under_way.add(number)
         return Doing(number, peer.user, new.undoes)
 
     async def end(self, doing: Doing, detail: str) -> None:
-        await self._parts.ledger.end_action(doing.number, detail, self._now_s())
+        await self._resources.ledger.end_action(doing.number, detail, self._now_s())
 
     def has_ended(self, doing: Doing) -> None:
         """Whether or not `end` could be written: it is not being carried out any more."""
@@ -70,31 +70,31 @@ class Journal:
 
     async def recover(self) -> None:
         """Actions that an earlier run did not come to the end of say so. Before anything is asked for."""
-        for action in await self._parts.ledger.actions(_LOOKED_AT):
+        for action in await self._resources.ledger.actions(_LOOKED_AT):
             if action.new is not None and action.new.ended_s is None and not action.detail.startswith(_CUT_OFF):
                 detail = f"{_CUT_OFF} after {count(action.entries, 'entry', 'entries')}: {action.detail}"
-                await self._parts.ledger.end_action(action.number, detail, None)
+                await self._resources.ledger.end_action(action.number, detail, None)
                 log.warning(logfmt(event="cut_off", action=action.verb, number=action.number, entries=action.entries))
 
     def until_s(self, verb: StepKind, at_s: float) -> float | None:
         """Until when entries to which this was done can be put back; None: as long as they are here."""
-        return at_s + self._parts.settings.duplicates.keep if verb is StepKind.DROP else None
+        return at_s + self._resources.settings.duplicates.keep if verb is StepKind.DROP else None
 
     async def lines(self, limit: int) -> JournalReply:
-        actions = await self._parts.ledger.actions(max(limit, _LOOKED_AT))
+        actions = await self._resources.ledger.actions(max(limit, _LOOKED_AT))
         undone = undone_by(actions)
         return JournalReply(actions=[await self._shown(action, undone) for action in actions[-limit:]])
 
     async def undo(self, request: UndoRequest, peer: Peer) -> UndoReply:
         """Raises RequestRefused: there is no such action, it cannot be taken back, or nothing of it is left to take back."""
         async with self._turn:
-            actions = await self._parts.ledger.actions(_LOOKED_AT)
+            actions = await self._resources.ledger.actions(_LOOKED_AT)
             target = await self._meant(request, actions)
             shown = await self._shown(target, undone_by(actions))
             if not shown.undoable:
                 raise RequestRefused(f"action {target.number} ({target.verb}) cannot be undone: {shown.why_not}")
-            steps = [step for step in await self._parts.ledger.steps(target.number) if step.undone_by is None]
-            later = await self._parts.ledger.steps_after(target.number)
+            steps = [step for step in await self._resources.ledger.steps(target.number) if step.undone_by is None]
+            later = await self._resources.ledger.steps_after(target.number)
             looked = await self._undo.possible(steps, later)
             _, words, kept = undone(self._limits.state, _payload(target), self._now_s())
             if forgets := _import_of(target):
@@ -137,7 +137,7 @@ class Journal:
 
     async def _meant(self, request: UndoRequest, actions: Sequence[Action]) -> Action:
         if request.number is not None:
-            found = await self._parts.ledger.action(request.number)
+            found = await self._resources.ledger.action(request.number)
             if found is None:
                 raise RequestRefused(f"there is no action {request.number}; `drainer journal` lists them")
             if request.number in self._under_way:
@@ -188,11 +188,11 @@ class Journal:
         """Dropping has an end; an undo is a drop where it took back one that brought back."""
         is_drop = action.verb == "drop"
         if action.verb == "undo":
-            is_drop = any(step.kind is StepKind.DROP for step in await self._parts.ledger.steps(action.number))
+            is_drop = any(step.kind is StepKind.DROP for step in await self._resources.ledger.steps(action.number))
         return self.until_s(StepKind.DROP, action.at_s) if is_drop else None
 
     def _now_s(self) -> float:
-        return self._parts.clock.now_s()
+        return self._resources.clock.now_s()
 
 
 _CUT_OFF, _FORGOT = "cut off", "forgot"

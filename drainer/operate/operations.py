@@ -45,10 +45,10 @@ class ServiceOperations:
 
     def __init__(self, pipeline: Pipeline, situation: Situation, limits: PausesAndRates) -> None:
         self._pipeline = pipeline
-        self._parts = pipeline.parts
+        self._resources = pipeline.resources
         self._situation = situation
-        flavour = next(iter(self._parts.composers))
-        self._selection = Selection(self._parts, KnownLists(self._parts.settings.mailman, flavour))
+        flavour = next(iter(self._resources.composers))
+        self._selection = Selection(self._resources, KnownLists(self._resources.settings.mailman, flavour))
         self._journal = Journal(pipeline, limits, self._forget_import)
         self._pausing = Pausing(pipeline, situation, limits, self._selection)
         self._entries = SelectedEntries(pipeline, situation, limits, self._selection, self._journal)
@@ -58,7 +58,7 @@ class ServiceOperations:
         """Before anything is asked: note actions that an earlier run did not finish; warn of lists named in the settings
         that do not exist."""
         await self._journal.recover()
-        for trouble in await self._selection.trouble_in_settings(self._parts.settings):
+        for trouble in await self._selection.trouble_in_settings(self._resources.settings):
             log.warning(logfmt(event="settings", detail=trouble))
 
     async def status(self) -> Snapshot:
@@ -66,7 +66,7 @@ class ServiceOperations:
 
     async def eta(self, at_recipients_per_s: float | None, by_s: float | None, list_name: str) -> EtaReply:
         """Raises RequestRefused if there is no such list, or no entry of it waits."""
-        waiting = [line.list_id for line in self._parts.index.totals.per_list() if line.entries]
+        waiting = [line.list_id for line in self._resources.index.totals.per_list() if line.entries]
         name = (await self._selection.lists(list_name, several=False))[0].list_id if list_name else ""
         if name and name not in waiting:
             others = f"; lists that wait: {', '.join(sorted(waiting)[:_LISTS_NAMED])}" if waiting else ""
@@ -75,7 +75,7 @@ class ServiceOperations:
 
     async def entries(self, selectors: Selectors, limit: int) -> EntriesReply:
         meant = await self._selection.meant(selectors, one_entry=False)
-        found = self._parts.index.lines.select(meant.selectors, self._parts.clock.now_s(), limit, meant.lists)
+        found = self._resources.index.lines.select(meant.selectors, self._resources.clock.now_s(), limit, meant.lists)
         return EntriesReply(total=found.total, entries=found.lines)
 
     async def show(self, key: str) -> ShowReply:
@@ -85,7 +85,7 @@ class ServiceOperations:
         return await self._situation.incident(since_s)
 
     async def config(self) -> dict[str, Any]:
-        return self._parts.settings.shown()
+        return self._resources.settings.shown()
 
     async def pause(self, request: PauseRequest, peer: Peer) -> Done:
         return await self._pausing.pause(request, peer)
@@ -120,8 +120,8 @@ class ServiceOperations:
         return await self._journal.lines(limit)
 
     async def import_log(self, request: ImportRequest, peer: Peer) -> ImportReply:
-        parts = self._parts
-        reply = await carry_out(parts.ledger, parts.index, request, peer.user, parts.clock.now_s())
+        resources = self._resources
+        reply = await carry_out(resources.ledger, resources.index, request, peer.user, resources.clock.now_s())
         if request.undo or (request.yes and reply.learnt):
             self._situation.record_writer.overtaken("an import")
         if request.yes:
@@ -129,18 +129,18 @@ class ServiceOperations:
             await self._decide_again(entries)
             await self._pipeline.survey.look_again(entries)
         elif request.undo:
-            await self._pipeline.survey.look_again(parts.index.covered_by_others())
-        self._pipeline.standing.wake()
+            await self._pipeline.survey.look_again(resources.index.covered_by_others())
+        self._pipeline.resources.signals.wake()
         return reply
 
     async def _decide_again(self, filebases: list[str]) -> None:
         """Entries in their turn, which wait for the rate or a session: their recipients were chosen before the import."""
         for filebase in filebases:
-            if self._parts.index.state_of(filebase) is EntryState.ACTIVE:
+            if self._resources.index.state_of(filebase) is EntryState.ACTIVE:
                 with contextlib.suppress(EntryVanished, RequestRefused):
                     async with self._pipeline.feed.taken_out(filebase):
                         pass
 
     async def _forget_import(self, name: str) -> None:
-        await self._parts.ledger.unlearn(name)
-        await self._pipeline.survey.look_again(self._parts.index.covered_by_others())
+        await self._resources.ledger.unlearn(name)
+        await self._pipeline.survey.look_again(self._resources.index.covered_by_others())

@@ -44,7 +44,7 @@ class PausesAndRates:
 
     async def write(self, state: OperatorState, line: JournalLine, action: NewAction | None = None) -> int:
         """As `decide`, with a line of the journal as it is; no action: the service did it by itself."""
-        number = await self._pipeline.parts.ledger.set_operator_state(state, line, action)
+        number = await self._pipeline.resources.ledger.set_operator_state(state, line, action)
         self.apply(state)
         return number
 
@@ -55,16 +55,16 @@ class PausesAndRates:
             self._situation.record_writer.overtaken("a pause" if after - before else "the end of a pause")
         self.state = state
         self._situation.follow(state)
-        parts, in_force = self._pipeline.parts, {pause.list_id: pause for pause in self._in_force(state)}
-        self._pipeline.intake.is_on = INTAKE not in in_force
-        parts.gate.close_lists(frozenset(name for name in in_force if name not in ("", INTAKE)))
+        resources, in_force = self._pipeline.resources, {pause.list_id: pause for pause in self._in_force(state)}
+        self._pipeline.intake.switch(INTAKE not in in_force)
+        resources.gate.close_lists(frozenset(name for name in in_force if name not in ("", INTAKE)))
         if everything := in_force.get(""):
             by = f"by {everything.by}" if everything.by else ""
-            parts.gate.close("paused", ": ".join(filter(None, [by, everything.reason])))
+            resources.gate.close("paused", ": ".join(filter(None, [by, everything.reason])))
         else:
-            parts.gate.open("paused")
-        parts.rate.limit(parts.settings.feed, state.messages_per_s, state.recipients_per_s)
-        self._pipeline.standing.wake()
+            resources.gate.open("paused")
+        resources.rate.limit(resources.settings.feed, state.messages_per_s, state.recipients_per_s)
+        self._pipeline.resources.signals.wake()
 
     def apply_unended(self, state: OperatorState) -> None:
         """As `apply`, without the pauses whose time is over: the next start would end them."""

@@ -24,13 +24,13 @@ from drainer.text.wording import count, duration, limit
 class Pausing:
     def __init__(self, pipeline: Pipeline, situation: Situation, limits: PausesAndRates, selection: Selection) -> None:
         self._pipeline = pipeline
-        self._parts = pipeline.parts
+        self._resources = pipeline.resources
         self._situation = situation
         self._limits = limits
         self._selection = selection
 
     async def pause(self, request: PauseRequest, peer: Peer) -> Done:
-        now_s = self._parts.clock.now_s()
+        now_s = self._resources.clock.now_s()
         until_s = now_s + request.for_s if request.for_s is not None else None
         names = await self._lists_of(request.list)
         pauses = tuple(Pause(name, now_s, until_s, peer.user, request.reason) for name in names)
@@ -47,10 +47,10 @@ class Pausing:
         """What is paused for how long, and what that means just now."""
         how_long = f"for {duration(for_s)}" if for_s is not None else "until `drainer resume`"
         said = f"{_lists_in_words(names)}, {how_long}"
-        waiting = {line.list_id for line in self._parts.index.totals.per_list() if line.entries}
+        waiting = {line.list_id for line in self._resources.index.totals.per_list() if line.entries}
         if names != ("",) and waiting.isdisjoint(names):
             return f"{said}; none of its entries waits now, those that come will"
-        in_flight = self._pipeline.feed.in_flight
+        in_flight = self._pipeline.transmit.in_flight
         return f"{said}; up to {count(in_flight, 'transaction')} in flight finished first" if in_flight else said
 
     async def _lists_of(self, asked: str) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ class Pausing:
             ended = [pause for pause in state.pauses if pause.list_id in to_end]
             kept = tuple(pause for pause in state.pauses if pause.list_id not in to_end)
             what = _lists_in_words([pause.list_id for pause in ended] or names) if request.list else "everything"
-            tried_again = None if request.list else await self._pipeline.feed.trust_mta_again()
+            tried_again = None if request.list else await self._pipeline.trust.trust_again()
             if not ended and tried_again is None:
                 return Done(message=_nothing_resumed(what, _single(state.pauses), _still_paused(state.pauses)))
             detail = ": ".join(filter(None, [what, request.reason]))

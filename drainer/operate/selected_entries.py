@@ -27,8 +27,8 @@ from drainer.operate.pauses_and_rates import PausesAndRates
 from drainer.operate.selection import Selection
 from drainer.operate.undo_pauses import change
 from drainer.pipeline import Pipeline
+from drainer.stages.hold_reasons import IN_DOUBT
 from drainer.stages.operator_actions import Doing
-from drainer.stages.parts import IN_DOUBT
 from drainer.text.wording import count
 
 SHOWN_OF_A_DRY_RUN = 20
@@ -47,7 +47,7 @@ class SelectedEntries:
         journal: Journal,
     ) -> None:
         self._pipeline = pipeline
-        self._parts = pipeline.parts
+        self._resources = pipeline.resources
         self._record_writer = situation.record_writer
         self._limits = limits
         self._selection = selection
@@ -66,9 +66,9 @@ class SelectedEntries:
 
     async def _may_have_it(self, selectors: Selectors) -> int:
         """Recipients in doubt that a release of these entries sends to again, though the MTA may have accepted the mail."""
-        held = {hold.filebase for hold in await self._parts.ledger.holds() if hold.reason == IN_DOUBT}
+        held = {hold.filebase for hold in await self._resources.ledger.holds() if hold.reason == IN_DOUBT}
         matching = await self._matching(selectors) if held else ()
-        return await self._parts.ledger.held_recipients(held.intersection(matching))
+        return await self._resources.ledger.held_recipients(held.intersection(matching))
 
     async def drop(self, request: SelectRequest, peer: Peer) -> SelectReply:
         async def drop(filebase: str, state: EntryState, doing: Doing) -> None:
@@ -76,7 +76,7 @@ class SelectedEntries:
             await self._pipeline.actions.drop(filebase, why, state, doing)
 
         reply = await self._each(request, peer, "drop", drop)
-        until_s = self._journal.until_s(StepKind.DROP, self._parts.clock.now_s()) if reply.changed else None
+        until_s = self._journal.until_s(StepKind.DROP, self._resources.clock.now_s()) if reply.changed else None
         return reply.model_copy(update={"undo_until": until_s})
 
     async def handback(self, request: SelectRequest, peer: Peer) -> SelectReply:
@@ -94,7 +94,7 @@ class SelectedEntries:
                 async with self._action(request, peer, "handback", new) as action:
                     given = await handback.give_back(matching, action.doing)
                     action.changed = given.changed
-                    self._parts.custody.sync()
+                    self._resources.custody.sync()
         return found.model_copy(
             update={
                 "done": True,
@@ -110,7 +110,7 @@ class SelectedEntries:
         """Before the first entry is back in out/, or intake would take it again. Returns the change, for the journal."""
         reason = "handed back to Mailman; `drainer resume` takes entries from its queue again"
         async with self._limits.turn:
-            before, now_s = self._limits.state, self._parts.clock.now_s()
+            before, now_s = self._limits.state, self._resources.clock.now_s()
             pause = Pause(INTAKE, now_s, None, peer.user, reason)
             kept = tuple(known for known in before.pauses if known.list_id != INTAKE)
             state = dataclasses.replace(before, pauses=(*kept, pause))
@@ -120,8 +120,8 @@ class SelectedEntries:
     async def _dry_run(self, request: SelectRequest) -> SelectReply:
         """What the selectors match now. Raises RequestRefused where a name in them is unknown or ambiguous."""
         meant = await self._selection.meant(request.selectors, one_entry=True)
-        found = self._parts.index.lines.select(
-            meant.selectors, self._parts.clock.now_s(), SHOWN_OF_A_DRY_RUN, meant.lists
+        found = self._resources.index.lines.select(
+            meant.selectors, self._resources.clock.now_s(), SHOWN_OF_A_DRY_RUN, meant.lists
         )
         return SelectReply(
             done=False, matched=found.total, recipients=found.recipients, unread=found.unread, entries=found.lines
@@ -129,7 +129,7 @@ class SelectedEntries:
 
     async def _matching(self, selectors: Selectors) -> list[str]:
         meant = await self._selection.meant(selectors, one_entry=True)
-        return self._parts.index.lines.matching(meant.selectors, self._parts.clock.now_s(), meant.lists)
+        return self._resources.index.lines.matching(meant.selectors, self._resources.clock.now_s(), meant.lists)
 
     async def _each(
         self, request: SelectRequest, peer: Peer, verb: Literal["hold", "release", "drop"], change_one: _ChangeOne
@@ -141,7 +141,7 @@ class SelectedEntries:
         with self._record_writer.changed_by(f"a {verb}") if matching else contextlib.nullcontext():
             async with self._action(request, peer, verb, NewAction(request.reason)) as action:
                 done = await self._change(matching, change_one, action)
-        self._pipeline.standing.wake()
+        self._pipeline.resources.signals.wake()
         return found.model_copy(update={"done": True, "changed": action.changed, "number": action.doing.number, **done})
 
     async def _change(

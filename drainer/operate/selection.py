@@ -19,7 +19,7 @@ from drainer.errors import AmbiguousEntry, ComposeError, ComposerUnavailable
 from drainer.ledger.records import INTAKE, OperatorState
 from drainer.queuedir.list_names import NOTHING_DONE, MailingList, lists_meant, trouble_with
 from drainer.settings import Settings
-from drainer.stages.parts import Parts
+from drainer.stages.resources import Resources
 from drainer.text.wording import count
 
 _NAMED = 4
@@ -37,8 +37,8 @@ class Meant:
 class Selection:
     """Looks up what is named."""
 
-    def __init__(self, parts: Parts, known: KnownLists) -> None:
-        self._parts = parts
+    def __init__(self, resources: Resources, known: KnownLists) -> None:
+        self._resources = resources
         self._known = known
 
     async def meant(self, selectors: Selectors, *, one_entry: bool) -> Meant:
@@ -55,14 +55,14 @@ class Selection:
     ) -> tuple[MailingList, ...]:
         """operator: its paused lists are known as well."""
         known = await self.known_lists(asked, operator)
-        unread = self._parts.index.totals.overall().unread_entries
+        unread = self._resources.index.totals.overall().unread_entries
         still = f" ({count(unread, 'entry', 'entries')} still to be read may be of others)" if unread else ""
         return lists_meant(asked, known, several=several, otherwise=NOTHING_DONE + still)
 
     async def known_lists(self, asked: str = "", operator: OperatorState | None = None) -> Collection[MailingList]:
-        parts = self._parts
+        resources = self._resources
         paused = [pause.list_id for pause in operator.pauses if pause.list_id != INTAKE] if operator else []
-        seen = [*(line.list_id for line in parts.index.totals.per_list()), *paused, *await parts.ledger.lists()]
+        seen = [*(line.list_id for line in resources.index.totals.per_list()), *paused, *await resources.ledger.lists()]
         told = await self._told()
         ids = {one.list_id for one in told}
         others = await asyncio.to_thread(self._known.all, seen, asked)
@@ -70,7 +70,7 @@ class Selection:
 
     async def _told(self) -> list[MailingList]:
         """As the Mailman of the co-process says; none of one that does not answer soon: it may be why drainer is here."""
-        composer = next(iter(self._parts.composers.values()))
+        composer = next(iter(self._resources.composers.values()))
         if isinstance(composer, Mailman3Composer):
             with contextlib.suppress(TimeoutError, ComposeError, ComposerUnavailable):
                 async with asyncio.timeout(_ANSWER_WITHIN_S):
@@ -91,7 +91,7 @@ class Selection:
     def one_entry(self, asked: str) -> str:
         """Its whole name; as it was asked if none begins so. Raises AmbiguousEntry."""
         asked = entry_name(asked)
-        found = self._parts.index.lines.select(Selectors(entry=asked), self._parts.clock.now_s(), _NAMED)
+        found = self._resources.index.lines.select(Selectors(entry=asked), self._resources.clock.now_s(), _NAMED)
         if found.total > 1:
             names = ", ".join(line.entry for line in found.lines)
             more = f" and {found.total - len(found.lines)} more" if found.total > len(found.lines) else ""

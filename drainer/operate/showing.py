@@ -31,7 +31,7 @@ EVIDENCE_SHOWN = 1000
 class Showing:
     def __init__(self, pipeline: Pipeline, selection: Selection) -> None:
         self._pipeline = pipeline
-        self._parts = pipeline.parts
+        self._resources = pipeline.resources
         self._selection = selection
 
     async def show(self, key: str) -> ShowReply:
@@ -44,7 +44,7 @@ class Showing:
 
     async def _show(self, key: str) -> ShowReply:
         selectors = Selectors(message_id=key) if "@" in key else Selectors(entry=self._selection.one_entry(key))
-        found = self._parts.index.lines.select(selectors, self._parts.clock.now_s(), OTHERS_SHOWN)
+        found = self._resources.index.lines.select(selectors, self._resources.clock.now_s(), OTHERS_SHOWN)
         line = found.lines[0] if found.lines else None
         message_id = key if "@" in key else line.message_id if line else ""
         fates = await self._fates(message_id) if message_id else []
@@ -56,7 +56,7 @@ class Showing:
 
     async def _shown(self, line: EntryLine, others: list[str], fates: list[DeliveryLine]) -> ShowReply:
         try:
-            entry = self._pipeline.standing.read(line.entry)
+            entry = self._pipeline.facts.read(line.entry)
             owed = await self._pipeline.actions.owed(line.entry)
         except EntryError as exc:
             raise RequestRefused(f"{line.entry} cannot be read: {exc}") from exc
@@ -72,7 +72,7 @@ class Showing:
 
     async def _fates(self, message_id: str) -> list[DeliveryLine]:
         """From the deliveries in the ledger, and from its evidence: suppressed copies, resolved doubts, DSNs."""
-        ledger = self._parts.ledger
+        ledger = self._resources.ledger
         deliveries = [
             DeliveryLine(
                 list=record.list_id,

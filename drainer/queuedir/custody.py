@@ -110,13 +110,17 @@ class Custody:
         self.duplicates = self.home / "duplicates"
         self.bad = queue_dir / "bad"
         self._scope = scope
-        self.bak_age_s = bak_age_s
+        self._bak_age_s = bak_age_s
         self._clock = clock
         self._step = step
         self._lock_fd: int | None = None
         self._cutoff_s: float | None = None
         self._unsynced: dict[str, None] = {}
         self._syncing = threading.Lock()
+
+    def reconfigure(self, bak_age_s: float) -> None:
+        """Settings read again."""
+        self._bak_age_s = bak_age_s
 
     def __enter__(self) -> Self:
         self.prepare()
@@ -273,7 +277,7 @@ class Custody:
         if listed.written_s > self.wanted_until_s:
             return False
         if listed.file.suffix is Suffix.CLAIMED:
-            return not runner_lives and self._clock.now_s() - listed.changed_s >= self.bak_age_s
+            return not runner_lives and self._clock.now_s() - listed.changed_s >= self._bak_age_s
         return listed.file.suffix is Suffix.WAITING
 
     def take(self, queue: str, file: QueueFile) -> QueueFile:

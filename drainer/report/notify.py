@@ -42,15 +42,19 @@ class Notifier:
     """`observe` each snapshot; `run` for ever."""
 
     def __init__(self, settings: NotifySettings) -> None:
-        self.settings = settings
+        self._settings = settings
         self._told = Told()
         self._waiting: deque[tuple[Notice, Snapshot]] = deque(maxlen=MOST_WAITING)
         self._news = asyncio.Event()
 
+    def reconfigure(self, settings: NotifySettings) -> None:
+        """Settings read again."""
+        self._settings = settings
+
     def observe(self, snapshot: Snapshot, *, is_last: bool = False) -> Sequence[Notice]:
         """Note what has changed, and say what was worth telling. Returns at once. is_last: what holds now is told now, since
         nobody will look again."""
-        settings = self.settings
+        settings = self._settings
         self._told, notices = after_snapshot(
             self._told,
             snapshot,
@@ -92,9 +96,9 @@ class Notifier:
             .encode()
         )
         async with asyncio.TaskGroup() as both:
-            if self.settings.command:
+            if self._settings.command:
                 both.create_task(self._tried("command", lambda: self._command(notice, message), tries))
-            if self.settings.url_file is not None:
+            if self._settings.url_file is not None:
                 both.create_task(self._tried("webhook", lambda: self._post(message), tries))
 
     async def _tried(self, what: str, tell: Callable[[], Awaitable[str]], tries: int) -> None:
@@ -116,7 +120,7 @@ class Notifier:
                 said.write(message)
                 said.seek(0)
                 process = await asyncio.create_subprocess_exec(
-                    *self.settings.command,
+                    *self._settings.command,
                     stdin=said,
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.DEVNULL,
@@ -124,12 +128,12 @@ class Notifier:
                     start_new_session=True,
                 )
         except OSError as exc:
-            return f"{self.settings.command[0]} cannot be run: {exc.strerror}"
+            return f"{self._settings.command[0]} cannot be run: {exc.strerror}"
         try:
-            async with asyncio.timeout(self.settings.timeout):
+            async with asyncio.timeout(self._settings.timeout):
                 await process.wait()
         except TimeoutError:
-            return f"no end within {self.settings.timeout:g} s: killed"
+            return f"no end within {self._settings.timeout:g} s: killed"
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -139,12 +143,12 @@ class Notifier:
 
     async def _post(self, message: bytes) -> str:
         """Post to the webhook. Returns "", or why it did not work, without the URL."""
-        assert self.settings.url_file is not None
+        assert self._settings.url_file is not None
         try:
-            url = await asyncio.to_thread(secret_in, self.settings.url_file, "notify.url_file")
+            url = await asyncio.to_thread(secret_in, self._settings.url_file, "notify.url_file")
         except SettingsError as exc:
             return str(exc)
-        timeout = aiohttp.ClientTimeout(total=self.settings.timeout)
+        timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,

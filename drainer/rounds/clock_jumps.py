@@ -41,7 +41,8 @@ class ClockJumps:
             return
         self._ahead_s += max(0.0, jump_s)
         if jump_s > CLOCK_JUMP_S:
-            self._pipeline.standing.wake()  # what is due now would be looked at only after the time it still had to wait
+            # What is due now would be looked at only after the time it still had to wait.
+            self._pipeline.resources.signals.wake()
 
     async def _set_back(self, by_s: float) -> None:
         """What waits for a moment gets an earlier one. (After a clock was set forward it waits less, which is harmless.)"""
@@ -55,9 +56,8 @@ class ClockJumps:
         detail = f"was set back by {duration(by_s)}: deferrals and pauses end as if it had not been"
         log.warning(logfmt(event="clock", detail=detail))
         line = JournalLine(self._clock.now_s(), "drainer", "clock", detail)
-        await self._pipeline.parts.ledger.set_operator_state(state, line)
+        await self._pipeline.resources.ledger.set_operator_state(state, line)
         self._ahead_s -= by_s
-        self._pipeline.parts.index.order.shift_due(-by_s)
-        self._pipeline.bounces.clock_was_set_back(by_s)
+        self._pipeline.clock_was_set_back(by_s)
         self._situation.clock_was_set_back()
         self._limits.apply(state)

@@ -59,16 +59,16 @@ class EachSecond:
                 async with self._limits.turn:
                     await self._clock_jumps.follow()
                     await self._limits.end_pauses()
-            parts = self._pipeline.parts
-            parts.rate.look()
+            resources = self._pipeline.resources
+            resources.rate.look()
             # DSNs are asked for last: one is owed before its entry is gone.
-            is_over = self._until_empty and self.is_empty() and not (await parts.ledger.dsn_backlog()).owed
+            is_over = self._until_empty and self.is_empty() and not (await resources.ledger.dsn_backlog()).owed
             with self._side_tasks.guarded("show"):
                 await self._show(is_last=is_over)
             watchdog.alive()
             if is_over:
-                parts.custody.end_drain()
-                held = parts.index.totals.overall().held_entries
+                resources.custody.end_drain()
+                held = resources.index.totals.overall().held_entries
                 self._stop("nothing is left but held entries" if held else "nothing is left")
                 return
             await asyncio.sleep(TICK_S)
@@ -85,7 +85,7 @@ class EachSecond:
 
     def is_empty(self) -> bool:
         """Whether nothing is left but held entries, as far as all queues were listed."""
-        totals, progress = self._pipeline.parts.index.totals.overall(), self._pipeline.progress
+        totals, progress = self._pipeline.resources.index.totals.overall(), self._pipeline.progress
         return progress.listed and not (
             totals.entries or progress.on_the_way or self._pipeline.feed.active or self._loan.entries()
         )

@@ -17,7 +17,7 @@ from drainer.ledger.records import JournalLine
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.observe.side_tasks import SideTasks
 from drainer.observe.situation import Situation
-from drainer.stages.parts import Parts
+from drainer.stages.resources import Resources
 from drainer.start.ledger_check import LedgerCheck
 from drainer.text.logfmt import logfmt
 
@@ -34,14 +34,14 @@ class LedgerUpkeep:
         self,
         ledger: SqliteLedger,
         check: LedgerCheck,
-        parts: Parts,
+        resources: Resources,
         situation: Situation,
         side_tasks: SideTasks,
         clock: Clock,
     ) -> None:
         self._ledger = ledger
         self._check = check
-        self._parts = parts
+        self._resources = resources
         self._situation = situation
         self._side_tasks = side_tasks
         self._clock = clock
@@ -49,7 +49,7 @@ class LedgerUpkeep:
     async def run(self) -> None:
         while True:
             self._require_in_place()
-            if "ledger" in self._parts.gate.reasons:
+            if "ledger" in self._resources.gate.reasons:
                 await self.probe()
             with self._side_tasks.guarded("belonging"), contextlib.suppress(LedgerNotDurable):
                 await self._check.renew(self._situation.totals.get("transactions"))
@@ -57,10 +57,10 @@ class LedgerUpkeep:
 
     def _require_in_place(self) -> None:
         """Raises LedgerUnusable if the ledger's file was deleted or replaced while it is open."""
-        path = self._parts.settings.ledger.path
+        path = self._resources.settings.ledger.path
         if not self._ledger.is_in_place:
             # Sending stops at once; what is in flight is finished and written down, then closing writes the file anew.
-            self._parts.gate.close("ledger", f"{path} was deleted or replaced while in use")
+            self._resources.gate.close("ledger", f"{path} was deleted or replaced while in use")
             raise LedgerUnusable(
                 f"{path} was deleted or replaced while in use. Sending has stopped; a deleted one was written anew as the "
                 "service ended, nothing of it is lost: right would be to leave it there and start drainer again"
@@ -70,18 +70,18 @@ class LedgerUpkeep:
         """Sending stopped because the ledger could not commit. A commit that succeeds lets sending go on."""
         with contextlib.suppress(LedgerNotDurable):
             line = JournalLine(self._clock.now_s(), "drainer", "ledger", "can commit again: sending goes on")
-            await self._parts.ledger.write_journal(line)
-            self._parts.gate.open("ledger")
+            await self._resources.ledger.write_journal(line)
+            self._resources.gate.open("ledger")
             log.info(logfmt(event="ledger_ok"))
 
     async def expire(self) -> None:
         """Every hour: forget what is older than `duplicates.keep` and `ledger.keep`."""
         while True:
-            parts = self._parts
+            resources = self._resources
             try:
-                parts.custody.expire_duplicates(parts.settings.duplicates.keep)
+                resources.custody.expire_duplicates(resources.settings.duplicates.keep)
             except CustodyRefused as exc:
                 log.error(logfmt(outcome="not_removed", detail=exc))
             with contextlib.suppress(LedgerNotDurable):
-                await parts.ledger.expire(self._clock.now_s() - parts.settings.ledger.keep)
+                await resources.ledger.expire(self._clock.now_s() - resources.settings.ledger.keep)
             await asyncio.sleep(EXPIRE_S)

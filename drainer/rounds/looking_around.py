@@ -14,7 +14,7 @@ from drainer.observe.runner_beside import RunnerBeside
 from drainer.observe.side_tasks import SideTasks
 from drainer.observe.situation import Situation
 from drainer.observe.surroundings import Surroundings
-from drainer.stages.parts import Parts
+from drainer.stages.resources import Resources
 
 LOOK_AROUND_S = 5.0
 
@@ -24,13 +24,13 @@ class LookingAround:
 
     def __init__(
         self,
-        parts: Parts,
+        resources: Resources,
         surroundings: Surroundings,
         situation: Situation,
         runner_beside: RunnerBeside,
         side_tasks: SideTasks,
     ) -> None:
-        self._parts = parts
+        self._resources = resources
         self._surroundings = surroundings
         self._situation = situation
         self._runner_beside = runner_beside
@@ -49,7 +49,7 @@ class LookingAround:
     async def _follow_guards(self) -> None:
         worst = await self._surroundings.look()
         if worst.verdict == "stop":
-            self._parts.gate.close("guard", f"{worst.name}: {worst.reason}")
+            self._resources.gate.close("guard", f"{worst.name}: {worst.reason}")
         else:
-            self._parts.gate.open("guard")
-        self._parts.rate.slow(worst if worst.verdict == "slow" else None)
+            self._resources.gate.open("guard")
+        self._resources.rate.slow(worst if worst.verdict == "slow" else None)

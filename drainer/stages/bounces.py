@@ -1,15 +1,16 @@
 """DSNs to reverse-paths: owed in the ledger since their recipients failed, sent through the MTA, each once.
 
-In    what the ledger owes; what the MTA answered to mail (`heard`), and that it refuses everybody (`distrust`)
+In    what the ledger owes; whether the MTA is believed (mta_trust.py)
 Out   DSNs sent under the same rate, sessions and pauses as mail; every one settled in the ledger as SENT or DROPPED
-Not here  what a DSN says (feed/dsn.py); when a failure is to be believed (feed/refusals.py)
+Not here  what a DSN says (feed/dsn.py); when a failure is believed (mta_trust.py, feed/refusals.py)
 
-A bounce too many may cost a member the subscription, one too few costs a list an address that goes on bouncing: so where
-it is not known whether a DSN went out, it is not sent again, unless the MTA's log says that it has none.
+One bounce too many may cost a member the subscription. One too few leaves a list with an address that goes on bouncing,
+which is less harm. So a DSN that may have gone out is not sent again, unless the MTA's log says that it has none.
 
 INVARIANT begun-before-DATA: a DSN is SENDING on disk before its content is sent.
   Crash before: it is OWED still and goes out after the restart; the MTA saw MAIL and RCPT only.
-  Crash after:  it is found SENDING, so IN_DOUBT: asked about in the MTA's log; DROPPED, journalled, where that cannot say.
+  Crash after:  it is found SENDING, so it goes IN_DOUBT: the MTA's log is asked; if that cannot say, it is DROPPED, with a
+                line in the journal.
   Held by tests/crash/test_dsns.py.
 """
 
@@ -19,22 +20,21 @@ import asyncio
 import contextlib
 import functools
 import logging
-import math
 from collections.abc import Sequence
 
 from drainer.clock import Clock
 from drainer.errors import HaltError, IllegalTransition, LedgerNotDurable, MtaError, MtaLogUnreadable
-from drainer.feed.deliver import Transaction, deliver
+from drainer.feed.connect import own_name
+from drainer.feed.deliver import deliver
 from drainer.feed.dsn import dsn_message, message_id
-from drainer.feed.refusals import Refusals, is_believed
 from drainer.feed.retry import retry_delay_s, waited_s
-from drainer.feed.session import own_name
 from drainer.ledger.records import JournalLine, MessageRecord, NewAttempt, NewDsn, Outcome, OwedDsn
 from drainer.ledger.states import DsnState, State
 from drainer.mta_log.answer import Answer, MtaEvidence
 from drainer.mta_log.file import read_mta_log
-from drainer.stages.parts import Parts, Standing
-from drainer.stages.settle import LOOK_AGAIN_S
+from drainer.stages.mta_trust import REFUSALS, MtaTrust
+from drainer.stages.resources import Resources
+from drainer.stages.set_aside import LOOK_AGAIN_S
 from drainer.text.logfmt import logfmt
 
 log = logging.getLogger("drainer")
@@ -42,87 +42,62 @@ log = logging.getLogger("drainer")
 _ALL = 1_000_000
 READ_AT_ONCE = 100
 SENT_AT_ONCE = 4
-"""One whose reply is withheld must not keep the others waiting."""
+"""One DSN whose reply does not come must not keep the others waiting."""
 LOOK_EVERY_S = 1.0
-"""How often is looked whether owed DSNs may go, or doubts can be resolved, when nothing tells."""
+"""How often to look whether owed DSNs may go, or doubts can be resolved, when no signal comes."""
 
 
 class Bounces:
     """`recover` before anything is sent, `run` for ever."""
 
-    def __init__(self, parts: Parts, standing: Standing) -> None:
-        self._parts = parts
-        self._standing = standing
+    def __init__(self, resources: Resources, trust: MtaTrust) -> None:
+        self._resources = resources
+        self._trust = trust
+        self._later = _Later(resources)
         self._sending: dict[int, asyncio.Task[bool]] = {}
         self._broken: list[tuple[OwedDsn, BaseException]] = []
-        self._accepted_at_s: float | None = None
-        self._distrusted = ""
-        self._distrusted_since_s = math.inf
-        self._quiet = Quiet(parts.clock)
-        self.refusals = Refusals()
+        self._quiet = Quiet(resources.clock)
         self._doubtful_since_s: dict[int, float] = {}
 
     async def recover(self) -> None:
         """What was being sent when an earlier run died is in doubt now."""
-        ledger, now_s = self._parts.ledger, self._parts.clock.now_s()
+        ledger, now_s = self._resources.ledger, self._resources.clock.now_s()
         if owed := await ledger.dsns(DsnState.OWED, _ALL):
-            # Where the clock was set back meanwhile, they would wait for that as well.
-            longest_s = self._parts.settings.feed.retry_longest
-            self._standing.set_back_s = max(0.0, owed[-1].due_s - now_s - longest_s)
+            # If the clock was set back meanwhile, they would wait for that time as well.
+            self._later.expect_by(owed[-1].due_s)
         while cut_short := await ledger.dsns(DsnState.SENDING, READ_AT_ONCE):
             await ledger.move_dsns([dsn.dsn_id for dsn in cut_short], DsnState.IN_DOUBT, now_s)
             for dsn in cut_short:
                 _say("dsn_in_doubt", dsn, "the service ended before the outcome was written")
-        self._standing.owing.set()
-
-    def heard(self, transaction: Transaction) -> None:
-        """What the MTA said to a mail: somebody accepted proves that it does not refuse for reasons of its own."""
-        if transaction.recipients(State.DELIVERED) or transaction.recipients(State.IN_DOUBT):
-            self._accepted_at_s = self._parts.clock.now_s()
-        if transaction.recipients(State.FAILED):
-            self._standing.owing.set()
+        self._resources.signals.owing.set()
 
     def clock_was_set_back(self, by_s: float) -> None:
-        """What was accepted before proves nothing of what fails now, though the clock says that this is earlier."""
-        self._standing.set_back_s += by_s
-        if self._accepted_at_s is not None:
-            self._accepted_at_s -= by_s
-
-    def distrust(self, why: str) -> None:
-        """The MTA refuses everybody: what it said of recipients since it last accepted one is not believed."""
-        self._distrusted = why
-        self._distrusted_since_s = self.refusals.doubtful_since_s
-        for task in self._sending.values():
-            task.cancel()
-        self._standing.owing.set()
-
-    def trust_again(self) -> None:
-        """An operator lets feeding go on. The failures of before stay unbelieved: `run` drops them first."""
-        self._standing.owing.set()
+        """DSNs are due as if the clock had not been set back."""
+        self._later.clock_was_set_back(by_s)
 
     async def run(self) -> None:
-        """For ever. Cancelled, it returns once what is past its envelope is finished."""
+        """For ever. Cancelled, it returns once the transactions that have sent DATA are finished."""
         try:
             while True:
-                self._standing.owing.clear()
+                self._resources.signals.owing.clear()
                 wait_s: float | None = LOOK_EVERY_S
                 with contextlib.suppress(LedgerNotDurable):
                     wait_s = await self._turn()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
-                        await self._standing.owing.wait()
+                        await self._resources.signals.owing.wait()
         finally:
             for task in self._sending.values():
                 task.cancel()
             await asyncio.gather(*self._sending.values(), return_exceptions=True)
 
     async def _turn(self) -> float | None:
-        """Do what can be done now. Returns how long to wait for news then; None: as long as it takes."""
-        parts = self._parts
-        ledger, feed, now_s = parts.ledger, parts.settings.feed, parts.clock.now_s()
+        """Do what can be done now. Returns how long to wait for a signal then, in seconds; None: as long as it takes."""
+        resources = self._resources
+        ledger, feed, now_s = resources.ledger, resources.settings.feed, resources.clock.now_s()
         while self._broken:
             await self._put_off(*self._broken.pop())
-        if self._distrusted:
+        if self._trust.distrusted:
             await self._drop_unbelieved()
         if doubtful := await ledger.dsns(DsnState.IN_DOUBT, READ_AT_ONCE):
             await self._resolve(doubtful)
@@ -133,25 +108,22 @@ class Bounces:
             await self._drop_all("feed.dsn is off")
             return LOOK_EVERY_S
         room = SENT_AT_ONCE - len(self._sending)
-        if parts.gate.reasons or not room:
+        if resources.gate.reasons or not room:
             return LOOK_EVERY_S
         quiet_s = self._quiet.since(backlog.untried_failed_at_s)
-        due_by_s = now_s + self._standing.set_back_s
-        nothing_waits = not parts.index.totals.overall().entries
-        is_doubted = self.refusals.of_most_domains
+        due_by_s = now_s + self._later.set_back_s
+        nothing_waits = not resources.index.totals.overall().entries
         going = [
             dsn
-            for dsn in await ledger.dsns(DsnState.OWED, 4 * SENT_AT_ONCE, due_by_s, parts.gate.closed_lists)
+            for dsn in await ledger.dsns(DsnState.OWED, 4 * SENT_AT_ONCE, due_by_s, resources.gate.closed_lists)
             if dsn.dsn_id not in self._sending
-            and (
-                dsn.tried_at_s is not None
-                or is_believed(dsn.failed_at_s, self._accepted_at_s, quiet_s, feed.dsn_wait, nothing_waits, is_doubted)
-            )
+            and (dsn.tried_at_s is not None or self._trust.believes(dsn.failed_at_s, quiet_s, nothing_waits))
         ]
-        reporter = parts.settings.mta.helo or await asyncio.to_thread(own_name)
+        reporter = resources.settings.mta.helo or await asyncio.to_thread(own_name)
         for dsn in going[:room]:
             task = asyncio.create_task(self._send(dsn, reporter), name=f"dsn {dsn.dsn_id}")
             self._sending[dsn.dsn_id] = task
+            resources.gate.stop_for(REFUSALS, task)
             task.add_done_callback(functools.partial(self._ended, dsn))
         return LOOK_EVERY_S
 
@@ -162,38 +134,38 @@ class Bounces:
         if error := task.exception():
             self._broken.append((dsn, error))
         elif task.result():
-            self._standing.owing.set()
+            self._resources.signals.owing.set()
 
     async def _put_off(self, dsn: OwedDsn, error: BaseException) -> None:
-        """A bug that one DSN brought to light must not stop the service, nor come back with it at each turn."""
+        """After a bug that one DSN brought to light: the service goes on, and the bug does not come back at each turn."""
         log.error(logfmt(outcome="internal_error", filebase=dsn.filebase, dsn=message_id(dsn)), exc_info=error)
         try:
-            await self._parts.ledger.move_dsns([dsn.dsn_id], DsnState.IN_DOUBT, self._parts.clock.now_s())
+            await self._resources.ledger.move_dsns([dsn.dsn_id], DsnState.IN_DOUBT, self._resources.clock.now_s())
         except IllegalTransition:
-            await _later(self._parts, self._standing, dsn, repr(error), self._parts.settings.feed.retry_longest)
+            await self._later.owe(dsn, repr(error), self._resources.settings.feed.retry_longest)
 
     async def _send(self, dsn: OwedDsn, reporter: str) -> bool:
-        """Returns False if it was not its time."""
-        parts = self._parts
+        """Returns False if it could not be sent now."""
+        resources = self._resources
         try:
-            await parts.throttle.acquire(1)
-            if not parts.gate.allows(dsn.list_id):
+            await resources.throttle.acquire(1)
+            if not resources.gate.allows(dsn.list_id):
                 return False
-            async with parts.pool.session() as session:
-                if not parts.gate.allows(dsn.list_id):
+            async with resources.pool.session() as session:
+                if not resources.gate.allows(dsn.list_id):
                     return False
-                composed = dsn_message(dsn, reporter, parts.settings.mta.host, session.offers("smtputf8"))
+                composed = dsn_message(dsn, reporter, resources.settings.mta.host, session.offers("smtputf8"))
                 identity = MessageRecord((), dsn.list_id, message_id(dsn))
                 transaction = await deliver(
-                    composed, dsn.filebase, identity, _DsnAttempt(parts, self._standing, dsn), session, parts.clock,
-                    refused=lambda exc: parts.gate.close("ledger", str(exc)),
-                    is_stopping=lambda: "stopping" in parts.gate.reasons,
+                    composed, dsn.filebase, identity, _DsnAttempt(resources, self._later, dsn), session, resources.clock,
+                    on_refusal=lambda exc: resources.gate.close("ledger", str(exc)),
+                    is_stopping=lambda: "stopping" in resources.gate.reasons,
                 )  # fmt: skip
-            parts.rate.heard(transaction)
+            resources.rate.heard(transaction)
             if not transaction.outcomes:
-                await _later(parts, self._standing, dsn, transaction.trouble, LOOK_AGAIN_S)
+                await self._later.owe(dsn, transaction.trouble, LOOK_AGAIN_S)
         except HaltError as exc:
-            parts.gate.close("ledger", str(exc))
+            resources.gate.close("ledger", str(exc))
             log.error(logfmt(outcome="halt", filebase=dsn.filebase, detail=exc))
             return False
         except IllegalTransition as exc:
@@ -205,36 +177,33 @@ class Bounces:
         return True
 
     async def _drop_unbelieved(self) -> None:
-        """What failed since somebody was last accepted, or since the MTA is doubted, and was never tried."""
-        parts, why = self._parts, self._distrusted
-        since_s = self._accepted_at_s
+        """Drop the DSNs of failures that are not believed, unless they have been tried."""
+        resources, trust = self._resources, self._trust
+        why, since_s = trust.distrusted, trust.disbelieved_since_s
         unbelieved = [
             dsn
-            for dsn in await parts.ledger.dsns(DsnState.OWED, _ALL)
-            if dsn.tried_at_s is None
-            and dsn.dsn_id not in self._sending
-            and (since_s is None or dsn.failed_at_s >= min(since_s, self._distrusted_since_s))
+            for dsn in await resources.ledger.dsns(DsnState.OWED, _ALL)
+            if dsn.tried_at_s is None and dsn.dsn_id not in self._sending and dsn.failed_at_s >= since_s
         ]
         await self._drop(unbelieved, why)
-        if "refusals" not in parts.gate.reasons:
-            self._distrusted = ""
+        trust.disbelief_is_settled()
 
     async def _drop_all(self, why: str) -> None:
-        await self._drop(await self._parts.ledger.dsns(DsnState.OWED, READ_AT_ONCE), why)
+        await self._drop(await self._resources.ledger.dsns(DsnState.OWED, READ_AT_ONCE), why)
 
     async def _drop(self, dsns: Sequence[OwedDsn], why: str) -> None:
         if not dsns:
             return
-        now_s = self._parts.clock.now_s()
+        now_s = self._resources.clock.now_s()
         recipients = sum(len(dsn.recipients) for dsn in dsns)
         line = JournalLine(now_s, "drainer", "dsns_dropped", f"{len(dsns)} for {recipients} recipients: {why}")
-        await self._parts.ledger.move_dsns([dsn.dsn_id for dsn in dsns], DsnState.DROPPED, now_s, journal=line)
+        await self._resources.ledger.move_dsns([dsn.dsn_id for dsn in dsns], DsnState.DROPPED, now_s, journal=line)
         for dsn in dsns:
             _say("dsn_dropped", dsn, why)
 
     async def _resolve(self, doubtful: Sequence[OwedDsn]) -> None:
-        """As the MTA's log says; where it cannot, never again."""
-        parts, now_s, moment_s = self._parts, self._parts.clock.now_s(), self._parts.clock.monotonic_s()
+        """By the MTA's log. A DSN is never sent again if the log cannot say."""
+        resources, now_s, moment_s = self._resources, self._resources.clock.now_s(), self._resources.clock.monotonic_s()
         evidence, why = await self._evidence(doubtful)
         for dsn in doubtful:
             since_s = self._doubtful_since_s.setdefault(dsn.dsn_id, moment_s)
@@ -243,23 +212,23 @@ class Bounces:
                 asked = evidence.answers(message_id(dsn), "", (dsn.reverse_path,), dsn.tried_at_s or dsn.failed_at_s)
                 answer = asked[dsn.reverse_path]
             if answer is Answer.YES:
-                await parts.ledger.move_dsns([dsn.dsn_id], DsnState.SENT, now_s)
+                await resources.ledger.move_dsns([dsn.dsn_id], DsnState.SENT, now_s)
                 _say("dsn_sent", dsn, "the MTA's log shows it accepted")
             elif answer is Answer.NO:
-                await _later(parts, self._standing, dsn, "the MTA's log covers that moment and does not have it", 0.0)
-            elif parts.settings.mta.log_file and moment_s - since_s < parts.settings.ledger.in_doubt_wait:
+                await self._later.owe(dsn, "the MTA's log covers that moment and does not have it", 0.0)
+            elif resources.settings.mta.log_file and moment_s - since_s < resources.settings.ledger.in_doubt_wait:
                 continue
             else:
                 await self._drop([dsn], f"it may have been sent: {why}")
             self._doubtful_since_s.pop(dsn.dsn_id, None)
 
     async def _evidence(self, doubtful: Sequence[OwedDsn]) -> tuple[MtaEvidence | None, str]:
-        """The MTA's log, and why it does not help if it does not."""
-        where = self._parts.settings.mta.log_file
+        """The MTA's log; if it does not help, why not."""
+        where = self._resources.settings.mta.log_file
         if where is None:
             return None, "no MTA log to ask"
         from_s = min(dsn.tried_at_s or dsn.failed_at_s for dsn in doubtful)
-        now_s = self._parts.clock.now_s()
+        now_s = self._resources.clock.now_s()
         try:
             found = await asyncio.to_thread(read_mta_log, where, from_s, now_s, {message_id(dsn) for dsn in doubtful})
         except MtaLogUnreadable as exc:
@@ -270,13 +239,13 @@ class Bounces:
 class _DsnAttempt:
     """What deliver() writes of one DSN (feed/deliver.py, Attempts)."""
 
-    def __init__(self, parts: Parts, standing: Standing, dsn: OwedDsn) -> None:
-        self._parts = parts
-        self._standing = standing
+    def __init__(self, resources: Resources, later: _Later, dsn: OwedDsn) -> None:
+        self._resources = resources
+        self._later = later
         self._dsn = dsn
 
     async def open_attempt(self, attempt: NewAttempt) -> int:
-        await self._parts.ledger.move_dsns([self._dsn.dsn_id], DsnState.SENDING, attempt.at_s)
+        await self._resources.ledger.move_dsns([self._dsn.dsn_id], DsnState.SENDING, attempt.at_s)
         return self._dsn.dsn_id
 
     async def close_attempt(
@@ -291,12 +260,12 @@ class _DsnAttempt:
             await self._end(outcome.state, outcome.reply, outcome.at_s)
 
     async def _end(self, state: State, reply: str, at_s: float) -> None:
-        ledger, dsn, feed = self._parts.ledger, self._dsn, self._parts.settings.feed
-        # Counted from its first deferral, not from the failure: it may have waited for days for an MTA that was down.
+        ledger, dsn, feed = self._resources.ledger, self._dsn, self._resources.settings.feed
+        # Counted from its first deferral, not from the failure: it may have waited days for an MTA that was down.
         first_s, longest_s = feed.retry_first, feed.retry_longest
         if state is State.DEFERRED and waited_s(dsn.attempts + 1, first_s, longest_s) < feed.give_up_after:
             wait_s = retry_delay_s(dsn.attempts + 1, first_s, longest_s)
-            await _later(self._parts, self._standing, dsn, reply, wait_s)
+            await self._later.owe(dsn, reply, wait_s)
         elif state is State.DELIVERED:
             await ledger.move_dsns([dsn.dsn_id], DsnState.SENT, at_s)
             _say("dsn_sent", dsn, reply)
@@ -304,16 +273,16 @@ class _DsnAttempt:
             await ledger.move_dsns([dsn.dsn_id], DsnState.IN_DOUBT, at_s)
             _say("dsn_in_doubt", dsn, reply)
         else:
-            told = ", ".join(recipient.owed for recipient in dsn.recipients)
+            reported = ", ".join(recipient.owed for recipient in dsn.recipients)
             line = JournalLine(
-                at_s, "drainer", "dsns_dropped", f"{message_id(dsn)} to {dsn.reverse_path} for {told}: {reply}"
+                at_s, "drainer", "dsns_dropped", f"{message_id(dsn)} to {dsn.reverse_path} for {reported}: {reply}"
             )
             await ledger.move_dsns([dsn.dsn_id], DsnState.DROPPED, at_s, journal=line)
             _say("dsn_dropped", dsn, reply)
 
 
 class Quiet:
-    """How long nobody failed, by the clock that never jumps; counted anew in each run."""
+    """How long ago the latest failure was, by the clock that never jumps; counted anew in each run."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -327,10 +296,28 @@ class Quiet:
         return self._clock.monotonic_s() - self._since_s
 
 
-async def _later(parts: Parts, standing: Standing, dsn: OwedDsn, reply: str, wait_s: float) -> None:
-    now_s = parts.clock.now_s()
-    await parts.ledger.move_dsns([dsn.dsn_id], DsnState.OWED, now_s, now_s + standing.set_back_s + wait_s)
-    _say("dsn_deferred", dsn, reply)
+class _Later:
+    """When a DSN is due again.
+
+    set_back_s  by how much the clock was set back since DSNs were given the times they are due
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self.set_back_s = 0.0
+
+    def clock_was_set_back(self, by_s: float) -> None:
+        self.set_back_s += by_s
+
+    def expect_by(self, latest_due_s: float) -> None:
+        """No DSN is due later than in feed.retry_longest, unless the clock was set back since."""
+        longest_s = self._resources.settings.feed.retry_longest
+        self.set_back_s = max(0.0, latest_due_s - self._resources.clock.now_s() - longest_s)
+
+    async def owe(self, dsn: OwedDsn, reply: str, wait_s: float) -> None:
+        now_s = self._resources.clock.now_s()
+        await self._resources.ledger.move_dsns([dsn.dsn_id], DsnState.OWED, now_s, now_s + self.set_back_s + wait_s)
+        _say("dsn_deferred", dsn, reply)
 
 
 def _say(outcome: str, dsn: OwedDsn, reply: str) -> None:

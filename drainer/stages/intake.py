@@ -1,4 +1,4 @@
-"""watch > scan > custody: what Mailman's queues hold becomes ours.
+"""watch > scan > custody: take the entries of Mailman's queues into our custody.
 
 In    Mailman's queue directories, what earlier runs left in ours
 Out   entries in drainer/backlog/, durably ours, listed in the index
@@ -24,87 +24,99 @@ from drainer.queuedir.filebase import HOME_QUEUE, QueueFile, Suffix
 from drainer.queuedir.loan import Loan
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, scan_queue, waiting_in
 from drainer.queuedir.watch import changed_directories
-from drainer.stages.parts import HANDED_BACK, RELEASED, RESEMBLES, Outside, Parts, Progress, Standing, why_held
+from drainer.stages.entry_facts import EntryFacts
+from drainer.stages.hold_reasons import HANDED_BACK, RELEASED, RESEMBLES, why_held
+from drainer.stages.progress import Outside, Progress
+from drainer.stages.resources import Resources
 from drainer.text.logfmt import logfmt
+from drainer.via_mailman.follow import Follow
 
 log = logging.getLogger("drainer")
 
 LISTED_AT_A_TIME = 250
 SYNCED_AT_A_TIME = 20_000
-"""Entries are made durably ours by as many at a time: an fsync may take as long as a thousand renames."""
+"""So many entries are made durable together: an fsync may take as long as a thousand renames."""
 LOAN_AGAIN_S = 0.5
 LIST_AGAIN_S = 5.0
-"""How soon a queue is listed again in which something was left that may be wanted later."""
+"""How soon a queue is listed again if something was left in it that may be wanted later."""
 
 
 class Intake:
-    """`recover` once, then `run` for ever. `is_on` False: nothing is taken (the operator gave the queue back), once
-    `pausing` is set too."""
+    """`recover` once, then `run` for ever.
 
-    def __init__(self, parts: Parts, standing: Standing, progress: Progress) -> None:
-        self._parts = parts
-        self._standing = standing
+    is_on    False: the operator gave the queue back, and nothing is taken any more once `pausing` is set too
+    """
+
+    def __init__(
+        self, resources: Resources, facts: EntryFacts, progress: Progress, follow: Follow, loan: Loan | None
+    ) -> None:
+        self._resources = resources
+        self._facts = facts
         self._progress = progress
         self.is_on = True
         self.pausing = asyncio.Event()
         self.pausing.set()
-        self.loan: Loan | None = None
+        self._follow = follow
+        self._loan = loan
         self._claimed_before: set[str] = set()
         self.surveyors_starting: asyncio.Task[None] | None = None
+
+    def switch(self, is_on: bool) -> None:
+        self.is_on = is_on
 
     async def recover(self) -> None:
         """List what earlier runs left in our directories, with what the ledger knows of it; before any other stage.
 
         A hold whose rename was lost is done again: the ledger is what counts.
         """
-        custody, index, ledger = self._parts.custody, self._parts.index, self._parts.ledger
+        custody, index, ledger = self._resources.custody, self._resources.index, self._resources.ledger
         for directory, state in ((custody.backlog, EntryState.LISTED), (custody.held, EntryState.HELD)):
             scan = scan_queue(directory)
             for batch in scan.batches(LISTED_AT_A_TIME):
                 index.add_listed(((listed.file, listed.size_bytes) for listed in batch), state)
-                self._standing.claimed.update(
+                self._facts.claimed.update(
                     listed.file.filebase for listed in batch if listed.file.suffix is Suffix.CLAIMED
                 )
                 await asyncio.sleep(0)
             self._progress.note_skipped(f"{CUSTODY_DIRECTORY}/{directory.name}", scan)
         for hold in await ledger.holds():
             if hold.reason == RELEASED:
-                self._standing.released[hold.filebase] = hold.detail
+                self._facts.released[hold.filebase] = hold.detail
                 with contextlib.suppress(EntryVanished), _refusal_logged(hold.filebase):
                     custody.release(hold.filebase)
                 index.set_state(hold.filebase, EntryState.WAITING)
             elif hold.reason == RESEMBLES:
-                self._standing.resembling.add(hold.filebase)
+                self._facts.resembling.add(hold.filebase)
             elif hold.reason == HANDED_BACK and index.state_of(hold.filebase) is None:
-                await ledger.finish_entry(hold.filebase)  # it was Mailman's already when the service died
+                await ledger.finish_entry(hold.filebase)  # Mailman had it already when the service died
             elif index.state_of(hold.filebase) is not None:
                 with _refusal_logged(hold.filebase):
                     custody.hold(hold.filebase)
                 index.set_state(hold.filebase, EntryState.HELD, why_held(hold.reason, hold.detail))
-        # Where the clock was set back meanwhile, what was due in an hour would be due in an hour and a day.
-        latest_s = self._parts.clock.now_s() + self._parts.settings.feed.retry_longest
+        # If the clock was set back by a day meanwhile, an entry due in an hour would be due in a day and an hour.
+        latest_s = self._resources.clock.now_s() + self._resources.settings.feed.retry_longest
         for deferral in await ledger.deferrals():
             if index.state_of(deferral.filebase) not in (None, EntryState.HELD):
                 due_s = min(deferral.due_s, latest_s)
                 index.set_state(deferral.filebase, EntryState.DEFERRED, deferral.reply, due_s)
-        await self._parts.release.recover()
-        self._standing.unread.set()
+        await self._follow.recover()
+        self._resources.signals.unread.set()
 
     async def run(self) -> None:
-        """For ever: what Mailman's queues hold becomes ours. The survey waits meanwhile, since a directory is listed in no
-        order and an original has to be known before what repeats it."""
-        parts, custody = self._parts, self._parts.custody
+        """For ever: take what Mailman's queues hold. The survey waits meanwhile: a directory is listed in no order, and an
+        original has to be known before its copies."""
+        resources, custody = self._resources, self._resources.custody
         directories = {custody.queue_dir / queue: queue for queue in custody.queues}
-        clock, again_s = self._parts.clock, dict.fromkeys(directories, math.inf)
+        clock, again_s = self._resources.clock, dict.fromkeys(directories, math.inf)
         looks = changed_directories(
             list(directories),
             clock,
-            lambda: parts.settings.custody.poll,
+            lambda: resources.settings.custody.poll,
             wanted=lambda: self.is_on,
             due=lambda directory: clock.monotonic_s() >= again_s[directory],
         )
         async for changed in looks:
-            self._standing.listed.clear()
+            self._resources.signals.listed.clear()
             self.pausing.clear()
             if not self._progress.listed:
                 self._progress.outside = await asyncio.to_thread(self._outside, changed)
@@ -113,14 +125,14 @@ class Intake:
                 again_s[directory] = clock.monotonic_s() + LIST_AGAIN_S if left_some else math.inf
             self._progress.listed, self._progress.outside = True, Outside()
             self.pausing.set()
-            self._standing.listed.set()
-            self._standing.wake()
+            self._resources.signals.listed.set()
+            self._resources.signals.wake()
 
     async def _take(self, directory: Path, queue: str) -> bool:
-        """Take what is wanted. Returns whether something was left that may be wanted later, with no change to see: a .bak
-        whose runner ends or whose time comes, or what there was no room for."""
+        """Take what is wanted. Returns whether something was left that may be wanted later without a change of the
+        directory: a .bak whose runner ends or whose time comes, or an entry that there was no room for."""
         left_some = False
-        custody = self._parts.custody
+        custody = self._resources.custody
         runner_lives = await asyncio.to_thread(self._runner_lives, queue)
         competes = queue == HOME_QUEUE and runner_lives
         claimed: set[str] = set()
@@ -131,9 +143,9 @@ class Intake:
                 left_some = True
                 break
             refused = ""
-            released = await self._parts.release.ours(queue, batch)
+            handed_over = await self._follow.ours(queue, batch)
             for listed in batch:
-                if listed.file.filebase in released:
+                if listed.file.filebase in handed_over:
                     continue
                 if competes and listed.file.suffix is Suffix.CLAIMED:
                     claimed.add(listed.file.filebase)
@@ -146,13 +158,13 @@ class Intake:
                 except EntryVanished:
                     self._progress.taken_by_runner += competes
                 except CustodyRefused as exc:
-                    # A full filesystem may have no room for one more name; there will be when something was finished.
+                    # A full filesystem may have no room for one more name. There will be room when an entry is finished.
                     refused = str(exc)
             if refused:
                 left_some = True
                 log.warning(logfmt(outcome="not_taken", queue=queue, detail=refused))
             if taken and self.surveyors_starting is None:
-                self.surveyors_starting = asyncio.create_task(asyncio.to_thread(self._parts.surveyor.start))
+                self.surveyors_starting = asyncio.create_task(asyncio.to_thread(self._resources.surveyor.start))
             if len(taken) >= SYNCED_AT_A_TIME:
                 await self._add_taken(taken)
                 taken = []
@@ -167,16 +179,16 @@ class Intake:
     async def _add_taken(self, taken: Sequence[tuple[QueueFile, int]]) -> None:
         if not taken:
             return
-        # A take lost at power failure gives the entry back to Mailman's runner, so it is durable before the index, and by
-        # it the feed, learns of the entry.
+        # A take that is lost at a power failure gives the entry back to Mailman's runner. So it is durable before the index
+        # knows the entry, and with it the feed.
         await self._sync()
-        # The order they will be read in: the index then writes neighbours, where the directory's order is as good as none.
+        # In the order they will be read in: the index then writes neighbouring rows. A directory has no order.
         taken = sorted(taken, key=lambda entry: entry[0].when_s)
         for some in batched(taken, LISTED_AT_A_TIME):
-            self._standing.claimed.update(file.filebase for file, _ in some if file.suffix is Suffix.CLAIMED)
+            self._facts.claimed.update(file.filebase for file, _ in some if file.suffix is Suffix.CLAIMED)
             if self._progress.listed:
-                self._standing.late.update(file.filebase for file, _ in some)
-            self._parts.index.add_listed(some)
+                self._facts.late.update(file.filebase for file, _ in some)
+            self._resources.index.add_listed(some)
             self._progress.on_the_way -= len(some) * self._progress.listed
             before = self._progress.outside
             self._progress.outside = Outside(
@@ -185,41 +197,41 @@ class Intake:
                 before.oldest_s,
             )
             await asyncio.sleep(0)
-        self._standing.unread.set()
+        self._resources.signals.unread.set()
 
     async def _sync(self) -> None:
-        """All that was taken is durably ours; what the filesystem does not make durable is not fed."""
+        """Make durable what was taken. Until the filesystem does that, it is not fed."""
         while True:
             try:
-                await asyncio.to_thread(self._parts.custody.sync)
+                await asyncio.to_thread(self._resources.custody.sync)
                 return
             except CustodyRefused as exc:
                 log.error(logfmt(outcome="not_durable", detail=exc))
             await asyncio.sleep(LIST_AGAIN_S)
 
     async def bring_back(self) -> None:
-        """For ever: what made room for our directories on a full disk is in custody again as soon as it fits."""
-        while self.loan and self.loan.entries():
-            await self._standing.listed.wait()
+        """For ever: entries that were lent away to make room on a full disk come back as soon as they fit."""
+        while self._loan and self._loan.entries():
+            await self._resources.signals.listed.wait()
             try:
-                back = self.loan.bring_back(self._parts.custody)
+                back = self._loan.bring_back(self._resources.custody)
             except CustodyRefused as exc:
                 log.error(logfmt(outcome="not_moved", detail=exc))
                 back = []
-            self._standing.claimed.update(file.filebase for file, _ in back if file.suffix is Suffix.CLAIMED)
-            self._parts.index.add_listed(back)
-            self._standing.unread.set()
+            self._facts.claimed.update(file.filebase for file, _ in back if file.suffix is Suffix.CLAIMED)
+            self._resources.index.add_listed(back)
+            self._resources.signals.unread.set()
             if back:
-                log.info(logfmt(event="loan_back", entries=len(back), left=len(self.loan.entries())))
+                log.info(logfmt(event="loan_back", entries=len(back), left=len(self._loan.entries())))
             await asyncio.sleep(LOAN_AGAIN_S)
         await asyncio.Event().wait()
 
     def _outside(self, directories: Collection[Path]) -> Outside:
-        """What is there to be taken, by one listing each; a `.bak` is not counted before it is taken."""
+        """What there is to take, by one listing of each queue; a `.bak` is counted only when it is taken."""
         entries = size_bytes = 0
         oldest_s = math.inf
         for directory in directories:
-            for when_s, octets in waiting_in(directory, self._parts.custody.wanted_until_s):
+            for when_s, octets in waiting_in(directory, self._resources.custody.wanted_until_s):
                 entries += 1
                 size_bytes += octets
                 if when_s < oldest_s:
@@ -227,13 +239,13 @@ class Intake:
         return Outside(entries, size_bytes, oldest_s if entries else None)
 
     def _runner_lives(self, queue: str) -> bool:
-        mailman = self._parts.settings.mailman
-        return mailman_processes(self._parts.custody.queue_dir, mailman.config).runner_lives(queue)
+        mailman = self._resources.settings.mailman
+        return mailman_processes(self._resources.custody.queue_dir, mailman.config).runner_lives(queue)
 
 
 @contextlib.contextmanager
 def _refusal_logged(filebase: str) -> Iterator[None]:
-    """A move a full filesystem refuses now is made at another start: where the file lies does not change what it is."""
+    """A move that a full filesystem refuses is made at a later start: the place of the file does not matter meanwhile."""
     try:
         yield
     except CustodyRefused as exc:

@@ -2,7 +2,7 @@
 
 In    a filebase, and which action it is done for
 Out   the entry held, waiting again, or kept in duplicates/; the ledger knows first, with how the entry stood before
-Not here  giving back to Mailman (handback.py); taking any of it back (undo.py)
+Not here  giving back to Mailman (handback.py); undoing any of it (undo.py)
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import logging
 from dataclasses import dataclass, replace
 
 from drainer.backlog.states import EntryState
-from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.decision import Decision
 from drainer.errors import (
     EntryError,
@@ -22,16 +21,20 @@ from drainer.ledger.evidence import Evidence, Fate
 from drainer.ledger.records import Hold, MessageRecord, Outcome, recipient_key
 from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
-from drainer.stages.parts import DUPLICATE, IN_DOUBT, RELEASED, RESEMBLES, RESEND, UNDECIDED, Parts, Standing
-from drainer.stages.settle import Conclusion
-from drainer.via_mailman.handover import SHUNTED
+from drainer.stages.decide import Decide
+from drainer.stages.entry_facts import EntryFacts
+from drainer.stages.hold_reasons import DUPLICATE, IN_DOUBT, RELEASED, RESEMBLES, RESEND, UNDECIDED
+from drainer.stages.outcome_log import log_outcome
+from drainer.stages.resources import Resources
+from drainer.stages.set_aside import SetAside
+from drainer.via_mailman.follow import SHUNTED
 
 log = logging.getLogger("drainer")
 
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """The action something is done for. takes_back: the one whose step on the entry it reverses."""
+    """The action that a step belongs to. takes_back: the action whose step on the entry it reverses."""
 
     number: int
     by: str
@@ -44,72 +47,73 @@ class Doing:
 class EntryActions:
     """Raises RequestRefused where it cannot be done now, EntryError where the entry cannot be read."""
 
-    def __init__(self, parts: Parts, standing: Standing, conclusion: Conclusion) -> None:
-        self._parts = parts
-        self._standing = standing
-        self._conclusion = conclusion
+    def __init__(self, resources: Resources, facts: EntryFacts, decide: Decide, set_aside: SetAside) -> None:
+        self._resources = resources
+        self._facts = facts
+        self._decide = decide
+        self._set_aside = set_aside
 
     async def hold(self, filebase: str, state: EntryState, reason: str, doing: Doing) -> None:
         """Set aside until it is released. Raises RequestRefused if it is held, EntryVanished, CustodyRefused."""
         if state is EntryState.HELD:
             raise RequestRefused("it is held already")
         before = await self.before(filebase, state)
-        hold = Hold(filebase, "operator", reason, doing.by, self._parts.clock.now_s())
+        hold = Hold(filebase, "operator", reason, doing.by, self._resources.clock.now_s())
         step = doing.step(StepKind.HOLD, before, filebase, hold)
-        await self._conclusion.hold(filebase, hold.reason, hold.detail, by=hold.by, step=step)
+        await self._set_aside.hold(filebase, hold.reason, hold.detail, by=hold.by, step=step)
 
     async def before(self, filebase: str, state: EntryState, waiting: tuple[Waiting, ...] = ()) -> Before:
-        """How it stands now. state: as taken_out gave it."""
-        ledger = self._parts.ledger
+        """What is to be put back if the action is undone. state: as taken_out gave it."""
+        ledger = self._resources.ledger
         return Before(
             is_held=state is EntryState.HELD,
             hold=await ledger.hold_of(filebase),
             deferral=await ledger.deferral(filebase) if state is EntryState.DEFERRED else None,
-            overruled=self._standing.released.get(filebase, ""),
+            overruled=self._facts.released.get(filebase, ""),
             waiting=waiting,
         )
 
     async def release(self, filebase: str, state: EntryState, doing: Doing) -> None:
         """A held or deferred entry goes next. Raises RequestRefused if it is neither, which `state` says."""
-        ledger, index = self._parts.ledger, self._parts.index
+        ledger, index = self._resources.ledger, self._resources.index
         if state not in (EntryState.HELD, EntryState.DEFERRED):
             raise RequestRefused("its turn has come already" if state is EntryState.ACTIVE else "it waits already")
         why = await ledger.hold_of(filebase)
-        # Whoever is HELD in it may have it already. A person has said "send again" only where that, or Mailman's shunting,
-        # is what holds it; released from his own hold, or from a deferral, it goes to the others and is held again by those.
+        # Its HELD recipients may have the mail already. The operator says "send it again" only if the entry is held for
+        # them, or was shunted by Mailman. Released from another hold, or from a deferral, it goes to the other recipients
+        # and is held again for these.
         is_about_them = why is not None and why.reason in (IN_DOUBT, SHUNTED)
-        # Each crash leaves the file in held/: before the next line's commit with its hold; after it without, to be released
-        # once more; after RELEASED, recover() (intake.py) does the rename. Nothing is sent from held/.
+        # Each crash leaves the file in held/, and nothing is sent from there. Crash before the next commit: it has its hold.
+        # Crash after it: it has no hold, and is to be released once more. Crash after RELEASED: recover() (intake.py)
+        # does the rename.
         before = await self.before(filebase, state, await self._held_in(filebase) if is_about_them else ())
         step = doing.step(StepKind.RELEASE, before, filebase)
         await ledger.release([filebase], held_recipients=is_about_them, step=step)
-        # What he overruled once stays so, when it was refused, or held by himself, and is released a second time.
+        # A policy that was overruled once stays overruled when the entry is held again, or deferred, and released again.
         overruled = (
-            why.reason
-            if why and why.reason in (RESEND, DUPLICATE, UNDECIDED)
-            else self._standing.released.get(filebase)
+            why.reason if why and why.reason in (RESEND, DUPLICATE, UNDECIDED) else self._facts.released.get(filebase)
         )
         if overruled:
             by = why.by if why else "drainer"
-            await ledger.hold([Hold(filebase, RELEASED, overruled, by, self._parts.clock.now_s())])
-            self._standing.released[filebase] = overruled
-        elif filebase in self._standing.resembling:
-            await ledger.hold([Hold(filebase, RESEMBLES, "", "drainer", self._parts.clock.now_s())])
+            await ledger.hold([Hold(filebase, RELEASED, overruled, by, self._resources.clock.now_s())])
+            self._facts.released[filebase] = overruled
+        elif filebase in self._facts.resembling:
+            await ledger.hold([Hold(filebase, RESEMBLES, "", "drainer", self._resources.clock.now_s())])
         if index.state_of(filebase) is EntryState.HELD:
-            self._parts.custody.release(filebase)
+            self._resources.custody.release(filebase)
         index.set_state(filebase, EntryState.WAITING)
-        self._standing.unread.set()  # one that could not be read may be readable now
+        self._resources.signals.unread.set()  # one that could not be read may be readable now
 
     async def _held_in(self, filebase: str) -> tuple[Waiting, ...]:
-        """Its recipients that are HELD; nobody of one that cannot be read."""
+        """Its recipients that are HELD; none if it cannot be read."""
         try:
-            record = self._standing.record(await self._standing.summarised(self._standing.read(filebase)))
+            record = self._facts.record(await self._facts.summarised(self._facts.read(filebase)))
         except EntryError:
             return ()
         return await self._waiting(filebase, record, State.HELD)
 
     async def _waiting(self, filebase: str, record: MessageRecord, *states: State) -> tuple[Waiting, ...]:
-        history = await self._parts.ledger.history(record.identity)
+        history = await self._resources.ledger.history(record.identity)
         return tuple(
             Waiting(part.state, tuple(sorted(part.recipients)), part.reply, part.at_s)
             for part in history.coverage
@@ -117,60 +121,59 @@ class EntryActions:
         )
 
     async def drop(self, filebase: str, why: str, state: EntryState, doing: Doing) -> None:
-        """Deliver to nobody any more; the file is kept in duplicates/ for a while. Raises RequestRefused, EntryError."""
-        if filebase in self._standing.left_unread():
+        """Skip all recipients it owes; its file is kept in duplicates/ for a while. Raises RequestRefused, EntryError."""
+        if filebase in self._facts.left_unread():
             await self._drop_unread(filebase, why, state, doing)
             return
         entry, record, decision = await self._owed(filebase)
         owed = (*decision.deliver, *(claim.recipient for claim in (*decision.hold, *decision.wait)))
         waiting = await self._waiting(filebase, record, State.HELD, State.DEFERRED)
         before = replace(await self.before(filebase, state, waiting), skipped=tuple(map(recipient_key, owed)))
-        ended = self._parts.index.ended_as(filebase, Fate.DROPPED, len(entry.recipients))
+        ended = self._resources.index.ended_as(filebase, Fate.DROPPED, len(entry.recipients))
         step = replace(doing.step(StepKind.DROP, before, filebase), ended=ended)
         if owed:
-            outcome = Outcome(State.SKIPPED, owed, why, self._parts.clock.now_s())
-            await self._parts.ledger.record(filebase, record, [outcome], step=step)
-            self._conclusion.log(entry, record, outcome)
-        # INVARIANT settled-before-drop: nobody is owed any more before the file goes, and it goes to duplicates/ only.
-        #   Crash before the rename: it is in backlog/ or held/, owes nobody, and finish() moves it (stages/settle.py).
+            outcome = Outcome(State.SKIPPED, owed, why, self._resources.clock.now_s())
+            await self._resources.ledger.record(filebase, record, [outcome], step=step)
+            log_outcome(entry, record, outcome)
+        # INVARIANT settled-before-drop: no recipient is owed any more before the file goes, and it goes to duplicates/ only.
+        #   Crash before the rename: it is in backlog/ or held/, owes nobody, and _finish() moves it (settle.py).
         #   Crash after: it is in duplicates/, and out of the count. Held by tests/torture/.
-        self._parts.custody.drop(filebase)
+        self._resources.custody.drop(filebase)
         evidence = Evidence(
-            Fate.DROPPED, filebase, self._parts.clock.now_s(), record.list_id, record.message_id, len(owed), detail=why
+            Fate.DROPPED,
+            filebase,
+            self._resources.clock.now_s(),
+            record.list_id,
+            record.message_id,
+            len(owed),
+            detail=why,
         )
-        await self._parts.ledger.finish_entry(
+        await self._resources.ledger.finish_entry(
             filebase, {"dropped_entries": 1, "dropped_recipients": len(owed)}, ended, [evidence], None if owed else step
         )
-        self._parts.index.remove(filebase)
+        self._resources.index.remove(filebase)
 
     async def _drop_unread(self, filebase: str, why: str, state: EntryState, doing: Doing) -> None:
-        """One that is held since nobody can read it: who was to have it is not known, and nothing is settled about them.
+        """One that is held because it cannot be read: its recipients are not known, and none of them is settled.
 
         Crash before the rename: it is held as before. Crash after: its file is in duplicates/, and out of the count.
         """
-        ended = self._parts.index.ended_as(filebase, Fate.DROPPED, 0)
+        ended = self._resources.index.ended_as(filebase, Fate.DROPPED, 0)
         step = replace(doing.step(StepKind.DROP, await self.before(filebase, state), filebase), ended=ended)
-        self._parts.custody.drop(filebase)
-        evidence = Evidence(Fate.DROPPED, filebase, self._parts.clock.now_s(), "", "", 0, detail=why)
-        await self._parts.ledger.finish_entry(filebase, {"dropped_entries": 1}, ended, [evidence], step)
-        self._parts.index.remove(filebase)
+        self._resources.custody.drop(filebase)
+        evidence = Evidence(Fate.DROPPED, filebase, self._resources.clock.now_s(), "", "", 0, detail=why)
+        await self._resources.ledger.finish_entry(filebase, {"dropped_entries": 1}, ended, [evidence], step)
+        self._resources.index.remove(filebase)
 
     async def owed(self, filebase: str) -> list[str]:
         """Recipients nothing is settled about yet, in the entry's order. Raises EntryError."""
-        entry, _, decision = await self._decided(filebase)
+        entry, _, decision = await self._decide.of_file(filebase)
         waits = {*decision.deliver, *(claim.recipient for claim in (*decision.hold, *decision.wait))}
         return [address for address in entry.recipients if address in waits]
 
-    async def _decided(self, filebase: str) -> tuple[QueueEntry, MessageRecord, Decision]:
-        entry = self._standing.read(filebase)
-        summary = await self._standing.summarised(entry)
-        record = self._standing.record(summary)
-        decision = await self._conclusion.decide(entry, record, DuplicateClass.NONE, summary.fingerprint.identity)
-        return entry, record, decision
-
     async def _owed(self, filebase: str) -> tuple[QueueEntry, MessageRecord, Decision]:
         """Raises RequestRefused while any recipient is in doubt by this very entry."""
-        entry, record, decision = await self._decided(filebase)
+        entry, record, decision = await self._decide.of_file(filebase)
         doubtful = [c for c in decision.wait if c.filebase == filebase and c.state is State.IN_DOUBT]
         if doubtful:
             raise RequestRefused(f"{len(doubtful)} recipients are in doubt; they have to be resolved first")

@@ -1,8 +1,8 @@
-"""read > fingerprint > forecast: every entry taken is known to the index, in FIFO order where it matters.
+"""read > fingerprint > forecast: make every entry taken known to the index, in FIFO order where it matters.
 
 In    entries listed in the index
 Out   their summaries there, each with the class of duplicate it is expected to be; the unreadable in Mailman's bad/
-Not here  what happens to an entry: that is decided when its turn has come (feed.py)
+Not here  what happens to an entry: its turn decides that (turn.py)
 """
 
 from __future__ import annotations
@@ -38,18 +38,23 @@ from drainer.ledger.records import (
 from drainer.ledger.states import SETTLED, State
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.read import read_entry
+from drainer.stages.entry_facts import EntryFacts
+from drainer.stages.hold_reasons import RESEMBLES, UNDECIDED
 from drainer.stages.intake import Intake, batched
-from drainer.stages.parts import RESEMBLES, UNDECIDED, Parts, Progress, Standing
-from drainer.stages.settle import Conclusion
+from drainer.stages.outcome_log import log_outcome
+from drainer.stages.progress import Progress
+from drainer.stages.resources import Resources
+from drainer.stages.set_aside import SetAside
 from drainer.text.logfmt import logfmt
+from drainer.via_mailman.open_handovers import OpenHandovers
 
 log = logging.getLogger("drainer")
 
 SURVEYED_AT_A_TIME = 1000
 DESCRIBED_AT_A_TIME = 100
-"""As many entries are made known to the index in one go: some milliseconds."""
+"""So many entries are made known to the index in one step, which takes some milliseconds."""
 SET_ASIDE_AT_A_TIME = 100
-"""As many share one commit of the ledger: a backlog may be a million files nobody can read."""
+"""So many share one commit of the ledger: a backlog may hold a million unreadable files."""
 LEDGER_AGAIN_S = 1.0
 
 
@@ -57,32 +62,39 @@ class Survey:
     """`run` for ever."""
 
     def __init__(
-        self, parts: Parts, standing: Standing, progress: Progress, intake: Intake, conclusion: Conclusion
+        self,
+        resources: Resources,
+        facts: EntryFacts,
+        progress: Progress,
+        intake: Intake,
+        set_aside: SetAside,
+        at_mailman: OpenHandovers,
     ) -> None:
-        self._parts = parts
-        self._standing = standing
+        self._resources = resources
+        self._facts = facts
         self._progress = progress
         self._intake = intake
-        self._conclusion = conclusion
+        self._set_aside = set_aside
+        self._at_mailman = at_mailman
 
     async def run(self) -> None:
-        """For ever: entries listed are read and fingerprinted, oldest first; one lot is read while the one before is
-        compared with what came earlier."""
+        """For ever: read and fingerprint the entries listed, oldest first. One lot is read while the lot before it is
+        compared with earlier entries."""
         in_hand: list[str] = []
         reading: asyncio.Future[list[Surveyed]] | None = None
         while True:
             finished = list(zip(in_hand, await reading, strict=True)) if reading else []
             if self._intake.is_on:
-                await self._standing.listed.wait()
+                await self._resources.signals.listed.wait()
             if self._intake.surveyors_starting is not None:
                 await self._intake.surveyors_starting
-            known = {*in_hand, *self._standing.left_unread()}
-            unread = self._parts.index.unread(SURVEYED_AT_A_TIME + len(known))
+            known = {*in_hand, *self._facts.left_unread()}
+            unread = self._resources.index.unread(SURVEYED_AT_A_TIME + len(known))
             located = {filebase: await self._locate(filebase) for filebase in unread if filebase not in known}
             in_hand = [filebase for filebase, path in located.items() if path]
             paths = [path for path in located.values() if path]
-            reading = asyncio.ensure_future(asyncio.to_thread(self._parts.surveyor.read, paths)) if paths else None
-            await self._set_aside([(filebase, read) for filebase, read in finished if read.summary is None])
+            reading = asyncio.ensure_future(asyncio.to_thread(self._resources.surveyor.read, paths)) if paths else None
+            await self._set_aside_unread([(filebase, read) for filebase, read in finished if read.summary is None])
             found = await self._undecorated([read.summary for _, read in finished if read.summary is not None])
             summaries = sorted(found, key=fifo_key)
             limited = {filebase: read.limited for filebase, read in finished if read.limited}
@@ -90,16 +102,16 @@ class Survey:
                 await self._describe(some, limited)
                 await asyncio.sleep(0)
             if finished:
-                self._standing.wake()
+                self._resources.signals.wake()
             elif not located:
-                self._standing.unread.clear()
-                await self._standing.unread.wait()
+                self._resources.signals.unread.clear()
+                await self._resources.signals.unread.wait()
 
     async def look(self, filebases: Sequence[str]) -> None:
         """Read these entries and make them known to the index. Nothing is moved: what cannot be read stays unread."""
         where = {filebase: path for filebase in filebases if (path := self._where(filebase)) is not None}
-        found = await asyncio.to_thread(self._parts.surveyor.read, list(where.values()))
-        self._standing.illegible |= {name for name, read in zip(where, found, strict=True) if read.summary is None}
+        found = await asyncio.to_thread(self._resources.surveyor.read, list(where.values()))
+        self._facts.illegible |= {name for name, read in zip(where, found, strict=True) if read.summary is None}
         summaries = sorted((read.summary for read in found if read.summary is not None), key=fifo_key)
         for some in batched(summaries, DESCRIBED_AT_A_TIME):
             await self._describe(some, {})
@@ -109,57 +121,57 @@ class Survey:
             return self._file(filebase)
         return None
 
-    async def _set_aside(self, without_summary: Sequence[tuple[str, Surveyed]]) -> None:
+    async def _set_aside_unread(self, without_summary: Sequence[tuple[str, Surveyed]]) -> None:
         for some in batched(without_summary, SET_ASIDE_AT_A_TIME):
             await asyncio.gather(*(self._set_aside_one(filebase, read) for filebase, read in some))
 
     async def _set_aside_one(self, filebase: str, read: Surveyed) -> None:
         try:
             if read.reason == EntryVanished.reason:
-                # Mailman's runner has taken it; or it was held or released since, stays unread, and so is read once more.
-                if self._parts.release.has(filebase):
-                    self._parts.index.remove(filebase)
+                # Mailman's runner has taken it; or it was held or released since: then it stays unread, and is read again.
+                if self._at_mailman.has(filebase):
+                    self._resources.index.remove(filebase)
                 else:
                     await self._locate(filebase)
             elif read.is_unreadable:
-                await self._conclusion.set_aside_unreadable(filebase, read.reason, read.detail)
+                await self._set_aside.unreadable(filebase, read.reason, read.detail)
             else:
-                await self._conclusion.hold(filebase, read.reason, read.detail, by="drainer")
-                self._standing.illegible.add(filebase)
+                await self._set_aside.hold(filebase, read.reason, read.detail, by="drainer")
+                self._facts.illegible.add(filebase)
         except EntryVanished as exc:
-            await self._conclusion.forget(filebase, exc)
+            await self._set_aside.forget(filebase, exc)
         except LedgerNotDurable as exc:
             await self._read_again(filebase, exc)
         except CustodyRefused as exc:
-            # It stays unread, and so comes here again: there may be room then, or a person who made some.
+            # It stays unread, and so comes here again: there may be room then.
             log.error(logfmt(outcome="not_moved", filebase=filebase, detail=exc))
             await asyncio.sleep(LEDGER_AGAIN_S)
 
     async def _read_again(self, filebase: str, exc: LedgerNotDurable) -> None:
-        """The entry stays unread, so it is read again; until then sending stops as for any other write that failed."""
-        self._conclusion.halt(filebase, exc)
+        """The entry stays unread, so it is read again. Until then sending stops, as for any other write that failed."""
+        self._set_aside.halt(filebase, exc)
         await asyncio.sleep(LEDGER_AGAIN_S)
 
     def _file(self, filebase: str) -> Path:
-        return self._parts.release.path(filebase) or self._parts.custody.path(filebase)
+        return self._at_mailman.path(filebase) or self._resources.custody.path(filebase)
 
     async def _locate(self, filebase: str) -> Path | None:
-        """Where an entry is now; none whose file is gone is in the index any longer."""
+        """Where an entry is now. An entry whose file is gone leaves the index."""
         try:
             return self._file(filebase)
         except EntryVanished as exc:
-            await self._conclusion.forget(filebase, exc)
+            await self._set_aside.forget(filebase, exc)
             return None
 
     async def _undecorated(self, summaries: Sequence[EntrySummary]) -> list[EntrySummary]:
-        """The same, those of decorated entries of Mailman 3 with the digests they have without header and footer too. As
-        many are asked for at once as there are co-processes."""
-        decorations = self._parts.mailman3_decorations
+        """The same summaries; those of decorated entries of Mailman 3 also have the digests of the mail without header and
+        footer. As many are asked for at once as there are co-processes."""
+        decorations = self._resources.mailman3_decorations
         if decorations is None:
             return list(summaries)
         decorated = [one for one in summaries if one.decorated and one.flavour is Flavour.MAILMAN3]
         again: dict[str, EntrySummary] = {}
-        for some in batched(decorated, self._parts.settings.mailman.coprocesses):
+        for some in batched(decorated, self._resources.settings.mailman.coprocesses):
             found = await asyncio.gather(*(self._summarised_again(summary) for summary in some))
             again.update((summary.filebase, summary) for summary in found)
         return [again.get(summary.filebase, summary) for summary in summaries]
@@ -167,16 +179,16 @@ class Survey:
     async def _summarised_again(self, summary: EntrySummary) -> EntrySummary:
         try:
             entry = await asyncio.to_thread(read_entry, self._file(summary.filebase))
-            return await self._standing.summarised(entry)
+            return await self._facts.summarised(entry)
         except (EntryError, OSError):
-            return summary  # whoever comes to it next says what is the matter with it
+            return summary  # the next reader of it finds out what is wrong
 
     async def _describe(self, summaries: Sequence[EntrySummary], limited: Mapping[str, tuple[int, ...]]) -> None:
-        """Make entries known to the index, in FIFO order where it matters: most mails have nothing in common with any
-        other, which is asked for all of them at once."""
-        strangers = self._parts.index.related.unrelated(summaries) - self._standing.claimed
-        known_as = [self._standing.known_as(self._standing.record(summary)) for summary in summaries]
-        kin = await self._parts.ledger.kin_known([digest for digests in known_as for digest in digests])
+        """Make entries known to the index, in FIFO order where it matters. Most mails have nothing in common with any other;
+        one query finds those for the whole lot."""
+        strangers = self._resources.index.related.unrelated(summaries) - self._facts.claimed
+        known_as = [self._facts.known_as(self._facts.record(summary)) for summary in summaries]
+        kin = await self._resources.ledger.kin_known([digest for digests in known_as for digest in digests])
         described: list[Description] = []
         for summary, digests in zip(summaries, known_as, strict=True):
             in_domains = limited.get(summary.filebase, ())
@@ -188,33 +200,33 @@ class Survey:
                 except LedgerNotDurable as exc:
                     await self._read_again(summary.filebase, exc)
                 except (EntryError, CustodyRefused, OSError) as exc:
-                    # It was read a moment ago, and stays unread: the next reading says what is the matter now.
+                    # It was read a moment ago, and stays unread: the next reading finds out what is wrong now.
                     log.error(logfmt(outcome="read_again", filebase=summary.filebase, detail=exc))
                     await asyncio.sleep(LEDGER_AGAIN_S)
         self._note(described)
 
     async def look_again(self, filebases: Sequence[str]) -> None:
-        """The ledger has learnt, or forgotten, deliveries: what these entries, read before, are expected to be now."""
+        """The ledger has learnt, or forgotten, deliveries: forecast these entries again, which were read before."""
         for filebase in dict.fromkeys(filebases):
             with contextlib.suppress(EntryError, OSError):
-                entry = self._standing.read(filebase)
-                summary = await self._proved(await self._standing.summarised(entry))
-                record = self._standing.record(summary)
+                entry = self._facts.read(filebase)
+                summary = await self._proved(await self._facts.summarised(entry))
+                record = self._facts.record(summary)
                 found = await self._forecast(summary, record)
-                # A turn that came to nothing has left the index with fewer: whom the ledger had learnt of until then.
+                # A turn that was cut short left a smaller number in the index: without those whose deliveries were learnt.
                 owed = {recipient_key(address) for address in entry.recipients} - await self._settled(filebase, record)
-                self._parts.index.set_owed(filebase, len(owed))
-                self._parts.index.set_duplicate(filebase, found.kind, found.of, len(found.covered & owed))
+                self._resources.index.set_owed(filebase, len(owed))
+                self._resources.index.set_duplicate(filebase, found.kind, found.of, len(found.covered & owed))
             await asyncio.sleep(0)
 
     async def _compared(self, summary: EntrySummary) -> Description:
         summary = await self._proved(summary)
-        record = self._standing.record(summary)
-        if summary.filebase in self._standing.claimed:
+        record = self._facts.record(summary)
+        if summary.filebase in self._facts.claimed:
             await self._doubt_claimed(summary, record)
         found = await self._forecast(summary, record)
-        repeats = self._standing.resembling - self._standing.released.keys()
-        if found.kind is DuplicateClass.RESEND or found.of in repeats:  # or a copy of one that waits for a person
+        repeats = self._facts.resembling - self._facts.released.keys()
+        if found.kind is DuplicateClass.RESEND or found.of in repeats:  # or a copy of one that is held for an operator
             await self._mark_resend(summary.filebase, found.of or "")
         if not (settled := await self._settled(summary.filebase, record)):
             return Description(summary, found.kind, found.of, len(found.covered))
@@ -223,8 +235,8 @@ class Survey:
         return Description(summary, found.kind, found.of, len(found.covered & keys), owed=len(keys))
 
     async def _proved(self, summary: EntrySummary) -> EntrySummary:
-        """With the digests of every entry here that is the same mail, though decorated, going by what both say."""
-        if self._parts.settings.duplicates.exact == "deliver":
+        """With the digests of every entry here that is the same mail although decorated, by the content of both."""
+        if self._resources.settings.duplicates.exact == "deliver":
             return summary
         for other in self._lookalikes(summary):
             if await asyncio.to_thread(self._is_one_mail, summary, other):
@@ -233,8 +245,8 @@ class Survey:
         return summary
 
     def _lookalikes(self, summary: EntrySummary) -> list[RelatedEntry]:
-        """Entries here that may be this mail with, or without, a list's header and footer: nothing says so yet."""
-        akin = self._parts.index.related.with_same_name(summary.filebase, summary.fingerprint.identity)
+        """Entries here that may be this mail with, or without, a list's header and footer; it is not proved yet."""
+        akin = self._resources.index.related.with_same_name(summary.filebase, summary.fingerprint.identity)
         return [other for other in akin if summary.decorated or other.is_decorated]
 
     def _is_one_mail(self, summary: EntrySummary, other: RelatedEntry) -> bool:
@@ -246,8 +258,8 @@ class Survey:
         return is_one_mail(first, summary.decorated, second, other.is_decorated)
 
     async def _settled(self, filebase: str, record: MessageRecord) -> set[RecipientKey]:
-        """Whom the entry has settled itself."""
-        known = await self._parts.ledger.history(record.identity)
+        """The recipients that the entry has settled itself."""
+        known = await self._resources.ledger.history(record.identity)
         return {
             key
             for part in known.coverage
@@ -256,33 +268,33 @@ class Survey:
         }
 
     def _note(self, described: Sequence[Description]) -> None:
-        self._parts.index.describe(described)
+        self._resources.index.describe(described)
         for entry in described:
             filebase, recipients = entry.summary.filebase, entry.summary.recipients
             self._progress.sizes = self._progress.sizes.plus(recipients - entry.covered)
-            if filebase in self._standing.late:
-                self._standing.late.discard(filebase)
+            if filebase in self._facts.late:
+                self._facts.late.discard(filebase)
                 self._progress.arrived_recipients += recipients - entry.covered
 
     async def _mark_resend(self, filebase: str, of: str) -> None:
         # INVARIANT resemblance-before-index: written down before the entry can be picked, and so before a later restart.
         #   Crash before: both entries are still here and are compared again; if the first was finished meanwhile, the
         #   second goes out as a mail of its own. Crash after: recover() knows. Held by tests/crash/.
-        policy = self._parts.settings.duplicates.resend
-        if policy == "deliver" or filebase in self._standing.resembling or filebase in self._standing.released:
+        policy = self._resources.settings.duplicates.resend
+        if policy == "deliver" or filebase in self._facts.resembling or filebase in self._facts.released:
             return
-        if await self._parts.ledger.hold_of(filebase) is None:
-            await self._parts.ledger.hold([Hold(filebase, RESEMBLES, of, "drainer", self._parts.clock.now_s())])
-        self._standing.resembling.add(filebase)
+        if await self._resources.ledger.hold_of(filebase) is None:
+            await self._resources.ledger.hold([Hold(filebase, RESEMBLES, of, "drainer", self._resources.clock.now_s())])
+        self._facts.resembling.add(filebase)
 
     async def _forecast(self, summary: EntrySummary, record: MessageRecord) -> Classification:
-        index, ledger, print_ = self._parts.index, self._parts.ledger, summary.fingerprint
-        is_another = self._standing.released.get(summary.filebase) == UNDECIDED
+        index, ledger, print_ = self._resources.index, self._resources.ledger, summary.fingerprint
+        is_another = self._facts.released.get(summary.filebase) == UNDECIDED
         same = index.related.earlier_with(print_.identity, (summary.when_s, tie_order(summary), summary.filebase))
         kin = RelatedEntries(
             same=same,
             copies={earlier.filebase for earlier in same if earlier.copy == print_.copy},
-            # What was given up and came back, as after `drainer resume`, is no resend of itself.
+            # An entry that failed and is tried again, as after `drainer resume`, is no resend of itself.
             resembling=[
                 other
                 for other in (index.related.with_resend_key(print_.resend) if print_.resend else ())
@@ -293,27 +305,27 @@ class Survey:
             undecided=[
                 other
                 for other in (() if is_another else self._lookalikes(summary))
-                if other.duplicate is not DuplicateClass.UNDECIDED or other.filebase in self._standing.released
+                if other.duplicate is not DuplicateClass.UNDECIDED or other.filebase in self._facts.released
             ],
         )
-        history = await ledger.history(self._standing.known_as(record))
+        history = await ledger.history(self._facts.known_as(record))
         undecided = None if is_another else undecided_among(await ledger.akin(record.identity), record.identity)
-        return classify(summary, kin, history, self._parts.settings.duplicates.window, undecided)
+        return classify(summary, kin, history, self._resources.settings.duplicates.window, undecided)
 
     async def _doubt_claimed(self, summary: EntrySummary, record: MessageRecord) -> None:
-        """A `.bak` that Mailman's runner left behind: it may have delivered to anybody, so all recipients are in doubt."""
+        """A `.bak` that Mailman's runner left behind: the runner may have delivered to any of them, so all are in doubt."""
         filebase = summary.filebase
         entry = read_entry(self._file(filebase))
-        known = await self._parts.ledger.history(record.identity)
+        known = await self._resources.ledger.history(record.identity)
         own = {key for part in known.coverage if part.filebase == filebase for key in part.recipients}
         owed = tuple(address for address in entry.recipients if recipient_key(address) not in own)
         if owed:
             reply = "left as .bak by Mailman's runner"
-            outcome = Outcome(State.IN_DOUBT, owed, reply, self._parts.clock.now_s())
-            await self._parts.ledger.record(filebase, record, [outcome])
-            self._conclusion.log(entry, record, outcome)
-            self._parts.in_doubt.wake()
+            outcome = Outcome(State.IN_DOUBT, owed, reply, self._resources.clock.now_s())
+            await self._resources.ledger.record(filebase, record, [outcome])
+            log_outcome(entry, record, outcome)
+            self._resources.signals.doubt.set()
         # INVARIANT doubt-before-pck: the ledger has the doubt before the file looks like any other.
         #   Crash before: the file is still .bak and comes here again. Crash after: the ledger has it in doubt.
-        self._parts.custody.promote_bak(filebase)
-        self._standing.claimed.discard(filebase)
+        self._resources.custody.promote_bak(filebase)
+        self._facts.claimed.discard(filebase)

@@ -4,8 +4,8 @@ In    the steps of an action (ledger/actions.py)
 Out   each entry as it stood before, as far as that is possible; the others by the reason why it is not
 Not here  which action is meant, and what it did beside entries (operate/journal.py)
 
-Taking back is a step as well, written in the commit that does it: after a crash, undoing the same action goes on with what
-is left, and undoing that takes back what was done.
+Taking back is a step as well, written in the commit that does it. After a crash, undoing the same action goes on with the
+steps that are left; undoing the undo takes back those that were done.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from drainer.ledger.records import MessageRecord, Outcome, recipient_key
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.filebase import QueueFile, parse_name
 from drainer.shielded import carried_through
+from drainer.stages.entry_facts import EntryFacts
 from drainer.stages.feed import Feed
+from drainer.stages.hold_reasons import why_held
 from drainer.stages.intake import batched
 from drainer.stages.operator_actions import Doing, EntryActions
-from drainer.stages.parts import Parts, Standing, why_held
-from drainer.stages.settle import Conclusion
+from drainer.stages.resources import Resources
+from drainer.stages.set_aside import SetAside
 from drainer.text.logfmt import logfmt
 from drainer.text.wording import duration
 
@@ -48,7 +50,7 @@ MAILMANS = "given back to Mailman; those it has not delivered are taken again on
 
 @dataclass(slots=True)
 class TakenBack:
-    """Filebases that stand as before; and of the others, by reason, those that do not."""
+    """Entries that are as before; and by reason those that are not."""
 
     changed: list[str] = field(default_factory=list)
     left: dict[str, list[str]] = field(default_factory=dict)
@@ -61,7 +63,7 @@ class TakenBack:
 class _Dropped:
     """A dropped entry whose file is in custody again, and the ledger does not know yet.
 
-    entry  None: nobody can read it, and it was held for that
+    entry  None: it cannot be read, and was held for that
     """
 
     step: Step
@@ -86,11 +88,11 @@ class Undo:
     """`possible` looks, `take_back` does it."""
 
     def __init__(
-        self, parts: Parts, standing: Standing, conclusion: Conclusion, actions: EntryActions, feed: Feed
+        self, resources: Resources, facts: EntryFacts, set_aside: SetAside, actions: EntryActions, feed: Feed
     ) -> None:
-        self._parts = parts
-        self._standing = standing
-        self._conclusion = conclusion
+        self._resources = resources
+        self._facts = facts
+        self._set_aside = set_aside
         self._actions = actions
         self._feed = feed
 
@@ -101,7 +103,7 @@ class Undo:
         """
         found, since = TakenBack(), await self._since(later)
         for step in steps:
-            if why := await self._obstacle(step, self._parts.index.state_of(step.filebase), since):
+            if why := await self._obstacle(step, self._resources.index.state_of(step.filebase), since):
                 found.leave(step.filebase, why)
             else:
                 found.changed.append(step.filebase)
@@ -111,7 +113,9 @@ class Undo:
         """Raises LedgerNotDurable: what was not taken back by then is as it was."""
         done, since = TakenBack(), await self._since(later)
         away = [
-            step for step in steps if step.kind is StepKind.DROP and self._parts.index.state_of(step.filebase) is None
+            step
+            for step in steps
+            if step.kind is StepKind.DROP and self._resources.index.state_of(step.filebase) is None
         ]
         for some in batched(away, RESTORED_AT_A_TIME):
             await self._restore(some, since, doing, done)
@@ -119,27 +123,27 @@ class Undo:
         for step in steps:
             if step.filebase not in brought_back:
                 await self._one(step, since, doing, done)
-        self._standing.unread.set()
-        self._standing.wake()
+        self._resources.signals.unread.set()
+        self._resources.signals.wake()
         return done
 
     async def _since(self, later: Mapping[str, int]) -> _Since:
-        away = {name: number for name, number in later.items() if self._parts.index.state_of(name) is None}
-        steps = [step for number in set(away.values()) for step in await self._parts.ledger.steps(number)]
+        away = {name: number for name, number in later.items() if self._resources.index.state_of(name) is None}
+        steps = [step for number in set(away.values()) for step in await self._resources.ledger.steps(number)]
         given = (step.filebase for step in steps if step.kind is StepKind.HANDBACK and step.filebase in away)
         return _Since(later, frozenset(given))
 
     async def _sent_by_mailman(self, filebase: str, given: Collection[str]) -> str:
-        """Why a dropped entry is not owed again: Mailman has had a copy of it since, and nobody knows whom it sent that to;
-        "" where it has had none."""
+        """Why a dropped entry is not owed again: Mailman has been given a copy of it since, and its recipients are not
+        known; "" if it has been given none."""
         if not given:
             return ""
         try:
-            record = await self._record(self._standing.read(filebase))
+            record = await self._record(self._facts.read(filebase))
         except EntryError:
-            return ""  # reading it once more says what is wrong with it
-        coverage = (await self._parts.ledger.history(record.identity)).coverage
-        for line in await self._parts.ledger.evidence_of(record.message_id, COPIES_LOOKED_AT):
+            return ""  # the next reading finds out what is wrong with it
+        coverage = (await self._resources.ledger.history(record.identity)).coverage
+        for line in await self._resources.ledger.evidence_of(record.message_id, COPIES_LOOKED_AT):
             if line.fate is not Fate.HANDED_BACK or line.list_id != record.list_id or line.filebase not in given:
                 continue
             if not any(part.filebase == line.filebase and part.at_s > line.at_s for part in coverage):
@@ -147,7 +151,7 @@ class Undo:
         return ""
 
     async def _one(self, step: Step, since: _Since, doing: Doing, done: TakenBack) -> None:
-        if why := await self._obstacle(step, self._parts.index.state_of(step.filebase), since):
+        if why := await self._obstacle(step, self._resources.index.state_of(step.filebase), since):
             done.leave(step.filebase, why)
             return
         try:
@@ -157,7 +161,7 @@ class Undo:
                 await carried_through(self._reverse(step, state, doing))
             done.changed.append(step.filebase)
         except EntryVanished:
-            if step.kind is StepKind.DROP:  # its drop was cut off, and came to its end a moment ago
+            if step.kind is StepKind.DROP:  # its drop was cut off, and was completed a moment ago
                 await self._restore([step], since, doing, done)
             else:
                 done.leave(step.filebase, _gone(step.filebase, since.later))
@@ -183,8 +187,8 @@ class Undo:
         if step.kind is StepKind.DROP:
             if state is not None:
                 return ""  # a crash cut the drop off before its file went, or the undo of it after its file came back
-            keep = duration(self._parts.settings.duplicates.keep)
-            is_kept = self._parts.custody.kept(filebase) is not None
+            keep = duration(self._resources.settings.duplicates.keep)
+            is_kept = self._resources.custody.kept(filebase) is not None
             if not is_kept:
                 return f"their files are gone: dropped ones are kept for {keep} (duplicates.keep)"
             return await self._sent_by_mailman(filebase, since.given)
@@ -195,10 +199,10 @@ class Undo:
         if step.kind is StepKind.HOLD:
             if state is not EntryState.HELD:
                 return RELEASED_SINCE
-            return "" if await self._parts.ledger.hold_of(filebase) == step.hold else HELD_SINCE
+            return "" if await self._resources.ledger.hold_of(filebase) == step.hold else HELD_SINCE
         if step.kind is StepKind.RELEASE and state is EntryState.HELD:
             # Without a hold it lies in held/ because the release was cut off before its file was moved.
-            return HELD_SINCE if await self._parts.ledger.hold_of(filebase) else ""
+            return HELD_SINCE if await self._resources.ledger.hold_of(filebase) else ""
         if step.kind is StepKind.RELEASE and not step.before.is_held and state is EntryState.DEFERRED:
             return DEFERRED_SINCE
         return ""
@@ -208,14 +212,14 @@ class Undo:
         filebase, before = step.filebase, step.before
         stands = await self._actions.before(filebase, state)
         if state is EntryState.HELD:
-            self._parts.custody.release(filebase)
+            self._resources.custody.release(filebase)
         try:
             how = PutBack(filebase, False, before.hold, before.deferral)
-            await self._parts.ledger.put_back(how, None, (), doing.step(StepKind.RELEASE, stands, filebase))
+            await self._resources.ledger.put_back(how, None, (), doing.step(StepKind.RELEASE, stands, filebase))
         except BaseException:
             with contextlib.suppress(EntryVanished, CustodyRefused):
                 if state is EntryState.HELD:
-                    self._parts.custody.hold(filebase)
+                    self._resources.custody.hold(filebase)
             raise
         self._goes_on(filebase, before)
         log.info(logfmt(outcome="released", filebase=filebase, by=doing.by))
@@ -226,29 +230,29 @@ class Undo:
         stands = await self._actions.before(filebase, state)
         record, waiting = None, list[Outcome]()
         if before.waiting:
-            entry = self._standing.read(filebase)
+            entry = self._facts.read(filebase)
             record, waiting = await self._record(entry), _outcomes(entry, before.waiting)
         hold = before.hold if before.is_held else None
         if before.is_held and hold is None:
             raise RequestRefused("why it was held is not known")
         how = PutBack(filebase, before.is_held, before.hold, before.deferral)
         again = doing.step(StepKind.HOLD, stands, filebase, hold)
-        await self._parts.ledger.put_back(how, record, waiting, again)
+        await self._resources.ledger.put_back(how, record, waiting, again)
         self._overrule(filebase, before)
         if hold is not None:
-            self._conclusion.has_been_held(hold)
+            self._set_aside.has_been_held(hold)
         else:
             self._goes_on(filebase, before)
 
     async def _restore(self, steps: Sequence[Step], since: _Since, doing: Doing, done: TakenBack) -> None:
         # INVARIANT file-before-owed: of a dropped entry the file is durably back before the ledger owes its recipients.
-        #   Crash before the commit: nobody is owed, so the next start finishes it, into duplicates/ again, and undoing the
-        #   drop goes on with it. Crash after: it waits, or is held, as before the drop.
+        #   Crash before the commit: no recipient is owed, so the next start finishes it, into duplicates/ again, and
+        #   undoing the drop goes on with it. Crash after: it waits, or is held, as before the drop.
         #   The other way round the ledger would owe what lies in duplicates/, and goes from there after duplicates.keep.
         #   Leans on stages/settle.py (_finish, SKIPPED). Held by tests/crash/test_undo.py.
         back: list[_Dropped] = []
         for step in steps:
-            if why := await self._obstacle(step, self._parts.index.state_of(step.filebase), since):
+            if why := await self._obstacle(step, self._resources.index.state_of(step.filebase), since):
                 done.leave(step.filebase, why)
                 continue
             try:
@@ -259,13 +263,13 @@ class Undo:
                 done.leave(step.filebase, str(exc))
         left = list(back)
         try:
-            await asyncio.to_thread(self._parts.custody.sync)
+            await asyncio.to_thread(self._resources.custody.sync)
             while left:
                 await carried_through(self._owe_next(left, doing, done))
         finally:
             for one in left:  # as it was: dropped, its file kept
                 with contextlib.suppress(EntryVanished, CustodyRefused):
-                    self._parts.custody.drop(one.step.filebase)
+                    self._resources.custody.drop(one.step.filebase)
 
     async def _owe_next(self, left: list[_Dropped], doing: Doing, done: TakenBack) -> None:
         """Not interrupted: what the ledger owes may not go back to duplicates/."""
@@ -274,7 +278,7 @@ class Undo:
 
     async def _owe_again_here(self, step: Step, doing: Doing) -> None:
         """Of one whose file is in custody, though the ledger has it as dropped."""
-        custody, filebase = self._parts.custody, step.filebase
+        custody, filebase = self._resources.custody, step.filebase
         entry = self._read(step)
         path = custody.path(filebase)
         file = parse_name(path.name)
@@ -286,7 +290,7 @@ class Undo:
 
     def _file_back(self, step: Step) -> _Dropped:
         """Raises EntryVanished, EntryError where it cannot be read any more (it stays where it is), CustodyRefused."""
-        custody, filebase = self._parts.custody, step.filebase
+        custody, filebase = self._resources.custody, step.filebase
         entry = self._read(step)
         custody.restore(filebase, hold=step.before.is_held)
         path = custody.path(filebase)
@@ -301,7 +305,7 @@ class Undo:
         self._overrule(filebase, before)
         how = PutBack(filebase, before.is_held, before.hold, before.deferral, frozenset(before.skipped))
         counts = {"undropped_entries": 1, "undropped_recipients": len(before.skipped)}
-        await self._parts.ledger.put_back(
+        await self._resources.ledger.put_back(
             how,
             await self._record(one.entry) if one.entry else None,
             _outcomes(one.entry, before.waiting) if one.entry else (),
@@ -309,44 +313,44 @@ class Undo:
             counts,
             _uncounted(step.ended),
         )
-        index = self._parts.index
-        index.remove(filebase)  # where it was known as one that owes nobody
+        index = self._resources.index
+        index.remove(filebase)  # where it was known as an entry that owes no recipient
         index.add_listed([(one.file, one.size_bytes)], EntryState.HELD if before.is_held else EntryState.LISTED)
         if before.is_held and before.hold is not None:
             index.set_state(filebase, EntryState.HELD, why_held(before.hold.reason, before.hold.detail))
         elif not before.is_held:
             self._goes_on(filebase, before)
         if one.entry is None:
-            self._standing.illegible.add(filebase)
+            self._facts.illegible.add(filebase)
         log.info(logfmt(outcome="restored", filebase=filebase, by=doing.by))
 
     def _read(self, step: Step) -> QueueEntry | None:
         """None: it could not be read when it was dropped either. Raises EntryError."""
         before = step.before
         try:
-            return self._standing.read(step.filebase)
+            return self._facts.read(step.filebase)
         except EntryUnreadable:
             if before.is_held and not (before.skipped or before.waiting):
                 return None
             raise
 
     async def _record(self, entry: QueueEntry) -> MessageRecord:
-        return self._standing.record(await self._standing.summarised(entry))
+        return self._facts.record(await self._facts.summarised(entry))
 
     def _overrule(self, filebase: str, before: Before) -> None:
         """What an operator had overruled for it then, and no more."""
         if before.overruled:
-            self._standing.released[filebase] = before.overruled
+            self._facts.released[filebase] = before.overruled
         else:
-            self._standing.released.pop(filebase, None)
+            self._facts.released.pop(filebase, None)
 
     def _goes_on(self, filebase: str, before: Before) -> None:
         """It waits, or is due when it was."""
-        index, deferral = self._parts.index, before.deferral
+        index, deferral = self._resources.index, before.deferral
         if deferral is None:
             index.set_state(filebase, EntryState.WAITING)
             return
-        latest_s = self._parts.clock.now_s() + self._parts.settings.feed.retry_longest
+        latest_s = self._resources.clock.now_s() + self._resources.settings.feed.retry_longest
         index.set_state(filebase, EntryState.DEFERRED, deferral.reply, min(deferral.due_s, latest_s))
 
 
@@ -364,7 +368,7 @@ def _outcomes(entry: QueueEntry, waiting: Sequence[Waiting]) -> list[Outcome]:
 
 
 def _uncounted(ended: Ended | None) -> Ended | None:
-    """What takes it out of the sum again."""
+    """The same with negative counts: it takes the entry out of the sum again."""
     if ended is None:
         return None
     return replace(ended, entries=-ended.entries, recipients=-ended.recipients, bytes=-ended.bytes)

@@ -35,7 +35,6 @@ from drainer.feed.rate_in_force import RateInForce
 from drainer.feed.session_pool import SessionPool
 from drainer.feed.throttle import Throttle
 from drainer.guards.mailman_processes import mailman_processes
-from drainer.in_doubt.resolve import InDoubt
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.observe.outlook import Outlook
 from drainer.observe.side_tasks import SideTasks
@@ -47,10 +46,9 @@ from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.queuedir.loan import Loan
 from drainer.settings import Settings
-from drainer.stages.parts import Parts
+from drainer.stages.resources import Resources
 from drainer.start.ledger_check import LedgerCheck
 from drainer.start.site import flavour_of, index_directory, make_parent, prepare, refuse_beside_runner
-from drainer.via_mailman.handover import Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +79,7 @@ async def assemble(
     ledger_check = LedgerCheck(custody, ledger, settings.ledger.path, clock)
     await ledger_check.recognise()
     index = _open_index(settings, stack)
-    pipeline = await _pipeline(settings, clock, custody, ledger, index, flavour, stack)
-    pipeline.intake.loan = loan
+    pipeline = await _pipeline(settings, clock, custody, ledger, index, flavour, loan, stack)
     surroundings = Surroundings(settings, clock, flavour)
     outlook = Outlook(settings, clock, pipeline, loan)
     situation = Situation(settings, clock, pipeline, outlook, surroundings, side_tasks)
@@ -95,9 +92,9 @@ async def recover(assembled: Assembled, side_tasks: SideTasks) -> None:
     pipeline = assembled.pipeline
     with side_tasks.guarded("record"):
         await assembled.situation.record_writer.start(__version__)
-    await pipeline.parts.in_doubt.recover()
+    await pipeline.in_doubt.recover()
     await pipeline.bounces.recover()
-    await pipeline.refused.recover()
+    await pipeline.failures.recover()
     await pipeline.limits.recover()
     await pipeline.intake.recover()
     assembled.limits.apply(await assembled.ledger.operator_state())
@@ -128,24 +125,14 @@ def pipeline_of(
     decoration_of: Callable[[QueueEntry], Decoration | None] | None,
     mailman3_decorations: Mailman3Decorations | None = None,
     limited_domains: tuple[str, ...] = (),
+    loan: Loan | None = None,
 ) -> Pipeline:
     """The data path with all it needs to send and to count; nothing runs yet."""
     throttle = Throttle(settings.feed.messages, settings.feed.recipients)
     rate = RateInForce(settings.feed, throttle, clock)
     queue_dir, config = settings.mailman.queue_dir, settings.mailman.config
-    release = Release(
-        settings,
-        clock,
-        custody,
-        ledger,
-        index,
-        throttle,
-        rate,
-        lambda: mailman_processes(queue_dir, config).runner_lives("out"),
-        psutil.boot_time,
-    )
     return Pipeline(
-        Parts(
+        Resources(
             settings=settings,
             clock=clock,
             custody=custody,
@@ -156,13 +143,14 @@ def pipeline_of(
             pool=SessionPool(settings.mta, clock),
             throttle=throttle,
             gate=Gate(),
-            in_doubt=InDoubt(settings, ledger, clock),
             rate=rate,
-            release=release,
             limited_domains=limited_domains,
             decoration_of=decoration_of,
             mailman3_decorations=mailman3_decorations,
-        )
+        ),
+        lambda: mailman_processes(queue_dir, config).runner_lives("out"),
+        psutil.boot_time,
+        loan,
     )
 
 
@@ -189,6 +177,7 @@ async def _pipeline(
     ledger: SqliteLedger,
     index: BacklogIndex,
     flavour: Flavour,
+    loan: Loan,
     stack: contextlib.AsyncExitStack,
 ) -> Pipeline:
     composer = await _started_composer(settings, flavour, stack)
@@ -210,6 +199,7 @@ async def _pipeline(
         mailman2_decorations,
         mailman3_decorations,
         limited_domains,
+        loan,
     )
 
 

@@ -1,10 +1,10 @@
 """Looks into Mailman's queues for what was released: out/, retry/, shunt/ and bad/ at one and the same moment.
 
 In    queue_dir; since when entries are wanted
-Out   a Look, or None when Mailman moved something meanwhile: look again
+Out   a QueueListing, or None when Mailman moved something meanwhile: look again
 Refuses to know  what it means (via_mailman/whereabouts.py)
 
-INVARIANT one-moment: a Look shows every file that was there throughout.
+INVARIANT one-moment: a QueueListing shows every file that was there throughout.
   An entry that Mailman is about to rename could be missed under both names, and be taken for finished. So nothing is
   believed unless no directory changed from before the first listing until after the last: a directory's mtime is set by
   every rename and unlink. It advances by kernel ticks, so it also has to be a tick older than the first listing.
@@ -35,7 +35,7 @@ TICK_S = 0.012
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class QueueListing:
     """files: per queue, name to what the listing saw. seen: entries written since, but for those released."""
 
     files: Mapping[str, Mapping[str, ListedFile]]
@@ -51,7 +51,7 @@ class MailmanQueues:
         self._listed: dict[str, tuple[int, dict[str, ListedFile]]] = {}
         self._read: dict[tuple[str, str], Seen | None] = {}
 
-    def look(self, since_s: float, released: Collection[str]) -> Look | None:
+    def look(self, since_s: float, released: Collection[str]) -> QueueListing | None:
         """Everything at one moment, or None.
 
         since_s   of the oldest release; entries written earlier are nothing Mailman made of one
@@ -76,7 +76,7 @@ class MailmanQueues:
             return None
         present = {(queue, listed.file.filebase) for queue, listing in files.items() for listed in listing.values()}
         self._read = {place: found for place, found in self._read.items() if place in present}
-        return Look(files, tuple(seen))
+        return QueueListing(files, tuple(seen))
 
     def read(self, queue: str, listed: ListedFile) -> Seen | None:
         """What an entry is; None if it cannot be read, and so is nothing Mailman made. Raises EntryVanished."""

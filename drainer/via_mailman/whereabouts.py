@@ -1,14 +1,14 @@
-"""What was released to Mailman's out/: how to know it again under another name, and what has become of it.
+"""Where an entry is now that was handed over to Mailman's out/: how to recognise it under another name.
 
 In    the mark an attempt carries in the ledger; entries seen in Mailman's queues
-Out   Released; whether an entry seen is what Mailman made of a released one; its Fate
+Out   OpenHandover; whether Mailman made a file seen of an entry handed over; its Whereabouts
 Pure  values only: no file, no ledger, no clock
 
 Mailman writes an entry anew, under another name, whenever it does not finish it: into retry/ for the recipients refused
 for now (all of them while its MTA is down), from there back into out/, into shunt/ when its own code fails. The new file is
-there before the old one goes. What stays: the list, the Message-ID, `received_time` (2.1 always; 3 for what came by LMTP),
-and nobody is added to the recipients; and the file was written after the release. An entry that was there before, that no
-outgoing runner has had, or that names anybody else, is another one: a resubmission, a copy from a backup.
+there before the old one goes. These stay the same: the list, the Message-ID, `received_time` (2.1 always; 3 for mail that
+came by LMTP). No recipient is added, and the file was written after the handover. An entry is another one, a resubmission
+or a copy from a backup, if it was there before, if no outgoing runner has had it, or if it names other recipients.
 Source  Mailman 3.3.10 core/runner.py, core/switchboard.py, runners/outgoing.py; MAILMAN21.md §1, §7
 """
 
@@ -32,9 +32,9 @@ _MARK = re.compile(r"mailman:([0-9a-f]*):([0-9a-f]+(?:,[0-9a-f]+)*):(.+)\Z", re.
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """Stands in the place of the reverse-path in the attempt of a released entry, which has none of ours: written in one
-    commit with the attempt, it says after a crash what to look for. No reverse-path has a colon outside quotes.
+class HandoverMark:
+    """Stands in place of the reverse-path in the attempt of an entry handed over, which has no reverse-path of ours. Written
+    in one commit with the attempt, it says after a crash what to look for. No reverse-path has a colon outside quotes.
 
     name      its filebase in out/
     enqueued  see `enqueued_digest`
@@ -49,13 +49,13 @@ class Mark:
         return f"mailman:{self.enqueued}:{','.join(digest.hex() for digest in self.identity)}:{self.name}"
 
 
-def mark_in(reverse_path: str) -> Mark | None:
-    """The mark of a released entry's attempt; None for an SMTP transaction's."""
+def handover_mark(reverse_path: str) -> HandoverMark | None:
+    """The mark in the attempt of an entry handed over; None in the attempt of an SMTP transaction."""
     match = _MARK.match(reverse_path)
     if match is None:
         return None
     try:
-        return Mark(match[3], match[1], tuple(bytes.fromhex(digest) for digest in match[2].split(",")))
+        return HandoverMark(match[3], match[1], tuple(bytes.fromhex(digest) for digest in match[2].split(",")))
     except ValueError:
         return None
 
@@ -73,7 +73,7 @@ def was_handled(metadata: Mapping[str, object]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
+class OpenHandover:
     """An open attempt: an entry that Mailman has.
 
     filebase    what it is called in the ledger, and in our custody should it come back
@@ -83,7 +83,7 @@ class Released:
 
     attempt_id: int
     filebase: str
-    mark: Mark
+    mark: HandoverMark
     record: MessageRecord
     recipients: tuple[str, ...]
     at_s: float
@@ -106,7 +106,7 @@ class Seen:
     handled: bool
 
 
-class Fate(StrEnum):
+class Whereabouts(StrEnum):
     """WAITING   in out/, untouched
     CLAIMED   in out/, a runner has it, or died on it
     PUT_BACK  in out/ under another name: Mailman wants to try it again
@@ -125,49 +125,53 @@ class Fate(StrEnum):
     GONE = "gone"
 
 
-IN_OUT = frozenset({Fate.WAITING, Fate.CLAIMED, Fate.PUT_BACK})
+IN_OUT = frozenset({Whereabouts.WAITING, Whereabouts.CLAIMED, Whereabouts.PUT_BACK})
 
 
-def fate(
-    released: Released, out: Collection[str], bad: Collection[str], seen: Iterable[Seen]
-) -> tuple[Fate, Seen | None]:
-    """What has become of a released entry, and the file it is now, if that has another name.
+def whereabouts(
+    handover: OpenHandover, out: Collection[str], bad: Collection[str], seen: Iterable[Seen]
+) -> tuple[Whereabouts, Seen | None]:
+    """Where an entry handed over is now, and the file it is now, if that has another name.
 
     out, bad  the file names in these queues
     seen      entries of out/, retry/ and shunt/, at the same moment as these
     """
-    name = released.mark.name
+    name = handover.mark.name
     if name + Suffix.WAITING in out:
-        return Fate.WAITING, None
+        return Whereabouts.WAITING, None
     if name + Suffix.CLAIMED in out:
-        return Fate.CLAIMED, None
+        return Whereabouts.CLAIMED, None
     if name + Suffix.PRESERVED in bad:
-        return Fate.BAD, None
-    made = [entry for entry in seen if is_made_of(entry, released)]
-    for queue, found in (("shunt", Fate.SHUNTED), ("out", Fate.PUT_BACK), ("retry", Fate.RETRYING)):
+        return Whereabouts.BAD, None
+    made = [entry for entry in seen if is_made_of(entry, handover)]
+    for queue, found in (
+        ("shunt", Whereabouts.SHUNTED),
+        ("out", Whereabouts.PUT_BACK),
+        ("retry", Whereabouts.RETRYING),
+    ):
         for entry in made:
             if entry.queue == queue:
-                return (Fate.CLAIMED if entry.file.suffix is Suffix.CLAIMED and queue == "out" else found), entry
-    return Fate.GONE, None
+                return (Whereabouts.CLAIMED if entry.file.suffix is Suffix.CLAIMED and queue == "out" else found), entry
+    return Whereabouts.GONE, None
 
 
-def is_made_of(seen: Seen, released: Released) -> bool:
-    """Whether Mailman wrote this file of what was released.
+def is_made_of(seen: Seen, handover: OpenHandover) -> bool:
+    """Whether Mailman made this file of the entry handed over.
 
     The message itself may have changed: retry entries of 2.1, and of 3's bulk delivery, have the header and footer in them
     already. Only mail without a Message-ID has to have the same fingerprint. What is shunted for want of its list was not
     handled; but whatever is in shunt/ and names recipients can only have come from out/, or is for a person all the same.
     """
-    keys = set(map(recipient_key, released.recipients))
-    message_id = released.record.message_id
+    keys = set(map(recipient_key, handover.recipients))
+    message_id = handover.record.message_id
     return (
-        seen.file.filebase != released.mark.name
-        and seen.list_id == released.record.list_id
+        seen.file.filebase != handover.mark.name
+        and seen.list_id == handover.record.list_id
         and seen.message_id == message_id
-        and (bool(message_id) or not set(released.record.identity).isdisjoint(seen.identity))
-        and seen.enqueued == released.mark.enqueued
+        and (bool(message_id) or not set(handover.record.identity).isdisjoint(seen.identity))
+        and seen.enqueued == handover.mark.enqueued
         and (bool(seen.enqueued) or seen.handled or seen.queue == "shunt")
-        and seen.written_s >= released.at_s - WRITTEN_EARLIER_S
+        and seen.written_s >= handover.at_s - WRITTEN_EARLIER_S
         and bool(seen.recipients)
         and keys.issuperset(map(recipient_key, seen.recipients))
     )

@@ -55,13 +55,13 @@ class SiteAsItLies:
     def __init__(self, settings: Settings, pipeline: Pipeline, situation: Situation, recorded: Snapshot | None) -> None:
         self.pipeline = pipeline
         self.situation = situation
-        self.limits = PausesAndRates(pipeline, situation, pipeline.parts.clock)
+        self.limits = PausesAndRates(pipeline, situation, pipeline.resources.clock)
         self.recorded = recorded
         self._settings = settings
 
     async def read(self, most: int | None) -> None:
         """Read entries, oldest first, until `most` were read at all; None: all there are."""
-        index = self.pipeline.parts.index
+        index = self.pipeline.resources.index
         totals = index.totals.overall()
         there, unread = totals.entries + totals.held_entries, totals.unread_entries
         wanted = unread if most is None else min(unread, max(0, most - (there - unread)))
@@ -73,12 +73,12 @@ class SiteAsItLies:
 
     async def snapshot(self, why: WithoutService) -> Snapshot:
         """With what only a running service can see left out, or as it was when last recorded."""
-        found, in_doubt = await self.situation.snapshot(), await self.pipeline.parts.in_doubt.recipients()
+        found, in_doubt = await self.situation.snapshot(), await self.pipeline.in_doubt.recipients()
         recorded, settings = self.recorded, self._settings
         last = recorded.rate if recorded else Rate()
         return found.model_copy(
             update={
-                "pid": lock_holder(self.pipeline.parts.custody.home / "lock"),
+                "pid": lock_holder(self.pipeline.resources.custody.home / "lock"),
                 "state": why.state,
                 "reason": why.reason,
                 "since": why.since,
@@ -124,14 +124,14 @@ async def put_together(
     few = sum(1 for directory in (custody.backlog, custody.held) for _ in islice(directory.iterdir(), ONE_READS))
     surveyor = stack.enter_context(Surveyor(1 if few < ONE_READS else None, decoration_of=decorations))
     pipeline = pipeline_of(settings, clock, custody, ledger, index, {flavour: LeftToMailman()}, surveyor, decorations)
-    surroundings = Surroundings(settings, clock, flavour)
-    surroundings.mailman = await asyncio.to_thread(mailman_processes, mailman.queue_dir, mailman.config)
+    processes = await asyncio.to_thread(mailman_processes, mailman.queue_dir, mailman.config)
+    surroundings = Surroundings(settings, clock, flavour, processes)
     await surroundings.count_queues()
     outlook = Outlook(settings, clock, pipeline, loan_of(settings))
     situation = Situation(settings, clock, pipeline, outlook, surroundings, SideTasks(clock))
     site = SiteAsItLies(settings, pipeline, situation, recorded)
     situation.set_state("stopping", "")
-    await pipeline.parts.in_doubt.recover()
+    await pipeline.in_doubt.recover()
     await pipeline.intake.recover()
     site.limits.apply_unended(await ledger.operator_state())
     return site

@@ -15,8 +15,8 @@ from drainer.compose.mailman2 import bulk_decoration, compose_transactions
 from drainer.compose.mailman2_composer import Mailman2Composer
 from drainer.compose.mailman2_site import SiteSettings, site_settings
 from drainer.errors import ComposerFailed, NoSuchList, SettingsError
+from drainer.feed.pick import deliver_after_s
 from drainer.queuedir.entry import QueueEntry
-from drainer.stages.feed import deliver_after_s
 from tests.compose import mailman2_samples as samples
 
 

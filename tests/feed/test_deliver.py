@@ -11,8 +11,9 @@ from drainer.clock import StoppedClock
 from drainer.demo.misbehaviour import GARBAGE, HALF_A_REPLY, HANG_UP, TAKE_AND_HANG_UP, Behaviour, Rule, Step, answer
 from drainer.demo.sink import Sink, SinkOptions
 from drainer.errors import LedgerNotDurable
-from drainer.feed.deliver import Transaction, deliver
+from drainer.feed.deliver import deliver
 from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
+from drainer.feed.transaction import Transaction
 from drainer.ledger.memory import MemoryLedger
 from drainer.ledger.records import NewAttempt, NewDsn, recipient_key
 from drainer.ledger.states import DsnState, State

@@ -12,8 +12,9 @@ from drainer.compose.wire import Envelope
 from drainer.demo.misbehaviour import Behaviour, Rule, Step
 from drainer.demo.sink import Sink, SinkOptions
 from drainer.errors import MtaRefusesLogin, MtaUnreachable
+from drainer.feed.connect import MtaBusy
 from drainer.feed.outcome import SessionLost, Stage
-from drainer.feed.session import MtaBusy, NeedsSmtputf8, Session, UnsafeAddress
+from drainer.feed.session import NeedsSmtputf8, Session, UnsafeAddress
 from drainer.settings import MtaSettings
 from tests.feed.conftest import mta_settings
 

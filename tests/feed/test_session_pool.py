@@ -11,9 +11,10 @@ from drainer.clock import SystemClock
 from drainer.demo.misbehaviour import Behaviour, Rule, Step, answer
 from drainer.demo.sink import Sink, SinkOptions
 from drainer.errors import MtaUnreachable
-from drainer.feed.deliver import Transaction, deliver
+from drainer.feed.deliver import deliver
 from drainer.feed.session import Session
 from drainer.feed.session_pool import SessionPool
+from drainer.feed.transaction import Transaction
 from drainer.ledger.memory import MemoryLedger
 from drainer.ledger.states import State
 from drainer.settings import MtaSettings

@@ -24,7 +24,7 @@ from drainer.errors import (
     MtaRefusesLogin,
     SettingsError,
 )
-from drainer.feed.session import _tls_context
+from drainer.feed.connect import _tls_context
 from drainer.files.regular_file import NotRegular, TooLarge, open_regular, read_regular
 from drainer.guards.mailman_processes import configured_queue_dir
 from drainer.ledger.sqlite_file import open_ledger_file
@@ -167,7 +167,7 @@ OPENED_OTHERWISE = {
     "control/web": "files of the package",
     "cli/report": "page.css of the package; the report itself, with O_EXCL",
     "cli/check_measures": "/proc/1/cmdline",
-    "without_service/reason": "/proc/locks",
+    "start/without_service": "/proc/locks",
     "host_check/as_user": "its own pipe to the child that looks",
     "files/access": "of /proc/self: cgroup, mountinfo, status",
     "demo/sink": "the tour's own files", "demo/tour": "the tour's own files",

@@ -16,11 +16,11 @@ from drainer.control.replies import json_reply
 from drainer.duplicates.decoration import Decoration
 from drainer.duplicates.summary import summarise
 from drainer.errors import EntryError, ListConfigUnreadable
+from drainer.feed.pick import deliver_after_s
 from drainer.operate.showing import metadata_as_json
 from drainer.pickles.restricted import load_one, load_pair
 from drainer.queuedir.entry import QueueEntry, entry_from_pickles
 from drainer.queuedir.handback import with_recipients
-from drainer.stages.feed import deliver_after_s
 from tests.pickles.samples import path2, path3
 
 _SITE = SiteSettings()

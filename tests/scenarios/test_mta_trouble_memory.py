@@ -6,7 +6,7 @@ from pathlib import Path
 
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import SinkOptions, SinkThread
-from drainer.feed.memory import CONTENT_COPIES, ENTRY_COPIES
+from drainer.feed.memory_budget import CONTENT_COPIES, ENTRY_COPIES
 from tests.scenarios.hostile_queue import mail, meant_for, put
 from tests.scenarios.test_safety_valves import settings_for
 from tests.scenarios.troubled import Outbreak

@@ -67,7 +67,7 @@ def test_entry_the_mta_always_hangs_up_on_is_never_given_up_since_no_answer_was_
             def put_off_four_times(said: Snapshot) -> bool:
                 if said.state == "mta_down":
                     service.process.send_signal(signal.SIGHUP)  # or it would wait longer and longer to try again
-                return len(hang_ups) > 12  # three lost sessions put it off once (stages/feed.py)
+                return len(hang_ups) > 12  # three lost sessions put it off once (stages/turn.py)
 
             site.status_when("it was put off again and again", put_off_four_times)
             broken.clear()

@@ -29,7 +29,7 @@ from drainer.operate.operations import ServiceOperations
 from drainer.report.snapshot import Snapshot
 from drainer.service import Service
 from drainer.settings_file import load_settings
-from drainer.stages.parts import Parts
+from drainer.stages.resources import Resources
 from tests.scenarios.running import site_settings
 
 WITHIN_S = 60.0
@@ -68,8 +68,8 @@ class Inside:
         return ServiceOperations(self.service.pipeline, self.service.situation, self.service.limits)
 
     @property
-    def parts(self) -> Parts:
-        return self.service.pipeline.parts
+    def resources(self) -> Resources:
+        return self.service.pipeline.resources
 
     @property
     def custody(self) -> Path:
@@ -95,7 +95,7 @@ class Inside:
             return await self.main
 
     def state_of(self, file: Path) -> str | None:
-        return self.parts.index.state_of(file.stem)
+        return self.resources.index.state_of(file.stem)
 
     def files(self, directory: str) -> set[str]:
         """Names of entries in one of our directories."""
@@ -104,7 +104,7 @@ class Inside:
     @contextmanager
     def held_up(self, method: str, *, after: bool = False) -> Iterator[HeldUp]:
         """The next calls of a method of the ledger wait, until told to go on or the block ends."""
-        ledger, held = self.parts.ledger, HeldUp()
+        ledger, held = self.resources.ledger, HeldUp()
         original = getattr(ledger, method)
 
         async def call(*arguments: Any, **named: Any) -> Any:
@@ -125,7 +125,7 @@ class Inside:
     @contextmanager
     def refusing(self, method: str, error: Exception) -> Iterator[None]:
         """Every call of a method of the ledger fails."""
-        ledger = self.parts.ledger
+        ledger = self.resources.ledger
         original = getattr(ledger, method)
 
         async def call(*arguments: Any, **named: Any) -> Any:
@@ -141,7 +141,7 @@ class Inside:
     @contextmanager
     def not_reading(self, *, after: bool = False) -> Iterator[HeldUp]:
         """Entries are read once told to go on; `after`: they were read, and nobody knows yet. The block ends it."""
-        surveyor, held, loop = self.parts.surveyor, HeldUp(), asyncio.get_running_loop()
+        surveyor, held, loop = self.resources.surveyor, HeldUp(), asyncio.get_running_loop()
         read = surveyor.read
 
         def reading(paths: Sequence[str | Path]) -> list[Surveyed]:

@@ -55,7 +55,7 @@ async def test_part_delivered_entry_goes_to_nobody_twice_when_duplicates_are_tre
         async with inside(
             tmp_path, outage, sink, until_empty=True, feed=LATER, duplicates={"exact": policies[1]}
         ) as run:
-            await run.until("it is read", lambda: not run.parts.index.totals.overall().unread_entries)
+            await run.until("it is read", lambda: not run.resources.index.totals.overall().unread_entries)
             await run.asks.release(run.of(file), ME)
             assert await run.ended() == 0
             assert run.taken() == run.owed()
@@ -67,7 +67,7 @@ async def test_entry_kept_for_its_refusals_as_they_are_undone_is_tried_again(tmp
     file = only(outage)
     async with Sink() as sink, inside(tmp_path, outage, sink, feed={"messages": "0"}) as run:
         await run.until("it is taken", lambda: file.name in run.files("backlog"))
-        refused, now_s = run.service.pipeline.refused, run.parts.clock.now_s()
+        refused, now_s = run.service.pipeline.failures, run.resources.clock.now_s()
         with run.held_up("keep") as writing:
             keeping = asyncio.create_task(refused.keep(file.stem, now_s))
             await writing.reached.wait()
@@ -85,7 +85,7 @@ async def test_entries_tried_again_are_known_though_the_ledger_cannot_be_written
     file = only(outage)
     async with Sink() as sink, inside(tmp_path, outage, sink, feed={"messages": "0"}) as run:
         await run.until("it is taken", lambda: file.name in run.files("backlog"))
-        refused, now_s = run.service.pipeline.refused, run.parts.clock.now_s()
+        refused, now_s = run.service.pipeline.failures, run.resources.clock.now_s()
         await refused.keep(file.stem, now_s)
         with run.refusing("undo_failures", LedgerNotDurable("disk full")), pytest.raises(LedgerNotDurable):
             await refused.try_again(now_s - 60)
@@ -102,7 +102,7 @@ async def test_restart_finds_as_many_owed_as_there_were(tmp_path: Path) -> None:
         for _ in range(2):
             async with inside(tmp_path, outage, sink, feed=LATER) as run:
                 await run.until("it is deferred", lambda: run.state_of(file) == "deferred")
-                await run.until("it is read", lambda: not run.parts.index.totals.overall().unread_entries)
+                await run.until("it is read", lambda: not run.resources.index.totals.overall().unread_entries)
                 backlog = (await run.status()).backlog
                 found.append((backlog.entries, backlog.recipients, backlog.deferred_recipients))
     assert found == [(1, 1, 1)] * 2

@@ -61,7 +61,7 @@ async def test_latin_1_banner_and_list_name_are_shown_recorded_and_told_at_every
 
         async def saved() -> None:
             while True:
-                kept = unpacked(await run.parts.ledger.kept(PRESENT), Inventory)
+                kept = unpacked(await run.resources.ledger.kept(PRESENT), Inventory)
                 if kept is not None and SHOWN in kept.snapshot.reason:
                     return
                 await asyncio.sleep(0.01)

@@ -46,7 +46,7 @@ async def test_every_change_of_an_operator_sets_aside_what_was_foretold_before_i
     one = sorted((outage.queue_dir / "out").iterdir())[-1]
     list_name = next(iter(outage.owed))[0]
     async with Sink() as sink, inside(tmp_path, outage, sink, feed=SLOW) as run:
-        totals = run.parts.index.totals.overall
+        totals = run.resources.index.totals.overall
         await run.until("all is read", lambda: totals().entries and not totals().unread_entries)
         told = Foretold(run)
         expected: dict[str, int] = {}

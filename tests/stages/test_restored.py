@@ -66,12 +66,12 @@ async def test_copies_back_from_a_backup_count_as_suppressed_in_the_same_run_and
     async with Sink(None, Rule.parse(REFUSED)) as sink:
         async with inside(tmp_path, outage, sink) as run:
             await run.until(
-                "all is drained", lambda: len(sink.taken) >= 4 and not run.parts.index.totals.overall().entries
+                "all is drained", lambda: len(sink.taken) >= 4 and not run.resources.index.totals.overall().entries
             )
             assert await counts(run) == (4, 11, 0, 0, 1)
             put_back(run, files, slice(2))
             await run.until("they are suppressed", lambda: len(run.files("duplicates")) == 2)
-            await run.until("they are gone", lambda: not run.parts.index.totals.overall().entries)
+            await run.until("they are gone", lambda: not run.resources.index.totals.overall().entries)
             assert await counts(run) == (4, 11, 2, 5, 1)
             assert "suppressed: 2 entries, 5 recipients" in "\n".join(status_lines(await run.status(), 100))
         an_hour_ago(tmp_path)
@@ -94,7 +94,7 @@ async def test_entry_whose_finish_a_crash_cut_off_counts_as_delivered(tmp_path: 
         async with inside(tmp_path, outage, sink) as run:
             with run.refusing("finish_entry", LedgerNotDurable("the disk is full")):
                 await run.until("it is delivered", lambda: run.taken() == run.owed())
-                await run.until("its end is refused", lambda: run.parts.gate.reasons)
+                await run.until("its end is refused", lambda: run.resources.gate.reasons)
                 run.service.stop("the story is over")
                 await run.ended()
         async with inside(tmp_path, outage, sink, until_empty=True) as run:
@@ -108,7 +108,7 @@ async def test_copy_back_from_a_backup_is_held_where_duplicates_are(tmp_path: Pa
     outage = write_plain(tmp_path, 1, 3)
     files = in_out(outage.queue_dir)
     async with Sink() as sink, inside(tmp_path, outage, sink, duplicates={"exact": "hold"}) as run:
-        await run.until("it is drained", lambda: sink.taken and not run.parts.index.totals.overall().entries)
+        await run.until("it is drained", lambda: sink.taken and not run.resources.index.totals.overall().entries)
         put_back(run, files, slice(1))
         await run.until("it is held", lambda: len(run.files("held")) == 1)
         assert await counts(run) == (1, 3, 0, 0, 0)

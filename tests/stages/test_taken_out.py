@@ -39,7 +39,7 @@ async def test_entry_held_while_it_is_being_read_is_not_sent(tmp_path: Path) -> 
             asked = asyncio.create_task(run.asks.hold(run.of(file), ME))
             await holding.reached.wait()
             reading.go_on()
-            await run.until("it is read", lambda: not run.parts.index.totals.overall().unread_entries)
+            await run.until("it is read", lambda: not run.resources.index.totals.overall().unread_entries)
             for _ in range(10):  # whatever the feed would make of it
                 await asyncio.sleep(0)
             holding.go_on()
@@ -89,8 +89,8 @@ async def test_entry_that_cannot_be_held_is_held_once_the_ledger_can_be_written(
         config.unlink()
     async with Sink() as sink, inside(tmp_path, outage, sink, feed={"messages": "0"}) as run:
         with run.refusing("hold", LedgerNotDurable("disk full")):
-            run.parts.rate.limit(run.service.settings.feed, float("inf"), None)
-            await run.until("sending has stopped", lambda: "ledger" in run.parts.gate.reasons)
+            run.resources.rate.limit(run.service.settings.feed, float("inf"), None)
+            await run.until("sending has stopped", lambda: "ledger" in run.resources.gate.reasons)
             await run.until("it is put back", lambda: not run.service.pipeline.feed.active)
         await run.service._ledger_upkeep.probe()
         await run.until("it is held", lambda: run.state_of(file) == "held")
@@ -118,7 +118,7 @@ async def test_deferred_entry_an_operator_lets_go_of_is_tried_when_it_is_due(tmp
     async with Sink(None, refusing) as sink, inside(tmp_path, outage, sink, **settings) as run:
         await run.until("it is deferred", lambda: run.state_of(file) == "deferred")
         async with run.service.pipeline.feed.taken_out(file.stem):
-            run.service.pipeline.standing.wake()
+            run.service.pipeline.resources.signals.wake()
             for _ in range(10):
                 await asyncio.sleep(0)
         await run.until("all is delivered", lambda: run.taken() == run.owed())

@@ -42,16 +42,16 @@ async def test_entry_the_ledger_has_put_back_is_where_the_ledger_says_and_is_del
     outage = write_plain(tmp_path, 3, 2)
     async with Sink(None) as sink:
         async with inside(tmp_path, outage, sink, feed=STOPPED) as run:
-            await run.until("all are read", lambda: run.parts.index.totals.overall().entries == 3)
+            await run.until("all are read", lambda: run.resources.index.totals.overall().entries == 3)
             await getattr(run.asks, verb)(EVERYTHING, ME)
             await undo_cut_off(run)
         async with inside(tmp_path, outage, sink) as run:
-            held = run.parts.index.totals.overall().held_entries
+            held = run.resources.index.totals.overall().held_entries
             assert held == len(run.files("held")) == (2 if verb == "hold" else 0)
             assert len(run.files("duplicates")) == (2 if verb == "drop" else 0)
             number = (await run.asks.journal(100)).actions[-2].number
             assert (await run.asks.undo(UndoRequest(number=number, yes=True), ME)).changed == 2
-            await run.until("all is delivered", lambda: not run.parts.index.totals.overall().entries)
+            await run.until("all is delivered", lambda: not run.resources.index.totals.overall().entries)
             assert run.taken() == run.owed()
 
 
@@ -60,10 +60,10 @@ async def test_drop_that_was_cut_off_and_comes_to_its_end_under_the_undo_is_take
 ) -> None:
     outage = write_plain(tmp_path, 1, 2)
     async with Sink(None) as sink, inside(tmp_path, outage, sink, feed=STOPPED) as run:
-        await run.until("it is read", lambda: run.parts.index.totals.overall().recipients == 2)
+        await run.until("it is read", lambda: run.resources.index.totals.overall().recipients == 2)
         with run.held_up("finish_entry") as held:
             with monkeypatch.context() as patch:
-                patch.setattr(run.parts.custody, "drop", refusing)
+                patch.setattr(run.resources.custody, "drop", refusing)
                 assert (await run.asks.drop(EVERYTHING, ME)).changed == 0
             await run.asks.set_rate(RateRequest(messages="unlimited"), ME)
             await run.until("its recipients were given up, and its file follows", held.reached.is_set)
@@ -79,7 +79,7 @@ async def test_drop_that_was_cut_off_and_comes_to_its_end_under_the_undo_is_take
             await run.until("the undo waits for its turn to end", lambda: asked_for)
             held.go_on()
             assert (await undo).changed == 1
-        await run.until("it is delivered", lambda: not run.parts.index.totals.overall().entries)
+        await run.until("it is delivered", lambda: not run.resources.index.totals.overall().entries)
         assert run.taken() == run.owed()
 
 

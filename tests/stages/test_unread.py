@@ -33,7 +33,7 @@ async def test_entry_that_may_not_be_read_is_held_once_and_read_when_released(tm
             return [Surveyed(str(path), None, CANNOT_READ, "Permission denied") for path in paths]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(run.parts.surveyor, "read", refused)
+            patch.setattr(run.resources.surveyor, "read", refused)
             run.arrive(file, content)
             await run.until("it is held", lambda: run.state_of(file) == "held")
             await run.until("nothing is left to do", lambda: run.service.situation.state == "idle")
@@ -60,7 +60,7 @@ async def test_held_entry_that_nobody_can_read_is_dropped_and_brought_back_like_
         undone = await run.asks.undo(UndoRequest(yes=True), ME)
         assert (undone.done, undone.changed, undone.left) == (True, 1, [])
         assert (run.custody / "held" / odd.name).read_bytes() == odd.read_bytes()
-        hold = await run.parts.ledger.hold_of(file.stem)
+        hold = await run.resources.ledger.hold_of(file.stem)
         assert hold is not None and hold.reason == "no_recipient_list"
         said = await run.status()
         assert (said.backlog.held_entries, said.backlog.unread_entries) == (1, 0)
@@ -76,7 +76,7 @@ async def test_while_entries_are_unread_no_answer_says_that_they_have_no_recipie
         with run.not_reading() as reading:
             for file, content in files.items():
                 run.arrive(file, content)
-            await run.until("they are listed", lambda: run.parts.index.totals.overall().unread_entries == 2)
+            await run.until("they are listed", lambda: run.resources.index.totals.overall().unread_entries == 2)
             assert "; 2 entries left, recipients not counted yet; " in status_line(await run.status())
             everything = SelectRequest(selectors=Selectors(), yes=False)
             reply = await run.asks.handback(everything, ME)
@@ -84,7 +84,7 @@ async def test_while_entries_are_unread_no_answer_says_that_they_have_no_recipie
             assert "hold 2 entries, recipients not counted yet" in " ".join(hold_lines("hold", reply))
             assert (await run.asks.eta(None, None, "")).unread_entries == 2
             reading.go_on()
-            await run.until("they are read", lambda: not run.parts.index.totals.overall().unread_entries)
+            await run.until("they are read", lambda: not run.resources.index.totals.overall().unread_entries)
         assert "; 2 entries, 6 recipients left; " in status_line(await run.status())
         reply = await run.asks.handback(everything, ME)
         assert (reply.recipients, reply.unread) == (6, 0)
@@ -118,7 +118,7 @@ async def test_entry_that_is_taken_and_not_listed_yet_is_backlog(tmp_path: Path)
     begun, may_end = threading.Event(), threading.Event()
     async with Sink() as sink, inside(tmp_path, outage, sink, feed={"messages": "0"}, until_empty=True) as run:
         await run.until("it is read", lambda: run.state_of(first) == "active")
-        sync = run.parts.custody.sync
+        sync = run.resources.custody.sync
 
         def slowly() -> None:
             begun.set()
@@ -126,10 +126,10 @@ async def test_entry_that_is_taken_and_not_listed_yet_is_backlog(tmp_path: Path)
             sync()
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(run.parts.custody, "sync", slowly)
+            patch.setattr(run.resources.custody, "sync", slowly)
             run.arrive(second, content)
             await run.until("it is taken", begun.is_set)
-            run.parts.rate.limit(run.service.settings.feed.model_copy(update={"messages": None}), None, None)
+            run.resources.rate.limit(run.service.settings.feed.model_copy(update={"messages": None}), None, None)
             try:
                 await run.until("the other is finished", lambda: run.state_of(first) is None)
                 assert (await run.status()).backlog.entries == 1

@@ -106,26 +106,26 @@ ASKED: dict[str, Callable[[Service], object]] = {
     "custody.beside_runner": lambda service: (
         service.situation.mailman().runner_wanted_by == "custody.beside_runner = true"
     ),
-    "mta.tls": lambda service: service.pipeline.parts.pool._settings.tls,
+    "mta.tls": lambda service: service.pipeline.resources.pool._settings.tls,
     "mta.queue": lambda service: service._assembled.surroundings._mta_queue._kind,
-    "feed.adaptive": lambda service: service.pipeline.parts.rate._adaptive,
-    "feed.order": lambda service: service.pipeline.parts.settings.feed.order,
-    "feed.dsn": lambda service: service.pipeline.parts.settings.feed.dsn,
-    "duplicates.exact": lambda service: service.pipeline.parts.settings.duplicates.exact,
-    "duplicates.resend": lambda service: service.pipeline.parts.settings.duplicates.resend,
-    "ledger.in_doubt": lambda service: service.pipeline.parts.in_doubt.settings.ledger.in_doubt,
-    "ledger.in_doubt_fallback": lambda service: service.pipeline.parts.in_doubt.settings.ledger.in_doubt_fallback,
-    "notify.events": lambda service: service._notifier.settings.events,
+    "feed.adaptive": lambda service: service.pipeline.resources.rate._adaptive,
+    "feed.order": lambda service: service.pipeline.resources.settings.feed.order,
+    "feed.dsn": lambda service: service.pipeline.resources.settings.feed.dsn,
+    "duplicates.exact": lambda service: service.pipeline.resources.settings.duplicates.exact,
+    "duplicates.resend": lambda service: service.pipeline.resources.settings.duplicates.resend,
+    "ledger.in_doubt": lambda service: service.pipeline.in_doubt._settings.ledger.in_doubt,
+    "ledger.in_doubt_fallback": lambda service: service.pipeline.in_doubt._settings.ledger.in_doubt_fallback,
+    "notify.events": lambda service: service._notifier._settings.events,
     "log.level": lambda service: logging.getLevelName(logging.getLogger().level).lower(),
 }
 """Words and switches: what the part that goes by them has."""
 
 DERIVED: dict[str, tuple[Callable[[Service], object], Callable[[Any], object]]] = {
-    "feed.memory": (lambda service: service.pipeline.feed._content.limit_bytes, lambda size: size // 2),
-    "feed.messages": (lambda service: service.pipeline.parts.rate.messages_per_s, lambda rate: rate),
-    "feed.recipients": (lambda service: service.pipeline.parts.rate.recipients_per_s, lambda rate: rate),
-    "mta.sessions": (lambda service: service.pipeline.feed._slots._value, lambda sessions: sessions),
-    "custody.bak_age": (lambda service: service.pipeline.parts.custody.bak_age_s, lambda age: age),
+    "feed.memory": (lambda service: service.pipeline.transmit._content.limit_bytes, lambda size: size // 2),
+    "feed.messages": (lambda service: service.pipeline.resources.rate.messages_per_s, lambda rate: rate),
+    "feed.recipients": (lambda service: service.pipeline.resources.rate.recipients_per_s, lambda rate: rate),
+    "mta.sessions": (lambda service: service.pipeline.transmit._slots._value, lambda sessions: sessions),
+    "custody.bak_age": (lambda service: service.pipeline.resources.custody._bak_age_s, lambda age: age),
 }
 """Settings of which something else is made, or whose old value is remembered as what was in force then (rates)."""
 

@@ -90,14 +90,15 @@ MUTATIONS = (
         (("    if lost.in_doubt:\n", "    if False:\n"),), _torture("mta-killed", 0.2),
     ),
     Mutation(
-        "the file goes before anything is sent", "stages/feed.py",
-        (("                sent = await self._transmit(", "                parts.custody.finish(filebase)\n"
-          "                sent = await self._transmit("),),
+        "the file goes before anything is sent", "stages/turn.py",
+        (("            sent, interrupted = await self._send(", "            resources.custody.finish(filebase)\n"
+          "            sent, interrupted = await self._send("),),
         _torture("killed-ask"),
     ),
     Mutation(
-        "a copy is sent although its recipients were served", "stages/parts.py",
-        (('        if not digests or released or self._parts.settings.duplicates.exact == "deliver":', "        if True:"),),
+        "a copy is sent although its recipients were served", "stages/entry_facts.py",
+        (('        if not digests or released or self._resources.settings.duplicates.exact == "deliver":',
+          "        if True:"),),
         _torture("backup"),
     ),
     Mutation(

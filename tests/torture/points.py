@@ -45,7 +45,7 @@ ELSEWHERE = frozenset({"take_in", "learn", "unlearn", "rewrite", "try_again", "u
 """Not come to by a drain: entries lent away for want of an inode (tests/queuedir/test_loan.py), logs imported by an
 operator, one commit with no file that has to agree with it, the first half of hand_back_rewritten for copies that go
 back together (tests/scenarios/test_mistakes_handback.py), and what becomes of entries refused by an MTA in doubt
-(stages/refused.py)."""
+(stages/reversible_failures.py)."""
 
 MOVES = {
     "take": "drain",

@@ -35,7 +35,7 @@ from drainer.queuedir.content import header_text
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.read import read_entry
 from drainer.report.snapshot import Snapshot
-from drainer.via_mailman.whereabouts import mark_in
+from drainer.via_mailman.whereabouts import handover_mark
 from tests.mailman3.site import Site as Mailman3
 from tests.scenarios.running import site_settings
 from tests.scenarios.troubled import Outbreak
@@ -411,7 +411,7 @@ def doubtful(ledger: Path) -> set[Copy]:
     return {
         (attempt.message_id, address)
         for attempt in attempts
-        if mark_in(attempt.reverse_path) is None or attempt.state is State.IN_DOUBT
+        if handover_mark(attempt.reverse_path) is None or attempt.state is State.IN_DOUBT
         for address in attempt.recipients
     }
 

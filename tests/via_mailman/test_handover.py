@@ -1,4 +1,4 @@
-"""Entries released to Mailman's out/: what becomes of them, by the files Mailman leaves, and after each kind of crash."""
+"""Entries handed over to Mailman's out/: what becomes of them, by the files Mailman leaves, and after each kind of crash."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from drainer.backlog.index import BacklogIndex
+from drainer.backlog.signals import Signals
 from drainer.backlog.states import EntryState
 from drainer.clock import SystemClock
 from drainer.duplicates.summary import summarise
@@ -25,9 +26,11 @@ from drainer.queuedir.entry import Flavour
 from drainer.queuedir.filebase import QueueFile, Suffix
 from drainer.queuedir.read import read_entry
 from drainer.settings import CustodySettings, FeedSettings, MailmanSettings, Settings
-from drainer.via_mailman.handover import Release
-from drainer.via_mailman.queues import Look, MailmanQueues
-from drainer.via_mailman.whereabouts import Mark, is_released_list, mark_in
+from drainer.via_mailman.follow import Follow
+from drainer.via_mailman.handover import Handover
+from drainer.via_mailman.open_handovers import OpenHandovers
+from drainer.via_mailman.queues import MailmanQueues, QueueListing, SmtpLogFile
+from drainer.via_mailman.whereabouts import HandoverMark, handover_mark, is_released_list
 from tests.scenarios.running import eventually
 
 ANN, BOB, EVE = "ann@example.org", "bob@example.org", "eve@example.net"
@@ -48,7 +51,7 @@ def entry_file(*recipients: str, subject: str = "one", handled: bool = False, te
 
 
 class Site:
-    """A queue directory, and one run of the release on it; `restarted` gives the next."""
+    """A queue directory, and one run of the handover on it; `restarted` gives the next."""
 
     def __init__(self, queue_dir: Path, ledger: MemoryLedger, booted_s: float = 0.0) -> None:
         for queue in ("out", "retry", "shunt", "bad"):
@@ -67,8 +70,11 @@ class Site:
         throttle = Throttle(None, None)
         rate = RateInForce(self.settings.feed, throttle, CLOCK)
         self.runner_lives = False
-        self.release = Release(
-            self.settings, CLOCK, self.custody, ledger, self.index, throttle, rate,
+        self.log_file = SmtpLogFile(self.smtp_log)
+        self.at_mailman = OpenHandovers(ledger, CLOCK, queue_dir, self.log_file.log)
+        self.handover = Handover(self.settings, CLOCK, self.custody, ledger, throttle, self.at_mailman)
+        self.follow = Follow(
+            self.settings, CLOCK, self.custody, ledger, self.index, rate, Signals(), self.at_mailman, self.log_file,
             lambda: self.runner_lives, lambda: booted_s,
         )  # fmt: skip
 
@@ -80,8 +86,8 @@ class Site:
         self.custody.close()
         self.index.close()
 
-    async def released(self, *owed: str) -> MessageRecord:
-        """An entry to all three, released for some of them."""
+    async def handed_over(self, *owed: str) -> MessageRecord:
+        """An entry to all three, handed over for some of them."""
         path = self.custody.backlog / (NAME + ".pck")
         path.write_bytes(entry_file(ANN, BOB, EVE))
         self.index.add_listed([(QueueFile(1700000000.5, NAME, Suffix.WAITING), path.stat().st_size)])
@@ -89,7 +95,7 @@ class Site:
         entry = read_entry(path)
         summary = summarise(entry)
         record = MessageRecord(summary.fingerprint.identity, LIST, summary.message_id)
-        assert await self.release.release(entry, record, owed) == ""
+        assert await self.handover.hand_over(entry, record, owed) == ""
         return record
 
     def out(self, suffix: str = ".pck") -> Path:
@@ -97,18 +103,18 @@ class Site:
 
     async def followed(self, record: MessageRecord) -> dict[State, set[str]]:
         """One look at the queues, once they are quiet, and what the ledger says then."""
-        looks: list[Look] = []
+        looks: list[QueueListing] = []
 
         def looked() -> bool:
-            look = self.release._queues.look(self.release._since_s(), self.release._names())
+            look = self.follow._queues.look(self.at_mailman.since_s, self.at_mailman.names)
             if look is not None:
                 looks.append(look)
             return look is not None
 
         eventually(looked)
-        self.release._smtp_log.read()
-        for released in list(self.release._followed.values()):
-            await self.release._see_to(released, looks[0])
+        self.log_file.read()
+        for handover in self.at_mailman.all:
+            await self.follow._see_to(handover, looks[0])
         return await self.states(record)
 
     async def states(self, record: MessageRecord) -> dict[State, set[str]]:
@@ -126,24 +132,24 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     site.close()
 
 
-async def test_released_entry_is_in_out_for_those_owed_only_and_its_attempt_is_open(site: Site) -> None:
-    record = await site.released(ANN, BOB)
+async def test_entry_handed_over_is_in_out_for_those_owed_only_and_its_attempt_is_open(site: Site) -> None:
+    record = await site.handed_over(ANN, BOB)
     assert set(read_entry(site.out()).recipients) == {ANN, BOB}
     assert await site.followed(record) == {State.ATTEMPTING: {ANN, BOB}}
-    assert site.release.entries == 1
+    assert site.at_mailman.entries == 1
     assert not list(site.custody.backlog.iterdir())
 
 
 async def test_entry_gone_from_out_was_delivered(site: Site) -> None:
-    record = await site.released(ANN, BOB, EVE)
+    record = await site.handed_over(ANN, BOB, EVE)
     site.out().unlink()
     assert await site.followed(record) == {State.DELIVERED: {ANN, BOB, EVE}}
-    assert site.release.entries == 0
+    assert site.at_mailman.entries == 0
     assert site.index.state_of(NAME) is None
 
 
 async def test_refusals_for_good_are_told_by_mailmans_log_and_recorded_as_failed(site: Site) -> None:
-    record = await site.released(ANN, BOB)
+    record = await site.handed_over(ANN, BOB)
     stamp = datetime.now().strftime("%b %d %H:%M:%S %Y")
     site.smtp_log.write_text(f"{stamp} (7) <one@example.org> delivery to {BOB} failed with code 550, b'no such user'\n")
     site.out().unlink()
@@ -151,7 +157,7 @@ async def test_refusals_for_good_are_told_by_mailmans_log_and_recorded_as_failed
 
 
 async def test_bak_of_a_dead_runner_whose_delivery_is_in_mailmans_log_was_delivered(site: Site) -> None:
-    record = await site.released(ANN, BOB)
+    record = await site.handed_over(ANN, BOB)
     stamp = datetime.now().strftime("%b %d %H:%M:%S %Y")
     site.smtp_log.write_text(
         f"{stamp} (7) <one@example.org> smtp to choir@example.org for 2 recips, completed in 0.1 seconds\n"
@@ -163,7 +169,7 @@ async def test_bak_of_a_dead_runner_whose_delivery_is_in_mailmans_log_was_delive
 
 async def test_bak_of_a_dead_runner_is_in_doubt_for_whom_the_mta_refused_for_now(site: Site) -> None:
     """Mailman may have put them into retry/ before its runner died, or not."""
-    record = await site.released(ANN, BOB, EVE)
+    record = await site.handed_over(ANN, BOB, EVE)
     stamp = datetime.now().strftime("%b %d %H:%M:%S %Y")
     site.smtp_log.write_text(
         f"{stamp} (7) <one@example.org> smtp to choir@example.org for 3 recips, completed in 0.1 seconds\n"
@@ -177,7 +183,7 @@ async def test_bak_of_a_dead_runner_is_in_doubt_for_whom_the_mta_refused_for_now
 
 @pytest.mark.parametrize("end", ["", ", 2 failures"], ids=["no end", "failures nobody names"])
 async def test_bak_of_a_dead_runner_whose_log_tells_no_end_is_in_doubt(site: Site, end: str) -> None:
-    record = await site.released(ANN, BOB)
+    record = await site.handed_over(ANN, BOB)
     stamp = datetime.now().strftime("%b %d %H:%M:%S %Y")
     line = f"{stamp} (7) <one@example.org> smtp to choir@example.org for 2 recips, completed in 0.1 seconds\n"
     told = f"{stamp} (7) <one@example.org> post to choir@example.org from ann@example.org, 90 bytes{end}\n"
@@ -188,7 +194,7 @@ async def test_bak_of_a_dead_runner_whose_log_tells_no_end_is_in_doubt(site: Sit
 
 async def test_whom_mailman_gave_up_on_is_failed_and_not_delivered(site: Site) -> None:
     """Its retry period was over: the entry is in no queue any more, and only the log says why."""
-    record = await site.released(ANN, BOB)
+    record = await site.handed_over(ANN, BOB)
     stamp = datetime.now().strftime("%b %d %H:%M:%S %Y")
     site.smtp_log.write_text(
         f"{stamp} (7) <one@example.org> smtp to choir@example.org for 2 recips, completed in 0.1 seconds\n"
@@ -201,7 +207,7 @@ async def test_whom_mailman_gave_up_on_is_failed_and_not_delivered(site: Site) -
 
 
 async def test_claimed_entry_is_left_to_a_living_runner(site: Site) -> None:
-    record = await site.released(ANN)
+    record = await site.handed_over(ANN)
     site.out().rename(site.out(".bak"))
     site.runner_lives = True
     assert await site.followed(record) == {State.ATTEMPTING: {ANN}}
@@ -209,21 +215,21 @@ async def test_claimed_entry_is_left_to_a_living_runner(site: Site) -> None:
 
 
 async def test_bak_of_a_dead_runner_is_taken_back_in_doubt(site: Site) -> None:
-    record = await site.released(ANN)
+    record = await site.handed_over(ANN)
     site.out().rename(site.out(".bak"))
     assert await site.followed(record) == {State.IN_DOUBT: {ANN}}
     assert (site.custody.backlog / (NAME + ".pck")).exists()
 
 
 async def test_recipients_in_retry_stay_attempted_and_the_others_are_delivered(site: Site) -> None:
-    record = await site.released(ANN, BOB, EVE)
+    record = await site.handed_over(ANN, BOB, EVE)
     (site.queue_dir / "retry" / (OTHER + ".pck")).write_bytes(entry_file(BOB, handled=True, text="Decorated."))
     site.out().unlink()
     expected = {State.DELIVERED: {ANN, EVE}, State.ATTEMPTING: {BOB}}
     assert await site.followed(record) == expected
-    assert (site.release.entries, site.release.retrying_recipients) == (0, 1)
+    assert (site.at_mailman.entries, site.at_mailman.retrying_recipients) == (0, 1)
     restarted = site.restarted()
-    await restarted.release.recover()
+    await restarted.follow.recover()
     assert await restarted.followed(record) == expected
     (site.queue_dir / "retry" / (OTHER + ".pck")).unlink()
     assert await restarted.followed(record) == {State.DELIVERED: {ANN, BOB, EVE}}
@@ -231,7 +237,7 @@ async def test_recipients_in_retry_stay_attempted_and_the_others_are_delivered(s
 
 
 async def test_entry_back_in_out_under_another_name_is_ours_again_under_its_own(site: Site) -> None:
-    record = await site.released(ANN, BOB)
+    record = await site.handed_over(ANN, BOB)
     (site.queue_dir / "out" / (OTHER + ".pck")).write_bytes(entry_file(ANN, BOB, handled=True))
     site.out().unlink()
     assert await site.followed(record) == {State.DEFERRED: {ANN, BOB}}
@@ -241,7 +247,7 @@ async def test_entry_back_in_out_under_another_name_is_ours_again_under_its_own(
 
 @pytest.mark.parametrize(("queue", "name"), [("shunt", OTHER + ".pck"), ("bad", NAME + ".psv")])
 async def test_shunted_or_preserved_entry_is_held_with_the_reason(site: Site, queue: str, name: str) -> None:
-    record = await site.released(ANN, BOB)
+    record = await site.handed_over(ANN, BOB)
     (site.queue_dir / queue / name).write_bytes(entry_file(ANN, BOB))
     site.out().unlink()
     assert await site.followed(record) == {State.HELD: {ANN, BOB}}
@@ -253,7 +259,7 @@ async def test_shunted_or_preserved_entry_is_held_with_the_reason(site: Site, qu
 
 
 async def test_another_mail_an_older_copy_and_a_resubmission_are_not_taken_for_what_mailman_made(site: Site) -> None:
-    record = await site.released(ANN, BOB)
+    record = await site.handed_over(ANN, BOB)
     shunt = site.queue_dir / "shunt"
     (shunt / (OTHER + ".pck")).write_bytes(entry_file(ANN, BOB, subject="two", handled=True))
     older = shunt / ("1600000000.5+" + "c" * 40 + ".pck")
@@ -275,31 +281,31 @@ async def test_another_mail_an_older_copy_and_a_resubmission_are_not_taken_for_w
 async def test_crash_before_the_rename_owes_again_unless_the_machine_went_down(
     site: Site, booted_s: float, state: State
 ) -> None:
-    record = await site.released(ANN, BOB)
+    record = await site.handed_over(ANN, BOB)
     site.out().rename(site.custody.backlog / (NAME + ".pck"))
     restarted = site.restarted(booted_s)
-    await restarted.release.recover()
+    await restarted.follow.recover()
     assert await restarted.states(record) == {state: {ANN, BOB}}
     restarted.close()
 
 
 async def test_what_was_gone_while_nobody_looked_is_not_sent_again(site: Site) -> None:
-    record = await site.released(ANN)
+    record = await site.handed_over(ANN)
     site.out().unlink()
     restarted = site.restarted()
-    await restarted.release.recover()
+    await restarted.follow.recover()
     assert await restarted.followed(record) == {State.DELIVERED: {ANN}}
     restarted.close()
 
 
-async def test_released_entry_is_known_to_intake_after_a_restart_and_under_another_name(site: Site) -> None:
-    await site.released(ANN)
+async def test_entry_handed_over_is_known_to_intake_after_a_restart_and_under_another_name(site: Site) -> None:
+    await site.handed_over(ANN)
     (site.queue_dir / "out" / (OTHER + ".pck")).write_bytes(entry_file(ANN, handled=True))
     stranger = site.queue_dir / "out" / ("1700000002.5+" + "d" * 40 + ".pck")
     stranger.write_bytes(entry_file(ANN, subject="two"))
     restarted = site.restarted()
-    await restarted.release.recover()
-    found: list[Look] = []
+    await restarted.follow.recover()
+    found: list[QueueListing] = []
 
     def looked() -> bool:
         look = MailmanQueues(site.queue_dir, CLOCK).look(0.0, ())
@@ -307,7 +313,7 @@ async def test_released_entry_is_known_to_intake_after_a_restart_and_under_anoth
         return bool(look)
 
     eventually(looked)
-    assert await restarted.release.ours("out", list(found[0].files["out"].values())) == {NAME, OTHER}
+    assert await restarted.follow.ours("out", list(found[0].files["out"].values())) == {NAME, OTHER}
     restarted.close()
 
 
@@ -326,10 +332,10 @@ async def test_queues_that_change_meanwhile_are_not_believed(tmp_path: Path) -> 
 
 
 def test_mark_survives_the_ledger_and_no_reverse_path_is_taken_for_one() -> None:
-    mark = Mark(NAME, "0123456789abcdef", (b"\x01" * 16, b"\x02" * 16))
-    assert mark_in(mark.text()) == mark
+    mark = HandoverMark(NAME, "0123456789abcdef", (b"\x01" * 16, b"\x02" * 16))
+    assert handover_mark(mark.text()) == mark
     for reverse_path in ("", "choir-bounces@example.org", "mailman:x@example.org", "mailman::zz:y"):
-        assert mark_in(reverse_path) is None
+        assert handover_mark(reverse_path) is None
 
 
 def test_release_lists_name_lists_as_people_do() -> None:

@@ -1,11 +1,11 @@
-"""Entries whose recipients failed while the MTA was doubted: kept on disk, so that its refusals can be undone.
+"""Entries whose recipients failed while the MTA was doubted: kept on disk, so that these failures can be reversed.
 
 In    filebases of entries that are settled, some of their recipients as FAILED
 Out   the entry in duplicates/ while the doubt lasts; then removed (`believe`), or in backlog/ again (`try_again`)
-Not here  when the MTA is doubted (feed/refusals.py)
+Not here  when the MTA is doubted (mta_trust.py)
 
-FAILED is final for an entry, and binds no other (ledger/contract.py). So it is tried again under another name: whoever had
-the mail is skipped as of any second copy, and only those that failed are owed.
+FAILED is final for an entry, and says nothing about other entries (ledger/contract.py). So it is tried again under another
+name: recipients that had the mail are skipped, as with any second copy, and only those that failed are owed.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ import logging
 import math
 
 from drainer.errors import CustodyRefused, EntryVanished, LedgerNotDurable
-from drainer.stages.parts import Parts, Standing
+from drainer.stages.resources import Resources
 from drainer.text.logfmt import logfmt
 
 log = logging.getLogger("drainer")
 
 _KEPT_AS = "refused"
-"""Under this name the ledger keeps which entries they are, and whether sending had stopped."""
+"""Under this name the ledger keeps which entries they are, and whether feeding had stopped."""
 
 
-class Refused:
+class ReversibleFailures:
     """`recover` before entries are listed."""
 
-    def __init__(self, parts: Parts, standing: Standing) -> None:
-        self._parts = parts
-        self._standing = standing
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
         self._kept: list[str] = []
         self._undone_s = (math.inf, -math.inf)
         self._stopped = False
@@ -40,8 +39,8 @@ class Refused:
         return len(self._kept)
 
     async def recover(self) -> None:
-        """What an earlier run kept that had stopped for it is tried again: an operator restarted instead of resuming."""
-        kept = await self._parts.ledger.kept(_KEPT_AS)
+        """Try again what an earlier run kept if it had stopped: an operator has restarted instead of resuming."""
+        kept = await self._resources.ledger.kept(_KEPT_AS)
         if kept:
             known = json.loads(kept)
             self._kept, self._stopped = known["entries"], known["stopped"]
@@ -49,21 +48,22 @@ class Refused:
             await self.try_again(math.inf)
 
     async def stop(self) -> None:
-        """The MTA refuses too many: a person will say when it is right again, or restart the service."""
+        """The MTA refuses too many: an operator will say when it is right again, or restart the service."""
         self._stopped = True
         await self._write()
 
     def is_undone(self, failed_at_s: float) -> bool:
-        """Whether what failed then was refused by an MTA that an operator has put right since."""
+        """Whether a failure of that time was reversed: an operator has put the MTA right since."""
         since_s, until_s = self._undone_s
         return since_s - 1 <= failed_at_s <= until_s  # the ledger knows whole seconds
 
     async def keep(self, filebase: str, failed_at_s: float) -> None:
-        """A settled entry goes to duplicates/ instead of off the disk; or is tried again, if its turn to be finished came
-        only after the others were."""
-        # Renamed and known in one step: `believe` and `try_again` come between two. Crash before the next line: it is in
-        # backlog/, owes nobody, and is finished at the next start as any settled entry; after it: its refusals stand.
-        self._parts.custody.suppress(filebase)
+        """A settled entry goes to duplicates/ instead of off the disk. If the others have been tried again already, so is
+        this one."""
+        # Renamed and known in one step: `believe` and `try_again` may come between two steps.
+        # Crash before the next line: it is in backlog/, owes nobody, and is finished at the next start as any settled
+        # entry. Crash after it: its failures stand.
+        self._resources.custody.suppress(filebase)
         if filebase not in self._kept:
             self._kept.append(filebase)
         await self._write()
@@ -71,9 +71,9 @@ class Refused:
             await self._again([filebase])
 
     async def believe(self) -> None:
-        """The MTA was right about them: they go off the disk."""
+        """The MTA was right to refuse: the entries go off the disk."""
         kept, self._kept = self._kept, []
-        custody = self._parts.custody
+        custody = self._resources.custody
         for filebase in kept:
             with contextlib.suppress(EntryVanished, CustodyRefused):
                 custody.finish(custody.restore(filebase))
@@ -84,7 +84,7 @@ class Refused:
 
         since_s  since when the MTA was doubted, seconds since the epoch
         """
-        self._undone_s = (since_s, self._parts.clock.now_s())
+        self._undone_s = (since_s, self._resources.clock.now_s())
         self._stopped = False
         return await self._again(list(self._kept))
 
@@ -92,7 +92,7 @@ class Refused:
         again, moved = [], []
         for filebase in kept:
             try:
-                again.append(self._parts.custody.try_again(filebase))
+                again.append(self._resources.custody.try_again(filebase))
                 moved.append(filebase)
             except EntryVanished:
                 pass
@@ -101,18 +101,18 @@ class Refused:
                 continue
             self._kept.remove(filebase)
         try:
-            # After the rename, and before anybody can be sent to: until it is written, a DSN would only be missing.
-            await self._parts.ledger.undo_failures(moved)
+            # After the rename, and before any of them can be sent: a crash in between only loses a DSN.
+            await self._resources.ledger.undo_failures(moved)
         finally:
-            self._parts.index.add_listed(again)
-            self._standing.unread.set()
+            self._resources.index.add_listed(again)
+            self._resources.signals.unread.set()
         await self._write()
         if again:
             log.info(logfmt(event="tried_again", entries=len(again)))
         return len(again)
 
     async def _write(self) -> None:
-        """What cannot be written now is with the next; until then a crash would only have their refusals stand."""
+        """If it cannot be written now, the next write has it; a crash until then only lets their failures stand."""
         known = {"entries": self._kept, "stopped": self._stopped}
         with contextlib.suppress(LedgerNotDurable):
-            await self._parts.ledger.keep({_KEPT_AS: json.dumps(known).encode("ascii")})
+            await self._resources.ledger.keep({_KEPT_AS: json.dumps(known).encode("ascii")})

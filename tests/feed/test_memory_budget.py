@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainer.feed.memory import Budget
+from drainer.feed.memory_budget import MemoryBudget
 
 LIMIT = 100
 
@@ -18,7 +18,7 @@ def test_no_more_than_the_budget_is_used_but_by_one_alone_and_everybody_gets_a_t
     sizes: list[int], cancelled: set[int]
 ) -> None:
     async def story() -> list[int]:
-        budget = Budget(LIMIT)
+        budget = MemoryBudget(LIMIT)
         users, order = 0, []
 
         async def use(number: int, size: int) -> None:
@@ -48,7 +48,7 @@ def test_no_more_than_the_budget_is_used_but_by_one_alone_and_everybody_gets_a_t
 
 
 async def test_more_room_lets_the_next_in_when_something_is_given_back() -> None:
-    budget = Budget(LIMIT)
+    budget = MemoryBudget(LIMIT)
     await budget.take(90)
     second = asyncio.create_task(budget.take(20))
     with pytest.raises(TimeoutError):

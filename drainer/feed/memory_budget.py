@@ -21,13 +21,17 @@ CONTENT_COPIES = 3
 """Content being sent is itself, dot-stuffed, and what the kernel has not taken yet."""
 
 
-class Budget:
-    """Bytes that may be in use at a time; `limit_bytes` may be changed while it works."""
+class MemoryBudget:
+    """Bytes that may be in use at a time."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self._used_bytes = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def resize(self, limit_bytes: int) -> None:
+        """Another limit from now on; what is in use stays in use."""
+        self.limit_bytes = limit_bytes
 
     @property
     def used_bytes(self) -> int:

@@ -1,0 +1,40 @@
+"""What became of the recipients of one transaction.
+
+Pure  values only
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drainer.ledger.records import Outcome
+from drainer.ledger.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """What became of the recipients of one ComposedMessage; addresses as the entry has them (owed_for).
+
+    outcomes    in the ledger: DELIVERED, DEFERRED, FAILED, IN_DOUBT; recipients grouped by state and reply
+    untouched   owed as before and no attempt counted: the MTA's state kept them from being tried. Those whose attempt was
+                open already stand in the ledger as DEFERRED, which is no more than that
+    trouble     the MTA's trouble in words ("" if none), for the adaptive rate and the log
+    attempt_id  None: the content was not begun
+    over_limit  owed as before: the MTA takes no more recipients in one transaction
+    accepted    recipients the content was sent to
+    refused     the MTA's words where it refuses the message itself for good and `holds_refused` was asked for; "" elsewhere
+    """
+
+    outcomes: tuple[Outcome, ...]
+    untouched: tuple[str, ...] = ()
+    trouble: str = ""
+    attempt_id: int | None = None
+    over_limit: tuple[str, ...] = ()
+    accepted: int = 0
+    refused: str = ""
+
+    def recipients(self, state: State) -> tuple[str, ...]:
+        """Recipients that ended in a state."""
+        return tuple(
+            recipient for outcome in self.outcomes if outcome.state is state for recipient in outcome.recipients
+        )

@@ -1,0 +1,143 @@
+"""How one entry's turn ends: the one value that a turn (turn.py) gives to settle.py.
+
+In    the decision after sending, or the error that ended the turn
+Out   an Ending
+Pure  values only
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from drainer.duplicates.decision import Decision
+from drainer.errors import (
+    ComposeDeferred,
+    ComposerUnavailable,
+    CustodyRefused,
+    EntryError,
+    EntryUnreadable,
+    EntryVanished,
+    HaltError,
+    IllegalTransition,
+    MtaError,
+)
+from drainer.ledger.records import MessageRecord
+from drainer.queuedir.entry import QueueEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The ledger says what becomes of it: finish, suppress, hold, wait, or deliver to the rest later.
+
+    blameless  the recipients still owed were not refused: the turn was interrupted, or it was the MTA's state
+    """
+
+    entry: QueueEntry
+    record: MessageRecord
+    decision: Decision
+    blameless: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NotBefore:
+    """It waits for a moment, `due_s` (seconds since the epoch): Mailman's, or that of its domains' ceilings.
+
+    owed     recipients it owes; None: as the index has it
+    limited  how many of them are in each domain that has a ceiling
+    """
+
+    due_s: float
+    reason: str
+    owed: int | None = None
+    limited: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """It waits for something that has no moment: another copy, a composer, a filesystem. logged: at this level."""
+
+    reason: str
+    logged: Literal["", "warning", "error"] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """It is set aside for a person."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """It goes to Mailman's bad/."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """Its file is gone."""
+
+    error: EntryVanished
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """The ledger cannot be written: nothing more is sent, and the entry waits as before."""
+
+    error: HaltError
+
+
+@dataclass(frozen=True, slots=True)
+class MtaUnavailable:
+    """No transaction was possible: the entry waits as before."""
+
+    error: MtaError
+
+
+@dataclass(frozen=True, slots=True)
+class WithMailman:
+    """Mailman has it (via_mailman/)."""
+
+
+Ending = (
+    Decided | NotBefore | LookAgain | Held | Unreadable | Vanished | Halted | MtaUnavailable | WithMailman
+)  # fmt: skip
+
+ENDS_TURN = (EntryError, ComposerUnavailable, CustodyRefused, HaltError, MtaError, OSError)
+"""Errors that end a turn and nothing else. Any other exception is a bug."""
+
+ENDS_SETTLING = (EntryVanished, HaltError, CustodyRefused, OSError)
+"""Errors that may come when an ending without a decision is carried out."""
+
+
+def ending_of(error: Exception, may_hold: bool = True) -> Ending:
+    """How a turn ends that an error of ENDS_TURN ended.
+
+    may_hold  False: holding was tried, and failed with this error
+    """
+    match error:
+        case EntryVanished():
+            return Vanished(error)
+        case EntryUnreadable() if error.belongs_in_bad:
+            return Unreadable(error.reason, error.detail)
+        case ComposeDeferred() | ComposerUnavailable():
+            return LookAgain(str(error), logged="warning")
+        case EntryError():
+            return Held(error.reason, error.detail)
+        case IllegalTransition() if may_hold:
+            # A bug, and one that concerns this entry only: the ledger wrote nothing, and nothing was sent.
+            return Held("illegal_transition", str(error))
+        case HaltError():
+            return Halted(error)
+        case MtaError():
+            return MtaUnavailable(error)
+        case CustodyRefused():
+            # The ledger has it all; the file follows when the filesystem lets it. Nothing is sent again meanwhile.
+            return LookAgain(str(error), logged="error")
+        case OSError():
+            return LookAgain(f"cannot be read: {error.strerror}", logged="error")
+    raise TypeError(f"{error!r} ends no turn")

@@ -1,0 +1,78 @@
+"""What every stage works with: one of each, put together at the start (service.py), handed to every stage.
+
+Not here  what the stages know of single entries (entry_facts.py), and of the run so far (progress.py)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from drainer.backlog.index import BacklogIndex
+from drainer.backlog.readers import Surveyor
+from drainer.backlog.signals import Signals
+from drainer.clock import Clock
+from drainer.compose import Composer
+from drainer.compose.mailman3_decorations import Mailman3Decorations
+from drainer.duplicates.decoration import Decoration
+from drainer.errors import OtherMailman
+from drainer.feed.gate import Gate
+from drainer.feed.rate_in_force import RateInForce
+from drainer.feed.session_pool import SessionPool
+from drainer.feed.throttle import Throttle
+from drainer.ledger.contract import Ledger
+from drainer.queuedir.custody import Custody
+from drainer.queuedir.entry import Flavour, QueueEntry
+from drainer.queuedir.list_names import in_order, list_of
+from drainer.settings import Settings
+
+
+@dataclass(slots=True)
+class Resources:
+    """limited_domains  those the surveyor counts recipients of: all that had a ceiling when the service started
+    mailman3_decorations  the survey asks it for decorated entries of Mailman 3; the reading workers cannot ask it
+    decoration_of  the same as the surveyor's, so that survey and delivery give an entry one fingerprint; may read a file
+    """
+
+    settings: Settings
+    clock: Clock
+    custody: Custody
+    index: BacklogIndex
+    ledger: Ledger
+    composers: dict[Flavour, Composer]
+    surveyor: Surveyor
+    pool: SessionPool
+    throttle: Throttle
+    gate: Gate
+    rate: RateInForce
+    signals: Signals = field(default_factory=Signals)
+    limited_domains: tuple[str, ...] = ()
+    decoration_of: Callable[[QueueEntry], Decoration | None] | None = None
+    mailman3_decorations: Mailman3Decorations | None = None
+    _priority: tuple[tuple[object, ...], tuple[str, ...]] = ((), ())
+
+    @property
+    def priority(self) -> tuple[str, ...]:
+        """List-ids of the lists that `feed.priority` names, in that order. Cheap enough for each pick."""
+        known_by = (self.settings.feed.priority, len(ids := self.index.totals.list_ids()))
+        if self._priority[0] != known_by:
+            flavour = next(iter(self.composers))
+            lists = [list_of(list_id, flavour) for list_id in ids]
+            self._priority = known_by, in_order(self.settings.feed.priority, lists)
+        return self._priority[1]
+
+    def composer_of(self, entry: QueueEntry) -> Composer:
+        """Raises OtherMailman."""
+        if entry.flavour not in self.composers:
+            ours = next(iter(self.composers))
+            raise OtherMailman(
+                f"{entry.flavour.product} wrote it, and drainer composes for {ours.product} here; right would be a drainer "
+                f'with mailman.flavour = "{entry.flavour}", or to give it back (`drainer handback`)'
+            )
+        return self.composers[entry.flavour]
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Settings read again."""
+        self.settings = settings
+        self.custody.reconfigure(settings.custody.bak_age)
+        self.pool.reconfigure(settings.mta)

@@ -1,0 +1,174 @@
+"""compose > throttle > deliver: what an entry owes, in as many transactions as it takes.
+
+In    an entry, and the recipients that go now
+Out   a Transaction for each ComposedMessage, all of them in the ledger; rate, splits, limits and trust learn from each
+Not here  who is owed (decide.py); the steps of one transaction (feed/deliver.py)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Sequence
+
+from drainer.backlog.splits import Splits
+from drainer.compose.wire import ComposedMessage, is_nobody, why_unfit
+from drainer.feed.deliver import deliver
+from drainer.feed.memory_budget import CONTENT_COPIES, MemoryBudget
+from drainer.feed.transaction import Transaction
+from drainer.ledger.records import MessageRecord, Outcome
+from drainer.ledger.states import SETTLED, State
+from drainer.queuedir.entry import Flavour, QueueEntry
+from drainer.settings import Settings
+from drainer.stages.background import Background
+from drainer.stages.mta_trust import MtaTrust
+from drainer.stages.outcome_log import log_outcome
+from drainer.stages.recipient_limits import RecipientLimits
+from drainer.stages.resources import Resources
+
+
+class Transmit:
+    """splits  how many transactions the entries of a list take, learnt from each one"""
+
+    def __init__(self, resources: Resources, limits: RecipientLimits, trust: MtaTrust) -> None:
+        self._resources = resources
+        self._limits = limits
+        self._trust = trust
+        self._sessions = resources.settings.mta.sessions
+        self._slots = asyncio.Semaphore(self._sessions)
+        self._content = MemoryBudget(resources.settings.feed.memory // 2)
+        self._in_flight = 0
+        self._background = Background()
+        self.splits = Splits()
+
+    @property
+    def in_flight(self) -> int:
+        """Transactions that have a session."""
+        return self._in_flight
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Settings read again: more sessions, another bound on memory."""
+        self._content.resize(settings.feed.memory // 2)
+        for _ in range(settings.mta.sessions - self._sessions):
+            self._slots.release()
+        self._sessions = settings.mta.sessions
+
+    async def send(self, entry: QueueEntry, record: MessageRecord, recipients: Sequence[str]) -> list[Transaction]:
+        """Compose and deliver to these recipients; returns each transaction, all of them in the ledger.
+
+        Raises  CancelledError, EntryError, HaltError, once nothing of this entry is in flight any more
+        """
+        resources = self._resources
+        recipients = await self._without_unfit(entry, record, recipients)
+        if not recipients:
+            return []
+        self.splits.begun(entry.filebase, record.list_id, len(entry.raw), len(recipients))
+        deliveries: list[asyncio.Task[list[Transaction]]] = []
+        covered: set[str] = set()
+        try:
+            async with contextlib.aclosing(resources.composer_of(entry).compose(entry, recipients)) as transactions:
+                async for composed in transactions:
+                    for piece in composed.cut(self._limits.most):
+                        # Before the next one is composed, or an entry of many large copies would have them all in memory.
+                        with contextlib.ExitStack() as place:
+                            await self._take_place(piece, place)
+                            covered.update(piece.owed_for)
+                            deliveries.append(asyncio.create_task(self._deliver_whole(piece, entry, record)))
+                            deliveries[-1].add_done_callback(functools.partial(_leave, place.pop_all()))
+            skipped = tuple(address for address in recipients if address not in covered)
+            if skipped:
+                reply = "Mailman delivers nothing to such an address"
+                outcome = Outcome(State.SKIPPED, skipped, reply, resources.clock.now_s())
+                await self._record(entry, record, [outcome])
+            return [transaction for done in await asyncio.gather(*deliveries) for transaction in done]
+        finally:
+            for delivery in deliveries:
+                delivery.cancel()
+            await asyncio.gather(*deliveries, return_exceptions=True)
+
+    async def _take_place(self, piece: ComposedMessage, place: contextlib.ExitStack) -> None:
+        """Wait for room in memory, for a session, and for the rate. `place` gives the first two back."""
+        octets = CONTENT_COPIES * len(piece.content)
+        await self._content.take(octets)
+        place.callback(self._content.give, octets)
+        await self._slots.acquire()
+        place.callback(self._slots.release)
+        await self._resources.throttle.acquire(len(piece.envelope.recipients))
+
+    async def _without_unfit(self, entry: QueueEntry, record: MessageRecord, owed: Sequence[str]) -> Sequence[str]:
+        """Fail addresses that cannot appear in an SMTP command before anything is composed: Mailman's own code, and ours,
+        would refuse the entry as a whole. Returns the others."""
+        now_s = self._resources.clock.now_s()
+        empty = tuple(address for address in owed if is_nobody(address))
+        unfit = {address: why for address in owed if address not in empty and (why := why_unfit(address))}
+        outcomes = [
+            Outcome(State.FAILED, tuple(a for a in unfit if unfit[a] == why), f"553 5.1.3 the address {why}", now_s)
+            for why in dict.fromkeys(unfit.values())
+        ]
+        if empty:
+            outcomes.append(Outcome(State.SKIPPED, empty, "the entry names an empty address", now_s))
+        if not outcomes:
+            return owed
+        await self._record(entry, record, outcomes)
+        return [address for address in owed if address not in unfit and address not in empty]
+
+    async def _record(self, entry: QueueEntry, record: MessageRecord, outcomes: Sequence[Outcome]) -> None:
+        """Outcomes that need no transaction."""
+        await self._resources.ledger.record(entry.filebase, record, outcomes)
+        for outcome in outcomes:
+            log_outcome(entry, record, outcome)
+
+    async def _deliver_whole(
+        self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord
+    ) -> list[Transaction]:
+        """To all its recipients, in as many transactions as the MTA's limit on recipients makes of it. Each that is followed
+        by others delivers to one recipient at least, so it ends."""
+        done = [await self._deliver(composed, entry, record)]
+        for transaction in done:
+            if transaction.over_limit and transaction.recipients(State.DELIVERED):
+                for piece in composed.only(transaction.over_limit).cut(self._limits.most):
+                    await self._resources.throttle.acquire(len(piece.owed_for))
+                    done.append(await self._deliver(piece, entry, record))
+        return done
+
+    async def _deliver(self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord) -> Transaction:
+        resources = self._resources
+        async with resources.pool.session() as session:
+            self._in_flight += 1
+            try:
+                return await deliver(
+                    composed, entry.filebase, record, resources.ledger, session, resources.clock,
+                    on_refusal=lambda exc: resources.gate.close("ledger", str(exc)),
+                    is_stopping=lambda: "stopping" in resources.gate.reasons,
+                    owes_dsns=resources.settings.feed.dsn,
+                    holds_refused=entry.flavour is Flavour.MAILMAN2,
+                    on_end=lambda transaction: self._heard(composed, entry, record, transaction),
+                )  # fmt: skip
+            finally:
+                self._in_flight -= 1
+
+    def _heard(
+        self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord, transaction: Transaction
+    ) -> None:
+        """The MTA's answers, once they are in the ledger. The entry's own task may be cancelled by then; a doubt is to be
+        resolved and a DSN to be sent all the same."""
+        signals = self._resources.signals
+        self._resources.rate.heard(transaction)
+        settled = sum(len(outcome.recipients) for outcome in transaction.outcomes if outcome.state in SETTLED)
+        self.splits.sent(entry.filebase, len(composed.owed_for) - len(transaction.over_limit), settled)
+        if transaction.over_limit and transaction.accepted:
+            self._limits.met(transaction.accepted)
+            self._background.begin(self._limits.keep())
+        for outcome in transaction.outcomes:
+            log_outcome(entry, record, outcome)
+        if transaction.recipients(State.FAILED):
+            signals.owing.set()
+        if transaction.recipients(State.IN_DOUBT):
+            signals.doubt.set()
+        self._trust.heard(entry.filebase, transaction)
+
+
+def _leave(place: contextlib.ExitStack, _: asyncio.Task[list[Transaction]]) -> None:
+    """Give back what a delivery took, also if it was cancelled before it began."""
+    place.close()

@@ -1,0 +1,188 @@
+"""One entry's turn, from reading it to its ending: read > decide > pick recipients > compose > throttle > deliver > settle.
+
+In    an entry that the feed has picked (feed.py)
+Out   its transactions carried out, their outcomes in the ledger; one Ending, which settle.py carries out
+
+The decision that counts is made here, for each recipient, against the ledger. It is made again after sending, since the
+ledger may have learnt more meanwhile: an outcome, a doubt that was resolved, what an operator did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from drainer.backlog.values import WaitingEntry
+from drainer.duplicates.decision import Claim, Decision, NextStep
+from drainer.feed.memory_budget import ENTRY_COPIES, MemoryBudget
+from drainer.feed.outcome import ContentRefused
+from drainer.feed.pick import deliver_after_s, one_per_recipient, recipients_to_send
+from drainer.feed.shaping import Shaping, Split
+from drainer.feed.transaction import Transaction
+from drainer.ledger.records import MessageRecord, recipient_key
+from drainer.ledger.states import SETTLED, State
+from drainer.queuedir.domains import in_domains
+from drainer.queuedir.entry import QueueEntry
+from drainer.settings import Settings
+from drainer.stages.decide import Decide, why_held_back
+from drainer.stages.ending import ENDS_TURN, Decided, Ending, Held, LookAgain, NotBefore, WithMailman, ending_of
+from drainer.stages.entry_facts import EntryFacts
+from drainer.stages.resources import Resources
+from drainer.stages.set_aside import LOOK_AGAIN_S
+from drainer.stages.settle import Settle
+from drainer.stages.transmit import Transmit
+from drainer.via_mailman.handover import Handover
+from drainer.via_mailman.whereabouts import is_released_list
+
+LOSSES_IN_A_ROW = 3
+"""Sessions lost with the same entry before it is put off: one the MTA always hangs up on must not go first for ever."""
+
+
+class Turn:
+    """`take` for each entry that is picked; several at a time."""
+
+    def __init__(
+        self,
+        resources: Resources,
+        facts: EntryFacts,
+        decide: Decide,
+        transmit: Transmit,
+        settle: Settle,
+        handover: Handover,
+    ) -> None:
+        self._resources = resources
+        self._facts = facts
+        self._decide = decide
+        self._transmit = transmit
+        self._settle = settle
+        self._handover = handover
+        # Apart from the budget for content, or entries that wait for that could keep all the room themselves.
+        self._memory = MemoryBudget(resources.settings.feed.memory // 2)
+        self._shaping = Shaping()
+        self._losses: dict[str, int] = {}
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Settings read again: another bound on memory."""
+        self._memory.resize(settings.feed.memory // 2)
+
+    async def take(self, waiting: WaitingEntry) -> None:
+        """The whole turn. Raises CancelledError if it was interrupted before anything was sent."""
+        async with contextlib.AsyncExitStack() as memory:
+            try:
+                ending = await self._carry_out(waiting, memory)
+            except ENDS_TURN as exc:
+                ending = ending_of(exc)
+            await self._settle.conclude(waiting.filebase, ending)
+        if self._resources.index.state_of(waiting.filebase) is None:
+            self._losses.pop(waiting.filebase, None)
+
+    async def _carry_out(self, waiting: WaitingEntry, memory: contextlib.AsyncExitStack) -> Ending:
+        """One entry, as far as it goes now."""
+        filebase, resources = waiting.filebase, self._resources
+        entry = await self._read(filebase, memory)
+        if (not_before_s := deliver_after_s(entry.metadata)) > resources.clock.now_s():
+            return NotBefore(not_before_s, "deliver_after")
+        record = MessageRecord(self._facts.identity(filebase, waiting.identity), waiting.list_id, waiting.message_id)
+        decision = await self._decide.now(entry, record, waiting.duplicate, waiting.identity)
+        if decision.deliver and self._is_for_mailman(entry):
+            return await self._hand_over(entry, record, decision)
+        going = self._pick_recipients(decision)
+        sent: list[Transaction] = []
+        interrupted = False
+        if going.ready:
+            sent, interrupted = await self._send(entry, record, going.ready)
+            decision = (not interrupted and _settled_by(decision, sent, filebase)) or await self._decide.now(
+                entry, record, waiting.duplicate, waiting.identity
+            )
+            if decision.deliver and (reply := next((done.refused for done in sent if done.refused), "")):
+                raise ContentRefused(f"{reply} ({len(decision.deliver)} recipients have not had it)")
+        if decision.deliver and set(one_per_recipient(decision.deliver)) <= set(going.later):
+            return self._wait_for_ceilings(decision, going)
+        return Decided(entry, record, decision, interrupted or not self._is_to_blame(filebase, decision, sent))
+
+    async def _read(self, filebase: str, memory: contextlib.AsyncExitStack) -> QueueEntry:
+        """The entry, once there is room for it in memory; the room is free again when the turn ends."""
+        octets = ENTRY_COPIES * self._resources.custody.path(filebase).stat().st_size
+        await self._memory.take(octets)
+        memory.callback(self._memory.give, octets)
+        return self._facts.read(filebase)
+
+    def _is_for_mailman(self, entry: QueueEntry) -> bool:
+        """Whether Mailman's own runner is to deliver it."""
+        settings = self._resources.settings
+        return settings.feed.via == "mailman" or is_released_list(
+            entry.list_id, entry.flavour, settings.mailman.release_lists
+        )
+
+    async def _hand_over(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> Ending:
+        """To Mailman, with all recipients it owes at once, since there is one file. It waits while one of them cannot be
+        settled yet."""
+        if decision.hold:
+            return Held(*why_held_back(decision))
+        if decision.wait:
+            claim = decision.wait[0]
+            return LookAgain(f"{claim.state} by {claim.filebase}")
+        why_not = await self._handover.hand_over(entry, record, one_per_recipient(decision.deliver))
+        return LookAgain(why_not) if why_not else WithMailman()
+
+    def _pick_recipients(self, decision: Decision) -> Split:
+        """Those that the ceilings of their domains let go now; the ceilings count them from now on."""
+        ceilings, moment_s = self._resources.settings.feed.domains, self._resources.clock.monotonic_s()
+        going, self._shaping = recipients_to_send(self._shaping, decision.deliver, ceilings, moment_s)
+        return going
+
+    async def _send(
+        self, entry: QueueEntry, record: MessageRecord, recipients: Sequence[str]
+    ) -> tuple[list[Transaction], bool]:
+        """Compose, throttle, deliver. Returns the transactions, and whether the turn was interrupted: then what was in
+        flight has been finished, and the ledger says where the entry stands."""
+        try:
+            return await self._transmit.send(entry, record, recipients), False
+        except asyncio.CancelledError:
+            if task := asyncio.current_task():
+                task.uncancel()
+            return [], True
+
+    def _wait_for_ceilings(self, decision: Decision, going: Split) -> NotBefore:
+        """The recipients that are left wait for the ceilings of their domains."""
+        clock = self._resources.clock
+        wait_s = min(going.due_s - clock.monotonic_s(), LOOK_AGAIN_S)
+        limited = in_domains(decision.deliver, self._resources.limited_domains)
+        owed = len(decision.deliver) + len(decision.wait)
+        return NotBefore(clock.now_s() + max(0.0, wait_s), "ceiling of a recipient domain", owed, limited)
+
+    def _is_to_blame(self, filebase: str, decision: Decision, sent: Sequence[Transaction]) -> bool:
+        """Whether the entry has to wait longer each time: recipients of it were refused, or the MTA hangs up on it.
+
+        A recipient whose doubt was resolved meanwhile is owed, not refused.
+        """
+        untouched = {address for transaction in sent for address in transaction.untouched}
+        refused = {address for transaction in sent for address in transaction.recipients(State.DEFERRED)} - untouched
+        return bool(refused & set(decision.deliver)) or self._is_poison(filebase, sent)
+
+    def _is_poison(self, filebase: str, sent: Sequence[Transaction]) -> bool:
+        """Whether session after session was lost with this entry, while it is not known to be the MTA's state."""
+        if any(transaction.trouble and transaction.untouched for transaction in sent):
+            self._losses[filebase] = self._losses.get(filebase, 0) + 1
+        elif sent:
+            self._losses.pop(filebase, None)
+        return self._losses.get(filebase, 0) >= LOSSES_IN_A_ROW
+
+
+def _settled_by(before: Decision, sent: Sequence[Transaction], filebase: str) -> Decision | None:
+    """The decision that a second look at the ledger would come to, if these transactions left nothing open; None: look.
+
+    Enough to finish on: what was to be skipped was so by a final state in the ledger, and a Transaction is returned only
+    once its outcomes are durable there (feed/deliver.py, INVARIANT outcome-before-anything).
+    """
+    claims = {
+        recipient_key(address): Claim(address, filebase, outcome.state, outcome.at_s)
+        for transaction in sent
+        for outcome in transaction.outcomes
+        if outcome.state in SETTLED
+        for address in outcome.recipients
+    }
+    if before.wait or before.hold or not all(recipient_key(address) in claims for address in before.deliver):
+        return None
+    return Decision(NextStep.FINISH, skip=(*before.skip, *claims.values()))
