@@ -1,0 +1,37 @@
+"""What goes next: how many entries are begun, and which recipients of one go now."""
+
+from __future__ import annotations
+
+import pytest
+
+from drainer.feed.pick import entries_to_begin, one_per_recipient, recipients_to_send
+from drainer.feed.shaping import Shaping
+
+ANN, BOB, EVE = "ann@example.org", "bob@example.net", "eve@example.net"
+
+
+@pytest.mark.parametrize(
+    ("sessions", "in_delivery", "begun"), [(1, 0, 2), (1, 1, 1), (1, 2, 0), (20, 0, 25), (20, 20, 5), (20, 21, 0)]
+)
+def test_some_more_entries_than_sessions_are_begun_several_at_a_time(
+    sessions: int, in_delivery: int, begun: int
+) -> None:
+    assert entries_to_begin(sessions, in_delivery) == begun
+
+
+def test_domain_without_a_ceiling_goes_though_another_has_used_up_its_own() -> None:
+    ceilings = {"example.net": 1.0}
+    going, after = recipients_to_send(Shaping(), (ANN, BOB, EVE), ceilings, 100.0)
+    assert (going.ready, going.later, going.due_s) == ((ANN, BOB), (EVE,), 101.0)
+    assert recipients_to_send(after, (ANN, EVE), ceilings, 100.5)[0].ready == (ANN,)
+
+
+def test_ceilings_count_nothing_when_nothing_goes() -> None:
+    ceilings = {"example.net": 0.0}
+    before = Shaping({"example.net": 7.0})
+    going, after = recipients_to_send(before, (BOB,), ceilings, 1.0)
+    assert going.ready == () and after is before
+
+
+def test_two_spellings_of_one_recipient_are_sent_once() -> None:
+    assert one_per_recipient(("ann@EXAMPLE.org", ANN, BOB)) == ("ann@EXAMPLE.org", BOB)
