@@ -55,7 +55,7 @@ _BATCHES_AHEAD = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Surveyed:
+class EntryRead:
     """What reading one file gave.
 
     path           as it was handed in
@@ -76,8 +76,8 @@ class Surveyed:
     recipients: tuple[str, ...] = ()
     limited: tuple[int, ...] = ()
 
-    def __reduce__(self) -> tuple[type[Surveyed], tuple[object, ...]]:
-        return Surveyed, (
+    def __reduce__(self) -> tuple[type[EntryRead], tuple[object, ...]]:
+        return EntryRead, (
             self.path, self.summary, self.reason, self.detail, self.is_unreadable, self.recipients, self.limited,
         )  # fmt: skip
 
@@ -95,7 +95,7 @@ class _Task:
 _END_WITHIN_S = 5.0
 
 
-class Surveyor:
+class EntryReaders:
     """Keeps the workers between calls. One caller at a time; from asyncio, call `read` with run_in_executor.
 
     workers              processes; None: two, or the number of processors if that is less
@@ -151,14 +151,14 @@ class Surveyor:
             for worker in workers:
                 worker.join(_END_WITHIN_S)
 
-    def read(self, paths: Sequence[str | Path]) -> list[Surveyed]:
+    def read(self, paths: Sequence[str | Path]) -> list[EntryRead]:
         """One result per path, in their order. Blocks."""
-        return list(self.survey(paths))
+        return list(self.read_in_order(paths))
 
-    def survey(self, paths: Iterable[str | Path]) -> Iterator[Surveyed]:
+    def read_in_order(self, paths: Iterable[str | Path]) -> Iterator[EntryRead]:
         """One result per path, in their order; takes paths as it goes and holds a few batches at a time."""
         names = (os.fspath(path) for path in paths)
-        ahead: deque[tuple[list[str], Future[list[Surveyed]] | None]] = deque()
+        ahead: deque[tuple[list[str], Future[list[EntryRead]] | None]] = deque()
         while True:
             while len(ahead) < self._workers * _BATCHES_AHEAD and (batch := list(islice(names, BATCH_FILES))):
                 ahead.append((batch, self._submit(batch)))
@@ -172,7 +172,7 @@ class Surveyor:
                 ahead = deque((waiting, self._submit(waiting)) for waiting, _ in ahead)
             yield from results
 
-    def _submit(self, batch: list[str]) -> Future[list[Surveyed]] | None:
+    def _submit(self, batch: list[str]) -> Future[list[EntryRead]] | None:
         if self._pool is None:
             self._pool = self._new_pool(self._workers)
         try:
@@ -180,7 +180,7 @@ class Surveyor:
         except BrokenProcessPool:
             return None
 
-    def _result(self, future: Future[list[Surveyed]] | None) -> list[Surveyed] | None:
+    def _result(self, future: Future[list[EntryRead]] | None) -> list[EntryRead] | None:
         """None if the pool broke; it is gone then."""
         try:
             if future is not None:
@@ -190,8 +190,8 @@ class Surveyor:
         self.close()
         return None
 
-    def _one_by_one(self, batch: list[str]) -> list[Surveyed]:
-        results: list[Surveyed] = []
+    def _one_by_one(self, batch: list[str]) -> list[EntryRead]:
+        results: list[EntryRead] = []
         pool: ProcessPoolExecutor | None = None
         try:
             for path in batch:
@@ -201,7 +201,7 @@ class Surveyor:
                 except BrokenProcessPool:
                     pool.shutdown()
                     pool = None
-                    results.append(Surveyed(path, None, READER_KILLED, "the process that read it was killed"))
+                    results.append(EntryRead(path, None, READER_KILLED, "the process that read it was killed"))
         finally:
             if pool:
                 pool.shutdown()
@@ -217,34 +217,34 @@ class Surveyor:
         )
 
 
-def survey(
+def read_entries(
     paths: Iterable[str | Path],
     workers: int | None = None,
     *,
     with_recipients: bool = False,
     decoration_of: Callable[[QueueEntry], Decoration | None] | None = None,
-) -> Iterator[Surveyed]:
-    """Read and fingerprint files once; see Surveyor."""
-    with Surveyor(workers, with_recipients=with_recipients, decoration_of=decoration_of) as surveyor:
-        yield from surveyor.survey(paths)
+) -> Iterator[EntryRead]:
+    """Read and fingerprint files once; see EntryReaders."""
+    with EntryReaders(workers, with_recipients=with_recipients, decoration_of=decoration_of) as readers:
+        yield from readers.read_in_order(paths)
 
 
-def survey_file(path: str, task: _Task) -> Surveyed:
+def read_in_this_process(path: str, task: _Task) -> EntryRead:
     """Read and fingerprint one file in this process, unbounded but for `max_bytes`."""
     name = parse_name(path[path.rfind("/") + 1 :])
     if isinstance(name, ForeignName):
-        return Surveyed(path, None, FOREIGN_NAME, name.reason)
+        return EntryRead(path, None, FOREIGN_NAME, name.reason)
     try:
         entry = read_entry(path, task.max_bytes)
         summary = summarise(entry, _decoration(entry, task))
     except EntryError as exc:
-        return Surveyed(path, None, exc.reason, exc.detail, isinstance(exc, EntryUnreadable) and exc.belongs_in_bad)
+        return EntryRead(path, None, exc.reason, exc.detail, isinstance(exc, EntryUnreadable) and exc.belongs_in_bad)
     except (MemoryError, RecursionError) as exc:
-        return Surveyed(path, None, UnsafePickle.reason, f"costs more than its size justifies: {type(exc).__name__}")
+        return EntryRead(path, None, UnsafePickle.reason, f"costs more than its size justifies: {type(exc).__name__}")
     except OSError as exc:
-        return Surveyed(path, None, CANNOT_READ, exc.strerror or str(exc))
+        return EntryRead(path, None, CANNOT_READ, exc.strerror or str(exc))
     recipients = entry.recipients if task.with_recipients else ()
-    return Surveyed(path, summary, recipients=recipients, limited=in_domains(entry.recipients, task.limited_domains))
+    return EntryRead(path, summary, recipients=recipients, limited=in_domains(entry.recipients, task.limited_domains))
 
 
 def _decoration(entry: QueueEntry, task: _Task) -> Decoration | None:
@@ -290,14 +290,14 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _read_batch(paths: list[str]) -> list[Surveyed]:
+def _read_batch(paths: list[str]) -> list[EntryRead]:
     assert _worker_task is not None
-    results: list[Surveyed] = []
+    results: list[EntryRead] = []
     gc.disable()  # entries are trees; a collection per file costs a tenth of the time (measured on 20,000 files)
     try:
         for path in paths:
             signal.setitimer(signal.ITIMER_PROF, _worker_task.file_processor_s)
-            results.append(survey_file(path, _worker_task))
+            results.append(read_in_this_process(path, _worker_task))
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         gc.enable()

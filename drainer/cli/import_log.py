@@ -166,7 +166,7 @@ async def _ledger_and_queue(settings: Settings, writes: bool) -> AsyncIterator[t
     Raises  LedgerUnusable while a service has it; UsageError where the service could not write it any more afterwards
     """
     from drainer.backlog.index import BacklogIndex
-    from drainer.backlog.readers import survey
+    from drainer.backlog.readers import read_entries
     from drainer.backlog.values import Description
     from drainer.ledger.memory import MemoryLedger
     from drainer.ledger.sqlite import SqliteLedger
@@ -184,7 +184,7 @@ async def _ledger_and_queue(settings: Settings, writes: bool) -> AsyncIterator[t
         ]
         index.add_listed((entry.file, entry.size_bytes) for _, entry in listed)
         paths = [directory / entry.file.name for directory, entry in listed]
-        index.describe(Description(read.summary) for read in survey(paths) if read.summary is not None)
+        index.describe(Description(read.summary) for read in read_entries(paths) if read.summary is not None)
         yield ledger, index
     finally:
         index.close()

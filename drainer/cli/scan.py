@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from drainer.backlog.readers import survey
+from drainer.backlog.readers import read_entries
 from drainer.cli.forecast import forecast, forecast_lines, forecast_object
 from drainer.cli.options import ConfigOption, JsonOption, print_folded, print_json
 from drainer.cli.queue_settings import configured_queue_dir, settings_for
@@ -259,7 +259,7 @@ def _read(
 ) -> Iterator[tuple[EntrySummary, tuple[str, ...]]]:
     """The readable ones, in the order given; the others are noted."""
     paths = (directories[queue] / file.name for queue, file in files)
-    results = survey(paths, workers, with_recipients=True, decoration_of=decoration_of)
+    results = read_entries(paths, workers, with_recipients=True, decoration_of=decoration_of)
     for done, ((queue, file), result) in enumerate(zip(files, results, strict=True), start=1):
         _show_progress(done, len(files))
         if result.summary is not None:

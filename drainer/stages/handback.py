@@ -33,7 +33,7 @@ from drainer.ledger.evidence import Evidence, Fate
 from drainer.ledger.records import Hold, MessageRecord, RecipientKey, recipient_key
 from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
-from drainer.queuedir.handback import with_recipients
+from drainer.queuedir.narrow import with_recipients
 from drainer.stages.decide import Decide
 from drainer.stages.entry_facts import EntryFacts
 from drainer.stages.feed import Feed

@@ -59,7 +59,7 @@ class Intake:
         self._follow = follow
         self._loan = loan
         self._claimed_before: set[str] = set()
-        self.surveyors_starting: asyncio.Task[None] | None = None
+        self.readers_starting: asyncio.Task[None] | None = None
 
     def switch(self, is_on: bool) -> None:
         self.is_on = is_on
@@ -163,8 +163,8 @@ class Intake:
             if refused:
                 left_some = True
                 log.warning(logfmt(outcome="not_taken", queue=queue, detail=refused))
-            if taken and self.surveyors_starting is None:
-                self.surveyors_starting = asyncio.create_task(asyncio.to_thread(self._resources.surveyor.start))
+            if taken and self.readers_starting is None:
+                self.readers_starting = asyncio.create_task(asyncio.to_thread(self._resources.readers.start))
             if len(taken) >= SYNCED_AT_A_TIME:
                 await self._add_taken(taken)
                 taken = []

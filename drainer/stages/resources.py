@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from drainer.backlog.index import BacklogIndex
-from drainer.backlog.readers import Surveyor
+from drainer.backlog.readers import EntryReaders
 from drainer.backlog.signals import Signals
 from drainer.clock import Clock
 from drainer.compose import Composer
@@ -29,9 +29,9 @@ from drainer.settings import Settings
 
 @dataclass(slots=True)
 class Resources:
-    """limited_domains  those the surveyor counts recipients of: all that had a ceiling when the service started
+    """limited_domains  those the readers counts recipients of: all that had a ceiling when the service started
     mailman3_decorations  the survey asks it for decorated entries of Mailman 3; the reading workers cannot ask it
-    decoration_of  the same as the surveyor's, so that survey and delivery give an entry one fingerprint; may read a file
+    decoration_of  the same as the readers have, so that survey and delivery give an entry one fingerprint; may read a file
     """
 
     settings: Settings
@@ -40,7 +40,7 @@ class Resources:
     index: BacklogIndex
     ledger: Ledger
     composers: dict[Flavour, Composer]
-    surveyor: Surveyor
+    readers: EntryReaders
     pool: SessionPool
     throttle: Throttle
     gate: Gate

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from drainer.backlog.readers import Surveyed
+from drainer.backlog.readers import EntryRead
 from drainer.backlog.values import Description, RelatedEntry, tie_order
 from drainer.duplicates.carried import is_one_mail
 from drainer.duplicates.classes import Classification, DuplicateClass, RelatedEntries, classify
@@ -81,19 +81,19 @@ class Survey:
         """For ever: read and fingerprint the entries listed, oldest first. One lot is read while the lot before it is
         compared with earlier entries."""
         in_hand: list[str] = []
-        reading: asyncio.Future[list[Surveyed]] | None = None
+        reading: asyncio.Future[list[EntryRead]] | None = None
         while True:
             finished = list(zip(in_hand, await reading, strict=True)) if reading else []
             if self._intake.is_on:
                 await self._resources.signals.listed.wait()
-            if self._intake.surveyors_starting is not None:
-                await self._intake.surveyors_starting
+            if self._intake.readers_starting is not None:
+                await self._intake.readers_starting
             known = {*in_hand, *self._facts.left_unread()}
             unread = self._resources.index.unread(SURVEYED_AT_A_TIME + len(known))
             located = {filebase: await self._locate(filebase) for filebase in unread if filebase not in known}
             in_hand = [filebase for filebase, path in located.items() if path]
             paths = [path for path in located.values() if path]
-            reading = asyncio.ensure_future(asyncio.to_thread(self._resources.surveyor.read, paths)) if paths else None
+            reading = asyncio.ensure_future(asyncio.to_thread(self._resources.readers.read, paths)) if paths else None
             await self._set_aside_unread([(filebase, read) for filebase, read in finished if read.summary is None])
             found = await self._undecorated([read.summary for _, read in finished if read.summary is not None])
             summaries = sorted(found, key=fifo_key)
@@ -110,7 +110,7 @@ class Survey:
     async def look(self, filebases: Sequence[str]) -> None:
         """Read these entries and make them known to the index. Nothing is moved: what cannot be read stays unread."""
         where = {filebase: path for filebase in filebases if (path := self._where(filebase)) is not None}
-        found = await asyncio.to_thread(self._resources.surveyor.read, list(where.values()))
+        found = await asyncio.to_thread(self._resources.readers.read, list(where.values()))
         self._facts.illegible |= {name for name, read in zip(where, found, strict=True) if read.summary is None}
         summaries = sorted((read.summary for read in found if read.summary is not None), key=fifo_key)
         for some in batched(summaries, DESCRIBED_AT_A_TIME):
@@ -121,11 +121,11 @@ class Survey:
             return self._file(filebase)
         return None
 
-    async def _set_aside_unread(self, without_summary: Sequence[tuple[str, Surveyed]]) -> None:
+    async def _set_aside_unread(self, without_summary: Sequence[tuple[str, EntryRead]]) -> None:
         for some in batched(without_summary, SET_ASIDE_AT_A_TIME):
             await asyncio.gather(*(self._set_aside_one(filebase, read) for filebase, read in some))
 
-    async def _set_aside_one(self, filebase: str, read: Surveyed) -> None:
+    async def _set_aside_one(self, filebase: str, read: EntryRead) -> None:
         try:
             if read.reason == EntryVanished.reason:
                 # Mailman's runner has taken it; or it was held or released since: then it stays unread, and is read again.

@@ -21,7 +21,7 @@ import psutil
 
 from drainer import __version__
 from drainer.backlog.index import BacklogIndex
-from drainer.backlog.readers import Surveyor
+from drainer.backlog.readers import EntryReaders
 from drainer.clock import Clock
 from drainer.compose import Composer
 from drainer.compose.left_to_mailman import LeftToMailman
@@ -121,7 +121,7 @@ def pipeline_of(
     ledger: SqliteLedger,
     index: BacklogIndex,
     composers: dict[Flavour, Composer],
-    surveyor: Surveyor,
+    readers: EntryReaders,
     decoration_of: Callable[[QueueEntry], Decoration | None] | None,
     mailman3_decorations: Mailman3Decorations | None = None,
     limited_domains: tuple[str, ...] = (),
@@ -139,7 +139,7 @@ def pipeline_of(
             index=index,
             ledger=ledger,
             composers=composers,
-            surveyor=surveyor,
+            readers=readers,
             pool=SessionPool(settings.mta, clock),
             throttle=throttle,
             gate=Gate(),
@@ -187,7 +187,7 @@ async def _pipeline(
     else:
         mailman3_decorations = _mailman3_decorations(settings, clock, composer, stack)
     limited_domains = tuple(settings.feed.domains)
-    surveyor = stack.enter_context(Surveyor(decoration_of=mailman2_decorations, limited_domains=limited_domains))
+    readers = stack.enter_context(EntryReaders(decoration_of=mailman2_decorations, limited_domains=limited_domains))
     return pipeline_of(
         settings,
         clock,
@@ -195,7 +195,7 @@ async def _pipeline(
         ledger,
         index,
         {flavour: composer},
-        surveyor,
+        readers,
         mailman2_decorations,
         mailman3_decorations,
         limited_domains,

@@ -30,7 +30,7 @@ from drainer.ledger.states import State
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.filebase import HOME_QUEUE, Suffix, mailman_filebase
-from drainer.queuedir.handback import with_recipients
+from drainer.queuedir.narrow import with_recipients
 from drainer.settings import Settings
 from drainer.text.logfmt import logfmt
 from drainer.via_mailman.open_handovers import OpenHandovers, log_handover

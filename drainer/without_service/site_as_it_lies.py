@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 from drainer.backlog.index import BacklogIndex
-from drainer.backlog.readers import Surveyor
+from drainer.backlog.readers import EntryReaders
 from drainer.clock import SystemClock
 from drainer.compose.left_to_mailman import LeftToMailman
 from drainer.compose.list_decorations import ListDecorations
@@ -122,8 +122,8 @@ async def put_together(
     flavour = await asyncio.to_thread(flavour_of, mailman, False)
     decorations = ListDecorations(mailman.lists_dir, mailman.settings) if flavour is Flavour.MAILMAN2 else None
     few = sum(1 for directory in (custody.backlog, custody.held) for _ in islice(directory.iterdir(), ONE_READS))
-    surveyor = stack.enter_context(Surveyor(1 if few < ONE_READS else None, decoration_of=decorations))
-    pipeline = pipeline_of(settings, clock, custody, ledger, index, {flavour: LeftToMailman()}, surveyor, decorations)
+    readers = stack.enter_context(EntryReaders(1 if few < ONE_READS else None, decoration_of=decorations))
+    pipeline = pipeline_of(settings, clock, custody, ledger, index, {flavour: LeftToMailman()}, readers, decorations)
     processes = await asyncio.to_thread(mailman_processes, mailman.queue_dir, mailman.config)
     surroundings = Surroundings(settings, clock, flavour, processes)
     await surroundings.count_queues()

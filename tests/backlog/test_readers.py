@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from drainer.backlog.readers import READER_KILLED, Surveyor, survey
+from drainer.backlog.readers import READER_KILLED, EntryReaders, read_entries
 from drainer.demo.sample_queue import _message, python2_pickle
 from drainer.duplicates.decoration import Decoration
 from drainer.duplicates.summary import summarise
@@ -35,7 +35,7 @@ def large_entry(directory: Path, mib: int) -> Path:
 
 def test_results_come_in_order_and_are_what_reading_one_by_one_gives() -> None:
     files = sorted(RESUBMISSION.iterdir(), reverse=True) * 3
-    results = list(survey(files, with_recipients=True))
+    results = list(read_entries(files, with_recipients=True))
     assert [result.path for result in results] == [str(file) for file in files]
     for file, result in zip(files[:40], results, strict=False):
         entry = read_entry(file)
@@ -46,7 +46,7 @@ def test_results_come_in_order_and_are_what_reading_one_by_one_gives() -> None:
 def test_every_bad_file_has_a_reason_and_no_other_file_suffers(tmp_path: Path) -> None:
     out = SAMPLES / "qfiles" / "out"
     files = [*sorted(out.glob("*.pck")), tmp_path / "1.5+gone.pck"]
-    results = list(survey(files))
+    results = list(read_entries(files))
     reasons = {result.reason for result in results if result.summary is None}
     assert reasons == {"truncated", "empty", "garbage", "vanished", "foreign_name", "no_recipient_list"}
     assert sum(result.summary is not None for result in results) > 150
@@ -59,24 +59,24 @@ def test_every_bad_file_has_a_reason_and_no_other_file_suffers(tmp_path: Path) -
 def test_a_file_that_needs_more_memory_than_a_worker_has_costs_itself_only(tmp_path: Path) -> None:
     good = sorted(RESUBMISSION.iterdir())[:3]
     files = [good[0], large_entry(tmp_path, 48), *good[1:]]
-    with Surveyor(1, address_space_bytes=256 * MIB) as surveyor:
-        results = surveyor.read(files)
+    with EntryReaders(1, address_space_bytes=256 * MIB) as readers:
+        results = readers.read(files)
     assert [result.reason for result in results] == ["", "unsafe_pickle", "", ""]
 
 
 def test_an_honest_entry_of_many_mebibytes_is_read_within_the_bounds(tmp_path: Path) -> None:
-    (result,) = survey([large_entry(tmp_path, 60)], 1)
+    (result,) = read_entries([large_entry(tmp_path, 60)], 1)
     assert result.reason == "" and result.summary is not None and result.summary.message_id == "<large@a.example>"
 
 
 def test_a_file_that_kills_its_reader_is_named_and_the_others_are_read(tmp_path: Path) -> None:
     good = sorted(RESUBMISSION.iterdir())[:4]
     files = [*good[:2], large_entry(tmp_path, 48), *good[2:]]
-    with Surveyor(2, file_processor_s=0.05) as surveyor:
-        results = surveyor.read(files)
+    with EntryReaders(2, file_processor_s=0.05) as readers:
+        results = readers.read(files)
         assert [result.reason for result in results] == ["", "", READER_KILLED, "", ""]
         assert not results[2].is_unreadable
-        assert [result.reason for result in surveyor.read(good)] == [""] * 4
+        assert [result.reason for result in readers.read(good)] == [""] * 4
 
 
 def test_a_worker_killed_from_outside_costs_no_file(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_a_worker_killed_from_outside_costs_no_file(tmp_path: Path) -> None:
         for file in RESUBMISSION.glob("*.pck"):
             shutil.copy(file, tmp_path / f"{number}{file.name}")
     files = sorted(tmp_path.iterdir())
-    with Surveyor(2) as surveyor:
-        results = surveyor.survey(files)
+    with EntryReaders(2) as readers:
+        results = readers.read_in_order(files)
         first = next(results)
         victim = multiprocessing.active_children()[0].pid
         assert victim is not None
@@ -98,9 +98,9 @@ def test_a_worker_killed_from_outside_costs_no_file(tmp_path: Path) -> None:
 async def test_a_service_reads_batches_without_blocking_its_loop() -> None:
     files = sorted(RESUBMISSION.iterdir())
     loop = asyncio.get_running_loop()
-    with Surveyor(1) as surveyor:
-        one = await loop.run_in_executor(None, surveyor.read, files[:50])
-        two = await loop.run_in_executor(None, surveyor.read, files[50:])
+    with EntryReaders(1) as readers:
+        one = await loop.run_in_executor(None, readers.read, files[:50])
+        two = await loop.run_in_executor(None, readers.read, files[50:])
     assert [result.path for result in one + two] == [str(file) for file in files]
 
 
@@ -113,8 +113,8 @@ def test_decorated_entries_are_read_without_their_header_and_footer_where_these_
         Path(shutil.copy(file, tmp_path / file.name.removeprefix("retry--")))
         for file in sorted((SAMPLES / "failures").glob("*/retry--*"))
     ]
-    with Surveyor(1, decoration_of=decoration_of_kites) as surveyor:
-        results = surveyor.read(files)
+    with EntryReaders(1, decoration_of=decoration_of_kites) as readers:
+        results = readers.read(files)
     stripped = 0
     for file, result in zip(files, results, strict=True):
         entry = read_entry(file)
@@ -127,10 +127,10 @@ def test_workers_end_with_the_process_that_was_killed() -> None:
     """Else each kill -9 of the service leaves some behind for ever, with what they have read."""
     program = (
         "import multiprocessing, sys, time\n"
-        "from drainer.backlog.readers import Surveyor\n"
+        "from drainer.backlog.readers import EntryReaders\n"
         "if __name__ == '__main__':\n"
-        "    surveyor = Surveyor(2)\n"
-        "    surveyor.read([sys.argv[1]])\n"
+        "    readers = EntryReaders(2)\n"
+        "    readers.read([sys.argv[1]])\n"
         "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
         "    time.sleep(600)\n"
     )
@@ -150,9 +150,9 @@ def test_readers_do_not_import_what_the_console_script_does(tmp_path: Path) -> N
         "from drainer.cli.run import forget_script\n"
         "if __name__ == '__main__':\n"
         "    forget_script()\n"
-        "    from drainer.backlog.readers import Surveyor\n"
-        "    with Surveyor(2) as surveyor:\n"
-        "        print(surveyor.read(['no entry'])[0].reason)\n"
+        "    from drainer.backlog.readers import EntryReaders\n"
+        "    with EntryReaders(2) as readers:\n"
+        "        print(readers.read(['no entry'])[0].reason)\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["run", "foreign_name"], done.stderr

@@ -20,7 +20,7 @@ from drainer.feed.pick import deliver_after_s
 from drainer.operate.showing import metadata_as_json
 from drainer.pickles.restricted import load_one, load_pair
 from drainer.queuedir.entry import QueueEntry, entry_from_pickles
-from drainer.queuedir.handback import with_recipients
+from drainer.queuedir.narrow import with_recipients
 from tests.pickles.samples import path2, path3
 
 _SITE = SiteSettings()

@@ -14,7 +14,7 @@ from drainer.errors import EntryNotUnderstood
 from drainer.pickles.narrowed import narrowed
 from drainer.pickles.restricted import load_pair
 from drainer.queuedir.entry import QueueEntry, entry_from_pickles
-from drainer.queuedir.handback import with_recipients
+from drainer.queuedir.narrow import with_recipients
 from drainer.queuedir.read import read_entry
 from tests.pickles.samples import (
     MAILMAN2,

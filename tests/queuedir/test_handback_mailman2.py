@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drainer.queuedir.entry import QueueEntry
-from drainer.queuedir.handback import with_recipients
+from drainer.queuedir.narrow import with_recipients
 from drainer.queuedir.read import read_entry
 
 FAILURES = Path(__file__).parent.parent / "samples" / "mailman2" / "failures"

@@ -19,7 +19,7 @@ import pytest
 
 from drainer.pickles.restricted import load_pair
 from drainer.queuedir.entry import entry_from_pickles
-from drainer.queuedir.handback import with_recipients
+from drainer.queuedir.narrow import with_recipients
 from drainer.queuedir.read import read_entry
 from tests.mailman3.site import Site
 from tests.scenarios.running import (

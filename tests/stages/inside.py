@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import drainer.start.assembly
-from drainer.backlog.readers import Surveyed, Surveyor, survey_file
+from drainer.backlog.readers import EntryRead, EntryReaders, read_in_this_process
 from drainer.backlog.selection import Selectors
 from drainer.control.messages.base import Peer
 from drainer.control.messages.entries import SelectRequest
@@ -141,16 +141,16 @@ class Inside:
     @contextmanager
     def not_reading(self, *, after: bool = False) -> Iterator[HeldUp]:
         """Entries are read once told to go on; `after`: they were read, and nobody knows yet. The block ends it."""
-        surveyor, held, loop = self.resources.surveyor, HeldUp(), asyncio.get_running_loop()
-        read = surveyor.read
+        readers, held, loop = self.resources.readers, HeldUp(), asyncio.get_running_loop()
+        read = readers.read
 
-        def reading(paths: Sequence[str | Path]) -> list[Surveyed]:
+        def reading(paths: Sequence[str | Path]) -> list[EntryRead]:
             found = read(paths) if after else []
             asyncio.run_coroutine_threadsafe(held.wait(), loop).result()
             return found or read(paths)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(surveyor, "read", reading)
+            patch.setattr(readers, "read", reading)
             try:
                 yield held
             finally:
@@ -174,14 +174,14 @@ class Inside:
         return Counter((identity, name) for (_, identity), names in self.outage.owed.items() for name in names)
 
 
-class _ReadsInThread(Surveyor):
+class _ReadsInThread(EntryReaders):
     """Without workers: they take a second to start."""
 
     def start(self) -> None:
         pass
 
-    def read(self, paths: Sequence[str | Path]) -> list[Surveyed]:
-        return [survey_file(os.fspath(path), self._task) for path in paths]
+    def read(self, paths: Sequence[str | Path]) -> list[EntryRead]:
+        return [read_in_this_process(os.fspath(path), self._task) for path in paths]
 
 
 @asynccontextmanager
@@ -193,7 +193,7 @@ async def inside(
     custody = {"poll": "20ms", **sections.pop("custody", {})}
     settings = site_settings(home, sink.port, mailman, custody=custody, **sections)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drainer.start.assembly, "Surveyor", _ReadsInThread)
+        patch.setattr(drainer.start.assembly, "EntryReaders", _ReadsInThread)
         service = Service(load_settings(settings), until_empty, lambda: load_settings(settings))
         main = asyncio.create_task(service.main())
         running = Inside(service, outage, sink, main)

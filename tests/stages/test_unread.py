@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from drainer.backlog.readers import CANNOT_READ, Surveyed
+from drainer.backlog.readers import CANNOT_READ, EntryRead
 from drainer.backlog.selection import Selectors
 from drainer.cli.hold import _lines as hold_lines
 from drainer.control.messages.entries import SelectRequest
@@ -28,12 +28,12 @@ async def test_entry_that_may_not_be_read_is_held_once_and_read_when_released(tm
     async with Sink() as sink, inside(tmp_path, outage, sink) as run:
         reads: list[str | Path] = []
 
-        def refused(paths: Sequence[str | Path]) -> list[Surveyed]:
+        def refused(paths: Sequence[str | Path]) -> list[EntryRead]:
             reads.extend(paths)
-            return [Surveyed(str(path), None, CANNOT_READ, "Permission denied") for path in paths]
+            return [EntryRead(str(path), None, CANNOT_READ, "Permission denied") for path in paths]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(run.resources.surveyor, "read", refused)
+            patch.setattr(run.resources.readers, "read", refused)
             run.arrive(file, content)
             await run.until("it is held", lambda: run.state_of(file) == "held")
             await run.until("nothing is left to do", lambda: run.service.situation.state == "idle")
