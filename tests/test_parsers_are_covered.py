@@ -77,8 +77,8 @@ TRUSTED = {
     "ledger/actions": "our own ledger, as step_as_text wrote it",
     "operate/undo_pauses": "our own ledger, as it wrote it itself",
     "operate/journal": "our own ledger, as taking_back wrote it",
-    "stages/refused": "our own ledger",
-    "backlog/index": "digests we have made ourselves",
+    "stages/reversible_failures": "our own ledger",
+    "backlog/related": "digests we have made ourselves",
     "ledger/columns": "our own ledger, checked for damage when it is opened",
 }
 """Module to the reason why nobody else writes what it reads."""
