@@ -1,13 +1,13 @@
 """Outcomes fed back into the rate: slow start, back off on trouble, creep up while it is calm.
 
-In    what came of the recipients since the last look, the time, the operator's ceiling
+In    the outcomes of transactions since the last look, the time, the operator's ceiling
 Out   the Pace to keep until the next look
 Pure  no clock, no throttle
 
-Additive increase, multiplicative decrease, as in TCP (RFC 5681), since the question is the same: how much the other side
-bears, when all it says is "too much". Hysteresis: trouble is more than TROUBLE_SHARE of recipients deferred, or any
-connection trouble; calm is less than CALM_SHARE; between the two the rate stays. One trouble halves once: what follows
-within HALVE_AT_MOST_EVERY_S was under way already.
+Additive increase, multiplicative decrease, as in TCP (RFC 5681). The question is the same: how much can the other side
+bear, when all it says is "too much"? Hysteresis: trouble is more than TROUBLE_SHARE of recipients deferred, or any
+connection trouble; calm is less than CALM_SHARE; between the two the rate stays. One trouble halves the rate once: more
+trouble within HALVE_AT_MOST_EVERY_S comes from transactions that were under way already.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ HALVE_AT_MOST_EVERY_S = 5.0
 TROUBLE_SHARE = 0.2
 CALM_SHARE = 0.05
 FEWEST_RECIPIENTS = 10
-"""Fewer deferrals than this in one look say nothing: greylisting and full mailboxes are everyday life."""
+"""Fewer deferrals than this in one look say nothing: greylisting and full mailboxes are normal."""
 USED_SHARE = 0.5
-"""A rate that is not even half used teaches nothing about a higher one."""
+"""A rate that is not even half used says nothing about a higher one."""
 FASTEST_PER_S = 10_000.0
-"""What an unlimited ceiling amounts to; above it this host is the limit."""
+"""Used where the ceiling is unlimited; above this rate our own host is the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Pace:
     slow_start   no trouble was met yet
     good_per_s   the rate at which the last trouble was met
     looked_at_s, halved_at_s, calm_since_s   monotonic seconds
-    reason       what the rate was last lowered for, "" while it is not held down
+    reason       why the rate was last lowered; "" while nothing holds it down
     """
 
     per_s: float
@@ -75,7 +75,7 @@ def first_pace(now_s: float, ceiling_per_s: float | None) -> Pace:
 
 
 def next_pace(pace: Pace, seen: Outcomes, now_s: float, ceiling_per_s: float | None) -> Pace:
-    """The pace after a look at what came of it.
+    """The pace after a look at its outcomes.
 
     now_s          monotonic seconds, not before pace.looked_at_s
     ceiling_per_s  the operator's; None unlimited; 0 paused: nothing is learnt then and the pace stays

@@ -1,12 +1,13 @@
 """The bounce for recipients that failed: a delivery status notification to the reverse-path (RFC 3464).
 
-In    what was sent, and the MTA's words about those it refused; later, the DSN as the ledger has it
+In    what was sent, and the MTA's replies for refused recipients; later, the DSN as the ledger has it
 Out   a NewDsn to be written with the failure; the ComposedMessage that goes to the MTA, the same octets at every try
 Pure  no clock, no ledger, no socket
 
-One per failed transaction, so all its recipients share the reverse-path; under VERP each has its own, and its own DSN.
-None for a null reverse-path (RFC 5321 §6.1), and so none for a DSN. Of the mail only the header goes back (RFC 3461 §4.3:
-RET=HDRS; Mailman asks for nothing else). What a server said is text here, and cannot become a field, a line or a part.
+One DSN for each failed transaction, so all its recipients share the reverse-path; under VERP each recipient has its own
+reverse-path and its own DSN. A null reverse-path gets none (RFC 5321 §6.1), so a DSN gets none either. Only the header of
+the mail goes back (RFC 3461 §4.3: RET=HDRS; Mailman asks for nothing else). A server's words are text here, and cannot
+become a field, a line or a part.
 
 Source  RFC 3464 (fields), 3461 §6 (what is returned), 3463 (status), 6522 (multipart/report), 6533 (addresses outside
         ASCII), 3834 §5.1 (Auto-Submitted)
@@ -31,7 +32,7 @@ EXPIRED = "4.4.7"
 """Status of a recipient given up after temporary refusals: delivery time expired (RFC 3463 §3.5), after 4xx."""
 
 HEADERS_BYTES = 32_768
-"""Most of a mail's header that is returned: what a mail can have in its header is bounded by nothing."""
+"""The most of a mail's header that is returned: a header may have any size."""
 
 _POLICY = compat32.clone(linesep="\r\n", max_line_length=None, cte_type="8bit", mangle_from_=False)
 _LINE = 76
@@ -48,7 +49,7 @@ _STATUS_OF_CODE = {
     "450": "4.2.0", "451": "4.3.0", "452": "4.3.1", "550": "5.2.0", "551": "5.1.6", "552": "5.2.2", "553": "5.1.3",
     "501": "5.5.4", "504": "5.5.4", "555": "5.5.4", "556": "5.1.10",
 }  # fmt: skip
-"""Where a server gives no enhanced code: what RFC 5321 §4.2.3 says of the code, in RFC 3463's words."""
+"""For replies without an enhanced code: the meaning of the code in RFC 5321 §4.2.3, as a code of RFC 3463."""
 
 
 def owed_dsn(
@@ -59,7 +60,7 @@ def owed_dsn(
     at_s: float,
     status: str = "",
 ) -> tuple[NewDsn, ...]:
-    """The DSN for those of a transaction's recipients that failed; () where none is due.
+    """The DSN for the recipients of a transaction that failed; () if none is due.
 
     replies  recipient as the entry has it = the server's last answer, or our reason. Of `x@y@z` Mailman 2.1 makes an empty
              address in the envelope; the DSN names it as the entry does
@@ -158,7 +159,7 @@ def _status(owed: OwedDsn, reporter: str, remote: str, is_global: bool) -> Messa
     fields = [("Original-Envelope-Id", owed.envelope_id)] if owed.envelope_id else []
     fields.append(("Reporting-MTA", f"dns; {reporter}"))
     arrived = parse_name(owed.filebase + Suffix.WAITING)
-    # Later than its last attempt, it was named by a clock that has been set back since.
+    # A date after the last attempt comes from a clock that has been set back since.
     if isinstance(arrived, QueueFile) and 0 <= arrived.when_s <= owed.failed_at_s < _LATEST_S:
         fields.append(("Arrival-Date", _date(arrived.when_s)))
     blocks = [_message(*fields, is_global=is_global)]

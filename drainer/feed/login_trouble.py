@@ -1,8 +1,8 @@
-"""Why no session can be encrypted or logged in to, in words an operator can act on: what is wrong, and which setting.
+"""Why a session cannot be encrypted or logged in, in words an operator can act on: what is wrong, and which setting.
 
 In    what the TLS library or the MTA said; MtaSettings
 Out   a sentence for MtaRefusesLogin, and so for the status
-Not here  the password: whoever calls has taken it out of what the MTA said (secret_files.py)
+Not here  the password: the caller has taken it out of the MTA's words (secret_files.py)
 """
 
 from __future__ import annotations

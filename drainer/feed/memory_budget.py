@@ -1,12 +1,12 @@
-"""How much of messages is in memory at a time: of entries that were read, and of content that is being sent.
+"""How many octets of messages are in memory at a time: entries that were read, or content that is being sent.
 
 In    sizes in bytes of what is about to be read or sent
-Out   permission, in the order it was asked for
+Out   permission, in the order in which it was asked for
 Not here  how much that should be (feed.memory)
 
-Twenty sessions with a 30 MB copy each would need gigabytes. So whoever reads an entry, or holds a composed message until the
-MTA has it, takes its share of a budget first, and waits while that is used up. What is larger than the whole budget goes
-alone: it has to go some time.
+Twenty sessions with a 30 MB copy each would need gigabytes. So a task takes its share of a budget before it reads an entry,
+or holds a composed message until the MTA has it, and waits while the budget is used up. A message that is larger than the
+whole budget goes alone: it has to go some time.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import asyncio
 from collections import deque
 
 ENTRY_COPIES = 11
-"""How often an entry is in memory at the worst moment: its file, that checked and unpickled, and what is composed of it.
+"""How often an entry is in memory at the worst moment: as its file, checked, unpickled, and composed.
 Measured (VmHWM) for a mail of 30 MB of Mailman 2.1: 308 MB more to read it, 33 MB more to compose it."""
 CONTENT_COPIES = 3
-"""Content being sent is itself, dot-stuffed, and what the kernel has not taken yet."""
+"""Content that is being sent: as it is, dot-stuffed, and the part that the kernel has not taken yet."""
 
 
 class MemoryBudget:
@@ -43,7 +43,7 @@ class MemoryBudget:
         self._admit()
 
     async def take(self, size_bytes: int) -> None:
-        """Use so many bytes, once they are free; whoever asked first is first. Cancelled, it has taken none."""
+        """Use so many bytes, once they are free; first come, first served. A call that is cancelled has taken none."""
         if not self._waiting and self._fits(size_bytes):
             self._used_bytes += size_bytes
             return

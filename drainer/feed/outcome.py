@@ -5,7 +5,7 @@ Out   a Meaning: DELIVERED, DEFERRED, FAILED or IN_DOUBT, and what is to blame: 
 Pure  no socket, no clock, no ledger
 
 A connection lost once the final dot may be out is IN_DOUBT, never DEFERRED: the MTA may own the message, and a second
-try would make the very duplicate this project exists to prevent (RFC 1047; RFC 5321 §6.1). Lost before that, the MTA
+try would make the very duplicate this project exists to prevent (RFC 1047; RFC 5321 §6.1). If it is lost earlier, the MTA
 owns nothing (RFC 5321 §4.1.1.4: only the end of mail data makes it process the message), and the entry is not to blame.
 """
 
@@ -83,7 +83,7 @@ class ContentRefused(EntryError):
 
 
 class SessionLost(MtaError):
-    """The session ended, fell silent or stopped making sense where a reply was due; it is closed.
+    """The session ended, sent nothing, or sent nonsense where a reply was due; it is closed.
 
     stage   where; `in_doubt` is True when the MTA may own the message
     """
@@ -229,7 +229,7 @@ def blames_recipient(reply: str) -> bool:
 
 
 def _refusal(reply: Reply, blame: Blame) -> Meaning:
-    """A reply before the content that is not the one to go on with; out of turn means the session is to blame."""
+    """A reply before the content that does not let it go on; a reply out of turn blames the session."""
     if reply.code in _MTA_STATE_CODES or reply.code < 400:
         return Meaning(State.DEFERRED, str(reply), Blame.SESSION)
     is_temporary = reply.code < 500 or reply.code == _STORAGE_EXCEEDED or is_relay_refusal(str(reply))

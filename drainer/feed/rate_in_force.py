@@ -1,4 +1,4 @@
-"""The rate in force: the operator's limit or the settings', what the MTA bears, what the guards leave of it.
+"""The rate in force: the limit of the operator or the settings, what the MTA can bear, and what the guards leave of it.
 
 In    settings and the operator's limits, outcomes of transactions, verdicts of guards
 Out   the throttle's ceilings, and which of them binds
@@ -53,14 +53,14 @@ class RateInForce:
         self._set()
 
     def slow(self, guard: Guard | None) -> None:
-        """This guard says slow; None: none does any more."""
+        """This guard says slow; None: no guard says so any more."""
         before, self._slow = self._slow, guard
         if (before is None) != (guard is None):
             self._set()
 
     def heard(self, transaction: Transaction) -> None:
-        """What became of a transaction."""
-        # A message the MTA refuses for what it is says nothing of how much the MTA bears.
+        """The outcome of a transaction."""
+        # A message that is refused for its content says nothing about how much the MTA can bear.
         deferred = 0 if transaction.refused else len(transaction.recipients(State.DEFERRED))
         answered = sum(len(outcome.recipients) for outcome in transaction.outcomes)
         self._seen = Outcomes(
@@ -71,7 +71,7 @@ class RateInForce:
         )
 
     def look(self) -> None:
-        """Let the rate follow what was heard since the last look."""
+        """Adapt the rate to what was heard since the last look."""
         self._borne = next_pace(self._borne, self._seen, self._clock.monotonic_s(), self._messages_per_s)
         self._seen = Outcomes()
         if self._adaptive:

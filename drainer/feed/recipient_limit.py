@@ -4,8 +4,8 @@ In    transactions that met the limit (Transaction.over_limit), the time
 Out   the most recipients to put into a transaction; the same as octets, for the ledger
 Pure  values only
 
-Of the last transactions that met a limit the largest counts: an MTA with a fixed limit accepts the same number each time,
-and one that refuses some mixture of domains with the same reply must not bring everybody down to one recipient each.
+The largest of the last transactions that met a limit counts. An MTA with a fixed limit accepts the same number each time;
+an MTA that refuses some mixture of domains with the same reply must not bring all transactions down to one recipient.
 A limit is forgotten after a week, or when another MTA is fed: it may have been raised, and nothing would show that.
 
 Source  RFC 5321 §4.5.3.1.10
@@ -53,7 +53,7 @@ class RecipientLimit:
 
 
 def limit_from(octets: bytes | None) -> RecipientLimit:
-    """As `octets` wrote it; what cannot be read is no limit, and is learnt anew."""
+    """As `octets` wrote it. Octets that cannot be read are no limit: it is learnt anew."""
     try:
         mta, accepted, met_at_s = json.loads(octets or b"")
         return RecipientLimit(str(mta), tuple(int(count) for count in accepted if int(count) > 0), float(met_at_s))

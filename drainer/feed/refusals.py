@@ -1,14 +1,15 @@
-"""When an MTA refuses for reasons of its own: that is its state, not that of a hundred recipients.
+"""When an MTA refuses for reasons of its own: the fault is its own, not that of a hundred recipients.
 
 In    the outcomes of one transaction after the other
 Out   how many refusals came in a row, of all or of most domains; whether they are too many to go on
 Pure  values only
 
-A relay that has forgotten us, or a broken map, answers 5xx to every recipient. Each answer is final for its recipient, so a
-backlog of 10,000 entries would be failed in minutes. Two rules: a row of refusals that one recipient accepted ends; and,
-since a relay may go on taking mail for its own domain while it refuses all others, most of the domains refused altogether.
-An old list has many dead domains, but among many that live. Other 4xx neither end nor lengthen a row.
-Several entries and transactions are asked for, since one list may well have a hundred members whose domain is gone.
+A relay that no longer accepts this host, or a broken map, answers 5xx to every recipient. Each answer is final for its
+recipient, so a backlog of 10,000 entries would fail in minutes. Two rules find that out. First, a row of refusals, which
+ends as soon as one recipient is accepted. Second, most of the domains refused altogether, since a relay may go on taking
+mail for its own domain while it refuses all others. An old list has many dead domains, but among many that live. Other 4xx
+neither end nor lengthen a row. The refusals have to come from several entries and transactions, since one list may well
+have a hundred members whose domain is gone.
 
 A refusal to relay (outcome.py) defers and fails no recipient; a refusal of the message under Mailman 2.1 holds the entry.
 Both count here, so that recipients are not tried for days in vain, and a broken filter does not have the whole backlog held.
@@ -42,9 +43,9 @@ _ACCEPTED = frozenset({State.DELIVERED, State.IN_DOUBT})
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One transaction in which somebody was accepted or refused, by domain.
+    """One transaction in which recipients were accepted or refused, by domain.
 
-    accepted  domains of which somebody was; refused: the others, with how many recipients
+    accepted  domains with a recipient accepted; refused: the others, with how many recipients
     """
 
     filebase: str
@@ -86,7 +87,7 @@ class Refusals:
 
     @property
     def are_doubtful(self) -> bool:
-        """What failed lately may have failed because of the MTA."""
+        """Recipients that failed lately may have failed because of the MTA."""
         return self.recipients > 0 or self.of_most_domains
 
     @property

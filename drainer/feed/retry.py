@@ -7,10 +7,10 @@ from __future__ import annotations
 
 
 def waited_s(attempts: int, first_s: float, longest_s: float) -> float:
-    """Seconds that a recipient was made to wait between so many attempts: what feed.give_up_after is held against.
+    """Seconds that a recipient had to wait between so many attempts; feed.give_up_after is compared with it.
 
-    The waits, not the time since the first attempt: an MTA that was down for days, a pause, or a clock set forward, is
-    nothing the recipient had a part in. Arguments and errors as for retry_delay_s; 0.0 before the second attempt
+    The waits, not the time since the first attempt: the recipient has no part in an MTA that was down for days, a pause, or
+    a clock set forward. Arguments and errors as for retry_delay_s; 0.0 before the second attempt
     """
     return sum(retry_delay_s(attempt, first_s, longest_s) for attempt in range(1, attempts))
 

@@ -29,7 +29,7 @@ BACK_OFF_LONGEST_S = 60.0
 ONE_MORE_SESSION_S = 15.0
 """How long an MTA that had enough sessions is left alone before it gets one more."""
 REMEMBER_421_S = 600.0
-"""How long sessions are renewed as early as the MTA closed one with 421 (Exim: smtp_accept_max_per_connection)."""
+"""How long sessions are renewed early, after the MTA closed one with 421 (Exim: smtp_accept_max_per_connection)."""
 IDLE_S = 60.0
 """A session idle for longer is renewed, before the MTA hangs up on it (Postfix: 300 s)."""
 
@@ -185,7 +185,9 @@ class SessionPool:
                 self._down(str(exc))
             return None
         finally:
-            self._probe_out = self._probe_out and not probe  # it is out again once handed out, if one is still wanted
+            self._probe_out = (
+                self._probe_out and not probe
+            )  # set again when it is handed out, if a probe is still wanted
         self._born[session] = settings
         if not self._failures and self._probing:
             self._works()  # the first session of all; after a failure a transaction has to prove it
@@ -245,7 +247,7 @@ class SessionPool:
         self._probing = True
         self._next_try = now + delay_s
         self._fewer = None
-        self._wake_all()  # so that each waits by the clock, and the first to wake is the one that tries
+        self._wake_all()  # each then waits by the clock, and the first to wake tries
 
     def _take_fewer(self, sessions: int, reason: str) -> None:
         self._fewer = (max(1, sessions), asyncio.get_running_loop().time())

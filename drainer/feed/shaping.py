@@ -4,8 +4,9 @@ In    recipients, ceilings per domain, what each domain has used up, the time
 Out   those ready, those to wait and until when; what the domains have used up after a transaction
 Pure  no clock; Shaping is a value
 
-Recipients of a domain without a ceiling never wait for those of one with it: they go first, in a transaction of their own.
-A domain may use up at once what it is due in BATCH_S, so that 10/s means transactions of ten rather than ten transactions.
+Recipients in a domain without a ceiling never wait for recipients in one that has a ceiling: they go first, in a
+transaction of their own.
+A domain may use up at once what it is due in BATCH_S: 10/s means transactions of ten rather than ten transactions.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _allowed(per_s: float, due_s: float, now_s: float) -> int:
 
 
 def _due_s(per_s: float, due_s: float, now_s: float) -> float:
-    """When a domain is due after `now_s`, given that what may go now has gone."""
+    """When a domain is due after `now_s`, once the recipients that may go now have gone."""
     if per_s == 0:
         return math.inf
     return due_s if due_s > now_s else now_s + _allowed(per_s, -math.inf, now_s) / per_s

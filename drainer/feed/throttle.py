@@ -4,11 +4,11 @@ In    ceilings in messages and in recipients per second; how many recipients the
 Out   permission, evenly spaced, to one waiter after the other in the order they came
 Not here  which ceiling is right (adaptive_rate.py, the operator)
 
-asyncio_throttle.Throttler alone counts calls in a window: its first `rate_limit` pass in one burst, and waiters poll. So
-there is one Throttler per ceiling with `rate_limit=1`, one waiter at a time on it, its period set to what the transaction
-before has used up, and its retry interval to what is left of that. Permission is due at fixed places in time rather than
-one period after the last wake-up, or the rate would fall short by the event loop's latency; what is made up for that way
-is bounded by CATCH_UP_S.
+asyncio_throttle.Throttler alone counts calls in a window: its first `rate_limit` calls pass in one burst, and waiters poll.
+So there is one Throttler per ceiling with `rate_limit=1` and one waiter at a time. Its period is set to the time that the
+last transaction has used up, its retry interval to the rest of that. Permission is due at fixed moments rather than one
+period after the last wake-up, or the rate would fall short by the event loop's latency. CATCH_UP_S bounds how much is made
+up for in this way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHORTEST_SLEEP_S = 0.0005
 
 
 class _EvenThrottler(Throttler):
-    """Throttler for one waiter that knows when it may go, instead of asking every so often."""
+    """Throttler for one waiter that knows when it may go, and does not poll."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -40,7 +40,7 @@ class _EvenThrottler(Throttler):
 
     @retry_interval.setter
     def retry_interval(self, value: float) -> None:
-        """Given by the base class; what is left to wait takes its place."""
+        """The base class sets it; the rest of the wait takes its place."""
 
     async def acquire_at(self, due: float) -> None:
         """Pass no earlier than `due`, in seconds of the monotonic clock; the first time at once."""
@@ -64,7 +64,7 @@ class _Ceiling:
         self.per_s = per_s
 
     def due(self) -> float:
-        """Seconds of the monotonic clock; always past when unlimited, never when paused."""
+        """Seconds of the monotonic clock; -inf when unlimited, inf when paused."""
         if self.per_s is None:
             return -math.inf
         if self.per_s == 0:

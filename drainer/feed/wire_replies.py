@@ -1,12 +1,12 @@
 """The octets of an open SMTP connection: commands out, replies in, in order, several commands at a time if wanted.
 
-In    an asyncio transport that somebody else opened, greeted and encrypted (session.py does it by aiosmtplib)
+In    an asyncio transport, open, greeted and encrypted (connect.py, by aiosmtplib)
 Out   replies as code and text; ConnectionResetError, UnreadableReply or TimeoutError where none comes
 Not here  what may be sent when (session.py), what a reply means (outcome.py)
 
-aiosmtplib's own protocol takes one command at a time and drops what arrives when none is waited for. Taking its place
-by asyncio's Transport.set_protocol allows pipelining (RFC 2920): 100 recipients cost one write and one round trip, not a
-hundred. And what arrives unasked is kept, so that it is never taken for the answer to the next command.
+aiosmtplib's own protocol takes one command at a time, and drops a reply that no command waits for. This protocol takes its
+place (asyncio's Transport.set_protocol) and allows pipelining (RFC 2920): 100 recipients cost one write and one round
+trip, not a hundred. An unexpected reply is kept, so that it is never taken for the reply to the next command.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST_REPLY = 4 * _LONGEST_LINE
 
 
 class UnreadableReply(Exception):
-    """What arrived is no SMTP reply."""
+    """The octets that arrived are no SMTP reply."""
 
 
 class WireReplies(asyncio.Protocol):
