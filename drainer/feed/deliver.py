@@ -2,7 +2,7 @@
 
 In    a ComposedMessage, the entry's filebase and MessageRecord, a Session
 Out   a Transaction: what became of every recipient, durable in the ledger before it is returned
-Not here  what replies mean (outcome.py); which recipients are still owed (duplicates/); when to try again (the pipeline)
+Not here  what replies mean (outcome.py); which recipients are still owed (duplicates/); when to try again (stages/)
 
 An MTA may limit the recipients of one transaction (RFC 5321 §4.5.3.1.10). The recipients beyond its limit are not at
 fault: they are `over_limit`, owed as before. The caller says what a refusal of the message itself means: under Mailman 2.1
@@ -55,7 +55,7 @@ _TRIES_WHEN_STOPPING = 3
 
 
 class Attempts(Protocol):
-    """What one transaction writes: the ledger itself, for mail (ledger/contract.py has the promises)."""
+    """Where one transaction is written: for mail, the ledger itself (ledger/contract.py has the promises)."""
 
     async def open_attempt(self, attempt: NewAttempt) -> int: ...
 
@@ -196,8 +196,8 @@ class _Transaction:
         return self._may_go_on((owed,), refusal)
 
     def _see_bare_limit(self, replies: Sequence[Reply | UnsafeAddress]) -> None:
-        """The last recipients refused, several and all by a 452 or 552 that gives no reason: RFC 5321 §4.5.3.1.10 has it so
-        for one recipient too many. One alone may be a full mailbox."""
+        """Several recipients at the end are refused by a 452 or 552 that gives no reason: RFC 5321 §4.5.3.1.10 has these
+        codes for one recipient too many. A single one may be a full mailbox."""
         owed_for = self.composed.owed_for
         if self.over_limit or self.trouble or len(replies) != len(owed_for):
             return
@@ -251,7 +251,7 @@ class _Transaction:
         #   Crash before: the row stays ATTEMPTING although the MTA answered; in_doubt/policy.py makes it IN_DOUBT, and the
         #                 MTA's log, where there is one, settles it. A second copy is possible only by the in-doubt policy.
         #   Crash after:  DELIVERED and FAILED are final, DEFERRED is tried again.
-        #   The ledger refuses: the truth is known here only, so this waits and writes it until it is durable.
+        #   The ledger refuses: the outcome is known here only, so this writes again until it is durable.
         return await self.finished((attempt_id, accepted), meaning, cancelled)
 
     async def _data(self) -> Meaning:

@@ -1,4 +1,4 @@
-"""One SMTP session with the MTA, every step apart, each with its own timeout.
+"""One SMTP session with the MTA, step by step, each step with its own timeout.
 
 In    MtaSettings; envelope and content
 Out   a Reply per step; SessionLost with its stage when none came; MtaUnreachable, MtaBusy or MtaRefusesLogin at opening
@@ -111,7 +111,7 @@ class Session:
         """MAIL and RCPT for all recipients in one write. Only where the MTA offers PIPELINING.
 
         Returns  the reply to MAIL, and one per recipient: UnsafeAddress for one that was not sent; fewer behind a 421.
-                 They are returned only if nothing arrived beyond them: one reply too many, and all are another's
+                 They are returned only if no further reply arrived: with one reply too many, none is certain
         Raises   UnsafeAddress (nothing was sent), SessionLost
         """
         lines = [self._mail_line(envelope, content_bytes)]
@@ -190,7 +190,7 @@ class Session:
                     return self._early_refusal(await self._wire.reply(0))
             if not self._wire.is_connected:
                 raise self._lose(stage, "connection lost")
-            # INVARIANT final-dot-in-doubt: from here on the MTA may own the message, before it cannot. The last block
+            # INVARIANT final-dot-in-doubt: from here on the MTA may own the message; before, it cannot. The last block
             # holds CRLF.CRLF whole, and nothing written before can end the mail data: every line of it that begins
             # with a dot has two. So a loss before this write is safe to try again, and one after it is IN_DOUBT.
             #   Held by tests/feed/test_session.py (hang-ups in the content, before and after the final dot).
@@ -216,7 +216,7 @@ class Session:
             self.close()
 
     async def quit(self) -> None:
-        """Take leave with QUIT and close. Whatever goes wrong with it is of no consequence (RFC 5321 §4.1.1.10)."""
+        """Send QUIT and close. A failure of it has no consequence (RFC 5321 §4.1.1.10)."""
         try:
             self._wire.write(b"QUIT\r\n")
             await self._wire.reply(min(_QUIT_TIMEOUT_S, self._settings.command_timeout))

@@ -1,7 +1,7 @@
-"""What operators did to entries, taken back one by one.
+"""Take back what operators did to entries, one entry after the other.
 
 In    the steps of an action (ledger/actions.py)
-Out   each entry as it stood before, as far as that is possible; the others by the reason why it is not
+Out   each entry as it was before, as far as that is possible; the others by the reason why not
 Not here  which action is meant, and what it did beside entries (operate/journal.py)
 
 Taking back is a step as well, written in the commit that does it. After a crash, undoing the same action goes on with the
@@ -37,7 +37,7 @@ from drainer.text.wording import duration
 log = logging.getLogger("drainer")
 
 RESTORED_AT_A_TIME = 250
-"""Files brought back by as many at a time: their directories are made durable once for all of them."""
+"""So many files are brought back together: their directories are made durable once for all of them."""
 
 COPIES_LOOKED_AT = 1000
 
@@ -225,7 +225,7 @@ class Undo:
         log.info(logfmt(outcome="released", filebase=filebase, by=doing.by))
 
     async def _hold_again(self, step: Step, state: EntryState, doing: Doing) -> None:
-        """With the reason it had; those of its recipients that were held, and have not been sent to since, with it."""
+        """Hold it with the reason it had, and with its recipients that were held and not sent to since."""
         filebase, before = step.filebase, step.before
         stands = await self._actions.before(filebase, state)
         record, waiting = None, list[Outcome]()
@@ -248,7 +248,7 @@ class Undo:
         # INVARIANT file-before-owed: of a dropped entry the file is durably back before the ledger owes its recipients.
         #   Crash before the commit: no recipient is owed, so the next start finishes it, into duplicates/ again, and
         #   undoing the drop goes on with it. Crash after: it waits, or is held, as before the drop.
-        #   The other way round the ledger would owe what lies in duplicates/, and goes from there after duplicates.keep.
+        #   The other way round the ledger would owe an entry in duplicates/, whose file goes after duplicates.keep.
         #   Leans on stages/settle.py (_finish, SKIPPED). Held by tests/crash/test_undo.py.
         back: list[_Dropped] = []
         for step in steps:
@@ -272,12 +272,12 @@ class Undo:
                     self._resources.custody.drop(one.step.filebase)
 
     async def _owe_next(self, left: list[_Dropped], doing: Doing, done: TakenBack) -> None:
-        """Not interrupted: what the ledger owes may not go back to duplicates/."""
+        """Not interrupted: an entry that the ledger owes must not go back to duplicates/."""
         await self._owe_again(left[0], doing)
         done.changed.append(left.pop(0).step.filebase)
 
     async def _owe_again_here(self, step: Step, doing: Doing) -> None:
-        """Of one whose file is in custody, though the ledger has it as dropped."""
+        """Owe an entry again whose file is in custody, although the ledger has it as dropped."""
         custody, filebase = self._resources.custody, step.filebase
         entry = self._read(step)
         path = custody.path(filebase)
@@ -338,7 +338,7 @@ class Undo:
         return self._facts.record(await self._facts.summarised(entry))
 
     def _overrule(self, filebase: str, before: Before) -> None:
-        """What an operator had overruled for it then, and no more."""
+        """The policies that an operator had overruled for it then, and no others."""
         if before.overruled:
             self._facts.released[filebase] = before.overruled
         else:

@@ -10,8 +10,8 @@ Mailman's runner removes an entry only when it has disposed of it. So:
                      goes to them; back in out/, the entry is ours again, to be handed over at the rate
   in out/ under another name   Mailman wants to try it again: ours again, and its turn comes later
   in shunt/ or bad/  held with the reason, in our held/, its recipients too: some of them may have it
-  a .bak that no runner has any more   in doubt, as any other; but recipients are delivered for which the MTA accepted it,
-                     if Mailman's smtp log says so
+  a .bak that no runner has any more   in doubt, as any other; but delivered for the recipients that the MTA accepted, if
+                     Mailman's smtp log says so
 
 INVARIANT file-before-ledger on the way back: the file is renamed into custody first, then the attempt ends.
   Crash between: an open attempt and the file in backlog/ (it owes again), as .bak there (in doubt) or in held/ (held).
@@ -162,7 +162,7 @@ class Follow:
             while not self._open.all:
                 self._open.begun.clear()
                 await self._open.begun.wait()
-            # Only these: what is handed over while Mailman's queues are listed was not there yet.
+            # Only these: an entry that is handed over while Mailman's queues are listed was not there yet.
             followed = self._open.all
             listing = await self._list_queues()
             if listing is None:
@@ -281,7 +281,7 @@ class Follow:
     async def _came_back(self, handover: OpenHandover, why: str, *, booted_since: bool = False) -> None:
         """It is in custody again, under its own name; the attempt is still open.
 
-        booted_since  look whether the machine went down since: then a rename may have been made, seen and lost
+        booted_since  check whether the machine went down since: then a rename may have been made, seen and lost
         """
         filebase, now_s = handover.filebase, self._clock.now_s()
         path = self._custody.path(filebase)

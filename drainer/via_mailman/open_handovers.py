@@ -135,7 +135,8 @@ class OpenHandovers:
         return part, rest
 
     async def close(self, handover: OpenHandover, outcome: Outcome) -> None:
-        # INVARIANT outcome-after-evidence: see handover.py; the call can be made again if the ledger refuses.
+        # INVARIANT outcome-after-evidence: called only once the files say so (follow.py); it is called again if the ledger
+        # refuses.
         await self._ledger.close_attempt(handover.attempt_id, outcome.state, outcome.reply, outcome.at_s)
         self.forget(handover)
         log_handover(outcome.state.value, handover, outcome.reply)

@@ -1,13 +1,13 @@
-"""Looks into Mailman's queues for what was released: out/, retry/, shunt/ and bad/ at one and the same moment.
+"""Looks into Mailman's queues for entries handed over: out/, retry/, shunt/ and bad/ at one and the same moment.
 
 In    queue_dir; since when entries are wanted
 Out   a QueueListing, or None when Mailman moved something meanwhile: look again
-Refuses to know  what it means (via_mailman/whereabouts.py)
+Not here  what it means (whereabouts.py)
 
 INVARIANT one-moment: a QueueListing shows every file that was there throughout.
-  An entry that Mailman is about to rename could be missed under both names, and be taken for finished. So nothing is
-  believed unless no directory changed from before the first listing until after the last: a directory's mtime is set by
-  every rename and unlink. It advances by kernel ticks, so it also has to be a tick older than the first listing.
+  An entry that Mailman is about to rename could be missed under both names, and be taken for finished. So a listing counts
+  only if no directory changed from before the first one until after the last one: every rename and unlink sets the mtime
+  of its directory. An mtime advances by kernel ticks, so it also has to be a tick older than the first listing.
 Held by tests/via_mailman/test_handover.py.
 """
 
@@ -36,7 +36,7 @@ TICK_S = 0.012
 
 @dataclass(frozen=True, slots=True)
 class QueueListing:
-    """files: per queue, name to what the listing saw. seen: entries written since, but for those released."""
+    """files: per queue, name to what the listing saw. seen: entries written since then, except those handed over."""
 
     files: Mapping[str, Mapping[str, ListedFile]]
     seen: tuple[Seen, ...]
@@ -51,11 +51,11 @@ class MailmanQueues:
         self._listed: dict[str, tuple[int, dict[str, ListedFile]]] = {}
         self._read: dict[tuple[str, str], Seen | None] = {}
 
-    def look(self, since_s: float, released: Collection[str]) -> QueueListing | None:
+    def look(self, since_s: float, ours: Collection[str]) -> QueueListing | None:
         """Everything at one moment, or None.
 
-        since_s   of the oldest release; entries written earlier are nothing Mailman made of one
-        released  filebases in out/ that are known to be ours
+        since_s   when the oldest handover began; Mailman made no entry of it that was written earlier
+        ours      filebases in out/ that were handed over
         """
         before = self._changes()
         if max(before.values()) / 1e9 > self._clock.now_s() - TICK_S:
@@ -64,7 +64,7 @@ class MailmanQueues:
         seen = []
         for queue in _READ_FOR_THEIR_CONTENT:
             for listed in files.get(queue, {}).values():
-                if listed.written_s < since_s - WRITTEN_EARLIER_S or listed.file.filebase in released:
+                if listed.written_s < since_s - WRITTEN_EARLIER_S or listed.file.filebase in ours:
                     continue
                 try:
                     found = self.read(queue, listed)
@@ -79,7 +79,7 @@ class MailmanQueues:
         return QueueListing(files, tuple(seen))
 
     def read(self, queue: str, listed: ListedFile) -> Seen | None:
-        """What an entry is; None if it cannot be read, and so is nothing Mailman made. Raises EntryVanished."""
+        """What an entry is; None if it cannot be read: then Mailman did not make it. Raises EntryVanished."""
         place = (queue, listed.file.filebase)
         if place not in self._read:
             self._read[place] = self._read_file(queue, listed)
@@ -130,7 +130,7 @@ class SmtpLogFile:
             self._places = dict.fromkeys((path, *(path.with_name(name) for name in ENDS_21)), (0, 0))
 
     def read(self) -> None:
-        """What was written since. A log that cannot be read says nothing; one that was rotated is read from its start."""
+        """Read what was written since. A log that cannot be read says nothing; a rotated one is read from its start."""
         for path, (inode, offset) in self._places.items():
             try:
                 with open_regular(path) as lines:
