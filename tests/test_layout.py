@@ -47,9 +47,9 @@ IO_MODULES = frozenset(
     """.split()
 )
 
-NEEDED = {"compose/coprocess/recorder": {"smtplib"}, "report/metrics": {"prometheus_client"}}
-"""The recorder is what Mailman takes for its SMTP connection, so it has to be one; it never connects. Of
-prometheus_client the metrics use the text writer, on values they hand to it; no registry, no server."""
+NEEDED = {"compose/coprocess/captured_smtp": {"smtplib"}, "report/metrics": {"prometheus_client"}}
+"""captured_smtp stands in for Mailman's SMTP connection, so it is a subclass of it; it never connects. Of prometheus_client
+the metrics use the text writer only, on values they pass to it; no registry, no server."""
 
 FILE_OPENERS = frozenset({"open", "open_code", "FileIO"})
 

@@ -67,7 +67,7 @@ TRUSTED = {
     "cli/times": "what the operator typed",
     "cli/check_measures": "what our own service answered",
     "control/client": "what our own service answered",
-    "compose/coprocess/serve": "opens only what pickles/restricted let pass, by the same table of names",
+    "compose/coprocess/composing": "opens only what pickles/restricted let pass, by the same table of names",
     "demo/sink_session": "the demonstration's server, on loopback",
     "demo/tour": "what the demonstration's server wrote",
     "guards/mta_queue": "what Postfix's own postqueue prints",

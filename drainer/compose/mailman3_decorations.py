@@ -1,12 +1,12 @@
-"""The header and footer that stand in a decorated entry of Mailman 3 already: what Mailman itself says it puts there.
+"""The header and footer that a decorated entry of Mailman 3 already contains, according to Mailman itself.
 
-In    an entry that Mailman's outgoing runner had in its hands (it was in retry/)
-Out   the Decoration; None where Mailman cannot tell now, and the text stays as it is
+In    an entry that Mailman's outgoing runner has processed (it was in retry/)
+Out   its Decoration; None if Mailman cannot say now, and the text stays as it is
 Shell asks a co-process (mailman3.py)
 
-What Mailman cannot tell is not known to be undecorated: such an entry is compared with what is called the same, or held
-(stages/survey.py, stages/settle.py). It is asked for each decorated entry, since a template may name the mail's own
-address in an archive: 3 ms of CPU each, measured over 64 entries of 15 lists. Nothing is asked for others.
+An entry whose decoration is not known is compared with the mails of the same name, or held (stages/survey.py,
+stages/settle.py). Mailman is asked for each decorated entry, since a template may contain the address of that mail in an
+archive: 3 ms of CPU each, measured over 64 entries of 15 lists. For other entries it is not asked.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from drainer.text.logfmt import logfmt
 log = logging.getLogger("drainer")
 
 _AGAIN_AFTER_S = 60.0
-"""How long a Mailman that could not be started, or that broke over a list, is not asked again: the others go on."""
+"""Wait before asking again, after Mailman did not start (for all lists) or a co-process broke (for that list)."""
 _ANY_LIST = ""
 _WAITS_S = (0.2, 1.0)
-"""How long to wait for a database that is locked, or a template server, before asking once more."""
+"""Waits before asking once more, for a locked database or a template server."""
 
 
 class Mailman3Decorations:
     """Looks decorations up.
 
-    composer   its co-processes are asked; one that was not started yet is, at the first question
-    queue_dir  a Mailman of another queue is not believed
+    composer   its co-processes are asked; it need not be started yet
+    queue_dir  the answer of a Mailman with another queue is rejected
     """
 
     def __init__(self, composer: Mailman3Composer, queue_dir: Path, clock: Clock) -> None:
@@ -45,7 +45,7 @@ class Mailman3Decorations:
         self._not_before_s: dict[str, float] = {}
 
     async def __call__(self, entry: QueueEntry) -> Decoration | None:
-        """None where Mailman cannot tell, with the reason in the log."""
+        """None if Mailman cannot say, with the reason in the log."""
         now_s = self._clock.monotonic_s()
         if now_s < max(self._not_before_s.get(name, 0.0) for name in (_ANY_LIST, entry.list_id)):
             return None

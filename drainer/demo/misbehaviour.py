@@ -1,4 +1,4 @@
-"""How an SMTP sink misbehaves: rules in a small language, or any function, asked at every step of a session.
+"""How an SMTP sink misbehaves: rules in a small language, or any function, called at every step of a session.
 
 In    where a session stands
 Out   what to do instead of the ordinary answer
@@ -20,9 +20,9 @@ STAGES: tuple[StageName, ...] = get_args(StageName)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Where a session stands when a rule is asked.
+    """Where a session stands when a script is called.
 
-    session, transaction  numbered from 1 over the life of the sink and of the session
+    session, transaction  their numbers, from 1, in the life of the sink and of the session
     recipient   address at rcpt; "" elsewhere
     recipients  accepted so far
     """
@@ -39,12 +39,12 @@ class Step:
 class Behaviour:
     """What to do instead of the ordinary answer.
 
-    reply      bytes written in place of it; None: the ordinary reply
-    then       "go_on"; "hang_up" after the reply (with reply b"": instead of it); "silence": nothing is read or answered
-               from here on; "endless": likewise, but the reply is written again and again
-    takes      at dot: whether the sink owns the message; None: as the reply code says (2xx does), a missing reply not
+    reply      bytes to write in its place; None: the ordinary reply
+    then       "go_on"; "hang_up": after the reply (with reply b"": instead of it); "silence": read and answer nothing from
+               here on; "endless": likewise, but write the reply again and again
+    takes      at dot: whether the sink owns the message; None: with a 2xx reply it does, with any other or none it does not
     delay_s    wait before the reply
-    after_bytes  at content: how much of it to let in first, one octet at least
+    after_bytes  at content: how many bytes to read first, at least one
     """
 
     reply: bytes | None = None
@@ -55,7 +55,7 @@ class Behaviour:
 
 
 def answer(text: str) -> Behaviour:
-    """Answer with this reply, "550 5.1.1 no such user". 421 hangs up, as RFC 5321 §3.8 has it."""
+    """Answer with this reply, such as "550 5.1.1 no such user". 421 also hangs up (RFC 5321 §3.8)."""
     return Behaviour(text.encode() + b"\r\n", "hang_up" if text.startswith("421") else "go_on")
 
 
@@ -68,7 +68,7 @@ HALF_A_REPLY = Behaviour(b"25", "hang_up")
 ENDLESS = Behaviour(b"220-and furthermore\r\n", "endless")
 
 Script = Callable[[Step], Behaviour | None]
-"""Asked at every step; None: the ordinary answer."""
+"""Called at every step; None: the ordinary answer."""
 
 
 @dataclass(slots=True)

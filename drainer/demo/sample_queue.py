@@ -1,9 +1,9 @@
 """Writes a sample outage: a Mailman 2.1 site whose out/ is full of originals and resubmissions.
 
 In    an empty directory and a seed: the same seed writes the same bytes
-Out   qfiles/out/*.pck, lists/<list>/config.pck as Mailman 2.1 writes them, and the truth about them as Outage
+Out   qfiles/out/*.pck and lists/<list>/config.pck as Mailman 2.1 writes them; an Outage, the truth about them
 
-The pickles are made opcode by opcode, since Python 3's pickle cannot write a Python 2 `str` or an old-style instance.
+The pickles are written opcode by opcode, since Python 3's pickle cannot write a Python 2 `str` or an old-style instance.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Outage:
     """The truth about the sample.
 
     duplicates  how many of each kind were written besides the originals
-    owed        (list, Message-ID) -> everybody who has to get it exactly once
-    held        (list, Message-ID) of mails a person sent again: held by default, so nobody gets them
+    owed        (list, Message-ID) -> the recipients that must get it exactly once
+    held        (list, Message-ID) of mails that a person sent again: held by default, so they reach no recipient
     """
 
     queue_dir: Path
@@ -173,7 +173,7 @@ class _Writer:
         received_s: float,
         hops: int = 1,
     ) -> None:
-        """One entry. Its received time stays with it for life; `hops` Received fields differ between submissions."""
+        """Write one entry. A mail keeps its received time for life; each submission has other Received fields (`hops`)."""
         author, subject, body = text
         date = formatdate(received_s)
         received = [
@@ -218,7 +218,7 @@ class _Writer:
         self.outage.duplicates[kind] = self.outage.duplicates.get(kind, 0) + 1
 
     def mail(self, serial: int) -> None:
-        """One mail, and what the outage made of it."""
+        """Write one mail and its duplicates, if any."""
         list_name = self.random.choice(LISTS)
         message_id = f"<{serial:06d}.{self.random.getrandbits(32):08x}@example.org>"
         received_s = self.tick()
@@ -227,27 +227,27 @@ class _Writer:
         recipients = self.random.sample(self.members[list_name], k=len(self.members[list_name]))
         self.write(list_name, message_id, date_s, text, recipients, received_s)
         self.owe(list_name, message_id, recipients)
-        fate = self.random.random()
-        if fate < 0.16:
+        chance = self.random.random()
+        if chance < 0.16:
             for _ in range(self.random.choice((1, 1, 1, 2, 3))):
                 self.write(list_name, message_id, date_s, text, recipients, self.tick() + 7200, hops=2)
                 self.counted("exact")
-        elif fate < 0.21:
+        elif chance < 0.21:
             self.write(list_name, message_id, date_s, text, recipients, received_s)
             self.counted("restored")
-        elif fate < 0.26:
+        elif chance < 0.26:
             newcomers = [f"newcomer{serial}.{list_name}@{self.random.choice(_DOMAINS)}"]
             again = recipients[: len(recipients) // 2] + newcomers
             self.write(list_name, message_id, date_s, text, again, self.tick() + 7200, hops=2)
             self.owe(list_name, message_id, again)
             self.counted("partial")
-        elif fate < 0.28:
+        elif chance < 0.28:
             resent_id = f"<again.{serial:06d}@example.org>"
             resent_s = self.tick() + 9000
             self.write(list_name, resent_id, resent_s, text, recipients, resent_s)
             self.outage.held.add((list_name, resent_id))
             self.counted("resend")
-        elif fate < 0.31:
+        elif chance < 0.31:
             other = self.random.choice([name for name in LISTS if name != list_name])
             crossed = list(self.members[other])
             self.write(other, message_id, date_s, text, crossed, self.tick())
@@ -260,7 +260,7 @@ def write_outage(
 ) -> Outage:
     """Write a site with `mails` original mails and their resubmissions into `directory` (made if missing).
 
-    members_each  members of a list of middling size
+    members_each  members of a list of medium size
     start_s       when the outage began, seconds since the epoch
     """
     outage = Outage(queue_dir=directory / "qfiles", lists_dir=directory / "lists")
@@ -281,10 +281,10 @@ def write_plain(
     start_s: float = 1.7e9,
     domains: Sequence[str] = _DOMAINS,
 ) -> Outage:
-    """A site with original mails only, nothing sent twice: for measuring, and for stories about something else.
+    """Write a site with original mails only: for measurements, and for scenarios that are not about duplicates.
 
-    lists  the oldest mail is on the first of them, the next on the second, ...; all others are on the last. A name may come
-           again
+    lists    the oldest mail is on the first list, the next one on the second, ...; all others are on the last. A name may
+             occur more than once
     domains  of the members, in turn
     """
     outage = Outage(queue_dir=directory / "qfiles", lists_dir=directory / "lists")

@@ -1,7 +1,7 @@
-"""One session of the SMTP sink: commands and content in, replies out, misbehaving where a script says so.
+"""One session of the SMTP sink: commands and content in, replies out. It misbehaves where a script says so.
 
 In    octets from a client
-Out   replies; a Taken for the sink whenever a final dot was not refused
+Out   replies; a Taken for the sink after every final dot that is not refused
 Source  RFC 5321; RFC 3207 (STARTTLS), RFC 4954 (AUTH)
 """
 
@@ -13,13 +13,11 @@ import hashlib
 import re
 import ssl
 import time
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from drainer.demo.misbehaviour import Behaviour, StageName, Step
+from drainer.demo.sink_state import SinkState
 from drainer.demo.taken import Taken
-
-if TYPE_CHECKING:
-    from drainer.demo.sink import Sink
 
 _MESSAGE_ID = re.compile(rb"(?im)^message-id:[ \t]*(?:\r?\n[ \t]+)?([^\r\n]*)")
 _MAIL = re.compile(rb"(?i)MAIL FROM:\s*<([^>]*)>(.*)\Z")
@@ -29,9 +27,9 @@ _ENDLESS_EVERY_S = 0.05
 
 
 class SinkSession(asyncio.Protocol):
-    """One session. Commands and content are taken off `_buffer`; replies to what came in one piece go out in one."""
+    """One session. It reads commands and content from `_buffer`; the replies to one piece of input go out in one piece."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: SinkState) -> None:
         self._sink = sink
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
@@ -51,7 +49,7 @@ class SinkSession(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         sink = self._sink
         self._transport = cast(asyncio.Transport, transport)
-        if self._encrypted:  # the second call, after STARTTLS
+        if self._encrypted:  # asyncio's second call, after STARTTLS
             return
         sink.sessions_seen += 1
         self._number = sink.sessions_seen
@@ -73,7 +71,7 @@ class SinkSession(asyncio.Protocol):
         self._transport = None
 
     def _not_idle(self) -> None:
-        """The time a session may be idle begins anew."""
+        """Start the time again that a session may be idle."""
         if self._idle is not None:
             self._idle.cancel()
         if self._sink.options.idle_s:
@@ -194,7 +192,7 @@ class SinkSession(asyncio.Protocol):
             self._recipients.append(recipient)
 
     def _take_content(self) -> bool:
-        """Look for the end of the mail data. False: more has to come."""
+        """Look for the end of the mail data. False: it has not arrived yet."""
         rule = self._content_rule
         if rule is not None and len(self._buffer) >= max(1, rule.after_bytes):
             self._content_rule = None
@@ -251,7 +249,7 @@ class SinkSession(asyncio.Protocol):
         )
 
     def _reply(self, stage: StageName, ordinary: bytes, recipient: str = "") -> bytes:
-        """Answer as the scripts say, else with `ordinary`. Returns what was, or will be, written."""
+        """Answer as the scripts say, else with `ordinary`. Returns the reply, which may be written later."""
         if not self._sink.scripts:
             self._replies += ordinary
             return ordinary

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A message the sink owns: the final dot arrived, and it was not refused.
+    """A message the sink owns: the final dot arrived, and the sink did not refuse it.
 
     queue_id    as in the log
     recipients  those accepted at RCPT, in order
-    content     dot-unstuffed octets; b"" unless asked to keep them
-    replied     False: the sink owns it, but the reply was withheld or lost on purpose
+    content     dot-unstuffed octets; b"" unless SinkOptions.keep_content
+    replied     False: the sink owns it, but withheld or cut off the reply on purpose
     at_s        seconds since the epoch
     """
 

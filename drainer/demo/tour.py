@@ -1,9 +1,9 @@
 """The tour: `drainer demo` builds a sample outage, drains it with the real service, and checks at the sink.
 
-    a Mailman 2.1 style queue in a temporary directory > the SMTP sink on loopback > `drainer run --until-empty`, watched
-    through its control socket > reconciliation: who was to get what, against what the sink was given
+    a queue of Mailman 2.1 in a temporary directory > the SMTP sink on loopback > `drainer run --until-empty`, watched
+    through its control socket > reconciliation: the deliveries owed, compared with those the sink recorded
 
-Nothing here is special to the demo but the sample and the sink: the service is the one an operator runs.
+Only the sample and the sink are special to the demo: the service is the one that an operator runs.
 """
 
 from __future__ import annotations
@@ -29,19 +29,18 @@ from drainer.report.snapshot import Snapshot
 from drainer.report.terminal.status import status_lines
 
 MAIL_EVERY_S = 25.0
-"""How often mail comes in during the sample outage, resubmissions included: the sample's last entry is just not of the
-future."""
+"""Mean time between mails of the sample outage, resubmissions included. With it the last entry is not in the future."""
 LATEST_RESEND_S = 9_000.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """What the sink was given, held against what was owed: pairs of (mail on its list, recipient).
+    """Deliveries that the sink recorded, compared with those owed. A delivery is a pair of (mail on its list, recipient).
 
-    once, missing, more_than_once   of what was owed
-    not_owed   given to the sink though nobody asked for it
-    held, to_hold          entries held for a person, and the mails somebody sent again under a new Message-ID
-    suppressed, to_suppress   entries suppressed, and the exact and restored duplicates in the sample
+    once, missing, more_than_once   of those owed
+    not_owed                  recorded but not owed
+    held, to_hold             entries held for an operator; mails in the sample that a person sent again
+    suppressed, to_suppress   entries suppressed; exact and restored duplicates in the sample
     """
 
     owed: int
@@ -128,9 +127,9 @@ socket = "{directory / "control.sock"}"
 def run_demo(mails: int = 2500, messages: str = "400/s", directory: Path | None = None, keep: bool = False) -> int:
     """The whole tour. Returns the exit status: 0 if every recipient got every mail exactly once.
 
-    mails      original mails; some 40 % as many again come on top as resubmissions
+    mails      number of original mails; resubmissions add about 40 %
     messages   rate limit, as in the settings
-    directory  where the sample is built; None: a temporary one, removed at the end unless `keep`
+    directory  where to build the sample; None: a temporary one, removed at the end unless `keep`
     """
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     home = directory or Path(tempfile.mkdtemp(prefix="drainer-demo-"))
@@ -141,7 +140,7 @@ def run_demo(mails: int = 2500, messages: str = "400/s", directory: Path | None 
             shutil.rmtree(home, ignore_errors=True)
         else:
             console.print(
-                f"\nAll of it is in {home}: the queue, the ledger, drainer.log, the sink's capture and mail log."
+                f"\nEverything is in {home}: the queue, the ledger, drainer.log, the sink's capture and mail log."
             )
 
 
@@ -152,7 +151,7 @@ async def _tour(console: Console, home: Path, mails: int, messages: str) -> int:
     kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(outage.duplicates.items()))
     console.print(
         f"  {outage.entries:,} entries for {outage.recipients:,} recipients in {outage.queue_dir / 'out'}:\n"
-        f"  {mails:,} mails on {len(LISTS)} lists, and what the outage made of them: {kinds}.\n"
+        f"  {mails:,} mails on {len(LISTS)} lists, and copies that the outage added: {kinds}.\n"
     )
     capture = home / "capture.jsonl"
     sink, port = await _start_sink(home, capture)
@@ -183,12 +182,12 @@ async def _start_sink(home: Path, capture: Path) -> tuple[asyncio.subprocess.Pro
     assert sink.stdout is not None
     line = (await sink.stdout.readline()).decode()
     if not line.startswith("listening on "):
-        raise DrainerError(f"the SMTP sink did not start: {line.strip() or 'no word from it'}")
+        raise DrainerError(f"the SMTP sink did not start: {line.strip() or 'it printed nothing'}")
     return sink, int(line.rpartition(":")[2])
 
 
 async def _drain_and_watch(console: Console, home: Path, settings: Path) -> int:
-    """Run the service to the end, showing its status; returns its exit status."""
+    """Run the service to its end and show its status meanwhile; returns its exit status."""
     with (home / "drainer.log").open("ab") as log:
         service = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "drainer", "run", "--until-empty", "--config", str(settings), stdout=log, stderr=log
@@ -210,7 +209,7 @@ async def _drain_and_watch(console: Console, home: Path, settings: Path) -> int:
 
 
 async def _snapshot(socket: Path) -> Snapshot | None:
-    """The service's own word; None before it listens and after it has gone."""
+    """The service's status; None before it listens and after it has ended."""
     try:
         async with ControlClient(socket) as client:
             return await client.status()
@@ -224,15 +223,15 @@ def _print_reconciliation(console: Console, outage: Outage, result: Reconciliati
         ("given to the sink exactly once", result.once),
         ("given to the sink more than once", result.more_than_once),
         ("missing", result.missing),
-        ("given to the sink though not owed", result.not_owed),
+        ("given to the sink but not owed", result.not_owed),
     )
     if not console.is_terminal:
         console.print()
-    console.print("\nReconciliation, from what the sink wrote down:")
+    console.print("\nReconciliation, from the sink's capture file:")
     for text, number in rows:
         console.print(f"  {number:>9,}  {text}")
     planted = outage.duplicates
-    console.print("Of the duplicates the sample has:")
+    console.print("Duplicates in the sample:")
     for text, number, of in (
         (f"suppressed ({planted.get('exact', 0):,} exact, {planted.get('restored', 0):,} restored)",
          result.suppressed, result.to_suppress),

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import uvloop
 
-from drainer.compose import mailman3
+from drainer.compose import mailman3, mailman3_coprocess
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.compose.wire import ComposedMessage
 from drainer.errors import ComposeDeferred, ComposerFailed, ComposerUnavailable, NoSuchList, SettingsError
@@ -192,7 +192,7 @@ async def test_entry_that_breaks_two_coprocesses_fails_by_name_and_the_next_is_c
     python = impostor(tmp_path, mailman3_site.python, on_request, times=2)
     async with composer_of(mailman3_site, python=python) as composer:
         if on_request is HANGS:
-            monkeypatch.setattr(mailman3, "ANSWER_TIMEOUT_S", 0.3)
+            monkeypatch.setattr(mailman3_coprocess, "ANSWER_TIMEOUT_S", 0.3)
         with pytest.raises(ComposerFailed, match=reason):
             await composed(composer, entries[PLAIN][0])
         monkeypatch.undo()

@@ -21,6 +21,7 @@ import pytest
 
 from drainer.demo.misbehaviour import Greylisting, Rule, Step
 from drainer.demo.sink import Sink, SinkOptions, SinkThread
+from drainer.demo.sink_session import SinkSession
 from drainer.mta_log.answer import Answer, MtaEvidence
 from drainer.mta_log.lines import log_lines
 
@@ -150,6 +151,7 @@ async def test_content_in_any_pieces_is_taken_whole() -> None:
             await reader.readline()
         for octet in content.replace(b"\r\n.", b"\r\n..") + b".\r\n":
             sink_side = next(iter(sink.open_sessions))
+            assert isinstance(sink_side, SinkSession)
             sink_side.data_received(bytes([octet]))
         assert (await reader.readline()).startswith(b"250")
         writer.close()

@@ -10,6 +10,7 @@ import pytest
 from drainer.clock import StoppedClock
 from drainer.demo.misbehaviour import GARBAGE, HALF_A_REPLY, HANG_UP, TAKE_AND_HANG_UP, Behaviour, Rule, Step, answer
 from drainer.demo.sink import Sink, SinkOptions
+from drainer.demo.sink_session import SinkSession
 from drainer.errors import LedgerNotDurable
 from drainer.feed.deliver import deliver
 from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
@@ -421,6 +422,7 @@ async def test_envelope_goes_out_in_one_write_where_the_mta_pipelines(ledger: Me
             def count(step: Step, sink: Sink = sink, behind: set[int] = behind) -> None:
                 if step.stage in ("mail", "rcpt"):
                     (connection,) = sink.open_sessions
+                    assert isinstance(connection, SinkSession)
                     behind.add(bytes(connection._buffer).count(b"RCPT TO"))
 
             sink.scripts.append(count)

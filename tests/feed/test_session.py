@@ -11,6 +11,7 @@ import pytest
 from drainer.compose.wire import Envelope
 from drainer.demo.misbehaviour import Behaviour, Rule, Step
 from drainer.demo.sink import Sink, SinkOptions
+from drainer.demo.sink_session import SinkSession
 from drainer.errors import MtaRefusesLogin, MtaUnreachable
 from drainer.feed.connect import MtaBusy
 from drainer.feed.outcome import SessionLost, Stage
@@ -220,7 +221,7 @@ async def test_mta_that_stops_taking_in_content_is_left_after_the_content_timeou
     def stop_reading(step: Step) -> None:
         if step.stage == "content":
             for connection in sink.open_sessions:
-                assert connection._transport is not None
+                assert isinstance(connection, SinkSession) and connection._transport is not None
                 connection._transport.pause_reading()
 
     sink.scripts.append(stop_reading)

@@ -170,7 +170,7 @@ OPENED_OTHERWISE = {
     "start/without_service": "/proc/locks",
     "host_check/as_user": "its own pipe to the child that looks",
     "files/access": "of /proc/self: cgroup, mountinfo, status",
-    "demo/sink": "the tour's own files", "demo/tour": "the tour's own files",
+    "demo/sink_state": "the tour's own files", "demo/tour": "the tour's own files",
 }  # fmt: skip
 
 

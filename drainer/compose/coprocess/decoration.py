@@ -1,12 +1,12 @@
-"""The header and footer Mailman's own decorate handler puts, or has put, into a mail that goes out in bulk.
+"""The header and footer that Mailman's own decorate handler puts into a mail delivered in bulk.
 
 In    the list, a mail of it (decorated already or not) and its metadata
-Out   the texts, as they come into a plain text and as parts of their own; "" where there is none
+Out   the texts, as inserted into a plain text and as parts of their own; "" where there is none
 Shell runs in Mailman's Python
 
-The handler is not imitated but watched: it decorates a small mail with the headers of the one in question, since a template
-may have the address of that mail in an archive. What it puts before and after a mark is what it puts around any body. In a
-text the list's charset gives way to UTF-8 where it lacks a character; a part of its own keeps it, and loses the character.
+The handler itself runs: it decorates a small probe with the headers of the mail in question (a template may contain the
+address of that mail in an archive). The text it puts before and after a mark is the text it puts around any body. In a plain
+text, UTF-8 replaces the list's charset if that lacks a character; a part keeps the charset and loses the character.
 """
 
 # mypy: disable-error-code="import-not-found"
@@ -17,7 +17,7 @@ from typing import Any
 _MARK = "\U000f1d7adrainer\U000f1d7a"
 _ABOUT_THE_BODY = ("content-", "mime-version")
 _NOT_OF_BULK = ("nodecorate", "isdigest", "recipients", "recipient", "member")
-"""Metadata by which the handler would leave a mail alone, or write to one member."""
+"""Metadata that would make the handler skip a mail, or write to one member."""
 
 
 def decoration(mlist: Any, msg: Any, msgdata: dict[str, Any]) -> dict[str, str]:
@@ -51,7 +51,7 @@ def _around_the_mark(probe: Any) -> tuple[str, str]:
     at = next(number for number, text in enumerate(texts) if _MARK in text)
     before, _, after = texts[at].partition(_MARK)
     if after.startswith("\n"):
-        after = after[1:]  # ends the line of the mark; a footer may begin with an empty one
+        after = after[1:]  # it ends the line of the mark; a footer may begin with an empty line
     return "".join(texts[:at]) + before, after + "".join(texts[at + 1 :])
 
 

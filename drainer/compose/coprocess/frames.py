@@ -1,19 +1,19 @@
-"""What goes over the pipes between the composer and its co-process: frames of a kind, a few fields, and octets.
+"""The protocol between the composer and its co-process: frames with a kind, some fields, and octets.
 
 In    fields and octets, or the octets of a frame
-Out   the octets of a frame, or fields and octets; FrameError for anything that is no frame
-Pure  no pipe is touched: each end reads and writes its own way
+Out   the octets of a frame, or fields and octets; FrameError for octets that are not a frame
+Pure  no pipe: each end reads and writes its own way
 
-A frame is: magic (4), kind (1), length of the fields (4), length of the octets (4), CRC-32 of all that follows (4), the
-fields as JSON, the octets. Python's json carries lone surrogates, so any string of Mailman's survives.
+A frame is: magic (4), kind (1), length of the fields (4), length of the octets (4), CRC-32 of the rest (4), the fields as
+JSON, the octets. Python's json carries lone surrogates, so any string of Mailman's survives.
 
     parent                               co-process
     HELLO  settings, allowed names   ->
-                                     <-  READY  versions         or REFUSED  detail; path, writing where one is out of reach
+                                     <-  READY  versions         or REFUSED  detail; path and writing if a path is the reason
     COMPOSE  recipients; the entry   ->
-                                     <-  CONTENT  number; octets      before the first transaction that has it
+                                     <-  CONTENT  number; octets      before the first transaction with this content
                                      <-  TRANSACTION  envelope, number of its content     any number of these
-                                     <-  DONE  recipients left over   or FAILED  reason, detail
+                                     <-  DONE  complete or not        or FAILED  reason, detail
     LISTS                            ->
                                      <-  LISTED  list-id and posting address of each  or FAILED  reason, detail
     DECORATE  the entry              ->
@@ -31,7 +31,7 @@ MAGIC = b"drn\x01"
 HELLO, READY, REFUSED, COMPOSE, CONTENT, TRANSACTION, DONE, FAILED = range(1, 9)
 LISTS, LISTED, DECORATE, DECORATION = range(9, 13)
 
-LONGEST_FIELDS = 64 * 2**20  # a bulk entry names each recipient twice at most: 64 MiB is 300,000 of them
+LONGEST_FIELDS = 64 * 2**20  # a bulk entry names each recipient at most twice: 64 MiB holds 300,000 recipients
 LONGEST_OCTETS = 512 * 2**20
 
 _PREFIX = struct.Struct(">4sBIII")
@@ -39,11 +39,11 @@ PREFIX_BYTES = _PREFIX.size
 
 
 class FrameError(Exception):
-    """These octets are no frame, or one too large to be true."""
+    """The octets are not a frame, or announce an impossible size."""
 
 
 class Prefix(NamedTuple):
-    """What the first PREFIX_BYTES of a frame say; lengths in octets."""
+    """The first PREFIX_BYTES of a frame; lengths in octets."""
 
     kind: int
     fields_length: int
@@ -56,7 +56,7 @@ class Prefix(NamedTuple):
 
 
 def frame(kind: int, fields: dict[str, Any], octets: bytes = b"") -> bytes:
-    """One frame, ready to be written. Raises FrameError if it would be too large."""
+    """One frame in octets. Raises FrameError if it would be too large."""
     encoded = json.dumps(fields, separators=(",", ":")).encode("ascii")
     if len(encoded) > LONGEST_FIELDS or len(octets) > LONGEST_OCTETS:
         raise FrameError(f"a frame with {len(encoded)} octets of fields and {len(octets)} of content is too large")
@@ -65,7 +65,7 @@ def frame(kind: int, fields: dict[str, Any], octets: bytes = b"") -> bytes:
 
 
 def prefix(octets: bytes) -> Prefix:
-    """What the first PREFIX_BYTES octets announce. Raises FrameError."""
+    """Decode the first PREFIX_BYTES octets of a frame. Raises FrameError."""
     if len(octets) != PREFIX_BYTES:
         raise FrameError(f"a frame ended after {len(octets)} octets")
     magic, kind, fields_length, octets_length, checksum = _PREFIX.unpack(octets)
@@ -77,7 +77,7 @@ def prefix(octets: bytes) -> Prefix:
 
 
 def fields_and_octets(announced: Prefix, rest: bytes) -> tuple[dict[str, Any], bytes]:
-    """The body of a frame; `rest` is what follows its prefix. Raises FrameError."""
+    """Decode the rest of a frame, the octets after its prefix. Raises FrameError."""
     if len(rest) != announced.rest_length:
         raise FrameError(f"a frame ended after {len(rest)} of {announced.rest_length} octets")
     if zlib.crc32(rest) != announced.checksum:

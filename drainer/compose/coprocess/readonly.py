@@ -1,15 +1,15 @@
-"""Starts Mailman in this process such that it can read everything and change nothing.
+"""Starts Mailman in this process so that it can read everything and change nothing.
 
-In    the path of mailman.cfg, None for Mailman's own search
-Out   mailman.config.config ready for use; Unusable with the reason where it cannot be
+In    the path of mailman.cfg; None: Mailman looks for it
+Out   mailman.config.config ready for use; Unusable with the reason if it cannot be
 Shell runs in Mailman's Python
 
-What Mailman's own start would write, and what is done instead:
+What Mailman's own start would write, and what happens here instead:
 - directories, a template mailman.cfg, a lock file: config.create_paths is off;
-- log files: everything from WARNING up goes to standard error;
-- the database file, its schema, its lock file: opened as it is, refused where its schema is not this Mailman's; an SQLite
-  file need not be writable, unless a transaction was cut off and SQLite has to undo it first, as it would for Mailman;
-- rows: the database itself refuses (SQLite query_only; read-only sessions elsewhere), sessions are rolled back;
+- log files: messages from WARNING up go to standard error;
+- the database file, its schema, its lock file: the file is opened as it is, and refused if its schema is another one.
+  An SQLite file need not be writable, except after an interrupted transaction: SQLite must undo that first;
+- rows: the database itself refuses changes (SQLite query_only; read-only sessions elsewhere), sessions are rolled back;
 - queue entries: Switchboard.enqueue refuses; files below Mailman's directories: an audit hook refuses.
 """
 
@@ -38,7 +38,7 @@ _READ_ONLY_SQL = {
 class Unusable(Exception):
     """Mailman cannot be used from here; the text says why.
 
-    unwritable  a directory that would have to be written; "" for none
+    unwritable  a directory that must be writable and is not; "" for none
     """
 
     def __init__(self, detail: str, unwritable: str = "") -> None:
@@ -47,15 +47,15 @@ class Unusable(Exception):
 
 
 class ChangeRefused(PermissionError):
-    """Mailman's code, or a plugin's, wanted to change something; the text says what."""
+    """Mailman's code, or a plugin, tried to change something; the text says what."""
 
 
 def start_mailman(config_path: str | None, overlay: str) -> None:
     """Initialise Mailman as its runners do, without their side effects.
 
-    config_path  mailman.cfg; None: Mailman looks for it itself
-    overlay      text of a configuration file pushed over the site's
-    Raises       Unusable, and whatever Mailman's own initialisation raises
+    config_path  mailman.cfg; None: Mailman looks for it
+    overlay      text of a configuration file that takes precedence over the site's
+    Raises       Unusable, and any exception of Mailman's own initialisation
     """
     import mailman.core.initialize
     import mailman.core.logging
@@ -98,7 +98,7 @@ def _open_database() -> Any:
     database = call_name(config.database["class"])
     verifyObject(IDatabase, database)
     if file is not None:
-        # Mailman's own opens the file for writing, to make it with the right mode; it is there, and may be read-only for us.
+        # Mailman's own _prepare opens the file for writing, to create it; it exists, and may be read-only for us.
         database._prepare = lambda url: setattr(database, "pool_class", NullPool)
     database.initialize()
     event.listen(database.engine, "connect", _make_read_only(database.engine.dialect.name))
@@ -117,7 +117,7 @@ def _sqlite_file(url: str) -> Path | None:
 
 
 def repair_wanted(file: Path) -> str:
-    """Why an SQLite database cannot be read unless its directory may be written: "" where that is not so.
+    """Why an SQLite database cannot be read without writing to its directory; "" if it can be.
 
     Source  https://www.sqlite.org/lockingv3.html#hot_journals, https://www.sqlite.org/wal.html#read_only_databases
     """
@@ -125,8 +125,8 @@ def repair_wanted(file: Path) -> str:
         return ""
     if any(Path(f"{file}{suffix}").exists() for suffix in ("-journal", "-wal")) or _is_wal(file):
         return (
-            f"{file} was left in the middle of a transaction, or keeps a write-ahead log: SQLite cannot read it without "
-            "writing beside it. Mailman's next start mends the first, too"
+            f"{file} was left in the middle of a transaction, or has a write-ahead log: SQLite cannot read it without "
+            "writing to its directory. The next start of Mailman ends such a transaction too"
         )
     return ""
 
@@ -160,8 +160,8 @@ def _check_schema(database: Any) -> None:
     database.store.close()
     if found != wanted:
         raise Unusable(
-            f"the database has schema {found}, this Mailman {VERSION} needs {wanted}; if it is the Mailman that works here, "
-            "let it start once to upgrade the database, else name in mailman.python the Python of the one that does"
+            f"the database has schema {found}, this Mailman {VERSION} needs {wanted}. If this is the Mailman of this host, "
+            "start it once to upgrade the database; if not, set mailman.python to the Python of the one that is"
         )
 
 

@@ -1,13 +1,13 @@
-"""Takes the place of smtplib's connections: what Mailman would put on the wire is noted, and nothing leaves.
+"""A stand-in for Mailman's SMTP connection: it keeps what Mailman would have sent, and sends nothing.
 
-In    whatever Mailman's delivery code does with smtplib.SMTP: send_message, sendmail, mail, rcpt, data
-Out   one Transaction per final dot, handed to `note`
+In    the calls of Mailman's delivery code to smtplib.SMTP: send_message, sendmail, mail, rcpt, data
+Out   one CapturedTransaction per final dot, passed to `note`
 Pure  no socket; runs in Mailman's Python
 
-smtplib's own send_message and sendmail run unchanged: the serialisation, SMTPUTF8 and the parameters of MAIL are
-theirs. Only what touches the socket is replaced, and answered as an MTA does that accepts everything. A message equal
-in all its parts to the one before (the next chunk of recipients, the next VERP copy) is not serialised again: most of
-the time of a bulk entry went there. Where a boundary has to be made up, equal messages so share one.
+send_message and sendmail of smtplib run unchanged: they serialise the message, and choose SMTPUTF8 and the parameters of
+MAIL. Only the methods that use the socket are replaced; they answer like an MTA that accepts everything. A message that is
+equal in all its parts to the one before (the next chunk of recipients, the next VERP copy) is not serialised again, which
+took most of the time of a bulk entry. So equal messages also share a boundary that had to be invented.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, Callable, NamedTuple, Sequence  # noqa: UP035 (collectio
 _OK = (250, b"OK")
 
 
-class Transaction(NamedTuple):
-    """One transaction. `owed_for`: the addresses Mailman gave to smtplib, parallel to `recipients`."""
+class CapturedTransaction(NamedTuple):
+    """One transaction. `owed_for`: the addresses that Mailman passed to smtplib, parallel to `recipients`."""
 
     reverse_path: str
     recipients: list[str]
@@ -29,34 +29,43 @@ class Transaction(NamedTuple):
     content: bytes
 
 
-class Recording:
+class Capture:
     """What all connections of a request share.
 
-    note    called with each Transaction, in order; may raise to end the delivery there
-    offers  what the MTA announced at EHLO, lower case, with parameters
-    owed    addresses as Mailman's own connection was given them, None where it was not asked
+    offers  what the MTA announced at EHLO, in lower case, with parameters
+    note    called with each CapturedTransaction, in order; may raise to end the delivery there
+    owed    addresses that were passed to Mailman's own connection; None outside of it
     """
 
-    def __init__(self, offers: dict[str, str], note: Callable[[Transaction], None]) -> None:
+    def __init__(self, offers: dict[str, str]) -> None:
         self.offers = offers
+        self.begin(lambda done: None)
+
+    def begin(self, note: Callable[[CapturedTransaction], None]) -> None:
+        """Start a new request."""
         self.note = note
         self.owed: Sequence[str] | None = None
         self.serialised: tuple[Any, bytes] | None = None
 
 
-class Recorder(smtplib.SMTP):
-    """An SMTP connection to nobody. `recording` is set once, before Mailman's code runs."""
+def capturing_class(capture: Capture) -> Any:
+    """A class to put in the place of smtplib.SMTP; its connections report to `capture`."""
+    return type("SMTP", (CapturingSMTP,), {"capture": capture})
 
-    recording: Recording
+
+class CapturingSMTP(smtplib.SMTP):
+    """An SMTP connection that is connected to nothing."""
+
+    capture: Capture
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # smtplib's own would look up this machine's name in the DNS, and connect
+        # The constructor of smtplib is not called: it would look up this machine's name in the DNS, and connect.
         self.command_encoding = "ascii"
         self.local_hostname = "localhost"
         self.source_address = None
-        self.esmtp_features = dict(self.recording.offers)
+        self.esmtp_features = dict(self.capture.offers)
         self.does_esmtp = True
-        self.ehlo_resp = b"recorder"
+        self.ehlo_resp = b"capture"
         self._reply = _OK
         self._line = ""
         self._unserialised: Any = None
@@ -69,7 +78,7 @@ class Recorder(smtplib.SMTP):
         self._given: list[str] = []
 
     def connect(self, *args: Any, **kwargs: Any) -> tuple[int, bytes]:
-        return (220, b"recorder")
+        return (220, b"capture")
 
     def ehlo(self, name: str = "") -> tuple[int, bytes]:
         return _OK
@@ -84,7 +93,7 @@ class Recorder(smtplib.SMTP):
         return (235, b"OK")
 
     def send(self, s: Any) -> None:
-        # what smtplib cannot encode fails here as it would on its way to a socket
+        # Text that smtplib cannot encode fails here, as it would on the way to a socket.
         self._line = s if s.isascii() else s.encode(self.command_encoding).decode()
         self._reply = (221, b"Bye") if s[:4].lower() == "quit" else _OK
 
@@ -100,10 +109,10 @@ class Recorder(smtplib.SMTP):
         rcpt_options: Any = (),
     ) -> Any:
         parts = _parts(msg)
-        known = self.recording.serialised
+        known = self.capture.serialised
         if known is not None and known[0] == parts and _is_ascii(from_addr) and all(map(_is_ascii, to_addrs or [None])):
             return self.sendmail(str(from_addr), to_addrs, known[1], mail_options, rcpt_options)
-        self.recording.serialised = None
+        self.capture.serialised = None
         self._unserialised = parts
         try:
             return super().send_message(msg, from_addr, to_addrs, mail_options, rcpt_options)
@@ -112,7 +121,7 @@ class Recorder(smtplib.SMTP):
 
     def sendmail(self, from_addr: str, to_addrs: Any, msg: Any, mail_options: Any = (), rcpt_options: Any = ()) -> Any:
         if self._unserialised is not None and not mail_options:
-            self.recording.serialised = (self._unserialised, msg)
+            self.capture.serialised = (self._unserialised, msg)
         return super().sendmail(from_addr, to_addrs, msg, mail_options, rcpt_options)
 
     def mail(self, sender: str, options: Sequence[str] = ()) -> tuple[int, bytes]:
@@ -132,13 +141,13 @@ class Recorder(smtplib.SMTP):
         if isinstance(msg, str):
             msg = smtplib._fix_eols(msg).encode("ascii")  # type: ignore[attr-defined]
         content = msg if msg[-2:] == b"\r\n" else msg + b"\r\n"
-        owed = self.recording.owed
+        owed = self.capture.owed
         if owed is None or len(owed) != len(self._given):
             owed = self._given
         parameters = [option for option in self._parameters if not option.lower().startswith("size=")]
-        done = Transaction(self._reverse_path, self._recipients, list(owed), parameters, len(msg), content)
+        done = CapturedTransaction(self._reverse_path, self._recipients, list(owed), parameters, len(msg), content)
         self._reset()
-        self.recording.note(done)
+        self.capture.note(done)
         return _OK
 
     def rset(self) -> tuple[int, bytes]:
@@ -164,7 +173,7 @@ def _is_ascii(address: str | None) -> bool:
 
 
 def _parts(msg: Any) -> Any:
-    """All of a message that its serialisation depends on; equal messages have equal parts."""
+    """Everything that the serialisation of a message depends on; equal messages have equal parts."""
     payload = msg._payload
     return (
         type(msg),

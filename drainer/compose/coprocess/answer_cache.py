@@ -1,20 +1,20 @@
-"""Answers Mailman's delivery code asks for again and again, remembered for a while; the code itself runs unchanged.
+"""A cache for look-ups that Mailman's delivery code repeats for every mail; that code itself runs unchanged.
 
-In    for how many seconds an answer holds; Mailman, initialised
-Out   Memory, whose look-ups have taken the place of Mailman's own
+In    how many seconds an answer is valid; Mailman, initialised
+Out   AnswerCache; its look-ups have replaced Mailman's own
 Shell runs in Mailman's Python
 
-Remembered across requests, for `remember_s`: the rows of lists, domains and archivers; which templates are set and
-what they say, by their final URI; templates found in the file system; archivers and their configuration files; the
-language of a sender. A list, domain or archiver row that is missing is never remembered as missing.
-Within one request only: members, fetched for many recipients with one query and kept by exact address. Nothing a
-member's row or address goes into is shared with another recipient, except through the URI of a template, which is
-its key. With remember_s = 0 every look-up is made anew, by Mailman's own code.
+Kept across requests, for `remember_s`: the rows of lists, domains and archivers; which templates are set, and their text, by
+final URI; templates found in the file system; archivers and their configuration files; the language of a sender. A missing
+row of a list, domain or archiver is looked up again each time.
+Kept within one request only: members, fetched for many recipients with one query, by exact address. Nothing that depends on
+a member's row or address is shared with another recipient, except through the URI of a template, which is its key. With
+remember_s = 0 Mailman's own code makes every look-up anew.
 
-Header fields are folded once for all messages that have them, which depends on nothing but the field and the policy.
+A header field is folded once for all messages that have it: the result depends on the field and the policy only.
 
-Two look-ups of Mailman's also write, and are replaced whatever remember_s is: ListArchiverSet adds rows for archivers
-a list has none of yet (here: they exist for the moment), and a fetched template is stored in the file cache.
+Two of Mailman's look-ups also write. They are replaced even with remember_s = 0: ListArchiverSet adds rows for archivers
+that a list has no row for (here they exist in memory only), and a fetched template is stored in the file cache.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped"
@@ -30,7 +30,7 @@ from typing import Any, Callable, Hashable, Iterator, Sequence  # noqa: UP035 (r
 _MOST_ANSWERS = 20_000
 _MOST_FIELDS = 20_000
 _LONGEST_FIELD = 2_000  # characters; both bounds together keep this below 50 MB
-_BATCH = 100  # members fetched with one query; as many as an answer to the parent has copies
+_BATCH = 100  # members fetched with one query; equal to the number of copies in one answer to the parent
 
 
 class _Raised:
@@ -40,8 +40,8 @@ class _Raised:
         self.error = error
 
 
-class Memory:
-    """What is remembered, and the members of the request at hand."""
+class AnswerCache:
+    """Answers kept across requests, and the members of the current request."""
 
     def __init__(self, remember_s: float) -> None:
         self._remember_s = remember_s
@@ -63,38 +63,38 @@ class Memory:
             yield
         finally:
             if config.db.store.dirty or config.db.store.deleted:
-                self._answers.clear()  # a remembered row was changed: it is not what the database says
+                self._answers.clear()  # a row that is kept was changed: it differs from the database now
             self.is_delivering = False
             self._upcoming = []
             self._forget_members()
             config.db.store.close()
 
     def begin_delivery(self, recipients: Sequence[str]) -> None:
-        """From now on members are asked for as recipients, in this order."""
+        """From now on Mailman looks up members as recipients, in this order."""
         self.is_delivering = True
         self._upcoming = list(recipients)[::-1]
 
-    def recall(self, key: Hashable, ask: Callable[[], Any], *, expected: type[Exception] | tuple[()] = ()) -> Any:
-        """What `ask` answered the last time, or answers now. Exceptions other than `expected` are not remembered."""
+    def answer(self, key: Hashable, ask: Callable[[], Any], *, expected: type[Exception] | tuple[()] = ()) -> Any:
+        """The last answer of `ask`, or a new one. Exceptions of class `expected` are kept like answers, others are not."""
         known = self._answers.get(key)
         if known is None or known[0] <= self._now_s:
             try:
-                answer = ask()
+                found = ask()
             except expected as exc:
-                answer = _Raised(exc)
+                found = _Raised(exc)
             if self._remember_s:
                 if len(self._answers) >= _MOST_ANSWERS:
                     self._answers.clear()
-                self._answers[key] = (self._now_s + self._remember_s, answer)
+                self._answers[key] = (self._now_s + self._remember_s, found)
         else:
-            answer = known[1]
-        if isinstance(answer, _Raised):
-            raise answer.error
-        return answer
+            found = known[1]
+        if isinstance(found, _Raised):
+            raise found.error
+        return found
 
     def row(self, store: Any, key: Hashable, ask: Callable[[], Any]) -> Any:
-        """A row that outlives its session: it is put into the session at hand as it was loaded. None is asked again."""
-        found = self.recall(key, ask)
+        """A row that outlives its session: it is added to the current session as it was loaded. None is not kept."""
+        found = self.answer(key, ask)
         if found is None:
             self._answers.pop(key, None)
         elif found not in store:
@@ -102,12 +102,12 @@ class Memory:
         return found
 
     def memberships(self, roster: Any, email: str, ask: Callable[[], list[Any]]) -> list[Any]:
-        """A recipient's memberships, fetched together with those of the recipients that come next."""
+        """A recipient's memberships, fetched together with those of the next recipients."""
         if not self._remember_s or not self.is_delivering:
             return ask()
         if email not in self._fetched and self._upcoming:
             self._fetch_members(roster, email)
-        # absent: not a member, or one the database finds by its own idea of equal addresses
+        # Absent: not a member, or a member that the database finds by its own rule for equal addresses.
         return self._members.get(email) or ask()
 
     def _forget_members(self) -> None:
@@ -150,29 +150,29 @@ class Memory:
 
 
 class _Sender:
-    """All the runner wants of the sender's membership."""
+    """What the runner needs of the sender's membership."""
 
     def __init__(self, preferred_language: Any) -> None:
         self.preferred_language = preferred_language
 
 
-def install(remember_s: float) -> Memory:
-    """Put a Memory in the place of Mailman's look-ups."""
+def install(remember_s: float) -> AnswerCache:
+    """Replace Mailman's look-ups by those of an AnswerCache."""
     from mailman.config import config
 
     config.db.sessionmaker.configure(autoflush=False)
-    memory = Memory(remember_s)
-    _replace_writers(memory)
+    cache = AnswerCache(remember_s)
+    _replace_writers(cache)
     if remember_s:
-        _remember_rows(memory)
-        _remember_members(memory)
-        _remember_templates(memory)
-        _remember_archivers(memory)
-        _remember_folding()
-    return memory
+        _cache_rows(cache)
+        _cache_members(cache)
+        _cache_templates(cache)
+        _cache_archivers(cache)
+        _cache_folding()
+    return cache
 
 
-def _replace_writers(memory: Memory) -> None:
+def _replace_writers(cache: AnswerCache) -> None:
     from mailman.config import config
     from mailman.model.cache import CacheManager
     from mailman.model.mailinglist import ListArchiver, ListArchiverSet
@@ -186,21 +186,21 @@ def _replace_writers(memory: Memory) -> None:
         return [*found, *(ListArchiver(None, item.name, item) for item in config.archivers if item.name not in named)]
 
     def archivers(list_set: Any) -> Iterator[Any]:
-        yield from memory.recall(("archivers", list_set._mailing_list.list_id), lambda: rows(list_set))
+        yield from cache.answer(("archivers", list_set._mailing_list.list_id), lambda: rows(list_set))
 
-    def remember_list(list_set: Any, mlist: Any) -> None:
+    def keep_list(list_set: Any, mlist: Any) -> None:
         list_set._mailing_list = mlist
 
     def keep_nothing(manager: Any, key: str, contents: Any, lifetime: Any = None) -> str:
         file_id: str = manager._key_to_file_id(key)
         return file_id
 
-    ListArchiverSet.__init__ = remember_list
+    ListArchiverSet.__init__ = keep_list
     ListArchiverSet.archivers = property(archivers)
     CacheManager.add = keep_nothing
 
 
-def _remember_rows(memory: Memory) -> None:
+def _cache_rows(cache: AnswerCache) -> None:
     from mailman.config import config
     from mailman.model.domain import DomainManager
     from mailman.model.listmanager import ListManager
@@ -210,9 +210,9 @@ def _remember_rows(memory: Memory) -> None:
     counts_posts = int(config.mta.verp_delivery_interval) > 1
 
     def list_row(name: str, ask: Callable[[], Any]) -> Any:
-        found = memory.row(config.db.store, ("list", name), ask)
+        found = cache.row(config.db.store, ("list", name), ask)
         if found is not None and counts_posts:
-            config.db.store.expire(found, ["post_id"])  # decides about VERP and changes with every post
+            config.db.store.expire(found, ["post_id"])  # it decides about VERP and changes with every post
         return found
 
     def get_by_list_id(manager: Any, list_id: str) -> Any:
@@ -222,7 +222,7 @@ def _remember_rows(memory: Memory) -> None:
         return list_row(name, lambda: by_name(manager, name))
 
     def get_domain(manager: Any, mail_host: str, default: Any = None) -> Any:
-        found = memory.row(config.db.store, ("domain", mail_host), lambda: domain_of(manager, mail_host))
+        found = cache.row(config.db.store, ("domain", mail_host), lambda: domain_of(manager, mail_host))
         return default if found is None else found
 
     ListManager.get_by_list_id = get_by_list_id
@@ -230,7 +230,7 @@ def _remember_rows(memory: Memory) -> None:
     DomainManager.get = get_domain
 
 
-def _remember_members(memory: Memory) -> None:
+def _cache_members(cache: AnswerCache) -> None:
     from mailman.interfaces.languages import ILanguageManager
     from mailman.model.roster import AbstractRoster
     from mailman.model.usermanager import UserManager
@@ -240,28 +240,28 @@ def _remember_members(memory: Memory) -> None:
     get_address = UserManager.get_address
 
     def all_memberships(roster: Any, email: str) -> list[Any]:
-        return memory.memberships(roster, email, lambda: memberships(roster, email))
+        return cache.memberships(roster, email, lambda: memberships(roster, email))
 
     def member_or_sender(roster: Any, email: str) -> Any:
-        if memory.is_delivering:
+        if cache.is_delivering:
             return get_member(roster, email)
 
         def language_of_sender() -> str | None:
             member = get_member(roster, email)
             return None if member is None else member.preferred_language.code
 
-        code = memory.recall(("sender", roster.name, roster._mlist.list_id, email), language_of_sender)
+        code = cache.answer(("sender", roster.name, roster._mlist.list_id, email), language_of_sender)
         return None if code is None else _Sender(getUtility(ILanguageManager)[code])
 
     def address_of(manager: Any, email: str) -> Any:
-        return memory.addresses.get(email) or get_address(manager, email)
+        return cache.addresses.get(email) or get_address(manager, email)
 
     AbstractRoster._get_all_memberships = all_memberships
     AbstractRoster.get_member = member_or_sender
     UserManager.get_address = address_of
 
 
-def _remember_templates(memory: Memory) -> None:
+def _cache_templates(cache: AnswerCache) -> None:
     from mailman.model import template
     from mailman.utilities.string import expand
 
@@ -273,11 +273,11 @@ def _remember_templates(memory: Memory) -> None:
         return None if row is None else (row.uri, row.username)
 
     def get(templates: Any, name: str, context: str | None, **kws: Any) -> Any:
-        found = memory.recall(("template", name, context), lambda: which(templates, name, context))
+        found = cache.answer(("template", name, context), lambda: which(templates, name, context))
         if found is None:
             return None
         key = ("contents", name, context, expand(found[0], None, kws))
-        return memory.recall(key, lambda: fetch(templates, name, context, **kws))
+        return cache.answer(key, lambda: fetch(templates, name, context, **kws))
 
     def read(name: str, mlist: Any, language: str | None) -> tuple[str, str]:
         path, stream = find(name, mlist, language)
@@ -287,30 +287,30 @@ def _remember_templates(memory: Memory) -> None:
     def find_again(name: str, mlist: Any = None, language: str | None = None, _trace: bool = False) -> tuple[str, Any]:
         of_list = None if mlist is None else (mlist.list_id, mlist.preferred_language.code)
         key = ("file", name, of_list, language)
-        path, text = memory.recall(key, lambda: read(name, mlist, language), expected=template.TemplateNotFoundError)
+        path, text = cache.answer(key, lambda: read(name, mlist, language), expected=template.TemplateNotFoundError)
         return path, io.StringIO(text)
 
     manager.get = get
     template.find = find_again
 
 
-def _remember_archivers(memory: Memory) -> None:
+def _cache_archivers(cache: AnswerCache) -> None:
     from mailman.archiving import mailarchive
     from mailman.config.config import Configuration
 
     instances, parsed = Configuration.archivers.fget, mailarchive.external_configuration
 
     def archivers(configuration: Any) -> Iterator[Any]:
-        yield from memory.recall("archivers", lambda: list(instances(configuration)))
+        yield from cache.answer("archivers", lambda: list(instances(configuration)))
 
     def external_configuration(path: str) -> Any:
-        return memory.recall(("configuration", path), lambda: parsed(path))
+        return cache.answer(("configuration", path), lambda: parsed(path))
 
     Configuration.archivers = property(archivers)
     mailarchive.external_configuration = external_configuration
 
 
-def _remember_folding() -> None:
+def _cache_folding() -> None:
     policy_class = type(email.policy.compat32)
     fold = policy_class.fold_binary
 
