@@ -1,8 +1,8 @@
-"""Which lists there are: those the queue and the ledger know, and those Mailman has.
+"""The lists of a site: those in the queue and the ledger, and those of Mailman.
 
-In    list-ids from queue and ledger; Mailman's own directories, read
-Out   MailingLists, for queuedir/list_names.py to find one among
-Refuses to know  which of them is meant
+In    list-ids from queue and ledger; Mailman's own directories
+Out   MailingLists
+Not here  which of them a name means (queuedir/list_names.py)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CONFIG = ("config.pck", "config.pck.last")
 
 
 class KnownLists:
-    """Asked anew each time: lists come and go. Reads directories; of a list that may be meant, its config.pck."""
+    """Reads directories at each call, since lists come and go; and the config.pck of a list that the name may mean."""
 
     def __init__(self, mailman: MailmanSettings, flavour: Flavour) -> None:
         self._queue_dir, self._lists_dir = mailman.queue_dir, mailman.lists_dir
@@ -33,7 +33,7 @@ class KnownLists:
     def all(self, seen: Iterable[str], asked: str = "") -> list[MailingList]:
         """Every list, those of `seen` (list-ids of queue and ledger) first.
 
-        asked  what one of them is to be named by: the hosts of those it may be are looked up (Mailman 2.1)
+        asked  a name that the caller looks up among them: the hosts of matching lists are read (Mailman 2.1)
         """
         ids = dict.fromkeys([*(list_id for list_id in seen if list_id), *self._of_mailman()])
         lists = [list_of(list_id, self._flavour) for list_id in ids]
@@ -42,7 +42,7 @@ class KnownLists:
         return [replace(one, host=self._host(one.name)) if _may_be(one, asked) else one for one in lists]
 
     def _of_mailman(self) -> list[str]:
-        """Mailman 2.1: directories with a config.pck. Mailman 3: it makes a directory for each list, named by list-id."""
+        """Mailman 2.1: directories with a config.pck. Mailman 3: it creates a directory for each list, named by list-id."""
         if self._flavour is Flavour.MAILMAN2:
             directory = self._lists_dir
             return [name for name in _directories(directory) if any((directory / name / c).exists() for c in _CONFIG)]
@@ -55,7 +55,7 @@ class KnownLists:
 
 
 def _may_be(one: MailingList, asked: str) -> bool:
-    """Whether the host could decide if `asked` names this list, or the list shares its name with what was asked for."""
+    """Whether the host is needed to decide if `asked` means this list, or the list has the same local name."""
     local = asked.strip().partition("@")[0]
     if lists_named(local, [one]):
         return True

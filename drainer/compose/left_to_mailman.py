@@ -1,5 +1,7 @@
-"""The composer of a site whose Mailman delivers by itself (`feed.via = "mailman"`): nothing is composed, so that nothing of
-Mailman's has to work for us but its own runner.
+"""The composer of a site whose Mailman delivers (`feed.via = "mailman"`): it composes nothing.
+
+Why   such a site needs only Mailman's own runner; its lists and its Python need not be readable for drainer.
+In    entries; Out   ComposerUnavailable
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ class LeftToMailman:
         """Nothing to start."""
 
     async def compose(self, entry: QueueEntry, recipients: Sequence[str]) -> AsyncGenerator[ComposedMessage, None]:
-        """Raises ComposerUnavailable: an entry came here that was to be released."""
-        raise ComposerUnavailable(f"{entry.filebase} was to be released to Mailman, not composed")
+        """Raises ComposerUnavailable: the entry should have been handed to Mailman."""
+        raise ComposerUnavailable(f"{entry.filebase} should be handed to Mailman, not composed")
         yield  # type: ignore[unreachable]
 
     async def close(self) -> None:

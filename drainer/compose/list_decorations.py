@@ -1,10 +1,10 @@
-"""The header and footer that stand in a decorated entry's text already, so that its fingerprint can do without them.
+"""The header and footer that a decorated entry of Mailman 2.1 already contains, so that its fingerprint can leave them out.
 
-In    a decorated queue entry of Mailman 2.1 (one that was in retry/)
-Out   the Decoration that its list's settings give; None where there is none to be known, and the text stays as it is
-Else  the settings are read from config.pck when asked for (list_settings.py)
+In    a decorated queue entry (one that was in retry/)
+Out   the Decoration that its list's settings give; None if it is not known, and the text stays as it is
+Shell reads config.pck when it is needed (list_settings.py)
 
-It travels to the survey's workers, so it can be pickled; each copy remembers the lists it has read.
+The object is pickled and sent to the processes that read entries; each copy keeps the lists it has read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ListDecorations:
 
     lists_dir  holds <list>/config.pck
     site       values of mm_cfg.py that differ from Mailman's defaults
-    Raises     SettingsError for values of `site` that cannot be
+    Raises     SettingsError for impossible values in `site`
     """
 
     def __init__(self, lists_dir: Path, site: _Site) -> None:
@@ -40,7 +40,7 @@ class ListDecorations:
         return ListDecorations, self._made_of
 
     def __call__(self, entry: QueueEntry) -> Decoration | None:
-        """None for an entry that is not decorated, and for one whose list cannot be read. Reads a file now and then."""
+        """None for an entry that is not decorated, or whose list cannot be read. May read a file."""
         if entry.flavour is not Flavour.MAILMAN2 or not is_decorated(entry):
             return None
         try:

@@ -1,11 +1,11 @@
 """Reads a Mailman 2.1 list's settings from its config.pck.
 
 In    the directory of all lists, a list's name
-Out   ListSettings, remembered until the file changes
-Else  nothing of a list is ever written
+Out   ListSettings, kept until the file changes
+Shell reads files of the list; never writes one
 
-A damaged config.pck is passed over for config.pck.last, as Mailman does. An extend.py beside it is never run, only noticed:
-Mailman runs it whenever it opens the list, usually so that members come from MySQL or LDAP.
+If config.pck is damaged, config.pck.last is read, as Mailman does. An extend.py in the same directory is noticed but never
+run. Mailman runs it whenever it opens the list, usually to take the members from MySQL or LDAP.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EXTENSION = "extend.py"
 _MARSHALLED = ("config.db", "config.db.last")
 _REMEMBERED = 256
 READ_WITHIN_S = 30.0
-"""A list's settings are read in milliseconds; a disk that spins up takes some seconds."""
+"""Reading a list's settings takes milliseconds; a disk that spins up takes some seconds."""
 MOST_BYTES = 256 * 2**20
 """Of a config.pck: a list of a million members takes about half of it."""
 
@@ -38,7 +38,7 @@ _LISTS_NAMED = 10
 
 
 class ListSettingsStore:
-    """The settings of all lists of a site, read when asked for. May be used from several threads.
+    """The settings of all lists of a site, read when needed. May be used from several threads.
 
     lists_dir  holds <list>/config.pck
     """
@@ -48,8 +48,8 @@ class ListSettingsStore:
         self._known: OrderedDict[str, tuple[_Stamp, ListSettings]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def remembered(self, name: str) -> ListSettings | None:
-        """The settings read before, if the list's files are still the same; costs three stat calls. Raises NoSuchList."""
+    def from_memory(self, name: str) -> ListSettings | None:
+        """The settings from memory, if the list's files have not changed; costs three stat calls. Raises NoSuchList."""
         stamp = _stamp(self._directory(name))
         with self._lock:
             known = self._known.get(name)
@@ -59,11 +59,11 @@ class ListSettingsStore:
             return known[1]
 
     def get(self, name: str) -> ListSettings:
-        """The settings of the list with this internal name; case counts, as it does for Mailman.
+        """The settings of the list with this internal name; case matters, as it does for Mailman.
 
         Raises  NoSuchList, ListConfigUnreadable
         """
-        known = self.remembered(name)
+        known = self.from_memory(name)
         if known is not None:
             return known
         directory = self._directory(name)
@@ -82,7 +82,7 @@ class ListSettingsStore:
 
 
 def extended_lists(lists_dir: Path) -> list[str]:
-    """Names of the lists that have an extend.py, sorted; none where lists_dir cannot be listed, as on a Mailman 3 host."""
+    """Names of the lists with an extend.py, sorted; none if lists_dir cannot be listed, as on a Mailman 3 host."""
     try:
         return sorted(found.name for found in lists_dir.iterdir() if _is_extended(found))
     except OSError:
@@ -90,7 +90,7 @@ def extended_lists(lists_dir: Path) -> list[str]:
 
 
 def what_extensions_mean(names: Sequence[str]) -> str:
-    """What an operator has to know of lists with an extend.py, in one line; "" for no such list."""
+    """What an operator must know about lists with an extend.py, in one line; "" for no such list."""
     if not names:
         return ""
     some = ", ".join(clean(name) for name in names[:_LISTS_NAMED])

@@ -1,19 +1,19 @@
-"""What Mailman 2.1's own delivery would hand to the MTA for a queue entry.
+"""Composes what Mailman 2.1's own delivery would send to the MTA for a queue entry.
 
 In    a readable entry, the settings of its list and site, the recipients still owed
 Out   composed transactions, one after the other: bulk delivery shares one content among all of them, VERP and
       personalised delivery has one for each recipient
 Pure  no file, no clock, no randomness
 
-Source  MAILMAN21.md §4 to §6. What differs from Mailman on purpose:
+Source  MAILMAN21.md §4 to §6. Intended differences to Mailman:
   - a recipient named twice in an entry gets one copy
-  - left-over chunks (`undelivered`) delivered one by one: each sender carries its own recipient only, where Mailman
-    piles them up; a message that is decorated already is not decorated a second time
-  - VERP with a sender that has no `@` keeps that sender, where Mailman shunts the entry
+  - left-over chunks (`undelivered`) delivered one by one: each sender contains its own recipient only, while Mailman's
+    contains all recipients so far; a message that is decorated already is not decorated a second time
+  - VERP with a sender without `@` keeps that sender, while Mailman shunts the entry
   - header and footer: see mailman2_decorate.py
-  - boundaries drawn at delivery are made of a digest of the text, not of random numbers
-A header field with another one inside its value, and a message that cannot be written out at all, are ComposerFailed;
-Mailman shunts them.
+  - boundaries invented at delivery are a digest of the text, not random numbers
+A header field with another one inside its value, and a message that cannot be serialised, raise ComposerFailed; Mailman
+shunts them.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _ESCAPED = re.compile(rb'[][\\()"]')
 def compose_transactions(
     entry: QueueEntry, settings: ListSettings, site: SiteSettings, recipients: Sequence[str], max_recipients: int = 0
 ) -> Iterator[ComposedMessage]:
-    """Compose an entry for some of its recipients; lazily, so that not all copies are in memory at once.
+    """Compose an entry for some of its recipients; lazily, so that the copies are not in memory all at once.
 
-    max_recipients  most recipients in a transaction, on top of SMTP_MAX_RCPTS; 0: no ceiling of our own
+    max_recipients  most recipients in a transaction, besides SMTP_MAX_RCPTS; 0: no limit of our own
     Raises  ComposerFailed, MembersElsewhere
     """
     owed = tuple(dict.fromkeys(recipients))
@@ -63,22 +63,22 @@ def message_part(entry: QueueEntry) -> Part:
 
 
 def goes_one_by_one(settings: ListSettings, metadata: Mapping[str, object]) -> bool:
-    """Whether every recipient gets a transaction of his own: VERP or a personalised list, unless `personalize` is 0."""
+    """Whether every recipient gets its own transaction: VERP or a personalised list, unless `personalize` is 0."""
     if not metadata.get("personalize", True):
         return False
     return bool(metadata.get("verp")) or settings.personalize in (1, 2)
 
 
 def asks_for_members(settings: ListSettings, metadata: Mapping[str, object]) -> bool:
-    """Whether Mailman looks recipients up among the list's members: for header and footer of each one's own copy, and for
-    the name in his To."""
+    """Whether Mailman looks up recipients among the list's members: for the header and footer of a single copy, and for the
+    name in its To."""
     return goes_one_by_one(settings, metadata) and (settings.personalize == 2 or is_decorated(metadata))
 
 
 def bulk_decoration(settings: ListSettings, site: SiteSettings, entry: QueueEntry) -> tuple[str, str]:
-    """The texts of header and footer that bulk delivery puts, or has put, into this message; "" for none.
+    """The texts of header and footer that bulk delivery puts into this message; "" for none.
 
-    Also for an entry that carries them already (`decorated`): what to look for in its body.
+    For an entry that contains them already (`decorated`): the texts to look for in its body.
     """
     if not is_decorated(entry.metadata):
         return "", ""
@@ -150,7 +150,7 @@ def _with_sender(message: FlatMessage, sender: str, settings: ListSettings) -> F
 def _personalised(
     message: FlatMessage, settings: ListSettings, site: SiteSettings, metadata: Mapping[str, object], recipient: str
 ) -> FlatMessage:
-    """With the To, X-Mailman-Copy and address field that only this recipient gets."""
+    """The message with the To, X-Mailman-Copy and address field of this recipient."""
     if settings.personalize == 2:
         message = message.without(b"to").with_field(b"To", _to(settings, site, recipient))
     message = message.without(b"x-mailman-copy")

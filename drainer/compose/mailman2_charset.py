@@ -1,10 +1,10 @@
-"""Character sets as the email package of Python 2.7 knows them: how a text in each is put into headers and bodies.
+"""Character sets as the email package of Python 2.7 knows them: how text is encoded in headers and bodies.
 
 In    names of character sets, texts in them
 Out   Charset values; quoted-printable, base64 and encoded words as octets
 Pure  values only
 
-Source  MAILMAN21.md §2 and §5; every function agreed with Python 2.7.18 on random input
+Source  MAILMAN21.md §2 and §5; every function was compared with Python 2.7.18 on random input
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _LONGEST_LINE = 76
 
 @dataclass(frozen=True, slots=True)
 class Charset:
-    """email.charset.Charset. A codec of None means: the octets stand for themselves."""
+    """email.charset.Charset. A codec of None means: octets are not converted."""
 
     input_charset: str
     output_charset: str
@@ -69,7 +69,7 @@ class Charset:
 
 @lru_cache(maxsize=256)
 def charset_named(name: str) -> Charset:
-    """The Charset for a name as it stands in a Content-Type or in Mailman's language table."""
+    """The Charset for a name from a Content-Type or from Mailman's language table."""
     wanted = name.lower()
     if wanted not in _ALIASES and wanted not in _ENCODINGS:
         wanted = codec_name(wanted)
@@ -89,8 +89,8 @@ def body_in_base64(body: bytes) -> bytes:
 def body_in_quoted_printable(body: bytes) -> bytes:
     """Quoted-printable with lines ended by LF, broken where Python 2's email package breaks them.
 
-    A blank at the end of a line becomes a soft line break, at the end of the last line `=20`; a line is broken before
-    the character that would make it 76 long, but the last character of a line, if it needs no quoting, may be the 76th.
+    A blank at the end of a line becomes a soft line break; at the end of the last line it becomes `=20`. A line is broken
+    before its 76th character, except that the last character of a line may be the 76th if it needs no quoting.
     """
     if not body:
         return body
@@ -120,7 +120,7 @@ def _quoted_line(line: bytes, is_last: bool) -> bytes:
 
 
 def _broken(text: bytes, line: bytes) -> tuple[bytes, bytes]:
-    """The quoted text cut into (lines already broken, the line being filled)."""
+    """The quoted text as (complete lines, the last incomplete line)."""
     quoted = _BODY_UNSAFE.sub(_quote, text)
     if len(quoted) < _LONGEST_LINE:
         return b"", quoted
@@ -142,7 +142,7 @@ def _quote(match: re.Match[bytes]) -> bytes:
 
 
 def encoded_header_length(text: bytes, charset: Charset) -> int:
-    """How long the text is in a header, as one encoded word where the charset asks for it."""
+    """The length of the text in a header, as one encoded word if the charset requires it."""
     if charset.header_encoding is None:
         return len(text)
     in_base64, in_quoted = _base64_length(text), _quoted_length(text)
@@ -151,7 +151,7 @@ def encoded_header_length(text: bytes, charset: Charset) -> int:
 
 
 def header_encoded(text: bytes, charset: Charset) -> bytes:
-    """The text as it stands in a header: encoded words where the charset asks for it."""
+    """The text encoded for a header: in encoded words if the charset requires it."""
     if charset.header_encoding is None:
         return text
     in_base64 = charset.header_encoding == BASE64 or (

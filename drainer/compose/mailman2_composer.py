@@ -1,8 +1,8 @@
-"""The composer for Mailman 2.1: the list's settings from disk, everything else from mailman2.py.
+"""The composer for Mailman 2.1: it reads the list's settings from disk; mailman2.py does the rest.
 
 In    queue entries
 Out   composed transactions
-Else  the event loop gets its turn between copies; a large message is composed in a thread
+Shell reads config.pck; other tasks may run between copies; a large message is composed in a thread
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Mailman2Composer:
 
     lists_dir       holds <list>/config.pck
     site            values of mm_cfg.py that differ from Mailman's defaults
-    max_recipients  most recipients in a transaction; 0: as Mailman itself would split
+    max_recipients  most recipients in a transaction; 0: as Mailman itself splits them
     """
 
     def __init__(self, lists_dir: Path, site: Mapping[str, str | int | float | bool], max_recipients: int = 0) -> None:
@@ -41,12 +41,12 @@ class Mailman2Composer:
         self._max_recipients = max_recipients
 
     async def start(self) -> None:
-        """Raises SettingsError when there are no lists to read."""
+        """Raises SettingsError if the directory of lists cannot be read."""
         if advice := await asyncio.to_thread(advice_for, self._lists_dir):
             raise SettingsError(f"mailman.lists_dir = {str(self._lists_dir)!r} cannot be read: {advice.text()}")
         if not await asyncio.to_thread(self._lists_dir.is_dir):
             raise SettingsError(
-                f"mailman.lists_dir = {str(self._lists_dir)!r} is no directory; "
+                f"mailman.lists_dir = {str(self._lists_dir)!r} is not a directory; "
                 "right would be the directory that holds <list>/config.pck"
             )
 

@@ -1,15 +1,15 @@
-"""Header and footer of a list: their text, and how it gets into a message.
+"""Header and footer of a list: their text, and how they are inserted into a message.
 
-In    a message, the list's and the site's settings, the recipient where each gets a copy of his own
+In    a message, the list's and the site's settings, the recipient if each one gets its own copy
 Out   the message with header and footer
 Pure  values only
 
-Source  MAILMAN21.md §5. Where Mailman shunts the entry or loses text, this delivers it:
-  - multipart/mixed whose payload is no list of parts is wrapped, instead of failing
-  - a template with a stray `%s`, which Mailman fills with all the list's settings, goes out raw; so does
-    one that asks for a width of 10,000 and more
-  - text that the list's charset cannot hold goes out in utf-8, instead of failing
-  - a plain text in broken uuencode keeps its form, instead of failing
+Source  MAILMAN21.md §5. In these cases Mailman shunts the entry or loses text, and this module delivers it:
+  - a multipart/mixed whose payload is not a list of parts is wrapped
+  - a template with a stray `%s`, for which Mailman inserts all settings of the list, goes out unchanged; so does one with a
+    width of 10,000 or more
+  - text that the list's charset cannot encode goes out in utf-8
+  - a plain text in broken uuencode keeps its form
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MIME_VERSION = (b"MIME-Version", b"1.0")
 
 
 class _Substitutions(Mapping[str, object]):
-    """Leaves an unknown `%(key)s` as it is. Has no text of its own, so a `%s` without a key is an error."""
+    """Leaves an unknown `%(key)s` as it is. It has no text form, so that a `%s` without a key is an error."""
 
     def __init__(self, values: Mapping[str, object]) -> None:
         self._values = values
@@ -65,9 +65,9 @@ def is_decorated(metadata: Mapping[str, object]) -> bool:
 def decoration(
     settings: ListSettings, site: SiteSettings, metadata: Mapping[str, object], recipient: str | None = None
 ) -> tuple[str, str]:
-    """The texts of header and footer, "" for none; octets in the list's charset as ASCII with surrogates.
+    """The texts of header and footer, "" for none; octets in the list's charset are ASCII with surrogates.
 
-    recipient  given when each recipient gets a copy of his own; adds the user_... substitutions
+    recipient  given if each recipient gets its own copy; adds the user_... substitutions
     """
     values: dict[str, object] = {
         "real_name": settings.real_name,
@@ -118,7 +118,7 @@ def _member_values(settings: ListSettings, site: SiteSettings, recipient: str) -
 
 
 def _shown_name(name: str, charset: str) -> str:
-    """The name as octets of the charset; "" for one it cannot hold, or that is no unicode and not ASCII."""
+    """The name as octets of the charset; "" if the charset cannot encode it, or it is neither unicode nor ASCII."""
     try:
         return encode(name, charset).decode("ascii", "surrogateescape")
     except (UnicodeError, LookupError):
@@ -133,7 +133,7 @@ def _text(template: str, dollar_strings: bool, values: Mapping[str, object]) -> 
     try:
         conversions = template.replace("%%", "")
         if _ASCII_REPR.search(conversions) or _TOO_WIDE.search(conversions):
-            raise ValueError("no conversion of Python 2, or no sensible one")
+            raise ValueError("not a conversion of Python 2, or not a sensible one")
         text = _unmixed(template % _Substitutions(values))
         text = _BLANKS_AT_LINE_END.sub("", text.replace("\r\n", "\n"))
     except (ValueError, TypeError):
@@ -147,7 +147,7 @@ def _percent_key(match: re.Match[str]) -> str:
 
 
 def _unmixed(text: str) -> str:
-    """Raises ValueError for byte strings and unicode in one text, which Python 2 cannot join."""
+    """The text. Raises ValueError if it mixes byte strings and unicode, which Python 2 cannot join."""
     if not text.isascii():
         has_octets = any("\udc80" <= character <= "\udcff" for character in text)
         if has_octets and any(character > "\x7f" and not "\udc80" <= character <= "\udcff" for character in text):
@@ -156,7 +156,7 @@ def _unmixed(text: str) -> str:
 
 
 def readable(text: str, charset: str) -> str:
-    """A text of decoration() as characters; octets that the charset does not know are dropped."""
+    """A text of decoration() as characters, without octets that the charset cannot decode."""
     try:
         octets = text.encode("ascii", "surrogateescape")
     except UnicodeEncodeError:
@@ -168,9 +168,9 @@ def readable(text: str, charset: str) -> str:
 
 
 def decorated(part: Part, header: str, footer: str, list_charset: str) -> Part:
-    """The message with header and footer; untouched if both are empty.
+    """The message with header and footer; unchanged if both are empty.
 
-    Into the body of a plain text, as parts of their own into multipart/mixed, around everything else.
+    They go into the body of a plain text, into multipart/mixed as parts of their own, and around everything else.
     """
     if not header and not footer:
         return part
@@ -192,7 +192,7 @@ def decorated(part: Part, header: str, footer: str, list_charset: str) -> Part:
 
 
 def _in_the_body(part: Part, header: str, footer: str, list_charset: str) -> Part | None:
-    """None when the body cannot be decoded, or no charset holds it together with header and footer."""
+    """None if the body cannot be decoded, or no charset can encode it together with header and footer."""
     kind = part.content_type
     message_charset = kind.charset or "us-ascii"
     try:
@@ -228,7 +228,7 @@ def _with_mime_version(part: Part) -> Part:
 
 
 def with_text_payload(part: Part, text: bytes, charset: Charset) -> Part:
-    """The part with this text, given in the charset's input codec, as its body; for a part without Content-Type."""
+    """A part without Content-Type, with this text as its body. The text is in the charset's input codec."""
     part = _with_mime_version(part)
     part = part.with_field(
         b"Content-Type", b'text/plain; charset="%s"' % charset.output_charset.encode("ascii", "replace")
@@ -247,7 +247,7 @@ def with_text_payload(part: Part, text: bytes, charset: Charset) -> Part:
 
 
 def _text_part(text: str, list_charset: str) -> Part:
-    """Header or footer as a part of its own; octets go in as they are, whether they fit the list's charset or not."""
+    """Header or footer as a part of its own; octets are inserted as they are, even if the list's charset lacks them."""
     name = list_charset
     try:
         part = with_text_payload(Part((), None), _octets(text, name), charset_named(name))
@@ -257,7 +257,7 @@ def _text_part(text: str, list_charset: str) -> Part:
             Part((), None), encode(readable(text, list_charset), name, "replace"), charset_named(name)
         )
     version, kind, *rest = part.headers
-    # The email package writes Content-Type first, and again at the end where it renames the charset.
+    # The email package writes Content-Type first, and writes it again at the end if it renames the charset.
     first = (kind, version) if charset_named(name).output_charset == name else (version, kind)
     return replace(part, headers=(*first, *rest)).with_field(b"Content-Disposition", b"inline")
 

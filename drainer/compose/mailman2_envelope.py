@@ -1,7 +1,7 @@
-"""Addresses of an envelope as Mailman 2.1 gives them to the MTA.
+"""Addresses of an envelope, in the form in which Mailman 2.1 sends them to the MTA.
 
-In    addresses as they stand in metadata and settings
-Out   arguments of MAIL and RCPT; the reverse-path that carries the recipient (VERP)
+In    addresses from metadata and settings
+Out   arguments of MAIL and RCPT; the reverse-path that contains the recipient (VERP)
 Pure  values only
 
 Source  MAILMAN21.md §4 "VERP", §6 "On the wire"; addresses as Python 2.7.18 parses them
@@ -29,21 +29,21 @@ _parse: Callable[[str], tuple[str, str]] = (
 
 
 def wire_address(address: str) -> str:
-    """The address between the angle brackets of MAIL or RCPT, which is not always the one given.
+    """The address between the angle brackets of MAIL or RCPT, which may differ from the given one.
 
-    `Name <a@b>` becomes `a@b`, comments and outer blanks go, `a,b@c` becomes `a`, `x@y@z` the empty address.
-    Raises   ComposerFailed for an address with a line end in it, which would be a command of its own
+    `Name <a@b>` becomes `a@b`, comments and outer blanks are removed, `a,b@c` becomes `a`, `x@y@z` the empty address.
+    Raises   ComposerFailed for an address that contains a line end: the rest would be a separate command
     """
     if _PLAIN_ADDRESS.match(address):
         return address
     if any(character in address for character in "\r\n\0"):
-        raise ComposerFailed(f"an address with a line end or NUL in it: {address!r}")
+        raise ComposerFailed(f"an address contains a line end or NUL: {address!r}")
     parsed = _parse(address)[1]
     return parsed if '"' in address else _BLANKS.sub("", parsed)
 
 
 def envelope_sender(settings: ListSettings, metadata: Mapping[str, object]) -> str:
-    """The reverse-path of an entry before VERP: `envsender` where there is one, else the list's -bounces address."""
+    """The reverse-path of an entry before VERP: `envsender` if there is one, else the list's -bounces address."""
     given = metadata.get("envsender")
     if isinstance(given, str):
         return given
@@ -51,9 +51,9 @@ def envelope_sender(settings: ListSettings, metadata: Mapping[str, object]) -> s
 
 
 def verp_sender(sender: str, recipient: str, site: SiteSettings) -> str | None:
-    """The reverse-path with the recipient inside; None for a recipient Mailman skips: without `@`, or nothing before it.
+    """The reverse-path that contains the recipient; None for a recipient that Mailman skips (no `@`, or nothing before it).
 
-    A sender without `@`, such as the null reverse-path, stays as it is (Mailman shunts the entry).
+    A sender without `@`, such as the null reverse-path, is not changed (Mailman shunts the entry).
     """
     mailbox, at, host = recipient.lower().partition("@")
     if not at or not mailbox:

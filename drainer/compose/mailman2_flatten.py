@@ -1,9 +1,8 @@
-"""A message written out as Mailman 2.1 writes it, and the form it has on the wire.
+"""Serialises a message as Mailman 2.1 does, and converts it to its form on the wire.
 
 In    Part values
 Out   FlatMessage: the header as lines that can still be changed, and the finished body
-Pure  no randomness: a boundary that has to be drawn is made of a digest of the text, so a message comes out the same
-      every time
+Pure  no randomness: a boundary that must be invented is a digest of the text, so the result is the same every time
 
 Source  MAILMAN21.md §6
 """
@@ -18,16 +17,16 @@ from functools import cached_property, lru_cache
 from drainer.compose.mailman2_header import HeaderValue, folded, unfolded
 from drainer.compose.mailman2_part import Part, content_type_with_boundary
 
-_LONGEST_REMEMBERED = 1000
+_LONGEST_CACHED = 1000
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
 @dataclass(frozen=True)
 class FlatMessage:
-    """A message written out.
+    """A serialised message.
 
     lines  (name in lower case, the whole field with its line end) of each header field
-    body   all that stands behind the blank line
+    body   everything after the blank line
     """
 
     lines: tuple[tuple[bytes, bytes], ...]
@@ -38,27 +37,27 @@ class FlatMessage:
         return on_the_wire(self.body)
 
     def with_lines(self, lines: tuple[tuple[bytes, bytes], ...]) -> FlatMessage:
-        """Another header on the same body."""
+        """The same body with another header."""
         other = FlatMessage(lines, self.body)
         other.__dict__["_wire_body"] = self._wire_body
         return other
 
     def without(self, *names: bytes) -> FlatMessage:
-        """All fields of these names gone. The names in lower case."""
+        """The message without the fields of these names, given in lower case."""
         return self.with_lines(tuple(line for line in self.lines if line[0] not in names))
 
     def with_field(self, name: bytes, value: HeaderValue) -> FlatMessage:
-        """One more field, at the end. Raises ComposerFailed."""
+        """The message with one more field, at the end. Raises ComposerFailed."""
         return self.with_lines((*self.lines, _line(name, value)))
 
     @property
     def size(self) -> int:
-        """Octets before line ends become CRLF: what Mailman announces as SIZE."""
+        """Number of octets before line ends become CRLF: Mailman announces it as SIZE."""
         return sum(len(line) for _, line in self.lines) + 1 + len(self.body)
 
     @property
     def content(self) -> bytes:
-        """As it goes on the wire, before dot-stuffing."""
+        """The message on the wire, before dot-stuffing."""
         head = on_the_wire(b"".join(line for _, line in self.lines) + b"\n")
         content = head + self._wire_body
         return content if content.endswith(b"\r\n") else content + b"\r\n"
@@ -75,23 +74,23 @@ def _line(name: bytes, value: HeaderValue) -> tuple[bytes, bytes]:
     return name.lower(), name + b": " + folded(name, value) + b"\n"
 
 
-# Most fields of a list's entries, and of the copies of one entry, are the same over and over. What differs from copy to
-# copy is put in by with_field() and stays out of this memory.
-_remembered_line = lru_cache(maxsize=2048)(_line)
+# Most fields are the same in all entries of a list, and in all copies of one entry. Fields that differ from copy to copy are
+# added by with_field(), which does not use this cache.
+_cached_line = lru_cache(maxsize=2048)(_line)
 
 
 def _field_line(name: bytes, value: HeaderValue) -> tuple[bytes, bytes]:
-    if isinstance(value, bytes) and len(value) > _LONGEST_REMEMBERED:
+    if isinstance(value, bytes) and len(value) > _LONGEST_CACHED:
         return _line(name, value)
-    return _remembered_line(name, value)
+    return _cached_line(name, value)
 
 
 def flattened(part: Part, closing_line: bool = True) -> FlatMessage:
-    """Write out a whole message.
+    """Serialise a whole message.
 
-    closing_line  a line end stands behind the closing boundary of a multipart without epilogue: True as Python 2.7.18
-                  has it, False as 2.7.3
-    Raises  ComposerFailed for a header field Mailman could not write
+    closing_line  write a line end after the closing boundary of a multipart without epilogue: True like Python 2.7.18,
+                  False like 2.7.3
+    Raises  ComposerFailed for a header field that Mailman could not write
     """
     part, body = _with_body(part, closing_line)
     return FlatMessage(tuple(_field_line(name, value) for name, value in part.headers), body)
@@ -104,7 +103,7 @@ def _inner(part: Part, closing_line: bool) -> bytes:
 
 
 def _with_body(part: Part, closing_line: bool) -> tuple[Part, bytes]:
-    """The body, and the part with its Content-Type naming the boundary that the body came to use."""
+    """The body; and the part, with the boundary of the body in its Content-Type."""
     full = part.content_type.full
     if full.startswith("multipart/"):
         return _multipart(part, closing_line)
@@ -121,7 +120,7 @@ def _multipart(part: Part, closing_line: bool) -> tuple[Part, bytes]:
     texts = [_inner(one, closing_line) for one in part.payload or ()]
     boundary = part.content_type.boundary
     if not boundary:
-        boundary = drawn_boundary(texts)
+        boundary = invented_boundary(texts)
         part = replace(part, headers=tuple(_bounded(name, value, boundary) for name, value in part.headers))
     pieces = [] if part.preamble is None else [part.preamble, b"\n"]
     pieces += [b"--", boundary, b"\n", (b"\n--" + boundary + b"\n").join(texts), b"\n--", boundary, b"--"]
@@ -136,8 +135,8 @@ def _bounded(name: bytes, value: HeaderValue, boundary: bytes) -> tuple[bytes, H
     return name, content_type_with_boundary(unfolded(value), boundary)
 
 
-def drawn_boundary(texts: list[bytes]) -> bytes:
-    """A boundary of Mailman's form that begins no line of the texts: 15 `=`, 19 digits, `==`."""
+def invented_boundary(texts: list[bytes]) -> bytes:
+    """A boundary in Mailman's form (15 `=`, 19 digits, `==`) that no line of the texts begins with."""
     digest = hashlib.sha256(b"\0".join(texts)).digest()
     number = int.from_bytes(digest[:8], "big") >> 1
     while True:

@@ -1,10 +1,10 @@
-"""Header fields as the email package of Python 2.7 writes them: folding, and header objects made of several charsets.
+"""Header fields as the email package of Python 2.7 writes them: folding, and header objects with several charsets.
 
 In    the value of a field: octets, or an EncodedHeader
-Out   the octets behind the colon and the blank
+Out   the octets after the colon and the blank
 Pure  values only
 
-Source  MAILMAN21.md §6 "Flattening"; agreed with Python 2.7.18 on random fields
+Source  MAILMAN21.md §6 "Flattening"; compared with Python 2.7.18 on random fields
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _US_ASCII = charset_named("us-ascii")
 class EncodedHeader:
     """email.header.Header.
 
-    chunks        octets, each with the charset they are in
-    first_length  characters the first line may have
-    line_length   characters every other line may have, without its leading white space
-    continuation  white space in front of every other line
+    chunks        octets, each with their charset
+    first_length  most characters of the first line
+    line_length   most characters of every other line, without its leading white space
+    continuation  white space at the start of every other line
     """
 
     chunks: tuple[tuple[bytes, Charset], ...]
@@ -50,28 +50,28 @@ HeaderValue = bytes | EncodedHeader
 
 
 def folded(name: bytes, value: HeaderValue) -> bytes:
-    """The value of a field of the message itself, as Mailman's generator writes it.
+    """The value of a field of the outermost message, as Mailman's generator writes it.
 
-    Returns  8-bit octets untouched; header objects encoded; others folded
-    Raises   ComposerFailed for a value with another field inside it, on which Mailman shunts the entry
+    Returns  8-bit octets unchanged; header objects encoded; other values folded
+    Raises   ComposerFailed for a value that contains another field: Mailman shunts such an entry
     """
     if isinstance(value, EncodedHeader):
         return encoded(value)
     if not value.isascii():
         return value
     first_length = FIELD_LENGTH - len(name) - 2
-    if len(value) < first_length:  # what encoded() would come to
+    if len(value) < first_length:  # the same result as encoded()
         return _without_embedded_field(value.lstrip())
     return encoded(EncodedHeader(((value, _US_ASCII),), first_length, FIELD_LENGTH - 1))
 
 
 def unfolded(value: HeaderValue) -> bytes:
-    """The value of a field of an inner part: as it is, header objects encoded."""
+    """The value of a field of an inner part: unchanged, or a header object encoded."""
     return encoded(value) if isinstance(value, EncodedHeader) else value
 
 
 def encoded_text(text: str, charset: Charset) -> EncodedHeader:
-    """A header object of a text, in the first of us-ascii, `charset` and utf-8 that can hold it."""
+    """A header object for a text, in the first of us-ascii, `charset` and utf-8 that can encode it."""
     for candidate in (_US_ASCII, charset, charset_named("utf-8")):
         try:
             return EncodedHeader(((encode(text, candidate.output_codec or "ascii"), candidate),))
@@ -81,7 +81,7 @@ def encoded_text(text: str, charset: Charset) -> EncodedHeader:
 
 
 def encoded(header: EncodedHeader) -> bytes:
-    """The value of a header object, in encoded words and folded. Raises ComposerFailed."""
+    """The value of a header object in encoded words, folded. Raises ComposerFailed."""
     pieces: list[tuple[bytes, Charset]] = []
     taken = 0
     for text, charset in header.chunks:
@@ -109,7 +109,7 @@ def _without_embedded_field(value: bytes) -> bytes:
 
 
 def _pieces(text: bytes, charset: Charset, limit: int, line_length: int) -> Iterator[tuple[bytes, Charset]]:
-    """The text cut so that no piece, once encoded, is longer than the limit, later than line_length."""
+    """The text in pieces. The encoded first piece is no longer than `limit`, each other one no longer than line_length."""
     while True:
         characters = _characters(text, charset)
         output = _octets(characters, charset.output_codec)
@@ -145,7 +145,7 @@ def _most_characters(characters: bytes | str, charset: Charset, limit: int) -> i
 def _characters(text: bytes, charset: Charset) -> bytes | str:
     try:
         return text if charset.input_codec is None else decode(text, charset.input_codec, "replace")
-    except (LookupError, UnicodeError):  # idna and such know no "replace"
+    except (LookupError, UnicodeError):  # some codecs, such as idna, have no "replace"
         return text
 
 
@@ -159,10 +159,10 @@ def _octets(characters: bytes | str, codec: str | None) -> bytes:
 
 
 def ascii_pieces(text: bytes, limit: int, line_length: int, split_at: tuple[bytes, ...]) -> list[bytes]:
-    """A plain value cut at its line ends and then at `;`, else `,`, else blanks, into pieces not above the limit.
+    """Cut a plain value at its line ends, and then at `;`, else `,`, else blanks, into pieces no longer than the limit.
 
-    limit        of the first pieces; from the first cut on it is line_length
-    split_at     characters to split at, the first that occurs in a line counts
+    limit     of the first pieces; after the first cut it is line_length
+    split_at  characters to split at; the first one that occurs in a line is used
     """
     pieces: list[bytes] = []
     for number, raw_line in enumerate(text.splitlines()):
@@ -183,7 +183,7 @@ def ascii_pieces(text: bytes, limit: int, line_length: int, split_at: tuple[byte
 def _split_line(
     line: bytes, character: bytes, limit: int, line_length: int, pieces: list[bytes], is_first: bool
 ) -> int:
-    """Append the pieces of one line; returns the limit that holds behind it."""
+    """Append the pieces of one line; returns the limit for the next line."""
     joiner = character if character == b" " else character + b" "
     tail = b"" if character == b" " else character
     collected: list[bytes] = []

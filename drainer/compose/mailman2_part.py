@@ -1,10 +1,10 @@
-"""A message of Mailman 2.1 and its parts, as octets: what delivery changes and writes out.
+"""A message of Mailman 2.1 and its parts, as octets, in the form that delivery changes and serialises.
 
 In    an inert message from a queue entry, or a mail as plain text
 Out   Part values
 Pure  values only
 
-Text in a pickle of Python 2 is a byte string; here it is `bytes` again, so that the rules of Python 2 hold unchanged.
+Text in a pickle of Python 2 is a byte string; here it becomes `bytes` again, so that the rules of Python 2 apply unchanged.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Part:
         return isinstance(self.payload, tuple)
 
     def get(self, name: bytes) -> bytes | None:
-        """The first value of that name, folds kept; None if there is none."""
+        """The first value of that name, not unfolded; None if there is none."""
         wanted = name.lower()
         for one, value in self.headers:
             if one.lower() == wanted:
@@ -52,11 +52,11 @@ class Part:
         return None
 
     def without(self, *names: bytes) -> Part:
-        """All fields of these names gone. The names in lower case."""
+        """The part without the fields of these names, given in lower case."""
         return replace(self, headers=tuple(field for field in self.headers if field[0].lower() not in names))
 
     def with_field(self, name: bytes, value: HeaderValue) -> Part:
-        """One more field, at the end."""
+        """The part with one more field, at the end."""
         return replace(self, headers=(*self.headers, (name, value)))
 
     @property
@@ -67,9 +67,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ContentType:
-    """What a Content-Type says.
+    """A parsed Content-Type.
 
-    full               type/subtype in lower case; text/plain for one that is none
+    full               type/subtype in lower case; text/plain if it is invalid
     charset            in lower case; None if missing or not ASCII
     boundary           None if missing or empty
     flowed, delete_sp  the format and delsp parameters of RFC 3676
@@ -85,7 +85,7 @@ class ContentType:
 
 @lru_cache(maxsize=1024)
 def content_type(value: bytes) -> ContentType:
-    """Read a Content-Type."""
+    """Parse a Content-Type."""
     message = _with_content_type(value)
     boundary = message.get_boundary()
     return ContentType(
@@ -99,7 +99,7 @@ def content_type(value: bytes) -> ContentType:
 
 
 def content_type_with_boundary(value: bytes, boundary: bytes) -> bytes:
-    """The Content-Type rewritten to name this boundary."""
+    """The Content-Type with this boundary."""
     message = _with_content_type(value)
     message.set_boundary(boundary.decode("latin-1"))
     return str(message["Content-Type"]).encode("latin-1", "replace")
@@ -118,7 +118,7 @@ def _simple(parameter: object) -> str | None:
 
 
 def decoded_body(part: Part) -> bytes:
-    """The body without its transfer encoding; as it is where that is unknown or broken."""
+    """The body without its transfer encoding; unchanged if that is unknown or broken."""
     body = part.payload if isinstance(part.payload, bytes) else b""
     encoding = (part.get(b"content-transfer-encoding") or b"").lower()
     if encoding == b"quoted-printable":
@@ -154,7 +154,9 @@ def _from_uuencode(body: bytes) -> bytes:
             return b"".join(out)
         try:
             out.append(binascii.a2b_uu(line))
-        except binascii.Error:  # trailing garbage of a broken encoder: as many octets as the line announces
+        except (
+            binascii.Error
+        ):  # garbage at the end, from a broken encoder: take the number of octets that the line announces
             octets = (((line[0] - 32) & 63) * 4 + 5) // 3
             try:
                 out.append(binascii.a2b_uu(line[:octets]))
@@ -168,14 +170,14 @@ def _is_octal(text: bytes) -> bool:
 
 
 def part_of_message(message: standins.Message, depth: int = 0) -> Part:
-    """The Part a pickled message is. Raises ComposerFailed for what Mailman could not write out either."""
+    """The Part of a pickled message. Raises ComposerFailed for a message that Mailman could not serialise either."""
     if depth > _DEEPEST:
         raise ComposerFailed(f"more than {_DEEPEST} parts inside each other")
     payload = message.attribute("_payload")
     if isinstance(payload, list):
         parts = [one for one in payload if isinstance(one, standins.Message)]
         if len(parts) != len(payload):
-            raise ComposerFailed("a part of the message is no message")
+            raise ComposerFailed("a part of the message is not a message")
         body: bytes | tuple[Part, ...] | None = tuple(part_of_message(one, depth + 1) for one in parts)
     elif payload is None or isinstance(payload, str):
         body = None if payload is None else octets(payload, "the body")
@@ -199,16 +201,16 @@ def _text(value: object) -> bytes | None:
 
 
 def octets(text: str, what: str) -> bytes:
-    """The byte string that Python 2 pickled. Raises ComposerFailed for a genuine unicode text that is not ASCII."""
+    """The byte string that Python 2 pickled. Raises ComposerFailed for a unicode text that is not ASCII."""
     try:
         return text.encode("ascii", "surrogateescape")
     except UnicodeEncodeError:
-        raise ComposerFailed(f"{what} is unicode, which Mailman cannot write out") from None
+        raise ComposerFailed(f"{what} is unicode, which Mailman cannot serialise") from None
 
 
 def _field(field: object) -> tuple[bytes, HeaderValue]:
     if not (isinstance(field, tuple) and len(field) == 2 and isinstance(field[0], str)):
-        raise ComposerFailed("a header field is no pair of name and value")
+        raise ComposerFailed("a header field is not a pair of name and value")
     name, value = octets(field[0], "the name of a header field"), field[1]
     if isinstance(value, standins.Header):
         return name, _header(value)
@@ -269,7 +271,7 @@ def _number(value: object, default: int) -> int:
 
 
 class _Python2Fields(email.policy.Compat32):
-    """Reads a header field as Python 2 does: white space in front of the value goes, line ends included."""
+    """Reads a header field as Python 2 does: white space before the value is removed, also line ends."""
 
     def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
         name, _, value = sourcelines[0].partition(":")
@@ -280,7 +282,7 @@ _PARSER: Callable[[bytes], email.message.Message] = email.parser.BytesParser(pol
 
 
 def part_of_plaintext(mail: bytes) -> Part:
-    """The Part a whole mail in plain text is, read as Python 2's email package reads it. Raises ComposerFailed."""
+    """The Part of a mail in plain text, parsed like Python 2's email package does. Raises ComposerFailed."""
     try:
         return _part_of_parsed(_PARSER(mail), 0)
     except RecursionError:
@@ -312,6 +314,6 @@ def _raw(text: str) -> bytes:
 
 
 def _raw_payload(message: email.message.Message) -> bytes:
-    """The body as it was; get_payload() would decode 8-bit text, so it is asked through the pickled state."""
+    """The original body. get_payload() would decode 8-bit text, so the attribute is read."""
     payload = message.__dict__["_payload"]
     return _raw(payload) if isinstance(payload, str) else b""

@@ -1,10 +1,10 @@
-"""What a Mailman 2.1 site has in mm_cfg.py that matters to delivery, and what a list has in config.pck.
+"""Settings of Mailman 2.1 that matter to delivery: those of the site (mm_cfg.py) and those of a list (config.pck).
 
 In    values that differ from Mailman's defaults; the inert dictionary of a config.pck
 Out   SiteSettings, ListSettings
 Pure  values only
 
-Text of a list is as it was pickled: byte strings as ASCII with surrogates, genuine unicode as it is.
+Text of a list keeps its pickled form: byte strings are ASCII with surrogates, unicode is unchanged.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _LANGUAGE_PREFIX = "LANGUAGE_CHARSET_"
 
 @dataclass(frozen=True, slots=True)
 class SiteSettings:
-    """Values of mm_cfg.py; the defaults are Mailman 2.1.39's.
+    """Values of mm_cfg.py; the defaults are those of Mailman 2.1.39.
 
-    closing_line       a line end stands behind the closing boundary of a multipart without epilogue; not so where
-                       Mailman runs on an early Python: PYTHON = "2.7.3" in the settings
-    language_charsets  charset of each language; LANGUAGE_CHARSET_<language> in the settings changes or adds one, as
-                       add_language() does in mm_cfg.py
+    closing_line       a line end is written after the closing boundary of a multipart without epilogue. An early Python
+                       does not: PYTHON = "2.7.3" in the settings
+    language_charsets  charset of each language; LANGUAGE_CHARSET_<language> in the settings changes or adds one, like
+                       add_language() in mm_cfg.py
     """
 
     verp_format: str = "%(bounces)s+%(mailbox)s=%(host)s"
@@ -50,7 +50,7 @@ class SiteSettings:
     language_charsets: Mapping[str, str] = field(default_factory=lambda: dict(LANGUAGE_CHARSETS))
 
     def charset(self, language: str) -> str:
-        """The charset of a language; of the server's own where Mailman knows no such language."""
+        """The charset of a language; for a language unknown to Mailman, that of the server's language."""
         known = self.language_charsets
         return known.get(language) or known.get(self.default_server_language) or "us-ascii"
 
@@ -59,7 +59,7 @@ _PLAIN = ("VERP_FORMAT", "RCPT_BASE64_HEADER_NAME", "CGIEXT", "DEFAULT_SERVER_LA
 
 
 def site_settings(values: Mapping[str, str | int | float | bool]) -> SiteSettings:
-    """The site's settings, from `mailman.settings`; names of mm_cfg.py in any case, those without meaning here ignored.
+    """The site's settings, from `mailman.settings`. Names may be in any case; names without meaning here are ignored.
 
     Raises  SettingsError with the key, the value and what would be right
     """
@@ -92,7 +92,7 @@ def site_settings(values: Mapping[str, str | int | float | bool]) -> SiteSetting
 def _python_version(value: object) -> tuple[int, ...]:
     if isinstance(value, str) and re.fullmatch(r"2(\.[0-9]+){1,2}", value):
         return tuple(int(number) for number in value.split("."))
-    raise SettingsError(f'mailman.settings.PYTHON = {value!r} is no version of Python 2; right would be "2.7.18"')
+    raise SettingsError(f'mailman.settings.PYTHON = {value!r} is not a version of Python 2; right would be "2.7.18"')
 
 
 def _charsets(values: Mapping[str, str | int | float | bool]) -> Mapping[str, str]:
@@ -105,13 +105,13 @@ def _charsets(values: Mapping[str, str | int | float | bool]) -> Mapping[str, st
 
 @dataclass(frozen=True, slots=True)
 class ListSettings:
-    """What delivery needs of a list.
+    """The settings of a list that delivery needs.
 
     internal_name  the name of its directory
     members        regular members: lower-case address to the address as the member wrote it
     digest_members likewise
     language, usernames, passwords   by lower-case address
-    is_extended    the list has an extend.py: members may come from anywhere, and those above be nobody's
+    is_extended    the list has an extend.py: the members may come from elsewhere, and the fields above may be wrong
     """
 
     internal_name: str
@@ -139,7 +139,7 @@ class ListSettings:
         return lowered in self.members or lowered in self.digest_members
 
     def address_as_written(self, address: str) -> str:
-        """The member's address with its capitals, where Mailman kept them."""
+        """The member's address as the member wrote it, if Mailman kept that."""
         lowered = address.lower()
         value = self.members.get(lowered) or self.digest_members.get(lowered)
         return value if isinstance(value, str) else lowered
@@ -161,20 +161,20 @@ _NEEDED: Mapping[str, type] = {
     "preferred_language": str, "available_languages": list, "members": dict, "digest_members": dict, "language": dict,
     "usernames": dict, "passwords": dict,
 }  # fmt: skip
-"""Every list of 2.1 has them. Mailman itself gives one that lacks them its site's defaults, which we do not know."""
+"""Every list of 2.1 has them. If one is missing, Mailman itself uses the defaults of the site, which are not known here."""
 
 
 def list_settings(internal_name: str, config: object) -> ListSettings:
-    """The settings in an opened config.pck. Raises ListConfigUnreadable."""
+    """The settings in a loaded config.pck. Raises ListConfigUnreadable."""
     if not isinstance(config, dict):
-        raise ListConfigUnreadable(f"list {internal_name}: config.pck holds no dictionary")
+        raise ListConfigUnreadable(f"list {internal_name}: config.pck does not contain a dictionary")
     host_name = config.get("host_name")
     if not isinstance(host_name, str) or not host_name:
         raise ListConfigUnreadable(f"list {internal_name}: config.pck has no host_name")
     for name, kind in _NEEDED.items():
         if name not in config:
             raise ListConfigUnreadable(
-                f"list {internal_name}: config.pck has no {name}; what Mailman would take is not known"
+                f"list {internal_name}: config.pck has no {name}; the value that Mailman would use is not known"
             )
         if not isinstance(config[name], kind):
             found = type(config[name]).__name__

@@ -1,13 +1,13 @@
-"""The plain assignments of a Mailman 2.1 mm_cfg.py, read without running anything in it.
+"""Reads the plain assignments of a Mailman 2.1 mm_cfg.py, without running anything in it.
 
 In    its text
-Out   MmCfg: the settings that matter to delivery as `[mailman] settings` takes them, where the MTA and the queues are, how
-      many others there are, and the lines that only a person can judge
-Pure  no file is read; nothing in the text is ever run
+Out   MmCfg: settings that matter to delivery, in the form of `[mailman] settings`; where the MTA and the queues are; the
+      number of other settings; the lines that a person has to judge
+Pure  no file is read; nothing in the text is run
 
-Understood are NAME = value, where a value is a literal, an earlier plain name, a + or * of these, a text % one or several
-of these, or os.path.join() of texts. Every other statement (conditionals, imports, add_language()) is named with its line,
-unless it is known to say nothing about delivery. A name that such a statement may change is not believed from then on.
+It understands NAME = value, where a value is a literal, an earlier plain name, a + or * of these, a text % one or several
+of these, or os.path.join() of texts. Every other statement (conditionals, imports, add_language()) is reported with its
+line, unless it is known not to matter to delivery. A name that such a statement may change is unknown from then on.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from drainer.errors import SettingsError
 Value = str | int | float | bool
 
 DELIVERY_SETTINGS = ("VERP_FORMAT", "SMTP_MAX_RCPTS", "RCPT_BASE64_HEADER_NAME", "CGIEXT", "DEFAULT_SERVER_LANGUAGE")
-"""What drainer/compose/mailman2_site.py takes from mm_cfg.py."""
+"""The settings of mm_cfg.py that drainer/compose/mailman2_site.py uses."""
 
 _PLACES = ("SMTPHOST", "SMTPPORT", "OUTQUEUE_DIR", "QUEUE_DIR", "QFILES_DIR", "LIST_DATA_DIR", "VAR_PREFIX")
-"""What says where the MTA and the queues are."""
+"""The settings that give the place of the MTA and the queues."""
 
 _DEFAULTS: Mapping[str, Value] = {"VERP_FORMAT": "%(bounces)s+%(mailbox)s=%(host)s", "CGIEXT": "", "yes": 1, "no": 0,
                                   "Yes": 1, "No": 0, "YES": 1, "NO": 0, "on": 1, "off": 0, "On": 1, "Off": 0}  # fmt: skip
 """Names of Defaults.py that mm_cfg.py may refer to; it begins with `from Defaults import *`."""
 _DELIVERED_BY = ("DELIVERY_MODULE", "SMTPDirect")
-"""The setting that names what delivers, and its default: what any other module writes, we cannot know."""
+"""The setting that names the module for delivery, and its default. The output of any other module is not known."""
 _OF_NO_CONCERN = frozenset({"add_virtualhost", "QRUNNERS"})
-"""Called or assigned to, whatever the value: they change nothing that is delivered."""
+"""Calls of these, or assignments to them, do not change what is delivered."""
 _CONVERSIONS = re.compile(r"%[sd%]|[^%]")
 """Formats without widths: '%999999999d' would fill the memory."""
 _LONGEST_TEXT = 10_000
@@ -46,7 +46,7 @@ _BIGGEST = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class NotUnderstood:
-    """A statement that has to be looked at by a person. `text`: its first line."""
+    """A statement that a person has to judge. `text`: its first line."""
 
     line: int
     text: str
@@ -54,10 +54,10 @@ class NotUnderstood:
 
 @dataclass(frozen=True, slots=True)
 class MmCfg:
-    """settings: to be put into `[mailman] settings`. others: plain assignments that say nothing about delivery.
+    """settings: for `[mailman] settings`. others: number of plain assignments that do not matter to delivery.
 
-    mailman, mta  what else follows for these sections ("queue_dir", "lists_dir"; "host", "port")
-    to_check      of these, keys that follow from a name by which Mailman itself may not go
+    mailman, mta  further values for these sections ("queue_dir", "lists_dir"; "host", "port")
+    to_check      keys of these that come from a name which Mailman itself may not use, with the reason
     """
 
     settings: Mapping[str, Value]
@@ -69,10 +69,10 @@ class MmCfg:
 
 
 def mm_cfg(text: str) -> MmCfg:
-    """What an mm_cfg.py says. Raises SettingsError if it is not Python, or sets an impossible value."""
+    """Read an mm_cfg.py. Raises SettingsError if it is not Python, or sets an impossible value."""
     try:
         with warnings.catch_warnings():
-            # Python 2 took any backslash in a text for what it is.
+            # Python 2 accepted any backslash in a text without a warning.
             warnings.simplefilter("ignore")
             tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
@@ -80,7 +80,7 @@ def mm_cfg(text: str) -> MmCfg:
         what = exc.msg if isinstance(exc, SyntaxError) else str(exc) or type(exc).__name__
         raise SettingsError(
             f"not an mm_cfg.py{where}: {what}; right would be the file Mailman runs with, "
-            "such as /etc/mailman/mm_cfg.py. Python 2's own print statements and 0777 numbers have to be taken out first"
+            "such as /etc/mailman/mm_cfg.py. Remove print statements and numbers like 0777 of Python 2 first"
         ) from exc
     lines = text.splitlines()
     known: dict[str, Value] = dict(_DEFAULTS)
@@ -109,7 +109,7 @@ def mm_cfg(text: str) -> MmCfg:
 
 
 def _mta(places: Mapping[str, Value]) -> Mapping[str, str | int]:
-    """Port 0 is the one /etc/services has for smtp."""
+    """Values for [mta]. Port 0 means the port of smtp in /etc/services."""
     found: dict[str, str | int] = {}
     if isinstance(host := places.get("SMTPHOST"), str) and host:
         found["host"] = host
@@ -120,10 +120,10 @@ def _mta(places: Mapping[str, Value]) -> Mapping[str, str | int]:
 
 
 def _directories(places: Mapping[str, str]) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Where the queues and the lists are, and which of these needs a look, with why.
+    """The places of the queues and the lists; and which of these a person should check, with the reason.
 
-    Source  2.1 Defaults.py: OUTQUEUE_DIR is made of QUEUE_DIR there, and that and LIST_DATA_DIR of VAR_PREFIX, before
-            mm_cfg.py is read; so to assign the shorter name alone moves nothing
+    Source  Defaults.py of 2.1 makes OUTQUEUE_DIR from QUEUE_DIR, and that and LIST_DATA_DIR from VAR_PREFIX, before
+            mm_cfg.py is read. So an assignment to VAR_PREFIX or QUEUE_DIR alone moves nothing
     """
     queue_dirs = {
         "OUTQUEUE_DIR": dirname(places.get("OUTQUEUE_DIR", "")),
@@ -145,13 +145,13 @@ def _directories(places: Mapping[str, str]) -> tuple[Mapping[str, str], Mapping[
             found[key] = of_name[name]
             if name != certain:
                 to_check[key] = (
-                    f"{name} alone does not move what Mailman's Defaults.py made of it ({certain}): see that it is there"
+                    f"{name} alone does not change {certain}, which Mailman's Defaults.py made from it: check this directory"
                 )
     return found, to_check
 
 
 def _says_nothing(statement: ast.stmt) -> bool:
-    """Docstrings, the import every mm_cfg.py begins with, and calls that do not concern delivery."""
+    """Whether it is a docstring, the import at the start of every mm_cfg.py, or a call that does not matter to delivery."""
     if isinstance(statement, ast.Import):
         return all(alias.name in ("os", "os.path") and alias.asname is None for alias in statement.names)
     if isinstance(statement, ast.Assign):
@@ -167,9 +167,9 @@ def _says_nothing(statement: ast.stmt) -> bool:
 
 
 def _assigned(statement: ast.stmt, known: Mapping[str, Value]) -> tuple[tuple[str, ...], Value | None]:
-    """The plain names assigned to, and the value; no names or None if it is anything else.
+    """The plain names assigned to, and the value; no names or None for any other statement.
 
-    Values of no type a setting has (lists, None, ...) stand for themselves as text: only whether they are plain matters.
+    A value of a type that no setting has (list, None, ...) is returned as its text: only whether it is plain matters.
     """
     if not isinstance(statement, ast.Assign):
         return (), None
@@ -218,7 +218,7 @@ def _combined(left: Value | None, right: Value | None, is_sum: bool) -> Value | 
 def _formatted(template: Value | None, operands: list[Value | None]) -> str | None:
     if not isinstance(template, str) or _CONVERSIONS.sub("", template):
         return None
-    # Python 2 writes other digits of a float
+    # Python 2 writes a float with other digits.
     if not all(isinstance(operand, str | int) for operand in operands):
         return None
     try:

@@ -1,14 +1,14 @@
-"""The codecs of Python 2.7, under which Mailman 2.1 runs, as they work there, whatever Python runs us.
+"""The codecs of Python 2.7, on which Mailman 2.1 runs, with the same results on any Python 3.
 
 In    names of character sets, octets, texts
-Out   what Python 2.7 makes of them; LookupError where it knows no such codec, or none between octets and text
+Out   the result of Python 2.7; LookupError if it has no such codec, or none between octets and text
 Pure  values only
 
-Which names Python 2.7 knows is a frozen table: Python 3 has learnt more (macintosh, cp65001, kz1048, ...) and forgotten
-some (rot13 and hex for octets, mac_centeuro). Nothing here asks the running Python whether it knows a name.
+The names that Python 2.7 knows are a fixed table: Python 3 has added some (macintosh, cp65001, kz1048, ...) and removed
+others (rot13 and hex for octets, mac_centeuro). This module never asks the running Python whether it knows a name.
 
 Source  CPython 2.7.18, Lib/encodings/__init__.py (search_function), aliases.py, Modules/cjkcodecs, Objects/unicodeobject.c;
-        compared by tests/compose/test_python27_codecs.py with what 2.7.18 was recorded to make of octets and texts
+        tests/compose/test_python27_codecs.py compares it with recorded results of 2.7.18
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ _TABLE = """
     uu_codec=uu uu
     zlib_codec=zlib zip zlib
 """
-"""A codec's module, = its name where that differs, and its aliases."""
+"""A codec's module, = its name if that differs, and its aliases."""
 
 
 def _read() -> tuple[dict[str, str], dict[str, str]]:
@@ -164,8 +164,8 @@ ALIASES: Mapping[str, str] = MappingProxyType(_aliases)
 NOT_FOR_TEXT = frozenset(
     "base64_codec bz2_codec hex_codec punycode quopri_codec string_escape uu_codec zlib_codec".split()
 )
-"""From octets to octets in Python 2.7 (punycode: it raises for octets). Mailman shunts a mail that names one as its
-charset; to us it is no charset, so the mail is wrapped and goes out with its body untouched."""
+"""In Python 2.7 these convert octets to octets (punycode raises for octets). Mailman shunts a mail that names one as its
+charset. Here such a name is not a charset, so the mail is wrapped and its body goes out unchanged."""
 
 _NO_WORD = re.compile(r"[^a-z0-9.]+")
 _CALLED_NOW = {"mac_centeuro": "mac_latin2"}
@@ -196,7 +196,7 @@ def codec_name(name: str) -> str:
 
 
 def decode(text: bytes, name: str, errors: str = "strict") -> str:
-    """`unicode(text, name, errors)`. Raises UnicodeError, LookupError. Of an empty text the charset is not looked at."""
+    """`unicode(text, name, errors)`. Raises UnicodeError, LookupError. For an empty text the charset is ignored."""
     if not text:
         return ""
     module = _text_module(name)
@@ -235,7 +235,7 @@ def _to_rot_13(text: str, errors: str) -> bytes:
 
 
 def _from_utf_7(text: bytes, errors: str) -> str:
-    """A `+` in front of what is no base64 ends its own shift there; Python 3 finds it ill-formed."""
+    """In 2.7 a `+` before text that is not base64 ends its own shift; Python 3 rejects it."""
     return _UTF_7.sub(lambda match: b"" if match[0] == b"+" else match[0], text).decode("utf-7", errors)
 
 
@@ -252,7 +252,7 @@ def _to_unicode_internal(text: str, _: str) -> bytes:
 
 
 def _from_unicode_escape(text: bytes, errors: str) -> str:
-    """An escape that is none stays as it is; Python 3 warns of it."""
+    """In 2.7 an unknown escape stays as it is; Python 3 warns of it."""
 
     def kept(match: re.Match[bytes]) -> bytes:
         if match[1]:
@@ -275,8 +275,8 @@ _SPECIAL: dict[str, tuple[Callable[[bytes, str], str], Callable[[str, str], byte
 
 
 def _passing_over(replacement: str) -> Callable[[UnicodeError], tuple[str, int]]:
-    """Python 2.7's CJK codecs pass over all octets of a broken character, Python 3's over the first alone; and for 2.7 a
-    lone surrogate is a character."""
+    """An error handler: the CJK codecs of Python 2.7 skip all octets of a broken character, those of Python 3 only the
+    first one; and in 2.7 a lone surrogate is a character."""
 
     def pass_over(error: UnicodeError) -> tuple[str, int]:
         assert isinstance(error, UnicodeDecodeError)

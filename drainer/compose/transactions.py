@@ -1,7 +1,7 @@
-"""Recipients split into transactions as Mailman 2.1 splits them.
+"""Splits recipients into transactions like Mailman 2.1.
 
-In    recipients in Mailman's order, the site's ceiling and ours
-Out   chunks of recipients, in the order in which Mailman sends them
+In    recipients in Mailman's order, the site's limit and ours
+Out   chunks of recipients, in Mailman's order of sending
 Pure  values only
 
 Source  MAILMAN21.md §4 "Chunks (bulk)"
@@ -19,8 +19,8 @@ def bulk_chunks(recipients: Iterable[str], most: int, cap: int = 0) -> list[tupl
     """The recipients of each transaction of a bulk delivery.
 
     most  SMTP_MAX_RCPTS; 0 or less: all recipients in one chunk, whatever their domains
-    cap   our own ceiling on top of it; 0: none
-    Returns  chunks that never mix Mailman's four buckets of top-level domains (case counts), last bucket first
+    cap   our own limit besides it; 0: none
+    Returns  chunks that never mix Mailman's four buckets of top-level domains (case matters), last bucket first
     """
     if most <= 0:
         return capped([tuple(recipients)], cap)
@@ -35,7 +35,7 @@ def bulk_chunks(recipients: Iterable[str], most: int, cap: int = 0) -> list[tupl
 def left_over_chunks(
     undelivered: Iterable[Iterable[str]], recipients: Iterable[str], cap: int = 0
 ) -> list[tuple[str, ...]]:
-    """The chunks Mailman had not sent when it crashed, last first, reduced to the recipients still owed, each once."""
+    """The chunks that Mailman had not sent when it crashed, last one first, with the recipients still owed, each once."""
     owed = set(recipients)
     chunks = []
     for chunk in undelivered:
@@ -46,7 +46,7 @@ def left_over_chunks(
 
 
 def capped(chunks: Iterable[Sequence[str]], cap: int) -> list[tuple[str, ...]]:
-    """The chunks, none of them longer than cap (0: as they are)."""
+    """The chunks, cut to at most `cap` recipients (0: not cut)."""
     return [part for chunk in chunks if chunk for part in _cut(chunk, cap or len(chunk))]
 
 

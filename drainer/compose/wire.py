@@ -1,4 +1,4 @@
-"""What goes on the wire: an envelope and a content, ready for one SMTP transaction.
+"""An envelope and a content, ready for one SMTP transaction.
 
 Pure  values only
 """
@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _NOTHING = re.compile(r"[\s<>]*\Z")
 LONGEST_ADDRESS = 1900
-"""Octets. Postfix reads command lines of 2,048 (line_length_limit), Exim of 16,384; RFC 5321 §4.5.3.1.3 asks for 256. What
-a server makes of the rest of a longer line is its own affair: some take it for the next command."""
+"""In octets. Postfix reads command lines up to 2,048 (line_length_limit), Exim up to 16,384; RFC 5321 §4.5.3.1.3 requires
+256. Servers treat the rest of a longer line differently: some read it as the next command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Envelope:
 
 
 def why_unfit(address: str) -> str:
-    """Why this address can be put into no SMTP command, as a clause; "" for one that may be tried.
+    """Why this address cannot appear in an SMTP command, as a clause; "" if it can.
 
-    A tab is let pass here: Mailman 2.1 drops it, as it does blanks.
+    A tab is accepted here: Mailman 2.1 drops it, as it drops blanks.
     """
     if _CONTROL.search(address):
         return "has a control character in it"
@@ -44,11 +44,11 @@ def why_unfit(address: str) -> str:
     return f"is {size} octets long" if size > LONGEST_ADDRESS else ""
 
 
-def is_nobody(address: str) -> bool:
-    """Whether there is no address in it at all: empty, blank, or a pair of angle brackets around nothing.
+def is_empty_address(address: str) -> bool:
+    """Whether it contains no address: it is empty, blank, or only angle brackets.
 
-    A command with it is a syntax error (RFC 5321 §4.1.2: only MAIL takes <>), and a DSN about it names nobody. Mailman
-    scores nobody for it either: it is no member's address.
+    A command with it is a syntax error (RFC 5321 §4.1.2: only MAIL accepts <>). A DSN about it would name no recipient, and
+    Mailman would score no member for it.
     """
     return _NOTHING.match(address) is not None
 
@@ -67,7 +67,7 @@ class ComposedMessage:
     owed_for: tuple[str, ...]
 
     def only(self, owed: Collection[str]) -> ComposedMessage:
-        """The same content for those of owed_for in `owed`, in order; at least one has to be."""
+        """The same content for the recipients in `owed`, of which at least one must be in owed_for."""
         wanted = frozenset(owed)
         pairs = zip(self.envelope.recipients, self.owed_for, strict=True)
         kept = [(recipient, owed_for) for recipient, owed_for in pairs if owed_for in wanted]
@@ -75,7 +75,7 @@ class ComposedMessage:
         return replace(self, envelope=envelope, owed_for=tuple(owed_for for _, owed_for in kept))
 
     def cut(self, most: int) -> Iterator[ComposedMessage]:
-        """In pieces of at most `most` recipients each; 0: whole."""
+        """The message in pieces of at most `most` recipients each; 0: in one piece."""
         if not most or len(self.owed_for) <= most:
             yield self
             return

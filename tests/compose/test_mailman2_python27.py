@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from drainer.compose.mailman2_charset import body_in_quoted_printable, charset_named
 from drainer.compose.mailman2_envelope import wire_address
-from drainer.compose.mailman2_flatten import drawn_boundary, flattened, on_the_wire
+from drainer.compose.mailman2_flatten import flattened, invented_boundary, on_the_wire
 from drainer.compose.mailman2_header import EncodedHeader, encoded, folded
 from drainer.compose.mailman2_part import part_of_plaintext
 from drainer.errors import ComposerFailed
@@ -93,8 +93,8 @@ def test_every_kind_of_line_end_becomes_one_crlf(pieces: list[bytes]) -> None:
     assert on_the_wire(text).split(b"\r\n") == re.split(rb"\r\n|\r|\n", text)
 
 
-def test_drawn_boundary_has_mailmans_form_and_occurs_in_no_part() -> None:
-    first = drawn_boundary([b"text"])
+def test_invented_boundary_has_mailmans_form_and_occurs_in_no_part() -> None:
+    first = invented_boundary([b"text"])
     assert re.fullmatch(rb"={15}[0-9]{19}==", first)
-    assert first == drawn_boundary([b"text"])
-    assert first != drawn_boundary([b"other text"])
+    assert first == invented_boundary([b"text"])
+    assert first != invented_boundary([b"other text"])

@@ -152,7 +152,7 @@ def test_where_the_mta_and_the_queues_are_is_found_and_reads_back_as_settings(tm
     settings = load_settings(written)
     assert (settings.mta.host, settings.mta.port) == ("relay.example.org", 25)
     assert settings.mailman.queue_dir == Path("/srv/mailman/spool")
-    assert "# QUEUE_DIR alone does not move" in written.read_text()
+    assert "# QUEUE_DIR alone does not change" in written.read_text()
 
 
 @pytest.mark.parametrize(
