@@ -150,7 +150,7 @@ def _watch(process: psutil.Popen, begun_s: float, control: Path, entries: int, t
 
 
 def _status(control: Path) -> dict[str, Any] | None:
-    """None while nobody listens yet."""
+    """None while the service does not listen yet."""
     with socket.socket(socket.AF_UNIX) as asking:
         try:
             asking.connect(str(control))

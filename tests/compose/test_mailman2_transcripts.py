@@ -20,7 +20,7 @@ KNOWN_DIFFERENCES = {
 
 
 def test_all_but_the_known_entries_come_out_byte_for_byte_as_mailman_delivered_them() -> None:
-    delivered = [file for file, told in samples.transcripts().items() if told["outcome"] == "delivered"]
+    delivered = [file for file, recorded in samples.transcripts().items() if recorded["outcome"] == "delivered"]
     differing = set()
     for file in delivered:
         entry = read_entry(samples.SAMPLES / "qfiles" / file)
@@ -50,10 +50,10 @@ def test_entry_and_its_retry_come_out_as_mailmans_first_attempt() -> None:
     for case in _FAILURES:
         (first,) = case.glob("entry--*")
         attempt = {_sent(message) for message in samples.composed(read_entry(first))}
-        told = json.loads((case / "result.json").read_text())["transactions"]
+        recorded = json.loads((case / "result.json").read_text())["transactions"]
         contents = {
             (one["mail_from"], samples.numbered_boundaries(base64.b64decode(one["data"])))
-            for one in told
+            for one in recorded
             if one["data"]
         }
         assert contents <= attempt

@@ -263,8 +263,8 @@ async def test_mailman_cfg_of_another_queue_is_refused_with_both_directories(
         composer.require_queue_dir(alias)
         with pytest.raises(SettingsError) as refused:
             composer.require_queue_dir(tmp_path)
-    for told in (tmp_path, mailman3_site.out.parent, mailman3_site.config):
-        assert str(told) in str(refused.value)
+    for path in (tmp_path, mailman3_site.out.parent, mailman3_site.config):
+        assert str(path) in str(refused.value)
 
 
 def test_service_does_not_start_with_the_mailman_cfg_of_another_queue(mailman3_site: Site, tmp_path: Path) -> None:

@@ -83,11 +83,11 @@ def test_entries_are_held_with_the_reason_where_every_coprocess_dies_and_the_ser
         settings = settings_of(site, tmp_path, sink.port, python)
         with running_service(settings, tmp_path / "drainer.log") as service:
             eventually(lambda: status(settings)["backlog"]["held_entries"] == 2, service.log_text)
-            told = drainer("entries", "--state", "held", "--json", "--config", settings).stdout
+            shown = drainer("entries", "--state", "held", "--json", "--config", settings).stdout
             assert service.terminate() == 0
         assert sink.taken() == []
-    assert "composer_failed" in told
-    assert "two co-processes broke on it" in told
+    assert "composer_failed" in shown
+    assert "two co-processes broke on it" in shown
     assert len(list((site.var / "queue" / "drainer" / "held").iterdir())) == 2
 
 

@@ -71,20 +71,20 @@ json.dump({
 '''
 _RECORDED = Path(__file__).with_name("python27_codecs.json.gz")
 _LESS_EXACT = {("hz", "ignore"), ("utf_32", "ignore"), ("utf_32_le", "ignore"), ("unicode_internal", "ignore")}
-"""Broken octets that Python 3 passes over otherwise; nobody's footer is in these."""
+"""Python 3 skips broken octets of these charsets differently; no footer is written in them."""
 
 
 @cache
-def told() -> dict[str, Any]:
+def recorded() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(gzip.decompress(_RECORDED.read_bytes()))
     return found
 
 
 def test_names_are_those_python_2_knows_and_no_others() -> None:
-    assert dict(MODULES) == told()["modules"]
-    assert {alias: module for alias, module in told()["aliases"].items() if module in MODULES} == dict(ALIASES)
-    names = {name: (None if (module := module_of(name)) is None else MODULES[module]) for name in told()["names"]}
-    assert names == told()["names"]
+    assert dict(MODULES) == recorded()["modules"]
+    assert {alias: module for alias, module in recorded()["aliases"].items() if module in MODULES} == dict(ALIASES)
+    names = {name: (None if (module := module_of(name)) is None else MODULES[module]) for name in recorded()["names"]}
+    assert names == recorded()["names"]
 
 
 def test_name_that_only_this_python_knows_is_no_charset() -> None:
@@ -101,10 +101,10 @@ def test_name_that_only_this_python_knows_is_no_charset() -> None:
 
 @pytest.mark.parametrize("errors", ["strict", "ignore"])
 def test_octets_are_the_text_they_are_under_python_2(errors: str) -> None:
-    octets = [text.encode("latin-1") for text in told()["octets"]]
+    octets = [text.encode("latin-1") for text in recorded()["octets"]]
     wrong = []
     for module in MODULES:
-        for text, expected in zip(octets, told()["decoded"][module][errors], strict=True):
+        for text, expected in zip(octets, recorded()["decoded"][module][errors], strict=True):
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 try:
@@ -119,7 +119,7 @@ def test_octets_are_the_text_they_are_under_python_2(errors: str) -> None:
 def test_texts_are_the_octets_they_are_under_python_2() -> None:
     wrong = []
     for module in MODULES.keys() - NOT_FOR_TEXT:
-        for text, expected in zip(told()["texts"], told()["encoded"][module], strict=True):
+        for text, expected in zip(recorded()["texts"], recorded()["encoded"][module], strict=True):
             try:
                 found: str | None = encode(text, module).decode("latin-1")
             except (UnicodeError, LookupError):
@@ -131,4 +131,4 @@ def test_texts_are_the_octets_they_are_under_python_2() -> None:
 
 def test_record_is_what_python_2_says() -> None:
     done = subprocess.run([python2(), "-c", _UNDER_PYTHON_2], capture_output=True, check=True)
-    assert json.loads(done.stdout) == told()
+    assert json.loads(done.stdout) == recorded()

@@ -163,12 +163,12 @@ def outgoing(spec: dict[str, Any]) -> None:
 
 
 def outage(spec: dict[str, Any]) -> None:
-    """Mailman's own outgoing runner over everything in `out/` while nobody listens at the port it was given."""
+    """Mailman's own outgoing runner over everything in `out/` while nothing listens at its port."""
     run_until_empty("out")
 
 
 def run_until_empty(name: str, announce: Callable[[str], None] | None = None) -> None:
-    """The genuine runner, told of each entry's file name before it is processed."""
+    """The genuine runner; it gets each entry's file name before it processes the entry."""
     section = getattr(config, "runner." + name)
     genuine = find_name(section["class"])
 
@@ -193,7 +193,7 @@ def run_until_empty(name: str, announce: Callable[[str], None] | None = None) ->
 
 
 def bounces(spec: dict[str, Any]) -> None:
-    """Mails to bounce addresses by the genuine LMTP server and bounce runner; then whom Mailman blames, and how much."""
+    """Mails to bounce addresses by the genuine LMTP server and bounce runner; then Mailman's scores of members."""
     handler = LMTPHandler()
     answers = []
     for recipient, path in spec["mails"]:

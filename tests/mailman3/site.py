@@ -230,12 +230,12 @@ class Site:
     def run_outgoing_once(self, port: int) -> None:
         """Let Mailman's own outgoing runner deliver all of out/ to an SMTP server on 127.0.0.1.
 
-        Before each entry the server is told its file name without suffix, as the argument of a NOOP.
+        Before each entry the server gets its file name without suffix, as the argument of a NOOP.
         """
         self._run_outgoing(port, announced=True)
 
     def run_outgoing_without_mta(self) -> None:
-        """Let Mailman's own outgoing runner try all of out/ where nobody listens: it ends up in retry/."""
+        """Let Mailman's own outgoing runner try all of out/ while nothing listens: the entries go to retry/."""
         self._run_outgoing(port=1, announced=False)
 
     def _run_outgoing(self, port: int, announced: bool) -> None:

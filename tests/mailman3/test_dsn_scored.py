@@ -13,7 +13,7 @@ from drainer.ledger.states import DsnState, State
 from drainer.queuedir.entry import QueueEntry
 from tests.mailman3.site import Site
 
-NOBODY = "550 5.1.1 no such user\r\nFinal-Recipient: rfc822; poster@example.org"
+UNKNOWN = "550 5.1.1 no such user\r\nFinal-Recipient: rfc822; poster@example.org"
 PLAIN, INDIVIDUAL, VERP = (f"{name}.lists.example.org" for name in ("plain", "individual", "verp"))
 
 
@@ -36,10 +36,10 @@ async def dsns_for(
     ledger = MemoryLedger()
     record = MessageRecord((b"one",), entry.list_id, "<1@posts.example.org>")
     for message in sent:
-        told = {address: reply for address in message.owed_for if address in failed}
-        if told:
-            dsns = owed_dsn(message, entry.filebase, record, told, 1.7e9, status)
-            await ledger.record(entry.filebase, record, [Outcome(State.FAILED, tuple(told), reply, 1.7e9)], dsns)
+        failures = {address: reply for address in message.owed_for if address in failed}
+        if failures:
+            dsns = owed_dsn(message, entry.filebase, record, failures, 1.7e9, status)
+            await ledger.record(entry.filebase, record, [Outcome(State.FAILED, tuple(failures), reply, 1.7e9)], dsns)
     found = []
     for owed in await ledger.dsns(DsnState.OWED, 100):
         dsn = dsn_message(owed, "lists.example.org", "127.0.0.1", smtputf8=True)
@@ -55,7 +55,7 @@ async def test_members_named_in_a_dsn_are_scored_once_and_nobody_else(
     sent = await composed(site, *(entries[list_id][0] for list_id in (PLAIN, INDIVIDUAL, VERP)))
     expected: set[tuple[str, str, str]] = set()
     mails: list[tuple[str, bytes]] = []
-    for list_id, reply, status in ((PLAIN, NOBODY, ""), (INDIVIDUAL, "451 4.2.0 busy", EXPIRED), (VERP, NOBODY, "")):
+    for list_id, reply, status in ((PLAIN, UNKNOWN, ""), (INDIVIDUAL, "451 4.2.0 busy", EXPIRED), (VERP, UNKNOWN, "")):
         entry = entries[list_id][0]
         members = [address for address in entry.recipients if address.startswith(f"{list_id.partition('.')[0]}.m")]
         failed = members[:3] if list_id == PLAIN else members[:2]
@@ -69,7 +69,7 @@ async def test_members_named_in_a_dsn_are_scored_once_and_nobody_else(
     probed = next(address for address in entries[VERP][0].recipients if address.startswith("verp.m3"))
     probe_path = site.probe("verp@lists.example.org", probed)
     probe = ComposedMessage(Envelope(probe_path, (probed,)), b"Subject: probe\r\n\r\nAre you there?\r\n", (probed,))
-    mails += await dsns_for(entries[VERP][0], [probe], [probed], NOBODY)
+    mails += await dsns_for(entries[VERP][0], [probe], [probed], UNKNOWN)
     expected.add((VERP, probed, "probe"))
     said = site.bounce(mails)
     assert {reply[:3] for reply in said["lmtp"]} == {"250"}

@@ -1,4 +1,4 @@
-"""Pickles nobody's Mailman wrote, made to run code, to take memory or time, or to break whoever reads them.
+"""Pickles that no Mailman wrote: they try to run code, to take memory or time, or to break the reader.
 
 Each is one pickle. `CANARY` stands for a file that must not come to exist.
 """

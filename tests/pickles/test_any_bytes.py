@@ -48,7 +48,9 @@ def opened(raw: bytes) -> None:
         use(entry_from_pickles("1.0+x", raw, load_pair(raw)))
     except EntryUnreadable as refused:
         assert str(refused).startswith(refused.reason)
-        assert not (refused.belongs_in_bad and some_mailman_could_open(raw)), "bad/ is for what nobody can open"
+        assert not (refused.belongs_in_bad and some_mailman_could_open(raw)), (
+            "bad/ is for files that no Mailman can open"
+        )
 
 
 def test_lenient_reader_opens_every_genuine_entry_and_what_runs_code() -> None:

@@ -45,7 +45,7 @@ _SCREENS = (("desktop", 1100, "light", True), ("phone", 360, "light", True), ("d
 
 
 class Heard:
-    """What systemd would be told: the newest STATUS=, and whether READY=1 and WATCHDOG=1 came."""
+    """What systemd would get: the newest STATUS=, and whether READY=1 and WATCHDOG=1 came."""
 
     def __init__(self, address: Path) -> None:
         self.status = ""
@@ -219,22 +219,22 @@ def through_it_all(drain: Drain, sink: Callable[[], SinkThread], home: Path) -> 
 
 def compared(drain: Drain, capture: Path) -> list[str]:
     """What the sink has, against what was owed and what the report says."""
-    told = json.loads(drain.says("report", "--format", "json"))
+    report = json.loads(drain.says("report", "--format", "json"))
     taken, owed = given(capture), drain.site.owed()
     wrong = []
-    bounced = {(line["list"], line["message_id"], line["recipient"]) for line in told["bounced"]["lines"]}
+    bounced = {(line["list"], line["message_id"], line["recipient"]) for line in report["bounced"]["lines"]}
     if taken - owed or (owed - taken).keys() - bounced:
         wrong.append("the sink has not what was owed")
-    if told["done"]["delivered_recipients"] != taken.total():
-        wrong.append(f"delivered: the report says {told['done']['delivered_recipients']}, the sink {taken.total()}")
-    if told["backlog"]["held_entries"] != len(drain.site.outage.held):
+    if report["done"]["delivered_recipients"] != taken.total():
+        wrong.append(f"delivered: the report says {report['done']['delivered_recipients']}, the sink {taken.total()}")
+    if report["backlog"]["held_entries"] != len(drain.site.outage.held):
         wrong.append("held entries are not the resends")
     return wrong
 
 
 @contextmanager
 def notified(home: Path) -> Iterator[dict[str, object]]:
-    """Settings of [notify] with a program and a webhook; what they were told goes into files of `home`."""
+    """Settings of [notify] with a program and a webhook; the notices they get go into files of `home`."""
     page_me = program(home, f'echo "$DRAINER_EVENT: $DRAINER_TEXT" >> {home / "paged"}')
     with webhook() as (url, posted):
         yield {"command": [str(page_me)], "url_file": str(secret(home, url)), "after": "5s", "quiet": "10s",

@@ -78,8 +78,8 @@ _CHECK = {
 
 
 @dataclass(slots=True)
-class CleanModel:
-    """By each place, in its own form. systemd: the newest STATUS=; "" where nobody listened."""
+class Statements:
+    """By each place, in its own form. systemd: the newest STATUS=; "" without a listener."""
 
     status: dict[str, Any]
     status_text: str
@@ -91,7 +91,7 @@ class CleanModel:
     systemd: str = ""
 
 
-def asked(settings: Path, web: str, systemd: str = "") -> CleanModel:
+def asked(settings: Path, web: str, systemd: str = "") -> Statements:
     """Every place asked, one after the other. web: address of the page."""
 
     def command(*arguments: str) -> str:
@@ -102,7 +102,7 @@ def asked(settings: Path, web: str, systemd: str = "") -> CleanModel:
             found: bytes = reply.read()
             return found
 
-    return CleanModel(
+    return Statements(
         status=json.loads(command("status", "--json")),
         status_text=command("status"),
         metrics=page("/metrics"),
@@ -114,10 +114,10 @@ def asked(settings: Path, web: str, systemd: str = "") -> CleanModel:
     )
 
 
-def figures(said: CleanModel) -> dict[str, Figures]:
+def figures(said: Statements) -> dict[str, Figures]:
     """Place -> figure -> number. Of a figure that a place shows only when it is not zero, none is zero."""
     measured = series(said.metrics)
-    told = {
+    shown = {
         "status --json": _of_json(said.status["backlog"], said.status["done"]),
         "metrics": {name: measured.get((metric, ())) for name, metric in _METRICS.items()}
         # A counter never falls: who is tried again stays in it, and is counted beside it.
@@ -132,18 +132,18 @@ def figures(said: CleanModel) -> dict[str, Figures]:
         "report": _read(_REPORT, said.report_text.replace("\\", "")),
     }
     if said.systemd:
-        told["systemd"] = _read(_ONE_LINE, said.systemd)
-    return told
+        shown["systemd"] = _read(_ONE_LINE, said.systemd)
+    return shown
 
 
-def disagreements(told: Mapping[str, Figures]) -> list[str]:
+def disagreements(shown: Mapping[str, Figures]) -> list[str]:
     """Where a place says another number than `drainer status --json`."""
-    first, *others = told
+    first, *others = shown
     return [
-        f"{name}: {first} says {told[first][name]}, {place} says {number}"
+        f"{name}: {first} says {shown[first][name]}, {place} says {number}"
         for place in others
-        for name, number in told[place].items()
-        if number != told[first][name]
+        for name, number in shown[place].items()
+        if number != shown[first][name]
     ]
 
 

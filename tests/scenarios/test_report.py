@@ -23,7 +23,7 @@ from drainer.ledger.sqlite import SqliteLedger
 from drainer.report.inventory import Inventory
 from drainer.report.record_writer import RecordWriter
 from drainer.report.snapshot import Backlog
-from tests.places.agreement import CleanModel, asked, disagreements, figures
+from tests.places.agreement import Statements, asked, disagreements, figures
 from tests.postfix import free_port
 from tests.report.browser import chromium, tab
 from tests.report.staged import NOW_S, moment
@@ -61,7 +61,7 @@ class Told:
     site: Outbreak
     capture: Path
     refused: str
-    said: CleanModel
+    said: Statements
     status: dict[str, Any]
     live: dict[str, dict[str, Any] | str]
     after: dict[str, dict[str, Any] | str]

@@ -57,8 +57,8 @@ def main(arguments: Sequence[str]) -> int:
 
     failed: list[str] = []
     with ThreadPoolExecutor(given.at_once) as pool:
-        told = {name: pool.submit(endured, name) for name in names}
-        for name, story in told.items():
+        stories = {name: pool.submit(endured, name) for name in names}
+        for name, story in stories.items():
             error = story.exception()
             if error is None:
                 rows.append(story.result())

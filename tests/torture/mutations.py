@@ -64,7 +64,7 @@ MUTATIONS = (
         _torture("killed-ask"),
     ),
     Mutation(
-        "a write is told as durable half a second before COMMIT", "ledger/group_commit.py",
+        "a write is reported as durable half a second before COMMIT", "ledger/group_commit.py",
         (("            applied = await self._apply(group)\n",
           "            applied = await self._apply(group)\n"
           "            for write, result in applied:\n"
@@ -118,7 +118,7 @@ MUTATIONS = (
 
 
 def copied(home: Path) -> Path:
-    """The package and its tests, where nobody else works."""
+    """A copy of the package and its tests for this run only."""
     copy = home / "copy"
     left_out = shutil.ignore_patterns("__pycache__")
     for name in ("drainer", "tests", "config"):

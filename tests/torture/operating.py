@@ -22,15 +22,15 @@ _POINT_WITHIN_S = 300.0
 _ACTION_PAUSE_S = 0.1
 
 REFUSING = (*SLOW, "rcpt 550 5.1.1 no such user recipient=bela1.[ch]*", "rcpt 450 4.2.0 later recipient=cem2.[ch]*")
-"""Of the lists choir and harbour one member is refused for good, one for now."""
+"""On each of the lists choir and harbour, one member is refused permanently and one temporarily."""
 
 REFUSED, DROPPED_LIST = "bela1.", "announce"
 _UNHARMED_LISTS = (b"<night-sky.lists.example.org>", b"<beekeepers.lists.example.org>")
 
 
 def provoke(site: Site) -> None:
-    """Of everything that makes the service write: new mail, a .bak nobody works on, a file nobody can read, a copy from a
-    backup."""
+    """One of each thing that makes the service write: new mail, a .bak that no runner works on, an unreadable file, a copy
+    from a backup."""
     ours = [name for name in site.names if name not in site.gone]
     earlier = [name for name in ours if any(one in site.stock.entries[name] for one in _UNHARMED_LISTS)]
     for name in earlier[-3:-2]:

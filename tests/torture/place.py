@@ -31,11 +31,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """home      an empty directory; a site each in it
+    """home      an empty directory; each fault has a site in it
     patient   see Site
     mailman3  makes a copy of a genuine Mailman 3 site, its entries in out/; None: there is none
-    say       told of progress
-    points    those of the named points that are come to
+    say       called to report progress
+    points    the named points to visit
     """
 
     home: Path

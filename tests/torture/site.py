@@ -74,7 +74,7 @@ class Stock:
     mailman3: Mailman3 | None = None
 
     def excuse(self, copies: set[Copy], right: Callable[[str], bool]) -> None:
-        """Whoever's address is so moves from owed to `copies` (optional, refused): nobody is sure to get it any more."""
+        """Move copies with such an address from owed to `copies` (optional, refused): they need not arrive any more."""
         moved = {copy for copy in self.owed if right(copy[1])}
         self.owed -= moved
         copies |= moved
@@ -107,7 +107,7 @@ class Judgement:
     in_doubt             recipients the ledger had in doubt at some moment
     verdicts             recipients: how doubts ended, as the log has it: "delivered", "resend", "held"
     held                 recipients that a person has to see to: in doubt and held, or in Mailman's own shunt/, where its
-                         runner leaves what it was delivering when it is told to stop
+                         runner leaves an entry that it was delivering when it had to stop
     wrong                promises broken, each in words; empty if all were kept
     """
 
@@ -217,7 +217,7 @@ class Site:
         }
         (self.home / "calm").mkdir()
         self.calm = site_settings(self.home / "calm", self.mta.port, self.stock.mailman, **self._merged(calm))
-        self._told = Outbreak(self.home, Outage(self.stock.queue_dir, self.stock.queue_dir), self.settings)
+        self._outbreak = Outbreak(self.home, Outage(self.stock.queue_dir, self.stock.queue_dir), self.settings)
         return self
 
     def _merged(self, own: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -269,7 +269,7 @@ class Site:
         return self.current is not None and self.current.lives
 
     def status(self) -> Snapshot | None:
-        return self._told.status()
+        return self._outbreak.status()
 
     def end_of_log(self) -> str:
         return self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
@@ -336,7 +336,7 @@ class Site:
 
     def judge(self) -> Judgement:
         """What the MTA took, against what the queue held."""
-        lines = self._told.lines()
+        lines = self._outbreak.lines()
         verdicts: Counter[str] = Counter()
         for fields in lines:
             outcome = fields.get("outcome", "")
@@ -363,7 +363,7 @@ class Site:
         for what, broken in (
             ("lost", missing - explained),
             ("second copies for recipients never in doubt, or against the policy", more.keys() - allowed),
-            ("copies that nobody was to get", strangers),
+            ("copies that no recipient was owed", strangers),
         ):
             if broken:
                 found.wrong.append(f"{what}: {len(broken)}, such as {min(broken)}")
@@ -378,11 +378,11 @@ class Site:
         left += [path.name for path in (self.stock.queue_dir / "drainer").glob("*.tmp")]
         left += [path.name for path in self.home.glob("drainer-*")]
         if left:
-            found.wrong.append(f"left lying about: {len(left)}, such as {min(left)}")
+            found.wrong.append(f"left over: {len(left)}, such as {min(left)}")
         return found
 
     def _kept(self) -> dict[str, set[Copy]]:
-        """Whom the files are for that are still there."""
+        """The recipients of the files that still exist."""
         found: dict[str, set[Copy]] = {}
         for name in ("drainer/backlog", "drainer/held", "drainer/duplicates", "shunt"):
             found[name] = set()
@@ -401,7 +401,7 @@ def copies_of(entry: QueueEntry) -> Counter[Copy]:
 
 
 def doubtful(ledger: Path) -> set[Copy]:
-    """Whom the ledger of a dead service has in doubt, or will: an attempt was open."""
+    """The recipients in doubt in the ledger of a dead service, also those of an open attempt."""
     if not ledger.exists():
         return set()
     with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as reader:

@@ -44,8 +44,8 @@ def assert_kept(row: Row) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_everybody_gets_it_once_through_every_kind_of_fault(seed: int, tmp_path: Path) -> None:
-    """Of the policies for doubt `ask` is the one under which nobody may get two and nobody none."""
+def test_every_recipient_gets_the_mail_once_through_every_kind_of_fault(seed: int, tmp_path: Path) -> None:
+    """Of the policies for doubt, `ask` is the one that allows neither a second copy nor a lost one."""
     stock = stock_of(write_plain(tmp_path, MAILS, 4, LISTS * MAILS, seed))
     place = Place(tmp_path, seed, patient=False, points=[point for point in POINTS if point.name == A_POINT])
     injected = 0
@@ -64,7 +64,7 @@ def test_everybody_gets_it_once_through_every_kind_of_fault(seed: int, tmp_path:
         assert_kept(Row("every kind of fault", injected, site.judge(), tmp_path))
 
 
-def test_everybody_gets_it_once_though_mailman_3s_coprocesses_are_killed(
+def test_every_recipient_gets_the_mail_once_though_mailman_3s_coprocesses_are_killed(
     mailman3_site: Mailman3, tmp_path: Path
 ) -> None:
     place = Place(tmp_path, SEEDS[0], patient=False, mailman3=mailman3_site.copy_to)

@@ -31,9 +31,9 @@ def compare(python: str) -> Comparison:
     """Every entry Mailman delivered; under 2.7.3 only those that came out differently there."""
     newest = python == "2.7.18"
     settings = samples.site() if newest else site_settings({"PYTHON": python})
-    told = samples.transcripts("" if newest else python)
+    recorded = samples.transcripts("" if newest else python)
     comparison = Comparison(f"2.1.39, Python {python}", wanted=WANTED[python])
-    for file in (name for name, entry in told.items() if entry["outcome"] == "delivered"):
+    for file in (name for name, entry in recorded.items() if entry["outcome"] == "delivered"):
         label = samples.labels()[file]
         mailmans = samples.deliveries_of_mailman(file, "" if newest else python)
         entry = read_entry(samples.SAMPLES / "qfiles" / file)

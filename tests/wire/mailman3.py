@@ -107,7 +107,7 @@ def as_delivered(version: str, delivered: Sequence[Delivered]) -> Comparison:
 
 
 def group_and_kind(raw: bytes) -> tuple[str, str]:
-    """What an entry of the wide sample shows. Digests and notices, which Mailman writes, are told by their metadata."""
+    """What an entry of the wide sample shows. Metadata shows which are digests and notices, written by Mailman."""
     metadata = load_pair(raw).metadata_object
     assert isinstance(metadata, dict)
     kind = metadata.get(KIND)

@@ -136,12 +136,12 @@ def _told(item: Delivered) -> dict[str, Any]:
 
 
 def _delivered(site: Site, group: str = "") -> Delivered:
-    told = json.loads(site.directory.with_suffix(".json").read_text())
-    contents = [content.encode("latin-1") for content in told["contents"]]
+    recorded = json.loads(site.directory.with_suffix(".json").read_text())
+    contents = [content.encode("latin-1") for content in recorded["contents"]]
     deliveries = {
-        filebase: Counter(dict(_counted(of_entry, contents))) for filebase, of_entry in told["deliveries"].items()
+        filebase: Counter(dict(_counted(of_entry, contents))) for filebase, of_entry in recorded["deliveries"].items()
     }
-    return Delivered(site, deliveries, frozenset(told["shunted"]), group)
+    return Delivered(site, deliveries, frozenset(recorded["shunted"]), group)
 
 
 def _counted(of_entry: list[list[Any]], contents: list[bytes]) -> Iterator[tuple[Delivery, int]]:
