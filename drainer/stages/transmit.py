@@ -13,7 +13,7 @@ import functools
 from collections.abc import Sequence
 
 from drainer.backlog.splits import Splits
-from drainer.compose.wire import ComposedMessage, is_nobody, why_unfit
+from drainer.compose.wire import ComposedMessage, is_empty_address, why_unfit
 from drainer.feed.deliver import deliver
 from drainer.feed.memory_budget import CONTENT_COPIES, MemoryBudget
 from drainer.feed.transaction import Transaction
@@ -100,7 +100,7 @@ class Transmit:
         """Fail addresses that cannot appear in an SMTP command before anything is composed: Mailman's own code, and ours,
         would refuse the entry as a whole. Returns the others."""
         now_s = self._resources.clock.now_s()
-        empty = tuple(address for address in owed if is_nobody(address))
+        empty = tuple(address for address in owed if is_empty_address(address))
         unfit = {address: why for address in owed if address not in empty and (why := why_unfit(address))}
         outcomes = [
             Outcome(State.FAILED, tuple(a for a in unfit if unfit[a] == why), f"553 5.1.3 the address {why}", now_s)
