@@ -1,6 +1,6 @@
-"""The only reader of time; tests hand in a stopped one.
+"""The only module that reads the time; tests use a stopped clock.
 
-now_s()        seconds since the epoch: for ages, due times and everything written down
+now_s()        seconds since the epoch: for ages, due times and stored times
 monotonic_s()  seconds that never jump: for durations and rates
 """
 
@@ -25,7 +25,7 @@ class SystemClock:
 
 
 class StoppedClock:
-    """A clock that moves only when told to."""
+    """A clock that moves only by advance()."""
 
     def __init__(self, now_s: float = 1_700_000_000.0) -> None:
         self._now_s = now_s

@@ -1,10 +1,10 @@
 """What can go wrong, grouped by what the caller does next.
 
-EntryError   this entry cannot go on: set it aside with its `reason`, take the next
+EntryError   this entry cannot go on: set it aside with its `reason`, take the next one
 ComposeError this entry cannot be composed: hold it with its `reason`
-MtaError     the MTA's state, nobody's fault: defer, slow down, try again
-HaltError    stop feeding: going on could deliver twice or lose mail
-SettingsError, UsageError   the operator has to change something before we start
+MtaError     a state of the MTA, not of an entry: defer, slow down, try again
+HaltError    stop feeding: to go on could deliver mail twice or lose it
+SettingsError, UsageError   the operator must change something before the start
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from drainer.text.foreign import clean
 
 
 class DrainerError(Exception):
-    """Everything raised on purpose; its text is fit for an operator."""
+    """Base of every error that drainer raises on purpose; its text is written for an operator."""
 
 
 class SettingsError(DrainerError):
@@ -21,45 +21,45 @@ class SettingsError(DrainerError):
 
 
 class UsageError(DrainerError):
-    """A command was given something it cannot use."""
+    """A command has an argument that it cannot use."""
 
 
 class ServiceNotRunning(DrainerError):
-    """Nobody answers on the control socket (exit status 3)."""
+    """No service answers on the control socket (exit status 3)."""
 
 
 class ServiceSilent(DrainerError):
-    """The service took a question and gave no answer in time: it hangs, or is very busy."""
+    """The service accepted a request and did not answer in time: it hangs, or is very busy."""
 
 
 class SiteUnreadable(DrainerError):
-    """Without the service: ledger or custody is not there, or not for this user to read."""
+    """For commands that work without the service: ledger or custody is missing, or this user may not read it."""
 
 
 class NoRoomForSocket(DrainerError):
-    """The filesystem of the control socket is full or over quota: the service goes on without, and tries again."""
+    """The filesystem of the control socket is full or over quota: the service runs without the socket and tries again."""
 
 
 class RequestRefused(DrainerError):
-    """The service answered, and said no; the text is its reason."""
+    """The service refused the request; the text is its reason."""
 
 
 class UnknownList(RequestRefused):
-    """No list is known by the name that was given; the text has the nearest ones."""
+    """No list has the given name; the text lists the nearest names."""
 
 
 class AmbiguousList(RequestRefused):
-    """Several lists are known by the name that was given; the text has the addresses that tell them apart."""
+    """Several lists have the given name; the text lists their addresses, which differ."""
 
 
 class AmbiguousEntry(RequestRefused):
-    """Several entries begin with the name that was given; the text has some of them."""
+    """Several entries begin with the given name; the text lists some of them."""
 
 
 class EntryError(DrainerError):
     """One queue entry is unusable. `reason` is a short fixed word for logs, counters and the operator.
 
-    detail  may quote the entry: it is made clean
+    detail  may quote the entry; control characters are removed (text/foreign.py)
     """
 
     reason = "entry_error"
@@ -70,22 +70,22 @@ class EntryError(DrainerError):
 
 
 class EntryVanished(EntryError):
-    """The file was gone when we came to it: somebody else (Mailman's runner) took it."""
+    """The file no longer exists: another process (Mailman's runner) took it."""
 
     reason = "vanished"
 
 
 class EntryFinished(EntryVanished):
-    """It is in custody no more: delivered, or an operator's decision was carried out."""
+    """The entry has left custody: it was delivered, or an operator's decision was carried out."""
 
     reason = "finished"
 
 
 class EntryUnreadable(EntryError):
-    """drainer makes no queue entry of the file.
+    """drainer cannot read the file as a queue entry.
 
-    belongs_in_bad  Mailman cannot load it either, and would move it to bad/ itself. False: Mailman may load it, so it is
-                    held: Mailman's own cron job empties bad/ after a week
+    belongs_in_bad  Mailman cannot load it either, and would move it to bad/ itself. False: Mailman may be able to load it,
+                    so it is held, and not moved to bad/, which Mailman's own cron job empties after a week
     """
 
     reason = "unreadable"
@@ -103,7 +103,7 @@ class EntryTruncated(EntryUnreadable):
 
 
 class EntryGarbage(EntryUnreadable):
-    """Not pickles, or the second is no metadata dictionary."""
+    """The file does not contain pickles, or the second one is not a metadata dictionary."""
 
     reason = "garbage"
     belongs_in_bad = True
@@ -114,37 +114,37 @@ class EntryTooLarge(EntryUnreadable):
 
 
 class UnsafePickle(EntryUnreadable):
-    """The pickle names something that is not on the allowed list, or would cost more than its size justifies."""
+    """The pickle names an object that is not on the allowed list, or would take more memory than its size justifies."""
 
     reason = "unsafe_pickle"
 
 
 class EntryNotUnderstood(EntryUnreadable):
-    """Two pickles that Mailman can load, with something in them that drainer does not know how to deliver."""
+    """Mailman can load the two pickles, but they contain something that drainer cannot deliver."""
 
     reason = "not_understood"
 
 
 class NoRecipientList(EntryUnreadable):
-    """The entry has no list of recipients at all, which is not the same as an empty one: Mailman would lose it."""
+    """The entry has no list of recipients, which is different from an empty list: Mailman would lose it."""
 
     reason = "no_recipient_list"
 
 
 class WrongQueue(EntryUnreadable):
-    """The entry was moved into this queue from one that Mailman never delivers from."""
+    """The entry was moved into this queue from a queue of which Mailman delivers nothing."""
 
     reason = "wrong_queue"
 
 
 class ComposeError(EntryError):
-    """The entry is readable but its envelope and content cannot be made: hold it, never send it half right."""
+    """The entry is readable, but its envelope and content cannot be composed: hold it, never send it half right."""
 
     reason = "cannot_compose"
 
 
 class OtherMailman(ComposeError):
-    """The other Mailman wrote this entry, and only one of them is composed for."""
+    """The entry is from the other Mailman (2.1 or 3); drainer composes for one of them only."""
 
     reason = "other_mailman"
 
@@ -158,37 +158,37 @@ class ListConfigUnreadable(ComposeError):
 
 
 class MembersElsewhere(ComposeError):
-    """Delivery asks for members of a Mailman 2.1 list that its config.pck does not have."""
+    """The delivery needs members of a Mailman 2.1 list, and its config.pck does not contain them."""
 
     reason = "members_elsewhere"
 
 
 class ComposerFailed(ComposeError):
-    """Mailman's own code raised while composing this entry, or the co-process died on it repeatedly."""
+    """Mailman's own code raised an error while composing this entry, or the co-process died on it repeatedly."""
 
     reason = "composer_failed"
 
 
 class CoprocessBroke(ComposerFailed):
-    """The co-process died on this entry, or hung, and so did a second one."""
+    """The co-process died or hung on this entry, and so did a second one."""
 
 
 class ComposeDeferred(ComposeError):
-    """What Mailman needs for it (database, template server) does not answer now: try later, as its runner does."""
+    """The database or template server that Mailman needs does not answer now: try later, as Mailman's runner does."""
 
     reason = "compose_later"
 
 
 class ComposerUnavailable(DrainerError):
-    """The co-process cannot be started at all; the text carries the command to try by hand. No entry is to blame."""
+    """The co-process cannot be started; the text has a command to try by hand. It is not the fault of an entry."""
 
 
 class CustodyRefused(DrainerError):
-    """The queue cannot be taken into custody; the text says why and what would make it right."""
+    """The queue cannot be taken into custody; the text says why, and what would be right."""
 
 
 class MtaError(DrainerError):
-    """The MTA did not do its part; the entry is not to blame. The text may quote the MTA: it is made clean."""
+    """The MTA failed, not the entry. The text may quote the MTA; control characters are removed (text/foreign.py)."""
 
     def __init__(self, text: str) -> None:
         super().__init__(clean(text))
@@ -205,11 +205,11 @@ class MtaUnreachable(MtaError, ConnectionError):
 
 
 class MtaRefusesLogin(MtaError):
-    """AUTH or STARTTLS failed: retried like an outage, but worth a person's look."""
+    """AUTH or STARTTLS failed: it is retried like an outage, but an operator should look at it."""
 
 
 class MtaLogUnreadable(DrainerError):
-    """The MTA's log cannot be read; the text names it and the reason."""
+    """The MTA's log cannot be read; the text names the file and the reason."""
 
 
 class HaltError(DrainerError):
@@ -221,12 +221,12 @@ class LedgerNotDurable(HaltError):
 
 
 class LedgerUnusable(HaltError):
-    """The ledger is damaged, of a newer version, or not ours."""
+    """The ledger is damaged, has a newer version, or is not a ledger of drainer."""
 
 
 class IndexUnusable(HaltError):
-    """The backlog index, a cache, cannot be written or read; it is rebuilt from the files at the next start."""
+    """The backlog index cannot be written or read. It is a cache: the next start rebuilds it from the files."""
 
 
 class IllegalTransition(HaltError):
-    """A delivery, a DSN or an entry of the backlog was to change state against its table of legal transitions: a bug."""
+    """A delivery, a DSN or an entry would change its state against the table of legal transitions: a bug, so feeding stops."""

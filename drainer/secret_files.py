@@ -1,10 +1,11 @@
-"""The password for AUTH: read from its file when a session is opened, and kept out of everything we say.
+"""Secrets in files, such as the password for AUTH; and how they are kept out of messages and logs.
 
-In    mta.password_file, mta.username; what a server said
-Out   the password; the same words without it
+In    a setting that names a file; a server's reply
+Out   the first line of the file; the reply without the password
+Raises    SettingsError for a file that cannot be read or that every user may read
 Not here  the AUTH command itself (aiosmtplib)
 
-The file is read anew for each session, so that a changed password needs no restart.
+The password is read again for each session, so that a changed password needs no restart.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ _LONGEST_BYTES = 4096
 
 
 def password(path: Path | None) -> str:
-    """The first line of the file; "" where none is named. Raises SettingsError as `secret_in` does."""
+    """The first line of the file; "" for None. Raises SettingsError as `secret_in` does."""
     return "" if path is None else secret_in(path, "mta.password_file")
 
 
 def secret_in(path: Path, setting: str) -> str:
     """The first line of a file that a setting names.
 
-    Raises   SettingsError: it cannot be read, is not text, or everybody on this machine may read or write it
+    Raises   SettingsError: it cannot be read, is not text, or every user of this machine may read or write it
     """
     try:
         with open_regular(path) as file:
@@ -43,12 +44,12 @@ def secret_in(path: Path, setting: str) -> str:
     except OSError as exc:
         raise SettingsError(f"{setting} {path} cannot be read: {exc.strerror}{and_advice(path)}") from exc
     except UnicodeDecodeError:
-        # Without its cause: that holds the octets.
+        # Without the cause, which contains the octets.
         raise SettingsError(f"{setting} {path} is not UTF-8 text") from None
 
 
 def password_warnings(settings: MtaSettings) -> list[str]:
-    """What is unwise about how the password is kept or sent, a sentence each. Raises SettingsError as `password` does."""
+    """Warnings about how the password is kept or sent, one sentence each. Raises SettingsError as `password` does."""
     if not settings.username:
         return []
     found = []
@@ -62,7 +63,7 @@ def password_warnings(settings: MtaSettings) -> list[str]:
 
 
 def without_secrets(text: str, username: str, secret: str) -> str:
-    """What a server said, which may repeat the command it was given, without the password in any form AUTH sends it."""
+    """A server's reply without the password, in any form in which AUTH sends it: the reply may repeat the command."""
     forms = {
         secret,
         *(_base64(sent) for sent in (secret, f"\0{username}\0{secret}", f"{username}\0{username}\0{secret}")),
@@ -75,8 +76,8 @@ def without_secrets(text: str, username: str, secret: str) -> str:
 def _refuse_exposed(path: Path, setting: str, mode: int) -> None:
     if mode & _EVERYBODY:
         raise SettingsError(
-            f"{setting} {path} has mode {stat.S_IMODE(mode):04o}, so everybody on this machine may read or write "
-            "it; right would be chmod 0600, owned by the user drainer runs as, and another secret"
+            f"{setting} {path} has mode {stat.S_IMODE(mode):04o}, so every user of this machine may read or "
+            "write it; right would be chmod 0600, owned by the user that drainer runs as, and a new secret"
         )
 
 

@@ -45,7 +45,7 @@ def load_settings(path: Path | None = None, *, required: bool = True) -> Setting
 
     path      None: /etc/drainer/drainer.toml
     required  False: a missing file counts as an empty one
-    Raises SettingsError when the file is missing, is not TOML, or holds an unknown key or an impossible value
+    Raises SettingsError: the file is missing, is not TOML, or has an unknown key or an impossible value
     """
     chosen = path or DEFAULT_PATH
     try:
@@ -87,7 +87,7 @@ def load_settings(path: Path | None = None, *, required: bool = True) -> Setting
     except tomllib.TOMLDecodeError as exc:
         raise SettingsError(f"{chosen}: not TOML: {exc}") from exc
     except RecursionError as exc:
-        raise SettingsError(f"{chosen}, or the environment: nested far deeper than any setting") from exc
+        raise SettingsError(f"{chosen}, or the environment: nested deeper than any setting") from exc
     except UnicodeDecodeError as exc:
         raise SettingsError(f"{chosen}: not UTF-8, as TOML has to be: {exc.reason} at byte {exc.start}") from exc
     except UnreadableEnvironment as exc:
@@ -102,7 +102,7 @@ def load_settings(path: Path | None = None, *, required: bool = True) -> Setting
 
 
 def written(path: Path) -> Mapping[str, Any]:
-    """The settings as they stand in a file that has been loaded: section > key > value, before anything is made of them."""
+    """The values in a settings file as they are written: section > key > value. The file has been loaded before."""
     try:
         return tomllib.loads(read_regular(path, _MOST_BYTES).decode())
     except OSError as exc:
@@ -117,7 +117,7 @@ def mistakes(error: ValidationError) -> list[str]:
         if detail["type"] == "extra_forbidden":
             lines.append(f"  {key}: no such setting; `drainer config --defaults` lists them all")
         elif detail["type"] == "value_error" and isinstance(detail["input"], dict | BaseModel):
-            # Of a section, or of several: the text names the keys and their values itself.
+            # A mistake of one or more sections: the text itself names the keys and their values.
             lines.append(f"  {key + ': ' if key else ''}{detail['ctx']['error']}")
         elif detail["type"] == "value_error":
             lines.append(f"  {key} = {detail['input']!r}: {detail['ctx']['error']}")

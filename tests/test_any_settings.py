@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from drainer.cli.config import as_toml
 from drainer.errors import SettingsError
-from drainer.settings import Settings, duration_s, rate_per_s, size_bytes
+from drainer.settings import Settings
 from drainer.settings_file import load_settings
+from drainer.text.quantities import duration_s, rate_per_s, size_bytes
 
 _SECTIONS = {name: type(getattr(Settings(), name)).model_fields for name in Settings.model_fields}
 _KEYS = st.sampled_from(sorted(f"{section}.{key}" for section, keys in _SECTIONS.items() for key in keys))

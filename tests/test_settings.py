@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from drainer.cli.config import as_toml, rate_text
 from drainer.errors import SettingsError
-from drainer.settings import Settings, duration_s, rate_per_s, size_bytes
+from drainer.settings import Settings
 from drainer.settings_file import load_settings
+from drainer.text.quantities import duration_s, rate_per_s, size_bytes
 
 SAMPLE = Path(__file__).parents[1] / "config" / "drainer.toml"
 _COMMENTED_SETTING = re.compile(r"^# ([a-z_0-9]+ = .*)$", re.M)
@@ -95,7 +96,7 @@ def test_rates_shown_read_back(per_s: float) -> None:
         ("[food]\nmessages = 1", "food: no such setting"),
         ("[mta]\nport = 70000", "mta.port = 70000"),
         ('[mta]\ntls = "ssl"', "'none', 'starttls' or 'implicit'"),
-        ('[custody]\nqueues = ["retry"]', 'queues must name "out"'),
+        ('[custody]\nqueues = ["retry"]', 'queues must contain "out"'),
         ('[feed]\nretry_first = "2h"\nretry_longest = "1h"', "retry_first is longer than retry_longest"),
         ('[ledger]\nkeep = "soon"', "not a duration"),
         ('[guards]\nmin_free_bytes = "64 elephants"', "not a size"),

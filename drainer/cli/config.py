@@ -29,15 +29,15 @@ _DURATIONS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _SIZES = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 _ABOUT_SECTIONS = {
     "mailman": "Where Mailman is. The defaults suit Debian's Mailman 3.",
-    "custody": "What is taken from Mailman's queues.",
-    "mta": "The MTA that is fed.",
-    "feed": "How fast, in which order, and what happens to what is deferred.",
-    "duplicates": "What happens to a message that was there before.",
-    "ledger": "The durable record of which recipient got which mail.",
-    "control": "Where operators reach the service.",
+    "custody": "Which entries drainer takes from Mailman's queues.",
+    "mta": "The MTA that drainer feeds.",
+    "feed": "How fast and in which order drainer sends, and what it does with deferred recipients.",
+    "duplicates": "What happens to a message that drainer has seen before.",
+    "ledger": "The durable record of deliveries.",
+    "control": "How operators reach the service.",
     "web": "The read-only view over TCP.",
     "guards": "When to slow down or stop before harm is done.",
-    "notify": "A program or a webhook gets notices. They never go by mail: that would pass the queue that is watched.",
+    "notify": "Notices to a program or a webhook. Never by mail: a mail would pass the queue that is watched.",
     "log": "Lines on standard error (the journal).",
 }
 

@@ -15,10 +15,11 @@ import typer
 from pydantic import BaseModel
 
 from drainer.errors import ServiceNotRunning
-from drainer.settings import Settings, duration_s, rate_per_s
+from drainer.settings import Settings
 from drainer.settings_file import DEFAULT_PATH, load_settings
 from drainer.text.clean_model import cleaned
 from drainer.text.columns import columns, wrapped
+from drainer.text.quantities import duration_s, rate_per_s
 
 ConfigOption = Annotated[
     Path | None,

@@ -26,8 +26,9 @@ from drainer.report.burn_down import BurnDown
 from drainer.report.metrics import CONTENT_TYPE, exposition
 from drainer.report.snapshot import Snapshot
 from drainer.report.web.page import page
-from drainer.settings import WebSettings, tcp_address
+from drainer.settings import WebSettings
 from drainer.text.logfmt import logfmt
+from drainer.text.quantities import tcp_address
 
 AS_OLD_AS_S = 1.0
 """Whoever asks within this time of another is given the same figures: many readers cost the drain no more than one."""

@@ -23,8 +23,9 @@ from drainer.host_check.finding import Finding
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.scan import scan_queue
 from drainer.secret_files import password_warnings, secret_in
-from drainer.settings import Settings, tcp_address
+from drainer.settings import Settings
 from drainer.start.site import refuse_root_for_others
+from drainer.text.quantities import tcp_address
 from drainer.text.wording import count
 
 _WEB_URL = re.compile(r"https?://[^\s/]+")

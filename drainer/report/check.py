@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from drainer.settings import duration_s
+from drainer.text.quantities import duration_s
 from drainer.text.wording import duration, shown
 
 

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from drainer.control.messages.base import Reply, Request
 from drainer.estimate.eta import Eta
 from drainer.report.snapshot import WithoutService
-from drainer.settings import rate_per_s
+from drainer.text.quantities import rate_per_s
 
 
 def _asked_rate(value: object) -> float | None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from drainer.control.messages.base import Reply, Request
-from drainer.settings import LONGEST_S, rate_per_s
+from drainer.text.quantities import LONGEST_S, rate_per_s
 
 
 class PauseRequest(Request):
