@@ -1,7 +1,7 @@
-"""Looks made as the user the service runs as: root hands them to a child that has become that user.
+"""Runs checks as the user that the service runs as: root starts a child process that becomes that user.
 
 In    settings; drainer.service, if it is installed; the user database
-Out   whom the looks were made as, and what they found
+Out   the user as whom the checks ran, and their findings
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ UNIT_DIRECTORIES = tuple(
         Path, ("/usr/lib/systemd/system", "/usr/local/lib/systemd/system", "/run/systemd/system", "/etc/systemd/system")
     )
 )
-"""The last that has the unit counts; drop-ins of all of them do. Source  systemd.unit(5), "Unit File Load Path"."""
+"""The unit in the last directory counts, and the drop-ins in all. Source  systemd.unit(5), "Unit File Load Path"."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunsAs:
-    """why: how that is known."""
+    """why: how this is known."""
 
     uid: int
     gid: int
@@ -42,7 +42,7 @@ class RunsAs:
 
 
 def installed_unit(directories: Sequence[Path] = UNIT_DIRECTORIES) -> Unit:
-    """The unit on this host; one that says nothing where there is none."""
+    """The unit on this host; an empty Unit if there is none."""
     units = [directory / UNIT for directory in directories if (directory / UNIT).is_file()]
     drop_ins = sorted(
         (path for directory in directories for path in (directory / f"{UNIT}.d").glob("*.conf")),
@@ -59,7 +59,7 @@ _MOST_UNIT_BYTES = 2**20
 
 
 def runs_as(unit: Unit, queue_dir: Path) -> RunsAs:
-    """Whom the service runs as, as far as that can be known. Raises SettingsError for a user or group there is not."""
+    """The user that the service runs as, as far as it can be known. Raises SettingsError if user or group do not exist."""
     if os.geteuid() != 0:
         return _me()
     if unit.user:
@@ -73,7 +73,7 @@ def runs_as(unit: Unit, queue_dir: Path) -> RunsAs:
 
 
 def somebody_else(user: RunsAs, unit: Unit, queue_dir: Path) -> Iterator[Finding]:
-    """Who asked may see and write other things than the service will, and cannot become its user."""
+    """A warning if the caller is neither root nor the service's user: it may have other permissions."""
     if os.geteuid() == 0:
         return
     name, why = unit.user, f"User= of {UNIT}"
@@ -82,13 +82,13 @@ def somebody_else(user: RunsAs, unit: Unit, queue_dir: Path) -> Iterator[Finding
             name, why = pwd.getpwuid(queue_dir.stat().st_uid).pw_name, f"owner of {queue_dir}"
     if name and name not in (user.name, str(user.uid)):
         said = (
-            f"you are {user.name}, and the service runs as {name} ({why}); right would be to ask as root or as {name}"
+            f"you are {user.name}, and the service runs as {name} ({why}); right would be to check as root or as {name}"
         )
         yield Finding("warning", "user", said)
 
 
 def looked(user: RunsAs, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """What `look` finds as that user. Only root can look as somebody else."""
+    """The findings of `look`, called as that user. Only root can become another user."""
     if user.uid == os.geteuid():
         return list(look())
     reading, writing = os.pipe()
@@ -100,12 +100,12 @@ def looked(user: RunsAs, look: Callable[[], Iterable[Finding]]) -> list[Finding]
         said = answer.read()
     _, status = os.waitpid(pid, 0)
     if status:
-        return [Finding("error", f"user {user.name}", "the looks as this user came to no end; what it said is above")]
+        return [Finding("error", f"user {user.name}", "the checks as this user did not end; the error is above")]
     return [Finding(*one) for one in json.loads(said)]
 
 
 def _look_and_leave(user: RunsAs, look: Callable[[], Iterable[Finding]], reading: int, writing: int) -> None:
-    """In the child, which never comes back from here."""
+    """Runs in the child process, and does not return."""
     status = 1
     try:
         os.close(reading)
@@ -116,7 +116,7 @@ def _look_and_leave(user: RunsAs, look: Callable[[], Iterable[Finding]], reading
         with os.fdopen(writing, "wb") as answer:
             answer.write(found.encode())
         status = 0
-    except BaseException:  # noqa: BLE001 - the child's last word, whatever it is
+    except BaseException:  # noqa: BLE001 - the child reports every error
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
@@ -126,7 +126,7 @@ def _readable(user: RunsAs, look: Callable[[], Iterable[Finding]]) -> list[Findi
     try:
         return list(look())
     except ImportError as exc:
-        # What root has loaded is there; what comes later is read as this user.
+        # Modules that root has loaded are there; this user must be able to read the others.
         why = f"may not read drainer's own files ({exc}); right would be a directory open to that user, such as /opt/drainer"
         return [Finding("error", f"user {user.name}", why)]
 
@@ -137,14 +137,16 @@ def _me() -> RunsAs:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = f"#{uid}"
-    return RunsAs(uid, os.getegid(), tuple(os.getgroups()), name, "who asked")
+    return RunsAs(uid, os.getegid(), tuple(os.getgroups()), name, "the caller")
 
 
 def _user(name: str, unit: Unit, why: str) -> RunsAs:
     try:
         found = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
     except KeyError:
-        raise SettingsError(f"{why}: there is no user {name!r} here; right would be the user Mailman runs as") from None
+        raise SettingsError(
+            f"{why}: there is no user {name!r} here; right would be the user that Mailman runs as"
+        ) from None
     gid = _gid(unit.group) if unit.group else found.pw_gid
     groups = {*os.getgrouplist(found.pw_name, gid), *map(_gid, unit.supplementary)}
     return RunsAs(found.pw_uid, gid, tuple(sorted(groups)), found.pw_name, why)

@@ -1,7 +1,7 @@
-"""Files, directories and groups that the settings name, as the user who looks may use them.
+"""Checks of files, directories and groups that the settings name, for the user that runs the checks.
 
-In    settings; directories that systemd makes at the start
-Out   findings; nothing is made or changed
+In    settings; directories that systemd creates at the start
+Out   findings; nothing is created or changed
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WEB_URL = re.compile(r"https?://[^\s/]+")
 
 
 def files(settings: Settings, made: Sequence[str]) -> Iterator[Finding]:
-    """Everything that lies in the filesystem, but for Mailman's own and the MTA's. made: as in runs_as.Unit."""
+    """Everything in the filesystem except files of Mailman and the MTA. made: as in runs_as.Unit."""
     yield from _queue(settings)
     yield from _ledger(settings, made)
     yield from _free(settings)
@@ -69,7 +69,7 @@ def _ledger(settings: Settings, made: Sequence[str]) -> Iterator[Finding]:
     beside = ""
     if queue_dir.exists() and there.stat().st_dev == queue_dir.stat().st_dev:
         beside = "; on the queue's filesystem: when that is full, sending stops (README)"
-    yield Finding("ok", "ledger.path", f"{path}{'' if path.exists() else ' will be made'}{beside}")
+    yield Finding("ok", "ledger.path", f"{path}{'' if path.exists() else ' will be created'}{beside}")
 
 
 def _free(settings: Settings) -> Iterator[Finding]:
@@ -77,7 +77,7 @@ def _free(settings: Settings) -> Iterator[Finding]:
     found = disk_guards(settings.ledger.path, settings.mailman.queue_dir, guards.min_free_bytes, guards.min_free_inodes)
     for guard in found:
         if guard.reason:
-            stops = "; the service would not send before there is more" if guard.verdict == "stop" else ""
+            stops = "; the service would not send until there is more" if guard.verdict == "stop" else ""
             yield Finding("warning", guard.name, guard.reason + stops)
     if not any(guard.reason for guard in found):
         yield Finding("ok", "disk", "bytes and inodes free for queue and ledger are above guards.min_free_*")
@@ -87,7 +87,7 @@ def _socket(settings: Settings, made: Sequence[str]) -> Iterator[Finding]:
     path, group = settings.control.socket, settings.control.group
     if not path.parent.is_dir() and str(path.parent) not in made:
         yield Finding(
-            "error", "control.socket", f"{path.parent} is no directory; right would be RuntimeDirectory=drainer"
+            "error", "control.socket", f"{path.parent} is not a directory; right would be RuntimeDirectory=drainer"
         )
     elif why := _why_not_writable(path, made):
         yield Finding("error", "control.socket", why)
@@ -102,8 +102,8 @@ def _socket(settings: Settings, made: Sequence[str]) -> Iterator[Finding]:
         return
     if os.geteuid() != 0 and gid not in {os.getegid(), *os.getgroups()}:
         why = (
-            f"the user the service runs as is not in group {group}, so it cannot give the socket to it; right would be "
-            f"SupplementaryGroups={group} in the unit"
+            f"the user that the service runs as is not in group {group}, so it cannot give the socket to that group; "
+            f"right would be SupplementaryGroups={group} in the unit"
         )
         yield Finding("error", "control.group", why)
     else:
@@ -171,7 +171,7 @@ def _notify(settings: Settings) -> Iterator[Finding]:
         yield Finding("error", "notify.url_file", str(exc).removeprefix("notify.url_file "))
     else:
         # Not the URL itself: it is a secret.
-        right = f"its first line is {'the URL of a webhook' if _WEB_URL.match(url) else 'no URL; right would be https://...'}"
+        right = f"its first line is {'the URL of a webhook' if _WEB_URL.match(url) else 'not a URL; right would be https://...'}"
         yield Finding("ok" if _WEB_URL.match(url) else "error", "notify.url_file", f"{url_file}: {right}")
 
 
@@ -193,21 +193,19 @@ def _why_not_writable(path: Path, made: Sequence[str]) -> str:
     if path.is_dir():
         return f"{path} is a directory; right would be a file"
     if path.is_file() and not os.access(path, os.R_OK | os.W_OK):
-        return f"{path} may not be written by user {os.geteuid()}; right would be a file of the user drainer runs as"
+        return f"{path} may not be written by user {os.geteuid()}; right would be a file of drainer's user"
     there = _nearest(path.parent)
     if str(path.parent) in made and not path.parent.exists():
         return ""
     if not there.is_dir():
-        return f"{there} is no directory"
+        return f"{there} is not a directory"
     if not os.access(there, os.W_OK | os.X_OK):
-        return (
-            f"{there} may not be written by user {os.geteuid()}; right would be a directory of the user drainer runs as"
-        )
+        return f"{there} may not be written by user {os.geteuid()}; right would be a directory of drainer's user"
     return ""
 
 
 def _nearest(path: Path) -> Path:
-    """The path, or the nearest directory above it that is there."""
+    """The path, or the nearest directory above it that exists."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path

@@ -1,8 +1,8 @@
-"""What a look found: an error, a warning, or that it is right; and how that is told.
+"""The result of a check: an error, a warning, or ok; and its text form.
 
-In    findings, as they were made
-Out   lines, the worst first; the same as JSON values
-Pure  nothing is looked at here
+In    findings in the order of the checks
+Out   lines, the worst first; a summary
+Pure  values only
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ _WORST_FIRST: tuple[Level, ...] = ("error", "warning", "ok")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """level  error: the service would not start, or could not do its work; warning: it would, and somebody should know
-    about  the setting, or what was looked at
+    """One result.
+
+    level  error: the service would not start or could not work; warning: it would work, but an operator should know
+    about  the setting, or the thing checked
     """
 
     level: Level
@@ -29,7 +31,7 @@ class Finding:
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:
-    """The worst first, and each kind in the order it was found."""
+    """The worst first; those of one level in their order."""
     return sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.level))
 
 
@@ -39,7 +41,7 @@ def lines(findings: Iterable[Finding]) -> list[str]:
 
 
 def summary(findings: Iterable[Finding]) -> str:
-    """ "2 errors, 1 warning", or that all is right."""
+    """ "2 errors, 1 warning", or "all settings are right"."""
     found = list(findings)
     errors, warnings = (sum(one.level == level for one in found) for level in ("error", "warning"))
     if not errors and not warnings:

@@ -1,4 +1,9 @@
-"""`drainer config --check`, but for how it is shown: every look, in order, as the user the service runs as."""
+"""All checks of `drainer config --check`, in order, as the user that the service runs as.
+
+In    settings, and the settings file as it is written
+Out   the user, and the findings
+Not here  how they are shown (cli/config.py)
+"""
 
 from __future__ import annotations
 
@@ -15,10 +20,10 @@ from drainer.settings import Settings
 
 
 def look(settings: Settings, written: Mapping[str, Any]) -> tuple[RunsAs, list[Finding]]:
-    """Whom the looks were made as, and all that was found.
+    """The user as whom the checks ran, and all findings.
 
     written  the settings as they are in the file
-    Raises   SettingsError: the user the service is to run as does not exist
+    Raises   SettingsError: the user that the service should run as does not exist
     """
     unit = installed_unit()
     user = runs_as(unit, settings.mailman.queue_dir)

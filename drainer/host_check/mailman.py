@@ -1,6 +1,6 @@
-"""The Mailman the settings mean: which one it is, whether it can compose, its lists and logs, its runner.
+"""Checks of Mailman: which one it is, whether it can compose, its lists and logs, its runner.
 
-In    settings; the queue, Mailman's processes, a co-process started and ended again
+In    settings; the queue, Mailman's processes, a co-process that is started and ended again
 Out   findings
 """
 
@@ -34,7 +34,7 @@ _LINES_LOOKED_AT = 2000
 
 
 def mailman(settings: Settings) -> Iterator[Finding]:
-    """Which Mailman it is, and everything that follows from that."""
+    """Which Mailman it is, and the checks for that one."""
     try:
         flavour = flavour_of(settings.mailman, settings.feed.via == "smtp")
     except SettingsError as exc:
@@ -55,7 +55,7 @@ def mailman(settings: Settings) -> Iterator[Finding]:
 def _mailman3(settings: Settings) -> Iterator[Finding]:
     python, config = settings.mailman.python, settings.mailman.config
     if not python.is_file() or not os.access(python, os.X_OK):
-        yield Finding("error", "mailman.python", f"{python} is no program this user may run; {_RIGHT_PYTHON}")
+        yield Finding("error", "mailman.python", f"{python} is not a program that this user may run; {_RIGHT_PYTHON}")
         return
     if config is not None and (why := unreadable(config)):
         yield Finding("error", "mailman.config", f"{why}; right would be Mailman's mailman.cfg")
@@ -96,7 +96,11 @@ def _mailman2(settings: Settings) -> Iterator[Finding]:
         yield Finding("error", "mailman.settings", str(exc))
         return
     except OSError as exc:
-        yield Finding("error", "mailman.lists_dir", f"{directory}: {exc.strerror}; right would hold LIST/config.pck")
+        yield Finding(
+            "error",
+            "mailman.lists_dir",
+            f"{directory}: {exc.strerror}; right would be the directory that holds LIST/config.pck",
+        )
         return
     configs = [path / "config.pck" for path in lists]
     closed = [path for path in configs if not os.access(path, os.R_OK)]
@@ -105,7 +109,7 @@ def _mailman2(settings: Settings) -> Iterator[Finding]:
         yield Finding("error", "mailman.lists_dir", why)
     elif closed:
         why = (
-            f"of {count(len(configs), 'list')} in {directory} {count(len(closed))} cannot be read, such as {closed[0]}"
+            f"{count(len(closed))} of {count(len(configs), 'list')} in {directory} cannot be read, such as {closed[0]}"
         )
         yield Finding("warning", "mailman.lists_dir", why)
     else:
@@ -115,7 +119,7 @@ def _mailman2(settings: Settings) -> Iterator[Finding]:
 
 
 def runner(settings: Settings, found: MailmanProcesses, flavour: Flavour) -> Iterator[Finding]:
-    """Mailman's own outgoing runner: there and not wanted, or wanted and not there."""
+    """Mailman's own outgoing runner: running but not wanted, or wanted but not running."""
     there = ", ".join(str(one.pid) for one in found.delivering(flavour))
     wanted = wanted_by(settings)
     if there and not wanted:
@@ -124,7 +128,7 @@ def runner(settings: Settings, found: MailmanProcesses, flavour: Flavour) -> Ite
     elif not there and settings.feed.via == "mailman":
         yield Finding("warning", "feed.via", found.nobody_delivers)
     elif there:
-        yield Finding("ok", "Mailman's outgoing runner", f"runs (pid {there}), and {wanted} wants it")
+        yield Finding("ok", "Mailman's outgoing runner", f"runs (pid {there}), as {wanted} requires")
     else:
         yield Finding("ok", "Mailman's outgoing runner", "does not run beside drainer")
 

@@ -1,14 +1,14 @@
-"""The MTA the settings mean: what it offers, its queue, its log.
+"""Checks of the MTA: what it offers, its queue, its log.
 
-In    settings; one SMTP session, greeted and closed again; the MTA's queue and log
+In    settings; one SMTP session, opened and closed again; the MTA's queue and log
 Out   findings
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures.thread  # noqa: F401 - asyncio loads it late, and a child may not be able to (as_user.py)
-import encodings.idna  # noqa: F401 - likewise, for the name of a host
+import concurrent.futures.thread  # noqa: F401 - asyncio imports it late; the child process may not be able to (as_user.py)
+import encodings.idna  # noqa: F401 - likewise, for a host name
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +33,7 @@ _SHOWN = ("PIPELINING", "STARTTLS", "AUTH", "8BITMIME", "SMTPUTF8")
 
 
 def mta(settings: Settings) -> Iterator[Finding]:
-    """A session with it, unless Mailman has them; its queue; its log."""
+    """Its SMTP session, unless Mailman delivers; its queue; its log."""
     if settings.feed.via == "smtp":
         yield asyncio.run(_session(settings.mta))
     if settings.mta.queue != "none":
@@ -43,7 +43,7 @@ def mta(settings: Settings) -> Iterator[Finding]:
 
 
 async def _session(settings: MtaSettings) -> Finding:
-    """No mail is begun: greeting, EHLO, and TLS and AUTH where the settings ask for them."""
+    """Greeting, EHLO, and TLS and AUTH if the settings ask for them; no mail is begun."""
     soon = {name: min(getattr(settings, name), _PATIENCE_S) for name in ("connect_timeout", "command_timeout")}
     where = f"{settings.host}:{settings.port}"
     try:
@@ -52,7 +52,9 @@ async def _session(settings: MtaSettings) -> Finding:
         return Finding("error", "mta", str(exc))
     except MtaError as exc:
         return Finding(
-            "warning", "mta", f"{exc}; drainer waits for an MTA that is down, so see that mta.host and port are right"
+            "warning",
+            "mta",
+            f"{exc}; drainer waits while the MTA is down, so check that mta.host and mta.port are right",
         )
     offered = [name for name in _SHOWN if session.offers(name)]
     limit = f"SIZE {size(session.largest_bytes)}" if session.largest_bytes else "no SIZE limit"
@@ -68,7 +70,7 @@ async def _queue(settings: MtaSettings, queue: MtaQueue) -> Finding:
     try:
         length = await queue.length()
     except MtaError as exc:
-        return Finding("warning", "mta.queue", f"{exc}; while its length is not known, drainer goes slowly")
+        return Finding("warning", "mta.queue", f"{exc}; while its length is not known, drainer sends slowly")
     if length > settings.queue_high:
         over = f"{count(length, 'message')} in the MTA's queue, above mta.queue_high: feeding stops until it is shorter"
         return Finding("warning", "mta.queue", over)
@@ -90,19 +92,19 @@ def _log(where: Path) -> Finding:
         return Finding("error", about, f"{exc}")
     if not lines:
         if where.stat().st_size == 0:
-            return Finding("warning", about, f"{where} is empty: it can say nothing of recipients in doubt")
+            return Finding("warning", about, f"{where} is empty: it cannot answer for recipients in doubt")
         return Finding(
-            "error", about, f"{where}: no line begins as syslog's or Exim's do; right would be the MTA's own log"
+            "error", about, f"{where}: no line begins like those of syslog or Exim; right would be the MTA's own log"
         )
     postfix = PostfixReader()
     if all(signs_of(line, postfix) is Sign.NONE for line in lines):
-        why = f"{where}: none of its last {count(len(lines), 'line')} is Postfix's or Exim's"
+        why = f"{where}: none of its last {count(len(lines), 'line')} is from Postfix or Exim"
         return Finding("warning", about, why)
-    return Finding("ok", about, f"{where}, of a format that is known")
+    return Finding("ok", about, f"{where}, in a known format")
 
 
 def _last_lines(file: Path) -> Iterator[bytes]:
-    """Whole lines of the end of a log, which may have gigabytes."""
+    """Complete lines at the end of a log; the log may have gigabytes."""
     with open_regular(file) as log:
         log.seek(0, 2)
         start = max(0, log.tell() - _LOG_END_BYTES)

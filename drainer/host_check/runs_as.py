@@ -1,4 +1,4 @@
-"""Who the service runs as: the unit's user, or the one the queue belongs to; and what the unit makes for it.
+"""What drainer.service says of user, groups and directories.
 
 In    the texts of drainer.service and its drop-ins, in the order systemd reads them
 Out   Unit
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """user, group "": not named. made: directories systemd makes at the start ("/run/drainer", "/var/lib/drainer")."""
+    """The unit. user, group: "" if not named; made: directories systemd creates ("/run/drainer", "/var/lib/drainer")."""
 
     user: str = ""
     group: str = ""
@@ -25,7 +25,7 @@ _BELOW = {"RuntimeDirectory": "/run", "StateDirectory": "/var/lib"}
 
 
 def unit_of(texts: Iterable[str]) -> Unit:
-    """What the [Service] sections say, later ones over earlier ones; an empty value takes back what a list had."""
+    """The [Service] sections together: a later value replaces an earlier one, an empty value clears a list."""
     last: dict[str, str] = {}
     lists: dict[str, list[str]] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""Values that are possible and that somebody should know about, from the settings alone.
+"""Warnings about valid settings that an operator should know of.
 
 In    Settings; the settings as they are written in the file
 Out   warnings
@@ -20,11 +20,11 @@ _TAKEN_AS = ((Rate, "/s"), (Duration, "s"), (Size, "B"))
 
 
 def unwise(settings: Settings) -> Iterator[Finding]:
-    """What goes badly together, or does more than the name of the setting says."""
+    """Settings that do not fit together, or that do more than their name says."""
     mta, feed = settings.mta, settings.feed
     for is_so, about, text in (
         (bool(exposed(settings.web.listen)), "web.listen", exposed(settings.web.listen)),
-        (bool(settings.web.hosts) and not settings.web.listen, "web.hosts", "nothing listens (web.listen is empty)"),
+        (bool(settings.web.hosts) and not settings.web.listen, "web.hosts", "not used: web.listen is empty"),
         (
             bool(mta.username) and mta.password_file is None,
             "mta.username",
@@ -35,15 +35,15 @@ def unwise(settings: Settings) -> Iterator[Finding]:
         (
             settings.ledger.in_doubt == "ask" and mta.log_file is None,
             "mta.log_file",
-            "not set: nobody can be asked about recipients in doubt, and ledger.in_doubt_fallback = "
+            "not set: recipients in doubt cannot be looked up, and ledger.in_doubt_fallback = "
             f'"{settings.ledger.in_doubt_fallback}" decides',
         ),
         (
             feed.via == "mailman" and settings.mailman.smtp_log is None,
             "mailman.smtp_log",
-            "not set: a recipient that Mailman could not deliver to counts as delivered",
+            "not set: a recipient to which Mailman could not deliver counts as delivered",
         ),
-        (0 in (feed.messages, feed.recipients), "feed", "a limit of 0 sends nothing before `drainer rate` raises it"),
+        (0 in (feed.messages, feed.recipients), "feed", "a limit of 0 sends nothing until `drainer rate` raises it"),
         (feed.order == "priority" and not feed.priority, "feed.priority", 'empty, and feed.order = "priority"'),
         (feed.order != "priority" and bool(feed.priority), "feed.priority", f'not used: feed.order = "{feed.order}"'),
         (
@@ -54,7 +54,7 @@ def unwise(settings: Settings) -> Iterator[Finding]:
         (
             wanted_by(settings) == "custody.beside_runner = true",
             "custody.beside_runner",
-            "beside Mailman's outgoing runner recipients may get second copies",
+            "recipients may get second copies while Mailman's outgoing runner runs too",
         ),
     ):
         if is_so:
@@ -62,7 +62,7 @@ def unwise(settings: Settings) -> Iterator[Finding]:
 
 
 def exposed(listen: str) -> str:
-    """Who may read the page at this `web.listen` without being asked for a password; "" if only this machine's users."""
+    """A warning if other machines can read the page at this `web.listen` without a password; "" if only this one can."""
     if not listen or _is_loopback(listen):
         return ""
     return (
@@ -72,7 +72,7 @@ def exposed(listen: str) -> str:
 
 
 def without_unit(written: Mapping[str, Any]) -> Iterator[Finding]:
-    """Numbers written where a rate, a duration or a size has a unit. written: section > key > value, as in the file."""
+    """Warnings about rates, durations and sizes without a unit. written: section > key > value, as in the file."""
     defaults = Settings()
     for section, values in written.items():
         fields = type(getattr(defaults, section)).model_fields if section in Settings.model_fields else {}

@@ -20,7 +20,7 @@ from drainer.settings import Settings
         ({"web": {"listen": "0.0.0.0:8025"}}, "web.listen", "every host that can reach it, without a password"),
         ({"web": {"listen": "[::]:8025"}}, "web.listen", "every host"),
         ({"web": {"listen": "lists.example.org:8025"}}, "web.listen", "every host"),
-        ({"web": {"hosts": ["x.example"]}}, "web.hosts", "nothing listens"),
+        ({"web": {"hosts": ["x.example"]}}, "web.hosts", "web.listen is empty"),
         ({"mta": {"username": "u"}}, "mta.username", "the password is empty"),
         ({"mta": {"password_file": "/p"}}, "mta.password_file", "not used"),
         ({"mta": {"tls_ca_file": "/c"}}, "mta.tls_ca_file", "not used"),

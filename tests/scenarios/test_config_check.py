@@ -117,10 +117,10 @@ def test_problems_come_first_and_errors_end_with_2(place: Site, tmp_path: Path) 
         ({"control": {"group": "no-such-group"}}, "control.group", "error", "there is no group 'no-such-group'"),
         ({"web": {"listen": "192.0.2.1:8025"}}, "web.listen", "error", "cannot listen on 192.0.2.1:8025"),
         ({"mta": {"log_file": "/nowhere.log"}}, "mta.log_file", "error", "there is no /nowhere.log"),
-        ({"mta": {"log_file": "{home}/drainer.toml"}}, "mta.log_file", "error", "no line begins as syslog's or Exim's"),
-        ({"mta": {"log_file": "{home}/other.log"}}, "mta.log_file", "warning", "is Postfix's or Exim's"),
+        ({"mta": {"log_file": "{home}/drainer.toml"}}, "mta.log_file", "error", "no line begins like those of syslog"),
+        ({"mta": {"log_file": "{home}/other.log"}}, "mta.log_file", "warning", "is from Postfix or Exim"),
         ({"mta": {"log_file": "journal:/nowhere"}}, "mta.log_file", "error", "journal"),
-        ({"mta": {"port": 1}}, "mta", "warning", "drainer waits for an MTA that is down"),
+        ({"mta": {"port": 1}}, "mta", "warning", "drainer waits while the MTA is down"),
         ({"mta": {"username": "u", "password_file": "{home}/mail.log"}}, "mta.password_file", "error", "chmod 0600"),
         ({"mta": {"username": "u", "password_file": "/nowhere"}}, "mta.password_file", "error", "cannot be read"),
         ({"mta": {"username": "u", "password_file": "{home}/secret"}}, "mta", "error", "offers no AUTH"),
@@ -172,7 +172,7 @@ def test_genuine_mailman_3_is_started_to_compose_and_what_keeps_it_from_that_is_
     assert said["mailman.python"].level == "ok"
     assert "composes, with " in said["mailman.python"].text and str(mailman3_copy.config) in said["mailman.python"].text
     for key, value, about, text in (
-        ("python", "/nowhere/python", "mailman.python", "is no program this user may run"),
+        ("python", "/nowhere/python", "mailman.python", "is not a program that this user may run"),
         ("python", sys.executable, "mailman.python", "mailman"),
         ("config", "/nowhere/mailman.cfg", "mailman.config", "there is no /nowhere/mailman.cfg"),
     ):
@@ -223,7 +223,7 @@ def test_looks_of_root_are_made_as_the_user_the_queue_belongs_to(monkeypatch: py
         # A person who is not root cannot become that user, and is told so.
         home.joinpath(as_user.UNIT).write_text("[Service]\nUser=daemon\n")
         shutil.rmtree(home / f"{as_user.UNIT}.d")
-        asked = as_user.RunsAs(nobody.pw_uid, nobody.pw_gid, (nobody.pw_gid,), "nobody", "who asked")
+        asked = as_user.RunsAs(nobody.pw_uid, nobody.pw_gid, (nobody.pw_gid,), "nobody", "the caller")
         told = as_user.looked(asked, lambda: look(load_settings(place.settings), {})[1])
         (said,) = [one for one in told if one.about == "user"]
         assert said.text.startswith("you are nobody, and the service runs as daemon (User= of drainer.service)")
