@@ -110,7 +110,7 @@ def test_problems_come_first_and_errors_end_with_2(place: Site, tmp_path: Path) 
         ({"mailman": {"smtp_log": "{home}/mail.log"}}, "mailman.smtp_log", "error", "none of its first 1 line"),
         ({"mailman": {"release_lists": ["quire"]}}, "mailman.release_lists", "warning", "quire"),
         ({"ledger": {"path": "{home}/link/ledger.sqlite"}}, "ledger.path", "error", "inside mailman.queue_dir"),
-        ({"ledger": {"path": "{home}/mail.log/ledger.sqlite"}}, "ledger.path", "error", "is no directory"),
+        ({"ledger": {"path": "{home}/mail.log/ledger.sqlite"}}, "ledger.path", "error", "is not a directory"),
         ({"ledger": {"path": "{home}"}}, "ledger.path", "error", "is a directory"),
         ({"guards": {"min_free_bytes": "1000TiB"}}, "ledger_bytes", "warning", "would not send"),
         ({"control": {"socket": "/nowhere/control.sock"}}, "control.socket", "error", "RuntimeDirectory"),
@@ -128,7 +128,7 @@ def test_problems_come_first_and_errors_end_with_2(place: Site, tmp_path: Path) 
         ({"mta": {"tls": "starttls", "tls_ca_file": "{home}/mail.log"}}, "mta.tls_ca_file", "error", "PEM"),
         ({"notify": {"command": ["/nowhere/page-me"]}}, "notify.command", "error", "there is no program"),
         ({"notify": {"command": ["{home}/mail.log"]}}, "notify.command", "error", "may not be run"),
-        ({"notify": {"url_file": "{home}/secret"}}, "notify.url_file", "error", "its first line is no URL"),
+        ({"notify": {"url_file": "{home}/secret"}}, "notify.url_file", "error", "its first line is not a URL"),
         ({"feed": {"via": "mailman"}}, "feed.via", "warning", "no outgoing runner of Mailman runs"),
     ],
 )  # fmt: skip
