@@ -229,4 +229,4 @@ class IndexUnusable(HaltError):
 
 
 class IllegalTransition(HaltError):
-    """A delivery, a DSN or an entry would change its state against the table of legal transitions: a bug, so feeding stops."""
+    """A delivery, a DSN or an entry would change its state against a table of legal transitions: a bug. Feeding stops."""
