@@ -1,19 +1,16 @@
-"""The command line as operators run it: a process of its own, against a service on a real socket."""
+"""The command line as operators run it, against a service on a real socket."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import pytest
 
-from drainer.cli.main import main
+from tests.command_line import run_here, run_process
 from tests.control.small_service import SmallService, serving
 
 
@@ -26,38 +23,34 @@ class Ran:
 
 @dataclass
 class CommandLine:
-    """Runs `python -m drainer ...` with a settings file that names the test's socket."""
+    """Runs `drainer ...` with a settings file that names the test's socket.
+
+    Called, it runs within the test's process; `process` starts one, for one test of each command.
+    """
 
     config: Path
     socket: Path
 
     def __call__(self, *arguments: str, config: bool = True, **environment: str) -> Ran:
+        return self._ran(run_here, arguments, config, environment)
+
+    def process(self, *arguments: str, config: bool = True, **environment: str) -> Ran:
+        return self._ran(run_process, arguments, config, environment)
+
+    def _ran(
+        self,
+        run: Callable[..., subprocess.CompletedProcess[str]],
+        arguments: Sequence[str],
+        config: bool,
+        environment: Mapping[str, str],
+    ) -> Ran:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DRAINER_")}
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "drainer",
-                *arguments,
-                *(("--config", str(self.config)) if config else ()),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env={**inherited, "TZ": "UTC", "COLUMNS": "80", **environment},
+        done = run(
+            *arguments,
+            *(("--config", str(self.config)) if config else ()),
+            environment={**inherited, "TZ": "UTC", "COLUMNS": "80", **environment},
         )
         return Ran(done.returncode, done.stdout, done.stderr)
-
-    def inside(self, *arguments: str, config: bool = True) -> Ran:
-        """The same within this process: for what ends before the service is asked, and in a twentieth of the time."""
-        out, err, before = StringIO(), StringIO(), sys.argv
-        sys.argv = ["drainer", *arguments, *(("--config", str(self.config)) if config else ())]
-        try:
-            with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
-                main()
-        finally:
-            sys.argv = before
-        return Ran(int(left.value.code or 0), out.getvalue(), err.getvalue())
 
 
 @pytest.fixture

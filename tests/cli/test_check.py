@@ -120,13 +120,13 @@ def test_outage_of_2014_is_critical_in_its_first_minutes_and_when_ten_thousand_w
         elsewhere.mkdir()
         write_entries(elsewhere, 10_300, 4 * HOUR)
         write_entries(out, 250, 5 * MINUTE)
-        ran = cli.inside("check", "--queue-dir", str(small), *NO_PROCESSES, config=False)
+        ran = cli("check", "--queue-dir", str(small), *NO_PROCESSES, config=False)
         assert "inodes free for the queue" in first_line(ran, "CRITICAL", 2)
         assert "entries" not in first_line(ran, "CRITICAL", 2)
 
         for file in elsewhere.iterdir():
             file.rename(out / file.name)
-        ran = cli.inside("check", "--queue-dir", str(small), *NO_PROCESSES, config=False)
+        ran = cli("check", "--queue-dir", str(small), *NO_PROCESSES, config=False)
         line = first_line(ran, "CRITICAL", 2)
         assert "out 10,550 entries" in line and "out.entries above 2000" in line
         assert "out.age above 30 min" in line and "inodes free for the queue" in line
@@ -172,15 +172,15 @@ def test_queue_that_stands_still_is_noticed_with_a_state_file(
     state = tmp_path / "state.json"
     arguments = ["check", "--queue-dir", str(queue_dir), "--state-file", str(state), *NO_PROCESSES]
     write_entries(queue_dir / "out", 5, MINUTE)
-    first_line(cli.inside(*arguments), "OK", 0)
+    first_line(cli(*arguments), "OK", 0)
     # Sixteen minutes go by: the file remembers that much more.
     remembered = re.sub(r'"since_s": [\d.]+', f'"since_s": {time.time() - 16 * MINUTE}', state.read_text())
     state.write_text(remembered)
-    assert "nothing has left out for 16 min" in first_line(cli.inside(*arguments), "CRITICAL", 2)
+    assert "nothing has left out for 16 min" in first_line(cli(*arguments), "CRITICAL", 2)
     min((queue_dir / "out").iterdir()).unlink()
-    first_line(cli.inside(*arguments), "OK", 0)
+    first_line(cli(*arguments), "OK", 0)
     state.write_text('["not ours"]')
-    first_line(cli.inside(*arguments), "OK", 0)
+    first_line(cli(*arguments), "OK", 0)
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []
 
 
@@ -188,7 +188,7 @@ def test_backlog_without_a_service_is_critical(cli: CommandLine, queue_dir: Path
     backlog = queue_dir / "drainer" / "backlog"
     backlog.mkdir(parents=True)
     write_entries(backlog, 30, HOUR)
-    line = first_line(cli.inside("check", "--queue-dir", str(queue_dir), *NO_PROCESSES), "CRITICAL", 2)
+    line = first_line(cli("check", "--queue-dir", str(queue_dir), *NO_PROCESSES), "CRITICAL", 2)
     assert "drainer is not running and 30 entries wait in its backlog" in line
 
 
@@ -238,7 +238,7 @@ def test_service_that_drains_is_ok_and_its_troubles_are_named(
     (queue_dir / "drainer" / "backlog").mkdir(parents=True)
     write_entries(queue_dir / "drainer" / "backlog", 3, HOUR)
     arguments = ["check", "--queue-dir", str(queue_dir), *NO_PROCESSES]
-    ran = cli.inside(*arguments)
+    ran = cli(*arguments)
     assert "drainer draining; 3 entries, 180 recipients left" in first_line(ran, "OK", 0)
     assert " drain.eta=90s;;;0;" in ran.out and "backlog.orphaned=0;;0;0;" in ran.out
     for says, state, status, words in (
@@ -253,10 +253,10 @@ def test_service_that_drains_is_ok_and_its_troubles_are_named(
         ({"backlog": Backlog(entries=1, held_entries=2)}, "WARNING", 1, "2 entries held for a person"),
     ):  # fmt: skip
         draining.says = dict(says)
-        assert words in first_line(cli.inside(*arguments), state, status)
+        assert words in first_line(cli(*arguments), state, status)
     draining.says = {}
     draining.paused[""] = PauseRequest(reason="by ann: provider asked")
-    assert "drainer paused: by ann: provider asked" in first_line(cli.inside(*arguments), "WARNING", 1)
+    assert "drainer paused: by ann: provider asked" in first_line(cli(*arguments), "WARNING", 1)
 
 
 def test_service_of_another_queue_does_not_vouch_for_this_one(
@@ -266,7 +266,7 @@ def test_service_of_another_queue_does_not_vouch_for_this_one(
     (queue_dir / "drainer" / "backlog").mkdir(parents=True)
     write_entries(queue_dir / "drainer" / "backlog", 3, HOUR)
     assert "drainer is not running" in first_line(
-        cli.inside("check", "--queue-dir", str(queue_dir), *NO_PROCESSES), "CRITICAL", 2
+        cli("check", "--queue-dir", str(queue_dir), *NO_PROCESSES), "CRITICAL", 2
     )
 
 
@@ -281,7 +281,7 @@ def test_silent_service_of_another_site_s_settings_is_not_blamed_for_this_queue(
         hanging.bind(str(path))
         hanging.listen()
         arguments = ["check", "--queue-dir", str(queue_dir), "--config", str(config), "--timeout", "4s", *NO_PROCESSES]
-        line = first_line(cli.inside(*arguments), "CRITICAL", 2)
+        line = first_line(cli(*arguments), "CRITICAL", 2)
     assert "drainer is not running and 3 entries wait in its backlog" in line
 
 
@@ -334,13 +334,13 @@ def test_check_that_hangs_is_unknown_after_its_timeout(queue_dir: Path) -> None:
     ids=lambda arguments: " ".join(arguments),
 )
 def test_wrong_usage_is_unknown_and_never_critical(cli: CommandLine, queue_dir: Path, arguments: list[str]) -> None:
-    first_line(cli.inside("check", "--queue-dir", str(queue_dir), *NO_PROCESSES, *arguments), "UNKNOWN", 3)
+    first_line(cli("check", "--queue-dir", str(queue_dir), *NO_PROCESSES, *arguments), "UNKNOWN", 3)
 
 
 @pytest.mark.parametrize("name", ["icinga2-drainer.conf", "nagios-drainer.cfg"])
 def test_sample_commands_name_options_and_thresholds_that_exist(cli: CommandLine, name: str) -> None:
     text = (CONFIG / name).read_text()
-    known = set(re.findall(r"--[a-z-]+", cli.inside("check", "--help", config=False).out))
+    known = set(re.findall(r"--[a-z-]+", cli("check", "--help", config=False).out))
     named = set(re.findall(r"(?<=[\s\"])--[a-z-]+", text))
     assert {"--queue-dir", "--warning", "--critical", "--timeout"} <= named <= known
     options = re.findall(r"[a-z]+\.[a-z]+=[\w:~@]*", text)

@@ -1,4 +1,4 @@
-"""`drainer entries`, `show`, `hold`, `release`, `drop`, `handback`, `eta` and `config` as processes of their own."""
+"""`drainer entries`, `show`, `hold`, `release`, `drop`, `handback`, `eta` and `config`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.control.small_service import SmallService
 
 
 def test_entries_are_listed_without_what_could_steer_the_terminal(cli: CommandLine, service: SmallService) -> None:
-    ran = cli("entries")
+    ran = cli.process("entries")
     assert (ran.code, ran.err) == (0, "")
     assert "\x1b" not in ran.out
     assert "1772438466.0116487+aaaaaa" in ran.out
@@ -40,7 +40,7 @@ def test_limit_says_how_many_there_are(cli: CommandLine, service: SmallService) 
 
 
 def test_show_tells_headers_recipients_and_deliveries(cli: CommandLine, service: SmallService) -> None:
-    ran = cli("show", "<sunday/1@example.org>")
+    ran = cli.process("show", "<sunday/1@example.org>")
     assert ran.code == 0
     for part in (
         "Subject: Kites on Sunday",
@@ -70,7 +70,7 @@ def test_without_yes_nothing_is_changed_and_it_says_so(cli: CommandLine, service
 
 
 def test_drop_with_yes_drops_what_was_selected_and_no_more(cli: CommandLine, service: SmallService) -> None:
-    ran = cli("drop", "--sender", "bob@", "--yes", "--reason", "asked by Bob")
+    ran = cli.process("drop", "--sender", "bob@", "--yes", "--reason", "asked by Bob")
     assert ran.code == 0
     assert "2 entries dropped" in ran.out
     assert [entry.sender for entry in service.backlog] == ["ann@example.org", "cyd@example.org"]
@@ -78,10 +78,10 @@ def test_drop_with_yes_drops_what_was_selected_and_no_more(cli: CommandLine, ser
 
 
 def test_entry_in_delivery_is_reported_as_not_done(cli: CommandLine, service: SmallService) -> None:
-    ran = cli("hold", "--list", "orchard", "--yes")
+    ran = cli.process("hold", "--list", "orchard", "--yes")
     assert "2 entries held (of 3 entries, 90 recipients)." in ran.out
     assert "not now: 1772438469.5+" in ran.out
-    answer = json.loads(cli("release", "--state", "held", "--yes", "--json").out)
+    answer = json.loads(cli.process("release", "--state", "held", "--yes", "--json").out)
     assert (answer["done"], answer["changed"]) == (True, 2)
 
 
@@ -108,7 +108,7 @@ def test_entry_in_delivery_is_reported_as_not_done(cli: CommandLine, service: Sm
 def test_wrong_usage_exits_2_and_changes_nothing(
     cli: CommandLine, service: SmallService, arguments: tuple[str, ...], said: str
 ) -> None:
-    ran = cli.inside(*arguments)
+    ran = cli(*arguments)
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
     assert "Traceback" not in ran.err
@@ -124,12 +124,12 @@ def test_all_selects_every_entry(cli: CommandLine, service: SmallService) -> Non
 def test_handback_needs_yes(cli: CommandLine, service: SmallService) -> None:
     assert "Dry run: nothing was changed. With --yes 4 entries, 210 recipients would go back" in cli("handback").out
     assert len(service.backlog) == 4
-    assert "3 entries given back to Mailman" in cli("handback", "--yes").out
+    assert "3 entries given back to Mailman" in cli.process("handback", "--yes").out
     assert len(service.backlog) == 1
 
 
 def test_eta_tells_the_interval_what_if_and_the_rate_needed(cli: CommandLine, service: SmallService) -> None:
-    ran = cli("eta", "--at", "20/s", "--by", "+2h")
+    ran = cli.process("eta", "--at", "20/s", "--by", "+2h")
     assert ran.code == 0
     first, what_if, needed, limits, shown, fastest = ran.out.splitlines()
     assert first.startswith("180 recipients to deliver, not counting expected duplicates: about 1 min 30 s, at ")
@@ -233,7 +233,7 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 
 
 def test_config_shows_what_is_in_force_from_file_and_environment(cli: CommandLine) -> None:
-    ran = cli("config", DRAINER_FEED__MESSAGES="600/m")
+    ran = cli.process("config", DRAINER_FEED__MESSAGES="600/m")
     assert (ran.code, ran.err) == (0, "")
     shown = Settings.model_validate(tomllib.loads(ran.out))
     assert shown.control.socket == cli.socket
@@ -253,14 +253,14 @@ def test_config_check_says_what_is_wrong_here_or_in_the_file(cli: CommandLine, t
 
 
 def test_run_without_a_settings_file_exits_2(cli: CommandLine, tmp_path: Path) -> None:
-    ran = cli("run", "--config", str(tmp_path / "none.toml"), config=False)
+    ran = cli.process("run", "--config", str(tmp_path / "none.toml"), config=False)
     assert ran.code == 2
     assert "no settings file" in ran.err
 
 
 @pytest.mark.parametrize("command", ["run", "status", "eta", "pause", "entries", "drop", "handback", "config", "demo"])
 def test_every_command_has_a_help_with_an_example(cli: CommandLine, command: str) -> None:
-    ran = cli.inside(command, "--help", config=False)
+    ran = cli(command, "--help", config=False)
     assert ran.code == 0
     assert f"\n  drainer {command}" in ran.out
 
@@ -276,7 +276,7 @@ def test_every_command_has_a_help_with_an_example(cli: CommandLine, command: str
 def test_wrong_option_is_told_with_its_value_and_what_would_be_right(
     cli: CommandLine, arguments: tuple[str, ...], said: str
 ) -> None:
-    ran = cli.inside(*arguments)
+    ran = cli(*arguments)
     assert ran.code == 2
     assert ran.err.splitlines()[-1] == f"Error: Invalid value for '{arguments[1]}': {said}"
 

@@ -1,4 +1,4 @@
-"""`drainer journal` and `drainer undo` as processes of their own."""
+"""`drainer journal` and `drainer undo`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.control.small_service import SmallService
 
 
 def test_journal_says_who_did_what_and_how_to_take_it_back_until_when(cli: CommandLine, service: SmallService) -> None:
-    told = cli("journal").out.splitlines()
+    told = cli.process("journal").out.splitlines()
     assert [line.split()[0] for line in told[::2]] == ["1", "2"]
     assert "bob  drop  5 entries: list=orchard spam" in told[2]
     assert "\x1b" not in told[2]
@@ -25,7 +25,7 @@ def test_undo_is_a_dry_run_unless_yes_and_says_what_is_left_and_how_to_undo_it(
     dry = cli("undo").out
     assert "not undone for 1 entry: finished since (1772438466.0116487+aaaaaa)" in dry
     assert "Dry run: nothing was changed. With --yes: 4 entries put back." in dry
-    done = cli("undo", "2", "--yes", "--reason", "wrong list").out.splitlines()
+    done = cli.process("undo", "2", "--yes", "--reason", "wrong list").out.splitlines()
     assert done[-2:] == ["Undone: 4 entries put back.", "`drainer undo 3 --yes` takes the undo back."]
     assert [(request.number, request.yes, request.reason) for _, _, request in service.seen] == [
         (None, False, ""),

@@ -17,14 +17,14 @@ from tests.control.small_service import SmallService
 
 def test_config_before_the_command_is_that_of_the_command(cli: CommandLine, service: SmallService) -> None:
     for given in (["--config", str(cli.config)], [f"--config={cli.config}"]):
-        ran = cli.inside(*given, "rate", config=False)
+        ran = cli(*given, "rate", config=False)
         assert (ran.code, ran.err) == (0, ""), ran
         assert ran.out.startswith("Limits:\n")
-    assert cli.inside("--config", config=False).code == 2
+    assert cli("--config", config=False).code == 2
 
 
 def test_rate_without_its_option_says_both_ways_and_changes_nothing(cli: CommandLine, service: SmallService) -> None:
-    ran = cli.inside("rate", "20/s")
+    ran = cli("rate", "20/s")
     assert (ran.code, ran.out) == (2, "")
     assert "`drainer rate --messages 20/s` limits messages, `drainer rate --recipients 20/s` recipients" in ran.err
     assert service.seen == [] and service.limits == SmallService().limits
@@ -33,8 +33,11 @@ def test_rate_without_its_option_says_both_ways_and_changes_nothing(cli: Command
 def test_scan_takes_the_directory_as_it_is_given(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "qfiles/out").mkdir(parents=True)
     short, long = (
-        cli.inside("scan", *given, config=False)
-        for given in ([str(tmp_path / "qfiles")], ["--queue-dir", str(tmp_path / "qfiles")])
+        run("scan", *given, config=False)
+        for run, given in (
+            (cli, [str(tmp_path / "qfiles")]),
+            (cli.process, ["--queue-dir", str(tmp_path / "qfiles")]),
+        )
     )
     assert (short.code, short.out, short.err) == (long.code, long.out, long.err)
     assert str(tmp_path / "qfiles") in short.out

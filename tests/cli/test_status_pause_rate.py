@@ -1,4 +1,4 @@
-"""`drainer status`, `pause`, `resume` and `rate` as processes of their own."""
+"""`drainer status`, `pause`, `resume` and `rate`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_socket_file_of_a_dead_service_counts_as_not_running(cli: CommandLine) -
 
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(cli.socket))
-    assert cli("status").code == 3
+    assert cli.process("status").code == 3
 
 
 def test_status_shows_state_backlog_and_finish_within_the_width(cli: CommandLine, service: SmallService) -> None:
@@ -63,7 +63,7 @@ def test_status_shows_state_backlog_and_finish_within_the_width(cli: CommandLine
 
 
 def test_status_json_is_one_object_with_the_public_fields(cli: CommandLine, service: SmallService) -> None:
-    ran = cli("status", "--json")
+    ran = cli.process("status", "--json")
     answer = json.loads(ran.out)
     assert ran.code == 0
     assert answer["state"] == "draining"
@@ -111,7 +111,7 @@ def test_long_lines_are_broken_between_words_on_a_terminal_and_not_at_all_in_a_p
 ) -> None:
     for arguments, until, exit_status in ((("eta",), "2 min)", 0), (("eta", "--by", "soon"), '"+2h"', 2)):
         seen = _on_a_terminal(cli, *arguments, until=until, exit_status=exit_status)
-        piped = cli.inside(*arguments)
+        piped = cli(*arguments)
         assert max(map(len, seen.split("\r\n"))) <= 80 < max(map(len, (piped.out + piped.err).splitlines()))
         assert seen.split() == (piped.out + piped.err).split()
 
@@ -138,7 +138,7 @@ def test_columns_of_a_list_stay_where_they_are_when_its_last_one_is_broken(monke
 
 
 def test_pause_and_resume_reach_the_service_and_say_what_to_do_next(cli: CommandLine, service: SmallService) -> None:
-    ran = cli("pause", "--for", "10m", "--reason", "MTA disk full")
+    ran = cli.process("pause", "--for", "10m", "--reason", "MTA disk full")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.splitlines()[0] == "Paused everything."
     assert "`drainer resume`" in ran.out
@@ -149,7 +149,7 @@ def test_pause_and_resume_reach_the_service_and_say_what_to_do_next(cli: Command
     assert "MTA disk full" in shown
     assert "no finish time while paused" in shown
 
-    assert cli("resume").code == 0
+    assert cli.process("resume").code == 0
     assert service.paused == {}
 
 
@@ -180,7 +180,7 @@ def test_refusal_of_the_service_is_one_line_and_exit_1(cli: CommandLine, service
 def test_wrong_usage_exits_2_says_why_and_asks_the_service_nothing(
     cli: CommandLine, service: SmallService, arguments: tuple[str, ...], said: str
 ) -> None:
-    ran = cli.inside(*arguments)
+    ran = cli(*arguments)
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
     assert "Traceback" not in ran.err
@@ -190,7 +190,7 @@ def test_wrong_usage_exits_2_says_why_and_asks_the_service_nothing(
 def test_rate_is_shown_and_changed(cli: CommandLine, service: SmallService) -> None:
     assert "20/s" in cli("rate").out
     assert service.seen == []
-    ran = cli("rate", "--messages", "600/m", "--recipients", "5000/h")
+    ran = cli.process("rate", "--messages", "600/m", "--recipients", "5000/h")
     assert ran.code == 0
     assert service.limits == {"messages": 10.0, "recipients": pytest.approx(5000 / 3600)}
     cli("rate", "--messages", "unlimited")
@@ -224,7 +224,7 @@ def test_environment_overrides_the_settings_file(cli: CommandLine, service: Smal
     ran = cli("status", DRAINER_CONTROL__SOCKET=str(other))
     assert ran.code == 3
     assert str(other) in ran.err
-    assert cli("status", config=False, DRAINER_CONTROL__SOCKET=str(cli.socket)).code == 0
+    assert cli.process("status", config=False, DRAINER_CONTROL__SOCKET=str(cli.socket)).code == 0
 
 
 def test_no_command_shows_the_help(cli: CommandLine) -> None:
@@ -234,4 +234,4 @@ def test_no_command_shows_the_help(cli: CommandLine) -> None:
 
 
 def test_version_is_printed(cli: CommandLine) -> None:
-    assert cli("version", config=False).out == cli("--version", config=False).out == "drainer 0.1.0\n"
+    assert cli.process("version", config=False).out == cli("--version", config=False).out == "drainer 0.1.0\n"

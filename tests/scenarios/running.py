@@ -13,11 +13,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from tests.command_line import PROGRAM, Ran, run_forked, run_here
+from tests.forked import Forked
 
 READY_WITHIN_S = 60.0
 DONE_WITHIN_S = 120.0
@@ -57,12 +60,15 @@ def running_sink(directory: Path, *options: str) -> Iterator[SinkProcess]:
 
 
 class Service:
-    """One run of `drainer run`, told to be ready through a real NOTIFY_SOCKET.
+    """One run of `drainer run`; NOTIFY_SOCKET, a real one, has said that it is ready.
 
-    under  a command in front of it, that ends up as the service
+    under     a command in front of it, that ends up as the service
+    executed  it is started as an operator does, not forked from a process that has imported it: see tests/forked.py
     """
 
-    def __init__(self, settings: Path, log: Path, *options: str, under: Sequence[str] = ()) -> None:
+    def __init__(
+        self, settings: Path, log: Path, *options: str, under: Sequence[str] = (), executed: bool = False
+    ) -> None:
         self.settings = settings
         self.log = log
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
@@ -70,11 +76,11 @@ class Service:
             notify.bind(str(address))
             notify.settimeout(0.5)
             with log.open("ab") as output:
-                self.process = subprocess.Popen(
-                    [*under, sys.executable, "-m", "drainer", "run", "--config", str(settings), *options],
-                    stdout=output,
-                    stderr=output,
-                    env={**os.environ, "NOTIFY_SOCKET": str(address)},
+                self.process = started(
+                    [*under, *PROGRAM, "run", "--config", str(settings), *options],
+                    output,
+                    {**os.environ, "NOTIFY_SOCKET": str(address)},
+                    executed,
                 )
             self.notified: list[str] = []
             deadline_s = time.monotonic() + READY_WITHIN_S
@@ -105,15 +111,9 @@ class Service:
         return self.wait()
 
 
-def drainer(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run one command of the command line."""
-    return subprocess.run(
-        [sys.executable, "-m", "drainer", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def drainer(*arguments: str | Path) -> Ran:
+    """One command of the command line: `run` in a process, forked as the service is, the others within this one."""
+    return (run_forked if arguments[0] == "run" else run_here)(*arguments)
 
 
 def status(settings: Path) -> dict[str, Any]:
@@ -123,9 +123,20 @@ def status(settings: Path) -> dict[str, Any]:
     return found
 
 
+def started(
+    command: Sequence[str], output: IO[bytes], environment: Mapping[str, str], executed: bool = False
+) -> subprocess.Popen[bytes] | Forked:
+    """A process; what runs one of our modules is forked, unless it has to be `executed`."""
+    if tuple(command[:2]) == PROGRAM[:2] and not executed:
+        return Forked(command[2:], output, output, environment)
+    return subprocess.Popen(command, stdout=output, stderr=output, env=dict(environment))
+
+
 @contextmanager
-def running_service(settings: Path, log: Path, *options: str, under: Sequence[str] = ()) -> Iterator[Service]:
-    service = Service(settings, log, *options, under=under)
+def running_service(
+    settings: Path, log: Path, *options: str, under: Sequence[str] = (), executed: bool = False
+) -> Iterator[Service]:
+    service = Service(settings, log, *options, under=under, executed=executed)
     try:
         yield service
     finally:

@@ -6,10 +6,8 @@ import asyncio
 import email
 import email.message
 import email.policy
-import io
 import json
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -19,8 +17,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from drainer.cli.main import main
-from tests.cli.conftest import Ran
 from tests.promtool import needs_promtool, promtool, series
 from tests.report.browser import chromium, tab
 from tests.scenarios.hostile_site import (
@@ -34,24 +30,11 @@ from tests.scenarios.hostile_site import (
     objections,
     texts_in,
 )
-from tests.scenarios.running import Service, eventually, site_settings
-
-
-def drainer(*arguments: str | Path) -> Ran:
-    """A command in this process: there are many, and a process for each takes a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        streams = {name: io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for name in ("stdout", "stderr")}
-        for name, stream in streams.items():
-            patch.setattr(sys, name, stream)
-        patch.setattr(sys, "argv", ["drainer", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-    out, err = (stream.buffer.getvalue().decode() for stream in streams.values())
-    return Ran(int(left.value.code or 0), out, err)
+from tests.scenarios.running import Service, drainer, eventually, site_settings
 
 
 def status(settings: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(drainer("status", "--json", "--config", settings).out)
+    found: dict[str, Any] = json.loads(drainer("status", "--json", "--config", settings).stdout)
     return found
 
 
@@ -133,18 +116,18 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             found.opened["page"] = asyncio.run(opened(devtools, f"http://127.0.0.1:{port}/"))
             mta.is_busy.clear()
             eventually(lambda: any(sender == b"<>" for sender, _, _ in mta.taken), service.log_text)
-            eventually(lambda: len(json.loads(drainer("entries", "--state", "held", "--json", "--config", settings).out)
+            eventually(lambda: len(json.loads(drainer("entries", "--state", "held", "--json", "--config", settings).stdout)
                                    ["entries"]) >= 3, service.log_text)  # fmt: skip
             sent = site.entries["sent"]
             for key, commands in (("", COMMANDS), (" --json", AS_JSON)):
                 for command in commands:
                     arguments = [sent if word == "ENTRY" else word for word in command]
                     ran = drainer(*arguments, *key.split(), "--config", settings)
-                    found.texts[" ".join(command) + key] = ran.out
-                    found.texts[f"{' '.join(command)}{key}: complaints"] = ran.err
+                    found.texts[" ".join(command) + key] = ran.stdout
+                    found.texts[f"{' '.join(command)}{key}: complaints"] = ran.stderr
                     if key:
-                        found.jsons[" ".join(command)] = json.loads(ran.out)
-            found.jsons["report"] = json.loads(drainer("report", "--format", "json", "--config", settings).out)
+                        found.jsons[" ".join(command)] = json.loads(ran.stdout)
+            found.jsons["report"] = json.loads(drainer("report", "--format", "json", "--config", settings).stdout)
             found.page, found.metrics, page_json = asyncio.run(fetched(int(port)))
             found.jsons["status.json"] = json.loads(page_json)
             (home / "report.html").write_text(found.texts["report --format html"])
@@ -154,7 +137,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             service.kill()
         for command in LATER:
             ran = drainer(*[sent if word == "ENTRY" else word for word in command], "--config", settings)
-            found.texts[f"{' '.join(command)} afterwards"] = ran.out + ran.err
+            found.texts[f"{' '.join(command)} afterwards"] = ran.stdout + ran.stderr
         found.log = (home / "drainer.log").read_bytes().decode()
         found.noticed = noticed.read_text().splitlines()
         found.environment = noticed.with_suffix(".text").read_text()

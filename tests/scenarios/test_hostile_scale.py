@@ -40,7 +40,7 @@ def test_service_answers_within_bounds_while_far_too_much_goes_through_it(tmp_pa
         put(queue_dir, mail("<large@x>", large), meant_for("a@example.org", "b@example.com", "c@example.net"))
         put(queue_dir, mail("<many@x>"), meant_for(*everybody))
         write_one_byte_files(queue_dir / "out")
-        with site.run("--until-empty") as service:
+        with site.run("--until-empty", executed=True) as service:
             figures = asked_until_it_ends(site, service)
             assert service.wait() == 0, service.log_text()[-4000:]
     assert len(list((queue_dir / "bad").iterdir())) == ONE_BYTE_FILES

@@ -27,7 +27,7 @@ def test_memory_for_large_copies_stays_within_its_bound(tmp_path: Path) -> None:
     members = [f"member{number}@example.org" for number in range(COPIES_EACH)]
     with SinkThread(SinkOptions()) as sink:
         site = Outbreak(tmp_path, outage, settings_for(tmp_path, outage, sink.port, feed={"memory": "32MiB"}))
-        with site.run() as service:
+        with site.run(executed=True) as service:
             site.status_when("nothing waits", lambda said: said.state == "idle" and said.done.delivered_entries == 1)
             before = resident_bytes(service.process.pid, "VmRSS")
             body = LINE * (LARGE_BYTES // len(LINE))

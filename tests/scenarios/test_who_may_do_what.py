@@ -323,7 +323,7 @@ def test_password_is_in_no_log_status_setting_or_argument(home: Path) -> None:
             mta={"username": "drainer", "password_file": password},
             log={"level": "debug"},
         )
-        with running_service(settings, site_home / "drainer.log", "--until-empty") as service:
+        with running_service(settings, site_home / "drainer.log", "--until-empty", executed=True) as service:
             site = Site(site_home, outage, None, settings)  # type: ignore[arg-type]
             down = site.status_when(lambda said: said["mta"]["state"] == "down")
             process = Path(f"/proc/{service.process.pid}")

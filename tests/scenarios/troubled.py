@@ -45,8 +45,8 @@ class Outbreak:
     def log(self) -> Path:
         return self.home / "drainer.log"
 
-    def run(self, *options: str, under: Sequence[str] = ()) -> AbstractContextManager[Service]:
-        return running_service(self.settings, self.log, *options, under=under)
+    def run(self, *options: str, under: Sequence[str] = (), executed: bool = False) -> AbstractContextManager[Service]:
+        return running_service(self.settings, self.log, *options, under=under, executed=executed)
 
     def drain(self) -> None:
         """A run to the end."""
