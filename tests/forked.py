@@ -1,4 +1,4 @@
-"""Processes of `python -m drainer run` that begin with everything imported: forked from one that has imported it.
+"""Processes of `python -m drainer run` and the like that begin with everything imported: forked from one that has it.
 
 In    the words after `python -m`, files for standard output and error, the environment
 Out   a process of its own: pid, signals, exit status, children, as subprocess gives them

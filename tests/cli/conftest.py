@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from drainer.backlog import readers
 from tests.command_line import run_here, run_process
 from tests.control.small_service import SmallService, serving
+from tests.reads_here import ReadsHere
 
 
 @dataclass
@@ -66,3 +68,9 @@ def service(cli: CommandLine) -> Iterator[SmallService]:
     running = SmallService()
     with serving(cli.socket, running):
         yield running
+
+
+@pytest.fixture
+def reads_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan starts no processes that read; that it does is held by tests/cli/test_meant.py and tests/backlog."""
+    monkeypatch.setattr(readers, "EntryReaders", ReadsHere)

@@ -12,6 +12,8 @@ import pytest
 from drainer.cli.scan import scan, scan_command
 from tests.duplicates.labelled import RESUBMISSION, SAMPLES, labels
 
+pytestmark = pytest.mark.usefixtures("reads_here")
+
 QFILES = SAMPLES / "qfiles"
 REPEATS = ("exact", "restored", "partial")
 

@@ -14,6 +14,8 @@ from drainer.cli.scan import scan_command
 from drainer.settings import Settings
 from tests.duplicates.labelled import RESUBMISSION
 
+pytestmark = pytest.mark.usefixtures("reads_here")
+
 NOW_S = 1_772_550_000.0
 MAILMAN_LOGS = Path(__file__).parents[1] / "samples" / "mailman_logs"
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,9 +26,9 @@ DONE_WITHIN_S = 120.0
 
 @dataclass(slots=True)
 class SinkProcess:
-    """`python -m drainer.demo.sink`, with its capture file and its mail log."""
+    """`python -m drainer.demo.sink`, with its capture file and its mail log; forked, see tests/forked.py."""
 
-    process: subprocess.Popen[str]
+    process: Forked
     port: int
     capture: Path
     log: Path
@@ -48,15 +46,17 @@ def running_sink(directory: Path, *options: str) -> Iterator[SinkProcess]:
     directory.mkdir(exist_ok=True)
     capture, log = directory / "capture.jsonl", directory / "mail.log"
     capture.touch()
-    command = [sys.executable, "-m", "drainer.demo.sink", "--port", "0", "--capture", str(capture), "--log", str(log)]
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = int(process.stdout.readline().rpartition(":")[2])
+    words = ["drainer.demo.sink", "--port", "0", "--capture", str(capture), "--log", str(log), *options]
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as says:
+        with os.fdopen(writing) as output, (directory / "errors.log").open("ab") as errors:
+            process = Forked(words, output, errors, os.environ)
+        port = int(says.readline().rpartition(":")[2])
         try:
             yield SinkProcess(process, port, capture, log)
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=READY_WITHIN_S)
+            process.terminate()
+            process.wait(READY_WITHIN_S)
 
 
 class Service:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import drainer.start.assembly
-from drainer.backlog.readers import EntryRead, EntryReaders, read_in_this_process
+from drainer.backlog.readers import EntryRead
 from drainer.backlog.selection import Selectors
 from drainer.control.messages.base import Peer
 from drainer.control.messages.entries import SelectRequest
@@ -30,6 +30,7 @@ from drainer.report.snapshot import Snapshot
 from drainer.service import Service
 from drainer.settings_file import load_settings
 from drainer.stages.resources import Resources
+from tests.reads_here import ReadsHere
 from tests.scenarios.running import site_settings
 
 WITHIN_S = 60.0
@@ -174,16 +175,6 @@ class Inside:
         return Counter((identity, name) for (_, identity), names in self.outage.owed.items() for name in names)
 
 
-class _ReadsInThread(EntryReaders):
-    """Without workers: they take a second to start."""
-
-    def start(self) -> None:
-        pass
-
-    def read(self, paths: Sequence[str | Path]) -> list[EntryRead]:
-        return [read_in_this_process(os.fspath(path), self._task) for path in paths]
-
-
 @asynccontextmanager
 async def inside(
     home: Path, outage: Outage, sink: Sink, *, until_empty: bool = False, **sections: dict[str, Any]
@@ -193,7 +184,7 @@ async def inside(
     custody = {"poll": "20ms", **sections.pop("custody", {})}
     settings = site_settings(home, sink.port, mailman, custody=custody, **sections)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drainer.start.assembly, "EntryReaders", _ReadsInThread)
+        patch.setattr(drainer.start.assembly, "EntryReaders", ReadsHere)
         service = Service(load_settings(settings), until_empty, lambda: load_settings(settings))
         main = asyncio.create_task(service.main())
         running = Inside(service, outage, sink, main)
