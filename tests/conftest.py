@@ -20,11 +20,41 @@ from tests.mailman3 import sample
 from tests.mailman3.capture import Captured, capturing
 from tests.mailman3.site import Site, mailman_python
 
+_TESTS = Path(__file__).parent
+
+LONGEST_FIRST = (
+    "wire/",
+    "packaged/",
+    "via_mailman/",
+    "bench/",
+    "torture/",
+    "crash/",
+    "compose/test_mailman3_",
+    "scenarios/test_hostile_scale",
+    "scenarios/test_july_2014",
+    "scenarios/test_mailman3_outage",
+    "scenarios/",
+    "demo/",
+    "cli/",
+    "report/",
+    "control/",
+)
+"""Directories and files below tests/ that start processes, and what is left is short (pytest --durations=50 shows it)."""
+
 
 def pytest_configure() -> None:
     """The processes that tests start keep what they compile, as those of an installed drainer do: else each of the thousand
     compiles the whole of it again, for two thirds of its processor time."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first: begun last, one of them would keep the run from ending when all else has."""
+    items.sort(key=lambda item: _turn(item.path.relative_to(_TESTS).as_posix()))
+
+
+def _turn(file: str) -> int:
+    return next((turn for turn, name in enumerate(LONGEST_FIRST) if file.startswith(name)), len(LONGEST_FIRST))
 
 
 def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:

@@ -63,7 +63,10 @@ FILE_METHODS = frozenset(
 
 def says_pure(path: Path) -> bool:
     """Whether the module's docstring has a line that begins with "Pure"."""
-    text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    source = path.read_text("utf-8")
+    if "\nPure " not in source:
+        return False
+    text = ast.get_docstring(ast.parse(source)) or ""
     return any(line.startswith("Pure ") for line in text.splitlines())
 
 

@@ -198,26 +198,38 @@ def genuine_site(directory: Path) -> Iterator[Site]:
     yield site
 
 
-def _fill(site: Site, copies: int, recipients: int) -> None:
-    for path in site.out.iterdir():
-        path.unlink()
+Clones = list[tuple[str, bytes]]
+"""File name and content of queue entries."""
+
+
+def _clones(site: Site, copies: int, recipients: int) -> Clones:
+    _fill(site, [])
     addresses = [f"somebody{number}@example{number % 7}.org" for number in range(recipients)]
     site.clone_entry(next(iter(site.entries)), copies, addresses)
+    return [(path.name, path.read_bytes()) for path in sorted(site.out.iterdir())]
 
 
-def mailman3_runner(site: Site, messages: int, recipients: int) -> Drained:
+def _fill(site: Site, clones: Clones) -> None:
+    """These in out/, and nothing else."""
+    for path in site.out.iterdir():
+        path.unlink()
+    for name, raw in clones:
+        (site.out / name).write_bytes(raw)
+
+
+def mailman3_runner(site: Site, clones: Clones) -> Drained:
     """Mailman 3's own outgoing runner."""
-    _fill(site, messages, recipients)
-    return measured(messages, site.run_outgoing_once)
+    _fill(site, clones)
+    return measured(len(clones), site.run_outgoing_once)
 
 
-def mailman3_drainer(site: Site, home: Path, messages: int, recipients: int) -> Drained:
+def mailman3_drainer(site: Site, home: Path, clones: Clones) -> Drained:
     """drainer on the same site's queue."""
-    _fill(site, messages, recipients)
+    _fill(site, clones)
     mailman = {
         "flavour": "mailman3", "queue_dir": site.var / "queue", "python": site.python, "config": site.config,
     }  # fmt: skip
-    return drainer(home, mailman, messages)
+    return drainer(home, mailman, len(clones))
 
 
 def mailman2_drainer(home: Path, messages: int, recipients: int) -> Drained:
@@ -253,10 +265,11 @@ def _print_shape(home: Path, site: Site, entries: Entries, recipients: int) -> N
     few, many, source = (max(2, int(number * scale)) for number in (entries.runner, entries.drainer, entries.source))
     if recipients > 1:
         source = max(2, source // 10)
-    runner = mailman3_runner(site, few, recipients)
+    clones = _clones(site, max(few, many), recipients)
+    runner = mailman3_runner(site, clones[:few])
     rows = [
         ("Mailman 3's outgoing runner", runner),
-        ("drainer, same Mailman 3 queue", mailman3_drainer(site, home / f"three-{recipients}", many, recipients)),
+        ("drainer, same Mailman 3 queue", mailman3_drainer(site, home / f"three-{recipients}", clones[:many])),
         ("drainer, Mailman 2.1 queue", mailman2_drainer(home / f"two-{recipients}", many, recipients)),
         (f"smtp-source, {SESSIONS} sessions", smtp_source(source, recipients)),
     ]
