@@ -7,7 +7,8 @@ import socket
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from drainer.demo.sample_queue import Outage, write_outage
 from drainer.ledger.records import JournalLine
+from tests.command_line import run_process
 from tests.scenarios.running import Service, SinkProcess, drainer, running_service, running_sink, site_settings
 
 SOON_S = 60.0
@@ -54,6 +56,13 @@ class Site:
         done = drainer(*arguments, "--config", self.settings)
         assert (done.returncode, done.stderr) == (0, ""), (arguments, done.stdout, done.stderr)
         return done.stdout
+
+    def say_at_once(self, *commands: Sequence[str]) -> list[str]:
+        """What several commands print that run at the same time, each as a process."""
+        with ThreadPoolExecutor(len(commands)) as pool:
+            ended = list(pool.map(lambda words: run_process(*words, "--config", self.settings), commands))
+        assert [(done.returncode, done.stderr) for done in ended] == [(0, "")] * len(ended), ended
+        return [done.stdout for done in ended]
 
     def refuses(self, exit_status: int, *arguments: str | Path) -> str:
         """What a command that fails says: text for a person, on standard error only."""

@@ -23,7 +23,6 @@ OTHERS = ("archive", "bounces", "command", "digest", "in", "lmtp", "nntp", "pipe
 
 RUNNER = """
 import pathlib, sys
-log = open({log!r}, "a")
 sys.path[:0] = {path!r}
 from tests.scenarios.mailman_runner import main
 main(pathlib.Path({out!r}), pathlib.Path({delivered!r}))
@@ -38,9 +37,11 @@ def runner_of_2_1(lists: Site) -> Iterator[subprocess.Popen[bytes]]:
         (home / name).mkdir(exist_ok=True)
     (home / "Mailman" / "mm_cfg.py").write_text("from Defaults import *\n")
     program = home / "bin" / "qrunner"
-    said = {"log": str(home / "logs" / "qrunner"), "out": str(lists.out), "delivered": str(home / "by-mailman")}
+    said = {"out": str(lists.out), "delivered": str(home / "by-mailman")}
     program.write_text(RUNNER.format(path=[str(Path(__file__).parents[2])], **said))
-    with subprocess.Popen([sys.executable, program, "--runner=OutgoingRunner:0:1", "-s"]) as runner:
+    command = [sys.executable, str(program), "--runner=OutgoingRunner:0:1", "-s"]
+    # Its log is open before it runs: without, it might be the runner of any queue.
+    with (home / "logs" / "qrunner").open("ab") as log, subprocess.Popen(command, stderr=log) as runner:
         try:
             when((home / "by-mailman").exists, lambda: "the runner does not work")
             yield runner

@@ -141,8 +141,11 @@ def outgoing_runner(lists: Site) -> subprocess.Popen[bytes]:
         (lists.home / name).mkdir()
     (lists.home / "Mailman" / "mm_cfg.py").write_text("from Defaults import *\n")
     log = lists.home / "logs" / "qrunner"
-    program.write_text(f"import signal\nlog = open({str(log)!r}, 'a')\nprint('up', flush=True)\nsignal.pause()\n")
-    runner = subprocess.Popen([sys.executable, program, "--runner=OutgoingRunner:0:1", "-s"], stdout=subprocess.PIPE)
+    program.write_text("import signal\nprint('up', flush=True)\nsignal.pause()\n")
+    with log.open("ab") as opened:  # before it runs: without an open log it might be the runner of any queue
+        runner = subprocess.Popen(
+            [sys.executable, program, "--runner=OutgoingRunner:0:1", "-s"], stdout=subprocess.PIPE, stderr=opened
+        )
     assert runner.stdout is not None
     assert runner.stdout.readline() == b"up\n"
     return runner

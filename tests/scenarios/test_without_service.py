@@ -11,7 +11,6 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -159,9 +158,9 @@ def test_what_is_said_of_a_killed_service_is_what_its_next_run_says(tmp_path: Pa
 
             os.kill(service.process.pid, signal.SIGSTOP)
             try:
-                asked = (["status"], ["status", "--json"], ["report", "--format", "json"])
-                with ThreadPoolExecutor(len(asked)) as pool:
-                    text, hung_json, report = pool.map(lambda command: lists.says(*command), asked)
+                text, hung_json, report = lists.say_at_once(
+                    ["status"], ["status", "--json"], ["report", "--format", "json"]
+                )
             finally:
                 os.kill(service.process.pid, signal.SIGCONT)
             hung = json.loads(hung_json)
