@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Sequence
 
 from drainer.backlog.values import WaitingEntry
@@ -78,13 +79,14 @@ class Turn:
             self._losses.pop(waiting.filebase, None)
 
     async def _carry_out(self, waiting: WaitingEntry, memory: contextlib.AsyncExitStack) -> Ending:
-        """One entry, as far as it goes now."""
+        """Everything but the settling: one entry, as far as it goes now."""
         filebase, resources = waiting.filebase, self._resources
         entry = await self._read(filebase, memory)
         if (not_before_s := deliver_after_s(entry.metadata)) > resources.clock.now_s():
             return NotBefore(not_before_s, "deliver_after")
         record = MessageRecord(self._facts.identity(filebase, waiting.identity), waiting.list_id, waiting.message_id)
-        decision = await self._decide.now(entry, record, waiting.duplicate, waiting.identity)
+        decide = functools.partial(self._decide.now, entry, record, waiting.duplicate, waiting.identity)
+        decision = await decide()
         if decision.deliver and self._is_for_mailman(entry):
             return await self._hand_over(entry, record, decision)
         going = self._pick_recipients(decision)
@@ -92,9 +94,8 @@ class Turn:
         interrupted = False
         if going.ready:
             sent, interrupted = await self._send(entry, record, going.ready)
-            decision = (not interrupted and _settled_by(decision, sent, filebase)) or await self._decide.now(
-                entry, record, waiting.duplicate, waiting.identity
-            )
+            settled = None if interrupted else _settled_by(decision, sent, filebase)
+            decision = settled or await decide()
             if decision.deliver and (reply := next((done.refused for done in sent if done.refused), "")):
                 raise ContentRefused(f"{reply} ({len(decision.deliver)} recipients have not had it)")
         if decision.deliver and set(one_per_recipient(decision.deliver)) <= set(going.later):
