@@ -101,16 +101,16 @@ class MailmanProcesses:
 
     @property
     def nobody_delivers(self) -> str:
-        """Why what is released to Mailman stays where it is; "" while its outgoing runner lives."""
+        """Why entries handed over to Mailman stay where they are; "" while its outgoing runner lives."""
         if self.runner_lives("out"):
             return ""
         return "no outgoing runner of Mailman runs, and what was released waits for one: start Mailman"
 
     def guard(self, delivers_for_us: bool = False, competition: str = "") -> Guard:
-        """Always go. Standing still would leave a competing runner every duplicate that arrives; and what is released while
-        no runner lives only waits (one that we may not see must not stop the drain).
+        """Always go. Standing still would leave a competing runner every duplicate that arrives; and entries
+        handed over while no runner lives only wait (one that we may not see must not stop the drain).
 
-        delivers_for_us  entries are released to Mailman: its outgoing runner is wanted, not a competitor
+        delivers_for_us  entries are handed over to Mailman: its outgoing runner is wanted, not a competitor
         competition      which runner takes entries that we would, and what to do about it; "" for none
         """
         if delivers_for_us:
