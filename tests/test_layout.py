@@ -33,7 +33,7 @@ MARKED = frozenset(
     feed/pick feed/shaping feed/adaptive_rate feed/outcome feed/refusals feed/retry feed/dsn feed/transaction
     via_mailman/whereabouts stages/ending stages/hold_reasons
     report/snapshot report/metrics report/burn_down report/notices report/service_state
-    report/web/page report/web/page_tables report/web/chart report/terminal/status
+    report/web/page report/web/page_tables report/web/chart report/terminal/status report/words report/hints
     control/messages/base control/messages/entries control/messages/finish control/messages/journal
     control/messages/log_import control/messages/pauses_and_rates
     """.split()
@@ -47,9 +47,14 @@ IO_MODULES = frozenset(
     """.split()
 )
 
-NEEDED = {"compose/coprocess/captured_smtp": {"smtplib"}, "report/metrics": {"prometheus_client"}}
+NEEDED = {
+    "compose/coprocess/captured_smtp": {"smtplib"},
+    "report/metrics": {"prometheus_client"},
+    "text/columns": {"rich"},
+}
 """captured_smtp stands in for Mailman's SMTP connection, so it is a subclass of it; it never connects. Of prometheus_client
-the metrics use the text writer only, on values they pass to it; no registry, no server."""
+the metrics use the text writer only, on values they pass to it; no registry, no server. Of rich the columns use the table of
+character widths (rich.cells) only; no console."""
 
 FILE_OPENERS = frozenset({"open", "open_code", "FileIO"})
 

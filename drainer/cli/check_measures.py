@@ -23,7 +23,7 @@ from drainer.guards.disk import free_space
 from drainer.guards.mailman_processes import mailman_processes
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, QueueCounts, queue_counts
 from drainer.report.check import Measure, Seen, seen_now
-from drainer.report.terminal.status import state_in_a_sentence, status_line
+from drainer.report.words import state_in_a_sentence, status_line
 from drainer.settings import Settings
 from drainer.text.wording import count, duration, shown, size
 

@@ -16,7 +16,7 @@ from drainer.control.messages.finish import EtaReply
 from drainer.errors import UsageError
 from drainer.estimate.eta import Eta
 from drainer.report.snapshot import WithoutService
-from drainer.report.terminal.status import WITHOUT_FINISH, eta_text
+from drainer.report.words import WITHOUT_FINISH, eta_text
 from drainer.text.wording import clock_time, count, rate, recipients_of, shown
 
 

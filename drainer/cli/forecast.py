@@ -17,7 +17,7 @@ from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.eta import Eta
 from drainer.mta_log.file import text_lines
 from drainer.mta_log.mailman_smtp_log import DeliveryTimes, delivery_times, ends_beside, in_order
-from drainer.report.terminal.status import eta_text
+from drainer.report.words import eta_text
 from drainer.settings import Settings
 from drainer.text.wording import clock_time, count, limit, rate, shortened, shown
 

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 from drainer.cli.options import wants_colour
 from drainer.errors import DrainerError, ServiceNotRunning
 from drainer.report.snapshot import Snapshot
-from drainer.report.terminal.status import status_line, status_lines
+from drainer.report.terminal.status import status_lines
+from drainer.report.words import status_line
 from drainer.text.columns import cut, wrapped
 from drainer.text.wording import clock_time, duration, shown
 

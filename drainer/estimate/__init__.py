@@ -1,11 +1,12 @@
-"""How much is left and when it ends.
+"""The estimate: when the drain ends.
 
-Promise   an ETA comes with an interval that holds four times in five, or with the word that says why there is none.
-Order     what is left: backlog/splits.py (the transactions of an entry), backlog/work.py;
-          what was seen: service_rate.py (the work, in the unit of mixture.py), arrivals.py, interruptions.py, told by
-          forecaster.py, one observation at a time;
-          what follows: completion.py (the quantiles), drain_time.py (the word or the numbers), per_list.py, before_drain.py;
-          how good that would have been on another drain: backtest.py > trace.py > replay.py > scores.py
-Beside    rates.py smooths the rates that are shown; the estimate is made of what forecaster.py keeps
-Not here  when to ask and whom to tell (service.py)
+Promise   an ETA has an interval that holds in four cases of five, or a word that says why there is no number
+Order     forecaster.py takes one observation after the other, and gives each to
+            service_rate.py (how fast work is done, in the unit of mixture.py), arrivals.py and interruptions.py;
+          completion.py computes from these the chance that the drain ends by a given time, and its quantiles;
+          drain_time.py answers with numbers or a word, per_list.py with a time for each list;
+          before_drain.py answers before the drain has begun
+Beside    rates.py smooths the rates that are shown, and no estimate is made from them;
+          backtest/ measures how good the forecasts would have been on recorded drains
+Not here  how much is left (backlog/splits.py, backlog/work.py); when to ask and who gets the answer (observe/)
 """

@@ -1,13 +1,13 @@
-"""How much mail arrives while the drain goes on, and how much that will be.
+"""How much mail arrives during the drain, and how much more will arrive.
 
 In    spans of time with the recipients that arrived in them
-Out   mean and variance of what arrives in the next h seconds
+Out   mean and variance of the recipients that arrive in the next h seconds
 Pure  values only
 
-A mean and a daily wave about it, whose height and hour are learnt: with little history the wave is a possibility that makes
-far forecasts less sure; with more, it is foreseen. Mail comes in lumps (an entry has many recipients, or very many), so how
-much the rows scatter is measured anew for every answer and weighs all rows alike: a first row that happened to hold a huge
-entry is not believed for the rest of the drain.
+The model is a mean with a daily wave, whose height and phase are learnt. After little time the wave is only a possibility,
+which widens far forecasts; after more time it is part of the forecast. Mail arrives in lumps, because some entries have very
+many recipients. So the scatter of the rows is measured again at every row, with equal weight for all rows: one huge entry in
+the first row does not spoil the rest of the drain.
 
 Source  Bayesian linear regression with conjugate sums (Bishop, Pattern Recognition and Machine Learning, 3.3), discounted.
 """
@@ -22,20 +22,20 @@ _ROWS_PER_LIFE = 40
 _LONGEST_ROW_S = 1800.0
 _REMEMBERED_S = 2 * _DAY_S
 _WAVE = 0.5
-"""Prior deviation of either coefficient of the wave, relative to the mean."""
+"""Prior standard deviation of each coefficient of the wave, relative to the mean."""
 _TROUGH = 0.3
-"""Fewer arrivals than this part of what is serviced may be the trough of a wave, whose mean is higher."""
+"""If less arrives than this part of the service rate, it may be the trough of a wave whose mean is higher."""
 _WANDER_PER_DAY = 0.3
 _ROWS_AT_FIRST = 2.0
-"""So many rows' worth of scatter is assumed before any was measured: as if entries of the usual size came by chance."""
+"""Before any scatter is measured, this many rows of it are assumed: entries of the usual size that arrive at random."""
 _LEAST_PART = 0.1
-"""Arrivals are not foreseen below this part of their mean so far."""
+"""The forecast of arrivals never falls below this part of their mean so far."""
 
 _Three = tuple[float, float, float]
 
 
 class Arrivals:
-    """Regression on (1, cos, sin) of the day; memory is bounded: sums over rows, and one open row."""
+    """Regression on (1, cos, sin) of the time of day. Memory is bounded: sums over rows, and one open row."""
 
     def __init__(self) -> None:
         self._now_s = self._count = 0.0
@@ -47,10 +47,10 @@ class Arrivals:
         self._belief: tuple[_Three, list[list[float]], float] | None = None
 
     def observe(self, seconds: float, recipients: float, each: float = 1.0, served_per_s: float = 0.0) -> None:
-        """What arrived in a span of time (> 0), whether feeding went on or not.
+        """Add what arrived in a span of time (> 0), whether mail was sent in it or not.
 
         each  recipients of a usual entry, >= 1
-        served_per_s  recipients serviced per second, so far
+        served_per_s  recipients settled per second so far
         """
         self._now_s += seconds
         self._count += recipients
@@ -94,7 +94,7 @@ class Arrivals:
         self._rows = keep * self._rows + 1
         level = self._count / self._now_s
         scale = _WAVE * level * math.sqrt(max(1.0, _TROUGH * served_per_s / level))
-        # Twice the size: what is uneven comes in larger lumps than its mean.
+        # Twice the mean size: entries differ, and most recipients belong to the larger ones.
         assumed = level * max(2 * each, 0.1 * level * seconds)
         scatter = self._squares - first**2 / self._design[0][0]
         noise = (scatter + _ROWS_AT_FIRST * assumed) / (self._rows - 1 + _ROWS_AT_FIRST)
@@ -128,7 +128,7 @@ def _times(matrix: list[list[float]], vector: _Three) -> _Three:
 
 
 def _inverse(matrix: list[list[float]]) -> list[list[float]]:
-    """Of a symmetric positive definite one, by its cofactors."""
+    """The inverse of a symmetric positive definite matrix, by its cofactors."""
     (a, b, c), (_, d, e), (_, _, f) = matrix
     first, second, third = d * f - e * e, c * e - b * f, b * e - c * d
     whole = a * first + b * second + c * third

@@ -1,11 +1,11 @@
-"""A forecast before the drain has begun, from how fast Mailman's deliveries went before.
+"""A forecast before the drain begins, from the speed of Mailman's own deliveries so far.
 
-In    deliveries as Mailman's own smtp log has them: recipients, and the seconds it took
+In    deliveries from Mailman's smtp log: recipients, and the seconds they took
 Out   Eta for a backlog
 Pure  values only; reading the log is mta_log/mailman_smtp_log.py's
 
-Only the time spent delivering counts: a quiet list server is no slow one. Mailman delivers one message at a time; who feeds
-the MTA over several sessions is faster by what `sessions` says they are worth.
+Only the time spent delivering counts: a quiet list server is not a slow one. Mailman delivers one message at a time; we feed
+the MTA over several sessions, and `sessions` says how much faster that is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from drainer.mta_log.mailman_smtp_log import PastDelivery
 
 _SHORTEST_S = 0.001
 _FEWEST = 20
-"""Deliveries; of fewer no rate is told."""
+"""Deliveries; from fewer, no rate is computed."""
 
 
 def forecast_from_log(
@@ -35,11 +35,11 @@ def forecast_from_log(
     ceilings: Ceilings | None = None,
     sessions: float = 1.0,
 ) -> Eta:
-    """When a backlog would be through if it were begun now.
+    """When a backlog would be drained if the drain began now.
 
     past      oldest first
-    sessions  how many times as fast as one delivery after the other, > 0
-    Returns   "measuring" when the log tells too little, "paused" under a limit of zero, "done" when nothing is left
+    sessions  how many times faster than one delivery after the other, > 0
+    Returns   "measuring" if the log holds too few deliveries, "paused" under a limit of zero, "done" if nothing is left
     """
     if recipients <= 0:
         return Eta(state="done", finish=now_s, seconds=0.0, low_s=0.0, high_s=0.0, confidence=CONFIDENCE)

@@ -1,4 +1,4 @@
-"""The limits in force, and what they come to in recipients per second.
+"""The limits in force, and the time that they impose.
 
 Pure  values only
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 class Ceilings:
     """Limits in force per second; None: unlimited, 0: paused.
 
-    earliest_s  seconds that the recipient domains with a ceiling of their own need at least; see slowest_domain_s
+    earliest_s  seconds that the recipient domains with their own ceilings need at least; see slowest_domain_s
     """
 
     messages_per_s: float | None = None
@@ -27,23 +27,23 @@ class Ceilings:
 
     @property
     def lifted_from_zero(self) -> Ceilings:
-        """A limit of zero taken away, as one who resumes would have to."""
+        """Without limits of zero: to resume, an operator has to lift them."""
         return replace(self, messages_per_s=self.messages_per_s or None, recipients_per_s=self.recipients_per_s or None)
 
     @property
     def slowest_per_s(self) -> float | None:
-        """The lowest of them that is not zero."""
+        """The lowest limit that is not zero."""
         return min((limit for limit in (self.messages_per_s, self.recipients_per_s) if limit), default=None)
 
     def least_s(self, messages: float | None, recipients: float) -> float:
-        """Seconds that so much work takes at least; 0 where nothing limits it, infinite under a limit of zero.
+        """Seconds that this much work takes at least; 0 without a limit, infinite under a limit of zero.
 
-        messages  None: not known, then a limit on messages does not count
+        messages  None: not known; then the limit on messages does not count
         """
         return max(_at_least_s(messages or 0.0, self.messages_per_s), _at_least_s(recipients, self.recipients_per_s))
 
     def short_of(self, recipients_per_s: float, recipients_per_message: float | None) -> Ceilings:
-        """What the limits that do not allow so many recipients per second would have to be; None where a limit does."""
+        """The limits needed for this rate, where those in force are too low; None where a limit allows it."""
         messages_per_s = None
         if self.messages_per_s is not None and recipients_per_message:
             messages_per_s = recipients_per_s / recipients_per_message
@@ -54,9 +54,9 @@ class Ceilings:
 
 
 def slowest_domain_s(domains: Iterable[tuple[float, float | None]]) -> float:
-    """Seconds the slowest of the domains needs.
+    """Seconds that the slowest of the domains needs.
 
-    domains  (recipients left, ceiling per second) of each; None: unlimited, 0: held back, and then no time is enough
+    domains  (recipients left, ceiling per second) of each; None: unlimited; 0: held back, which takes infinitely long
     """
     return max((_at_least_s(recipients, per_s) for recipients, per_s in domains), default=0.0)
 

@@ -17,31 +17,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-from drainer.estimate.interruptions import Lost
+from drainer.estimate.interruptions import LostTime
 from drainer.estimate.service_rate import RateForecast
 
 QUANTILES = (0.1, 0.5, 0.9)
 _FURTHEST_TIMES = 60.0
 _FURTHEST_S = 2 * 86400.0
-"""The horizon: 60 times what the rate alone would need, or two days, so that a night comes that has fewer arrivals."""
+"""The horizon: 60 times the time that the rate alone needs, or two days, so that a night with fewer arrivals is in it."""
 _STEP = 1.25
 _HIGHEST_TIMES = 12.0
-"""No interval reaches further than so many times its middle: beyond, nothing was learnt."""
+"""No interval reaches further than this many times its middle: nothing is known about times beyond that."""
 _LEAST_WORK = 1e-9
-"""Under a ceiling next to nothing; its logarithm is taken."""
+"""In place of zero under a tiny ceiling: its logarithm is taken."""
 _CERTAIN, _NO_CHANCE = 0.98, 1e-6
 _TRIES = 12
 _NEAR, _NARROW = 0.01, 1e-5
-"""Near enough: a hundredth of a standard deviation, or a hundred-thousandth of the time."""
+"""The search stops within a hundredth of a standard deviation, or a hundred-thousandth of the time."""
 _STANDARD = NormalDist()
 
 Expected = Callable[[float], tuple[float, float]]
-"""Seconds from now to (mean, variance) of the work that arrives in them."""
+"""From a number of seconds to (mean, variance) of the work that arrives within them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """low_s <= seconds <= high_s, all > 0. chance: that it ends within the horizon."""
+    """When the drain is complete: low_s <= seconds <= high_s, all > 0. chance: that it ends within the horizon."""
 
     low_s: float
     seconds: float
@@ -51,23 +51,26 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class DrainModel:
-    """The work against time.
+    """All that decides when a drain is complete.
 
     left, left_deviation  work still to do, > 0, with its standard deviation
-    ceiling               work per second that no scenario can exceed
-    doubt                 how far it is doubted that what arrives can be too much; 0: not at all
+    forecast              of the service rate
+    arrivals              work that arrives meanwhile
+    lost                  time that interruptions may cost
+    ceiling               work per second that no scenario can exceed; None: none
+    doubt                 from 0 (not at all): how far we doubt that arrivals keep the drain from ending
     """
 
     left: float
     left_deviation: float
     forecast: RateForecast
     arrivals: Expected
-    lost: Lost
+    lost: LostTime
     ceiling: float | None = None
     doubt: float = 0.0
 
     def chance_by(self, seconds: float) -> float:
-        """That it is done within so many seconds (> 0)."""
+        """The chance that the drain is complete within this time (> 0)."""
         coming, coming_variance = self.arrivals(seconds)
         needed = self.left + coming
         log_needed = math.log(needed)
@@ -77,12 +80,12 @@ class DrainModel:
             return found
         active_s = seconds / (1 + self.lost.share)
         interrupted = self._reached(active_s, log_needed, blur + self.lost.variance_s / active_s)
-        # However unsure it is how long, an interruption never makes it sooner.
+        # The length of an interruption is uncertain, but an interruption never makes the end come sooner.
         return self.lost.none * found + (1 - self.lost.none) * min(found, interrupted)
 
     @property
     def earliest_s(self) -> float:
-        """Before which the ceiling allows no end, however lucky: noise is no excuse for a promise beyond a limit."""
+        """The ceiling allows no end before this time, whatever the noise."""
         if not self.ceiling:
             return 0.0
         return max(0.0, self.left + _STANDARD.inv_cdf(QUANTILES[0]) * self.left_deviation) / self.ceiling
@@ -102,7 +105,7 @@ class DrainModel:
 
 
 def completion(model: DrainModel) -> Completion:
-    """The three quantiles; when it does not end, no chance and the horizon three times."""
+    """The three quantiles. If the drain does not end: the horizon three times, and next to no chance."""
     chance_by = model.chance_by
     guess_s = model.left / model.forecast.rate
     horizon_s = max(_FURTHEST_TIMES * guess_s, min(_FURTHEST_S, 1000 * guess_s))
@@ -135,8 +138,10 @@ def completion(model: DrainModel) -> Completion:
 def _crossing(
     chance_by: Callable[[float], float], below: tuple[float, float], above: tuple[float, float], target: float
 ) -> float:
-    """Where the chance reaches the target between two times: by false position between quantiles of the normal
-    distribution and logarithms of time, since a single scenario makes a straight line of these."""
+    """The time between two times at which the chance reaches the target.
+
+    Found by false position on normal quantiles over the logarithm of time: a single scenario is a straight line there.
+    """
     if above[1] <= target or below[1] >= above[1]:
         return above[0]
     aim = _quantile(target)
@@ -150,7 +155,7 @@ def _crossing(
         off = _quantile(chance_by(math.exp(at))) - aim
         if abs(off) < _NEAR or high_at - low_at < _NARROW:
             break
-        # Illinois: the end that stays counts half, so that both ends close in.
+        # Illinois method: the end that stays counts half, so that both ends move.
         if off < 0:
             low_at, low_by, high_by = at, off, high_by / 2
         else:

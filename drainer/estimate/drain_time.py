@@ -1,11 +1,11 @@
-"""The ETA: when the backlog is through, with the interval that holds it four times in five, or the word that says why not.
+"""The ETA: when the backlog is drained, with an interval that holds in four cases of five, or a word for why there is none.
 
-In    Work (backlog/work.py), what was seen of the drain (forecaster.py), the ceilings in force, the state of the service
-Out   Eta: seconds with an interval, or a word; "what if"; the rate needed to be through by some time
-Pure  the time of day comes along as a number
+In    Work (backlog/work.py), what was observed of the drain (forecaster.py), the ceilings in force, the state of the service
+Out   Eta: seconds with an interval, or a word; "what if"; the rate needed to end by a given time
+Pure  the time of day is an argument
 
-A number is given only when it can be honoured: never while paused, stalled, growing or measuring. Deferred recipients
-are not through before they are due, whatever the rate.
+A number is given only if it can be kept: never while paused, stalled, growing or measuring. The drain never ends before its
+last deferred recipient is due, whatever the rate.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from drainer.estimate.service_rate import steady
 CONFIDENCE = 0.8
 _STALLED_AFTER_TURNS = 5
 _GROWS = 0.3
-"""A chance of ending below which the backlog is said to grow."""
+"""If the drain ends with less than this chance, the backlog is growing."""
 _SURELY = 0.9
 _LONGEST_S = 1e9
-"""Thirty years: whatever was measured, it is no rate of a drain."""
+"""Thirty years. A rate that leads to more is no rate of a drain."""
 _WHOLE = 1.2
-"""The interval holds all of the delay with which the end is noticed, and an entry that just misses a look: the delay is the
-same for all forecasts of a drain, so nine in ten of it would be all or nothing."""
+"""The interval covers the whole delay before the end is noticed, and more: an entry may just miss a look. The delay is the
+same for all forecasts of one drain, so an interval for nine of ten delays would hold for all of them or for none."""
 _DOMAIN_LAG = 0.07
-"""A domain with a ceiling is through so much later than the ceiling alone would have it: its recipients go in batches, and
-an entry put off for it is looked at again now and then. Measured with tests/estimate/real_drains.py."""
+"""A domain with a ceiling takes this much longer than its ceiling alone demands: its recipients go in batches, and an
+entry put off for the ceiling is looked at again only now and then. Measured with tests/estimate/real_drains.py."""
 _LEAST = 0.0015
-"""Of the time left, that no interval is narrower than, either way: limits are told in rounded figures and kept by whole
-messages, so a rate that is held by one is even, and yet not exactly what it says."""
+"""No interval is narrower than this part of the time left, on each side. Limits are rounded figures and apply to whole
+messages, so a rate held by a limit is steady, but not exactly the limit."""
 _MIX = 0.05
-"""Part of the time left by which a limit on messages leaves the end open: it says nothing of how many recipients the
-messages to come have. Without it the interval of real drains at 8 and 10 messages/s held in 34 % and 63 % of cases."""
+"""As _LEAST, under a limit on messages: how many recipients the next messages have is not known. Without it the interval of
+real drains at 8 and 10 messages/s held in 34 % and 63 % of cases."""
 
 _STANDSTILL: dict[ServiceState, EtaState] = {
     "paused": "paused",
@@ -50,33 +50,33 @@ _STANDSTILL: dict[ServiceState, EtaState] = {
 }
 
 
-ByVerdict = Literal["likely", "possible", "unproven", "impossible", "unknown"]
+Feasibility = Literal["likely", "possible", "unproven", "impossible", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class ByTime:
-    """Whether it can be through by some time.
+    """Whether the drain can end by a given time.
 
-    needed_recipients_per_s     None: no rate would do, or the work is unknown
-    chance                      of being through by then as things go; None while there is no forecast
-    sustained_recipients_per_s  the most the MTA has been seen to take over five minutes; None before those have passed
-    verdict  "likely": nine times in ten as things go; "possible": not as things go, but the MTA has taken that rate;
-             "unproven": it has not, or not for five minutes yet; "impossible": no rate would do, or the limit in force
-             forbids it; "unknown": how much is left is not known yet
+    needed_recipients_per_s     None: no rate is enough, or the work is unknown
+    chance                      that it ends by then at the present rate; None while there is no forecast
+    sustained_recipients_per_s  the best rate of the MTA over five minutes; None before five minutes have passed
+    feasibility  "likely": the chance is nine in ten; "possible": less, but the MTA has sustained the needed rate;
+                 "unproven": the MTA has not sustained it, or five minutes have not passed; "impossible": no rate is enough,
+                 or a limit in force forbids it; "unknown": how much is left is not known yet
     """
 
     needed_recipients_per_s: float | None
     chance: float | None
     sustained_recipients_per_s: float | None
-    verdict: ByVerdict
+    feasibility: Feasibility
 
 
 def drain_time(work: Work, seen: Forecaster, ceilings: Ceilings, state: ServiceState, now_s: float) -> Eta:
-    """When it ends.
+    """When the drain ends.
 
-    state    of the service; a standstill has its word
+    state    of the service; each kind of standstill has a word of its own
     now_s    seconds since the epoch
-    Returns  state "draining" with low_s <= seconds <= high_s, all >= 0, and finish; "done" with zeros; else a word only
+    Returns  state "draining" with low_s <= seconds <= high_s, all >= 0, and finish; "done" with zeros; else only a word
     """
     left = amount(work)
     word = _word_before_rates(work, left, ceilings, state)
@@ -95,7 +95,7 @@ def drain_time(work: Work, seen: Forecaster, ceilings: Ceilings, state: ServiceS
 
 
 def drain_model(work: Work, seen: Forecaster, ceilings: Ceilings) -> DrainModel | None:
-    """All that is left, deferred recipients included, against time; None while too little is known, or nothing is left."""
+    """The model of all work left, deferred recipients included; None while too little is known, or if nothing is left."""
     left = amount(work)
     if left is None or left.recipients <= 0:
         return None
@@ -103,7 +103,7 @@ def drain_model(work: Work, seen: Forecaster, ceilings: Ceilings) -> DrainModel 
 
 
 def drain_model_at(work: Work, seen: Forecaster, at_recipients_per_s: float) -> DrainModel | None:
-    """The same at that rate (> 0), which stands for itself: no ceiling, no interruptions."""
+    """The model at this rate (> 0), without ceilings and interruptions."""
     left = amount(work)
     if left is None or left.recipients <= 0 or at_recipients_per_s <= 0:
         return None
@@ -111,16 +111,16 @@ def drain_model_at(work: Work, seen: Forecaster, at_recipients_per_s: float) -> 
 
 
 def if_resumed(work: Work, seen: Forecaster, ceilings: Ceilings, now_s: float) -> Eta:
-    """What drain_time would say if whatever is paused went on now, lists with a pause of their own included."""
+    """As drain_time, if everything that is paused were resumed now, lists with a pause of their own included."""
     return drain_time(work.resumed, seen, ceilings.lifted_from_zero, "draining", now_s)
 
 
 def what_if(
     work: Work, seen: Forecaster, at_recipients_per_s: float, now_s: float, state: ServiceState = "draining"
 ) -> Eta:
-    """When it would end if recipients were serviced at that rate from now on; arrivals as they are.
+    """When the drain would end at this rate from now on; arrivals as they are.
 
-    state  only "starting" matters: an operator who asks this of a paused service means "if I let it go on"
+    state  only "starting" matters: of a paused service an operator asks this to know what happens after resuming
     """
     left = amount(work)
     asked = Ceilings(recipients_per_s=at_recipients_per_s)
@@ -132,9 +132,9 @@ def what_if(
 
 
 def needed_rate(work: Work, seen: Forecaster, within_s: float) -> float | None:
-    """Recipients per second that would finish within that time, arrivals included; 0 when nothing is left.
+    """Recipients per second needed to end within that time, arrivals included; 0 if nothing is left.
 
-    Returns  None when no rate would do (the time is past, or deferred recipients are due later) or the work is unknown
+    Returns  None if no rate is enough (the time has passed, or deferred recipients are due later), or the work is unknown
     """
     left = amount(work)
     if left is None:
@@ -153,9 +153,9 @@ def by_time(
     within_s: float,
     sustained_recipients_per_s: float | None,
 ) -> ByTime:
-    """Whether it can be through within so many seconds, and what that takes.
+    """Whether the drain can end within that time, and at which rate.
 
-    sustained_recipients_per_s  Measured.sustained_recipients_per_s, or of an earlier drain
+    sustained_recipients_per_s  Measured.sustained_recipients_per_s, of this drain or of an earlier one
     """
     needed = needed_rate(work, seen, within_s)
     left = amount(work)
@@ -167,19 +167,19 @@ def by_time(
     chance = None if model is None else model.chance_by(within_s)
     if chance is not None and chance >= _SURELY:
         return ByTime(needed, chance, sustained_recipients_per_s, "likely")
-    verdict: ByVerdict = "unproven"
+    feasibility: Feasibility = "unproven"
     recipients = needed * within_s
     per_message = recipients_per_message(work, seen)
     least_s = ceilings.least_s(recipients / per_message if per_message else None, recipients)
     if max(least_s, ceilings.earliest_s) > within_s:
-        verdict = "impossible"
+        feasibility = "impossible"
     elif sustained_recipients_per_s is not None and needed <= sustained_recipients_per_s:
-        verdict = "possible"
-    return ByTime(needed, chance, sustained_recipients_per_s, verdict)
+        feasibility = "possible"
+    return ByTime(needed, chance, sustained_recipients_per_s, feasibility)
 
 
 def recipients_per_message(work: Work, seen: Forecaster) -> float | None:
-    """Of what is left; as it was so far, where that is not known; None: neither is."""
+    """Of the work left or, if that is not known, of the work done; None: neither is known."""
     left = amount(work)
     if left is not None and left.messages:
         return left.recipients / left.messages
@@ -187,7 +187,7 @@ def recipients_per_message(work: Work, seen: Forecaster) -> float | None:
 
 
 def _word_before_rates(work: Work, left: Amount | None, ceilings: Ceilings, state: ServiceState) -> EtaState | None:
-    """The word that holds whatever the rates are, if one does."""
+    """The word that does not depend on the rates; None if there is none."""
     if state == "starting" or (state == "scanning" and left is not None and left.recipients <= 0):
         return "measuring"
     if left is not None and left.recipients <= 0 and not work.unread_entries:
@@ -208,7 +208,7 @@ def _all_deferred(work: Work) -> bool:
 
 
 def _stalled_after_s(ceilings: Ceilings) -> float:
-    """A limit of one message a minute leaves minutes without one; that is no stall."""
+    """Under a limit of one message a minute, a minute without a message is no stall."""
     slowest = ceilings.slowest_per_s
     return STALLED_AFTER_S if slowest is None else max(STALLED_AFTER_S, _STALLED_AFTER_TURNS / slowest)
 
@@ -222,7 +222,7 @@ def _of_model(work: Work, model: DrainModel, ceilings: Ceilings, noticed_after_s
     earliest_s = ceilings.earliest_s
     low_s, seconds = max(found.low_s, earliest_s), max(found.seconds, earliest_s * (1 + _DOMAIN_LAG))
     high_s = max(found.high_s, earliest_s * (1 + 2 * _DOMAIN_LAG), seconds)
-    # The end is noticed at the first look after it, which may come at once or a whole interval later.
+    # The end is noticed at the next look, which comes between at once and one interval later.
     open_s = seconds * (_LEAST if ceilings.messages_per_s is None else _MIX)
     unsure_s = math.hypot(_WHOLE * noticed_after_s, open_s)
     return _eta(
@@ -235,7 +235,7 @@ def _of_model(work: Work, model: DrainModel, ceilings: Ceilings, noticed_after_s
 
 
 def _eta(work: Work, seconds: float, low_s: float, high_s: float, now_s: float) -> Eta:
-    """The estimate, not before the last deferred recipient is due; it may be deferred once more."""
+    """The estimate, never before the last deferred recipient is due. high_s allows for one more deferral."""
     due_s, again_s = 0.0, 0.0
     if work.deferred_recipients:
         due_s = max(0.0, work.last_due_in_s)

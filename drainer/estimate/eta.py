@@ -1,4 +1,4 @@
-"""What a forecast says: when the drain ends, within which interval, or why that cannot be said.
+"""The answer of a forecast: when the drain ends, with an interval, or a word for why there is no number.
 
 Pure  values only
 """
@@ -10,13 +10,13 @@ from typing import Literal
 from drainer.text.clean_model import CleanModel
 
 ServiceState = Literal["starting", "scanning", "draining", "paused", "stopped_by_guard", "mta_down", "idle", "stopping"]
-"""What the service does. A forecast depends on it: nothing ends while it stands still."""
+"""What the service does. Forecasts depend on it: while the service stands still, the drain does not end."""
 
 EtaState = Literal["draining", "done", "paused", "stalled", "growing", "measuring"]
 
 
 class Eta(CleanModel):
-    """finish: seconds since the epoch. low_s..high_s is the interval that holds `confidence` of the time."""
+    """finish: seconds since the epoch. low_s..high_s: the interval that holds the end with the probability `confidence`."""
 
     state: EtaState
     finish: float | None = None

@@ -1,12 +1,12 @@
-"""What was seen of a drain so far, and when it will be through: the core that the service and the back-test share.
+"""What was observed of a drain so far, and the model of its end. The service and the back-test share this core.
 
 In    cumulative counts, one observation per interval, with the work left and the ceilings at that moment
-Out   a DrainModel (completion.py) for any work left; whether nothing has happened for longer than is usual
-Pure  the observer brings the monotonic time along; nothing is kept but sums and filters, so memory does not grow
+Out   a DrainModel (completion.py) for any work left; whether the present gap is unusually long
+Pure  the observer brings the monotonic time; only sums and filters are kept, so memory does not grow
 
-Rates are smoothed in here; the estimate made from them never is, or it would tell an old story after a change. Time in
-which nothing moved is work that took long, or an interruption: an interruption if, at the usual rate, far more would have
-been finished in it than the MTA then turned out to have been busy with.
+Rates are smoothed here. The estimate made from them is never smoothed: after a change it would show the past. A gap in which
+nothing was settled is either one long transaction or an interruption. It is an interruption if, at the usual rate, far more
+work would have been done in the gap than was settled right after it.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from dataclasses import dataclass
 from drainer.estimate.arrivals import Arrivals
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.completion import DrainModel, Expected
-from drainer.estimate.interruptions import Interruptions, Lost
+from drainer.estimate.interruptions import Interruptions, LostTime
 from drainer.estimate.mixture import NOTHING, Units
 from drainer.estimate.rates import Counts
 from drainer.estimate.service_rate import RateForecast, ServiceRate
 
 STALLED_AFTER_S = 30.0
 _INTERRUPTED_AFTER_S = 5.0
-"""A gap this long is counted as an interruption once it is over, though it was too short to be called a stall."""
+"""A gap at least this long can count as an interruption once it is over, even if it is too short to be a stall."""
 _MISSED_MESSAGES = 8.0
-"""Fewer that ought to have been finished in a gap are chance."""
+"""If fewer messages than this were missed in a gap, the gap may be chance."""
 _HOLE = 10.0
-"""A span so many times as long as is usual is a hole, if little was done in it."""
+"""A span this many times the usual length is a hole, if little was done in it."""
 _LARGEST_COUNTS = 0.02
-"""A gap may be one huge transaction; but none is taken to be larger than this part of what was serviced."""
+"""A gap may be one huge transaction, of at most this part of what was settled so far."""
 _FORGOTTEN_AFTER_S = 600.0
-"""With nothing left for so long, the next backlog is another drain."""
+"""After this long without a backlog, the next backlog is a new drain."""
 _NEARLY = 0.9
-"""Part of a limit above which it is what held the rate down."""
+"""If a limit accounts for more than this part of the time left, it is the limit that held the rate down."""
 _RAISED_OFF, _LOWERED_OFF, _LIFTED_OFF = 0.3, 0.03, 0.5
-"""Relative deviation of the rate after a limit was raised (how far will the MTA follow?), lowered, or lifted."""
+"""Relative standard deviation of the rate after a limit is raised (the MTA may not keep up), lowered, or removed."""
 _DOUBT = 0.6
-"""A site at which mail comes in faster than it goes out, for good, could not have lived: that it never ends because of what
-arrives is believed less than reckoned. With 0 simulated drains with many arrivals were told to end too late."""
+"""DrainModel.doubt. No site lives long with more mail coming in than going out, so we believe less than the arithmetic says
+that arrivals keep a drain from ending. With 0, the forecasts of simulated drains with many arrivals were too late."""
 _LEAST_NET = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is still to be serviced.
+    """The work still to do.
 
-    messages  the transactions it takes; None: as many as its recipients suggest
-    octets    they carry; 0: not known
+    messages  transactions; None: in proportion to the recipients
+    octets    that these carry; 0: not known
     """
 
     messages: float | None
@@ -57,7 +57,7 @@ class Left:
 
 
 class Forecaster:
-    """Fed with `observe`; asked with `model`."""
+    """`observe` each interval; `model` gives the model of the drain now."""
 
     def __init__(self) -> None:
         self._before: Counts | None = None
@@ -75,9 +75,9 @@ class Forecaster:
         self._span_s = 0.0
 
     def observe(self, counts: Counts, left: Left, ceilings: Ceilings) -> None:
-        """One more observation, with what was left and what limits were in force then.
+        """Add an observation, with the work left and the limits in force at that moment.
 
-        One that is not later than the one before is left to the next.
+        An observation that is not later than the one before is ignored; the next one covers its time.
         """
         before = self._before
         if before is not None and counts.at_s <= before.at_s:
@@ -105,7 +105,7 @@ class Forecaster:
 
     @property
     def idle_s(self) -> float:
-        """Seconds of feeding in which nothing was settled, up to now."""
+        """Seconds of feeding since a recipient was last settled."""
         return self._idle_s
 
     @property
@@ -114,7 +114,7 @@ class Forecaster:
 
     @property
     def is_gap_unusual(self) -> bool:
-        """Whether more would have been finished in the idle time than chance or one huge transaction can explain."""
+        """Whether the idle time is longer than chance or one huge transaction explains."""
         if not self._worked_s:
             return False
         missed = self._idle_s / self._worked_s
@@ -123,7 +123,7 @@ class Forecaster:
 
     @property
     def forecast(self) -> RateForecast | None:
-        """None while too little was seen."""
+        """None while too little was observed."""
         return self._service_rate.forecast()
 
     @property
@@ -132,12 +132,12 @@ class Forecaster:
 
     @property
     def recipients_per_message(self) -> float | None:
-        """So far."""
+        """In all transactions so far; None before the first."""
         return self._done.recipients / self._done.messages if self._done.messages else None
 
     @property
     def noticed_after_s(self) -> float:
-        """How late, on average, an observer who looks at these intervals notices the end."""
+        """How late, on average, an observer with this interval notices the end."""
         return self._span_s / 2
 
     def arriving(self, seconds: float) -> tuple[float, float]:
@@ -147,15 +147,15 @@ class Forecaster:
     def model(
         self, left: Left, deviation: float, ceilings: Ceilings, at: RateForecast | None = None
     ) -> DrainModel | None:
-        """The work left against time; None while too little was seen.
+        """The model of the drain from now on; None while too little was observed.
 
         left       more than nothing
         deviation  standard deviation of left.recipients
-        at         another forecast, of recipients per second, in place of what was seen: it stands for itself, without
-                   ceilings and interruptions
+        at         another forecast, in recipients per second, to use in place of the observed rate, without ceilings and
+                   interruptions
         """
         if at is not None:
-            return DrainModel(left.recipients, deviation, at, self.arriving, Lost())
+            return DrainModel(left.recipients, deviation, at, self.arriving, LostTime())
         forecast = self._service_rate.forecast()
         if forecast is None:
             return None
@@ -166,7 +166,7 @@ class Forecaster:
             work,
             deviation * self._service_rate.recipient_share,
             forecast,
-            # What arrives is known in recipients only.
+            # Arrivals are known in recipients only.
             _scaled(self.arriving, work / left.recipients),
             self._interruptions.lost(work / forecast.rate),
             work / least_s if least_s else None,
@@ -175,16 +175,16 @@ class Forecaster:
 
     def _work(self, seconds: float, done: Units, left: Left) -> None:
         if self._halted_s:
-            self._interruptions.stood(self._halted_s)
+            self._interruptions.interrupted(self._halted_s)
             self._halted_s = 0.0
         self._empty_s = 0.0
         if not self._worked_s:
-            self._idle_s = 0.0  # The queue was read, sessions were opened: that was no work, and will not come again.
+            self._idle_s = 0.0  # Reading the queue and opening sessions was no work, and does not happen again.
         worth_s = done.recipients * self._worked_s / self._done.recipients if self._done.recipients else 0.0
         if self._idle_s >= _INTERRUPTED_AFTER_S and self.is_gap_unusual and worth_s < self._idle_s / 2:
-            self._interruptions.stood(self._idle_s)
+            self._interruptions.interrupted(self._idle_s)
         elif self._is_hole(seconds, worth_s):
-            self._interruptions.stood(seconds - worth_s)
+            self._interruptions.interrupted(seconds - worth_s)
             seconds = worth_s
         else:
             seconds += self._idle_s
@@ -197,21 +197,21 @@ class Forecaster:
         self._service_rate.observe(seconds, done, self._done + self._units(left), self._left_s(left))
 
     def _is_hole(self, seconds: float, worth_s: float) -> bool:
-        """Whether nobody looked for long and little was done meanwhile: the host slept, or a trace lacks rows."""
+        """Whether the span is far too long for what was done in it: the host slept, or a trace lacks rows."""
         usual_s = self._worked_s / self._spans if self._spans else seconds
         missed = seconds / self._worked_s * self._done.messages if self._worked_s else 0.0
         return seconds > _HOLE * usual_s and 0 < worth_s < seconds / 2 and missed >= _MISSED_MESSAGES
 
     def _units(self, left: Left) -> Units:
-        """What is not known of what is left is as it was of what is done."""
+        """The work left in all units. A unit that is not known is taken in proportion to the work done."""
         messages = left.messages
         if messages is None:
             messages = left.recipients * self._done.messages / self._done.recipients if self._done.recipients else 0.0
-        # Octets that are known of what is left only, as while Mailman's runner delivers, measure nothing.
+        # While Mailman's runner delivers, octets are known of the work left only, and cannot be compared with work done.
         return Units(messages, left.recipients, left.octets if self._done.octets else 0.0)
 
     def _left_s(self, left: Left) -> float:
-        """Roughly."""
+        """Seconds that the work left takes, roughly."""
         rate = self._service_rate.rate
         if rate is None:
             return left.recipients * self._worked_s / self._done.recipients
@@ -224,7 +224,7 @@ class Forecaster:
             self._begin()
 
     def _follow(self, ceilings: Ceilings, left: Left) -> None:
-        """A limit that was changed tells more about the rate to come than what was measured before."""
+        """After a change of a limit, the new limit says more about the rate than the measurements before."""
         before, self._ceilings = self._ceilings, ceilings
         if before is None or before == ceilings:
             return

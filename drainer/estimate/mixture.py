@@ -1,11 +1,11 @@
-"""What work is counted in: transactions, recipients, octets, or a mixture of them.
+"""The unit of work: transactions, recipients, octets, or a mixture of them.
 
 In    amounts in each unit, of the whole drain and of neighbouring rows of it
 Out   one number, in recipients
 Pure  values only
 
-Work is counted in whichever mixture flows most evenly: where a transaction costs the MTA the same whoever is on it, or a
-limit is on messages, transactions do; where every recipient costs, recipients; where large mails fill the line, octets.
+Work is counted in the mixture whose rate is most even. If every transaction costs the MTA the same, or a limit is on
+messages, that is transactions. If every recipient costs, it is recipients. If large mails fill the line, it is octets.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from dataclasses import dataclass
 Shares = tuple[float, float, float]
 
 REMEMBERED_ROWS = 25
-"""So many of the last rows say how uneven things are."""
+"""The unevenness is measured over about this many rows."""
 _SHARES_AT_FIRST: Shares = (0.5, 0.5, 0.0)
 _SHARE_STEPS = 20
 _RELUCTANCE = 0.002
-"""How much less variance another mixture has to have."""
+"""Another mixture is chosen only if its variance is smaller by this much."""
 _SHARES = [
     (one / _SHARE_STEPS, other / _SHARE_STEPS, (_SHARE_STEPS - one - other) / _SHARE_STEPS)
     for one in range(_SHARE_STEPS + 1)
     for other in range(_SHARE_STEPS + 1 - one)
 ]
-"""What is tried where octets are known too."""
+"""The mixtures that are tried if octets are known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Work, counted in each of its units. octets 0 throughout: not known.
+    """An amount of work in each unit.
 
-    messages  transactions; entries where nothing is known of these
+    messages  transactions; entries, if transactions are not known
+    octets    0 everywhere: not known
     """
 
     messages: float
@@ -51,10 +52,10 @@ NOTHING = Units(0.0, 0.0)
 
 
 class Mixture:
-    """The unit of work: a weighed sum of the three, each in recipients by what the whole drain has of it.
+    """A weighted sum of the three units, each converted to recipients by its total in the whole drain.
 
-    shares  of messages, recipients and octets; their sum is 1
-    whole   of the drain, done and left
+    shares  weights of messages, recipients and octets; their sum is 1
+    whole   the work of the whole drain, done and left
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class Mixture:
         return _mixed(self.shares, self._worth(units))
 
     def learn(self, before: Units, now: Units) -> float:
-        """From the rates of neighbouring rows. Returns their difference, relative, in the mixture they lead to."""
+        """Learn from the rates of neighbouring rows. Returns their relative difference in the new mixture."""
         before_worth, now_worth = self._worth(before), self._worth(now)
         measured = 3 if self.whole.octets else 2
         level = max(1e-9, (sum(before_worth[:measured]) + sum(now_worth[:measured])) / (2 * measured))
@@ -85,7 +86,7 @@ class Mixture:
         return units.messages * whole.recipients / max(whole.messages, 1e-9), units.recipients, units.octets * octet
 
     def _evenest(self) -> Shares:
-        """Where _variance is least, without octets."""
+        """The shares with the least _variance, without octets."""
         (messages, both, _), (_, recipients, _), _ = self._unevenness
         reluctance = _RELUCTANCE * (messages + recipients + 1e-12)
         share = (recipients - both + reluctance) / (messages + recipients - 2 * both + 2 * reluctance)
@@ -93,7 +94,7 @@ class Mixture:
         return share, 1 - share, 0.0
 
     def _variance(self, shares: Shares) -> float:
-        """Of the differences so far; where it is all the same, least for what was assumed at first."""
+        """Variance of the differences so far; among equals, the first shares have the least."""
         found = sum(
             one * other * self._unevenness[row][column]
             for row, one in enumerate(shares)

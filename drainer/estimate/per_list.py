@@ -1,11 +1,11 @@
-"""When is my list through.
+"""When each list is finished.
 
-In    what is left of every list, the order of feeding, the drain as it is foreseen (DrainModel)
-Out   per list: seconds with an interval
+In    the work left of every list, the order of feeding, the DrainModel of the whole drain
+Out   for each list: seconds with an interval
 Pure  values only
 
-How much of the whole work is done at the moment a list is through follows from the order; the time that takes is
-asked of the same DrainModel as the whole drain, with that part of the work and of the arrivals.
+The order of feeding says which part of the whole work is done when a list is finished. The time for that part comes from the
+DrainModel of the whole drain, with that part of the work and of the arrivals.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from itertools import pairwise
 from drainer.estimate.completion import Completion, DrainModel, Expected, completion
 
 _ASKED_AT = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
-"""Parts of the work at which the model is run; between them, straight lines: a thousand lists cost as much as ten."""
+"""Parts of the work for which the time is computed. Others are interpolated, so a thousand lists cost as much as ten."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListLeft:
-    """Entries and recipients still owed on one list. deferred_recipients: of these; the last is due in `last_due_in_s`."""
+    """Entries and recipients still owed on one list; deferred_recipients of these wait, the last for `last_due_in_s`."""
 
     entries: int
     recipients: int
@@ -41,12 +41,11 @@ class ListFinish:
 
 
 def share_done(lists: Mapping[str, ListLeft], order: str, priority: Sequence[str] = ()) -> dict[str, float]:
-    """The part (0 to 1) of all work that is done when a list is through.
+    """The part (0 to 1) of all work that is done when a list is finished; 0 for a list with nothing left.
 
-    order     as feed.order. "fair": lists take turns, an entry each, so those of few entries are through early;
-              "priority": one list after the other as named in `priority`, the rest by age; by age ("fifo", "fresh"),
-              every list has entries of every age and is through about when everything is
-    Returns   lists with nothing left are through at once
+    order  as feed.order. "fair": lists take turns with an entry each, so lists with few entries finish early.
+           "priority": the lists named in `priority` one after the other, the rest by age.
+           "fifo", "fresh": by age; every list has entries of every age and finishes about when everything does
     """
     total = sum(one.recipients for one in lists.values())
     if not total:
@@ -61,9 +60,10 @@ def share_done(lists: Mapping[str, ListLeft], order: str, priority: Sequence[str
 
 
 def list_finishes(shares: Mapping[str, float], model: DrainModel) -> dict[str, ListFinish]:
-    """When each list is through, for the parts `share_done` gives; nothing that does not end has a time.
+    """When each list is finished; lists that will not finish are left out.
 
-    model  of everything that is left
+    shares  as share_done returns them
+    model   of all work left
     """
     asked = [(share, completion(_part(model, share))) for share in _ASKED_AT] if shares else []
     ending = [(share, found) for share, found in asked if found.chance >= 0.5]
@@ -75,9 +75,9 @@ def list_finishes(shares: Mapping[str, float], model: DrainModel) -> dict[str, L
 def not_before_due(
     found: Mapping[str, ListFinish], lists: Mapping[str, ListLeft], retry_wait_s: float
 ) -> dict[str, ListFinish]:
-    """The same, no list before its last deferred recipient is due; one that waits for those alone, when they are.
+    """The same times, but no list before its last deferred recipient is due. A list that only waits for these finishes then.
 
-    retry_wait_s  how long one waits that is deferred once more
+    retry_wait_s  the wait of a recipient that is deferred once more
     """
     lifted = dict(found)
     for name, left in lists.items():
@@ -93,7 +93,7 @@ def not_before_due(
 
 
 def _by_turns(lists: Mapping[str, ListLeft]) -> dict[str, float]:
-    """By the time a list has sent its E entries, every other has sent as many, or all it had."""
+    """When a list has sent its E entries, every other list has sent as many, or all it had."""
     rising = sorted(lists, key=lambda name: lists[name].entries)
     per_entry = {name: one.recipients / max(1, one.entries) for name, one in lists.items()}
     finished, still = 0.0, sum(per_entry.values())
@@ -102,7 +102,7 @@ def _by_turns(lists: Mapping[str, ListLeft]) -> dict[str, float]:
         finished += lists[name].recipients
         still -= per_entry[name]
         done[name] = finished + lists[name].entries * max(0.0, still)
-    # Lists of as many entries are through together.
+    # Lists with the same number of entries finish together.
     for before, name in pairwise(reversed(rising)):
         if lists[before].entries == lists[name].entries:
             done[name] = done[before]

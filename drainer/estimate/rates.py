@@ -1,12 +1,11 @@
-"""How fast recipients and messages leave and arrive, smoothed, with how sure that is.
+"""The rates that are shown: how fast recipients and messages are settled and arrive, smoothed, with their uncertainty.
 
 In    cumulative counts, one observation every second or so
-Out   Measured: service rate and arrival rate with their variances; None while too little was seen
-Pure  the observer brings the monotonic time along
+Out   Measured: service rate and arrival rate with their variances; None while too little was observed
+Pure  the observer brings the monotonic time
 
-Rates are smoothed here; the estimate made from them (drain_time.py) never is, or it would tell an old story after a
-change. Seconds in which feeding was not allowed (paused, a guard, no MTA) do not count against the service rate: it
-answers "how fast, when we may", and drain_time.py says the word when we may not.
+Time in which feeding is not allowed (paused, a guard, no MTA) does not lower the service rate. The rate answers "how fast
+while we may send"; drain_time.py has a word for the time in which we may not.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 HORIZON_S = 60.0
-"""Age at which an observation counts 1/e. Long against one transaction of some hundred recipients, short against the
-hours a drain takes."""
+"""Age at which an observation weighs 1/e. Long compared with one transaction of some hundred recipients, short compared with
+the hours of a drain."""
 
 MEASURED_AFTER_S = 5.0
 _BIN_S = 1.0
@@ -30,14 +29,15 @@ _SUSTAINED_OVER_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What had happened by `at_s`, counted from any fixed beginning.
+    """Cumulative counts at `at_s`, from any fixed beginning.
 
-    at_s      monotonic seconds
-    serviced  recipients settled by work (delivered, bounced), and the transactions that took; suppressed ones cost none
-    arrived   recipients owed by entries that came after the drain began; those of the first scan are not arrivals
-    feeding   whether sending was allowed since the observation before
-    nothing_due  nothing could have been fed: no backlog, or none of it due
-    serviced_octets  the transactions carried, an entry's size for each; 0 throughout: not known
+    at_s                 monotonic seconds
+    serviced_recipients  settled by work: delivered or bounced; suppressed ones took no work
+    serviced_messages    transactions that this took
+    arrived_recipients   of entries that came after the drain began; those of the first scan are no arrivals
+    feeding              whether sending was allowed since the observation before
+    nothing_due          nothing could be sent: there was no backlog, or none of it was due
+    serviced_octets      that the transactions carried, an entry's size each; 0 in all observations: not known
     """
 
     at_s: float
@@ -51,13 +51,13 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Smoothed rates per second. A variance is that of the rate it stands beside (the standard error squared).
+    """Smoothed rates per second, each with the variance of that mean (the standard error squared).
 
     feeding_s   seconds of feeding that were observed
-    worth_s     seconds an unweighted mean would need to be as sure; about two horizons once those have passed
+    worth_s     seconds after which an unweighted mean would be as certain; about two horizons once these have passed
     idle_s      seconds of feeding since a recipient was last settled
-    fastest_recipients_per_s    best ten seconds seen since the beginning
-    sustained_recipients_per_s  best five minutes; None before those have passed
+    fastest_recipients_per_s    over the best ten seconds since the beginning
+    sustained_recipients_per_s  over the best five minutes; None before five minutes have passed
     """
 
     service_recipients_per_s: float
@@ -88,7 +88,7 @@ class _Bin:
 
 
 class RateSeries:
-    """The last ten horizons of observations, in bins of about a second: bounded, whatever the load."""
+    """Observations of the last ten horizons, in bins of about a second. Memory is bounded."""
 
     def __init__(self, horizon_s: float = HORIZON_S) -> None:
         self._horizon_s = horizon_s
@@ -99,7 +99,7 @@ class RateSeries:
         self._sustained: float | None = None
 
     def observe(self, counts: Counts) -> None:
-        """Add an observation. One that is not later than the one before is left to the next."""
+        """Add an observation. If it is not later than the one before, it is ignored, and the next one covers its time."""
         before = self._before
         if before is not None and counts.at_s <= before.at_s:
             return
@@ -121,12 +121,12 @@ class RateSeries:
         self._note_fastest()
 
     def restart(self) -> None:
-        """Forget the service rate, after a change that makes it worthless (a new limit, another MTA)."""
+        """Forget the service rate after a change that makes it useless (a new limit, another MTA)."""
         self._bins.clear()
         self._idle_s = 0.0
 
     def measured(self) -> Measured | None:
-        """The rates now; None until MEASURED_AFTER_S of feeding were seen."""
+        """The rates now; None before MEASURED_AFTER_S of feeding."""
         feeding_s = sum(one.feeding_s for one in self._bins)
         if feeding_s < MEASURED_AFTER_S:
             return None
@@ -168,10 +168,10 @@ class RateSeries:
 
 
 def batched(bins: Iterable[tuple[float, int]], at_least_s: float) -> list[tuple[float, int]]:
-    """Neighbouring (seconds, amount) added up until each spans `at_least_s`; a shorter rest joins the last.
+    """Neighbouring (seconds, amount) added up to batches of at least `at_least_s`; a shorter rest joins the last batch.
 
-    Neighbouring seconds are alike (one transaction settles hundreds of recipients at once), so their scatter would
-    understate how unsure the mean is; that of longer batches does so less.
+    One transaction settles hundreds of recipients at once, so neighbouring seconds are correlated, and their scatter
+    understates the uncertainty of the mean. Longer batches understate it less.
     """
     batches: list[tuple[float, int]] = []
     seconds, amount = 0.0, 0
@@ -191,11 +191,11 @@ def smoothed(newest_first: Sequence[tuple[float, int]], horizon_s: float) -> tup
     """Mean rate and its variance, each batch weighing exp(-age / horizon_s).
 
     newest_first  (seconds > 0, amount) of neighbouring spans
-    Returns  (per second, variance of that mean); of a single batch the variance is the rate squared: nothing is known
+    Returns  (per second, variance of that mean); of a single batch, whose variance is unknown, the rate squared
     """
     if not newest_first:
         return 0.0, 0.0
-    # The newest weighs its seconds: after a span of hours, as of a stopped process, all of them would come to nothing.
+    # The newest batch always weighs its seconds. Otherwise all weights would vanish after hours without an observation.
     weights, rates, age_s = [], [], -newest_first[0][0] / 2
     for seconds, amount in newest_first:
         weights.append(seconds * math.exp(-(age_s + seconds / 2) / horizon_s))

@@ -1,14 +1,14 @@
-"""How fast the backlog is worked off, and what that will be: a belief, with how sure it is.
+"""The service rate: how fast work is done, and how fast it will be done.
 
-In    spans of feeding: seconds, and the transactions, recipients and octets finished in them
-Out   RateForecast: weighed scenarios of the rate, each with mean and variance of the work of the next h seconds
+In    spans of feeding: seconds, and the transactions, recipients and octets settled in them
+Out   RateForecast: weighted scenarios of the rate, each with mean and variance of the work of the next h seconds
 Pure  values only
 
-A service rate may stay, wander, sway about its mean, or have a trend. Each is a Kalman filter on the same rows; and since
-at every row the rate may have jumped as well, for good or for a while, each is started anew there with a small prior
-weight. Bayes' rule weighs them by how well they foretold every next row, and the unlikely are dropped: a step is believed
-within a few rows, and after a long even drain the interval is narrow. Rows grow with the time that was seen, so that what
-scatters from second to second averages out in them, and the noise measured between rows is the noise that lasts.
+The rate may be constant, do a random walk, return to a mean, or follow a trend. Each of these is a Kalman filter on the same
+rows. The rate may also jump at any row, for good or for a while, so at every row each filter starts once more with a small
+weight. Bayes' rule weights the filters by how well they predicted the next row, and unlikely ones are dropped. So a step is
+followed within a few rows, and the interval is narrow after a long even drain. Rows grow with the time observed: short
+scatter averages out within a row, and the noise measured between rows is the noise that lasts.
 
 Source  West and Harrison, Bayesian Forecasting and Dynamic Models (multi-process models); Adams and MacKay, Bayesian
         Online Changepoint Detection (2007). Constants: chosen on simulated drains (tests/estimate/make_traces.py),
@@ -23,53 +23,60 @@ from dataclasses import dataclass
 from drainer.estimate.mixture import NOTHING, REMEMBERED_ROWS, Mixture, Units
 
 _ROWS_PER_LIFE = 40
-"""A row spans the fortieth part of the feeding seen so far, if that is longer than the shortest."""
+"""A row spans the fortieth part of the feeding observed so far, but at least _SHORTEST_ROW_S."""
 _ROWS_TO_COME = 20
-"""Nor does it span more than a twentieth of what is left: a step near the end has to be seen before the end."""
+"""A row spans at most a twentieth of the time left: a step near the end has to be seen before the end."""
 _SHORTEST_ROW_S = 5.0
 _WARM_UP_S = 10.0
-"""A first row that is shorter is forgotten as soon as there is a second."""
+"""A first row shorter than this is forgotten when the second is closed."""
 _FEWEST_MESSAGES = 5
-"""In a row, unless they take longer than _PATIENCE_S: the time one of them took is no rate."""
+"""A row has at least this many messages, unless they take longer than _PATIENCE_S: the time of one message is no rate."""
 _PATIENCE_S = 60.0
 
-_STAYS, _WANDERS, _TREND, _LOOSE_TREND, _SWAYS_BRIEFLY, _SWAYS_LONG = range(6)
-_PRIOR = {_STAYS: 0.36, _WANDERS: 0.18, _SWAYS_BRIEFLY: 0.12, _SWAYS_LONG: 0.12, _TREND: 0.11, _LOOSE_TREND: 0.11}
-_SWAY_LASTS = {_SWAYS_BRIEFLY: 0.02, _SWAYS_LONG: 0.1}
-"""Part of a drain in which a deviation from the mean fades to 1/e."""
-_WANDERED = {_STAYS: 0.0, _WANDERS: 0.4, _TREND: 0.1, _LOOSE_TREND: 0.3, _SWAYS_BRIEFLY: 0.2, _SWAYS_LONG: 0.2}
-"""Relative deviation: of a sway, from its mean; of the others, reached by a random walk over one drain."""
-_WANDERS_ON = {_TREND: (_WANDERED[_LOOSE_TREND] / _WANDERED[_TREND]) ** 2}
-"""A close trend is learnt as if the rate hardly wandered about it; what is to come wanders as about a loose one."""
+_CONSTANT, _RANDOM_WALK, _TREND, _LOOSE_TREND, _RETURNS_FAST, _RETURNS_SLOWLY = range(6)
+_PRIOR = {
+    _CONSTANT: 0.36,
+    _RANDOM_WALK: 0.18,
+    _RETURNS_FAST: 0.12,
+    _RETURNS_SLOWLY: 0.12,
+    _TREND: 0.11,
+    _LOOSE_TREND: 0.11,
+}
+_FADES_IN = {_RETURNS_FAST: 0.02, _RETURNS_SLOWLY: 0.1}
+"""The part of a drain in which a deviation from the mean falls to 1/e."""
+_SPREAD = {_CONSTANT: 0.0, _RANDOM_WALK: 0.4, _TREND: 0.1, _LOOSE_TREND: 0.3, _RETURNS_FAST: 0.2, _RETURNS_SLOWLY: 0.2}
+"""Relative standard deviation: of a rate that returns to a mean, from that mean; of the others, after one drain."""
+_DIFFUSION_FACTOR = {_TREND: (_SPREAD[_LOOSE_TREND] / _SPREAD[_TREND]) ** 2}
+"""A close trend is learnt as if the rate hardly left it; its future is as uncertain as that of a loose trend."""
 _TREND_PER_DRAIN = 0.9
-"""Prior deviation of a trend: relative change of the rate over one drain."""
+"""Prior standard deviation of a trend: relative change of the rate over one drain."""
 _BENDS = 0.5
-"""Relative deviation of what a trend will be from what it was."""
+"""Relative standard deviation of a future trend from the past one."""
 _JUMP = 0.7
-"""Prior deviation of the logarithm of a jump."""
+"""Prior standard deviation of the logarithm of a jump."""
 _LEAST_JUMP = 1e-3
-"""A row in which less than this part of the usual was done is told from no other."""
+"""Rows with less than this part of the usual rate are all alike."""
 _JUMPS_PER_DRAIN = 1.5
 _LEAST = 1e-9
-"""There may be nothing of what is counted: recipients who bounced without a transaction, where those are."""
+"""In place of zero: a row may have no work in the unit counted, for example bounces without a transaction."""
 _PASSES = 0.1
-"""Of the jumps: the rate comes back to what it was, as after a trickle in which the MTA nearly stood."""
+"""The part of all jumps after which the rate returns to its old level, as after a short near-standstill of the MTA."""
 _FIRST_ROW_OFF = 0.245
-"""How far the first row may be off, relatively, before any noise is known."""
+"""Relative standard deviation of the first row, before any noise is measured."""
 
 _KEPT = 16
 _NEGLIGIBLE = 1e-4
-_NOT_TOLD = 0.003
-"""Weight below which a scenario is not worth reckoning with."""
+_IGNORED = 0.003
+"""Scenarios with less weight than this are left out of the forecast."""
 _FREEDOM = 5.0
-"""Of Student's t, by which a row is judged: one odd row is no jump."""
+"""Degrees of freedom of Student's t, which judges a row: its heavy tails keep one odd row from being a jump."""
 _NOISE_AT_FIRST = 0.04
 _NOISE_AT_FIRST_ROWS = 1.5
 _LEAST_NOISE = 1e-6
 _FAR = 12.0
-"""A difference counts at most so many times the usual noise: a step is no noise."""
+"""A difference counts at most this many times the usual noise: a step is no noise."""
 _SLOWEST = 0.15
-"""A falling trend is not believed beyond this part of the rate now, on average over what is left."""
+"""A falling trend lowers the mean rate over the rest of the drain at most to this part of the rate now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +84,11 @@ class Scenario:
     """One way the rate may go.
 
     weight    among all scenarios of a forecast; their sum is 1
-    rate      now, of work per second; for a sway, its mean
-    change    of the rate per second (trend); or the deviation from the mean now (sway, where sway_s > 0)
-    rate_variance, covariance, change_variance   of the two
-    wander    variance the rate gains per second; for a sway, that of its deviation
+    rate      work per second now; if the rate returns to a mean, that mean
+    change    per second (trend); if the rate returns to a mean (fade_s > 0), its deviation from the mean now
+    rate_variance, covariance, change_variance   of rate and change
+    diffusion variance that the rate gains per second; if it returns to a mean, the variance of its deviation
+    fade_s    seconds in which a deviation from the mean falls to 1/e; 0: the rate does not return to a mean
     """
 
     weight: float
@@ -89,28 +97,30 @@ class Scenario:
     rate_variance: float = 0.0
     covariance: float = 0.0
     change_variance: float = 0.0
-    wander: float = 0.0
-    sway_s: float = 0.0
+    diffusion: float = 0.0
+    fade_s: float = 0.0
 
     def work(self, seconds: float) -> tuple[float, float]:
-        """Mean and variance of the work done in so many seconds (> 0) of feeding, but for the noise."""
-        if self.sway_s:
-            times = seconds / self.sway_s
+        """Mean and variance of the work done in this time of feeding (> 0), without the noise."""
+        if self.fade_s:
+            times = seconds / self.fade_s
             lever = (1 - math.exp(-times)) / times
-            gained = self.wander * min(1.0, 2 / times) * min(1.0, times / 3)
+            gained = self.diffusion * min(1.0, 2 / times) * min(1.0, times / 3)
         else:
             lever = seconds / 2
-            gained = self.wander * seconds / 3
+            gained = self.diffusion * seconds / 3
         mean = max(self.rate + self.change * lever, _SLOWEST * self.rate)
-        change_variance = self.change_variance if self.sway_s else self.change_variance + (_BENDS * self.change) ** 2
+        change_variance = self.change_variance if self.fade_s else self.change_variance + (_BENDS * self.change) ** 2
         variance = self.rate_variance + 2 * self.covariance * lever + change_variance * lever**2 + gained
         return mean * seconds, max(variance, 0.0) * seconds**2
 
 
 @dataclass(frozen=True, slots=True)
 class RateForecast:
-    """scenarios  likeliest first
-    noise    variance of the work done in one second, relative to the rate squared; in h seconds, noise / h
+    """What the service rate will be.
+
+    scenarios  the likeliest first
+    noise      variance of the work done in one second, relative to the rate squared; in h seconds, noise / h
     """
 
     scenarios: tuple[Scenario, ...]
@@ -123,7 +133,7 @@ class RateForecast:
 
 @dataclass(slots=True)
 class _Filter:
-    """State (rate, change) with covariance p11, p12, p22, as in Scenario."""
+    """A Kalman filter: state (rate, change) with covariance p11, p12, p22, as in Scenario."""
 
     kind: int
     weight: float
@@ -136,33 +146,33 @@ class _Filter:
     def copy(self) -> _Filter:
         return _Filter(self.kind, self.weight, self.rate, self.change, self.p11, self.p12, self.p22)
 
-    def wander(self, drain_s: float) -> float:
-        variance = (_WANDERED[self.kind] * self.rate) ** 2
-        return variance if self.kind in _SWAY_LASTS else variance / drain_s
+    def diffusion(self, drain_s: float) -> float:
+        variance = (_SPREAD[self.kind] * self.rate) ** 2
+        return variance if self.kind in _FADES_IN else variance / drain_s
 
     def advance(self, seconds: float, drain_s: float) -> None:
-        if self.kind in _SWAY_LASTS:
-            keep = math.exp(-seconds / (_SWAY_LASTS[self.kind] * drain_s))
+        if self.kind in _FADES_IN:
+            keep = math.exp(-seconds / (_FADES_IN[self.kind] * drain_s))
             self.change *= keep
             self.p12 *= keep
-            self.p22 = self.p22 * keep**2 + (1 - keep**2) * self.wander(drain_s)
+            self.p22 = self.p22 * keep**2 + (1 - keep**2) * self.diffusion(drain_s)
             return
         self.rate = max(self.rate + self.change * seconds, 0.02 * self.rate)
-        self.p11 += 2 * self.p12 * seconds + self.p22 * seconds**2 + self.wander(drain_s) * seconds
+        self.p11 += 2 * self.p12 * seconds + self.p22 * seconds**2 + self.diffusion(drain_s) * seconds
         self.p12 += self.p22 * seconds
 
     def learn(self, rate: float, noise: float) -> None:
-        """From a row's rate; its relative variance is `noise`. The weight falls by how badly the row was foretold."""
-        sways = self.kind in _SWAY_LASTS
-        foretold = self.rate + self.change if sways else self.rate
-        first, second = (self.p11 + self.p12, self.p12 + self.p22) if sways else (self.p11, self.p12)
-        variance = (first + second if sways else first) + noise * max(foretold, 0.3 * rate) ** 2
-        off = rate - foretold
+        """Learn from a row's rate, whose relative variance is `noise`. A bad prediction lowers the weight."""
+        returns = self.kind in _FADES_IN
+        predicted = self.rate + self.change if returns else self.rate
+        first, second = (self.p11 + self.p12, self.p12 + self.p22) if returns else (self.p11, self.p12)
+        variance = (first + second if returns else first) + noise * max(predicted, 0.3 * rate) ** 2
+        off = rate - predicted
         self.weight *= _density(off, variance)
         gain1, gain2 = first / variance, second / variance
         self.rate = max(self.rate + gain1 * off, _LEAST)
         self.change += gain2 * off
-        # Rounding makes no variance negative, and no covariance larger than they allow.
+        # Rounding must not make a variance negative, nor the covariance larger than the variances allow.
         self.p11, self.p22 = max(0.0, self.p11 - gain1 * first), max(0.0, self.p22 - gain2 * second)
         most = math.sqrt(self.p11 * self.p22)
         self.p12 = min(most, max(-most, self.p12 - gain1 * second))
@@ -176,7 +186,7 @@ class _Filter:
 
 
 class ServiceRate:
-    """The belief, fed span by span. Memory is bounded: 16 filters and one open row."""
+    """The rate as learnt so far, span by span. Memory is bounded: 16 filters and one open row."""
 
     def __init__(self) -> None:
         self._filters: list[_Filter] = []
@@ -195,10 +205,10 @@ class ServiceRate:
         return self._mixture.shares[1]
 
     def observe(self, seconds: float, done: Units, whole: Units, left_s: float) -> None:
-        """A span of feeding and what was finished in it.
+        """Add a span of feeding and the work done in it.
 
-        whole   of the drain, done and left
-        left_s  seconds it may still take, roughly: wandering and jumps are reckoned per drain
+        whole   work of the whole drain, done and left
+        left_s  seconds that the drain may still take, roughly: random walks and jumps are scaled by its length
         """
         self._mixture.whole = whole
         self._seconds += seconds
@@ -213,17 +223,17 @@ class ServiceRate:
 
     @property
     def rate(self) -> float | None:
-        """As it was believed to be when the last row was closed: cheaper than a forecast, and a little older."""
+        """The rate when the last row was closed: cheaper than a forecast, and a little older."""
         return sum(one.weight * one.rate for one in self._filters) if self._filters else None
 
     def work(self, units: Units) -> float:
-        """In the unit of the forecast's rates; more than nothing."""
+        """An amount in the unit of the forecast's rates, > 0."""
         return max(self._mixture.of(units), _LEAST)
 
     def forecast(self) -> RateForecast | None:
-        """None before the first row. The open row counts, so that a step is not told of only when its row is closed."""
-        told = [one for one in self._with_open_row() if one.weight > _NOT_TOLD]
-        total = sum(one.weight for one in told)
+        """None before the first row. The open row counts too, so that a step shows before its row is closed."""
+        kept = [one for one in self._with_open_row() if one.weight > _IGNORED]
+        total = sum(one.weight for one in kept)
         scenarios = tuple(
             Scenario(
                 weight=one.weight / total,
@@ -232,15 +242,15 @@ class ServiceRate:
                 rate_variance=one.p11,
                 covariance=one.p12,
                 change_variance=one.p22,
-                wander=one.wander(self._drain_s) * _WANDERS_ON.get(one.kind, 1.0),
-                sway_s=_SWAY_LASTS.get(one.kind, 0.0) * self._drain_s,
+                diffusion=one.diffusion(self._drain_s) * _DIFFUSION_FACTOR.get(one.kind, 1.0),
+                fade_s=_FADES_IN.get(one.kind, 0.0) * self._drain_s,
             )
-            for one in told
+            for one in kept
         )
         return RateForecast(scenarios, self._noise) if scenarios else None
 
     def scale(self, factor: float, deviation: float) -> None:
-        """The rate is now `factor` times what it was, give or take `deviation` of that: the limit was changed."""
+        """The limit was changed: the rate is now `factor` times the old one, with this relative deviation."""
         for one in self._filters:
             one.scale(factor, deviation)
         self._row_s, self._row = 0.0, NOTHING
@@ -259,14 +269,14 @@ class ServiceRate:
         self._keep_measure(rates)
         rate = self.work(rates)
         if not self._filters or self._is_warming_up:
-            # Better than nothing, but of a few seconds in which sessions were opened and the rate rose: the next is better.
+            # A rate of the first seconds, in which sessions opened and the rate rose: good until the next row is closed.
             self._is_warming_up = not self._filters and seconds < _WARM_UP_S
             self._filters = self._started(rate, (_FIRST_ROW_OFF * rate) ** 2, 1.0)
             return
         self._filters = self._weighed(self._filters, rate, seconds)
 
     def _keep_measure(self, rates: Units) -> None:
-        """What is believed of the rate was learnt in another mixture; the same work is more or less in this one."""
+        """The filters learnt the rate in the old mixture. Convert it: the same work is another amount in the new one."""
         if self._done.recipients and self._worth > 0:
             factor = self.work(self._done) / self._worth
             for one in self._filters:
@@ -281,15 +291,14 @@ class ServiceRate:
         return self._weighed([one.copy() for one in self._filters], rate, self._row_s)
 
     def _weighed(self, filters: list[_Filter], rate: float, seconds: float) -> list[_Filter]:
-        """The filters after a row: each has learnt from it, the unlikely are dropped, and those that would hold if the rate
-        had jumped at this row are added."""
+        """The filters after a row: each has learnt from it, those for a jump at this row are added, the unlikely dropped."""
         level = max(_LEAST, sum(one.weight * one.rate for one in filters))
         noise = self._noise / seconds
         for one in filters:
             one.advance(seconds, self._drain_s)
             one.learn(rate, noise)
         hazard = min(0.2, _JUMPS_PER_DRAIN * seconds / self._drain_s)
-        # Judged as a ratio: five times as fast is as likely as a fifth, and is believed as soon.
+        # Jumps are judged as ratios: five times the rate is as likely as a fifth of it.
         seen, prior = max(rate, _LEAST_JUMP * level), _JUMP**2
         off = math.log(seen / level)
         jumped = hazard * _density(off, prior + noise) / seen
@@ -309,7 +318,7 @@ class ServiceRate:
         return kept
 
     def _started(self, rate: float, variance: float, weight: float) -> list[_Filter]:
-        change = dict.fromkeys(_SWAY_LASTS, (_WANDERED[_SWAYS_LONG] * rate) ** 2)
+        change = dict.fromkeys(_FADES_IN, (_SPREAD[_RETURNS_SLOWLY] * rate) ** 2)
         change[_TREND] = change[_LOOSE_TREND] = (_TREND_PER_DRAIN * rate / self._drain_s) ** 2
         return [
             _Filter(kind, weight * share, rate, 0.0, variance, 0.0, change.get(kind, 0.0))
@@ -317,13 +326,13 @@ class ServiceRate:
         ]
 
     def _disturbed(self, level: float, now: float, variance: float, weight: float) -> list[_Filter]:
-        """The rate is off, and will come back: what jumped is the deviation of a sway, not its mean."""
-        share = weight / len(_SWAY_LASTS)
-        known = (_WANDERED[_SWAYS_BRIEFLY] * level / 2) ** 2
-        return [_Filter(kind, share, level, now - level, known, 0.0, variance) for kind in _SWAY_LASTS]
+        """Filters for a jump after which the rate returns: the deviation from the mean has jumped, not the mean."""
+        share = weight / len(_FADES_IN)
+        known = (_SPREAD[_RETURNS_FAST] * level / 2) ** 2
+        return [_Filter(kind, share, level, now - level, known, 0.0, variance) for kind in _FADES_IN]
 
     def _measure_noise(self, seconds: float, rates: Units) -> None:
-        """From the differences of neighbouring rows, which no trend and no step of long ago can spoil."""
+        """Measured by the differences of neighbouring rows, on which trends and old steps have no influence."""
         before, self._before = self._before, (seconds, rates)
         if not self._noise_rows:
             self._noise_rows = _NOISE_AT_FIRST_ROWS
@@ -338,10 +347,10 @@ class ServiceRate:
 
 
 def steady(rate: float) -> RateForecast:
-    """Nothing but this rate, which is known exactly: for "what if"."""
+    """This rate, known exactly: for "what if"."""
     return RateForecast((Scenario(1.0, rate),), 0.0)
 
 
 def _density(off: float, variance: float) -> float:
-    """Student's t, but for a constant."""
+    """Density of Student's t, without its constant factor."""
     return math.pow(1 + off * off / variance / _FREEDOM, -(_FREEDOM + 1) / 2) / math.sqrt(variance)

@@ -1,12 +1,12 @@
-"""Mailman's own outgoing runner beside us: which setting wants it there, and what to say where none does.
+"""Mailman's own outgoing runner beside us: which setting allows it, and what to tell the operator if none does.
 
-In    settings, what lives of Mailman
-Out   the setting; texts fit for an operator, with the lines to write
+In    settings, the runners that live
+Out   the setting; texts for the operator, with the lines to write
 Pure  no process is looked at
 
-What we hold the runner cannot see. What arrives in out/ later is taken by whoever is first: a copy of a mail that we
-deliver or have delivered, and that the runner gets, reaches its recipients a second time. We go on taking all the same:
-each entry that we get first is judged, and one that we leave is certainly sent.
+The runner cannot see the entries in our custody. A later entry in out/ belongs to whoever takes it first. If it is a copy of
+a mail that we deliver, and the runner takes it, its recipients get the mail twice. We go on taking entries all the same:
+each entry that we take is checked for duplicates, and each that we leave is certainly sent.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ start_all_runners (the one place that reads QRUNNERS)"""
 
 
 def wanted_by(settings: Settings) -> str:
-    """The setting by which Mailman's outgoing runner may run beside us; "" if it may not."""
+    """The setting that allows Mailman's outgoing runner beside us; "" if none does."""
     if settings.custody.beside_runner:
         return "custody.beside_runner = true"
     if settings.feed.via == "mailman":
@@ -51,7 +51,7 @@ def wanted_by(settings: Settings) -> str:
 
 
 def refusal(runners: Iterable[Runner], flavour: str, queue_dir: Path) -> str:
-    """Why drainer does not start beside these runners, and what would be right."""
+    """Why drainer does not start beside these runners, and how to stop them."""
     pids = ", ".join(str(runner.pid) for runner in runners)
     return (
         f"Mailman's outgoing runner (pid {pids}) delivers from {queue_dir / 'out'} too, and recipients would get second "

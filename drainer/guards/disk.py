@@ -3,8 +3,8 @@
 In    paths and limits
 Out   guards
 
-The ledger's filesystem stops feeding: an attempt that cannot be written must not be made. The queue's is shown and never
-stops us: draining needs renames and unlinks only, and is what makes room there.
+Too little room for the ledger stops feeding: an attempt that cannot be recorded must not be made. Too little room for the
+queue is shown and stops nothing: draining only renames and unlinks there, and so makes room.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from drainer.guards.verdict import Guard, not_above, not_below, unknown
 
 @dataclass(frozen=True, slots=True)
 class FreeSpace:
-    """For users other than root, and of how much in all. inodes None: made as needed (btrfs, some NFS)."""
+    """Free and in all, for users other than root.
+
+    inodes  None: the filesystem makes them as needed (btrfs, some NFS)
+    """
 
     bytes: int
     inodes: int | None
@@ -27,7 +30,7 @@ class FreeSpace:
 
 
 def free_space(path: Path) -> FreeSpace:
-    """Of the filesystem `path` is on, or would be on (its nearest directory that exists). Raises OSError."""
+    """Of the filesystem of `path`, or of its nearest parent that exists. Raises OSError."""
     while not path.exists() and path != path.parent:
         path = path.parent
     status = os.statvfs(path)
@@ -40,7 +43,7 @@ def free_space(path: Path) -> FreeSpace:
 
 
 def disk_guards(ledger_path: Path, queue_dir: Path, min_free_bytes: int, min_free_inodes: int) -> list[Guard]:
-    """Guards ledger_bytes and ledger_inodes, which can stop; queue_bytes and queue_inodes, which only inform."""
+    """Guards ledger_bytes and ledger_inodes, which can say stop; queue_bytes and queue_inodes, which only inform."""
     return [
         *_ledger(ledger_path, min_free_bytes, min_free_inodes),
         *_queue(queue_dir, min_free_bytes, min_free_inodes),
@@ -48,7 +51,7 @@ def disk_guards(ledger_path: Path, queue_dir: Path, min_free_bytes: int, min_fre
 
 
 def load_guard(max_load: float) -> Guard:
-    """slow while the 1-minute load is above max_load; 0: never."""
+    """slow while the 1-minute load is above max_load; max_load 0: always go."""
     load = os.getloadavg()[0]
     if not max_load:
         return Guard(name="load", verdict="go", value=load)

@@ -1,7 +1,7 @@
-"""Mailman as it was found: its runners, its queues, and whether its outgoing runner works beside us.
+"""Mailman on this host: its runners, its queues, and whether its outgoing runner works beside us.
 
 Out   Mailman, a part of the snapshot
-Pure  values only; looking is mailman_processes.py's
+Pure  values only; mailman_processes.py looks at the processes
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class QueueCount(CleanModel):
 
 
 class SkippedFiles(CleanModel):
-    """Files of one directory that are no queue entries, and that drainer leaves where they are. name, reason: of one."""
+    """Files of one directory that are no queue entries; drainer leaves them there. name, reason: of one of them."""
 
     directory: str
     files: int
@@ -33,20 +33,20 @@ HOW_TO_STOP_RUNNER = {
     "mailman3": "Stop it: [runner.out] start: no in mailman.cfg, then stop and start Mailman",
     "mailman2": "Stop it: QRUNNERS without OutgoingRunner in mm_cfg.py, then mailmanctl stop and start",
 }
-"""In a line; guards/beside_runner.py has it whole."""
+"""In one line; beside_runner.py has the full text."""
 
 _DELIVERING = frozenset({"out", "OutgoingRunner", "All"})
-"""Mailman's runners that deliver, as 3 and 2.1 name them."""
+"""Names of the runners that deliver, in Mailman 3 and 2.1."""
 
 
 class Mailman(CleanModel):
-    """Mailman on this host. A runner that is wanted (`runner_wanted_by`) does not compete.
+    """Mailman on this host. A runner that a setting wants (`runner_wanted_by`) does not compete.
 
-    released_entries         in out/ for Mailman's runner to deliver (feed.via, mailman.release_lists)
-    retrying_recipients      of released entries that Mailman itself tries again
-    missing_runners          those a started Mailman would have and this one has not; none while its master does not run
-    runner_wanted_by         the setting by which an outgoing runner may run beside us
-    taken_by_runner_entries  those it was seen to take out of out/ since we started; it may have taken more
+    released_entries         handed over: in out/ for Mailman's runner to deliver (feed.via, mailman.release_lists)
+    retrying_recipients      recipients of handed-over entries that Mailman itself tries again
+    missing_runners          runners that a started Mailman has and this one has not; none while its master does not run
+    runner_wanted_by         the setting that allows an outgoing runner beside us
+    taken_by_runner_entries  entries that the runner was seen to take from out/ since we started; it may have taken more
     """
 
     flavour: str = ""
@@ -64,7 +64,7 @@ class Mailman(CleanModel):
 
     @property
     def competition(self) -> str:
-        """Which runner of Mailman's works beside us, and the way out; "" for none."""
+        """Which runner of Mailman works beside us, and how to stop it; "" for none."""
         if not self.outgoing_runner_competes:
             return ""
         found = [f"{one.name} (pid {one.pid})" for one in self.runners if one.name in _DELIVERING]
@@ -77,5 +77,5 @@ class Mailman(CleanModel):
 
     @property
     def intruder(self) -> str:
-        """`competition` that no setting asks for."""
+        """`competition`, unless a setting wants the runner."""
         return "" if self.runner_wanted_by else self.competition

@@ -1,13 +1,13 @@
-"""Mailman's own processes: who of them lives, and does one deliver from the queue we drain?
+"""Mailman's own processes: which of them live, and whether one delivers from the queue we drain.
 
 In    the machine's processes (psutil), queue_dir, and Mailman's configuration file if it is known
-Out   MailmanProcesses: those of this site, or that cannot be told to be of another
+Out   MailmanProcesses: those of this site, and those whose site is unknown
 
-Which site a process is of:
-  3    its `-C FILE`, which Mailman's master always gives to its runners: the file itself where ours is known, else the
-       queue_dir it leads to
-  2.1  has no such argument, so the directory its program is in, and its open files, tell
-What cannot be told counts as ours: then a `.bak` is left alone, which is never wrong.
+The site of a process:
+  3    its `-C FILE`, which Mailman's master always gives to its runners. If our file is known, the two are compared;
+       otherwise the queue_dir that FILE configures
+  2.1  has no such argument: the directory of its program and its open files show the site
+A process whose site is unknown counts as ours. Then a `.bak` is left alone, which is always safe.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _PROGRAMS: dict[str, tuple[_Role, _Flavour]] = {
 
 @dataclass(frozen=True, slots=True)
 class MailmanProcess:
-    """role: "runner" works queues; "master" starts runners again when they die.
+    """A runner, or the master that starts runners again when they die.
 
-    name   of the runner as Mailman has it ("out", "OutgoingRunner"), of a master its program's
-    queue  the queue it works, "All" for 2.1's run-everything, "" for a master
-    placed its site is known to be ours; False: it cannot be told to be of another
+    name     Mailman's name of the runner ("out", "OutgoingRunner"); of a master, the name of its program
+    queue    the queue it works, "All" for the one runner of 2.1 that works every queue, "" for a master
+    is_ours  True: its site is known to be ours; False: its site is unknown
     """
 
     pid: int
@@ -58,12 +58,12 @@ class MailmanProcess:
     queue: str
     config: str
     program: str
-    placed: bool = False
+    is_ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class MailmanProcesses:
-    """`missing`: runners a started Mailman would have and this one has not; empty while no master lives."""
+    """Mailman's processes of our site, and those whose site is unknown."""
 
     processes: tuple[MailmanProcess, ...]
 
@@ -72,14 +72,17 @@ class MailmanProcesses:
         return any(process.role == "master" for process in self.processes)
 
     def delivering(self, flavour: str) -> list[Runner]:
-        """Outgoing runners that take entries from a queue of this flavour. One of the other Mailman does so only where its
-        site is known: two Mailmans on one host are common, two on one queue are not."""
+        """Outgoing runners that take entries from a queue of this flavour.
+
+        A runner of the other flavour counts only if its site is known to be ours: two Mailmans on one host are common, two
+        on one queue are not.
+        """
         return [
             Runner(name=process.name, pid=process.pid)
             for process in self.processes
             if process.role == "runner"
             and process.queue in ("out", _EVERY_QUEUE)
-            and (process.placed or process.flavour == flavour)
+            and (process.is_ours or process.flavour == flavour)
         ]
 
     @property
@@ -88,6 +91,7 @@ class MailmanProcesses:
 
     @property
     def missing(self) -> tuple[str, ...]:
+        """Runners that a started Mailman has and this one has not; empty while no master lives."""
         found: set[str] = set()
         for flavour in sorted({process.flavour for process in self.processes if process.role == "master"}):
             names = {process.name for process in self.processes if process.flavour == flavour}
@@ -96,25 +100,27 @@ class MailmanProcesses:
         return tuple(sorted(found))
 
     def runner_lives(self, queue: str) -> bool:
-        """Whether a runner works this queue of ours, or one that cannot be told to be of another site."""
+        """Whether a runner works this queue, one whose site is unknown included."""
         return any(process.queue in (queue, _EVERY_QUEUE) for process in self.processes if process.role == "runner")
 
     @property
-    def nobody_delivers(self) -> str:
-        """Why entries handed over to Mailman stay where they are; "" while its outgoing runner lives."""
+    def why_nothing_is_delivered(self) -> str:
+        """Why entries handed over to Mailman stay in out/; "" while its outgoing runner lives."""
         if self.runner_lives("out"):
             return ""
         return "no outgoing runner of Mailman runs, and what was released waits for one: start Mailman"
 
     def guard(self, delivers_for_us: bool = False, competition: str = "") -> Guard:
-        """Always go. Standing still would leave a competing runner every duplicate that arrives; and entries
-        handed over while no runner lives only wait (one that we may not see must not stop the drain).
+        """The guard "mailman", which always says go.
 
-        delivers_for_us  entries are handed over to Mailman: its outgoing runner is wanted, not a competitor
-        competition      which runner takes entries that we would, and what to do about it; "" for none
+        To stop would leave every later duplicate to the competing runner. Entries handed over while no runner lives only
+        wait, and a runner that we may not see must not stop the drain.
+
+        delivers_for_us  entries are handed over to Mailman, so its outgoing runner is wanted
+        competition      which runner takes entries from our queue, and how to stop it; "" for none
         """
         if delivers_for_us:
-            return Guard(name="mailman", verdict="go", reason=self.nobody_delivers, value=len(self.processes))
+            return Guard(name="mailman", verdict="go", reason=self.why_nothing_is_delivered, value=len(self.processes))
         missing = f"runners missing: {', '.join(self.missing)}" if self.missing else ""
         return Guard(name="mailman", verdict="go", reason=competition or missing, value=len(self.processes))
 
@@ -126,7 +132,7 @@ class _Site(Enum):
 
 
 def mailman_processes(queue_dir: Path, config: Path | None = None) -> MailmanProcesses:
-    """Mailman's processes that are this site's, or may be. A process that ends meanwhile is left out.
+    """Mailman's processes of this site, and those whose site is unknown. A process that ends meanwhile is left out.
 
     config  Mailman 3's mailman.cfg, if known
     """
@@ -135,14 +141,14 @@ def mailman_processes(queue_dir: Path, config: Path | None = None) -> MailmanPro
         try:
             seen = parse_command(process.pid, process.cmdline())
             if seen and (site := _site_of(seen, process, queue_dir, config)) is not _Site.ANOTHER:
-                found.append(replace(seen, placed=site is _Site.OURS))
+                found.append(replace(seen, is_ours=site is _Site.OURS))
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return MailmanProcesses(tuple(found))
 
 
 def parse_command(pid: int, command: Sequence[str]) -> MailmanProcess | None:
-    """What a command line says, None if it is none of Mailman's (always python: Postfix has a `master` as well).
+    """The process behind a command line; None if it is not Mailman's. (Postfix has a `master` too, but not in python.)
 
     Source  mailman/bin/master.py (python runner -C FILE --runner=NAME:SLICE:COUNT); 2.1 bin/mailmanctl
             (python qrunner --runner=CLASS:SLICE:COUNT -s)
@@ -170,7 +176,7 @@ _MOST_CONFIG_BYTES = 2**20
 
 
 def configured_queue_dir(config: Path) -> Path | None:
-    """The queue_dir a mailman.cfg leads to; None if the file cannot be read or does not say.
+    """The queue_dir that a mailman.cfg configures; None if the file cannot be read or has none.
 
     Source  mailman/config/schema.cfg, [mailman] layout and [paths.*]; layouts of Mailman's own are in its mailman.cfg
     """
@@ -210,7 +216,7 @@ def _site_of(seen: MailmanProcess, process: psutil.Process, queue_dir: Path, con
 
 
 def _site_by_files(seen: MailmanProcess, process: psutil.Process, queue_dir: Path) -> _Site:
-    """2.1: the queue is VAR_PREFIX/qfiles, its programs usually VAR_PREFIX/bin, its logs and locks VAR_PREFIX/logs."""
+    """In 2.1 the queue is VAR_PREFIX/qfiles, the programs lie in VAR_PREFIX/bin as a rule, the logs in VAR_PREFIX/logs."""
     site = queue_dir.resolve().parent
     try:
         opened = [Path(file.path) for file in process.open_files()]
@@ -219,14 +225,14 @@ def _site_by_files(seen: MailmanProcess, process: psutil.Process, queue_dir: Pat
         return _Site.UNKNOWN
     if program.is_relative_to(site) or any(path.resolve().is_relative_to(site) for path in (*opened, program)):
         return _Site.OURS
-    # VAR_PREFIX/logs is open all the time, and VAR_PREFIX/qfiles is the queue, unless mm_cfg.py says otherwise.
+    # A runner keeps a file in VAR_PREFIX/logs open; the queue is VAR_PREFIX/qfiles unless mm_cfg.py moves it.
     others = (path.parent.with_name("qfiles") for path in opened if path.parent.name == "logs")
     is_anothers = any(queue.is_dir() and not _same(queue, queue_dir) for queue in others)
     return _Site.ANOTHER if is_anothers and _leaves_queues_in_place(program) else _Site.UNKNOWN
 
 
 def _leaves_queues_in_place(program: Path) -> bool:
-    """Whether the mm_cfg.py that this PREFIX/bin/qrunner reads can be read, and moves no queue."""
+    """Whether the mm_cfg.py of this PREFIX/bin/qrunner can be read and moves no queue."""
     try:
         config = read_regular(program.parent.with_name("Mailman") / "mm_cfg.py", _MOST_CONFIG_BYTES)
     except OSError:

@@ -3,9 +3,9 @@
 In    which MTA; its queue directory or its own queue command
 Out   a guard that stops feeding above queue_high until below queue_low
 
-Postfix: its queue directories are counted where we may read them (root, postfix); otherwise `postqueue -j`, which any
-user may ask, and which costs Postfix a pass over its queue files. Of another instance than the default, `postqueue -c` is
-asked: only its main.cf tells where its queue is. Exim: `exim -bpc` (for its admin users).
+Postfix: its queue directories are counted where we may read them (root, postfix). Otherwise `postqueue -j` is run, which
+any user may do; Postfix then reads all its queue files. For an instance other than the default, `postqueue -c` is run,
+because only its main.cf says where its queue is. Exim: `exim -bpc` (for its admin users).
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Literal
 
 from drainer.errors import MtaError
 from drainer.files.access import set_id_advice
-from drainer.guards.verdict import Guard, between_marks, unknown
+from drainer.guards.verdict import Guard, between_limits, unknown
 
 POSTFIX_QUEUES = ("maildrop", "incoming", "active", "deferred")
-"""hold/ is left out: nobody delivers from there until an operator says so."""
+"""hold/ is left out: Postfix delivers from there only after an operator has released the mail."""
 
 _SBIN = "/usr/sbin:/sbin:/usr/local/sbin"
 
 
 class MtaQueue:
-    """Asks for the length, remembers whether feeding was stopped for it.
+    """Measures the length, and remembers whether it has stopped feeding.
 
     high, low  messages; see settings mta.queue_high, mta.queue_low
-    config     Postfix's configuration directory, where it is not the default instance's
-    spool      the default Postfix's queue_directory
-    command    instead of the MTA's usual one
-    stopped    feeding is stopped for its length
+    config     Postfix's configuration directory; None: the default instance's
+    spool      queue_directory of the default instance
+    command    runs instead of the MTA's usual command
+    stopped    feeding is stopped because of the length
     """
 
     def __init__(
@@ -61,19 +61,19 @@ class MtaQueue:
         self.stopped = stopped
 
     async def look(self) -> Guard:
-        """go, slow or stop; slow, with the reason, when the length cannot be had."""
+        """go, slow or stop; slow, with the reason, if the length cannot be measured."""
         if self._kind == "none":
             return Guard(name="mta_queue", verdict="go", reason="not watched (mta.queue)")
         try:
             length = await self.length()
         except MtaError as exc:
             return unknown("mta_queue", "slow", str(exc))
-        guard = between_marks("mta_queue", length, self._high, self._low, "messages in the MTA's queue:", self.stopped)
+        guard = between_limits("mta_queue", length, self._high, self._low, "messages in the MTA's queue:", self.stopped)
         self.stopped = guard.verdict == "stop"
         return guard
 
     async def length(self) -> int:
-        """Messages in the MTA's queue. Raises MtaError with the reason why it cannot be told."""
+        """Messages in the MTA's queue. Raises MtaError with the reason if it cannot be measured."""
         if self._kind == "exim":
             output = await self._run(self._command or (_program("exim", "exim4"), "-bpc"))
             return parse_exim_count(output)
@@ -103,10 +103,10 @@ class MtaQueue:
                 process.kill()
                 await process.wait()
         if process.returncode:
-            said = errors.decode("utf-8", "replace").strip().splitlines()
+            lines = errors.decode("utf-8", "replace").strip().splitlines()
             advice = set_id_advice(Path(command[0]))
             raise MtaError(
-                f"{command[0]} ended with status {process.returncode}: {said[-1] if said else 'no message'}"
+                f"{command[0]} ended with status {process.returncode}: {lines[-1] if lines else 'no message'}"
                 f"{f'; {advice.in_one_line()}' if advice else ''}"
             )
         return output.decode("utf-8", "replace")
@@ -155,7 +155,7 @@ def _count_files(directory: Path) -> int:
 
 
 def _program(*names: str) -> str:
-    """Its path, also where a service's PATH has no sbin."""
+    """The path of the first program that is installed, in sbin too: the PATH of a service may lack it."""
     search = f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"
     for name in names:
         if path := shutil.which(name, path=search):

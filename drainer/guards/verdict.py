@@ -1,7 +1,7 @@
-"""What a guard says, and what several say together.
+"""A guard's verdict on a measured value, and the verdict of several guards together.
 
 In    measured values and their limits
-Out   Guard: go, slow or stop, with a reason fit for an operator
+Out   Guard: go, slow or stop, with a reason for the operator
 Pure  nothing is measured here
 """
 
@@ -24,7 +24,7 @@ class Guard(CleanModel):
 
 
 GUARD_BINDS = "the guard "
-"""How `Rate.binding` begins where a guard says slow."""
+"""`Rate.binding` begins with this if a guard that says slow limits the rate."""
 
 
 def bound_by_guard(name: str, reason: str) -> str:
@@ -35,12 +35,12 @@ _STRICTNESS: dict[Verdict, int] = {"go": 0, "slow": 1, "stop": 2}
 
 
 def strictest(guards: Iterable[Guard]) -> Guard:
-    """The guard whose verdict counts; among equals the first. With no guards at all, one that says go."""
+    """The guard whose verdict counts; among equals the first. Without guards, one that says go."""
     return max(guards, key=lambda guard: _STRICTNESS[guard.verdict], default=Guard(name="none", verdict="go"))
 
 
 def not_below(name: str, value: float, limit: float, what: str, otherwise: Verdict) -> Guard:
-    """go while value >= limit, else `otherwise`, saying how much of `what` there is."""
+    """go while value >= limit, else `otherwise`, with the amount of `what` as the reason."""
     if value >= limit:
         return Guard(name=name, verdict="go", value=value, limit=limit)
     return Guard(name=name, verdict=otherwise, reason=f"{value:g} {what}, limit {limit:g}", value=value, limit=limit)
@@ -53,10 +53,10 @@ def not_above(name: str, value: float, limit: float, what: str, otherwise: Verdi
     return Guard(name=name, verdict=otherwise, reason=f"{what} {value:g}, limit {limit:g}", value=value, limit=limit)
 
 
-def between_marks(name: str, value: float, high: float, low: float, what: str, was_stopped: bool) -> Guard:
-    """stop above `high`, and then until below `low` again; on the way up, slow from `low`.
+def between_limits(name: str, value: float, high: float, low: float, what: str, was_stopped: bool) -> Guard:
+    """stop above `high`; once stopped, go again below `low`. On the way up, slow from `low`.
 
-    high, low  high >= low; two marks, so that feeding does not flutter at one
+    high, low  high >= low. Two limits, because with one feeding would stop and go all the time
     """
     if value > high:
         return Guard(name=name, verdict="stop", reason=f"{what} {value:g}, limit {high:g}", value=value, limit=high)
@@ -69,5 +69,5 @@ def between_marks(name: str, value: float, high: float, low: float, what: str, w
 
 
 def unknown(name: str, verdict: Verdict, why: str) -> Guard:
-    """The value could not be had."""
+    """The guard for a value that could not be measured, and why."""
     return Guard(name=name, verdict=verdict, reason=why)

@@ -126,7 +126,7 @@ def runner(settings: Settings, found: MailmanProcesses, flavour: Flavour) -> Ite
         why = f"drainer does not start beside Mailman's outgoing runner (pid {there}). {HOW_TO_STOP_RUNNER[flavour]}"
         yield Finding("error", "custody.beside_runner", why)
     elif not there and settings.feed.via == "mailman":
-        yield Finding("warning", "feed.via", found.nobody_delivers)
+        yield Finding("warning", "feed.via", found.why_nothing_is_delivered)
     elif there:
         yield Finding("ok", "Mailman's outgoing runner", f"runs (pid {there}), as {wanted} requires")
     else:

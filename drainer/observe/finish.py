@@ -135,7 +135,7 @@ def answer(drain: Drain, at_recipients_per_s: float | None, by_s: float | None, 
                 "by": by_s,
                 "needed_recipients_per_s": needed,
                 "chance": found.chance,
-                "verdict": found.verdict,
+                "verdict": found.feasibility,
                 "raise_messages_per_s": short.messages_per_s,
                 "raise_recipients_per_s": short.recipients_per_s,
             }

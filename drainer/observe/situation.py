@@ -112,8 +112,8 @@ class Situation:
             intake_reason=next((pause.reason for pause in self.operator.pauses if pause.list_id == INTAKE), ""),
             paused_lists=paused_lists,
             others_wait=len(paused_lists) < len(waiting),
-            nobody_delivers=self._nobody_composes()
-            or (surroundings.mailman.nobody_delivers if surroundings.guards and self._releases() else ""),
+            mailman_stands_still=self._nobody_composes()
+            or (surroundings.mailman.why_nothing_is_delivered if surroundings.guards and self._releases() else ""),
             intruder=self.mailman().intruder,
             rate_is_zero=totals.entries > 0 and 0 in (resources.rate.messages_per_s, resources.rate.recipients_per_s),
         )
@@ -157,7 +157,7 @@ class Situation:
     async def incident(self, since_s: float | None) -> Incident:
         account = await self._pipeline.resources.ledger.account(LINES, since_s)
         present = self.present(await self.snapshot())
-        history, now_s = observed(self.record_writer.history, present.snapshot), self._clock.now_s()
+        history, now_s = observed(self.record_writer.burn_down, present.snapshot), self._clock.now_s()
         return incident(account, present, history, version=__version__, now_s=now_s, live=True, since_s=since_s)
 
     def present(self, snapshot: Snapshot) -> Inventory:

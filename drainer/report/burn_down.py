@@ -1,11 +1,11 @@
-"""The backlog over time, for the burn-down: fine for the last minutes, coarser the older it is, bounded in number.
+"""The burn-down: the backlog over time, with many points for the last minutes and fewer for older times.
 
 In    a Snapshot now and then
 Out   points and changes of state, oldest first, as JSON values too
-Pure  snapshots bring their time along
+Pure  snapshots bring their time
 
-A point is kept if it is further from the next newer one than a fiftieth of its age: on a chart whose left edge is the oldest
-point no gap is wider than some hundredths of the chart, and two days take fewer than MOST_POINTS.
+A point is kept if the next newer one is at least a fiftieth of its age away. So on a chart of the whole burn-down no gap is
+wider than some hundredths of the chart, and two days need fewer than MOST_POINTS points.
 """
 
 from __future__ import annotations
@@ -22,13 +22,18 @@ MOST_POINTS = 500
 MOST_CHANGES = 100
 REACHES_BACK_S = 48 * 3600.0
 NEW_AFTER_EMPTY_S = 3600.0
-"""Mail that comes after the backlog has been empty for so long begins a new burn-down."""
+"""After the backlog has been empty this long, new mail begins a new burn-down."""
 
 
 class Point(BaseModel):
-    """at: seconds since the epoch. recipients: known to be left, with those of entries not read yet at the mean of the
-    others; null while none is read. recipients_per_s: null while not measured. settled_recipients, transactions: since the
-    ledger began, delivered and bounced. A limit of null is unlimited."""
+    """The backlog at one moment.
+
+    at                  seconds since the epoch
+    recipients          left; an entry not read yet counts the mean of those read; null while none is read
+    recipients_per_s    null while not measured
+    settled_recipients, transactions  delivered and bounced, since the ledger began
+    limit_...           null: unlimited
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,7 +48,7 @@ class Point(BaseModel):
 
 
 class Change(CleanModel):
-    """From `at` on (seconds since the epoch) the service was in `state`; "not_running" between two runs."""
+    """The service was in `state` from `at` on (seconds since the epoch); between two runs the state is "not_running"."""
 
     at: float = Field(allow_inf_nan=False)
     state: ServiceState | str
@@ -51,7 +56,7 @@ class Change(CleanModel):
 
 
 class BurnDown(BaseModel):
-    """Points and changes, oldest first. began: of the burn-down, which may be longer ago than the first point kept."""
+    """Points and changes of state, oldest first. began: when the burn-down began, perhaps before the first point kept."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,7 +66,7 @@ class BurnDown(BaseModel):
 
 
 def recipients_left(snapshot: Snapshot) -> int | None:
-    """Recipients in the backlog, entries not read yet by the mean of those read; None while none is."""
+    """Recipients in the backlog; an entry not read yet counts the mean of those read. None while none is read."""
     backlog = snapshot.backlog
     read = backlog.entries - backlog.unread_entries
     if backlog.unread_entries <= 0:
@@ -71,14 +76,14 @@ def recipients_left(snapshot: Snapshot) -> int | None:
     return round(backlog.recipients + backlog.unread_entries * backlog.recipients / read)
 
 
-def observed(history: BurnDown, snapshot: Snapshot) -> BurnDown:
-    """The history with this snapshot in it. One that is not later than the last point (a clock set back) begins anew.
+def observed(burn_down: BurnDown, snapshot: Snapshot) -> BurnDown:
+    """The burn-down with this snapshot added. If the clock was set back, a new burn-down begins.
 
-    A service that has not yet looked into the queue says nothing of the backlog: that is no point.
+    A service that starts or scans and has found no entry yet does not know the backlog: its snapshot adds no point.
     """
-    points, changes, began_s = history.points, history.changes, history.began
+    points, changes, began_s = burn_down.points, burn_down.changes, burn_down.began
     if snapshot.state in ("starting", "scanning") and not snapshot.backlog.entries:
-        return history
+        return burn_down
     if points and snapshot.at <= points[-1].at:
         points, changes, began_s = (), (), None
     if snapshot.backlog.entries and _empty_for_s(points, snapshot.at) > NEW_AFTER_EMPTY_S:
@@ -108,16 +113,16 @@ def observed(history: BurnDown, snapshot: Snapshot) -> BurnDown:
     return BurnDown(points=thinned(points), changes=changes[-MOST_CHANGES:], began=began_s)
 
 
-def resumed(history: BurnDown, now_s: float) -> BurnDown:
-    """A history of an earlier run, as a run that begins now goes on with it; empty if it is of the future."""
-    if not history.points or history.points[-1].at >= now_s:
+def resumed(burn_down: BurnDown, now_s: float) -> BurnDown:
+    """The burn-down of an earlier run, continued by a run that begins now; empty if its points lie in the future."""
+    if not burn_down.points or burn_down.points[-1].at >= now_s:
         return BurnDown()
-    away = Change(at=history.points[-1].at, state="not_running")
-    return history.model_copy(update={"changes": (*history.changes, away)[-MOST_CHANGES:]})
+    away = Change(at=burn_down.points[-1].at, state="not_running")
+    return burn_down.model_copy(update={"changes": (*burn_down.changes, away)[-MOST_CHANGES:]})
 
 
 def thinned(points: tuple[Point, ...]) -> tuple[Point, ...]:
-    """At most MOST_POINTS of them: the first, the last, the highest, and between them ever fewer the older they are."""
+    """At most MOST_POINTS points: the first, the last and the highest, and between them fewer the older they are."""
     now_s = points[-1].at
     recent = tuple(point for point in points if now_s - point.at <= REACHES_BACK_S)
     if len(recent) <= MOST_POINTS:
@@ -135,7 +140,7 @@ def thinned(points: tuple[Point, ...]) -> tuple[Point, ...]:
 
 
 def _empty_for_s(points: tuple[Point, ...], now_s: float) -> float:
-    """How long the backlog had been empty up to now, as far as the points say."""
+    """How long the backlog has been empty until now, according to the points."""
     since_s = now_s
     for point in reversed(points):
         if point.entries:

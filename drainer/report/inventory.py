@@ -1,6 +1,6 @@
-"""What is here now that no ledger knows: the figures of this moment, what waits per list and class, what is held.
+"""The inventory: what is here now and stands in no ledger: the snapshot, entries by list and class, held entries.
 
-Pure  values only; kept in the ledger as JSON, so that a report can be made without the service
+Pure  values only; the ledger keeps it as JSON, so that a report can be made without the service
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from drainer.report.snapshot import Snapshot
 from drainer.text.clean_model import CleanModel
 
 HELD_KEPT = 200
-"""Held entries described at most."""
+"""At most this many held entries are described."""
 
 
 class Waiting(CleanModel):
-    """Entries here of one list and class of duplicate, held ones too; "" and "": not read yet. recipients: all they name."""
+    """Entries here of one list and one class of duplicate, held ones included; list and kind "": not read yet."""
 
     list: str
     kind: str
@@ -26,7 +26,7 @@ class Waiting(CleanModel):
 
 
 class HeldEntry(CleanModel):
-    """An entry that waits for a person. at, by: when and by whom it was set aside; 0.0 and "" where that is not known."""
+    """An entry held for a person. at, by: when it was held, and who held it; 0.0 and "" if not known."""
 
     entry: str
     list: str = ""
@@ -41,7 +41,7 @@ class HeldEntry(CleanModel):
 
 
 class Inventory(CleanModel):
-    """held: the oldest, at most HELD_KEPT of snapshot.backlog.held_entries."""
+    """held: the oldest HELD_KEPT of snapshot.backlog.held_entries."""
 
     snapshot: Snapshot
     waiting: list[Waiting] = []
@@ -49,7 +49,7 @@ class Inventory(CleanModel):
 
 
 class Held(Protocol):
-    """A held entry as the index lists it: `duplicate` is the class it was found to be in this run."""
+    """A held entry of the index. duplicate: its class, as found in this run."""
 
     @property
     def list(self) -> str: ...
@@ -64,7 +64,10 @@ class Held(Protocol):
 
 
 def known_resends(waiting: Sequence[Waiting], held: Sequence[Held]) -> list[Waiting]:
-    """With entries held as resends counted as such: after a restart the first sending is gone, and only the ledger knows."""
+    """The same counts, with entries held as resends in the class "resend".
+
+    After a restart the first sending is not in the index any more, so the index does not class them as resends.
+    """
     sums = {(one.list, one.kind): (one.entries, one.recipients, one.bytes) for one in waiting}
     for entry in held:
         source, target = (entry.list, entry.duplicate), (entry.list, "resend")

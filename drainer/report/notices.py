@@ -1,11 +1,11 @@
-"""When somebody should be told, and what: changes of state worth a message, and no more of them than is bearable.
+"""Notices to the operator: which changes of state deserve one, when, and in which words.
 
 In    snapshots, one after the other
-Out   Standing of what was told; a Notice when something is to be told now
-Pure  snapshots bring their time along
+Out   NoticeState, to be passed in with the next snapshot; the notices to send now
+Pure  snapshots bring their time
 
-What lasts shorter than `after_s` is never told; the same event at most once in `quiet_s`, but the last change is not lost:
-it is told late if it still holds. The end of trouble is told only where the trouble was.
+A condition that lasts less than `after_s` gives no notice. The same kind of notice is sent at most once in `quiet_s`; if the
+condition still holds then, the notice is sent late. The end of trouble is a notice only if the trouble was one.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Literal, get_args
 from drainer.report.snapshot import Snapshot
 from drainer.text.wording import backlog_left, count
 
-Event = Literal["drained", "stopped_by_guard", "mta_down", "stalled", "held", "beside_runner", "recovered"]
-EVENTS: tuple[Event, ...] = get_args(Event)
+NoticeKind = Literal["drained", "stopped_by_guard", "mta_down", "stalled", "held", "beside_runner", "recovered"]
+KINDS: tuple[NoticeKind, ...] = get_args(NoticeKind)
 
 _TROUBLE: frozenset[str] = frozenset({"stopped_by_guard", "mta_down", "stalled"})
 _Condition = Literal["drained", "stopped_by_guard", "mta_down", "stalled", "working"]
@@ -28,38 +28,38 @@ _Condition = Literal["drained", "stopped_by_guard", "mta_down", "stalled", "work
 class Notice:
     """at: seconds since the epoch. text: one line, for people."""
 
-    event: Event
+    event: NoticeKind
     text: str
     at: float
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What is known of earlier snapshots.
+class NoticeState:
+    """What has to be remembered from one snapshot to the next.
 
-    condition, since_s  how it stands, and since when
-    told                the last condition somebody was told of, or that was there at the start
-    last_s              when each event was last told
-    most_entries        of the backlog, since it was last told as drained
-    finished_entries    by the snapshot before: what was finished since then was backlog, though no snapshot shows it
-    held_entries        when last told of
-    beside_since_s      since when Mailman's outgoing runner delivers beside us unasked; None: it does not
-    beside_told         somebody was told of that
+    condition, since_s  the present condition, and when it began
+    noticed             the condition of the last notice, or that of the start
+    last_s              when each kind of notice was last sent
+    most_entries        largest backlog since the last notice "drained"
+    finished_entries    at the snapshot before; entries finished since then were backlog too, though no snapshot shows them
+    held_entries        at the last notice "held"
+    beside_since_s      since when Mailman's outgoing runner delivers beside us and no setting allows it; None: none does
+    beside_noticed      a notice of that was sent
     """
 
     condition: _Condition | None = None
     since_s: float = 0.0
-    told: _Condition | None = None
+    noticed: _Condition | None = None
     last_s: Mapping[str, float] = field(default_factory=dict)
     most_entries: int = 0
     finished_entries: int | None = None
     held_entries: int = 0
     beside_since_s: float | None = None
-    beside_told: bool = False
+    beside_noticed: bool = False
 
 
 def condition_of(snapshot: Snapshot) -> _Condition | None:
-    """None: nothing to go by (starting, stopping, scanning), or the operator's own doing (paused)."""
+    """The condition for notices. None: not known (starting, stopping, scanning), or the operator's own doing (paused)."""
     match snapshot.state:
         case "stopped_by_guard" | "mta_down":
             return snapshot.state
@@ -72,84 +72,94 @@ def condition_of(snapshot: Snapshot) -> _Condition | None:
 
 
 def after_snapshot(
-    told: Told, snapshot: Snapshot, *, after_s: float, quiet_s: float, drained_from: int
-) -> tuple[Told, tuple[Notice, ...]]:
-    """What is known afterwards, and what is to be told now.
+    state: NoticeState, snapshot: Snapshot, *, after_s: float, quiet_s: float, drained_from: int
+) -> tuple[NoticeState, tuple[Notice, ...]]:
+    """The new state, and the notices to send now.
 
-    after_s       how long a condition has to last before it is told, seconds
-    quiet_s       how long nobody is told of the same event again, seconds
-    drained_from  a backlog that never had so many entries is not told of when it is drained; at least 1
+    after_s       seconds that a condition has to last before its notice
+    quiet_s       seconds between two notices of one kind
+    drained_from  entries, at least 1: a smaller backlog gives no notice when it is drained
     """
-    told, beside = _after_runner(told, snapshot, after_s, quiet_s)
-    told, notices = _after_state(told, snapshot, after_s, quiet_s, drained_from)
-    return told, (*beside, *notices)
+    state, beside = _after_runner(state, snapshot, after_s, quiet_s)
+    state, of_condition = _after_condition(state, snapshot, after_s, quiet_s, drained_from)
+    held: tuple[Notice, ...] = ()
+    if condition_of(snapshot) is not None:
+        state, held = _after_held(state, snapshot, quiet_s)
+    return state, (*beside, *of_condition, *held)
 
 
-def _after_runner(told: Told, snapshot: Snapshot, after_s: float, quiet_s: float) -> tuple[Told, tuple[Notice, ...]]:
-    """In whatever state: Mailman's runner delivers while we are paused, too."""
+def _after_runner(
+    state: NoticeState, snapshot: Snapshot, after_s: float, quiet_s: float
+) -> tuple[NoticeState, tuple[Notice, ...]]:
+    """Applies in every state: Mailman's runner delivers while we are paused, too."""
     if not snapshot.mailman.intruder:
-        return replace(told, beside_since_s=None, beside_told=False), ()
-    if told.beside_since_s is None:
-        told = replace(told, beside_since_s=snapshot.at)
-    has_lasted = snapshot.at - (told.beside_since_s or 0.0) >= after_s
-    if told.beside_told or not has_lasted or not _is_due(told, "beside_runner", snapshot.at, quiet_s):
-        return told, ()
-    told = replace(told, beside_told=True, last_s={**told.last_s, "beside_runner": snapshot.at})
-    return told, (Notice("beside_runner", _text("beside_runner", snapshot), snapshot.at),)
+        return replace(state, beside_since_s=None, beside_noticed=False), ()
+    if state.beside_since_s is None:
+        state = replace(state, beside_since_s=snapshot.at)
+    has_lasted = snapshot.at - (state.beside_since_s or 0.0) >= after_s
+    if state.beside_noticed or not has_lasted or not _is_due(state, "beside_runner", snapshot.at, quiet_s):
+        return state, ()
+    state = replace(state, beside_noticed=True, last_s={**state.last_s, "beside_runner": snapshot.at})
+    return state, (Notice("beside_runner", _text("beside_runner", snapshot), snapshot.at),)
 
 
-def _after_state(
-    told: Told, snapshot: Snapshot, after_s: float, quiet_s: float, drained_from: int
-) -> tuple[Told, tuple[Notice, ...]]:
+def _after_condition(
+    state: NoticeState, snapshot: Snapshot, after_s: float, quiet_s: float, drained_from: int
+) -> tuple[NoticeState, tuple[Notice, ...]]:
     condition = condition_of(snapshot)
     done = snapshot.done
     finished = done.delivered_entries + done.suppressed_entries + done.dropped_entries
-    entries = snapshot.backlog.entries + (0 if told.finished_entries is None else finished - told.finished_entries)
-    told = replace(told, most_entries=max(told.most_entries, entries), finished_entries=finished)
+    entries = snapshot.backlog.entries + (0 if state.finished_entries is None else finished - state.finished_entries)
+    state = replace(state, most_entries=max(state.most_entries, entries), finished_entries=finished)
     if condition is None:
-        return told, ()
-    if told.condition != condition:
-        told = replace(told, condition=condition, since_s=snapshot.at)
-    if told.told is None and condition not in _TROUBLE:
-        told = replace(told, told=condition)
-    notices = []
-    event = _event(told, condition, drained_from)
-    has_lasted = snapshot.at - told.since_s >= after_s
-    if event is not None and has_lasted and _is_due(told, event, snapshot.at, quiet_s):
-        notices.append(Notice(event, _text(event, snapshot), snapshot.at))
-        told = replace(told, last_s={**told.last_s, event: snapshot.at})
-        event = None
-    if event is None and has_lasted:
-        told = replace(told, told=condition, most_entries=0 if condition == "drained" else told.most_entries)
+        return state, ()
+    if state.condition != condition:
+        state = replace(state, condition=condition, since_s=snapshot.at)
+    if state.noticed is None and condition not in _TROUBLE:
+        state = replace(state, noticed=condition)
+    notices: tuple[Notice, ...] = ()
+    kind = _kind(state, condition, drained_from)
+    has_lasted = snapshot.at - state.since_s >= after_s
+    if kind is not None and has_lasted and _is_due(state, kind, snapshot.at, quiet_s):
+        notices = (Notice(kind, _text(kind, snapshot), snapshot.at),)
+        state = replace(state, last_s={**state.last_s, kind: snapshot.at})
+        kind = None
+    if kind is None and has_lasted:
+        state = replace(state, noticed=condition, most_entries=0 if condition == "drained" else state.most_entries)
+    return state, notices
+
+
+def _after_held(state: NoticeState, snapshot: Snapshot, quiet_s: float) -> tuple[NoticeState, tuple[Notice, ...]]:
+    """A notice when more entries are held than at the last one."""
     held = snapshot.backlog.held_entries
-    if held < told.held_entries:
-        told = replace(told, held_entries=held)
-    elif held > told.held_entries and _is_due(told, "held", snapshot.at, quiet_s):
-        notices.append(Notice("held", _text("held", snapshot), snapshot.at))
-        told = replace(told, held_entries=held, last_s={**told.last_s, "held": snapshot.at})
-    return told, tuple(notices)
+    if held < state.held_entries:
+        return replace(state, held_entries=held), ()
+    if held == state.held_entries or not _is_due(state, "held", snapshot.at, quiet_s):
+        return state, ()
+    state = replace(state, held_entries=held, last_s={**state.last_s, "held": snapshot.at})
+    return state, (Notice("held", _text("held", snapshot), snapshot.at),)
 
 
-def _event(told: Told, condition: _Condition, drained_from: int) -> Event | None:
+def _kind(state: NoticeState, condition: _Condition, drained_from: int) -> NoticeKind | None:
     if condition == "drained":
-        return "drained" if told.most_entries >= drained_from else None
-    if condition == told.told:
+        return "drained" if state.most_entries >= drained_from else None
+    if condition == state.noticed:
         return None
     if condition == "working":
-        return "recovered" if told.told in _TROUBLE else None
+        return "recovered" if state.noticed in _TROUBLE else None
     return condition
 
 
-def _is_due(told: Told, event: Event, now_s: float, quiet_s: float) -> bool:
-    last_s = told.last_s.get(event)
+def _is_due(state: NoticeState, kind: NoticeKind, now_s: float, quiet_s: float) -> bool:
+    last_s = state.last_s.get(kind)
     return last_s is None or not 0 <= now_s - last_s < quiet_s
 
 
-def _text(event: Event, snapshot: Snapshot) -> str:
+def _text(kind: NoticeKind, snapshot: Snapshot) -> str:
     backlog, done = snapshot.backlog, snapshot.done
     left = backlog_left(backlog.entries, backlog.recipients, backlog.unread_entries)
     held = f"{count(backlog.held_entries, 'entry', 'entries')} held for a person"
-    match event:
+    match kind:
         case "drained":
             return (
                 f"drained: {count(done.delivered_recipients, 'recipient')} delivered, "

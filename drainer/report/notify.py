@@ -1,12 +1,12 @@
-"""Tells the operator's own program or webhook what notices.py finds worth telling.
+"""Sends notices to the operator's own program or webhook.
 
 In    snapshots, as the service takes them
 Out   a child process with the notice on its standard input; a POST with the same JSON
-Not here  what is worth telling (notices.py)
+Not here  which notices there are (notices.py)
 
-INVARIANT never-in-the-way: `observe` returns at once, and whatever the program or the webhook does, or does not, delays
-nothing but later notices: a task of its own tells them one after the other, each for at most `notify.timeout`.
-A webhook's URL is often the only secret there is: it is read from its file each time, and never logged.
+INVARIANT never-in-the-way: `observe` returns at once. Whatever the program or the webhook does, it delays only later
+notices: a task of its own sends them one after the other, each for at most `notify.timeout`.
+The URL of a webhook is often its only secret: it is read from its file each time, and never logged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import aiohttp
 
 from drainer.errors import SettingsError
-from drainer.report.notices import Event, Notice, Told, after_snapshot
+from drainer.report.notices import Notice, NoticeKind, NoticeState, after_snapshot
 from drainer.report.snapshot import Snapshot
 from drainer.secret_files import secret_in
 from drainer.settings import NotifySettings
@@ -33,30 +33,32 @@ from drainer.text.logfmt import logfmt
 log = logging.getLogger("drainer")
 
 MOST_WAITING = 16
-"""Notices not told yet; of more the oldest are dropped: the latest says best how it stands."""
+"""Notices not sent yet. Beyond this number the oldest are dropped: the latest describe the present best."""
 TRIES = 3
 _BETWEEN_TRIES_S = 10.0
 
 
 class Notifier:
-    """`observe` each snapshot; `run` for ever."""
+    """Call `observe` with each snapshot; `run` is the task that sends."""
 
     def __init__(self, settings: NotifySettings) -> None:
         self._settings = settings
-        self._told = Told()
+        self._state = NoticeState()
         self._waiting: deque[tuple[Notice, Snapshot]] = deque(maxlen=MOST_WAITING)
         self._news = asyncio.Event()
 
     def reconfigure(self, settings: NotifySettings) -> None:
-        """Settings read again."""
+        """Take settings that were read again."""
         self._settings = settings
 
     def observe(self, snapshot: Snapshot, *, is_last: bool = False) -> Sequence[Notice]:
-        """Note what has changed, and say what was worth telling. Returns at once. is_last: what holds now is told now, since
-        nobody will look again."""
+        """Queue the notices that follow from this snapshot, and return them. Returns at once.
+
+        is_last  there is no later snapshot: send the notice of the present condition now
+        """
         settings = self._settings
-        self._told, notices = after_snapshot(
-            self._told,
+        self._state, notices = after_snapshot(
+            self._state,
             snapshot,
             after_s=0.0 if is_last else settings.after,
             quiet_s=settings.quiet,
@@ -70,25 +72,25 @@ class Notifier:
         return notices
 
     async def run(self) -> None:
-        """Tell, one notice after the other; for ever."""
+        """The task that sends one notice after the other; it never returns."""
         while True:
             await self._news.wait()
             self._news.clear()
             while self._waiting:
                 notice, snapshot = self._waiting.popleft()
                 try:
-                    await self._tell(notice, snapshot)
+                    await self._send(notice, snapshot)
                 except asyncio.CancelledError:
                     if len(self._waiting) < MOST_WAITING:
                         self._waiting.appendleft((notice, snapshot))
                     raise
 
     async def last_words(self) -> None:
-        """At the end: tell what waits, each by one try."""
+        """At the end of the service: send the waiting notices, one try each."""
         while self._waiting:
-            await self._tell(*self._waiting.popleft(), tries=1)
+            await self._send(*self._waiting.popleft(), tries=1)
 
-    async def _tell(self, notice: Notice, snapshot: Snapshot, tries: int = TRIES) -> None:
+    async def _send(self, notice: Notice, snapshot: Snapshot, tries: int = TRIES) -> None:
         host = socket.gethostname()
         message = (
             Message(event=notice.event, text=notice.text, at=notice.at, host=host, status=snapshot)
@@ -101,9 +103,9 @@ class Notifier:
             if self._settings.url_file is not None:
                 both.create_task(self._tried("webhook", lambda: self._post(message), tries))
 
-    async def _tried(self, what: str, tell: Callable[[], Awaitable[str]], tries: int) -> None:
+    async def _tried(self, what: str, send: Callable[[], Awaitable[str]], tries: int) -> None:
         for number in range(1, tries + 1):
-            why_not = await tell()
+            why_not = await send()
             if not why_not:
                 return
             log.warning(logfmt(event="not_told", by=what, attempt=number, detail=why_not))
@@ -111,17 +113,17 @@ class Notifier:
                 await asyncio.sleep(_BETWEEN_TRIES_S)
 
     async def _command(self, notice: Notice, message: bytes) -> str:
-        """Run the program. Returns "", or why it did not work."""
+        """Run the program. Returns "", or why it failed."""
         environment = {**os.environ, "DRAINER_EVENT": notice.event, "DRAINER_TEXT": notice.text}
         try:
-            # In memory, not through a pipe: a program that ends without reading closes a pipe at any moment, and uvloop
-            # raises RuntimeError when that one is written to.
-            with os.fdopen(os.memfd_create("notice"), "w+b") as said:
-                said.write(message)
-                said.seek(0)
+            # A file in memory, not a pipe: a program may end without reading, and uvloop raises RuntimeError when it writes
+            # to a closed pipe.
+            with os.fdopen(os.memfd_create("notice"), "w+b") as file:
+                file.write(message)
+                file.seek(0)
                 process = await asyncio.create_subprocess_exec(
                     *self._settings.command,
-                    stdin=said,
+                    stdin=file,
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.DEVNULL,
                     env=environment,
@@ -142,7 +144,7 @@ class Notifier:
         return f"exit status {process.returncode}" if process.returncode else ""
 
     async def _post(self, message: bytes) -> str:
-        """Post to the webhook. Returns "", or why it did not work, without the URL."""
+        """Post to the webhook. Returns "", or why it failed, without the URL."""
         assert self._settings.url_file is not None
         try:
             url = await asyncio.to_thread(secret_in, self._settings.url_file, "notify.url_file")
@@ -160,9 +162,9 @@ class Notifier:
 
 
 class Message(CleanModel):
-    """What the program and the webhook are given. `text` is what chat webhooks show; `at`: seconds since the epoch."""
+    """What the program and the webhook get. text: chat webhooks show it. at: seconds since the epoch."""
 
-    event: Event
+    event: NoticeKind
     text: str
     at: float
     host: str

@@ -1,11 +1,12 @@
-"""Keeps in the ledger what the report needs and nothing else writes down: how it went, moment by moment.
+"""Writes to the ledger what only the report needs: the course of the drain, moment by moment.
 
 In    snapshots, as the service takes them; notices
-Out   the burn-down, our forecasts and the present, each replaced now and then; changes of state as events; marks
-Not here  what is kept of them (history.py, forecasts.py); what a report makes of it (report/incident/facts.py)
+Out   the burn-down, our forecasts and the inventory, each replaced now and then; changes of state as events; marks
+Not here  what the burn-down and the forecasts keep (burn_down.py, estimate/forecast_record.py); what a report makes of them
+          (incident/facts.py)
 
 INVARIANT never-in-the-way: `observe` returns at once; a task of its own writes. What the ledger cannot take now is written
-later, at most MOST_WAITING events of it: a disk that is full costs the report some lines, and the drain nothing.
+later, at most MOST_WAITING events: a full disk costs the report some lines, and the drain nothing.
 """
 
 from __future__ import annotations
@@ -21,39 +22,40 @@ from pydantic import BaseModel, ValidationError
 
 from drainer.clock import Clock
 from drainer.errors import LedgerNotDurable
+from drainer.estimate.accuracy import ForecastAccuracy
+from drainer.estimate.forecast_record import ForecastRecord, accuracy, interrupted, noted
 from drainer.ledger.contract import Ledger
 from drainer.ledger.evidence import Event
 from drainer.report.burn_down import BurnDown, observed, resumed
-from drainer.report.forecasts import ForecastRecord, interrupted, noted, scored
 from drainer.report.inventory import Inventory
 from drainer.report.notices import Notice
-from drainer.report.snapshot import Forecasts, Snapshot
+from drainer.report.snapshot import Snapshot
 
 SAVED_EVERY_S = 60.0
 SAVED_AFTER_CHANGE_S = 5.0
-"""A change of state is worth saving sooner; flapping costs no more than this."""
+"""After a change of state the record is saved sooner, at most this often."""
 MARKED_EVERY_S = 1800.0
-"""How often what has been counted is marked: a burn-down that begins after an hour without backlog has a mark before it."""
+"""How often the counters are marked. A burn-down begins after an hour without backlog, so a mark always lies before it."""
 _OVER_AFTER_S = SAVED_EVERY_S + 5.0
-"""A run that was killed was over so long after the last that it saved."""
+"""A killed run ended at most this long after its last save."""
 MOST_WAITING = 100
 HISTORY, FORECASTS, PRESENT = "history", "forecasts", "present"
-"""Names under which the ledger keeps them."""
+"""Names under which the ledger keeps the burn-down, the forecasts and the inventory."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class RecordWriter:
-    """`start` once, `observe` each snapshot, `run` for ever, `end` at the end."""
+    """Call `start` once, `observe` with each snapshot, `end` at the end; `run` is the task that writes."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, present: Callable[[Snapshot], Inventory]) -> None:
-        """present  describes what is here, beside this snapshot"""
+    def __init__(self, ledger: Ledger, clock: Clock, inventory: Callable[[Snapshot], Inventory]) -> None:
+        """inventory  makes the inventory that goes with a snapshot"""
         self._ledger = ledger
         self._clock = clock
-        self._present = present
-        self._history = BurnDown()
+        self._inventory = inventory
+        self._burn_down = BurnDown()
         self._record = ForecastRecord()
-        self._scored = Forecasts()
+        self._accuracy = ForecastAccuracy()
         self._latest: Snapshot | None = None
         self._state = ""
         self._waiting: deque[Event] = deque(maxlen=MOST_WAITING)
@@ -64,25 +66,25 @@ class RecordWriter:
         self._news = asyncio.Event()
 
     @property
-    def history(self) -> BurnDown:
-        return self._history
+    def burn_down(self) -> BurnDown:
+        return self._burn_down
 
     @property
-    def forecasts(self) -> Forecasts:
-        return self._scored
+    def forecasts(self) -> ForecastAccuracy:
+        return self._accuracy
 
     async def start(self, version: str) -> None:
-        """Go on where an earlier run ended."""
+        """Continue the record of the run before."""
         now_s = self._clock.now_s()
-        history = unpacked(await self._ledger.kept(HISTORY), BurnDown)
+        before = unpacked(await self._ledger.kept(HISTORY), BurnDown)
         record = unpacked(await self._ledger.kept(FORECASTS), ForecastRecord)
-        self._history = resumed(history or BurnDown(), now_s)
+        self._burn_down = resumed(before or BurnDown(), now_s)
         self._record = interrupted(record or ForecastRecord(), "a restart")
-        self._scored = scored(self._record)
+        self._accuracy = accuracy(self._record)
         self._waiting.append(Event(now_s, "run", "started", f"drainer {version}"))
-        # Before this run counts anything, so that a report since then is of this run alone; as of when the last one was
-        # surely over, since an outage begins before somebody starts this service.
-        over_s = history.points[-1].at + _OVER_AFTER_S if history and history.points else now_s
+        # The mark is written before this run counts anything, so that a report since then covers this run alone. It is dated
+        # to the certain end of the run before: an outage begins before this service is started.
+        over_s = before.points[-1].at + _OVER_AFTER_S if before and before.points else now_s
         with contextlib.suppress(LedgerNotDurable):
             await self._mark(min(now_s, over_s))
         self._news.set()
@@ -90,13 +92,15 @@ class RecordWriter:
     def observe(
         self, snapshot: Snapshot, limits: tuple[float | None, float | None], notices: Sequence[Notice] = ()
     ) -> None:
-        """Note how it stands. Returns at once. limits: as in forecasts.noted."""
-        self._history = observed(self._history, snapshot)
+        """Record a snapshot. Returns at once. limits: as in forecast_record.noted."""
+        self._burn_down = observed(self._burn_down, snapshot)
         before = self._record
-        self._record = noted(before, snapshot, limits, self._changing[0] if self._changing else "")
+        self._record = noted(
+            before, snapshot.at, snapshot.state, snapshot.eta, limits, self._changing[0] if self._changing else ""
+        )
         if self._record is not before:
-            self._scored = scored(self._record)
-        # A state that goes on after a brief interruption has an older beginning than the interruption.
+            self._accuracy = accuracy(self._record)
+        # A state that continues after a brief interruption began before that interruption: see state_since_s.
         since_s = self._latest.at if self._latest else None
         self._latest = snapshot
         for notice in notices:
@@ -109,14 +113,14 @@ class RecordWriter:
         self._news.set()
 
     def overtaken(self, by: str) -> None:
-        """An operator changed the course: what was foretold until now is not to be compared with what comes."""
+        """An operator changed the course of the drain: the forecasts made until now cannot be judged."""
         self._record = interrupted(self._record, by)
-        self._scored = scored(self._record)
+        self._accuracy = accuracy(self._record)
 
     @contextlib.contextmanager
     def changed_by(self, what: str) -> Iterator[None]:
-        """Within it an operator does something to entries, such as "a drop": no forecast is made meanwhile, and none from
-        before is judged."""
+        """A context in which an operator changes entries, for example "a drop": no forecast is recorded in it, and none from
+        before it is judged."""
         self.overtaken(what)
         self._changing.append(what)
         try:
@@ -125,7 +129,7 @@ class RecordWriter:
             self._changing.remove(what)
 
     async def run(self) -> None:
-        """Write what is new; for ever."""
+        """The task that writes; it never returns."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -138,11 +142,11 @@ class RecordWriter:
                     await self._save()
 
     async def end(self, snapshot: Snapshot, why: str) -> None:
-        """The service ends: as things stand, for a report that is made without it."""
+        """The service ends: write the last state, for reports made without the service."""
         self._record = interrupted(self._record, "a restart")
-        self._scored = scored(self._record)
-        self._history = observed(self._history, snapshot)
-        self._latest = snapshot.model_copy(update={"forecasts": self._scored})
+        self._accuracy = accuracy(self._record)
+        self._burn_down = observed(self._burn_down, snapshot)
+        self._latest = snapshot.model_copy(update={"forecasts": self._accuracy})
         self._waiting.append(Event(snapshot.at, "run", "stopped", why))
         with contextlib.suppress(LedgerNotDurable):
             await self._write_events()
@@ -164,9 +168,9 @@ class RecordWriter:
         self._saved_s, self._has_changed = self._clock.monotonic_s(), False
         await self._ledger.keep(
             {
-                HISTORY: packed(self._history),
+                HISTORY: packed(self._burn_down),
                 FORECASTS: packed(self._record),
-                PRESENT: packed(self._present(self._latest)),
+                PRESENT: packed(self._inventory(self._latest)),
             }
         )
 
@@ -176,7 +180,7 @@ def packed(value: BaseModel) -> bytes:
 
 
 def unpacked(value: bytes | None, kind: type[_Model]) -> _Model | None:
-    """None if there is none, or none that can be read: a report without it is better than none."""
+    """The value; None if there is none or it cannot be read: a report without it is better than no report."""
     try:
         return None if value is None else kind.model_validate_json(zlib.decompress(value))
     except (zlib.error, ValidationError):

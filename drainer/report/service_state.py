@@ -1,4 +1,4 @@
-"""What the service is doing, in one word, and why: the strictest reason first.
+"""The state of the service in one word, with the reason. If several reasons hold, the strictest counts.
 
 Pure  values only
 """
@@ -23,22 +23,23 @@ def service_state(
     paused_lists: Sequence[str] = (),
     others_wait: bool = True,
     rate_is_zero: bool = False,
-    nobody_delivers: str = "",
+    mailman_stands_still: str = "",
     intruder: str = "",
     dsns_owed: int = 0,
 ) -> tuple[ServiceState, str]:
     """State and reason.
 
-    paused_lists   lists of entries that wait and that the operator paused; others_wait: entries of other lists wait
-    rate_is_zero   a limit of 0 is in force: nothing is begun
-    reasons        why feeding stands still, by name: stopping, paused, ledger, refusals, guard (feed/gate.py)
-    intake_on      False: the operator gave the queue back to Mailman; intake_reason says how to go on
-    listed         the first listing of Mailman's queues is done
-    entries, unread, active   in the backlog; of these not read yet; in delivery
-    mta_down       why the MTA is down, "" while it is not
-    dsns_owed      bounces not sent yet
-    nobody_delivers  why entries stand still that Mailman has to compose or to deliver, "" while they do not
-    intruder       which runner of Mailman's delivers beside us unasked, and what to do; "" for none
+    reasons          why feeding stands still, by name: stopping, paused, ledger, refusals, guard (feed/gate.py)
+    intake_on        False: the operator gave the queue back to Mailman; intake_reason says how to go on
+    listed           the first listing of Mailman's queues is done
+    entries, unread, active  entries in the backlog; those not read yet; those in delivery
+    mta_down         why the MTA is down; "" while it is up
+    paused_lists     paused lists that have entries waiting
+    others_wait      entries of other lists wait too
+    rate_is_zero     a limit of 0 is in force: no transaction begins
+    mailman_stands_still  why Mailman does not compose or deliver the entries it has to; "" while it does
+    intruder         which runner of Mailman delivers beside us although no setting allows it, and what to do; "" for none
+    dsns_owed        bounces not sent yet
     """
     if "stopping" in reasons:
         return "stopping", reasons["stopping"]
@@ -55,8 +56,8 @@ def service_state(
         return "paused", f"all that is left is of paused lists: {', '.join(paused_lists)}"
     if mta_down and (entries or dsns_owed):
         return "mta_down", mta_down
-    if active or (entries and nobody_delivers):
-        return "draining", nobody_delivers or intruder
+    if active or (entries and mailman_stands_still):
+        return "draining", mailman_stands_still or intruder
     if unread or not listed:
         return "scanning", f"{unread} entries to read" if unread else "listing Mailman's queue"
     if entries:
@@ -72,12 +73,12 @@ BRIEF_S = 10.0
 def state_since_s(
     state: ServiceState, now_s: float, latest: tuple[ServiceState, float], before: tuple[ServiceState, float]
 ) -> float:
-    """Since when a state has been that begins now.
+    """When a state that begins now really began.
 
-    latest, before  the state up to now and the one before that, each with when it began
+    latest, before  the state until now and the one before it, each with the time it began
 
-    One session that was lost stops the feed until the next one has worked, a second or two: what went on before and goes on
-    has been going on all the time.
+    A lost session stops the feed for a second or two, until the next session works. The state before and after such a brief
+    stop counts as one, without interruption.
     """
     was_brief = latest[0] == "mta_down" and 0 <= now_s - latest[1] < BRIEF_S
     return before[1] if was_brief and state == before[0] else now_s

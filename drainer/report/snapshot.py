@@ -1,30 +1,36 @@
-"""All we say of ourselves at one moment. The JSON of `drainer status --json`; names are public, fields only ever added.
+"""The snapshot: everything that is shown of the service, at one moment.
 
-Pure  values only; seconds and counts, null where nothing true can be said yet
+Out   the JSON of `drainer status --json`; names are public, fields are only ever added
+Pure  values only; seconds and counts, null where a value is not known yet
+
+Parts that another package makes lie there: Eta and ForecastAccuracy in estimate/, Guard and Mailman in guards/. The others
+are made for the snapshot alone, by observe/situation.py.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from drainer.estimate.accuracy import ForecastAccuracy
 from drainer.estimate.eta import Eta, ServiceState
 from drainer.guards.mailman import Mailman
 from drainer.guards.verdict import Guard
-from drainer.ledger.records import Totals
 from drainer.text.clean_model import CleanModel
 
+if TYPE_CHECKING:
+    from drainer.ledger.records import Totals
+
 SilentState = Literal["not_running", "not_answering"]
-"""A service that was not asked, since it does not run or does not answer: what is said comes from ledger and custody."""
+"""The service does not run or does not answer, so the figures come from the ledger and the custody."""
 MtaWord = Literal["up", "down", "unknown"]
 
 
 class WithoutService(CleanModel):
-    """Why an answer comes from ledger and custody, and as of when. Seconds since the epoch.
+    """Why the figures come from the ledger and the custody, and of which moment they are. Times are seconds since the epoch.
 
-    since   not_running: when the service ended, or was last heard of; not_answering: when it was asked
-    as_of   when the ledger was last written; entries in custody are as they lay there when asked
-    recorded_at, recorded_recipients  when the service last wrote down how many recipients were left, and how many; null
-            if it never did
+    since   not_running: when the service ended, or the last sign of it; not_answering: when it was asked
+    as_of   when the ledger was last written; entries in custody are those of now
+    recorded_at, recorded_recipients  when the service last recorded the recipients left, and their number; null: never
     """
 
     state: SilentState
@@ -36,11 +42,15 @@ class WithoutService(CleanModel):
 
 
 class Backlog(CleanModel):
-    """Not finished yet. `recipients` counts entries read so far; `unread_entries` are in `entries`, theirs are not in it.
+    """What is not finished yet.
 
-    Expected duplicates are part of `entries` and `recipients`; held entries are counted by `held_entries` alone.
-    `dsns_owed` are bounces for recipients that failed, not sent yet. `next_due_s`: when the next deferred entry may go,
-    seconds since the epoch.
+    entries            expected duplicates included, held ones not
+    recipients         of the entries read so far
+    unread_entries     part of `entries`; their recipients are not counted
+    held_entries       in held/
+    duplicate_entries, duplicate_recipients  expected to be suppressed; part of `entries` and `recipients`
+    dsns_owed          bounces for recipients that failed, not sent yet
+    next_due_s         when the next deferred entry may go, seconds since the epoch
     """
 
     entries: int = 0
@@ -58,8 +68,12 @@ class Backlog(CleanModel):
 
 
 class Done(CleanModel):
-    """bounced_recipients: without undone_recipients, whom an MTA refused that was put right, and who were tried again.
-    dropped_entries: without undropped_entries, which `drainer undo` brought back."""
+    """What is finished.
+
+    bounced_recipients  without undone_recipients
+    undone_recipients   refused by an MTA whose fault it was; they were tried again after the MTA was repaired
+    dropped_entries     without undropped_entries, which `drainer undo` brought back
+    """
 
     delivered_entries: int = 0
     delivered_recipients: int = 0
@@ -77,7 +91,7 @@ class Done(CleanModel):
 
 
 def done_of(totals: Totals) -> Done:
-    """The ledger's counters, all of them or since a mark: by then refusals of before it may have been undone."""
+    """From the ledger's counters, of all time or since a moment. Earlier refusals may be undone since then: hence max()."""
     counts = {name: totals.get(name) for name in Done.model_fields if name != "since"}
     counts["bounced_recipients"] = max(0, counts["bounced_recipients"] - counts["undone_recipients"])
     counts["dropped_entries"] = max(0, counts["dropped_entries"] - counts["undropped_entries"])
@@ -85,7 +99,7 @@ def done_of(totals: Totals) -> Done:
 
 
 class Rate(CleanModel):
-    """Per second. A limit of null is unlimited. `binding` names what holds the rate down now."""
+    """Per second. A limit of null is unlimited. `binding` names what limits the rate now."""
 
     limit_messages_per_s: float | None = None
     limit_recipients_per_s: float | None = None
@@ -96,8 +110,8 @@ class Rate(CleanModel):
 
 
 class Mta(CleanModel):
-    """state: up, down or unknown (no session was tried yet). recipient_limit: the most recipients it takes in one
-    transaction, as far as it has refused more; 0: not known."""
+    """state: up, down, or unknown before the first session. recipient_limit: the most recipients that the MTA takes in one
+    transaction, learnt from its refusals; 0: not known."""
 
     host: str
     port: int
@@ -109,7 +123,7 @@ class Mta(CleanModel):
 
 
 class ListBacklog(CleanModel):
-    """finish, seconds, low_s, high_s: when this list is through, as in Eta; null where that cannot be said."""
+    """finish, seconds, low_s, high_s: when this list is finished, as in Eta; null where that is not known."""
 
     list: str
     entries: int
@@ -123,7 +137,7 @@ class ListBacklog(CleanModel):
 
 
 class PauseInForce(CleanModel):
-    """list "": everything. since, until: seconds since the epoch; until null: until resumed."""
+    """A pause. list "": of everything. since, until: seconds since the epoch; until null: until resumed."""
 
     list: str
     by: str
@@ -133,15 +147,17 @@ class PauseInForce(CleanModel):
 
 
 class Stop(CleanModel):
-    """Why feeding stands still: paused, guard, ledger (it cannot commit), refusals (the MTA refuses everybody)."""
+    """Why feeding stands still: paused, guard, ledger (it cannot commit), refusals (the MTA refuses every recipient)."""
 
     name: str
     reason: str = ""
 
 
 class SideFailure(CleanModel):
-    """A task beside the drain that failed since the service started, for example `notify`; delivery goes on. at: when last,
-    seconds since the epoch."""
+    """A task beside the drain, for example `notify`, that has failed since the service started; delivery goes on.
+
+    at  the last failure, seconds since the epoch
+    """
 
     task: str
     failures: int
@@ -149,37 +165,14 @@ class SideFailure(CleanModel):
     detail: str = ""
 
 
-class ForecastHorizon(CleanModel):
-    """Forecasts made when really no more than `up_to_s` was left (and more than the horizon before); null: all beyond."""
-
-    up_to_s: float | None
-    judged: int
-    held: int
-    median_error_s: float | None
-
-
-class Forecasts(CleanModel):
-    """How good our own forecasts of this drain were, or of the last one. Of those `made`, `judged` can be compared with what
-    came, and `held` of them had it in their interval; `overtaken`: by what, how many; `open`: not known yet."""
-
-    made: int = 0
-    judged: int = 0
-    held: int = 0
-    open: int = 0
-    overtaken: dict[str, int] = {}
-    median_error_s: float | None = None
-    median_relative_error: float | None = None
-    by_horizon: list[ForecastHorizon] = []
-    since: float | None = None
-
-
 class Snapshot(CleanModel):
-    """`at` is when it was taken. `since` is when `state` began; both in seconds since the epoch.
+    """The snapshot.
 
-    if_resumed: while paused, the estimate if everything went on now.
-    without_service: null from the service; else why it was not asked. Then `pid` is 0, or that of the service that does
-    not answer, `rate` is the last that was recorded, and guards and the MTA were not looked at.
-    needs_restart: names of settings that were changed, read again, and are not in force before a restart.
+    at, since        when it was taken, and when `state` began; seconds since the epoch
+    if_resumed       while paused: the estimate if everything were resumed now
+    without_service  null: made by the service. Otherwise `pid` is 0, or that of the service that does not answer, `rate` is
+                     the last one recorded, and the guards and the MTA were not asked
+    needs_restart    names of settings that were changed and take effect only after a restart
     """
 
     version: str
@@ -200,6 +193,6 @@ class Snapshot(CleanModel):
     pauses: list[PauseInForce] = []
     stops: list[Stop] = []
     side_failures: list[SideFailure] = []
-    forecasts: Forecasts = Forecasts()
+    forecasts: ForecastAccuracy = ForecastAccuracy()
     without_service: WithoutService | None = None
     needs_restart: list[str] = []

@@ -1,10 +1,10 @@
-"""Tells systemd where we stand: READY, STATUS, WATCHDOG, STOPPING, RELOADING over its notification socket.
+"""Notifications to systemd: READY, STATUS, WATCHDOG, STOPPING, RELOADING over its socket.
 
 In    NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID from the environment
-Out   datagrams to that socket; nothing at all when not started by systemd (Type=notify)
+Out   datagrams to that socket; nothing if systemd did not start us (Type=notify)
 Source  sd_notify(3), sd_watchdog_enabled(3)
 
-A message that cannot be delivered is dropped: the service manager misses a line, the service misses nothing.
+A message that cannot be sent is dropped: systemd misses a line, the service goes on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def notify(message: str) -> bool:
-    """Send `KEY=value` lines. Returns whether they went out; False when there is nobody to tell."""
+    """Send `KEY=value` lines. Returns whether they were sent; False without a socket."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return False
@@ -39,7 +39,7 @@ def notify(message: str) -> bool:
 
 
 def notify_ready() -> bool:
-    """The service has started, or has finished reading its settings again."""
+    """The service has started, or has reloaded its settings."""
     return notify("READY=1")
 
 
@@ -53,12 +53,12 @@ def notify_stopping() -> bool:
 
 
 def notify_reloading() -> bool:
-    """Reading the settings again; must be followed by `notify_ready`."""
+    """The settings are being reloaded; `notify_ready` must follow."""
     return notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 class Watchdog:
-    """Says WATCHDOG=1 at half of the time after which systemd would take us for dead."""
+    """Sends WATCHDOG=1 at half the time after which systemd takes the service for dead."""
 
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self.every_s = watchdog_interval_s()
@@ -66,7 +66,7 @@ class Watchdog:
         self._next_s = monotonic_s()
 
     def alive(self) -> bool:
-        """Call often, from where a hang of the service would show. Returns whether systemd was told this time."""
+        """Call often, from code that stops when the service hangs. Returns whether WATCHDOG=1 was sent this time."""
         if self.every_s is None or self._monotonic_s() < self._next_s:
             return False
         self._next_s = self._monotonic_s() + self.every_s
@@ -74,7 +74,7 @@ class Watchdog:
 
 
 def watchdog_interval_s() -> float | None:
-    """Half of WATCHDOG_USEC in seconds; None when systemd does not watch this process."""
+    """Half of WATCHDOG_USEC, in seconds; None if systemd does not watch this process."""
     usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
     if not (usec.isdecimal() and int(usec) > 0):
         return None

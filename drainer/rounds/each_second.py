@@ -19,7 +19,7 @@ from drainer.queuedir.loan import Loan
 from drainer.report import systemd
 from drainer.report.notices import Notice
 from drainer.report.notify import Notifier
-from drainer.report.terminal.status import status_line
+from drainer.report.words import status_line
 from drainer.rounds.clock_jumps import ClockJumps
 
 TICK_S = 1.0

@@ -42,7 +42,7 @@ async def show_to_browsers(
     stack: contextlib.AsyncExitStack, settings: Settings, situation: Situation, clock: Clock
 ) -> None:
     if settings.web.listen:
-        listener = StatusListener(settings.web, situation.snapshot, clock, lambda: situation.record_writer.history)
+        listener = StatusListener(settings.web, situation.snapshot, clock, lambda: situation.record_writer.burn_down)
         await listener.start()
         stack.push_async_callback(listener.stop)
 

@@ -1,5 +1,6 @@
-"""Text: what strangers wrote made fit to be shown.
+"""Text that people read: cleaned, put into words, laid out in columns, marked up.
 
-Promise  what passed through foreign.py holds no control character and no lone surrogate, and is no longer than it may be
-Raw      octets that decide something (a list's directory, a recipient in RCPT, a digest) never pass through it
+Promise   text cleaned by foreign.py has no control character and no lone surrogate, and its length is bounded
+Raw       octets that decide something (a list's directory, a recipient in RCPT, a digest) are never cleaned
+Not here  what is said (report/, control/messages.py)
 """

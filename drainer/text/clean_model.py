@@ -1,7 +1,7 @@
-"""The base of every model we say something with: snapshot, replies, report, notices, what the ledger keeps of them.
+"""The base of every model that is shown or sent: snapshot, replies, report, notices, and what the ledger keeps of them.
 
-In    fields, some of which strangers wrote
-Out   the same, every text in them clean (foreign.py): whatever is made of the model holds nothing else
+In    fields, some of them foreign text
+Out   the same fields, every text in them clean (foreign.py), so everything made from the model is clean too
 Pure  values only
 """
 
@@ -16,7 +16,7 @@ from drainer.text.foreign import clean
 
 
 class CleanModel(BaseModel):
-    """Frozen; its texts are made clean as it is made, at any depth. Not by `model_copy`, which is for our own words."""
+    """Frozen. Validation cleans its texts at any depth. `model_copy` does not: use it for our own words only."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,7 +27,7 @@ class CleanModel(BaseModel):
 
 
 def cleaned(value: Any) -> Any:
-    """The value with every text in it clean, keys too; lists, tuples and mappings at any depth."""
+    """The value with every text in it clean, at any depth of lists, tuples and mappings, keys included."""
     if isinstance(value, str):
         return clean(value) if type(value) is str else value
     if isinstance(value, Mapping):

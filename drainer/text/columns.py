@@ -1,13 +1,14 @@
 """Text in the columns of a terminal: how wide it is, cut to a width, wrapped to it.
 
-Pure  no terminal; a character counts as Unicode says, two columns for East Asian wide ones, none for combining ones
+Pure  no terminal; widths are rich's (rich.cells): two columns for East Asian wide characters, none for combining ones
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from itertools import pairwise
+
+from rich.cells import cell_len
 
 _DOTS = ".."
 _NUMBER = re.compile(r"[(]?[0-9][0-9.,:]*(?<=[0-9])")
@@ -15,27 +16,28 @@ _NUMBER = re.compile(r"[(]?[0-9][0-9.,:]*(?<=[0-9])")
 
 def columns(text: str) -> int:
     """How many columns the text takes."""
-    return len(text) if text.isascii() else sum(map(_columns, text))
+    return len(text) if text.isascii() else cell_len(text)
 
 
 def cut(text: str, width: int) -> str:
-    """As much of the text as fits, dots in place of what was cut."""
+    """As much of the text as fits; dots show that it was cut."""
     if columns(text) <= width:
         return text
     return _beginning(text, max(0, width - len(_DOTS))) + _DOTS[: max(0, width)]
 
 
 def padded(text: str, width: int) -> str:
-    """Exactly so wide: cut, or filled with blanks."""
+    """The text in exactly `width` columns: cut, or filled with blanks."""
     fitting = cut(text, width)
     return fitting + " " * (width - columns(fitting))
 
 
 def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
-    """The words of the text in lines no wider than `width`; a word wider than that is broken. A number stays with the word
-    after it: "2 h 05 min" and "18:40 CET" are read in one glance, or misread.
+    """The words of the text in lines no wider than `width`. A word wider than that is broken.
 
-    first, rest  what the first line begins with, and every other; narrower than `width` by two columns at least
+    A number stays with the word after it: "2 h 05 min" and "18:40 CET" are misread when a line ends inside them.
+
+    first, rest  prefixes of the first line and of every other one; narrower than `width` by at least two columns
     """
     lines: list[str] = []
     line, is_begun = first, False
@@ -65,15 +67,10 @@ def _kept_together(words: list[str]) -> list[str]:
 
 
 def _beginning(text: str, width: int) -> str:
+    """The longest beginning of the text that fits; "" for a width of 0 or less."""
     room = width
     for at, character in enumerate(text):
-        room -= _columns(character)
+        room -= columns(character)
         if room < 0:
             return text[:at]
     return text
-
-
-def _columns(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

@@ -1,11 +1,11 @@
-"""Text that strangers wrote (a mail, a list, a queue file, an MTA, a child process), made clean where it enters.
+"""Foreign text (of a mail, a list, a queue file, an MTA, a child process), cleaned where it enters.
 
 In    any text; octets that are not UTF-8 are lone surrogates in it (`surrogateescape`)
-Out   text that every terminal, JSON parser, environment and log takes, no longer than a bound
+Out   text of bounded length that every terminal, JSON parser, environment and log accepts
 Pure  text only
 
-Cleaned text is for people. What is looked up, compared or sent keeps its octets under a name of its own: `list_id` of a
-QueueEntry is raw, `list_shown` is not.
+Cleaned text is for people. A value that is looked up, compared or sent keeps its octets, and has a name of its own:
+`list_id` of a QueueEntry is raw, `list_shown` is clean.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 
 MOST = 1000
-"""Characters of one field. A header line may have 998 (RFC 5322 §2.1.1); subjects and replies that are longer are noise."""
+"""Most characters of one field. A header line may have 998 (RFC 5322 §2.1.1); longer subjects and replies are noise."""
 
 _CUT = "..."
 _TURNED_BLANK = "\t\n\v\f\r\x85\u2028\u2029"
@@ -21,15 +21,15 @@ UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff"
     "\U000e0000-\U000e007f]"
 )
-"""Control characters, those that change the direction of text or have no width of their own, halves of characters. The
-joiners U+200C and U+200D stay: words of some languages need them."""
+"""Control characters, characters that change the direction of text or have no width, and surrogates. The joiners U+200C and
+U+200D are allowed: words of some languages need them."""
 
 
 def clean(text: str, most: int = MOST) -> str:
     """The text in at most `most` characters, printable and on one line.
 
-    Blanks and line ends that are no space become one each. Other unprintable characters are written out: `\\x1b`,
-    `\\u202e`; of an octet that is not UTF-8 its number: `\\xe9`. What was cut is shown by three dots and how long it was.
+    A tab or a line end becomes one space. Other unprintable characters are written out: `\\x1b`, `\\u202e`; an octet that is
+    not UTF-8 as its number: `\\xe9`. Text that is too long ends in three dots and its original length.
     """
     if len(text) <= most and text.isascii() and text.isprintable():
         return text
@@ -41,7 +41,7 @@ def clean(text: str, most: int = MOST) -> str:
 
 
 def printable(text: str) -> str:
-    """The same without a bound."""
+    """As clean(), of any length."""
     return text if text.isascii() and text.isprintable() else UNPRINTABLE.sub(_written, text)
 
 

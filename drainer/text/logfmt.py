@@ -1,4 +1,4 @@
-"""Log lines as fixed keys and values, so that one search tells a message's story.
+"""Log lines as fixed keys and values: one search finds everything about one message.
 
 Pure  text only
 """
@@ -11,9 +11,9 @@ from drainer.text.foreign import clean
 def logfmt(**fields: object) -> str:
     """`outcome=deferred filebase=1700000000.1+ab12 reply="451 4.3.0 later"`; fields of None are left out.
 
-    Values with blanks, quotes, '=' or control characters are quoted, the latter escaped, so that nothing a mail or a
-    server says can look like another field or another line. They are made clean and bounded as in text/foreign.py; of a
-    tuple or list, such as recipients, each element is.
+    A value with blanks, quotes, '=' or control characters is quoted, and control characters are escaped. So no text of a
+    mail or a server can look like another field or another line. Values are cleaned and bounded as in text/foreign.py, in
+    a tuple or list (recipients, for example) each element by itself.
     """
     return " ".join(f"{name}={_value(value)}" for name, value in fields.items() if value is not None)
 

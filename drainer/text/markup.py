@@ -1,4 +1,4 @@
-"""HTML and SVG in which nothing foreign can become markup: text is escaped because it is text.
+"""HTML and SVG. Every text is escaped unless it is Markup, so foreign text cannot become markup.
 
 Pure  values in, Markup out
 """
@@ -14,7 +14,7 @@ _VOID = frozenset({"br", "circle", "line", "link", "meta", "path", "rect"})
 
 
 class Markup(str):
-    """Text that is HTML already: made by `tag` and `joined` only."""
+    """Text that is HTML already. Only `tag` and `joined` make it."""
 
     __slots__ = ()
 
@@ -23,15 +23,14 @@ class Markup(str):
 
 
 def tag(name: str, *children: str | None, **attributes: str | float | None) -> Markup:
-    """An element. Children that are not Markup are escaped; None is nothing.
+    """An element. Children that are not Markup are escaped; None is left out.
 
-    attributes  `class_` and `for_` for class and for, `aria_label` for aria-label; "" is an attribute without a value,
-                None is no attribute
+    attributes  `class_` stands for class, `aria_label` for aria-label; "" is an attribute without a value, None is left out
     """
-    said = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None)
+    written = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None)
     if name in _VOID:
-        return Markup(f"<{name}{said}>" if name in ("br", "link", "meta") else f"<{name}{said}/>")
-    return Markup(f"<{name}{said}>{joined(*children)}</{name}>")
+        return Markup(f"<{name}{written}>" if name in ("br", "link", "meta") else f"<{name}{written}/>")
+    return Markup(f"<{name}{written}>{joined(*children)}</{name}>")
 
 
 def joined(*children: str | None) -> Markup:

@@ -1,7 +1,7 @@
-"""What is wrong with a value, in an operator's words instead of pydantic's.
+"""What is wrong with a value, in words for an operator instead of pydantic's.
 
 In    one of ValidationError.errors()
-Out   one clause: what it has to be, with an example where one helps
+Out   one clause: what the value has to be, with an example where one helps
 Pure  values only
 """
 
@@ -32,8 +32,8 @@ _OF_TYPE = {
 
 
 def what_is_wrong(detail: Any, key: str = "") -> str:
-    """detail: as pydantic has it (type, input, ctx, msg). key: the setting's name. A type of mistake unknown here keeps
-    pydantic's words."""
+    """detail: pydantic's (type, input, ctx, msg). key: the setting's name. For a type of error that is not listed here,
+    pydantic's own words."""
     if detail["type"] == "value_error":
         return str(detail["ctx"]["error"])
     if detail["type"] == "tuple_type":

@@ -1,6 +1,6 @@
-"""Numbers, times and foreign text as people read them in a terminal.
+"""Numbers, times and foreign text in words.
 
-Pure  values in, text out; the local time zone is the only thing taken from outside, and only where no zone is given
+Pure  values in, text out; the local time zone alone is read from outside, and only where no zone is given
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from datetime import datetime, tzinfo
 from drainer.text.foreign import printable
 
 _LATEST_S = 253_402_000_000.0
-"""In December 9999, the last that a datetime holds: a backlog at a rate of nearly nothing ends later."""
+"""In December 9999, the end of what a datetime can hold. A backlog at a rate near zero would end later."""
 
 
 def shown(text: str) -> str:
-    """`text` without what could steer a terminal or a browser: for what no model has made clean, such as a file name."""
+    """`text` without control characters: for text that no model has cleaned, such as a file name."""
     return printable(text)
 
 
 def shortened(text: str, width: int) -> str:
-    """`text` in at most `width` characters, an ellipsis of dots in place of what was cut."""
+    """`text` in at most `width` characters; dots show that it was cut."""
     if len(text) <= width:
         return text
     return text[: max(0, width - 2)] + ".."[: max(0, width)]
@@ -34,7 +34,7 @@ def count(number: int, noun: str = "", nouns: str = "") -> str:
 
 
 def recipients_of(recipients: int, unread_entries: int) -> str:
-    """Recipients of entries of which some are not read yet: how many they have is known only once they are.
+    """Recipients of entries some of which are not read yet, so that their recipients are not known.
 
     "5,072 recipients", "at least 12 recipients", "recipients not counted yet"
     """
@@ -50,7 +50,7 @@ def backlog_left(entries: int, recipients: int, unread_entries: int) -> str:
 
 
 def skipped_files(directory: str, files: int, name: str, reason: str) -> str:
-    """What lies in a queue directory and is no entry, for status and report."""
+    """Files in a queue directory that are no entries, for status and report."""
     others = f", and {count(files - 1, 'other')}" if files > 1 else ""
     return f"no entries in {directory}: {shown(name)} ({reason}){others}; drainer leaves them there, look what they are"
 
@@ -72,19 +72,19 @@ def duration(seconds: float) -> str:
 
 
 def quantised_s(seconds: float) -> float:
-    """An estimate rounded to what it can be trusted for, so that it does not flicker: 10 s, 1, 5, 15 or 60 minutes."""
+    """An estimate rounded to 10 s, 1, 5, 15 or 60 minutes: more digits would be false precision, and would flicker."""
     step = rounded_to_s(seconds)
     return max(step, round(seconds / step) * step)
 
 
 def rounded_to_s(seconds: float) -> float:
-    """The step an estimate of so many seconds is rounded to."""
+    """The step to which an estimate of this size is rounded."""
     steps = ((120.0, 10.0), (3600.0, 60.0), (6 * 3600.0, 300.0), (86400.0, 900.0))
     return next((step for below, step in steps if seconds < below), 3600.0)
 
 
 def rate(per_s: float) -> str:
-    """ "1,820/s", "18.4/s", "0.25/s", and what is slower than one in ten seconds per hour: "90/h"."""
+    """ "1,820/s", "18.4/s", "0.25/s"; below one in ten seconds, per hour: "90/h"."""
     if per_s >= 100:
         return f"{per_s:,.0f}/s"
     if per_s >= 10:
@@ -110,7 +110,7 @@ def size(number: int) -> str:
 
 
 def finish_time(finish_s: float, now_s: float, zone: tzinfo | None = None) -> str:
-    """The clock time of an estimate, rounded as the estimate is: to 1, 5 or 15 minutes, and never one that is past."""
+    """The clock time of an estimate, rounded to 1, 5 or 15 minutes, and never in the past."""
     step = next((step for below, step in ((3600.0, 60.0), (6 * 3600.0, 300.0)) if finish_s - now_s < below), 900.0)
     rounded = round(finish_s / step) * step
     return clock_time(rounded if rounded > now_s else math.ceil(finish_s / 60.0) * 60.0, now_s, zone)

@@ -270,13 +270,13 @@ def test_no_rate_reaches_the_past_or_hurries_a_deferral() -> None:
 
 def test_by_a_time_says_whether_the_mta_has_shown_that_it_can() -> None:
     limited = Ceilings(recipients_per_s=100.0)
-    assert by_time(Work(60_000), STEADY, UNLIMITED, 900.0, 100.0).verdict == "likely"
-    assert by_time(Work(60_000), STEADY, UNLIMITED, 400.0, 160.0).verdict == "possible"
-    assert by_time(Work(60_000), STEADY, UNLIMITED, 400.0, 100.0).verdict == "unproven"
-    assert by_time(Work(60_000), STEADY, UNLIMITED, 400.0, None).verdict == "unproven"
-    assert by_time(Work(60_000), STEADY, limited, 400.0, 160.0).verdict == "impossible"
-    assert by_time(Work(60_000), STEADY, UNLIMITED, -5.0, 160.0).verdict == "impossible"
-    assert by_time(Work(0, unread_entries=3), STEADY, UNLIMITED, 400.0, 160.0).verdict == "unknown"
+    assert by_time(Work(60_000), STEADY, UNLIMITED, 900.0, 100.0).feasibility == "likely"
+    assert by_time(Work(60_000), STEADY, UNLIMITED, 400.0, 160.0).feasibility == "possible"
+    assert by_time(Work(60_000), STEADY, UNLIMITED, 400.0, 100.0).feasibility == "unproven"
+    assert by_time(Work(60_000), STEADY, UNLIMITED, 400.0, None).feasibility == "unproven"
+    assert by_time(Work(60_000), STEADY, limited, 400.0, 160.0).feasibility == "impossible"
+    assert by_time(Work(60_000), STEADY, UNLIMITED, -5.0, 160.0).feasibility == "impossible"
+    assert by_time(Work(0, unread_entries=3), STEADY, UNLIMITED, 400.0, 160.0).feasibility == "unknown"
     found = by_time(Work(60_000), STEADY, UNLIMITED, 400.0, 160.0)
     assert found.needed_recipients_per_s == 150
     assert found.chance is not None

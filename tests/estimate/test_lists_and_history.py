@@ -9,7 +9,7 @@ import pytest
 from drainer.estimate.before_drain import forecast_from_log
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.completion import DrainModel
-from drainer.estimate.interruptions import Lost
+from drainer.estimate.interruptions import LostTime
 from drainer.estimate.per_list import ListFinish, ListLeft, list_finishes, not_before_due, share_done
 from drainer.estimate.service_rate import steady
 from drainer.mta_log.mailman_smtp_log import PastDelivery
@@ -76,14 +76,14 @@ def test_no_list_is_through_before_its_last_deferred_recipient_is_due() -> None:
 
 
 def test_a_list_is_through_when_its_part_of_the_work_is_done() -> None:
-    model = DrainModel(10_000.0, 0.0, steady(10.0), lambda _: (0.0, 0.0), Lost())
+    model = DrainModel(10_000.0, 0.0, steady(10.0), lambda _: (0.0, 0.0), LostTime())
     found = list_finishes({"small": 0.03, "half": 0.5, "whole": 1.0, "none": 0.0}, model)
     assert [round(found[name].seconds) for name in ("none", "small", "half", "whole")] == [0, 30, 500, 1000]
     assert all(one.low_s <= one.seconds <= one.high_s for one in found.values())
 
 
 def test_lists_that_arrivals_outgrow_have_no_time() -> None:
-    model = DrainModel(10_000.0, 0.0, steady(10.0), lambda seconds: (20.0 * seconds, 1.0), Lost())
+    model = DrainModel(10_000.0, 0.0, steady(10.0), lambda seconds: (20.0 * seconds, 1.0), LostTime())
     assert "whole" not in list_finishes({"whole": 1.0}, model)
 
 

@@ -7,7 +7,7 @@ import pytest
 from drainer.clock import SystemClock
 from drainer.feed.rate_in_force import RateInForce
 from drainer.feed.throttle import Throttle
-from drainer.guards.verdict import between_marks
+from drainer.guards.verdict import between_limits
 from drainer.report.metrics import exposition
 from drainer.report.snapshot import Rate
 from drainer.settings import FeedSettings
@@ -20,7 +20,7 @@ from tests.report.test_metrics import snapshot
 def test_a_guard_that_slows_is_named_with_its_reason_and_counted_as_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     throttle = Throttle(20, None)
     rate = RateInForce(FeedSettings(messages=20, adaptive=False), throttle, SystemClock())
-    guard = between_marks("mta_queue", 6000, 10_000, 5000, "messages in the MTA's queue", was_stopped=False)
+    guard = between_limits("mta_queue", 6000, 10_000, 5000, "messages in the MTA's queue", was_stopped=False)
     rate.slow(guard)
     run_in_virtual_time(monkeypatch, granted(throttle, 3))
     assert rate.binding == (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainer.guards.verdict import Guard, Verdict, between_marks, not_above, not_below, strictest, unknown
+from drainer.guards.verdict import Guard, Verdict, between_limits, not_above, not_below, strictest, unknown
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_queue_length_stops_above_the_high_mark_until_below_the_low_one() -> Non
     verdicts = []
     stopped = False
     for length in (10, 60, 101, 80, 50, 49, 60, 101):
-        verdict = between_marks("mta_queue", length, 100, 50, "messages", stopped).verdict
+        verdict = between_limits("mta_queue", length, 100, 50, "messages", stopped).verdict
         stopped = verdict == "stop"
         verdicts.append(verdict)
     assert verdicts == ["go", "slow", "stop", "stop", "stop", "go", "slow", "stop"]
@@ -38,7 +38,7 @@ def test_queue_length_stops_above_the_high_mark_until_below_the_low_one() -> Non
 
 @given(st.integers(0, 200), st.booleans())
 def test_length_outside_the_marks_needs_no_memory(length: int, was_stopped: bool) -> None:
-    guard = between_marks("mta_queue", length, 100, 50, "messages", was_stopped)
+    guard = between_limits("mta_queue", length, 100, 50, "messages", was_stopped)
     if length > 100:
         assert guard.verdict == "stop"
     elif length < 50:

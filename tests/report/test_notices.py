@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainer.report.notices import EVENTS, Notice, Told, after_snapshot, condition_of
+from drainer.report.notices import KINDS, Notice, NoticeState, after_snapshot, condition_of
 from drainer.report.snapshot import Snapshot
 
 AFTER_S, QUIET_S, DRAINED_FROM = 60.0, 900.0, 100
@@ -26,7 +26,7 @@ def seen(at: float, state: str, entries: int = 500, eta: str = "draining", **mor
 
 
 def told(snapshots: Sequence[Snapshot]) -> list[Notice]:
-    known = Told()
+    known = NoticeState()
     notices: list[Notice] = []
     for snapshot in snapshots:
         known, new = after_snapshot(known, snapshot, after_s=AFTER_S, quiet_s=QUIET_S, drained_from=DRAINED_FROM)
@@ -104,7 +104,7 @@ def test_flapping_is_told_once_in_the_quiet_time_and_how_it_stands_in_the_end() 
     ]
     said = told([*flapping, *every_10_s(1600, 5000, "mta_down")])
     assert said[-1].event == "mta_down"
-    for event in EVENTS:
+    for event in KINDS:
         times = [notice.at for notice in said if notice.event == event]
         assert all(later - earlier >= QUIET_S for earlier, later in pairwise(times))
 
@@ -140,7 +140,7 @@ def test_whatever_happens_nobody_is_told_twice_within_the_quiet_time_nor_of_what
             at += 20
     by_time = {snapshot.at: snapshot for snapshot in snapshots}
     notices = told(snapshots)
-    for event in EVENTS:
+    for event in KINDS:
         times = [notice.at for notice in notices if notice.event == event]
         assert all(later - earlier >= QUIET_S for earlier, later in pairwise(times))
     wanted = {"recovered": "working"}

@@ -71,8 +71,8 @@ async def test_burn_down_and_present_go_on_after_a_restart() -> None:
     assert present is not None and present.snapshot.forecasts.overtaken == {"a restart": 1}
     second = recorder(ledger, NOW_S + 60)
     await second.start("1.0")
-    assert [point.at for point in second.history.points] == [NOW_S - 60, NOW_S + 50]
-    assert second.history.changes[-1].state == "not_running"
+    assert [point.at for point in second.burn_down.points] == [NOW_S - 60, NOW_S + 50]
+    assert second.burn_down.changes[-1].state == "not_running"
     assert [event.what for event in (await ledger.account(1)).events] == ["started", "draining", "stopped"]
 
 
@@ -84,7 +84,7 @@ async def test_record_that_cannot_be_read_is_begun_anew(kept: bytes) -> None:
     await ledger.keep({HISTORY: kept, FORECASTS: kept})
     again = recorder(ledger)
     await again.start("1.0")
-    assert again.history.points == () and again.forecasts.made == 0
+    assert again.burn_down.points == () and again.forecasts.made == 0
 
 
 async def test_while_the_ledger_is_full_events_wait_bounded_and_in_order() -> None:

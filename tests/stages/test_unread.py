@@ -15,7 +15,8 @@ from drainer.control.messages.entries import SelectRequest
 from drainer.control.messages.journal import UndoRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
-from drainer.report.terminal.status import status_line, status_lines
+from drainer.report.terminal.status import status_lines
+from drainer.report.words import status_line
 from tests.stages.inside import ME, inside
 from tests.stages.test_taken_out import only
 

@@ -1,4 +1,4 @@
-"""Replays recorded drains through the estimate that the service uses, and says how good it was.
+"""Runs recorded drains through the estimate of the service, and prints how good its forecasts were.
 
     python -m drainer.estimate.backtest TRACE.csv [--json] [--if-resumed]
     python -m drainer.estimate.backtest TRACE.csv...      a table with a row per trace
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE.csv")
     parser.add_argument("--json", action="store_true", help="one trace: every forecast, and the scores")
     parser.add_argument(
-        "--if-resumed", action="store_true", help='while paused, give the numbers of "if resumed now" with the word'
+        "--if-resumed", action="store_true", help='while paused, add the numbers of "if resumed now" to the word'
     )
     asked = parser.parse_args(arguments)
     if asked.json and len(asked.traces) > 1:
@@ -48,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UsageError as exc:
             print(f"{path}: {exc}", file=sys.stderr)
             return 2
-        told = forecasts(rows, asked.if_resumed)
-        scored = scores(rows, told)
+        made = forecasts(rows, asked.if_resumed)
+        scored = scores(rows, made)
         if asked.json:
-            json.dump(_answer(told, scored), sys.stdout, indent=None, separators=(",", ":"))
+            json.dump(_answer(made, scored), sys.stdout, indent=None, separators=(",", ":"))
             print()
         found.append((path.stem, scored))
     if not asked.json:
@@ -67,9 +67,9 @@ def _read(path: Path) -> list[Row]:
         raise UsageError(f"cannot be read: {exc}; right would be a CSV file in UTF-8") from exc
 
 
-def _answer(told: Sequence[tuple[float, Eta]], scored: Scores) -> dict[str, Any]:
+def _answer(made: Sequence[tuple[float, Eta]], scored: Scores) -> dict[str, Any]:
     return {
-        "forecasts": [{"t_s": t_s, **eta.model_dump(include=set(_FIELDS))} for t_s, eta in told],
+        "forecasts": [{"t_s": t_s, **eta.model_dump(include=set(_FIELDS))} for t_s, eta in made],
         "scores": {
             **asdict(scored),
             "confidence": CONFIDENCE,
@@ -81,7 +81,7 @@ def _answer(told: Sequence[tuple[float, Eta]], scored: Scores) -> dict[str, Any]
 
 
 def table(found: Sequence[tuple[str, Scores]]) -> str:
-    """A row per trace, and the means of those that could be scored; losses in seconds."""
+    """A row for each trace, and the means of those that could be scored; losses in seconds."""
     rows = [_COLUMNS, *(_row(name, scored) for name, scored in found)]
     ratios = [scored.ratio for _, scored in found if scored.ratio is not None]
     coverages = [scored.ours.coverage for _, scored in found if scored.ours.coverage is not None]

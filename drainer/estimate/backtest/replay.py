@@ -1,12 +1,11 @@
-"""A trace told again to the forecaster, row by row, as the service would have told it; and to two plain estimators.
+"""Gives a trace to the forecaster, row by row, as the service would have done; and to two plain estimators.
 
 In    rows of a trace (trace.py)
-Out   an Eta after every row, made of that row and those before it; the scores once the trace is through
+Out   an Eta after every row, from that row and the rows before it; the scores at the end
 Pure  no file is read
 
-The end is the first row after which nothing is left. A forecast counts if it has numbers and was made from 5 % to 95 % of
-the time between the first row and that one, while nothing was paused: pauses have a word, and neither plain estimator
-has. All three are scored on the same rows.
+The drain ends at the first row after which nothing is left. A forecast counts if it has numbers and was made between 5 % and
+95 % of the time from the first row to the end, while nothing was paused. All three estimators are scored on the same rows.
 """
 
 from __future__ import annotations
@@ -32,10 +31,11 @@ PLAIN_WINDOW_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """end_s: None when the trace does not end with nothing left; then nothing can be scored.
+    """How good our forecasts were, and those of the two plain estimators.
 
-    unanswered  rows from 5 % to 95 %, not paused, with a word instead of numbers
-    ratio       our pinball loss relative to the better plain estimator's
+    end_s       None: something is left at the end of the trace, and nothing can be scored
+    unanswered  rows from 5 % to 95 %, not paused, that have a word instead of numbers
+    ratio       our pinball loss divided by that of the better plain estimator
     """
 
     end_s: float | None
@@ -47,12 +47,12 @@ class Scores:
 
 
 def forecasts(rows: Sequence[Row], resumed: bool = False) -> list[tuple[float, Eta]]:
-    """(t_s, what was known then), one per row until nothing is left for good.
+    """(t_s, the forecast made then), one for each row.
 
-    resumed  while paused, the numbers say "if resumed now", beside the word
+    resumed  while paused, the word comes with the numbers of "if resumed now"
     """
     forecaster = Forecaster()
-    told: list[tuple[float, Eta]] = []
+    found: list[tuple[float, Eta]] = []
     entries = recipients = finished_entries = finished = arrived = 0
     for at, row in enumerate(rows):
         entries += row.arrived_entries - row.finished_entries
@@ -74,16 +74,16 @@ def forecasts(rows: Sequence[Row], resumed: bool = False) -> list[tuple[float, E
         work = Work(recipients, messages=entries)
         eta = drain_time(work, forecaster, ceilings, row.state, row.t_s)
         if resumed and eta.state == "paused":
-            going_on = if_resumed(work, forecaster, ceilings, row.t_s)
-            eta = going_on.model_copy(update={"state": "paused"})
-        told.append((row.t_s, eta))
-    return told
+            eta = if_resumed(work, forecaster, ceilings, row.t_s).model_copy(update={"state": "paused"})
+        found.append((row.t_s, eta))
+    return found
 
 
-def scores(rows: Sequence[Row], told: Sequence[tuple[float, Eta]], since_s: float | None = None) -> Scores:
-    """Of what `forecasts` told of these rows.
+def scores(rows: Sequence[Row], made: Sequence[tuple[float, Eta]], since_s: float | None = None) -> Scores:
+    """How good the forecasts were.
 
-    since_s  count from this moment on only, if it is later than 5 %: a step nobody could foresee
+    made     as `forecasts` returns them for these rows
+    since_s  count only from this moment on, if it is later than 5 %: for a step that could not be predicted
     """
     left = list(accumulate(row.arrived_recipients - row.finished_recipients for row in rows))
     end = next((at for at, recipients in enumerate(left) if recipients <= 0 and at), None)
@@ -96,7 +96,7 @@ def scores(rows: Sequence[Row], told: Sequence[tuple[float, Eta]], since_s: floa
     plain: tuple[list[Forecast], list[Forecast]] = ([], [])
     unanswered = 0
     for at, (mean, moving) in enumerate(_plain_rates(rows[:end])):
-        row, eta = rows[at], told[at][1]
+        row, eta = rows[at], made[at][1]
         if not first_s <= row.t_s <= last_s or eta.state == "paused":
             continue
         if eta.seconds is None or eta.low_s is None or eta.high_s is None:
@@ -115,7 +115,7 @@ def scores(rows: Sequence[Row], told: Sequence[tuple[float, Eta]], since_s: floa
 
 
 def _plain_rates(rows: Sequence[Row]) -> list[tuple[float, float]]:
-    """Recipients per second after each row: over the whole run, and over the last five minutes; 0 where none is known."""
+    """Recipients per second after each row: over the whole run, and over the last five minutes; 0 where unknown."""
     rates: list[tuple[float, float]] = []
     window: deque[Row] = deque()
     inside = total = 0

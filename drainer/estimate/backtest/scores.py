@@ -1,6 +1,6 @@
-"""How good forecasts were, once it is known when the drain was through.
+"""How good forecasts were, once the end of the drain is known.
 
-In    forecasts with an interval; the moment it was through
+In    forecasts with an interval; the moment at which the drain ended
 Out   Score: error of the point, pinball loss of (low, seconds, high) as the 10, 50 and 90 % quantiles, coverage
 Pure  values only
 """
@@ -16,7 +16,7 @@ from drainer.estimate.completion import QUANTILES
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """At t_s: low_s <= seconds <= high_s from then."""
+    """Made at t_s: low_s <= seconds <= high_s, counted from then."""
 
     t_s: float
     seconds: float
@@ -26,7 +26,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Over all forecasts; errors in seconds, or relative to what was really left. None of no forecast.
+    """Over all forecasts; errors in seconds, or relative to the time really left. None: there was no forecast.
 
     pinball_loss_s  mean over forecasts and the three quantiles
     coverage        part of the forecasts whose interval held the truth
@@ -41,7 +41,7 @@ class Score:
 
 
 def score(forecasts: Sequence[Forecast], end_s: float) -> Score:
-    """end_s: when it was through, on the clock of t_s; every forecast is from before."""
+    """end_s: the end of the drain, on the clock of t_s; every forecast was made before it."""
     if not forecasts:
         return Score(0)
     errors = [abs(one.seconds - (end_s - one.t_s)) for one in forecasts]
@@ -58,10 +58,10 @@ def score(forecasts: Sequence[Forecast], end_s: float) -> Score:
 
 
 def pinball_s(forecast: Forecast, end_s: float) -> float:
-    """Mean pinball loss of the three quantiles, in seconds; least, on average, for the true ones."""
+    """Mean pinball loss of the three quantiles, in seconds. On average the true quantiles have the least."""
     left_s = end_s - forecast.t_s
     losses = (
-        max(quantile * (left_s - told), (1 - quantile) * (told - left_s))
-        for quantile, told in zip(QUANTILES, (forecast.low_s, forecast.seconds, forecast.high_s), strict=True)
+        max(quantile * (left_s - guess_s), (1 - quantile) * (guess_s - left_s))
+        for quantile, guess_s in zip(QUANTILES, (forecast.low_s, forecast.seconds, forecast.high_s), strict=True)
     )
     return statistics.fmean(losses)

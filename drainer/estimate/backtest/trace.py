@@ -1,11 +1,11 @@
 """A recorded drain: one row per interval.
 
-In    CSV text with the columns below, others are ignored; one header line
+In    CSV text with one header line and the columns below; other columns are ignored
 Out   Row values, in order
 Pure  no file is read
 
-    t_s                     seconds, rising; the moment at which the row was written, at the end of its interval
-    arrived_entries         in the interval; the first row's are the backlog at the start
+    t_s                     seconds, rising; the end of the interval, when the row was written
+    arrived_entries         in the interval; in the first row, the backlog at the start
     arrived_recipients
     finished_entries        in the interval
     finished_recipients
@@ -34,7 +34,7 @@ STATES: dict[str, ServiceState] = {
     "done": "idle",
     **{word: word for word in get_args(ServiceState)},
 }
-"""Words of the service and of its estimate; what only an estimate can say is left to the estimate."""
+"""Words of the service, and of its estimate as states of the service: the replay makes its own estimates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Row:
 
 
 def read_trace(lines: Iterable[str]) -> list[Row]:
-    """The rows of a trace. Raises UsageError: the line, what is wrong with it, and what would be right."""
+    """The rows of a trace. Raises UsageError with the line, what is wrong in it, and what would be right."""
     reader = csv.DictReader(lines, restkey="", restval=None, skipinitialspace=True)
     try:
         return _rows(reader)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+from drainer.estimate.accuracy import ForecastAccuracy
 from drainer.report.burn_down import BurnDown
 from drainer.report.inventory import HeldEntry
-from drainer.report.snapshot import Backlog, Done, Forecasts, Snapshot
+from drainer.report.snapshot import Backlog, Done, Snapshot
 from drainer.text.clean_model import CleanModel
 
 LINES = 200
@@ -189,6 +190,6 @@ class Incident(CleanModel):
     dropped: Listed[SetAside] = Listed()
     actions: Listed[Action] = Listed()
     rates: Rates = Rates()
-    forecasts: Forecasts = Forecasts()
+    forecasts: ForecastAccuracy = ForecastAccuracy()
     history: BurnDown = BurnDown()
     present: Snapshot | None = None

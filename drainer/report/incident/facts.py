@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from drainer.estimate.accuracy import ForecastAccuracy
 from drainer.ledger.evidence import DOUBTS, Account, Event, Evidence, Fate, Some
 from drainer.ledger.records import JournalLine, OpenAttempt, Totals
 from drainer.report.burn_down import BurnDown, Point
@@ -33,7 +34,7 @@ from drainer.report.incident.document import (
 )
 from drainer.report.inventory import HeldEntry, Inventory, Waiting
 from drainer.report.service_state import BRIEF_S
-from drainer.report.snapshot import Backlog, Forecasts, SilentState, Snapshot, done_of
+from drainer.report.snapshot import Backlog, SilentState, Snapshot, done_of
 from drainer.report.web.chart import bands
 from drainer.text.wording import count
 
@@ -103,7 +104,7 @@ def incident(
         dropped=_listed(account.evidence.get(Fate.DROPPED, Some()), _set_aside),
         actions=_listed(account.by_people, _action),
         rates=_rates(history, as_of_s, _later(began_s, counts.since_s if since_s is not None else None), ended_s),
-        forecasts=snapshot.forecasts if snapshot else Forecasts(),
+        forecasts=snapshot.forecasts if snapshot else ForecastAccuracy(),
         history=history,
         present=snapshot,
     )

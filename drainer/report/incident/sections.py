@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 
+from drainer.estimate.accuracy import ForecastAccuracy
 from drainer.report.incident.document import LINES, Incident, Listed, Moment, SetAside
 from drainer.report.incident.summary import accuracy, speed, state_words, when
-from drainer.report.snapshot import Forecasts
 from drainer.text.wording import count, duration, limit, size, skipped_files
 
 Row = Sequence[str]
@@ -215,7 +215,7 @@ def _rates(told: Incident, zone: tzinfo | None) -> Section:
     return Section("Rates", said, [table] if rows else [])
 
 
-def _how_good(scored: Forecasts) -> Section:
+def _how_good(scored: ForecastAccuracy) -> Section:
     said = [*accuracy(scored)]
     if scored.open:
         said.append(f"How good {count(scored.open, 'forecast')} are will be known when the drain has ended.")

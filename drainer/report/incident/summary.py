@@ -13,8 +13,8 @@ import math
 from collections.abc import Iterator
 from datetime import datetime, tzinfo
 
+from drainer.estimate.accuracy import ForecastAccuracy
 from drainer.report.incident.document import Incident
-from drainer.report.snapshot import Forecasts
 from drainer.text.wording import count, duration, rate
 
 _STATES = {
@@ -140,7 +140,7 @@ def speed(told: Incident) -> Iterator[str]:
     yield text + "."
 
 
-def accuracy(scored: Forecasts) -> Iterator[str]:
+def accuracy(scored: ForecastAccuracy) -> Iterator[str]:
     if scored.judged:
         error = f"; the median error was {duration(scored.median_error_s)}" if scored.median_error_s is not None else ""
         yield (

@@ -18,10 +18,11 @@ from string import Template
 from drainer.estimate.eta import Eta
 from drainer.guards.mailman import Mailman
 from drainer.report.burn_down import BurnDown
+from drainer.report.hints import hints
 from drainer.report.snapshot import Snapshot
-from drainer.report.terminal.status import eta_text, hints, is_sending, progress, state_word
 from drainer.report.web.chart import burn_down_svg
 from drainer.report.web.page_tables import guards_table, history_table, lists_table, queues_table
+from drainer.report.words import eta_text, is_sending, progress, state_word
 from drainer.text.markup import Markup, joined, tag
 from drainer.text.wording import (
     clock_time,

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from drainer.estimate.eta import EtaState, ServiceState
 from drainer.report.snapshot import Snapshot
-from drainer.report.terminal.status import progress, state_word, status_line, status_lines
+from drainer.report.terminal.status import status_lines
+from drainer.report.words import progress, state_word, status_line
 from drainer.text.columns import columns, wrapped
 from drainer.text.wording import clock_time, count, duration, finish_time, quantised_s, rate, shown, size
 

@@ -1,13 +1,13 @@
-"""Our own forecasts, remembered, and what they were worth once it is known what came.
+"""A record of our own forecasts, and their accuracy once the end of the drain is known.
 
-In    a Snapshot now and then
-Out   ForecastRecord: forecasts made, what came of each; Forecasts: the score, as status and report show it
-Pure  snapshots bring their time along
+In    now and then: the time, the state of the service, the Eta
+Out   ForecastRecord: the forecasts made, and the real end for each; ForecastAccuracy: how good they were
+Pure  the caller brings the time
 
-A forecast says when the drain is through if nothing is done to it. So whatever an operator changes overtakes the forecasts
-made before: a pause or its end, a rate, other settings, entries held, released, dropped or handed back, an import. So do a
-stop by a guard and a restart. Overtaken forecasts are counted with the reason, and are neither right nor wrong. That the MTA
-is slow, down or stalls is what a forecast has to reckon with.
+A forecast assumes that the course of the drain is left alone. So every change by an operator overtakes the forecasts made
+before it: a pause or its end, a rate, other settings, entries held, released, dropped or handed back, an import. A stop by a
+guard and a restart overtake them too. An overtaken forecast is counted with the reason; it is neither right nor wrong. An
+MTA that is slow, down or stalled is no excuse: the forecast has to allow for it.
 """
 
 from __future__ import annotations
@@ -18,23 +18,27 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from drainer.report.snapshot import ForecastHorizon, Forecasts, Snapshot
+from drainer.estimate.accuracy import ForecastAccuracy, HorizonAccuracy
+from drainer.estimate.eta import Eta
 from drainer.text.clean_model import CleanModel
 
 MOST_SAMPLES = 512
 FIRST_EVERY_S = 1.0
 ANEW_AFTER_S = 3600.0
-"""A forecast made so long after the last drain was through begins a new record, as a new burn-down begins then."""
+"""A forecast made this long after the end of the last drain begins a new record, as a new burn-down begins then."""
 
 HORIZONS_S = (600.0, 3600.0, 4 * 3600.0)
-"""Forecasts of what came within ten minutes, an hour, four hours, and later, are scored apart."""
+"""Accuracy is computed apart for forecasts made up to ten minutes, an hour and four hours before the end, and earlier."""
 
 _OVERTAKEN_BY = {"paused": "a pause", "stopped_by_guard": "a stop by a guard"}
 
 
 class Sample(CleanModel):
-    """At `at` the drain was to be through in `seconds`, with low_s..high_s about it; at `came_at` it was. `overtaken_by`: it
-    was not to be compared any more."""
+    """One forecast: made `at`, that the drain ends in `seconds`, between low_s and high_s.
+
+    came_at       when the drain really ended
+    overtaken_by  why the forecast cannot be compared with the end; "" if it can
+    """
 
     at: float = Field(allow_inf_nan=False)
     seconds: float
@@ -45,7 +49,7 @@ class Sample(CleanModel):
 
 
 class ForecastRecord(BaseModel):
-    """samples: oldest first, evenly in time. limits: set when it was last looked at (messages, recipients per second)."""
+    """samples: oldest first, evenly in time. limits: messages and recipients per second, when last noted."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,37 +59,42 @@ class ForecastRecord(BaseModel):
 
 
 def noted(
-    record: ForecastRecord, snapshot: Snapshot, operator: tuple[float | None, float | None], changing: str = ""
+    record: ForecastRecord,
+    at_s: float,
+    state: str,
+    eta: Eta,
+    limits: tuple[float | None, float | None],
+    changing: str = "",
 ) -> ForecastRecord:
-    """The record with this snapshot in it.
+    """The record with this moment in it.
 
-    changing  what an operator is doing to entries at this moment, such as "a drop"; "" if nothing
-    operator  limits an operator or the settings set, per second, None unlimited: what changes by itself (feed.adaptive) is
-              for the forecast to reckon with
+    state     of the service, as in the snapshot
+    limits    set by an operator or the settings, per second; None: unlimited. A limit that changes by itself (feed.adaptive)
+              is no excuse for a forecast
+    changing  what an operator is doing to entries now, for example "a drop"; "" if nothing
     """
     samples = record.samples
-    if samples and snapshot.at < samples[-1].at:
-        return ForecastRecord(limits=operator)  # The clock was set back: nothing can be compared.
-    if overtaken_by := _OVERTAKEN_BY.get(snapshot.state, "") or changing:
+    if samples and at_s < samples[-1].at:
+        return ForecastRecord(limits=limits)  # The clock was set back: nothing can be compared.
+    if overtaken_by := _OVERTAKEN_BY.get(state, "") or changing:
         samples = _closed(samples, None, overtaken_by)
-    elif record.limits is not None and record.limits != operator:
+    elif record.limits is not None and record.limits != limits:
         samples = _closed(samples, None, "a change of rate")
-    eta = snapshot.eta
     every_s = record.every_s
     if eta.state == "done":
-        samples = _closed(samples, snapshot.at, "")
+        samples = _closed(samples, at_s, "")
     elif overtaken_by:
-        pass  # What is foretold now supposes that it goes on at once.
+        pass  # A forecast made now would assume that the drain goes on at once.
     elif eta.state == "draining" and eta.seconds is not None and eta.low_s is not None and eta.high_s is not None:
         last = samples[-1] if samples else None
-        if last is not None and last.came_at is not None and snapshot.at - last.came_at > ANEW_AFTER_S:
+        if last is not None and last.came_at is not None and at_s - last.came_at > ANEW_AFTER_S:
             samples, last, every_s = (), None, FIRST_EVERY_S
-        if last is None or snapshot.at - last.at >= every_s:
-            made = Sample(at=snapshot.at, seconds=eta.seconds, low_s=eta.low_s, high_s=eta.high_s)
+        if last is None or at_s - last.at >= every_s:
+            made = Sample(at=at_s, seconds=eta.seconds, low_s=eta.low_s, high_s=eta.high_s)
             samples = (*samples, made)
         if len(samples) >= MOST_SAMPLES:
             samples, every_s = samples[::2], every_s * 2
-    return ForecastRecord(samples=samples, every_s=every_s, limits=operator)
+    return ForecastRecord(samples=samples, every_s=every_s, limits=limits)
 
 
 def interrupted(record: ForecastRecord, why: str) -> ForecastRecord:
@@ -93,9 +102,9 @@ def interrupted(record: ForecastRecord, why: str) -> ForecastRecord:
     return record.model_copy(update={"samples": _closed(record.samples, None, why)})
 
 
-def scored(record: ForecastRecord) -> Forecasts:
+def accuracy(record: ForecastRecord) -> ForecastAccuracy:
     judged = [sample for sample in record.samples if sample.came_at is not None]
-    return Forecasts(
+    return ForecastAccuracy(
         made=len(record.samples),
         judged=len(judged),
         open=sum(sample.came_at is None and not sample.overtaken_by for sample in record.samples),
@@ -104,7 +113,7 @@ def scored(record: ForecastRecord) -> Forecasts:
         median_error_s=_median_error_s(judged),
         median_relative_error=statistics.median(_error_s(s) / _left_s(s) for s in judged) if judged else None,
         by_horizon=[
-            ForecastHorizon(
+            HorizonAccuracy(
                 up_to_s=up_to_s, judged=len(some), held=sum(map(_held, some)), median_error_s=_median_error_s(some)
             )
             for up_to_s, some in _by_horizon(judged)
@@ -138,7 +147,7 @@ def _closed(samples: tuple[Sample, ...], came_at: float | None, overtaken_by: st
 
 
 def _left_s(sample: Sample) -> float:
-    """What was really left then; judged samples only."""
+    """Seconds that were really left; for judged samples only."""
     assert sample.came_at is not None
     return sample.came_at - sample.at
 
