@@ -21,7 +21,7 @@ from drainer.cli.check_measures import measured
 from drainer.cli.options import ConfigOption, parse_duration
 from drainer.cli.queue_settings import configured_queue_dir, settings_for
 from drainer.errors import DrainerError
-from drainer.report.check import DEFAULTS, Measure, State, for_a_person, thresholds, unknown, verdict
+from drainer.report.check import DEFAULTS, Measure, State, check_result, for_a_person, thresholds, unknown
 from drainer.text.wording import duration
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -146,7 +146,7 @@ def _checked(
     asked = {option.partition("=")[0] for option in (*warning, *critical)}
     missing = sorted(asked - {measure.name for measure in measures})
     measures += [Measure(name, None, _why_missing(name)) for name in missing]
-    return verdict(measures, limits, headline)
+    return check_result(measures, limits, headline)
 
 
 def _why_missing(name: str) -> str:

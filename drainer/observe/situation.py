@@ -29,7 +29,7 @@ from drainer.pipeline import Pipeline
 from drainer.queuedir.entry import Flavour
 from drainer.report.burn_down import observed
 from drainer.report.incident.document import LINES, Incident
-from drainer.report.incident.facts import incident
+from drainer.report.incident.facts import make_incident
 from drainer.report.inventory import HELD_KEPT, HeldEntry, Inventory, Waiting, known_resends
 from drainer.report.record_writer import RecordWriter
 from drainer.report.service_state import service_state, state_since_s
@@ -158,7 +158,7 @@ class Situation:
         account = await self._pipeline.resources.ledger.account(LINES, since_s)
         present = self.present(await self.snapshot())
         history, now_s = observed(self.record_writer.burn_down, present.snapshot), self._clock.now_s()
-        return incident(account, present, history, version=__version__, now_s=now_s, live=True, since_s=since_s)
+        return make_incident(account, present, history, version=__version__, now_s=now_s, live=True, since_s=since_s)
 
     def present(self, snapshot: Snapshot) -> Inventory:
         """What is here beside the figures of this snapshot."""

@@ -1,10 +1,10 @@
-"""What `drainer check` makes of what was measured: a state, one line, performance data.
+"""The result of `drainer check`: a state, one line, performance data.
 
-In    Measures; thresholds as the monitoring-plugins guidelines write ranges
+In    Measures; thresholds, written as the monitoring-plugins guidelines write ranges
 Out   OK, WARNING, CRITICAL or UNKNOWN, and the lines a plugin prints
 Pure  nothing is measured here
 
-The worst state counts, in the order CRITICAL, WARNING, UNKNOWN, OK: what could not be measured never hides what was.
+The worst state counts, in the order CRITICAL, WARNING, UNKNOWN, OK: a value that is unknown never hides one that is bad.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _PER_QUEUE = {
     "shunt": (("100", ""), ("", "")),
     "bad": (("100", ""), ("", "")),
 }  # fmt: skip
-"""Queue -> warning and critical of its entries, of its oldest age. shunt/ and bad/ are there for a person: their age says
-nothing, nor does that of retry/, where mail to a dead host waits for days."""
+"""Queue -> (warning, critical) for its entries, and for its oldest age. The ages of shunt/ and bad/ have none,
+since these wait for a person, nor has that of retry/, where mail to a dead host waits for days."""
 
 DEFAULTS: dict[str, tuple[str, str]] = {
     **{f"{queue}.entries": entries for queue, (entries, _) in _PER_QUEUE.items()},
@@ -67,12 +67,12 @@ DEFAULTS: dict[str, tuple[str, str]] = {
     "drain.eta": ("", ""),
     "service.silent": ("0", ""),
 }
-"""Name -> (warning, critical) without options; "" alerts never. Percentages are of what is free."""
+"""Name -> (warning, critical) without options; "" never alerts. Percentages are of the free part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A threshold: alerts outside low..high, or with `inside` within it; both ends belong to it."""
+    """A threshold that alerts outside low..high, or inside it if `inside`; both ends belong to the range."""
 
     low: float
     high: float
@@ -83,15 +83,15 @@ class Range:
 
     @property
     def text(self) -> str:
-        """As performance data has it: in base units, without suffixes."""
+        """For performance data: in base units, without suffixes."""
         at = "@" if self.inside else ""
         low = (
             "~:" if math.isinf(self.low) else "" if self.low == 0 and not math.isinf(self.high) else f"{self.low:.15g}:"
         )
         return f"{at}{low}{'' if math.isinf(self.high) else f'{self.high:.15g}'}"
 
-    def said(self, unit: str) -> str:
-        """When it alerts, for people: "above 30 min"."""
+    def in_words(self, unit: str) -> str:
+        """When it alerts, for example "above 30 min"."""
         if self.inside:
             return f"within {_end(self.low, unit)} to {_end(self.high, unit)}"
         if math.isinf(self.high):
@@ -103,11 +103,15 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """value None: it could not be measured, and `said` is why. Names of DEFAULTS, or of another queue's entries and age."""
+    """A measured value, and a text for people.
+
+    name   one of DEFAULTS, or the entries or the age of another queue
+    value  None: it could not be measured, and the text is the reason
+    """
 
     name: str
     value: float | None
-    said: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A queue as one check saw it, for the next. since_s: since when nothing left it, seconds since the epoch."""
+    """A queue at one check, kept for the next. since_s: since when no entry has left it, seconds since the epoch."""
 
     entries: int
     oldest_s: float | None
@@ -129,7 +133,7 @@ class Seen:
 
 
 def seen_now(entries: int, oldest_s: float | None, now_s: float, before: Seen | None) -> Seen:
-    """What this check leaves for the next. Something left when there are fewer, when another is the oldest, or none."""
+    """What this check keeps for the next. An entry left if there are fewer entries, another oldest one, or none."""
     stands = before and entries and oldest_s == before.oldest_s and entries >= before.entries
     return Seen(entries, oldest_s, min(before.since_s, now_s) if before and stands else now_s)
 
@@ -181,7 +185,7 @@ def thresholds(warning: Sequence[str], critical: Sequence[str]) -> Thresholds:
 
 
 def judged(measure: Measure, limits: Thresholds) -> State:
-    """A measure nobody set a threshold for is never UNKNOWN."""
+    """The state of one measure. Without a threshold it is never UNKNOWN."""
     warning, critical = limits.of(measure.name)
     if measure.value is None:
         return State.UNKNOWN if warning or critical else State.OK
@@ -190,9 +194,9 @@ def judged(measure: Measure, limits: Thresholds) -> State:
     return State.WARNING if warning and warning.alerts(measure.value) else State.OK
 
 
-def verdict(measures: Iterable[Measure], limits: Thresholds, headline: str) -> tuple[State, list[str]]:
-    """State and output: `DRAINER STATE - what is wrong, or headline | performance data`, below it a
-    line for each measure that is wrong, then how it stands, then the others.
+def check_result(measures: Iterable[Measure], limits: Thresholds, headline: str) -> tuple[State, list[str]]:
+    """State and output: `DRAINER STATE - what is wrong, or headline | performance data`; below it the measures that are
+    wrong, the headline, and the other measures, a line each.
 
     Source  https://www.monitoring-plugins.org/doc/guidelines.html#PLUGOUTPUT
     """
@@ -202,20 +206,20 @@ def verdict(measures: Iterable[Measure], limits: Thresholds, headline: str) -> t
     wrong = [_what_is_wrong(measure, state, limits) for measure, state in found if state is not State.OK]
     performance = " ".join(_performance(measure, limits) for measure, _ in found if measure.value is not None)
     first = f"DRAINER {worst.name} - {_plain('; '.join(wrong) or headline)}"
-    lines = [f"[{state.name}] {measure.name}: {_plain(measure.said)}" for measure, state in found]
+    lines = [f"[{state.name}] {measure.name}: {_plain(measure.text)}" for measure, state in found]
     if wrong:
         lines.insert(len(wrong), _plain(headline))
     return worst, [f"{first} | {performance}" if performance else first, *lines]
 
 
 def for_a_person(lines: Sequence[str]) -> list[str]:
-    """The same with the performance data, which only a monitor reads, at the end."""
+    """The same lines, with the performance data at the end: only a monitoring system reads it."""
     first, bar, performance = lines[0].partition(" | ")
     return [first, *lines[1:], *([f"performance data: {performance}"] if bar else [])]
 
 
 def unknown(why: str) -> str:
-    """The line of a check that could not be made at all."""
+    """The line of a check that failed as a whole."""
     return f"DRAINER UNKNOWN - {_plain(why)}"
 
 
@@ -223,10 +227,10 @@ def _what_is_wrong(measure: Measure, state: State, limits: Thresholds) -> str:
     warning, critical = limits.of(measure.name)
     limit = critical if state is State.CRITICAL else warning
     if state is State.UNKNOWN:
-        return f"{measure.name} unknown: {measure.said}"
+        return f"{measure.name} unknown: {measure.text}"
     if limit is None or limit == Range(0.0, 0.0):
-        return measure.said
-    return f"{measure.said} ({measure.name} {limit.said(unit_of(measure.name))})"
+        return measure.text
+    return f"{measure.text} ({measure.name} {limit.in_words(unit_of(measure.name))})"
 
 
 def _performance(measure: Measure, limits: Thresholds) -> str:

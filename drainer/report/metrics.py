@@ -1,12 +1,12 @@
 """The snapshot as Prometheus reads it: GET /metrics of the control socket and of the web listener.
 
 In    a Snapshot
-Out   the text format 0.0.4, every figure of `drainer status --json` under a drainer_ name, in base units
-Pure  no registry of the process, no clock; prometheus_client is asked for its text writer alone
+Out   the text format 0.0.4: every figure of `drainer status --json`, with a name drainer_..., in base units
+Pure  no registry, no clock; only the text writer of prometheus_client is used
 
-What is null in the JSON has no sample here, but for a limit: null is unlimited, +Inf. What is one of several words is
-one series per word, 1 for the one that holds. The _total counters come from the ledger: they outlive the process and
-fall only when a new ledger is begun. Labels are bounded: LISTS_SHOWN lists, the rest added up as list="other".
+A value that is null in the JSON has no sample here; a limit of null is +Inf. A word is a series for each possible word, with
+1 for the present one. The _total counters come from the ledger: they survive the process and fall only with a new ledger.
+Labels are bounded: LISTS_SHOWN lists, and the sum of the others as list="other".
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from drainer.text.wording import shown
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 LISTS_SHOWN = 50
-"""Series per figure of lists, at most: a site of 10,000 lists would fill its Prometheus with them."""
+"""At most this many series for each figure of lists: 10,000 lists would be too many for a Prometheus."""
 
 OTHER = "other"
 
@@ -69,7 +69,9 @@ class _OneSnapshot(Collector):
 
 def _service(snapshot: Snapshot) -> Iterator[Metric]:
     build = {"version": snapshot.version, "flavour": snapshot.mailman.flavour}
-    yield _gauge("drainer_build_info", "Version of drainer, and the Mailman whose queue it drains.", [(build, 1)])
+    yield _gauge(
+        "drainer_build_info", "Version of drainer, and flavour of the Mailman whose queue it drains.", [(build, 1)]
+    )
     yield _one_of("drainer_state", "What the service is doing.", "state", get_args(ServiceState), snapshot.state)
     yield _gauge("drainer_state_since_timestamp_seconds", "When that state began.", snapshot.since)
     yield _gauge("drainer_snapshot_timestamp_seconds", "When these figures were taken.", snapshot.at)
@@ -84,29 +86,31 @@ def _service(snapshot: Snapshot) -> Iterator[Metric]:
     stopped = {stop.name for stop in snapshot.stops}
     yield _gauge(
         "drainer_feeding_stopped",
-        "Whether feeding stands still for this cause; several can hold at once.",
+        "Whether feeding stands still for this cause; several causes can hold at once.",
         [({"cause": cause}, cause in stopped) for cause in STOPS],
     )
-    yield _gauge(
-        "drainer_pauses", "Pauses of an operator in force, of everything or of one list.", len(snapshot.pauses)
-    )
+    yield _gauge("drainer_pauses", "Pauses by operators in force, of everything or of one list.", len(snapshot.pauses))
 
 
 def _backlog(snapshot: Snapshot) -> Iterator[Metric]:
     backlog = snapshot.backlog
     yield from _gauges(
         "drainer_",
-        ("backlog_entries", "Entries not finished, expected duplicates among them, held ones not.", backlog.entries),
-        ("backlog_recipients", "Recipients of them, as far as the entries were read.", backlog.recipients),
-        ("backlog_bytes", "Size of their files.", backlog.bytes),
-        ("backlog_oldest_age_seconds", "Age of the oldest of them.", backlog.oldest_age_s),
+        ("backlog_entries", "Entries not finished, expected duplicates included, held ones not.", backlog.entries),
+        ("backlog_recipients", "Recipients of the entries read so far.", backlog.recipients),
+        ("backlog_bytes", "Size of the files of these entries.", backlog.bytes),
+        ("backlog_oldest_age_seconds", "Age of the oldest of these entries.", backlog.oldest_age_s),
         ("backlog_deferred_recipients", "Recipients that wait for another attempt.", backlog.deferred_recipients),
         ("backlog_unread_entries", "Entries not read yet: their recipients are not counted.", backlog.unread_entries),
         ("backlog_duplicate_entries", "Entries expected to be suppressed as duplicates.", backlog.duplicate_entries),
         ("backlog_duplicate_recipients", "Recipients expected to be suppressed.", backlog.duplicate_recipients),
-        ("in_doubt_recipients", "Recipients of whom nobody knows yet if they got it.", backlog.in_doubt_recipients),
-        ("held_entries", "Entries set aside for a person.", backlog.held_entries),
-        ("dsns_owed", "DSNs not sent yet, those in doubt among them.", backlog.dsns_owed),
+        (
+            "in_doubt_recipients",
+            "Recipients that may have the mail: the last reply was lost.",
+            backlog.in_doubt_recipients,
+        ),
+        ("held_entries", "Entries held for a person.", backlog.held_entries),
+        ("dsns_owed", "DSNs not sent yet, those in doubt included.", backlog.dsns_owed),
     )
 
 
@@ -115,23 +119,27 @@ def _done(snapshot: Snapshot) -> Iterator[Metric]:
     for name, meaning, value in (
         ("delivered_entries", "Entries finished by delivery.", done.delivered_entries),
         ("delivered_recipients", "Recipients the MTA took.", done.delivered_recipients),
-        ("suppressed_entries", "Entries not delivered because every recipient had it.", done.suppressed_entries),
-        ("suppressed_recipients", "Recipients not delivered to because they had it.", done.suppressed_recipients),
+        ("suppressed_entries", "Entries not delivered because every recipient had the mail.", done.suppressed_entries),
+        ("suppressed_recipients", "Recipients not delivered to because they had the mail.", done.suppressed_recipients),
         ("bounced_recipients", "Recipients refused for good.", done.bounced_recipients + done.undone_recipients),
         (
             "undone_recipients",
-            "Of these, tried again once the MTA that refused them was put right.",
+            "Bounced recipients that were tried again after the MTA that refused them was repaired.",
             done.undone_recipients,
         ),
         ("dsns_sent", "DSNs the MTA took.", done.dsns_sent),
-        ("dsns_dropped", "DSNs given up: refused, in doubt, or of an MTA that refused everybody.", done.dsns_dropped),
+        (
+            "dsns_dropped",
+            "DSNs given up: refused, in doubt, or for refusals by an MTA that refused every recipient.",
+            done.dsns_dropped,
+        ),
         ("dropped_entries", "Entries an operator dropped.", done.dropped_entries + done.undropped_entries),
         ("undropped_entries", "Entries that were dropped and brought back.", done.undropped_entries),
         ("unreadable_entries", "Entries moved to Mailman's bad queue.", done.unreadable_entries),
         ("transactions", "SMTP transactions whose content was sent.", done.transactions),
     ):
         yield CounterMetricFamily(f"drainer_{name}", meaning, value=value)
-    yield _gauge("drainer_drain_start_timestamp_seconds", "Since when the counters count.", done.since)
+    yield _gauge("drainer_drain_start_timestamp_seconds", "When the counters began.", done.since)
 
 
 def _rate(snapshot: Snapshot) -> Iterator[Metric]:
@@ -140,13 +148,13 @@ def _rate(snapshot: Snapshot) -> Iterator[Metric]:
         "drainer_",
         ("limit_messages_per_second", "Limit on transactions; +Inf: none.", _unlimited(rate.limit_messages_per_s)),
         ("limit_recipients_per_second", "Limit on recipients; +Inf: none.", _unlimited(rate.limit_recipients_per_s)),
-        ("service_messages_per_second", "Transactions, smoothed as for the forecast.", rate.messages_per_s),
-        ("service_recipients_per_second", "Recipients settled, smoothed likewise.", rate.recipients_per_s),
-        ("arrival_recipients_per_second", "Recipients of new entries, likewise.", rate.arrivals_recipients_per_s),
+        ("service_messages_per_second", "Transactions, smoothed.", rate.messages_per_s),
+        ("service_recipients_per_second", "Recipients settled, smoothed.", rate.recipients_per_s),
+        ("arrival_recipients_per_second", "Recipients of new entries, smoothed.", rate.arrivals_recipients_per_s),
     )
     bound_by = "guard" if rate.binding.startswith(GUARD_BINDS) else _BINDING.get(rate.binding, OTHER)
     words = (*_BINDING.values(), "guard", OTHER)
-    yield _one_of("drainer_rate_bound_by", "What holds the rate down now.", "limit", words, bound_by)
+    yield _one_of("drainer_rate_bound_by", "What limits the rate now.", "limit", words, bound_by)
 
 
 def _eta(snapshot: Snapshot) -> Iterator[Metric]:
@@ -154,11 +162,11 @@ def _eta(snapshot: Snapshot) -> Iterator[Metric]:
     yield _one_of("drainer_eta_state", "Kind of the forecast.", "state", get_args(EtaState), eta.state)
     yield from _gauges(
         "drainer_eta_",
-        ("finish_timestamp_seconds", "When the backlog is expected to be gone.", eta.finish),
+        ("finish_timestamp_seconds", "When the backlog is expected to be drained.", eta.finish),
         ("seconds", "Time until then.", eta.seconds),
         ("low_seconds", "Lower bound of the interval.", eta.low_s),
         ("high_seconds", "Upper bound of the interval.", eta.high_s),
-        ("confidence_ratio", "Share of the cases in which the interval holds the truth.", eta.confidence),
+        ("confidence_ratio", "Share of the cases in which the interval holds the real end.", eta.confidence),
     )
 
 
@@ -166,7 +174,7 @@ def _guards(guards: Sequence[Guard]) -> Iterator[Metric]:
     verdicts: tuple[Verdict, ...] = get_args(Verdict)
     yield _gauge(
         "drainer_guard_verdict",
-        "What each guard says.",
+        "Verdict of each guard.",
         [
             ({"guard": guard.name, "verdict": verdict}, guard.verdict == verdict)
             for guard in guards
@@ -179,12 +187,12 @@ def _guards(guards: Sequence[Guard]) -> Iterator[Metric]:
         measured = [({"filesystem": where}, guard) for where, guard in places if guard]
         yield _gauge(
             f"drainer_filesystem_free_{unit}",
-            f"{unit.capitalize()} free for users other than root, where the ledger and the queue are.",
+            f"{unit.capitalize()} free for users other than root, on the filesystems of the ledger and the queue.",
             [(label, guard.value) for label, guard in measured],
         )
         yield _gauge(
             f"drainer_filesystem_free_limit_{unit}",
-            f"{unit.capitalize()} below which feeding stops (queue: is warned of).",
+            f"{unit.capitalize()} below which feeding stops (of the queue: below which there is a warning).",
             [(label, guard.limit) for label, guard in measured],
         )
     for guard_name, name, meaning in (
@@ -204,12 +212,12 @@ def _surroundings(snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge("drainer_mailman_master_running", "Whether Mailman's master process lives.", mailman.master_running)
     yield _gauge(
         "drainer_mailman_runners",
-        "Processes of each of Mailman's runners that live.",
+        "Processes of each runner of Mailman that are alive.",
         _added_up(({"runner": runner.name}, 1) for runner in mailman.runners),
     )
     yield _gauge(
         "drainer_mailman_runner_missing",
-        "1 for each runner that a started Mailman would have and this one has not.",
+        "1 for each runner that a started Mailman has and this one has not.",
         [({"runner": name}, 1) for name in mailman.missing_runners],
     )
     yield _gauge(
@@ -219,13 +227,13 @@ def _surroundings(snapshot: Snapshot) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "drainer_mailman_runner_taken_entries",
-        "Entries Mailman's outgoing runner was seen to take before us.",
+        "Entries that Mailman's outgoing runner was seen to take before us.",
         value=mailman.taken_by_runner_entries,
     )
     yield from _gauges(
         "drainer_mailman_",
-        ("released_entries", "Entries given to Mailman's own runner to deliver.", mailman.released_entries),
-        ("retrying_recipients", "Recipients of released entries that Mailman retries.", mailman.retrying_recipients),
+        ("released_entries", "Entries handed over to Mailman's own runner to deliver.", mailman.released_entries),
+        ("retrying_recipients", "Recipients of these entries that Mailman retries.", mailman.retrying_recipients),
     )
     queues = [({"queue": queue.name}, queue) for queue in mailman.queues]
     yield _gauge(
@@ -235,7 +243,7 @@ def _surroundings(snapshot: Snapshot) -> Iterator[Metric]:
     )
     yield _gauge(
         "drainer_mailman_queue_oldest_age_seconds",
-        "Age of the oldest entry of each.",
+        "Age of the oldest entry in each of Mailman's own queues.",
         [(label, queue.oldest_age_s) for label, queue in queues],
     )
 
@@ -269,7 +277,7 @@ _Labels = Mapping[str, str]
 
 
 def _gauge(name: str, meaning: str, value: float | Sequence[tuple[_Labels, float | None]] | None) -> GaugeMetricFamily:
-    """A family with one sample, or with one for each set of labels; null has none."""
+    """A family with one sample, or one for each set of labels; None gives no sample."""
     family = GaugeMetricFamily(name, meaning)
     for labels, number in value if isinstance(value, Sequence) else [({}, value)]:
         if number is not None:
@@ -284,11 +292,11 @@ def _gauges(prefix: str, *families: tuple[str, str, float | None]) -> Iterator[M
 
 
 def _one_of(name: str, meaning: str, label: str, words: Iterable[str], holds: str) -> GaugeMetricFamily:
-    return _gauge(name, f"{meaning} 1 for the one that holds.", [({label: word}, word == holds) for word in words])
+    return _gauge(name, f"{meaning} 1 for the present one.", [({label: word}, word == holds) for word in words])
 
 
 def _added_up(samples: Iterable[tuple[_Labels, float]]) -> list[tuple[_Labels, float]]:
-    """Samples whose labels read the same are one: Prometheus refuses a page that has a series twice."""
+    """Samples with equal labels are added up: Prometheus refuses a page that has a series twice."""
     sums: dict[tuple[tuple[str, str], ...], float] = {}
     for labels, number in samples:
         key = tuple((label, shown(text)) for label, text in labels.items())

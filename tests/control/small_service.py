@@ -25,7 +25,7 @@ from drainer.ledger.evidence import Account
 from drainer.queuedir.list_names import MailingList, lists_named
 from drainer.report.burn_down import BurnDown
 from drainer.report.incident.document import Incident
-from drainer.report.incident.facts import incident
+from drainer.report.incident.facts import make_incident
 from drainer.report.snapshot import Backlog, ListBacklog, Mta, Rate, Snapshot
 from drainer.settings import Settings
 
@@ -309,7 +309,7 @@ class SmallService:
         return JournalReply(actions=[paused, dropped][-limit:])
 
     async def report(self, since_s: float | None) -> Incident:
-        return incident(Account(), None, BurnDown(), version="0", now_s=NOW_S, live=True, since_s=since_s)
+        return make_incident(Account(), None, BurnDown(), version="0", now_s=NOW_S, live=True, since_s=since_s)
 
     async def config(self) -> dict[str, Any]:
         return Settings().shown()

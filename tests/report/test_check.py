@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainer.report.check import DEFAULTS, Measure, Seen, State, judged, parse_range, seen_now, thresholds, verdict
+from drainer.report.check import DEFAULTS, Measure, Seen, State, check_result, judged, parse_range, seen_now, thresholds
 
 NAMES = st.sampled_from(sorted(DEFAULTS))
 
@@ -73,11 +73,13 @@ def test_worst_state_counts_and_unknown_hides_nothing() -> None:
     limits = thresholds([], [])
     fine, late = Measure("out.entries", 1, "out 1 entry"), Measure("out.age", 700, "out oldest 12 min")
     blind, bad = Measure("in.entries", None, "in cannot be listed"), Measure("out.age", 9000, "out oldest 2 h 30 min")
-    assert verdict([fine], limits, "out 1 entry")[0] is State.OK
-    assert verdict([fine, blind], limits, "")[0] is State.UNKNOWN
-    assert verdict([fine, blind, late], limits, "")[0] is State.WARNING
-    assert verdict([fine, blind, bad], limits, "")[0] is State.CRITICAL
-    assert verdict([Measure("in.entries", None, "")], thresholds(["in.entries="], ["in.entries="]), "")[0] is State.OK
+    assert check_result([fine], limits, "out 1 entry")[0] is State.OK
+    assert check_result([fine, blind], limits, "")[0] is State.UNKNOWN
+    assert check_result([fine, blind, late], limits, "")[0] is State.WARNING
+    assert check_result([fine, blind, bad], limits, "")[0] is State.CRITICAL
+    assert (
+        check_result([Measure("in.entries", None, "")], thresholds(["in.entries="], ["in.entries="]), "")[0] is State.OK
+    )
 
 
 def test_first_line_says_what_is_wrong_and_carries_performance_data() -> None:
@@ -87,7 +89,7 @@ def test_first_line_says_what_is_wrong_and_carries_performance_data() -> None:
         Measure("queue.inodes", 1.25, "1.2 % of inodes free"),
         Measure("o'd d.entries", 3, "odd | name\n3"),
     ]
-    state, lines = verdict(measures, thresholds([], ["out.age=@1d:"]), "fine")
+    state, lines = check_result(measures, thresholds([], ["out.age=@1d:"]), "fine")
     assert state is State.CRITICAL
     assert lines[0] == (
         "DRAINER CRITICAL - out 12,034 entries (out.entries above 2000);"
@@ -106,7 +108,7 @@ def test_first_line_says_what_is_wrong_and_carries_performance_data() -> None:
 @settings(deadline=None)
 @given(st.lists(st.builds(Measure, NAMES, st.none() | st.floats(0, 1e12), st.text(max_size=20)), max_size=8))
 def test_output_is_lines_a_monitor_can_read_whatever_was_measured(measures: list[Measure]) -> None:
-    _, lines = verdict(measures, thresholds([], []), "head|line\n")
+    _, lines = check_result(measures, thresholds([], []), "head|line\n")
     assert not any("\n" in line or "\r" in line for line in lines)
     text, _, performance = lines[0].partition(" | ")
     assert "|" not in text and not any("|" in line for line in lines[1:])

@@ -1,10 +1,10 @@
-"""The incident report as values: what was found, what became of it, who did what, how fast, and the forecasts' worth.
+"""The incident report as values: what was found, what became of it, who did what, how fast, and how good the forecasts were.
 
-Out   Incident: the JSON of `drainer report --format json`, and what its Markdown and HTML are made of
-Pure  values only; names are public, fields only ever added
-Not here  where the values are from (facts.py), how they are said (summary.py, sections.py)
+Out   Incident: the JSON of `drainer report --format json`; its Markdown and HTML are made from it
+Pure  values only; names are public, fields are only ever added
+Not here  where the values come from (facts.py), the words (summary.py, sections.py)
 
-Every number is the ledger's or the index's own, so it is that of `drainer status`; a list that is cut says how long it is.
+A list that is cut says how long it really is.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from drainer.report.snapshot import Backlog, Done, Snapshot
 from drainer.text.clean_model import CleanModel
 
 LINES = 200
-"""Lines of each list shown at most."""
+"""Each list has at most this many lines."""
 
 T = TypeVar("T")
 
 
 class Listed(CleanModel, Generic[T]):
-    """`lines` holds the first of `total`."""
+    """`lines` are the first of `total`."""
 
     total: int = 0
     lines: list[T] = []
 
 
 class Moment(CleanModel):
-    """kind: "state", "run", "notice", "operator" or "service"; `by` whom an operator's action was."""
+    """kind: "state", "run", "notice", "operator" or "service". by: who acted, for kind "operator"."""
 
     at: float
     kind: str
@@ -41,7 +41,7 @@ class Moment(CleanModel):
 
 
 class ListFound(CleanModel):
-    """Of one list: entries and recipients there were in all, how its entries ended, and how many are here, held ones too."""
+    """One list: all its entries and recipients, how the entries ended; `waiting` are here, held ones included."""
 
     list: str
     entries: int = 0
@@ -63,7 +63,7 @@ class ClassFound(CleanModel):
 
 
 class Found(CleanModel):
-    """What came into custody since then: what ended and what is here. most_: the largest backlog seen."""
+    """Everything that came into custody: what ended and what is here. most_: the largest backlog seen."""
 
     entries: int = 0
     recipients: int = 0
@@ -75,7 +75,7 @@ class Found(CleanModel):
 
 
 class Suppressed(CleanModel):
-    """`recipients` of `entry` had the mail already by the entry `of`, at `of_at`; kind: class of duplicate."""
+    """`recipients` of `entry` already had the mail from the entry `of`, since `of_at`. kind: class of duplicate."""
 
     entry: str
     list: str
@@ -88,7 +88,7 @@ class Suppressed(CleanModel):
 
 
 class Bounced(CleanModel):
-    """dsn: sent, dropped, owed, before (it told of another copy), or none (null reverse-path, or feed.dsn off)."""
+    """dsn: sent, dropped, owed, before (a DSN reported another copy), or none (null reverse-path, or feed.dsn is off)."""
 
     recipient: str
     list: str
@@ -100,7 +100,7 @@ class Bounced(CleanModel):
 
 
 class Doubt(CleanModel):
-    """outcome: delivered, resent, held, or open while it is not resolved."""
+    """outcome: delivered, resent, held, or open if not resolved yet."""
 
     entry: str
     list: str
@@ -112,7 +112,7 @@ class Doubt(CleanModel):
 
 
 class SetAside(CleanModel):
-    """Unreadable or dropped."""
+    """An entry that is unreadable or was dropped."""
 
     entry: str
     list: str = ""
@@ -130,7 +130,7 @@ class Action(CleanModel):
 
 
 class Limits(CleanModel):
-    """From `at` on no more than that per second; null: unlimited."""
+    """The limits per second from `at` on; null: unlimited."""
 
     at: float
     messages_per_s: float | None
@@ -138,8 +138,13 @@ class Limits(CleanModel):
 
 
 class Rates(CleanModel):
-    """Of recipients delivered or bounced. mean_: over the whole drain; sending_: without the times nothing was sent;
-    sustained_: the best kept up over sustained_over_s. Null where too little is known."""
+    """Rates of recipients delivered or bounced; null where too little is known.
+
+    lasted_s, still_s  length of the drain; time of it in which nothing was sent
+    mean_...           over the whole drain
+    sending_...        without the time in which nothing was sent
+    sustained_...      the best rate over sustained_over_s
+    """
 
     lasted_s: float | None = None
     still_s: float = 0.0
@@ -158,11 +163,17 @@ class Dsns(CleanModel):
 
 
 class Incident(CleanModel):
-    """as_of: the moment the figures are of; at: when the report was made. began, ended: of the burn-down; ended null: not
-    yet. unknown: what cannot be said, since the service is not there to ask.
+    """The whole report.
 
-    since: from when on it was counted; the ledger's beginning, or with asked_since (drainer report --since) the last mark
-    before that. counts_earlier: the figures hold mail from before `began` too. doubts_ended: outcome to deliveries."""
+    at, as_of       when the report was made, and the moment of its figures
+    live            made by the running service
+    unknown         what is not known, because the service could not be asked
+    since           where counting begins: the ledger's beginning, or the last mark before asked_since
+    asked_since     the moment given by `drainer report --since`
+    counts_earlier  the figures include mail from before `began`
+    began, ended    of the burn-down; ended null: not yet
+    doubts_ended    number of deliveries by outcome
+    """
 
     version: str
     at: float

@@ -1,20 +1,19 @@
-"""The incident report made: what the ledger, the index and the recorder know, put together.
+"""Makes the Incident from what the ledger, the inventory and the burn-down hold.
 
-In    the ledger's Account, the Inventory (of this moment, or the last the service kept), BurnDown
-Out   an Incident (incident.py)
+In    the ledger's Account; Inventory and BurnDown, of this moment or the last ones that the service kept
+Out   an Incident (document.py)
 Pure  values in, values out
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from drainer.estimate.accuracy import ForecastAccuracy
-from drainer.ledger.evidence import DOUBTS, Account, Event, Evidence, Fate, Some
+from drainer.ledger.evidence import DOUBTS, Account, Evidence, Fate, Some
 from drainer.ledger.records import JournalLine, OpenAttempt, Totals
-from drainer.report.burn_down import BurnDown, Point
+from drainer.report.burn_down import BurnDown
 from drainer.report.incident.document import (
     LINES,
     Action,
@@ -24,27 +23,16 @@ from drainer.report.incident.document import (
     Dsns,
     Found,
     Incident,
-    Limits,
     Listed,
     ListFound,
-    Moment,
-    Rates,
     SetAside,
     Suppressed,
 )
+from drainer.report.incident.rates import drain_rates
+from drainer.report.incident.timeline import timeline
 from drainer.report.inventory import HeldEntry, Inventory, Waiting
-from drainer.report.service_state import BRIEF_S
 from drainer.report.snapshot import Backlog, SilentState, Snapshot, done_of
-from drainer.report.web.chart import bands
 from drainer.text.wording import count
-
-SUSTAINED_S = (300.0, 60.0)
-"""A rate counts as sustained that was kept up for five minutes, or for one where the drain was short; in one shorter than
-two minutes nothing is said of it."""
-
-_SHORT_S = 60.0
-_WORKING = frozenset({"starting", "scanning", "draining", "idle"})
-_MERGED_FROM = 4
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -54,10 +42,10 @@ UNANSWERED = "how it stands at this moment: the service gives no answer; the fig
 NOTHING_KEPT = "what is left in the queue and what was held there: no service has written that down in this ledger"
 
 
-def incident(
+def make_incident(
     account: Account,
-    present: Inventory | None,
-    history: BurnDown,
+    inventory: Inventory | None,
+    burn_down: BurnDown,
     *,
     version: str,
     now_s: float,
@@ -65,13 +53,18 @@ def incident(
     since_s: float | None = None,
     silent: SilentState = "not_running",
 ) -> Incident:
-    """live: `present` and `history` are of this moment, from the service; else the last that was kept, if any. since_s: from
-    when on it was asked for; `account` is of the last mark before that."""
-    snapshot = present.snapshot if present else None
+    """All of the report, as values.
+
+    account  since the last mark before since_s
+    live     True: inventory and burn_down are of this moment; False: the last ones kept, if any
+    since_s  the beginning that was asked for; None: that of the ledger
+    silent   why the service was not asked; only if not live
+    """
+    snapshot = inventory.snapshot if inventory else None
     counts = account.totals
     if since_s is not None:
-        history = _since(history, counts.since_s)
-    began_s, ended_s = _begin_and_end(history)
+        burn_down = _since(burn_down, counts.since_s)
+    began_s, ended_s = _begin_and_end(burn_down)
     as_of_s = snapshot.at if snapshot else now_s
     state = snapshot.state if snapshot and live else silent
     return Incident(
@@ -87,12 +80,12 @@ def incident(
         ended=ended_s,
         state=state,
         reason=snapshot.reason if snapshot and live else "",
-        found=_found(account, present.waiting if present else [], history),
+        found=_found(account, inventory.waiting if inventory else [], burn_down),
         done=done_of(counts),
         backlog=snapshot.backlog if snapshot else Backlog(),
-        timeline=_timeline(account),
+        timeline=timeline(account),
         suppressed=_listed(account.evidence.get(Fate.SUPPRESSED, Some()), _suppressed),
-        held=_held(account, present),
+        held=_held(account, inventory),
         bounced=_bounced(account),
         dsns=Dsns(sent=counts.get("dsns_sent"), dropped=counts.get("dsns_dropped"), owed=account.dsn_backlog.owed),
         doubts=_doubts(account),
@@ -103,15 +96,17 @@ def incident(
         ),
         dropped=_listed(account.evidence.get(Fate.DROPPED, Some()), _set_aside),
         actions=_listed(account.by_people, _action),
-        rates=_rates(history, as_of_s, _later(began_s, counts.since_s if since_s is not None else None), ended_s),
+        rates=drain_rates(
+            burn_down, as_of_s, _later(began_s, counts.since_s if since_s is not None else None), ended_s
+        ),
         forecasts=snapshot.forecasts if snapshot else ForecastAccuracy(),
-        history=history,
+        history=burn_down,
         present=snapshot,
     )
 
 
 def _unknown(counts: Totals, snapshot: Snapshot | None, since_s: float | None, silent: SilentState) -> list[str]:
-    """What only the service could tell. After a kill the counters may be a minute newer than the last snapshot kept."""
+    """What only the service knows. After a kill the counters may be a minute newer than the last snapshot kept."""
     not_asked = NOT_ASKED if silent == "not_running" else UNANSWERED
     if snapshot is None:
         return [not_asked, NOTHING_KEPT]
@@ -151,13 +146,13 @@ def _action(line: JournalLine) -> Action:
 
 def _bounced(account: Account) -> Listed[Bounced]:
     lines: list[Bounced] = []
-    told: set[tuple[str, str, str]] = set()
+    reported: set[tuple[str, str, str]] = set()
     for failure in account.failures.lines:
         dsn = _dsn_of(account, (failure.filebase, failure.address))
         mail = (failure.list_id, failure.message_id, failure.address)
         if dsn != "none":
-            told.add(mail)
-        elif mail in told:
+            reported.add(mail)
+        elif mail in reported:
             dsn = "before"
         lines.append(
             Bounced(
@@ -204,16 +199,16 @@ def _open(attempt: OpenAttempt) -> Doubt:
     )  # fmt: skip
 
 
-def _held(account: Account, present: Inventory | None) -> Listed[HeldEntry]:
+def _held(account: Account, inventory: Inventory | None) -> Listed[HeldEntry]:
     holds = {hold.filebase: hold for hold in account.holds}
     lines = []
-    for entry in present.held if present else []:
+    for entry in inventory.held if inventory else []:
         hold = holds.get(entry.entry)
         lines.append(entry.model_copy(update={"at": hold.at_s, "by": hold.by}) if hold else entry)
-    return Listed(total=present.snapshot.backlog.held_entries if present else 0, lines=lines[:LINES])
+    return Listed(total=inventory.snapshot.backlog.held_entries if inventory else 0, lines=lines[:LINES])
 
 
-def _found(account: Account, waiting: Sequence[Waiting], history: BurnDown) -> Found:
+def _found(account: Account, waiting: Sequence[Waiting], burn_down: BurnDown) -> Found:
     lists: dict[str, dict[str, int]] = {}
     classes: dict[str, tuple[int, int]] = {}
     ended = [
@@ -229,7 +224,7 @@ def _found(account: Account, waiting: Sequence[Waiting], history: BurnDown) -> F
         before = classes.get(kind, (0, 0))
         classes[kind] = before[0] + entries, before[1] + recipients
     by_list = [ListFound(list=name, **sums) for name, sums in lists.items()]
-    points = history.points
+    points = burn_down.points
     return Found(
         entries=sum(one.entries for one in by_list),
         recipients=sum(one.recipients for one in by_list),
@@ -244,17 +239,17 @@ def _found(account: Account, waiting: Sequence[Waiting], history: BurnDown) -> F
     )
 
 
-def _begin_and_end(history: BurnDown) -> tuple[float | None, float | None]:
-    """Of the burn-down: when it began, and since when nothing has been left.
+def _begin_and_end(burn_down: BurnDown) -> tuple[float | None, float | None]:
+    """When the burn-down began, and since when nothing has been left; None: not seen, or not ended.
 
-    A backlog that was empty for moments only, days on end, is everyday mail: of that the points kept are told.
+    If the backlog was empty now and then, it is everyday mail, which has no beginning: then the first point kept counts.
     """
-    points = history.points
+    points = burn_down.points
     last = max((at for at, point in enumerate(points) if point.entries), default=None)
     if last is None:
         return None, None
     has_lasted = all(point.entries for point in points[1 : last + 1])
-    began_s = history.began if has_lasted and history.began is not None else points[0].at
+    began_s = burn_down.began if has_lasted and burn_down.began is not None else points[0].at
     return began_s, points[last + 1].at if last + 1 < len(points) else None
 
 
@@ -262,117 +257,9 @@ def _later(one_s: float | None, other_s: float | None) -> float | None:
     return one_s if one_s is None or other_s is None else max(one_s, other_s)
 
 
-def _since(history: BurnDown, since_s: float) -> BurnDown:
-    """Of it what was from then on, with the last point before that to reckon from."""
-    first = max((at for at, point in enumerate(history.points) if point.at <= since_s), default=0)
-    points = history.points[first:]
-    changes = tuple(change for change in history.changes if points and change.at >= points[0].at)
-    return history.model_copy(update={"points": points, "changes": changes})
-
-
-def _timeline(account: Account) -> Listed[Moment]:
-    moments = [
-        *(Moment(at=event.at_s, kind=event.kind, what=event.what, detail=event.detail) for event in
-          _without_flutter(_without_lost_sessions(account.events))),
-        *_journalled(account.by_people.lines, "operator"),
-        *_journalled(account.by_service.lines, "service"),
-    ]  # fmt: skip
-    moments.sort(key=lambda moment: moment.at)
-    return Listed(total=len(moments), lines=moments[-LINES:])
-
-
-def _journalled(lines: Iterable[JournalLine], kind: str) -> list[Moment]:
-    return [Moment(at=line.at_s, kind=kind, what=line.action, detail=line.detail, by=line.by) for line in lines]
-
-
-def _without_lost_sessions(events: Sequence[Event]) -> list[Event]:
-    """One session that was lost stops the feed for a moment, after which it goes on as before: no news in a drain of hours,
-    and told among the doubts where it left one."""
-    states = [event for event in events if event.kind == "state"]
-    dropped = {
-        id(event)
-        for before, lost, after in zip(states, states[1:], states[2:], strict=False)
-        if lost.what == "mta_down" and after.what == before.what and after.at_s - lost.at_s < BRIEF_S
-        for event in (lost, after)
-    }
-    return [event for event in events if id(event) not in dropped]
-
-
-def _without_flutter(events: Sequence[Event]) -> list[Event]:
-    """Small mail that comes and goes makes a service go between idle and draining all day: such a run becomes one line."""
-    kept: list[Event] = []
-    run: list[Event] = []
-
-    def end_run() -> None:
-        if len(run) < _MERGED_FROM:
-            kept.extend(run)
-        else:
-            words = ", ".join(dict.fromkeys(event.what for event in run))
-            kept.append(Event(run[0].at_s, "state", run[-1].what, f"after {len(run)} changes between {words}"))
-        run.clear()
-
-    for event, following in itertools.zip_longest(events, events[1:]):
-        lasted_s = following.at_s - event.at_s if following else 0.0
-        if event.kind == "state" and event.what in _WORKING and lasted_s < _SHORT_S:
-            run.append(event)
-        else:
-            end_run()
-            kept.append(event)
-    end_run()
-    return kept
-
-
-def _rates(history: BurnDown, now_s: float, began_s: float | None, ended_s: float | None) -> Rates:
-    until_s = now_s if ended_s is None else ended_s
-    points = [point for point in history.points if began_s is not None and point.at <= until_s]
-    measured = [point for point in points if point.settled_recipients is not None]
-    if began_s is None or len(measured) < 2:
-        return Rates(limits=_limits(points))
-    lasted_s = measured[-1].at - measured[0].at
-    still_s = sum(
-        max(0.0, min(band.end_s, until_s) - band.start_s) for band in bands(history, now_s) if band.start_s < until_s
-    )
-    recipients = _settled(measured[-1]) - _settled(measured[0])
-    messages = (measured[-1].transactions or 0) - (measured[0].transactions or 0)
-    sustained, over_s = _sustained(measured)
-    return Rates(
-        lasted_s=until_s - began_s,
-        still_s=still_s,
-        mean_recipients_per_s=recipients / lasted_s if lasted_s > 0 else None,
-        mean_messages_per_s=messages / lasted_s if lasted_s > 0 else None,
-        sending_recipients_per_s=recipients / (lasted_s - still_s) if lasted_s - still_s >= 1 else None,
-        sustained_recipients_per_s=sustained,
-        sustained_over_s=over_s,
-        limits=_limits(points),
-    )
-
-
-def _settled(point: Point) -> int:
-    return point.settled_recipients or 0
-
-
-def _sustained(points: Sequence[Point]) -> tuple[float | None, float | None]:
-    """The best rate kept up, and over how long."""
-    span_s = next((span for span in SUSTAINED_S if 2 * span <= points[-1].at - points[0].at), 0.0)
-    best: tuple[float | None, float | None] = (None, None)
-    first = 0
-    if not span_s:
-        return best
-    for point in points:
-        while first + 1 < len(points) and point.at - points[first + 1].at >= span_s:
-            first += 1
-        over_s = point.at - points[first].at
-        if over_s >= span_s:
-            rate = (_settled(point) - _settled(points[first])) / over_s
-            if best[0] is None or rate > best[0]:
-                best = rate, over_s
-    return best
-
-
-def _limits(points: Sequence[Point]) -> list[Limits]:
-    found: list[Limits] = []
-    for point in points:
-        limits = (point.limit_messages_per_s, point.limit_recipients_per_s)
-        if not found or limits != (found[-1].messages_per_s, found[-1].recipients_per_s):
-            found.append(Limits(at=point.at, messages_per_s=limits[0], recipients_per_s=limits[1]))
-    return found[-LINES:]
+def _since(burn_down: BurnDown, since_s: float) -> BurnDown:
+    """The part from then on, with the last point before it as the base of the sums."""
+    first = max((at for at, point in enumerate(burn_down.points) if point.at <= since_s), default=0)
+    points = burn_down.points[first:]
+    changes = tuple(change for change in burn_down.changes if points and change.at >= points[0].at)
+    return burn_down.model_copy(update={"points": points, "changes": changes})

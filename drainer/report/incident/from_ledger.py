@@ -1,9 +1,8 @@
-"""The report of a drain whose service is not there to ask: from the ledger's file alone, which is not touched.
+"""The incident report without a running service: from a copy of the ledger's file, which stays untouched.
 
 In    the path of a ledger
 Out   an Incident
-Not here  what a report says (incident.py); how a running service makes one (operate/operations.py); how the file is copied
-          (ledger/copied.py)
+Not here  the contents of a report (facts.py); the report of a running service (operate/); the copy (ledger/copied.py)
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from drainer.ledger.evidence import Account
 from drainer.ledger.sqlite_file import migrate, migrations, translated
 from drainer.report.burn_down import BurnDown
 from drainer.report.incident.document import LINES, Incident
-from drainer.report.incident.facts import incident
+from drainer.report.incident.facts import make_incident
 from drainer.report.inventory import Inventory
 from drainer.report.record_writer import HISTORY, PRESENT, unpacked
 from drainer.report.snapshot import SilentState
@@ -28,20 +27,23 @@ from drainer.report.snapshot import SilentState
 def incident_of(
     path: Path, now_s: float, since_s: float | None = None, silent: SilentState = "not_running"
 ) -> Incident:
-    """since_s: as Ledger.account. silent: why the service was not asked.
+    """The report.
 
-    Raises DrainerError: there is no ledger, it cannot be read or copied; LedgerUnusable: not a ledger, damaged, newer
+    since_s  as for Ledger.account
+    silent   why the service was not asked
+
+    Raises   DrainerError: there is no ledger, or it cannot be read or copied; LedgerUnusable: not a ledger, damaged, newer
     """
     found = read_account(path, since_s)
-    present = unpacked(found.kept.get(PRESENT), Inventory)
-    history = unpacked(found.kept.get(HISTORY), BurnDown) or BurnDown()
-    return incident(
-        found, present, history, version=__version__, now_s=now_s, live=False, since_s=since_s, silent=silent
+    inventory = unpacked(found.kept.get(PRESENT), Inventory)
+    burn_down = unpacked(found.kept.get(HISTORY), BurnDown) or BurnDown()
+    return make_incident(
+        found, inventory, burn_down, version=__version__, now_s=now_s, live=False, since_s=since_s, silent=silent
     )
 
 
 def read_account(path: Path, since_s: float | None) -> Account:
-    """Raises as incident_of."""
+    """The account of a ledger's file. Raises as incident_of."""
     with copied_ledger(path) as copied:
         try:
             with closing(sqlite3.connect(copied.path, isolation_level=None)) as reader:

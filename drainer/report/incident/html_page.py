@@ -1,4 +1,4 @@
-"""The incident report as one HTML file: nothing from elsewhere, the burn-down inline, printable, dark where that is liked.
+"""The incident report as one HTML file: nothing is loaded, the burn-down is inline; printable, with a dark mode.
 
 In    an Incident, the style sheet of the page, a time zone
 Out   the whole file
@@ -34,9 +34,9 @@ caption { font-weight: 600; padding-top: .6rem; }
 """
 
 
-def html(told: Incident, style: str, zone: tzinfo | None = None) -> str:
+def html(incident: Incident, style: str, zone: tzinfo | None = None) -> str:
     """style: page.css."""
-    title = heading(told, zone)
+    title = heading(incident, zone)
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -53,20 +53,20 @@ def html(told: Incident, style: str, zone: tzinfo | None = None) -> str:
             tag(
                 "section",
                 tag("h1", title, class_="title"),
-                tag("p", " ".join(summary(told, zone)), class_="summary"),
-                *(tag("p", with_commands(line), class_="as-of") for line in provenance(told, zone)),
+                tag("p", " ".join(summary(incident, zone)), class_="summary"),
+                *(tag("p", with_commands(line), class_="as-of") for line in provenance(incident, zone)),
             ),
-            _chart(told, zone),
-            *(_section(section) for section in sections(told, zone)),
+            _chart(incident, zone),
+            *(_section(section) for section in sections(incident, zone)),
         ),
     )
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def _chart(told: Incident, zone: tzinfo | None) -> Markup | None:
-    if told.present is None or not told.history.points:
+def _chart(incident: Incident, zone: tzinfo | None) -> Markup | None:
+    if incident.present is None or not incident.history.points:
         return None
-    history, snapshot = told.history, told.present
+    history, snapshot = incident.history, incident.present
     return tag(
         "section",
         tag("h2", "Burn-down"),

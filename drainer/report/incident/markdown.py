@@ -1,6 +1,6 @@
-"""The incident report as Markdown, with tables as GitHub, GitLab and most wikis read them.
+"""The incident report as Markdown, with tables that GitHub, GitLab and most wikis understand.
 
-Pure  values only; what strangers wrote (subjects, addresses, replies) can become neither markup nor a second table cell
+Pure  values only; foreign text (subjects, addresses, replies) cannot become markup or another table cell
 
 Source  https://github.github.com/gfm/ (§4.10 tables, §6.1 backslash escapes)
 """
@@ -18,10 +18,10 @@ from drainer.text.wording import shown
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!&])")
 
 
-def markdown(told: Incident, zone: tzinfo | None = None) -> str:
-    lines = [f"# {_text(heading(told, zone))}", "", _text(" ".join(summary(told, zone))), ""]
-    lines.append(" ".join(f"*{_sentence(line)}*" for line in provenance(told, zone)))
-    for section in sections(told, zone):
+def markdown(incident: Incident, zone: tzinfo | None = None) -> str:
+    lines = [f"# {_text(heading(incident, zone))}", "", _text(" ".join(summary(incident, zone))), ""]
+    lines.append(" ".join(f"*{_sentence(line)}*" for line in provenance(incident, zone)))
+    for section in sections(incident, zone):
         lines += ["", f"## {section.title}"]
         for line in section.said:
             lines += ["", _sentence(line)]
@@ -40,7 +40,7 @@ def _table(table: Table) -> list[str]:
 
 
 def _sentence(text: str) -> str:
-    """Our own words, in which backquotes mark commands."""
+    """Text of our own, in which backquotes mark commands."""
     parts = text.split("`")
     return "`".join(_text(part) if index % 2 == 0 else part for index, part in enumerate(parts))
 

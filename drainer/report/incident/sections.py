@@ -1,7 +1,7 @@
-"""The sections of the incident report after its summary: said once, for Markdown and HTML.
+"""The sections of the incident report after its summary, in words for both Markdown and HTML.
 
 In    an Incident, a time zone
-Out   Sections of sentences and tables: plain text, `commands` in backquotes; a table that is cut says so
+Out   Sections of sentences and tables: plain text, `commands` in backquotes
 Pure  values only
 """
 
@@ -13,7 +13,7 @@ from datetime import tzinfo
 
 from drainer.estimate.accuracy import ForecastAccuracy
 from drainer.report.incident.document import LINES, Incident, Listed, Moment, SetAside
-from drainer.report.incident.summary import accuracy, speed, state_words, when
+from drainer.report.incident.summary import accuracy_text, speed, state_words, when
 from drainer.text.wording import count, duration, limit, size, skipped_files
 
 Row = Sequence[str]
@@ -21,7 +21,7 @@ Row = Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """columns: a heading beginning with ">" is that of figures. total: rows there are; the table may show fewer."""
+    """columns: a heading that begins with ">" is one of figures. total: all rows; the table may show fewer."""
 
     caption: str
     columns: Sequence[str]
@@ -52,34 +52,35 @@ _DOUBTS = {
     "resent": "sent again",
     "held": "held for a person",
 }
-_DSNS = {"sent": "sent", "dropped": "not sent", "owed": "to be sent", "before": "told before", "none": "none due"}
+_DSNS = {"sent": "sent", "dropped": "not sent", "owed": "to be sent", "before": "incident before", "none": "none due"}
 
 
-def sections(told: Incident, zone: tzinfo | None = None) -> list[Section]:
-    """All of it after the summary."""
+def sections(incident: Incident, zone: tzinfo | None = None) -> list[Section]:
+    """Everything after the summary."""
     return [
-        _timeline(told, zone),
-        _found(told),
-        *_outcomes(told, zone),
-        Section(
-            "Operators",
-            ["Nobody changed anything."] if not told.actions.total else [],
-            [
-                Table(
-                    "What operators did, with the reasons they gave",
-                    ("Time", "Who", "What", "Details and reason"),
-                    [(when(a.at, zone), a.by, a.action, a.detail) for a in told.actions.lines],
-                    told.actions.total,
-                )
-            ],
+        _timeline(incident, zone),
+        _found(incident),
+        _suppressed(incident, zone),
+        _held(incident, zone),
+        _bounced(incident, zone),
+        _in_doubt(incident, zone),
+        _set_aside(
+            "Unreadable",
+            "Kept in Mailman's bad/ as .psv files.",
+            "Every file could be read.",
+            incident.unreadable,
+            zone,
         ),
-        _rates(told, zone),
-        _how_good(told.forecasts),
+        *_not_taken(incident),
+        _set_aside("Dropped", "Given up by an operator.", "Nothing was dropped.", incident.dropped, zone),
+        _operators(incident, zone),
+        _rates(incident, zone),
+        _accuracy(incident.forecasts),
     ]
 
 
 def cut(table: Table) -> str:
-    """What is said below a table that does not show everything; "" for one that does."""
+    """The note below a table that does not show all rows; "" if it does."""
     if len(table.rows) >= table.total:
         return ""
     return (
@@ -87,9 +88,9 @@ def cut(table: Table) -> str:
     )
 
 
-def _timeline(told: Incident, zone: tzinfo | None) -> Section:
-    rows = [(when(moment.at, zone), *_moment(moment)) for moment in told.timeline.lines]
-    return Section("Timeline", [], [Table("What happened", ("Time", "What", "Why"), rows, told.timeline.total)])
+def _timeline(incident: Incident, zone: tzinfo | None) -> Section:
+    rows = [(when(moment.at, zone), *_moment(moment)) for moment in incident.timeline.lines]
+    return Section("Timeline", [], [Table("What happened", ("Time", "What", "Why"), rows, incident.timeline.total)])
 
 
 def _moment(moment: Moment) -> tuple[str, str]:
@@ -106,8 +107,8 @@ def _moment(moment: Moment) -> tuple[str, str]:
             return f"By itself: {moment.what.replace('_', ' ')}", moment.detail
 
 
-def _found(told: Incident) -> Section:
-    found = told.found
+def _found(incident: Incident) -> Section:
+    found = incident.found
     lists = [
         (
             one.list or "(not read)", count(one.entries), count(one.recipients), size(one.bytes), count(one.delivered),
@@ -135,68 +136,73 @@ def _found(told: Incident) -> Section:
     )
 
 
-def _outcomes(told: Incident, zone: tzinfo | None) -> Iterator[Section]:
-    yield _section(
+def _suppressed(incident: Incident, zone: tzinfo | None) -> Section:
+    rows = [
+        (when(s.at, zone), s.list, s.message_id, s.entry, count(s.recipients), s.of, when(s.of_at, zone))
+        for s in incident.suppressed.lines
+    ]
+    columns = ("Time", "List", "Message-ID", "Entry", ">Recipients", "Had it by entry", "Delivered")
+    return _section(
         "Suppressed second copies",
-        "Each with the entry that had delivered the mail, and when. `drainer show MESSAGE-ID` tells more.",
+        "Each with the entry that had delivered the mail, and when. `drainer show MESSAGE-ID` says more.",
         "No second copy was suppressed.",
-        Table(
-            "Recipients who had the mail already",
-            ("Time", "List", "Message-ID", "Entry", ">Recipients", "Had it by entry", "Delivered"),
-            [
-                (when(s.at, zone), s.list, s.message_id, s.entry, count(s.recipients), s.of, when(s.of_at, zone))
-                for s in told.suppressed.lines
-            ],
-            told.suppressed.total,
-        ),
+        Table("Recipients who had the mail already", columns, rows, incident.suppressed.total),
     )
-    yield _section(
+
+
+def _held(incident: Incident, zone: tzinfo | None) -> Section:
+    rows = [
+        (when(h.at, zone) if h.at else "", h.list, h.subject, h.sender, h.entry, h.reason) for h in incident.held.lines
+    ]
+    columns = ("Since", "List", "Subject", "Sender", "Entry", "Why")
+    return _section(
         "Held for a person",
-        "They wait until somebody says `drainer release` or `drainer drop`.",
+        "They wait for `drainer release` or `drainer drop`.",
         "Nothing is held.",
-        Table(
-            "Held entries",
-            ("Since", "List", "Subject", "Sender", "Entry", "Why"),
-            [
-                (when(h.at, zone) if h.at else "", h.list, h.subject, h.sender, h.entry, h.reason)
-                for h in told.held.lines
-            ],
-            told.held.total,
-        ),
+        Table("Held entries", columns, rows, incident.held.total),
     )
-    yield _section(
+
+
+def _bounced(incident: Incident, zone: tzinfo | None) -> Section:
+    rows = [
+        (when(b.at, zone), b.list, b.recipient, b.reply, _DSNS[b.dsn], b.message_id) for b in incident.bounced.lines
+    ]
+    columns = ("Time", "List", "Recipient", "Answer", "DSN", "Message-ID")
+    return _section(
         "Bounced",
-        "Refused for good, or given up; a bounce message (DSN) tells the list, so that its bounce processing counts it.",
-        "Nobody bounced.",
-        Table(
-            "Recipients that failed",
-            ("Time", "List", "Recipient", "Answer", "DSN", "Message-ID"),
-            [(when(b.at, zone), b.list, b.recipient, b.reply, _DSNS[b.dsn], b.message_id) for b in told.bounced.lines],
-            told.bounced.total,
-        ),
+        "Refused for good, or given up. A bounce message (DSN) reports it to the list, whose bounce processing counts it.",
+        "No recipient bounced.",
+        Table("Recipients that failed", columns, rows, incident.bounced.total),
     )
-    yield _section(
+
+
+def _in_doubt(incident: Incident, zone: tzinfo | None) -> Section:
+    rows = [
+        (when(d.at, zone), d.list, _some(d.recipients), _DOUBTS[d.outcome], d.why, d.message_id)
+        for d in incident.doubts.lines
+    ]
+    columns = ("Time", "List", "Recipients", "Outcome", "Why", "Message-ID")
+    return _section(
         "In doubt",
         "The last reply was lost after the content had gone out, so the MTA may have the mail or not.",
         "No delivery was ever in doubt.",
-        Table(
-            "How each doubt ended",
-            ("Time", "List", "Recipients", "Outcome", "Why", "Message-ID"),
-            [
-                (when(d.at, zone), d.list, _some(d.recipients), _DOUBTS[d.outcome], d.why, d.message_id)
-                for d in told.doubts.lines
-            ],
-            told.doubts.total,
-        ),
+        Table("How each doubt ended", columns, rows, incident.doubts.total),
     )
-    yield _set_aside(
-        "Unreadable", "Kept in Mailman's bad/ as .psv files.", "Every file could be read.", told.unreadable, zone
-    )
-    skipped = told.present.mailman.skipped if told.present else []
+
+
+def _not_taken(incident: Incident) -> Iterator[Section]:
+    """Files in Mailman's queues that are no entries; no section if there are none."""
+    skipped = incident.present.mailman.skipped if incident.present else []
     if skipped:
         said = [f"{skipped_files(one.directory, one.files, one.name, one.reason)}." for one in skipped]
         yield Section("Not taken", [text[:1].upper() + text[1:] for text in said])
-    yield _set_aside("Dropped", "Given up by an operator.", "Nothing was dropped.", told.dropped, zone)
+
+
+def _operators(incident: Incident, zone: tzinfo | None) -> Section:
+    rows = [(when(a.at, zone), a.by, a.action, a.detail) for a in incident.actions.lines]
+    columns = ("Time", "Who", "What", "Details and reason")
+    table = Table("What operators did, with the reasons they gave", columns, rows, incident.actions.total)
+    return Section("Operators", [] if table.total else ["No operator changed anything."], [table])
 
 
 def _set_aside(title: str, said: str, none: str, some: Listed[SetAside], zone: tzinfo | None) -> Section:
@@ -208,18 +214,20 @@ def _section(title: str, said: str, none: str, table: Table) -> Section:
     return Section(title, [said], [table]) if table.total else Section(title, [none])
 
 
-def _rates(told: Incident, zone: tzinfo | None) -> Section:
-    rows = [(when(one.at, zone), limit(one.messages_per_s), limit(one.recipients_per_s)) for one in told.rates.limits]
-    said = [*speed(told)] or ["Too short to measure a rate."]
+def _rates(incident: Incident, zone: tzinfo | None) -> Section:
+    rows = [
+        (when(one.at, zone), limit(one.messages_per_s), limit(one.recipients_per_s)) for one in incident.rates.limits
+    ]
+    said = [*speed(incident)] or ["Too short to measure a rate."]
     table = Table("Limits in force", ("From", ">Messages", ">Recipients"), rows, len(rows))
     return Section("Rates", said, [table] if rows else [])
 
 
-def _how_good(scored: ForecastAccuracy) -> Section:
-    said = [*accuracy(scored)]
+def _accuracy(scored: ForecastAccuracy) -> Section:
+    said = [*accuracy_text(scored)]
     if scored.open:
-        said.append(f"How good {count(scored.open, 'forecast')} are will be known when the drain has ended.")
-    said = said or ["No forecast was made that could be compared with what came."]
+        said.append(f"{count(scored.open, 'forecast')} can be judged when the drain has ended.")
+    said = said or ["No forecast could be compared with the real end."]
     rows = [
         (
             "more" if one.up_to_s is None else f"up to {duration(one.up_to_s)}",
@@ -229,7 +237,7 @@ def _how_good(scored: ForecastAccuracy) -> Section:
         )
         for one in scored.by_horizon
     ]
-    columns = ("When really left was", ">Forecasts", ">In the interval", ">Median error")
+    columns = ("Time really left", ">Forecasts", ">In the interval", ">Median error")
     return Section("Forecasts", said, [Table("How good they were", columns, rows, len(rows))] if rows else [])
 
 

@@ -1,10 +1,10 @@
-"""What the incident report says first: what happened in some sentences, and where its figures are from.
+"""The beginning of the incident report: what happened in a few sentences, and where the figures come from.
 
 In    an Incident, a time zone
-Out   heading, provenance, summary; what other parts of the report say in the same words (state_words, speed, accuracy, when)
+Out   heading, provenance, summary; sentences that other parts use too (state_words, speed, accuracy_text, when)
 Pure  values only
 
-The summary can be pasted as it stands: whole sentences, absolute times with their zone, no word only this program knows.
+The summary can be pasted elsewhere: whole sentences, absolute times with their zone, no words that only this program uses.
 """
 
 from __future__ import annotations
@@ -37,95 +37,122 @@ _DOUBTS_ENDED = {
 }
 
 
-def heading(told: Incident, zone: tzinfo | None = None) -> str:
-    return f"Mail queue drain of {when(told.began or told.since, zone)}"
+def heading(incident: Incident, zone: tzinfo | None = None) -> str:
+    return f"Mail queue drain of {when(incident.began or incident.since, zone)}"
 
 
-def provenance(told: Incident, zone: tzinfo | None = None) -> list[str]:
-    """Where the figures are from, and what cannot be known."""
-    source = "the running service" if told.live else "the ledger"
-    if told.asked_since is None:
-        since = f"the ledger began, {when(told.since, zone)}"
-    elif told.since <= told.asked_since:
-        since = f"{when(told.since, zone)}, the last count written down before {when(told.asked_since, zone)}"
-    else:
-        since = f"the ledger began, {when(told.since, zone)}, later than the {when(told.asked_since, zone)} asked for"
+def provenance(incident: Incident, zone: tzinfo | None = None) -> list[str]:
+    """Where the figures come from, and what is not known."""
+    source = "the running service" if incident.live else "the ledger"
     said = [
-        f"Made {when(told.at, zone)} from {source}, drainer {told.version}; figures as of {when(told.as_of, zone)}, "
-        f"counted since {since}."
+        f"Made {when(incident.at, zone)} from {source}, drainer {incident.version}; "
+        f"figures as of {when(incident.as_of, zone)}, counted since {_counted_since(incident, zone)}."
     ]
-    if told.counts_earlier and told.began is not None:
-        begin = f"{datetime.fromtimestamp(math.ceil(told.began), zone).astimezone(zone):%Y-%m-%d %H:%M:%S}"
+    if incident.counts_earlier and incident.began is not None:
+        begin = f"{datetime.fromtimestamp(math.ceil(incident.began), zone).astimezone(zone):%Y-%m-%d %H:%M:%S}"
         said.append(f'Mail from before this drain is counted too: `drainer report --since "{begin}"` leaves it out.')
-    return said + [f"Not known: {what}." for what in told.unknown]
+    return said + [f"Not known: {what}." for what in incident.unknown]
 
 
-def summary(told: Incident, zone: tzinfo | None = None) -> list[str]:
-    """Some sentences that say what happened."""
-    done, backlog = told.done, told.backlog
-    said = [_course(told, zone)]
-    found = f"{count(told.found.entries, 'entry', 'entries')} of {count(_lists(told), 'list')} came into custody"
-    if told.found.most_recipients is not None:
-        found += f"; at its largest the backlog was {count(told.found.most_recipients, 'recipient')}"
-    said.append(found + ".")
-    said.append(
+def _counted_since(incident: Incident, zone: tzinfo | None) -> str:
+    since = when(incident.since, zone)
+    if incident.asked_since is None:
+        return f"the ledger began, {since}"
+    asked = when(incident.asked_since, zone)
+    if incident.since <= incident.asked_since:
+        return f"{since}, the last count written down before {asked}"
+    return f"the ledger began, {since}, later than the {asked} asked for"
+
+
+def summary(incident: Incident, zone: tzinfo | None = None) -> list[str]:
+    """What happened, in a few sentences."""
+    return [
+        _course(incident, zone),
+        _found(incident),
+        _delivered(incident),
+        *_bounced(incident),
+        *_in_doubt(incident),
+        *_set_aside(incident),
+        *speed(incident),
+        *accuracy_text(incident.forecasts),
+        *_operators(incident),
+    ]
+
+
+def _found(incident: Incident) -> str:
+    lists = sum(bool(one.list) for one in incident.found.by_list)
+    text = f"{count(incident.found.entries, 'entry', 'entries')} of {count(lists, 'list')} came into custody"
+    if incident.found.most_recipients is not None:
+        text += f"; at its largest the backlog was {count(incident.found.most_recipients, 'recipient')}"
+    return text + "."
+
+
+def _delivered(incident: Incident) -> str:
+    done = incident.done
+    return (
         f"Delivered: {count(done.delivered_entries, 'entry', 'entries')} to "
         f"{count(done.delivered_recipients, 'recipient')}, in {count(done.transactions, 'transaction')}. "
         f"Suppressed: {count(done.suppressed_recipients, 'second copy', 'second copies')} for recipients who had the mail "
         f"already, {count(done.suppressed_entries, 'whole entry', 'whole entries')} among them."
     )
-    if done.bounced_recipients:
-        said.append(
-            f"{count(done.bounced_recipients, 'recipient')} could not be delivered to; "
-            f"{count(told.dsns.sent, 'bounce message')} reported that to the lists"
-            + (f", {count(told.dsns.owed)} still to be sent." if told.dsns.owed else ".")
+
+
+def _bounced(incident: Incident) -> Iterator[str]:
+    if incident.done.bounced_recipients:
+        yield (
+            f"{count(incident.done.bounced_recipients, 'recipient')} could not be delivered to; "
+            f"{count(incident.dsns.sent, 'bounce message')} reported that to the lists"
+            + (f", {count(incident.dsns.owed)} still to be sent." if incident.dsns.owed else ".")
         )
-    if told.doubts.total:
-        ways = [
-            f"{count(told.doubts_ended[way])} {text}" for way, text in _DOUBTS_ENDED.items() if way in told.doubts_ended
-        ]
-        said.append(
-            f"In doubt, because the MTA's last reply was lost: {count(told.doubts.total, 'delivery', 'deliveries')}, "
+
+
+def _in_doubt(incident: Incident) -> Iterator[str]:
+    if incident.doubts.total:
+        ended = incident.doubts_ended
+        ways = [f"{count(ended[way])} {text}" for way, text in _DOUBTS_ENDED.items() if way in ended]
+        yield (
+            f"In doubt, because the MTA's last reply was lost: {count(incident.doubts.total, 'delivery', 'deliveries')}, "
             f"of which {', '.join(ways)}."
         )
+
+
+def _set_aside(incident: Incident) -> Iterator[str]:
     aside = [
-        (backlog.held_entries, "held for a person"),
-        (done.unreadable_entries, "unreadable, kept in Mailman's bad/"),
-        (done.dropped_entries, "dropped by an operator"),
+        (incident.backlog.held_entries, "held for a person"),
+        (incident.done.unreadable_entries, "unreadable, kept in Mailman's bad/"),
+        (incident.done.dropped_entries, "dropped by an operator"),
     ]
-    if any(number for number, _ in aside):
-        words = [f"{count(number, 'entry', 'entries')} {what}" for number, what in aside if number]
-        said.append(f"Set aside: {', '.join(words)}.")
-    said += [*speed(told), *accuracy(told.forecasts)]
-    if told.actions.total:
-        people = sorted({action.by for action in told.actions.lines})
-        said.append(f"Operators acted {count(told.actions.total, 'time')} ({', '.join(people)}).")
-    return said
+    words = [f"{count(number, 'entry', 'entries')} {what}" for number, what in aside if number]
+    if words:
+        yield f"Set aside: {', '.join(words)}."
+
+
+def _operators(incident: Incident) -> Iterator[str]:
+    if incident.actions.total:
+        people = sorted({action.by for action in incident.actions.lines})
+        yield f"Operators acted {count(incident.actions.total, 'time')} ({', '.join(people)})."
 
 
 def state_words(state: str) -> str:
     return _STATES.get(state, state)
 
 
-def _course(told: Incident, zone: tzinfo | None) -> str:
-    if told.began is None:
+def _course(incident: Incident, zone: tzinfo | None) -> str:
+    if incident.began is None:
         return "No backlog has been seen by this service."
-    begin = f"The drain began {when(told.began, zone)}"
-    if told.ended is not None:
-        how_long = duration(told.ended - told.began)
-        return f"{begin} and ended {when(told.ended, zone)}, after {how_long}."
-    left = f"{count(told.backlog.entries, 'entry', 'entries')} with {count(told.backlog.recipients, 'recipient')} were left"
-    reason = f" ({told.reason})" if told.reason else ""
-    state = state_words(told.state)
-    return f"{begin} and has not ended: {left} at {when(told.as_of, zone)}; state: {state}{reason}."
+    begin = f"The drain began {when(incident.began, zone)}"
+    if incident.ended is not None:
+        how_long = duration(incident.ended - incident.began)
+        return f"{begin} and ended {when(incident.ended, zone)}, after {how_long}."
+    backlog = incident.backlog
+    left = f"{count(backlog.entries, 'entry', 'entries')} with {count(backlog.recipients, 'recipient')} were left"
+    reason = f" ({incident.reason})" if incident.reason else ""
+    state = state_words(incident.state)
+    return f"{begin} and has not ended: {left} at {when(incident.as_of, zone)}; state: {state}{reason}."
 
 
-def _lists(told: Incident) -> int:
-    return sum(bool(one.list) for one in told.found.by_list)
-
-
-def speed(told: Incident) -> Iterator[str]:
-    rates = told.rates
+def speed(incident: Incident) -> Iterator[str]:
+    rates = incident.rates
     if rates.mean_recipients_per_s is None:
         return
     text = f"Recipients were served at {rate(rates.mean_recipients_per_s)} on average"
@@ -140,7 +167,7 @@ def speed(told: Incident) -> Iterator[str]:
     yield text + "."
 
 
-def accuracy(scored: ForecastAccuracy) -> Iterator[str]:
+def accuracy_text(scored: ForecastAccuracy) -> Iterator[str]:
     if scored.judged:
         error = f"; the median error was {duration(scored.median_error_s)}" if scored.median_error_s is not None else ""
         yield (

@@ -1,1 +1,1 @@
-"""What `drainer status` and `drainer scan` print."""
+"""The text that `drainer status` and `drainer scan` print: rows.py says, status.py lays out, queue_scan.py does both."""

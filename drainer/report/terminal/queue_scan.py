@@ -1,8 +1,8 @@
-"""What a scan of a queue directory found: as text for people, as JSON values for scripts.
+"""The result of `drainer scan`: as text for people, as JSON values for scripts.
 
 In    entries as they were read and classified, oldest first; counts of the queues that were not read
 Out   ScanReport; its lines; its JSON object
-Pure  values only; reading the files is cli/scan.py's
+Pure  values only; cli/scan.py reads the files
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MEANING = {
 
 @dataclass(frozen=True, slots=True)
 class ScannedEntry:
-    """One readable file. file: its name in `queue`; of_queue: where the entry is that it repeats (found.of)."""
+    """One readable file. file: its name in `queue`; of_queue: the queue of the entry that it repeats (found.of)."""
 
     queue: str
     file: str
@@ -52,7 +52,7 @@ class ScannedEntry:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """is_for_bad: nobody can read it; otherwise it would be held for a person."""
+    """is_for_bad: no program can read it, and it goes to bad/; otherwise it would be held for a person."""
 
     queue: str
     file: str
@@ -63,7 +63,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A file that is no entry, by its name."""
+    """A file whose name is not that of an entry."""
 
     queue: str
     name: ForeignName
@@ -71,7 +71,7 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True)
 class QueueSize:
-    """Entries of a queue that was counted, not read. oldest_s: seconds since the epoch."""
+    """A queue whose entries were counted, not read. oldest_s: seconds since the epoch."""
 
     name: str
     entries: int
@@ -80,7 +80,7 @@ class QueueSize:
 
 @dataclass(slots=True)
 class Tally:
-    """Entries and recipients of one kind. to_send: recipients no earlier entry covers."""
+    """Entries and recipients of one kind. to_send: recipients that no earlier entry covers."""
 
     entries: int = 0
     recipients: int = 0
@@ -98,14 +98,15 @@ class Tally:
 
 @dataclass(slots=True)
 class ScanReport:
-    """What was found. `entries` is filled only if every single one was asked for.
+    """What was found.
 
     directory        of the first queue that was read
-    queue_dir        holds Mailman's queues; None if a queue was named itself
+    queue_dir        holds Mailman's queues; None if the directory of one queue was given
     queues           those that were read, in this order
-    taken            those of them that drainer takes from (custody.queues)
-    others, custody  Mailman's other queues; what drainer holds
-    settings_left_out  why the settings do not count here; "" if they do
+    taken            those of them from which drainer takes entries (custody.queues)
+    others, custody  Mailman's other queues; drainer's own directories
+    entries          only with --entries
+    settings_left_out  why the settings were not used; "" if they were
     """
 
     directory: Path
@@ -144,13 +145,13 @@ class ScanReport:
 
     @property
     def entries_to_send(self) -> int:
-        """Those that are no mere repeats."""
+        """Entries that are not suppressed as a whole."""
         repeats = (DuplicateClass.EXACT, DuplicateClass.RESTORED)
         return self.total.entries - sum(self.classes[kind].entries for kind in repeats)
 
     @property
     def not_taken(self) -> tuple[str, ...]:
-        """Queues with entries that drainer would leave to Mailman."""
+        """Queues whose entries drainer would leave to Mailman."""
         return tuple(name for name in self.queues if name in self.by_queue and name not in self.taken)
 
     def _age(self, when_s: float) -> str:
@@ -159,7 +160,7 @@ class ScanReport:
 
 
 def as_object(report: ScanReport, with_entries: bool) -> dict[str, object]:
-    """The report as JSON values. Names are public; fields are only ever added."""
+    """The report as JSON values. Names are public, fields are only ever added."""
     at_s = report.at_s
     document: dict[str, object] = {
         "version": __version__,
@@ -276,7 +277,7 @@ def entry_lines(report: ScanReport) -> list[str]:
 
 
 def _not_taken(report: ScanReport) -> list[str]:
-    """Which setting takes what was found."""
+    """The setting with which drainer takes these entries."""
     left = " and ".join(f"{name}/" for name in report.not_taken)
     wanted = ", ".join(f'"{name}"' for name in dict.fromkeys((*report.taken, *report.queues)))
     return [f"drainer would leave {left} to Mailman; the setting custody.queues = [{wanted}] takes it too."]

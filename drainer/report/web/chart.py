@@ -1,10 +1,10 @@
-"""The burn-down as SVG: recipients left over time, the forecast as a cone, times in which nothing was sent as bands.
+"""The burn-down as SVG: recipients left over time; the forecast is a cone, and times without sending are bands.
 
 In    BurnDown, the Snapshot of this moment, a size in pixels
-Out   one <svg>; report/web/page.py says the same in words and as a table
+Out   one <svg>; page.py says the same in words, page_tables.py in figures
 Pure  no clock, no JavaScript; colours and fonts are those of page.css
 
-Text is part of the picture, so the page draws it in two sizes rather than let a phone shrink it.
+The picture contains text. So the page draws it in two sizes, and a phone need not shrink it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STANDS_STILL = {
     "mta_down": "MTA down",
     "not_running": "not running",
 }
-"""States in which nothing is sent, as the bands of the chart are labelled."""
+"""States in which nothing is sent, with the labels of their bands."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 26
 _TICK_S = (10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400)
@@ -36,7 +36,7 @@ _LETTER = 7
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """From start_s to end_s (seconds since the epoch) nothing was sent."""
+    """Nothing was sent from start_s to end_s (seconds since the epoch)."""
 
     state: str
     start_s: float
@@ -45,7 +45,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Where a moment and a number lie in the picture."""
+    """Converts times and numbers to places in the picture."""
 
     width: int
     height: int
@@ -62,13 +62,13 @@ class _Frame:
 
 
 def burn_down_svg(
-    history: BurnDown, snapshot: Snapshot, width: int, height: int, zone: tzinfo | None = None, css_class: str = ""
+    burn_down: BurnDown, snapshot: Snapshot, width: int, height: int, zone: tzinfo | None = None, css_class: str = ""
 ) -> Markup:
-    """The chart; with too little seen for a line, the axes and what is known.
+    """The chart; with too few points for a line, the axes and what is known.
 
     width, height  in CSS pixels, at least 200 and 120
     """
-    points = history.points or (_now(snapshot),)
+    points = burn_down.points or (_now(snapshot),)
     frame = _frame(points, snapshot, width, height)
     clip = f"plot-{width}"
     return tag(
@@ -78,7 +78,7 @@ def burn_down_svg(
             tag("rect", x=_LEFT, y=_TOP, width=width - _LEFT - _RIGHT, height=height - _TOP - _BOTTOM + 1),
             id=clip,
         ),
-        *_bands(bands(history, snapshot.at), frame),
+        *_bands(bands(burn_down, snapshot.at), frame),
         *_numbers(frame),
         *_times(frame, zone),
         tag("g", *_forecast(snapshot, frame), *_line(points, snapshot, frame), clip_path=f"url(#{clip})"),
@@ -92,14 +92,14 @@ def burn_down_svg(
     )
 
 
-def bands(history: BurnDown, now_s: float) -> list[Band]:
-    """Times in which nothing was sent, oldest first, the last one perhaps still going on."""
-    if not history.points or not history.changes:
+def bands(burn_down: BurnDown, now_s: float) -> list[Band]:
+    """Times in which nothing was sent, oldest first; the last one may still last."""
+    if not burn_down.points or not burn_down.changes:
         return []
-    first_s = history.points[0].at
-    ends = [*(change.at for change in history.changes[1:]), now_s]
+    first_s = burn_down.points[0].at
+    ends = [*(change.at for change in burn_down.changes[1:]), now_s]
     found: list[Band] = []
-    for change, end_s in zip(history.changes, ends, strict=True):
+    for change, end_s in zip(burn_down.changes, ends, strict=True):
         start_s = max(change.at, first_s)
         if change.state in STANDS_STILL and end_s > start_s:
             found.append(Band(change.state, start_s, end_s))
@@ -131,7 +131,7 @@ def _frame(points: Sequence[Point], snapshot: Snapshot, width: int, height: int)
     to_s = now_s + 0.04 * seen_s
     if _has_cone(eta):
         seconds, high_s = eta.seconds or 0.0, eta.high_s or 0.0
-        # A wide cone runs out of the picture rather than press everything else against its left edge.
+        # A wide cone may leave the picture on the right; otherwise it would press the rest against the left edge.
         to_s = now_s + 1.05 * min(high_s, max(2.0 * seconds, seconds + seen_s), _FURTHEST_S)
     from_s = min(from_s, now_s - 60.0)
     most = max((point.recipients or 0 for point in (*points, _now(snapshot))), default=0)
@@ -181,7 +181,7 @@ def _bands(found: Sequence[Band], frame: _Frame) -> Iterator[Markup]:
 
 
 def _line(points: Sequence[Point], snapshot: Snapshot, frame: _Frame) -> Iterator[Markup]:
-    """What was left, as a line and the area under it; a gap where nothing could be said."""
+    """The recipients left, as a line and the area under it; a gap where they are not known."""
     known: list[list[tuple[float, float]]] = [[]]
     for point in (*points, _now(snapshot)):
         if point.recipients is None:
@@ -200,7 +200,7 @@ def _forecast(snapshot: Snapshot, frame: _Frame) -> Iterator[Markup]:
     if not _has_cone(eta) or not left:
         return
     x, y, zero = frame.x(snapshot.at), frame.y(left), frame.y(0)
-    # Beyond the frame the cone goes on in the same direction, so its ends are not pulled to the frame's edge.
+    # The cone keeps its direction beyond the frame, so its ends are not moved to the frame's edge.
     scale = (frame.width - _LEFT - _RIGHT) / (frame.to_s - frame.from_s)
     low, mid, high = (x + (seconds or 0.0) * scale for seconds in (eta.low_s, eta.seconds, eta.high_s))
     yield tag("path", d=f"M{x:g} {y:g}L{low:.1f} {zero:g}L{high:.1f} {zero:g}Z", class_="cone")
@@ -215,6 +215,6 @@ def _now_mark(snapshot: Snapshot, frame: _Frame) -> Iterator[Markup]:
 
 
 def _path(piece: Sequence[tuple[float, float]]) -> str:
-    """Straight lines through the points; of several in one pixel column the last."""
+    """Straight lines through the points; of several in one column of pixels, the last."""
     columns = {round(x): (x, y) for x, y in piece}
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in columns.values())

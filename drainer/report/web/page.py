@@ -1,11 +1,11 @@
-"""The web page: where the drain stands, for an operator's browser or phone, with every figure in the HTML itself.
+"""The web page, for an operator's browser or phone: where the drain stands, with every figure in the HTML itself.
 
 In    the template (page.html), a Snapshot, the BurnDown, a time zone
-Out   the whole page; page.js fetches it again and puts the parts marked data-live in place of the old ones
+Out   the whole page; page.js loads it again and replaces the parts marked data-live
 Pure  no clock: "now" is when the snapshot was taken
 
-The order is that of three in the morning, as in report/terminal/status.py, and so are the words: state and reason, when
-it ends, how much is left and how fast, what needs a person, then the rest.
+The order is that of terminal/rows.py, for a reader at three in the morning: state and reason, when it ends, how much is left
+and how fast, what needs a person, then the rest. The words are those of ../words.py.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ WIDE, NARROW = (1000, 300), (336, 240)
 _COMMAND = re.compile("`([^`]+)`")
 
 
-def page(template: str, snapshot: Snapshot, history: BurnDown, zone: tzinfo | None = None) -> str:
+def page(template: str, snapshot: Snapshot, burn_down: BurnDown, zone: tzinfo | None = None) -> str:
     """The page as HTML.
 
-    template  page.html; $name stands for a part
+    template  page.html, in which $name stands for a part
     zone      for clock times; None: the machine's own
     """
     share = progress(snapshot)
@@ -62,11 +62,11 @@ def page(template: str, snapshot: Snapshot, history: BurnDown, zone: tzinfo | No
         next=_next(snapshot),
         figures=_figures(snapshot, zone),
         chart=joined(
-            burn_down_svg(history, snapshot, *WIDE, zone, "wide"),
-            burn_down_svg(history, snapshot, *NARROW, zone, "narrow"),
+            burn_down_svg(burn_down, snapshot, *WIDE, zone, "wide"),
+            burn_down_svg(burn_down, snapshot, *NARROW, zone, "narrow"),
         ),
-        chart_words=joined(chart_words(history, snapshot, zone)),
-        chart_table=history_table(history, snapshot, zone),
+        chart_words=joined(chart_words(burn_down, snapshot, zone)),
+        chart_table=history_table(burn_down, snapshot, zone),
         lists=lists_table(snapshot, zone),
         guards=guards_table(snapshot.guards),
         mta=_mta(snapshot),
@@ -77,11 +77,11 @@ def page(template: str, snapshot: Snapshot, history: BurnDown, zone: tzinfo | No
     )
 
 
-def chart_words(history: BurnDown, snapshot: Snapshot, zone: tzinfo | None) -> str:
+def chart_words(burn_down: BurnDown, snapshot: Snapshot, zone: tzinfo | None) -> str:
     """What the chart shows, in a sentence or two."""
     now_s = snapshot.at
     left = f"{_left(snapshot)} left now"
-    most = max(history.points, key=lambda point: point.recipients or 0, default=None)
+    most = max(burn_down.points, key=lambda point: point.recipients or 0, default=None)
     if most is not None and most.recipients and most.recipients > snapshot.backlog.recipients and now_s - most.at >= 60:
         left = f"From {count(most.recipients)} at {clock_time(most.at, now_s, zone)} to {left}"
     return f"{left}. Forecast: {eta_text(snapshot.eta, now_s, zone)}."
@@ -108,7 +108,7 @@ def _pauses(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
 
 
 def _finish(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
-    """When it ends, large; the interval beside it; or why there is no time."""
+    """When it ends, in large letters, with the interval beside it; or why there is no time."""
     eta = snapshot.eta
     if eta.state != "draining" or eta.seconds is None:
         text = eta_text(eta, snapshot.at, zone)
@@ -153,7 +153,7 @@ def _next(snapshot: Snapshot) -> Markup:
 
 
 def with_commands(text: str) -> Markup:
-    """What stands in backquotes as code."""
+    """The text, with what stands in backquotes as code."""
     pieces = _COMMAND.split(text)
     return joined(*(tag("code", piece) if index % 2 else piece for index, piece in enumerate(pieces)))
 
@@ -206,7 +206,7 @@ def _figures(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
 
 
 def _figure(name: str, value: str, notes: Sequence[str], mark: str = "") -> Markup:
-    """One figure with its name; the first word of the value large."""
+    """One figure with its name; the first word of the value is large."""
     number, _, unit = value.partition(" ")
     notes_said = [tag("dd", note, class_="note") for note in notes if note]
     big = tag("dd", tag("b", number), f" {unit}" if unit else None)
@@ -214,7 +214,7 @@ def _figure(name: str, value: str, notes: Sequence[str], mark: str = "") -> Mark
 
 
 def _backlog(snapshot: Snapshot) -> tuple[str, list[str]]:
-    """Recipients first, once all are known; until then a small number of them would look like the whole."""
+    """Recipients first if all are known. Otherwise entries first: a part of the recipients would look like all."""
     backlog = snapshot.backlog
     entries, recipients = count(backlog.entries, "entry", "entries"), count(backlog.recipients, "recipient")
     oldest = f"oldest {duration(backlog.oldest_age_s)}" if backlog.oldest_age_s is not None else ""

@@ -29,7 +29,7 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Row]) -> Markup:
 
     columns  a heading beginning with ">" is that of figures, right-aligned
     """
-    # The roles are those that the elements have by themselves, and lose where page.css makes blocks of them on a phone.
+    # These roles are the elements' own. On a phone page.css makes blocks of the elements, which takes the roles away.
     headings = [(name.removeprefix(">"), "number" if name.startswith(">") else None) for name in columns]
     head = [tag("th", name, scope="col", role="columnheader", class_=mark) for name, mark in headings]
     body = []
@@ -48,7 +48,7 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Row]) -> Markup:
 
 
 def lists_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
-    """Every list that waits, the longest backlog first, and when each is through."""
+    """Every list that has mail waiting, the longest backlog first, and when each is finished."""
     unread = snapshot.backlog.unread_entries
     if not snapshot.lists:
         nothing = f"{count(unread, 'entry', 'entries')} not read yet." if unread else "No list has anything waiting."
@@ -60,7 +60,7 @@ def lists_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
             count(one.entries),
             count(one.recipients),
             "" if one.oldest_age_s is None else duration(one.oldest_age_s),
-            _through(one, snapshot, zone),
+            _finish(one, snapshot, zone),
         )
         for one in longest[:LISTS_SHOWN]
     ]
@@ -75,7 +75,7 @@ def lists_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
 
 
 def guards_table(guards: Sequence[Guard]) -> Markup:
-    """The strictest first; a guard that does not say go with its reason and figures."""
+    """The strictest guard first, each with its reason and its figures."""
     if not guards:
         return tag("p", "Not looked at yet.", class_="none")
     order = ("stop", "slow", "go")
@@ -103,17 +103,17 @@ def queues_table(mailman: Mailman) -> Markup:
     )
 
 
-def history_table(history: BurnDown, snapshot: Snapshot, zone: tzinfo | None) -> Markup:
-    """The burn-down as figures: some of its points, evenly in time, and the forecast."""
+def history_table(burn_down: BurnDown, snapshot: Snapshot, zone: tzinfo | None) -> Markup:
+    """The burn-down as figures: some of its points, about evenly spaced in time, and the forecast."""
     now_s = snapshot.at
     rows: list[Row] = [
         (
             clock_time(point.at, now_s, zone),
             count(point.entries),
             "not known" if point.recipients is None else count(point.recipients),
-            _was(history, point.at, now_s),
+            _was(burn_down, point.at, now_s),
         )
-        for point in _evenly(history.points)
+        for point in _evenly(burn_down.points)
     ]
     eta = snapshot.eta
     if eta.state == "draining" and eta.seconds:
@@ -137,11 +137,11 @@ def _evenly(points: Sequence[Point]) -> list[Point]:
     return chosen
 
 
-def _was(history: BurnDown, at_s: float, now_s: float) -> str:
-    return next((STANDS_STILL[band.state] for band in bands(history, now_s) if band.start_s <= at_s < band.end_s), "")
+def _was(burn_down: BurnDown, at_s: float, now_s: float) -> str:
+    return next((STANDS_STILL[band.state] for band in bands(burn_down, now_s) if band.start_s <= at_s < band.end_s), "")
 
 
-def _through(one: ListBacklog, snapshot: Snapshot, zone: tzinfo | None) -> str:
+def _finish(one: ListBacklog, snapshot: Snapshot, zone: tzinfo | None) -> str:
     if one.paused:
         return "paused"
     now_s, state = snapshot.at, snapshot.eta.state

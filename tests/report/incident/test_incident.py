@@ -7,7 +7,7 @@ from datetime import UTC
 from drainer.ledger.evidence import Account, Event
 from drainer.ledger.records import Totals
 from drainer.report.burn_down import BurnDown, Point, observed
-from drainer.report.incident.facts import NOT_ASKED, NOTHING_KEPT, incident
+from drainer.report.incident.facts import NOT_ASKED, NOTHING_KEPT, make_incident
 from drainer.report.incident.summary import provenance
 from drainer.report.inventory import HeldEntry, Inventory, Waiting, known_resends
 from drainer.report.snapshot import Backlog
@@ -23,7 +23,7 @@ class Line(HeldEntry):
 
 
 def told(account: Account, present: Inventory | None = None, history: BurnDown | None = None) -> list[tuple[str, str]]:
-    made = incident(account, present, history or BurnDown(), version="1", now_s=NOW_S, live=False)
+    made = make_incident(account, present, history or BurnDown(), version="1", now_s=NOW_S, live=False)
     return [(line.what, line.detail) for line in made.timeline.lines]
 
 
@@ -64,7 +64,7 @@ def test_rates_leave_out_the_time_nothing_was_sent_and_name_the_best_five_minute
     on = changes[0].model_copy(update={"at": NOW_S + 300, "state": "draining"})
     present = Inventory(snapshot=moment(at=NOW_S + 720))
     history = BurnDown(points=points, changes=(paused, on))
-    rates = incident(Account(), present, history, version="1", now_s=NOW_S + 720, live=True).rates
+    rates = make_incident(Account(), present, history, version="1", now_s=NOW_S + 720, live=True).rates
     assert rates.still_s == 300
     assert (rates.mean_recipients_per_s, rates.sending_recipients_per_s) == (3120 / 720, 3120 / 420)
     assert (rates.sustained_recipients_per_s, rates.sustained_over_s) == (10.0, 300.0)
@@ -75,7 +75,7 @@ def test_drain_is_through_when_the_backlog_became_empty_for_good() -> None:
         return BurnDown(points=tuple(Point(at=NOW_S + at, entries=e, recipients=e) for at, e in enumerate(entries)))
 
     def ends(history: BurnDown) -> tuple[float | None, float | None]:
-        made = incident(Account(), None, history, version="1", now_s=NOW_S + 9, live=False)
+        made = make_incident(Account(), None, history, version="1", now_s=NOW_S + 9, live=False)
         return made.began, made.ended
 
     assert ends(points(5, 0, 3, 0, 0)) == (NOW_S, NOW_S + 3)
@@ -89,20 +89,20 @@ def test_drain_of_days_keeps_its_beginning_and_everyday_mail_has_none() -> None:
     for at in range(0, days, 600):
         history = observed(history, moment(at=NOW_S + at, backlog=Backlog(entries=9, recipients=90)))
     assert history.points[0].at > NOW_S
-    made = incident(Account(), None, history, version="1", now_s=NOW_S + days, live=True)
+    made = make_incident(Account(), None, history, version="1", now_s=NOW_S + days, live=True)
     assert (made.began, made.ended) == (NOW_S, None)
     everyday = BurnDown()
     for at in range(0, days, 600):
         left = Backlog(entries=1, recipients=4) if at % 1800 else Backlog()
         everyday = observed(everyday, moment(at=NOW_S + at, backlog=left))
-    made = incident(Account(), None, everyday, version="1", now_s=NOW_S + days, live=True)
+    made = make_incident(Account(), None, everyday, version="1", now_s=NOW_S + days, live=True)
     assert made.began == everyday.points[0].at > NOW_S
 
 
 def test_report_says_what_its_figures_begin_with_and_how_to_leave_an_earlier_drain_out() -> None:
     def begins(since_s: float | None, ledger_s: float, marks: tuple[float, ...] = ()) -> str:
         found = Account(totals=Totals(ledger_s), marks=marks)
-        made = incident(found, None, burning(), version="1", now_s=NOW_S, live=True, since_s=since_s)
+        made = make_incident(found, None, burning(), version="1", now_s=NOW_S, live=True, since_s=since_s)
         return " ".join(provenance(made, UTC))
 
     began_s = burning().points[0].at
@@ -115,9 +115,9 @@ def test_report_says_what_its_figures_begin_with_and_how_to_leave_an_earlier_dra
 
 
 def test_report_since_a_time_in_the_drain_has_its_burn_down_and_rates_from_then() -> None:
-    whole = incident(Account(), None, burning(), version="1", now_s=NOW_S, live=True)
+    whole = make_incident(Account(), None, burning(), version="1", now_s=NOW_S, live=True)
     since_s = NOW_S - 1200.0
-    part = incident(
+    part = make_incident(
         Account(totals=Totals(since_s)), None, burning(), version="1", now_s=NOW_S, live=True, since_s=since_s
     )
     assert (part.began, part.history.points[0].at) == (whole.began, since_s)
@@ -128,7 +128,9 @@ def test_report_since_a_time_in_the_drain_has_its_burn_down_and_rates_from_then(
 
 def test_what_cannot_be_known_without_the_service_is_said() -> None:
     def unknown(present: Inventory | None) -> list[str]:
-        return incident(Account(totals=Totals(1.0)), present, BurnDown(), version="1", now_s=NOW_S, live=False).unknown
+        return make_incident(
+            Account(totals=Totals(1.0)), present, BurnDown(), version="1", now_s=NOW_S, live=False
+        ).unknown
 
     assert unknown(None) == [NOT_ASKED, NOTHING_KEPT]
     assert unknown(Inventory(snapshot=moment())) == [NOT_ASKED]
@@ -136,7 +138,7 @@ def test_what_cannot_be_known_without_the_service_is_said() -> None:
     counts = {name: number for name, number in moment().done if name.endswith("_entries")}
     counts["delivered_entries"] += 12
     later = Account(totals=Totals(1.0, counts))
-    made = incident(later, Inventory(snapshot=moment()), BurnDown(), version="1", now_s=NOW_S, live=False)
+    made = make_incident(later, Inventory(snapshot=moment()), BurnDown(), version="1", now_s=NOW_S, live=False)
     assert "12 entries finished after that moment are counted as found twice" in made.unknown[1]
 
 
@@ -144,6 +146,6 @@ def test_entry_held_as_a_resend_counts_as_one_after_a_restart_too() -> None:
     waiting = [Waiting(list="choir", kind="none", entries=3, recipients=12, bytes=2000)]
     held = [Line(entry="1+a", list="choir", reason="resend: 4 recipients", duplicate="none")]
     present = Inventory(snapshot=moment(backlog=Backlog(held_entries=1)), waiting=known_resends(waiting, held))
-    found = incident(Account(), present, BurnDown(), version="1", now_s=NOW_S, live=True).found
+    found = make_incident(Account(), present, BurnDown(), version="1", now_s=NOW_S, live=True).found
     assert [(one.kind, one.entries, one.recipients) for one in found.by_class] == [("none", 2, 8), ("resend", 1, 4)]
     assert (found.entries, found.recipients, found.bytes) == (3, 12, 2000)
