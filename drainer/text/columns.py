@@ -1,6 +1,8 @@
 """Text in the columns of a terminal: how wide it is, cut to a width, wrapped to it.
 
-Pure  no terminal; widths are rich's (rich.cells): two columns for East Asian wide characters, none for combining ones
+Pure  no terminal; character widths are those of rich.cells: two columns for East Asian wide ones, none for combining ones
+
+Widths add up: a sequence of emoji that a terminal may draw as one counts with all its parts, so no line is ever too wide.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from rich.cells import cell_len
+from rich.cells import get_character_cell_size
 
 _DOTS = ".."
 _NUMBER = re.compile(r"[(]?[0-9][0-9.,:]*(?<=[0-9])")
@@ -16,7 +18,7 @@ _NUMBER = re.compile(r"[(]?[0-9][0-9.,:]*(?<=[0-9])")
 
 def columns(text: str) -> int:
     """How many columns the text takes."""
-    return len(text) if text.isascii() else cell_len(text)
+    return len(text) if text.isascii() else sum(map(get_character_cell_size, text))
 
 
 def cut(text: str, width: int) -> str:
@@ -70,7 +72,7 @@ def _beginning(text: str, width: int) -> str:
     """The longest beginning of the text that fits; "" for a width of 0 or less."""
     room = width
     for at, character in enumerate(text):
-        room -= columns(character)
+        room -= get_character_cell_size(character)
         if room < 0:
             return text[:at]
     return text

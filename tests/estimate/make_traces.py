@@ -99,7 +99,7 @@ def sizes(of: Shape, chance: random.Random) -> Callable[[], int]:
 class Course:
     """What a kind prescribes: the speed relative to the beginning, arrivals relative to the speed, limit and stand.
 
-    foreseeable_from  a step comes at this part of the length; before, nobody could know
+    foreseeable_from  a step comes at this part of the length; it cannot be known before
     """
 
     speed: Callable[[float], float] = lambda at: 1.0

@@ -1,7 +1,7 @@
 """python -m tests.estimate.real_drains [KIND...] [--mails N]: how good the finish time is in real drains.
 
 The service drains sample outages into a sink, all kinds side by side, each for some minutes: what it said every second is
-compared with when it was through. A row per kind: what there was to do, how long it took, how many forecasts were made
+compared with its real end. A row per kind: what there was to do, how long it took, how many forecasts were made
 from 5 % to 95 % of that time, their mean error relative to what was really left (above zero: too late), the mean of
 its size, and how often the interval held; and the same over all.
 """
@@ -106,8 +106,8 @@ KINDS = {
 
 
 @dataclass(slots=True)
-class Told:
-    """What the service said of one drain, and when it was through (seconds since the epoch)."""
+class WatchedDrain:
+    """The forecasts of one drain, and its real end (seconds since the epoch)."""
 
     kind: str
     begun_s: float
@@ -123,7 +123,7 @@ class Told:
 
     @property
     def errors(self) -> list[float]:
-        """Relative to what was really left; above zero: it was through sooner than was said."""
+        """Errors relative to the time really left; above zero: the drain ended sooner than forecast."""
         return [one.seconds / (self.end_s - one.t_s) - 1 for one in self.counted]
 
     @property
@@ -131,7 +131,7 @@ class Told:
         return score(self.counted, self.end_s)
 
 
-def drain(name: str, home: Path, mails: int | None = None) -> Told:
+def drain(name: str, home: Path, mails: int | None = None) -> WatchedDrain:
     """One real drain of this kind, from the start of the service to the end. Raises TimeoutError."""
     kind = KINDS[name]
     home.mkdir(parents=True, exist_ok=True)
@@ -139,23 +139,23 @@ def drain(name: str, home: Path, mails: int | None = None) -> Told:
     with running_sink(home / "sink", *rules) as sink, _line(sink.port, kind.line_bps) as port:
         site = kind.site(home / "site", port, mails or kind.mails, kind.settings)
         with site.run() as service:
-            told = _watched(name, site)
+            watched = _watched(name, site)
             service.terminate()
-    return told
+    return watched
 
 
-def _watched(name: str, site: Outbreak) -> Told:
-    told = Told(name, time.time())
-    while time.time() - told.begun_s < GIVEN_UP_AFTER_S:
+def _watched(name: str, site: Outbreak) -> WatchedDrain:
+    watched = WatchedDrain(name, time.time())
+    while time.time() - watched.begun_s < GIVEN_UP_AFTER_S:
         snapshot = site.status()
         if snapshot is not None:
-            told.recipients = max(told.recipients, snapshot.backlog.recipients)
+            watched.recipients = max(watched.recipients, snapshot.backlog.recipients)
             if snapshot.eta.state == "done" and snapshot.done.transactions:
-                told.end_s = snapshot.at
-                return told
-            told.forecasts += _forecast(snapshot)
+                watched.end_s = snapshot.at
+                return watched
+            watched.forecasts += _forecast(snapshot)
         time.sleep(EVERY_S)
-    raise TimeoutError(f"{name}: not through after {GIVEN_UP_AFTER_S:.0f} s")
+    raise TimeoutError(f"{name}: not drained after {GIVEN_UP_AFTER_S:.0f} s")
 
 
 def _forecast(snapshot: Snapshot) -> Iterator[Forecast]:
@@ -204,11 +204,11 @@ def _slow_line(port: int, bps: int) -> Iterator[int]:
             running.join()
 
 
-def table(drains: Sequence[Told]) -> str:
+def table(drains: Sequence[WatchedDrain]) -> str:
     rows = [("drain", "recipients", "took", "forecasts", "mean error", "size of it", "held")]
-    for told in drains:
-        took = f"{told.end_s - told.begun_s:.0f} s"
-        rows.append((KINDS[told.kind].what, f"{told.recipients:,}", took, *_figures([told])))
+    for watched in drains:
+        took = f"{watched.end_s - watched.begun_s:.0f} s"
+        rows.append((KINDS[watched.kind].what, f"{watched.recipients:,}", took, *_figures([watched])))
     rows.append(("all", "", "", *_figures(drains)))
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     return "\n".join(
@@ -219,11 +219,11 @@ def table(drains: Sequence[Told]) -> str:
     )
 
 
-def _figures(drains: Sequence[Told]) -> tuple[str, str, str, str]:
-    errors = [error for told in drains for error in told.errors]
+def _figures(drains: Sequence[WatchedDrain]) -> tuple[str, str, str, str]:
+    errors = [error for watched in drains for error in watched.errors]
     if not errors:
         return "0", "-", "-", "-"
-    held = sum((told.score.coverage or 0.0) * len(told.counted) for told in drains) / len(errors)
+    held = sum((watched.score.coverage or 0.0) * len(watched.counted) for watched in drains) / len(errors)
     sizes = statistics.fmean(map(abs, errors))
     return str(len(errors)), f"{statistics.fmean(errors):+.1%}", f"{sizes:.1%}", f"{held:.0%}"
 

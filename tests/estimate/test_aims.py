@@ -1,4 +1,4 @@
-"""How good the estimate is: on the shipped traces, and on drains that nobody chose (issue: aims of the estimate)."""
+"""How good the estimate is: on the shipped traces, and on drains that were not chosen (issue: aims of the estimate)."""
 
 from __future__ import annotations
 

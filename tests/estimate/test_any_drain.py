@@ -40,8 +40,8 @@ def is_told_of(eta: Eta | None) -> bool:
     if eta is None or eta.seconds is None:
         return eta is None or eta.low_s is None is eta.finish
     figures = (0.0, eta.low_s, eta.seconds, eta.high_s)
-    told = [figure for figure in figures if figure is not None]
-    return told == sorted(told) and all(map(math.isfinite, told)) and eta.finish is not None
+    known = [figure for figure in figures if figure is not None]
+    return known == sorted(known) and all(map(math.isfinite, known)) and eta.finish is not None
 
 
 @settings(max_examples=100, deadline=None)
@@ -75,7 +75,7 @@ def test_no_course_of_a_drain_leaves_an_estimate_that_cannot_be_told(
 
 
 def test_octets_that_are_known_of_the_rest_only_measure_nothing() -> None:
-    """As while Mailman's own runner delivers, whose transactions nobody counts."""
+    """As while Mailman's own runner delivers, whose transactions are not counted."""
     with_octets, without = Forecaster(), Forecaster()
     for at in range(400):
         counts = Counts(float(at), 12 * at + at % 7 * 40, at + at % 5)

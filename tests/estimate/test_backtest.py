@@ -67,17 +67,17 @@ def test_no_forecast_knows_what_comes_later(kind: str) -> None:
 
 def test_trace_that_never_ends_is_answered_but_not_scored() -> None:
     rows = read_trace((DIRECTORY / "constant.csv").read_text("utf-8").splitlines())[:60]
-    told = forecasts(rows)
-    assert told[-1][1].state == "draining"
-    assert scores(rows, told).end_s is None
-    assert scores(rows, told).ours.forecasts == 0
+    made = forecasts(rows)
+    assert made[-1][1].state == "draining"
+    assert scores(rows, made).end_s is None
+    assert scores(rows, made).ours.forecasts == 0
 
 
 def test_trace_that_only_grows_says_so() -> None:
     lines = [HEADER, "0,100,1000,0,0,"]
     lines += [f"{at * 60},30,300,10,100," for at in range(1, 60)]
-    told = forecasts(read_trace(lines))
-    assert {eta.state for _, eta in told[20:]} == {"growing"}
+    made = forecasts(read_trace(lines))
+    assert {eta.state for _, eta in made[20:]} == {"growing"}
 
 
 def test_a_backlog_that_never_moves_is_stalled() -> None:

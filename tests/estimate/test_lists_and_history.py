@@ -1,4 +1,4 @@
-"""When a list is through, what a forecast before the drain says, and how our own forecasts are scored."""
+"""When a list is finished, and what a forecast before the drain says."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LISTS = {
 
 
 def simulated_turns(lists: dict[str, ListLeft]) -> dict[str, float]:
-    """Recipients done when each list is through, an entry of each in turn."""
+    """Recipients done when each list is finished, with an entry of each in turn."""
     left = {name: one.entries for name, one in lists.items() if one.entries}
     done, through_at = 0.0, {}
     while left:

@@ -39,8 +39,8 @@ def chromium(profile: Path) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
         deadline_s = time.monotonic() + SOON_S
-        told = profile / "DevToolsActivePort"
-        while not (told.exists() and len(lines := told.read_text().splitlines()) == 2):
+        port_file = profile / "DevToolsActivePort"
+        while not (port_file.exists() and len(lines := port_file.read_text().splitlines()) == 2):
             assert process.poll() is None, (profile.parent / "chromium.log").read_text()
             assert time.monotonic() < deadline_s, (profile.parent / "chromium.log").read_text()
             time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Prometheus is told what the snapshot says, in a bounded number of series."""
+"""Prometheus gets the figures of the snapshot, in a bounded number of series."""
 
 from __future__ import annotations
 

@@ -46,11 +46,11 @@ def test_watchdog_is_told_at_half_its_time(manager: socket.socket, monkeypatch: 
     monkeypatch.setenv("WATCHDOG_USEC", "60000000")
     clock = StoppedClock()
     watchdog = systemd.Watchdog(clock.monotonic_s)
-    told = [watchdog.alive()]
+    sent = [watchdog.alive()]
     for seconds in (1.0, 28.9, 0.1, 1.0, 29.5):
         clock.advance(seconds)
-        told.append(watchdog.alive())
-    assert told == [True, False, False, True, False, True]
+        sent.append(watchdog.alive())
+    assert sent == [True, False, False, True, False, True]
     assert [manager.recv(4096) for _ in range(3)] == [b"WATCHDOG=1"] * 3
 
 

@@ -1,4 +1,4 @@
-"""The operator's own program and webhook are told by the real service, and nothing they do holds up the drain."""
+"""The real service sends notices to the operator's program and webhook, and nothing they do delays the drain."""
 
 from __future__ import annotations
 
@@ -118,13 +118,13 @@ def test_program_that_ends_without_reading_its_notice_ends_nothing_else(
     monkeypatch.setattr(asyncio, "create_subprocess_exec", started_and_gone)
     page_me = program(tmp_path, f'echo "$DRAINER_EVENT" > {heard}')
 
-    async def told() -> None:
+    async def received() -> None:
         notifier = Notifier(NotifySettings(command=(str(page_me),), after=0.0, drained_from=1))
         notifier.observe(moment())
         notifier.observe(moment(at=NOW_S + 1, state="idle", backlog=Backlog()))
         await notifier.last_words()
 
-    uvloop.run(told())
+    uvloop.run(received())
     assert heard.read_text() == "drained\n"
     assert "not_told" not in caplog.text
 

@@ -1,4 +1,4 @@
-"""The incident report of one eventful drain: told alike in every form, by the service and by its ledger alone."""
+"""The incident report of one eventful drain: the same in every form, from the service and from its ledger alone."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Misbehaves:
 
 
 @dataclass(slots=True)
-class Told:
+class Reported:
     """What was said at the end, while the service ran and after it had stopped; said: by every place."""
 
     site: Outbreak
@@ -87,7 +87,7 @@ def reports(site: Outbreak) -> dict[str, dict[str, Any] | str]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reported]:
     home = tmp_path_factory.mktemp("report")
     capture, log = home / "capture.jsonl", home / "mail.log"
     script = Misbehaves()
@@ -122,11 +122,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         before = {path.name: path.stat().st_mtime_ns for path in home.glob("ledger*")}
         after = reports(site)
         assert {path.name: path.stat().st_mtime_ns for path in home.glob("ledger*")} == before
-        yield Told(site, capture, script.refused, said, said.status, live, after)
+        yield Reported(site, capture, script.refused, said, said.status, live, after)
 
 
-def test_every_place_shows_the_same_figures(told: Told) -> None:
-    found = figures(told.said)
+def test_every_place_shows_the_same_figures(reported: Reported) -> None:
+    found = figures(reported.said)
     assert set(found) == {"status --json", "status", "metrics", "page", "check", "report --format json", "report"}
     assert disagreements(found) == []
     of_metrics = found["metrics"]
@@ -135,29 +135,29 @@ def test_every_place_shows_the_same_figures(told: Told) -> None:
 
 
 @pytest.mark.parametrize("when", ["live", "after"])
-def test_figures_are_those_of_status_and_of_the_sink(told: Told, when: str) -> None:
-    found, done = told.json(when), told.status["done"]
+def test_figures_are_those_of_status_and_of_the_sink(reported: Reported, when: str) -> None:
+    found, done = reported.json(when), reported.status["done"]
     assert found["done"] == done
     assert found["live"] is (when == "live")
-    delivered = given(told.capture)
+    delivered = given(reported.capture)
     assert max(delivered.values()) == 1
     assert done["delivered_recipients"] == delivered.total()
-    assert found["found"]["entries"] == told.site.outage.entries
-    assert found["backlog"]["held_entries"] == found["held"]["total"] == len(told.site.outage.held) > 0
+    assert found["found"]["entries"] == reported.site.outage.entries
+    assert found["backlog"]["held_entries"] == found["held"]["total"] == len(reported.site.outage.held) > 0
     by_list = found["found"]["by_list"]
     assert sum(one["suppressed"] for one in by_list) == done["suppressed_entries"] > 0
     assert sum(one["delivered"] for one in by_list) == done["delivered_entries"] > 0
-    assert {one["list"] for one in by_list} == {list_name for list_name, _ in told.site.outage.owed}
+    assert {one["list"] for one in by_list} == {list_name for list_name, _ in reported.site.outage.owed}
     assert (found["began"] is not None, found["ended"] is not None) == (True, True)
 
 
 @pytest.mark.parametrize("when", ["live", "after"])
-def test_each_suppression_names_the_entry_whose_delivery_it_rests_on(told: Told, when: str) -> None:
-    found = told.json(when)
+def test_each_suppression_names_the_entry_whose_delivery_it_rests_on(reported: Reported, when: str) -> None:
+    found = reported.json(when)
     lines = found["suppressed"]["lines"]
     assert found["suppressed"]["total"] == len(lines)
-    assert sum(line["recipients"] for line in lines) == told.status["done"]["suppressed_recipients"]
-    finished = {line["filebase"] for line in told.site.outcomes("finished")}
+    assert sum(line["recipients"] for line in lines) == reported.status["done"]["suppressed_recipients"]
+    finished = {line["filebase"] for line in reported.site.outcomes("finished")}
     for line in lines:
         assert line["of"] in finished and line["of"] != line["entry"]
         assert found["since"] - 1 <= line["of_at"] <= line["at"] <= found["at"]
@@ -165,22 +165,22 @@ def test_each_suppression_names_the_entry_whose_delivery_it_rests_on(told: Told,
 
 
 @pytest.mark.parametrize("when", ["live", "after"])
-def test_refusals_doubts_holds_and_operators_are_told_with_their_reasons(told: Told, when: str) -> None:
-    found = told.json(when)
-    assert found["bounced"]["total"] == told.status["done"]["bounced_recipients"] > 0
+def test_refusals_doubts_holds_and_operators_are_told_with_their_reasons(reported: Reported, when: str) -> None:
+    found = reported.json(when)
+    assert found["bounced"]["total"] == reported.status["done"]["bounced_recipients"] > 0
     for line in found["bounced"]["lines"]:
-        assert (line["recipient"], line["reply"]) == (told.refused, REPLY)
+        assert (line["recipient"], line["reply"]) == (reported.refused, REPLY)
     # A second copy that is refused like the first is no news to the list.
     mails = [(line["dsn"], line["message_id"]) for line in found["bounced"]["lines"]]
     sent = {message_id for dsn, message_id in mails if dsn == "sent"}
     assert {dsn for dsn, _ in mails} == {"sent", "before"} and {message_id for _, message_id in mails} == sent
-    assert len(sent) == told.status["done"]["dsns_sent"]
-    assert found["dsns"] == {"sent": told.status["done"]["dsns_sent"], "dropped": 0, "owed": 0}
+    assert len(sent) == reported.status["done"]["dsns_sent"]
+    assert found["dsns"] == {"sent": reported.status["done"]["dsns_sent"], "dropped": 0, "owed": 0}
     (doubt,) = found["doubts"]["lines"]
     assert (doubt["outcome"], doubt["why"]) == ("delivered", "the MTA's log shows it accepted")
-    assert {(doubt["message_id"], recipient) for recipient in doubt["recipients"]} == told.site.in_doubt()
+    assert {(doubt["message_id"], recipient) for recipient in doubt["recipients"]} == reported.site.in_doubt()
     assert {line["reason"].partition(":")[0] for line in found["held"]["lines"]} == {"resend"}
-    assert {(line["list"], line["message_id"]) for line in found["held"]["lines"]} == told.site.outage.held
+    assert {(line["list"], line["message_id"]) for line in found["held"]["lines"]} == reported.site.outage.held
     actions = [(line["by"], line["action"], line["detail"]) for line in found["actions"]["lines"]]
     assert actions == [
         (ME, "pause", f"everything: {REASON}"),
@@ -193,8 +193,8 @@ def test_refusals_doubts_holds_and_operators_are_told_with_their_reasons(told: T
 
 
 @pytest.mark.parametrize("when", ["live", "after"])
-def test_markdown_and_html_say_the_same_and_nothing_foreign_is_markup(told: Told, when: str) -> None:
-    found, texts = told.json(when), getattr(told, when)
+def test_markdown_and_html_say_the_same_and_nothing_foreign_is_markup(reported: Reported, when: str) -> None:
+    found, texts = reported.json(when), getattr(reported, when)
     done = found["done"]
     for text in (texts["markdown"], texts["html"]):
         assert (
@@ -209,9 +209,9 @@ def test_markdown_and_html_say_the_same_and_nothing_foreign_is_markup(told: Told
     assert ("Not known: how it stands at this moment" in texts["markdown"]) is (when == "after")
 
 
-async def test_html_is_one_file_that_asks_for_nothing_and_fits_a_phone(told: Told, tmp_path: Path) -> None:
+async def test_html_is_one_file_that_asks_for_nothing_and_fits_a_phone(reported: Reported, tmp_path: Path) -> None:
     file = tmp_path / "incident.html"
-    said = says(told.site, "report", "--output", str(file))
+    said = says(reported.site, "report", "--output", str(file))
     assert said.startswith(f"{file}: ") and stat.S_IMODE(file.stat().st_mode) & 0o007 == 0
     with chromium(tmp_path / "profile") as devtools:
         async with tab(devtools) as browser:
@@ -225,23 +225,23 @@ async def test_html_is_one_file_that_asks_for_nothing_and_fits_a_phone(told: Tol
             assert browser.complaints == []
 
 
-def test_fate_of_a_message_is_told_long_after_its_entries_are_gone(told: Told) -> None:
-    with told.site.run():
-        found = told.json("after")
+def test_fate_of_a_message_is_told_long_after_its_entries_are_gone(reported: Reported) -> None:
+    with reported.site.run():
+        found = reported.json("after")
         copy = next(line for line in found["suppressed"]["lines"] if line["kind"] == "exact")
-        said = says(told.site, "show", copy["message_id"])
+        said = says(reported.site, "show", copy["message_id"])
         assert "delivered" in said
         assert f"{copy['recipients']} recipients had it by {copy['of']}" in said and copy["entry"] in said
         bounced = found["bounced"]["lines"][0]
-        said = says(told.site, "show", bounced["message_id"])
+        said = says(reported.site, "show", bounced["message_id"])
         assert f"{bounced['recipient']}: {REPLY}; DSN sent" in said
-        said = says(told.site, "show", found["doubts"]["lines"][0]["message_id"])
+        said = says(reported.site, "show", found["doubts"]["lines"][0]["message_id"])
         assert "was in doubt, delivered: the MTA's log shows it accepted" in said
 
 
-def test_report_of_a_second_outage_leaves_out_the_first(told: Told) -> None:
-    site, queue_dir = told.site, told.site.outage.queue_dir
-    before = told.json("after")
+def test_report_of_a_second_outage_leaves_out_the_first(reported: Reported) -> None:
+    site, queue_dir = reported.site, reported.site.outage.queue_dir
+    before = reported.json("after")
     begin = datetime.now().astimezone()
     # Whom nobody had, the next copy is offered to again; those of the refused mails are not to come back.
     refused = {line["message_id"] for line in before["bounced"]["lines"]}

@@ -84,21 +84,16 @@ def make_incident(
         done=done_of(counts),
         backlog=snapshot.backlog if snapshot else Backlog(),
         timeline=timeline(account),
-        suppressed=_listed(account.evidence.get(Fate.SUPPRESSED, Some()), _suppressed),
+        suppressed=_listed(_evidence(account, Fate.SUPPRESSED), _suppressed),
         held=_held(account, inventory),
         bounced=_bounced(account),
         dsns=Dsns(sent=counts.get("dsns_sent"), dropped=counts.get("dsns_dropped"), owed=account.dsn_backlog.owed),
         doubts=_doubts(account),
         doubts_ended=_doubts_ended(account),
-        unreadable=Listed(
-            total=max(counts.get("unreadable_entries"), account.evidence.get(Fate.UNREADABLE, Some()).total),
-            lines=[_set_aside(line) for line in account.evidence.get(Fate.UNREADABLE, Some()).lines],
-        ),
-        dropped=_listed(account.evidence.get(Fate.DROPPED, Some()), _set_aside),
+        unreadable=_unreadable(account),
+        dropped=_listed(_evidence(account, Fate.DROPPED), _set_aside),
         actions=_listed(account.by_people, _action),
-        rates=drain_rates(
-            burn_down, as_of_s, _later(began_s, counts.since_s if since_s is not None else None), ended_s
-        ),
+        rates=drain_rates(burn_down, as_of_s, _later(began_s, None if since_s is None else counts.since_s), ended_s),
         forecasts=snapshot.forecasts if snapshot else ForecastAccuracy(),
         history=burn_down,
         present=snapshot,
@@ -122,6 +117,10 @@ def _unknown(counts: Totals, snapshot: Snapshot | None, since_s: float | None, s
     ]
 
 
+def _evidence(account: Account, fate: Fate) -> Some[Evidence]:
+    return account.evidence.get(fate, Some())
+
+
 def _listed(some: Some[T], made: Callable[[T], U]) -> Listed[U]:
     return Listed(total=some.total, lines=[made(line) for line in some.lines])
 
@@ -138,6 +137,12 @@ def _set_aside(line: Evidence) -> SetAside:
         entry=line.filebase, list=line.list_id, message_id=line.message_id, recipients=line.recipients, at=line.at_s,
         why=line.detail,
     )  # fmt: skip
+
+
+def _unreadable(account: Account) -> Listed[SetAside]:
+    """The counter and the lines may differ; the larger one is the total."""
+    listed = _listed(_evidence(account, Fate.UNREADABLE), _set_aside)
+    return listed.model_copy(update={"total": max(account.totals.get("unreadable_entries"), listed.total)})
 
 
 def _action(line: JournalLine) -> Action:
@@ -171,7 +176,7 @@ def _dsn_of(account: Account, failed: tuple[str, str]) -> str:
 
 
 def _doubts(account: Account) -> Listed[Doubt]:
-    resolved = [line for fate in DOUBTS for line in account.evidence.get(fate, Some()).lines]
+    resolved = [line for fate in DOUBTS for line in _evidence(account, fate).lines]
     lines = [
         Doubt(
             entry=line.filebase, list=line.list_id, message_id=line.message_id, recipients=line.addresses,
@@ -184,7 +189,7 @@ def _doubts(account: Account) -> Listed[Doubt]:
 
 
 def _doubts_ended(account: Account) -> dict[str, int]:
-    ended = {_outcome(fate): account.evidence.get(fate, Some()).total for fate in sorted(DOUBTS)}
+    ended = {_outcome(fate): _evidence(account, fate).total for fate in sorted(DOUBTS)}
     return {outcome: number for outcome, number in (*ended.items(), ("open", len(account.open_doubts))) if number}
 
 

@@ -84,7 +84,7 @@ def _section(section: Section) -> Markup:
     return tag(
         "section",
         tag("h2", section.title),
-        *(tag("p", with_commands(line)) for line in section.said),
+        *(tag("p", with_commands(line)) for line in section.sentences),
         *(_table(one) for one in section.tables if one.rows),
     )
 

@@ -23,7 +23,7 @@ def markdown(incident: Incident, zone: tzinfo | None = None) -> str:
     lines.append(" ".join(f"*{_sentence(line)}*" for line in provenance(incident, zone)))
     for section in sections(incident, zone):
         lines += ["", f"## {section.title}"]
-        for line in section.said:
+        for line in section.sentences:
             lines += ["", _sentence(line)]
         for table in section.tables:
             lines += ["", f"**{_text(table.caption)}**", "", *_table(table)] if table.rows else []

@@ -32,7 +32,7 @@ class Table:
 @dataclass(frozen=True, slots=True)
 class Section:
     title: str
-    said: Sequence[str]
+    sentences: Sequence[str]
     tables: Sequence[Table] = ()
 
 
@@ -117,13 +117,13 @@ def _found(incident: Incident) -> Section:
         for one in found.by_list[:LINES]
     ]  # fmt: skip
     classes = [(_KINDS.get(one.kind, one.kind), count(one.entries), count(one.recipients)) for one in found.by_class]
-    said = (
+    sentence = (
         f"In all {count(found.entries, 'entry', 'entries')} for {count(found.recipients, 'recipient')}, "
         f"{size(found.bytes)}. An entry given back to Mailman and taken again counts twice."
     )
     return Section(
         "What was found",
-        [said],
+        [sentence],
         [
             Table(
                 "By list; entries with another end bounced whole, were dropped, unreadable or handed back",
@@ -194,8 +194,8 @@ def _not_taken(incident: Incident) -> Iterator[Section]:
     """Files in Mailman's queues that are no entries; no section if there are none."""
     skipped = incident.present.mailman.skipped if incident.present else []
     if skipped:
-        said = [f"{skipped_files(one.directory, one.files, one.name, one.reason)}." for one in skipped]
-        yield Section("Not taken", [text[:1].upper() + text[1:] for text in said])
+        sentences = [f"{skipped_files(one.directory, one.files, one.name, one.reason)}." for one in skipped]
+        yield Section("Not taken", [text[:1].upper() + text[1:] for text in sentences])
 
 
 def _operators(incident: Incident, zone: tzinfo | None) -> Section:
@@ -205,29 +205,31 @@ def _operators(incident: Incident, zone: tzinfo | None) -> Section:
     return Section("Operators", [] if table.total else ["No operator changed anything."], [table])
 
 
-def _set_aside(title: str, said: str, none: str, some: Listed[SetAside], zone: tzinfo | None) -> Section:
+def _set_aside(title: str, sentence: str, none: str, some: Listed[SetAside], zone: tzinfo | None) -> Section:
     rows = [(when(line.at, zone), line.entry, line.list, line.message_id, line.why) for line in some.lines]
-    return _section(title, said, none, Table(title, ("Time", "Entry", "List", "Message-ID", "Why"), rows, some.total))
+    return _section(
+        title, sentence, none, Table(title, ("Time", "Entry", "List", "Message-ID", "Why"), rows, some.total)
+    )
 
 
-def _section(title: str, said: str, none: str, table: Table) -> Section:
-    return Section(title, [said], [table]) if table.total else Section(title, [none])
+def _section(title: str, sentence: str, none: str, table: Table) -> Section:
+    return Section(title, [sentence], [table]) if table.total else Section(title, [none])
 
 
 def _rates(incident: Incident, zone: tzinfo | None) -> Section:
     rows = [
         (when(one.at, zone), limit(one.messages_per_s), limit(one.recipients_per_s)) for one in incident.rates.limits
     ]
-    said = [*speed(incident)] or ["Too short to measure a rate."]
+    sentences = [*speed(incident)] or ["Too short to measure a rate."]
     table = Table("Limits in force", ("From", ">Messages", ">Recipients"), rows, len(rows))
-    return Section("Rates", said, [table] if rows else [])
+    return Section("Rates", sentences, [table] if rows else [])
 
 
 def _accuracy(scored: ForecastAccuracy) -> Section:
-    said = [*accuracy_text(scored)]
+    sentences = [*accuracy_text(scored)]
     if scored.open:
-        said.append(f"{count(scored.open, 'forecast')} can be judged when the drain has ended.")
-    said = said or ["No forecast could be compared with the real end."]
+        sentences.append(f"{count(scored.open, 'forecast')} can be judged when the drain has ended.")
+    sentences = sentences or ["No forecast could be compared with the real end."]
     rows = [
         (
             "more" if one.up_to_s is None else f"up to {duration(one.up_to_s)}",
@@ -238,7 +240,7 @@ def _accuracy(scored: ForecastAccuracy) -> Section:
         for one in scored.by_horizon
     ]
     columns = ("Time really left", ">Forecasts", ">In the interval", ">Median error")
-    return Section("Forecasts", said, [Table("How good they were", columns, rows, len(rows))] if rows else [])
+    return Section("Forecasts", sentences, [Table("How good they were", columns, rows, len(rows))] if rows else [])
 
 
 def _some(addresses: Sequence[str], most: int = 5) -> str:

@@ -44,14 +44,16 @@ def heading(incident: Incident, zone: tzinfo | None = None) -> str:
 def provenance(incident: Incident, zone: tzinfo | None = None) -> list[str]:
     """Where the figures come from, and what is not known."""
     source = "the running service" if incident.live else "the ledger"
-    said = [
+    sentences = [
         f"Made {when(incident.at, zone)} from {source}, drainer {incident.version}; "
         f"figures as of {when(incident.as_of, zone)}, counted since {_counted_since(incident, zone)}."
     ]
     if incident.counts_earlier and incident.began is not None:
         begin = f"{datetime.fromtimestamp(math.ceil(incident.began), zone).astimezone(zone):%Y-%m-%d %H:%M:%S}"
-        said.append(f'Mail from before this drain is counted too: `drainer report --since "{begin}"` leaves it out.')
-    return said + [f"Not known: {what}." for what in incident.unknown]
+        sentences.append(
+            f'Mail from before this drain is counted too: `drainer report --since "{begin}"` leaves it out.'
+        )
+    return sentences + [f"Not known: {what}." for what in incident.unknown]
 
 
 def _counted_since(incident: Incident, zone: tzinfo | None) -> str:

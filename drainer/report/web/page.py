@@ -97,14 +97,14 @@ def _reason(snapshot: Snapshot) -> Markup:
 
 
 def _pauses(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
-    said = []
+    items = []
     for pause in snapshot.pauses:
         what = f"List {pause.list} is" if pause.list else "Everything is"
         until = "until resumed" if pause.until is None else f"until {clock_time(pause.until, snapshot.at, zone)}"
         since = clock_time(pause.since, snapshot.at, zone)
         reason = f": {pause.reason}" if pause.reason else ""
-        said.append(tag("li", f"{what} paused by {pause.by or 'somebody'} since {since}, {until}{reason}"))
-    return tag("ul", *said, class_="pauses") if said else Markup("")
+        items.append(tag("li", f"{what} paused by {pause.by or 'somebody'} since {since}, {until}{reason}"))
+    return tag("ul", *items, class_="pauses") if items else Markup("")
 
 
 def _finish(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
@@ -148,8 +148,8 @@ def _progress(share: float | None) -> Markup:
 
 
 def _next(snapshot: Snapshot) -> Markup:
-    said = [tag("li", with_commands(hint[:1].upper() + hint[1:])) for hint in hints(snapshot)]
-    return joined(tag("h2", "What you can do"), tag("ul", *said)) if said else Markup("")
+    items = [tag("li", with_commands(hint[:1].upper() + hint[1:])) for hint in hints(snapshot)]
+    return joined(tag("h2", "What you can do"), tag("ul", *items)) if items else Markup("")
 
 
 def with_commands(text: str) -> Markup:
@@ -254,13 +254,13 @@ def _rate(snapshot: Snapshot) -> tuple[str, list[str]]:
 
 def _mta(snapshot: Snapshot) -> Markup:
     mta = snapshot.mta
-    said = [tag("span", mta.state, class_=f"verdict {'go' if mta.state == 'up' else mta.state}")]
+    items = [tag("span", mta.state, class_=f"verdict {'go' if mta.state == 'up' else mta.state}")]
     text = f" {mta.host}:{mta.port}, {count(mta.sessions, 'session')} open"
     if mta.reason:
         text += f": {mta.reason}"
     if mta.next_try_s is not None:
         text += f"; next try in {duration(max(0.0, mta.next_try_s - snapshot.at))}"
-    return tag("p", *said, text)
+    return tag("p", *items, text)
 
 
 def _failed(snapshot: Snapshot) -> Markup:

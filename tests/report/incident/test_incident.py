@@ -22,7 +22,9 @@ class Line(HeldEntry):
     bytes: int = 900
 
 
-def told(account: Account, present: Inventory | None = None, history: BurnDown | None = None) -> list[tuple[str, str]]:
+def timeline_of(
+    account: Account, present: Inventory | None = None, history: BurnDown | None = None
+) -> list[tuple[str, str]]:
     made = make_incident(account, present, history or BurnDown(), version="1", now_s=NOW_S, live=False)
     return [(line.what, line.detail) for line in made.timeline.lines]
 
@@ -31,7 +33,7 @@ def test_small_mail_that_comes_and_goes_is_one_line_and_trouble_in_between_keeps
     flutter = [Event(NOW_S + at, "state", "idle" if at % 2 else "draining") for at in range(10)]
     down = Event(NOW_S + 10, "state", "mta_down", "connection refused")
     again = [Event(NOW_S + 1000 + at, "state", "idle" if at % 2 else "draining") for at in range(3)]
-    found = told(Account(events=(*flutter, down, *again)))
+    found = timeline_of(Account(events=(*flutter, down, *again)))
     assert found == [
         ("idle", "after 10 changes between draining, idle"),
         ("mta_down", "connection refused"),
@@ -50,7 +52,7 @@ def test_one_lost_session_is_no_line_of_the_timeline_and_an_outage_is() -> None:
         Event(NOW_S + 200, "state", "mta_down", "connection refused"),
         Event(NOW_S + 400, "state", "draining"),
     ]
-    kinds = [what for what, _ in told(Account(events=tuple(events)))]
+    kinds = [what for what, _ in timeline_of(Account(events=tuple(events)))]
     assert kinds == ["draining", "held", "mta_down", "draining"]
 
 

@@ -13,8 +13,7 @@ from drainer.estimate.eta import EtaState, ServiceState
 from drainer.report.snapshot import Snapshot
 from drainer.report.terminal.status import status_lines
 from drainer.report.words import progress, state_word, status_line
-from drainer.text.columns import columns, wrapped
-from drainer.text.wording import clock_time, count, duration, finish_time, quantised_s, rate, shown, size
+from drainer.text.columns import columns
 
 NOW_S = 1_772_536_000.0  # 2026-03-03 11:06:40 UTC
 
@@ -309,47 +308,3 @@ def test_rate_of_a_drain_that_stands_still_is_not_said_to_be_of_now(state: Servi
     assert "Rate when it last sent: 18.4/s messages" in flat(state=state)
     assert "1,820/s" not in status_line(snapshot(state=state), UTC)
     assert "Rate 18.4/s messages" in flat() and "1,820/s recipients" in status_line(snapshot(), UTC)
-
-
-def test_finish_is_told_in_steps_that_do_not_flicker_and_never_in_the_past() -> None:
-    times = {finish_time(NOW_S + 7440, NOW_S + at, UTC) for at in range(0, 3600, 10)}
-    assert times == {"13:10 UTC"}
-    assert finish_time(NOW_S + 5, NOW_S, UTC) == "11:07 UTC"
-    assert finish_time(NOW_S + 2 * 86400, NOW_S, UTC) == "Thu 5 Mar 11:00 UTC"
-
-
-def test_wide_characters_count_twice_and_numbers_stay_with_their_unit() -> None:
-    assert (columns("caf\u00e9"), columns("cafe\u0301"), columns("\u6d77\u6d77")) == (4, 4, 4)
-    assert wrapped("it ends at 18:40 CET", 14) == ["it ends at", "18:40 CET"]
-    assert wrapped("about 2 h 05 min", 13, rest="  ") == ["about", "  2 h 05 min"]
-    assert wrapped("\u6d77" * 5, 5) == ["\u6d77\u6d77", "\u6d77\u6d77", "\u6d77"]
-
-
-def test_numbers_as_people_read_them() -> None:
-    assert [duration(one) for one in (0, 42, 59.6, 310, 1500, 3599, 7500, 86399, 100 * 3600)] == [
-        "0 s", "42 s", "1 min", "5 min 10 s", "25 min", "1 h 00 min", "2 h 05 min", "1 d 00 h", "4 d 04 h",
-    ]  # fmt: skip
-    assert [rate(one) for one in (1820, 18.4, 20, 2.5, 0.25, 0.025, 1e-6, 0)] == [
-        "1,820/s", "18.4/s", "20/s", "2.5/s", "0.25/s", "90/h", "0.0036/h", "0/s",
-    ]  # fmt: skip
-    assert [size(one) for one in (0, 812, 4300, 64 * 2**20, 3 * 2**40)] == [
-        "0 B",
-        "812 B",
-        "4.2 KiB",
-        "64 MiB",
-        "3.0 TiB",
-    ]
-    assert [count(1, "entry", "entries"), count(12345, "entry", "entries")] == ["1 entry", "12,345 entries"]
-    assert shown("caf\u00e9 \x07") == "caf\u00e9 \\x07"
-
-
-def test_clock_time_names_the_day_when_it_is_another() -> None:
-    assert clock_time(NOW_S, NOW_S, UTC) == "11:06 UTC"
-    assert clock_time(NOW_S + 86400, NOW_S, UTC) == "Wed 4 Mar 11:06 UTC"
-    assert clock_time(NOW_S + 400 * 86400, NOW_S, UTC) == "Wed 7 Apr 2027 11:06 UTC"
-
-
-@given(st.floats(0, 1e7) | st.floats(0, 1000))
-def test_quantised_estimate_stays_close(seconds: float) -> None:
-    half_a_minute = 30.0 if seconds >= 120 else 10.0
-    assert abs(quantised_s(seconds) - seconds) <= max(half_a_minute, seconds * 0.05)

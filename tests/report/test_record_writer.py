@@ -54,7 +54,7 @@ async def at_work(kept: RecordWriter) -> AsyncIterator[None]:
 async def states(ledger: MemoryLedger, wanted: int) -> list[str]:
     """What the ledger has of them, once there are so many."""
     async with asyncio.timeout(SOON_S):
-        while len(events := (await ledger.account(1)).events) < wanted:  # noqa: ASYNC110 (a ledger tells nobody)
+        while len(events := (await ledger.account(1)).events) < wanted:  # noqa: ASYNC110 (a ledger has no notification)
             await asyncio.sleep(0)
     return [event.what for event in events]
 
