@@ -206,7 +206,7 @@ def test_markdown_and_html_say_the_same_and_nothing_foreign_is_markup(reported: 
         assert "<b>" not in text
     assert r"disk of \<b\>lists1\</b\> \| nearly full" in texts["markdown"]
     assert "disk of &lt;b&gt;lists1&lt;/b&gt; | nearly full" in texts["html"]
-    assert ("Not known: how it stands at this moment" in texts["markdown"]) is (when == "after")
+    assert ("Not known: the state at this moment" in texts["markdown"]) is (when == "after")
 
 
 async def test_html_is_one_file_that_asks_for_nothing_and_fits_a_phone(reported: Reported, tmp_path: Path) -> None:
@@ -273,9 +273,7 @@ def test_report_of_a_second_outage_leaves_out_the_first(reported: Reported) -> N
     everything = json.loads(says(site, "report", "--format", "json"))
     assert everything["done"]["suppressed_entries"] == before["done"]["suppressed_entries"] + len(restored)
     assert everything["done"]["delivered_entries"] == before["done"]["delivered_entries"]
-    assert f"the last count written down before {begin:%Y-%m-%d %H:%M:%S}" in says(
-        site, "report", "--since", str(begin)
-    )
+    assert f"the last count recorded before {begin:%Y-%m-%d %H:%M:%S}" in says(site, "report", "--since", str(begin))
 
 
 async def _an_hour_foretold(ledger: Path) -> None:

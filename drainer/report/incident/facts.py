@@ -37,9 +37,9 @@ from drainer.text.wording import count
 T = TypeVar("T")
 U = TypeVar("U")
 
-NOT_ASKED = "how it stands at this moment: the service is not running; the figures are the last it wrote down"
-UNANSWERED = "how it stands at this moment: the service gives no answer; the figures are the last it wrote down"
-NOTHING_KEPT = "what is left in the queue and what was held there: no service has written that down in this ledger"
+NOT_ASKED = "the state at this moment: the service is not running, and the figures are the last ones it recorded"
+UNANSWERED = "the state at this moment: the service does not answer, and the figures are the last ones it recorded"
+NOTHING_KEPT = "what is left in the queue and what is held: no service has recorded that in this ledger"
 
 
 def make_incident(
@@ -113,7 +113,7 @@ def _unknown(counts: Totals, snapshot: Snapshot | None, since_s: float | None, s
     return [
         not_asked,
         f"which entries were left when it ended: {count(later, 'entry', 'entries')} finished after that moment "
-        f"{'is' if later == 1 else 'are'} counted as found twice",
+        f"{'is' if later == 1 else 'are'} counted twice under what was found",
     ]
 
 

@@ -62,7 +62,7 @@ def _counted_since(incident: Incident, zone: tzinfo | None) -> str:
         return f"the ledger began, {since}"
     asked = when(incident.asked_since, zone)
     if incident.since <= incident.asked_since:
-        return f"{since}, the last count written down before {asked}"
+        return f"{since}, the last count recorded before {asked}"
     return f"the ledger began, {since}, later than the {asked} asked for"
 
 

@@ -112,7 +112,7 @@ def test_report_says_what_its_figures_begin_with_and_how_to_leave_an_earlier_dra
     assert "--since" not in begins(None, began_s - 9999, (began_s + 1,))
     hint = '`drainer report --since "2026-03-03 10:06:40"` leaves it out.'
     assert hint in begins(None, began_s - 9999, (began_s - 60,))
-    assert "counted since 2026-03-03 10:05:40 UTC, the last count written down before" in begins(began_s, began_s - 60)
+    assert "counted since 2026-03-03 10:05:40 UTC, the last count recorded before" in begins(began_s, began_s - 60)
     assert "later than the 2026-03-03 10:05:40 UTC asked for" in begins(began_s - 60, began_s)
 
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_known_without_the_service_is_said() -> None:
     counts["delivered_entries"] += 12
     later = Account(totals=Totals(1.0, counts))
     made = make_incident(later, Inventory(snapshot=moment()), BurnDown(), version="1", now_s=NOW_S, live=False)
-    assert "12 entries finished after that moment are counted as found twice" in made.unknown[1]
+    assert "12 entries finished after that moment are counted twice under what was found" in made.unknown[1]
 
 
 def test_entry_held_as_a_resend_counts_as_one_after_a_restart_too() -> None:
