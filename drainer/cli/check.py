@@ -21,7 +21,7 @@ from drainer.cli.check_measures import measured
 from drainer.cli.options import ConfigOption, parse_duration
 from drainer.cli.queue_settings import configured_queue_dir, settings_for
 from drainer.errors import DrainerError
-from drainer.report.check import DEFAULTS, Measure, State, check_result, for_a_person, thresholds, unknown
+from drainer.report.check import DEFAULTS, Measure, PluginState, check_result, for_a_person, thresholds, unknown
 from drainer.text.wording import duration
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -36,7 +36,7 @@ class PluginCommand(TyperCommand):
             return super().make_context(*arguments, **more)
         except _UsageError as exc:
             print(unknown(str(exc)))
-            raise typer.Exit(State.UNKNOWN) from exc
+            raise typer.Exit(PluginState.UNKNOWN) from exc
 
 
 def check_command(
@@ -66,7 +66,7 @@ def check_command(
     config: ConfigOption = None,
 ) -> None:
     limit_s = _limit_s(timeout)
-    finished: list[tuple[State, list[str]]] = []
+    finished: list[tuple[PluginState, list[str]]] = []
 
     def check() -> None:
         finished.append(_checked(queue_dir, config, state_file, warning or [], critical or [], limit_s))
@@ -77,10 +77,10 @@ def check_command(
     thread.join(limit_s)
     if thread.is_alive():
         print(unknown(f"no result within {duration(limit_s)} (--timeout)"), flush=True)
-        os._exit(State.UNKNOWN)
+        os._exit(PluginState.UNKNOWN)
     if not finished:
         print(unknown("the check itself failed"))
-        raise typer.Exit(State.UNKNOWN)
+        raise typer.Exit(PluginState.UNKNOWN)
     state, lines = finished[0]
     print("\n".join(for_a_person(lines) if sys.stdout.isatty() else lines), flush=True)
     raise typer.Exit(state)
@@ -120,10 +120,10 @@ def _limit_s(timeout: str) -> float:
     except _UsageError as exc:
         limit_s = 0.0
         print(unknown(f"--timeout: {exc}"))
-        raise typer.Exit(State.UNKNOWN) from exc
+        raise typer.Exit(PluginState.UNKNOWN) from exc
     if not 0 < limit_s <= threading.TIMEOUT_MAX:
         print(unknown(f"--timeout: {timeout!r} is no time to wait"))
-        raise typer.Exit(State.UNKNOWN)
+        raise typer.Exit(PluginState.UNKNOWN)
     return limit_s
 
 
@@ -134,15 +134,15 @@ def _checked(
     warning: list[str],
     critical: list[str],
     limit_s: float,
-) -> tuple[State, list[str]]:
-    """State and output."""
+) -> tuple[PluginState, list[str]]:
+    """PluginState and output."""
     try:
         limits = thresholds(warning, critical)
         settings, _ = settings_for(queue_dir, config)
         directory = queue_dir or configured_queue_dir(config)
         measures, headline = measured(directory, settings, state_file, limit_s / 2)
     except (DrainerError, ValueError) as exc:
-        return State.UNKNOWN, [unknown(str(exc))]
+        return PluginState.UNKNOWN, [unknown(str(exc))]
     asked = {option.partition("=")[0] for option in (*warning, *critical)}
     missing = sorted(asked - {measure.name for measure in measures})
     measures += [Measure(name, None, _why_missing(name)) for name in missing]

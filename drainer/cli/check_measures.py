@@ -22,7 +22,7 @@ from drainer.files.regular_file import read_regular
 from drainer.guards.disk import free_space
 from drainer.guards.mailman_processes import mailman_processes
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, QueueCounts, queue_counts
-from drainer.report.check import Measure, Seen, seen_now
+from drainer.report.check import Measure, QueueSeen, seen_now
 from drainer.report.words import state_in_a_sentence, status_line
 from drainer.settings import Settings
 from drainer.text.wording import count, duration, shown, size
@@ -235,7 +235,7 @@ def _standstill(out: QueueCounts, state_file: Path, queue_dir: Path, now_s: floa
     known: dict[str, Any] = {}
     try:
         known = json.loads(read_regular(state_file, _MOST_STATE_BYTES))
-        before = Seen(**known[str(queue_dir)])
+        before = QueueSeen(**known[str(queue_dir)])
     except (OSError, ValueError, TypeError, KeyError):
         # The first check, another queue, or a file that is none of ours: there is nothing to compare with.
         known, before = known if isinstance(known, dict) else {}, None

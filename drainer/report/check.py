@@ -18,7 +18,7 @@ from drainer.text.quantities import duration_s
 from drainer.text.wording import duration, shown
 
 
-class State(IntEnum):
+class PluginState(IntEnum):
     """Exit statuses of a plugin."""
 
     OK = 0
@@ -27,7 +27,7 @@ class State(IntEnum):
     UNKNOWN = 3
 
 
-_WORST_FIRST = (State.CRITICAL, State.WARNING, State.UNKNOWN, State.OK)
+_WORST_FIRST = (PluginState.CRITICAL, PluginState.WARNING, PluginState.UNKNOWN, PluginState.OK)
 _SECONDS = frozenset({"age", "standstill", "eta"})
 _PERCENT = frozenset({"bytes", "inodes"})
 
@@ -124,7 +124,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class QueueSeen:
     """A queue at one check, kept for the next. since_s: since when no entry has left it, seconds since the epoch."""
 
     entries: int
@@ -132,10 +132,10 @@ class Seen:
     since_s: float
 
 
-def seen_now(entries: int, oldest_s: float | None, now_s: float, before: Seen | None) -> Seen:
+def seen_now(entries: int, oldest_s: float | None, now_s: float, before: QueueSeen | None) -> QueueSeen:
     """What this check keeps for the next. An entry left if there are fewer entries, another oldest one, or none."""
     stands = before and entries and oldest_s == before.oldest_s and entries >= before.entries
-    return Seen(entries, oldest_s, min(before.since_s, now_s) if before and stands else now_s)
+    return QueueSeen(entries, oldest_s, min(before.since_s, now_s) if before and stands else now_s)
 
 
 def unit_of(name: str) -> str:
@@ -184,17 +184,17 @@ def thresholds(warning: Sequence[str], critical: Sequence[str]) -> Thresholds:
     return Thresholds(*chosen)
 
 
-def judged(measure: Measure, limits: Thresholds) -> State:
+def judged(measure: Measure, limits: Thresholds) -> PluginState:
     """The state of one measure. Without a threshold it is never UNKNOWN."""
     warning, critical = limits.of(measure.name)
     if measure.value is None:
-        return State.UNKNOWN if warning or critical else State.OK
+        return PluginState.UNKNOWN if warning or critical else PluginState.OK
     if critical and critical.alerts(measure.value):
-        return State.CRITICAL
-    return State.WARNING if warning and warning.alerts(measure.value) else State.OK
+        return PluginState.CRITICAL
+    return PluginState.WARNING if warning and warning.alerts(measure.value) else PluginState.OK
 
 
-def check_result(measures: Iterable[Measure], limits: Thresholds, headline: str) -> tuple[State, list[str]]:
+def check_result(measures: Iterable[Measure], limits: Thresholds, headline: str) -> tuple[PluginState, list[str]]:
     """State and output: `DRAINER STATE - what is wrong, or headline | performance data`; below it the measures that are
     wrong, the headline, and the other measures, a line each.
 
@@ -202,8 +202,8 @@ def check_result(measures: Iterable[Measure], limits: Thresholds, headline: str)
     """
     found = [(measure, judged(measure, limits)) for measure in measures]
     found.sort(key=lambda pair: _WORST_FIRST.index(pair[1]))
-    worst = found[0][1] if found else State.UNKNOWN
-    wrong = [_what_is_wrong(measure, state, limits) for measure, state in found if state is not State.OK]
+    worst = found[0][1] if found else PluginState.UNKNOWN
+    wrong = [_what_is_wrong(measure, state, limits) for measure, state in found if state is not PluginState.OK]
     performance = " ".join(_performance(measure, limits) for measure, _ in found if measure.value is not None)
     first = f"DRAINER {worst.name} - {_plain('; '.join(wrong) or headline)}"
     lines = [f"[{state.name}] {measure.name}: {_plain(measure.text)}" for measure, state in found]
@@ -223,10 +223,10 @@ def unknown(why: str) -> str:
     return f"DRAINER UNKNOWN - {_plain(why)}"
 
 
-def _what_is_wrong(measure: Measure, state: State, limits: Thresholds) -> str:
+def _what_is_wrong(measure: Measure, state: PluginState, limits: Thresholds) -> str:
     warning, critical = limits.of(measure.name)
-    limit = critical if state is State.CRITICAL else warning
-    if state is State.UNKNOWN:
+    limit = critical if state is PluginState.CRITICAL else warning
+    if state is PluginState.UNKNOWN:
         return f"{measure.name} unknown: {measure.text}"
     if limit is None or limit == Range(0.0, 0.0):
         return measure.text

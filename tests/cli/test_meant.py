@@ -9,7 +9,7 @@ import pytest
 from drainer.backlog.values import EntryLine
 from drainer.cli.entries import entry_table
 from drainer.errors import SettingsError
-from drainer.report.check import DEFAULTS, Measure, State, check_result, for_a_person, thresholds
+from drainer.report.check import DEFAULTS, Measure, PluginState, check_result, for_a_person, thresholds
 from drainer.settings_file import load_settings
 from tests.cli.conftest import CommandLine
 from tests.control.small_service import SmallService
@@ -89,7 +89,7 @@ def test_what_is_wrong_stands_above_what_is_right_and_figures_for_a_monitor_last
     measures = [Measure("out.entries", 1.0, "out 1 entry"), Measure("held.entries", 2.0, "2 entries held")]
     assert {"out.entries", "held.entries"} <= set(DEFAULTS)
     state, lines = check_result(measures, thresholds([], []), "drainer idle")
-    assert state is State.WARNING
+    assert state is PluginState.WARNING
     assert [line.partition(" | ")[0] for line in lines] == [
         "DRAINER WARNING - 2 entries held", "[WARNING] held.entries: 2 entries held", "drainer idle",
         "[OK] out.entries: out 1 entry",

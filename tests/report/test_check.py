@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainer.report.check import DEFAULTS, Measure, Seen, State, check_result, judged, parse_range, seen_now, thresholds
+from drainer.report.check import (
+    DEFAULTS,
+    Measure,
+    PluginState,
+    QueueSeen,
+    check_result,
+    judged,
+    parse_range,
+    seen_now,
+    thresholds,
+)
 
 NAMES = st.sampled_from(sorted(DEFAULTS))
 
@@ -63,22 +73,23 @@ def test_wrong_option_is_refused_with_what_would_be_right(option: str) -> None:
 
 def test_options_replace_defaults_and_an_empty_range_never_alerts() -> None:
     many = Measure("out.entries", 1500, "out 1,500 entries")
-    assert judged(many, thresholds([], [])) is State.WARNING
-    assert judged(many, thresholds([], ["out.entries=1000"])) is State.CRITICAL
-    assert judged(many, thresholds(["out.entries="], [])) is State.OK
-    assert judged(Measure("lmtp.entries", 7, ""), thresholds(["lmtp.entries=5"], [])) is State.WARNING
+    assert judged(many, thresholds([], [])) is PluginState.WARNING
+    assert judged(many, thresholds([], ["out.entries=1000"])) is PluginState.CRITICAL
+    assert judged(many, thresholds(["out.entries="], [])) is PluginState.OK
+    assert judged(Measure("lmtp.entries", 7, ""), thresholds(["lmtp.entries=5"], [])) is PluginState.WARNING
 
 
 def test_worst_state_counts_and_unknown_hides_nothing() -> None:
     limits = thresholds([], [])
     fine, late = Measure("out.entries", 1, "out 1 entry"), Measure("out.age", 700, "out oldest 12 min")
     blind, bad = Measure("in.entries", None, "in cannot be listed"), Measure("out.age", 9000, "out oldest 2 h 30 min")
-    assert check_result([fine], limits, "out 1 entry")[0] is State.OK
-    assert check_result([fine, blind], limits, "")[0] is State.UNKNOWN
-    assert check_result([fine, blind, late], limits, "")[0] is State.WARNING
-    assert check_result([fine, blind, bad], limits, "")[0] is State.CRITICAL
+    assert check_result([fine], limits, "out 1 entry")[0] is PluginState.OK
+    assert check_result([fine, blind], limits, "")[0] is PluginState.UNKNOWN
+    assert check_result([fine, blind, late], limits, "")[0] is PluginState.WARNING
+    assert check_result([fine, blind, bad], limits, "")[0] is PluginState.CRITICAL
     assert (
-        check_result([Measure("in.entries", None, "")], thresholds(["in.entries="], ["in.entries="]), "")[0] is State.OK
+        check_result([Measure("in.entries", None, "")], thresholds(["in.entries="], ["in.entries="]), "")[0]
+        is PluginState.OK
     )
 
 
@@ -90,7 +101,7 @@ def test_first_line_says_what_is_wrong_and_carries_performance_data() -> None:
         Measure("o'd d.entries", 3, "odd | name\n3"),
     ]
     state, lines = check_result(measures, thresholds([], ["out.age=@1d:"]), "fine")
-    assert state is State.CRITICAL
+    assert state is PluginState.CRITICAL
     assert lines[0] == (
         "DRAINER CRITICAL - out 12,034 entries (out.entries above 2000);"
         " 1.2 % of inodes free (queue.inodes below 5 %) | "
@@ -120,8 +131,8 @@ def test_queue_stands_still_until_its_oldest_entry_or_any_has_left() -> None:
     first = seen_now(5, 100.0, 1000.0, None)
     assert seen_now(5, 100.0, 1060.0, first).since_s == 1000.0
     grown = seen_now(9, 100.0, 1120.0, first)
-    assert grown == Seen(9, 100.0, 1000.0)
+    assert grown == QueueSeen(9, 100.0, 1000.0)
     assert seen_now(8, 100.0, 1180.0, grown).since_s == 1180.0
     assert seen_now(9, 101.0, 1180.0, grown).since_s == 1180.0
-    assert seen_now(0, None, 1180.0, Seen(0, None, 1000.0)).since_s == 1180.0
+    assert seen_now(0, None, 1180.0, QueueSeen(0, None, 1000.0)).since_s == 1180.0
     assert seen_now(5, 100.0, 900.0, first).since_s == 900.0

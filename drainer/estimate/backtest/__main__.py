@@ -20,7 +20,7 @@ from typing import Any
 
 from drainer.errors import UsageError
 from drainer.estimate.backtest.replay import FIRST_SHARE, LAST_SHARE, PLAIN_BAND, Scores, forecasts, scores
-from drainer.estimate.backtest.trace import Row, read_trace
+from drainer.estimate.backtest.trace import TraceRow, read_trace
 from drainer.estimate.drain_time import CONFIDENCE
 from drainer.estimate.eta import Eta
 from drainer.files.regular_file import open_regular
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _read(path: Path) -> list[Row]:
+def _read(path: Path) -> list[TraceRow]:
     try:
         with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as lines:
             return read_trace(lines)

@@ -17,7 +17,7 @@ from itertools import accumulate
 
 from drainer.backlog.work import Work
 from drainer.estimate.backtest.scores import Forecast, Score, score
-from drainer.estimate.backtest.trace import Row
+from drainer.estimate.backtest.trace import TraceRow
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.drain_time import drain_time, if_resumed
 from drainer.estimate.eta import Eta
@@ -46,7 +46,7 @@ class Scores:
     ratio: float | None
 
 
-def forecasts(rows: Sequence[Row], resumed: bool = False) -> list[tuple[float, Eta]]:
+def forecasts(rows: Sequence[TraceRow], resumed: bool = False) -> list[tuple[float, Eta]]:
     """(t_s, the forecast made then), one for each row.
 
     resumed  while paused, the word comes with the numbers of "if resumed now"
@@ -79,7 +79,7 @@ def forecasts(rows: Sequence[Row], resumed: bool = False) -> list[tuple[float, E
     return found
 
 
-def scores(rows: Sequence[Row], made: Sequence[tuple[float, Eta]], since_s: float | None = None) -> Scores:
+def scores(rows: Sequence[TraceRow], made: Sequence[tuple[float, Eta]], since_s: float | None = None) -> Scores:
     """How good the forecasts were.
 
     made     as `forecasts` returns them for these rows
@@ -114,10 +114,10 @@ def scores(rows: Sequence[Row], made: Sequence[tuple[float, Eta]], since_s: floa
     return Scores(end_s, own, whole, window, unanswered, ratio)
 
 
-def _plain_rates(rows: Sequence[Row]) -> list[tuple[float, float]]:
+def _plain_rates(rows: Sequence[TraceRow]) -> list[tuple[float, float]]:
     """Recipients per second after each row: over the whole run, and over the last five minutes; 0 where unknown."""
     rates: list[tuple[float, float]] = []
-    window: deque[Row] = deque()
+    window: deque[TraceRow] = deque()
     inside = total = 0
     before_s = rows[0].t_s
     for at, row in enumerate(rows):

@@ -1,7 +1,7 @@
 """A recorded drain: one row per interval.
 
 In    CSV text with one header line and the columns below; other columns are ignored
-Out   Row values, in order
+Out   TraceRow values, in order
 Pure  no file is read
 
     t_s                     seconds, rising; the end of the interval, when the row was written
@@ -38,7 +38,7 @@ STATES: dict[str, ServiceState] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TraceRow:
     t_s: float
     arrived_entries: int
     arrived_recipients: int
@@ -48,7 +48,7 @@ class Row:
     state: ServiceState
 
 
-def read_trace(lines: Iterable[str]) -> list[Row]:
+def read_trace(lines: Iterable[str]) -> list[TraceRow]:
     """The rows of a trace. Raises UsageError with the line, what is wrong in it, and what would be right."""
     reader = csv.DictReader(lines, restkey="", restval=None, skipinitialspace=True)
     try:
@@ -59,12 +59,12 @@ def read_trace(lines: Iterable[str]) -> list[Row]:
         ) from exc
 
 
-def _rows(reader: csv.DictReader[str]) -> list[Row]:
+def _rows(reader: csv.DictReader[str]) -> list[TraceRow]:
     names = [name.strip() for name in reader.fieldnames or ()]
     if missing := [name for name in REQUIRED if name not in names]:
         raise UsageError(f"line 1: column {missing[0]} is missing; right would be a header with {','.join(REQUIRED)}")
     reader.fieldnames = names
-    rows: list[Row] = []
+    rows: list[TraceRow] = []
     entries = recipients = 0
     for fields in reader:
         at = f"line {reader.line_num}: "
@@ -93,7 +93,7 @@ def _rows(reader: csv.DictReader[str]) -> list[Row]:
         )
         if limit_per_s is not None and limit_per_s < 0:
             raise UsageError(f"{at}limit_recipients_per_s = {limit}; right would be 0 or more, or nothing for no limit")
-        rows.append(Row(t_s, arrived_entries, arrived, finished_entries, finished, limit_per_s, STATES[word]))
+        rows.append(TraceRow(t_s, arrived_entries, arrived, finished_entries, finished, limit_per_s, STATES[word]))
     if not rows:
         raise UsageError("line 2: there are no rows; right would be one per interval")
     return rows

@@ -16,7 +16,7 @@ from drainer.report.incident.document import LINES, Incident, Listed, Moment, Se
 from drainer.report.incident.summary import accuracy_text, speed, state_words, when
 from drainer.text.wording import count, duration, limit, size, skipped_files
 
-Row = Sequence[str]
+Cells = Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Table:
 
     caption: str
     columns: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[Cells]
     total: int
 
 

@@ -21,10 +21,10 @@ from drainer.text.wording import clock_time, count, duration, quantised_s, size
 LISTS_SHOWN = 100
 _ROWS_OF_HISTORY = 12
 
-Row = Sequence[str | None]
+Cells = Sequence[str | None]
 
 
-def table(caption: str, columns: Sequence[str], rows: Iterable[Row]) -> Markup:
+def table(caption: str, columns: Sequence[str], rows: Iterable[Cells]) -> Markup:
     """A table whose first column names the row.
 
     columns  a heading beginning with ">" is that of figures, right-aligned
@@ -54,7 +54,7 @@ def lists_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
         nothing = f"{count(unread, 'entry', 'entries')} not read yet." if unread else "No list has anything waiting."
         return tag("p", nothing, class_="none")
     longest = sorted(snapshot.lists, key=lambda one: (-one.recipients, -one.entries, one.list))
-    rows: list[Row] = [
+    rows: list[Cells] = [
         (
             one.list,
             count(one.entries),
@@ -106,7 +106,7 @@ def queues_table(mailman: Mailman) -> Markup:
 def history_table(burn_down: BurnDown, snapshot: Snapshot, zone: tzinfo | None) -> Markup:
     """The burn-down as figures: some of its points, about evenly spaced in time, and the forecast."""
     now_s = snapshot.at
-    rows: list[Row] = [
+    rows: list[Cells] = [
         (
             clock_time(point.at, now_s, zone),
             count(point.entries),
