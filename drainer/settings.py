@@ -19,13 +19,15 @@ from drainer.text.quantities import duration_s, rate_per_s, size_bytes, tcp_addr
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
 _JOURNAL = re.compile(r"journal(:|\Z)")
 
+DEFAULT_PATH = Path("/etc/drainer/drainer.toml")
+
 Duration = Annotated[float, BeforeValidator(duration_s)]
 Rate = Annotated[float | None, BeforeValidator(rate_per_s)]
 Size = Annotated[int, BeforeValidator(size_bytes)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     @field_validator("*")
     @classmethod
@@ -331,17 +333,17 @@ class LogSettings(_Section):
 
 
 class Settings(_Section):
-    mailman: MailmanSettings = MailmanSettings()
-    custody: CustodySettings = CustodySettings()
-    mta: MtaSettings = MtaSettings()
-    feed: FeedSettings = FeedSettings()
-    duplicates: DuplicateSettings = DuplicateSettings()
-    ledger: LedgerSettings = LedgerSettings()
-    control: ControlSettings = ControlSettings()
-    web: WebSettings = WebSettings()
-    guards: GuardSettings = GuardSettings()
-    notify: NotifySettings = NotifySettings()
-    log: LogSettings = LogSettings()
+    mailman: MailmanSettings = Field(default_factory=MailmanSettings)
+    custody: CustodySettings = Field(default_factory=CustodySettings)
+    mta: MtaSettings = Field(default_factory=MtaSettings)
+    feed: FeedSettings = Field(default_factory=FeedSettings)
+    duplicates: DuplicateSettings = Field(default_factory=DuplicateSettings)
+    ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    control: ControlSettings = Field(default_factory=ControlSettings)
+    web: WebSettings = Field(default_factory=WebSettings)
+    guards: GuardSettings = Field(default_factory=GuardSettings)
+    notify: NotifySettings = Field(default_factory=NotifySettings)
+    log: LogSettings = Field(default_factory=LogSettings)
 
     @model_validator(mode="after")
     def _ledger_outside_the_queue(self) -> Settings:

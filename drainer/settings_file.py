@@ -26,10 +26,9 @@ from pydantic_settings import SettingsError as UnreadableEnvironment
 from drainer.errors import SettingsError
 from drainer.files.access import and_advice
 from drainer.files.regular_file import kind_of, read_regular
-from drainer.settings import Settings
+from drainer.settings import DEFAULT_PATH, Settings
 from drainer.text.validation import what_is_wrong
 
-DEFAULT_PATH = Path("/etc/drainer/drainer.toml")
 ENVIRONMENT_PREFIX = "DRAINER_"
 _MOST_BYTES = 2**20
 
@@ -83,7 +82,8 @@ def load_settings(path: Path | None = None, *, required: bool = True) -> Setting
 
     try:
         loaded = _Loaded()
-        return Settings.model_validate({name: getattr(loaded, name) for name in Settings.model_fields})
+        # Validated a moment ago, as this very model's fields; to validate again would build every model a second time.
+        return Settings.model_construct(**{name: getattr(loaded, name) for name in Settings.model_fields})
     except tomllib.TOMLDecodeError as exc:
         raise SettingsError(f"{chosen}: not TOML: {exc}") from exc
     except RecursionError as exc:

@@ -37,7 +37,7 @@ class Selectors(BaseModel):
     entry          filebase, or the beginning of one; only GET /entries takes a beginning that several have
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     list: str | None = Field(None, min_length=1)
     sender: str | None = Field(None, min_length=1)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import getpass
 
-from drainer.cli.options import ConfigOption, ReasonOption, YesOption, client_settings, print_folded
+from drainer.cli.options import ConfigOption, ReasonOption, YesOption
+from drainer.cli.output import print_folded
+from drainer.cli.service import client_settings
 from drainer.clock import SystemClock
 from drainer.ledger.generation import Objection
 from drainer.queuedir.custody import Custody

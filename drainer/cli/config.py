@@ -14,13 +14,14 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from drainer.cli.options import ConfigOption, JsonOption, print_folded, print_json
+from drainer.cli.options import ConfigOption, JsonOption
+from drainer.cli.output import print_folded, print_json
 from drainer.compose.mm_cfg import MmCfg, mm_cfg
 from drainer.errors import SettingsError, UsageError
 from drainer.files.regular_file import read_regular
 from drainer.host_check.finding import in_order, lines, summary
-from drainer.settings import Duration, Rate, Settings, Size
-from drainer.settings_file import DEFAULT_PATH, load_settings, written
+from drainer.settings import DEFAULT_PATH, Duration, Rate, Settings, Size
+from drainer.settings_file import load_settings, written
 
 _WIDTH = 100
 _MOST_BYTES = 2**20

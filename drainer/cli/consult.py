@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from drainer.cli.options import ask, client_settings, start_command, terminal_width
+from drainer.cli.output import terminal_width
+from drainer.cli.service import ask, client_settings, start_command
 from drainer.errors import DrainerError, ServiceNotRunning, ServiceSilent, SiteUnreadable
 from drainer.text.columns import wrapped
 from drainer.text.wording import clock_time, duration, shown

@@ -12,13 +12,8 @@ import typer
 from drainer.backlog.selection import Selectors
 from drainer.backlog.values import EntryLine
 from drainer.cli.consult import consult, without_service_lines
-from drainer.cli.options import (
-    ConfigOption,
-    JsonOption,
-    parse_duration,
-    print_json,
-    table_width,
-)
+from drainer.cli.options import ConfigOption, JsonOption, parse_duration
+from drainer.cli.output import print_json, table_width
 from drainer.control.messages.entries import DeliveryLine, SelectReply, ShowReply
 from drainer.errors import UsageError
 from drainer.text.columns import wrapped

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from drainer.cli.consult import consult, without_service_lines
-from drainer.cli.options import ConfigOption, JsonOption, parse_rate, print_folded, print_json
+from drainer.cli.options import ConfigOption, JsonOption, parse_rate
+from drainer.cli.output import print_folded, print_json
 from drainer.cli.times import CLOCK, coming
 from drainer.control.messages.finish import EtaReply
 from drainer.errors import UsageError

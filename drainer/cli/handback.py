@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from drainer.cli.entries import AS_THINGS_ARE, left_out
-from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_folded, print_json
+from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption
+from drainer.cli.output import print_folded, print_json
+from drainer.cli.service import ask
 from drainer.control.messages.entries import SelectRequest
 from drainer.errors import ServiceNotRunning
 from drainer.text.wording import count, recipients_of

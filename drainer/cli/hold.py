@@ -24,16 +24,9 @@ from drainer.cli.entries import (
     moment,
     selected,
 )
-from drainer.cli.options import (
-    ConfigOption,
-    JsonOption,
-    ReasonOption,
-    YesOption,
-    ask,
-    print_folded,
-    print_json,
-    table_width,
-)
+from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption
+from drainer.cli.output import print_folded, print_json, table_width
+from drainer.cli.service import ask
 from drainer.control.messages.entries import SelectReply, SelectRequest
 from drainer.errors import RequestRefused, UsageError
 from drainer.text.wording import count, recipients_of

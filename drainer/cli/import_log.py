@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drainer.cli.options import ConfigOption, JsonOption, YesOption, ask, client_settings, print_folded, print_json
+from drainer.cli.options import ConfigOption, JsonOption, YesOption
+from drainer.cli.output import print_folded, print_json
+from drainer.cli.service import ask, client_settings
 from drainer.control.messages.log_import import DeliveryInLog, ImportReply, ImportRequest
 from drainer.duplicates.known_from_log import import_name
 from drainer.errors import ServiceNotRunning, UsageError

@@ -8,7 +8,9 @@ import typer
 
 from drainer.cli.consult import consult, without_service_lines
 from drainer.cli.entries import AS_THINGS_ARE, moment, short_name
-from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption, ask, print_folded, print_json
+from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, YesOption
+from drainer.cli.output import print_folded, print_json
+from drainer.cli.service import ask
 from drainer.control.messages.journal import JournalAction, UndoReply, UndoRequest
 from drainer.text.wording import count, shown
 

@@ -11,15 +11,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
-from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from drainer import __version__
 from drainer.cli.meant import as_meant
-from drainer.cli.options import print_folded
+from drainer.cli.output import print_folded
 from drainer.errors import DrainerError, ServiceNotRunning, SettingsError, UsageError
 from drainer.files.access import advice_for
 from drainer.text.validation import what_is_wrong
@@ -50,42 +49,55 @@ class _PlainErrors(TyperGroup):
         try:
             return super().invoke(*arguments, **more)
         except typer.BadParameter as exc:
-            if isinstance(exc.__cause__, ValidationError):
+            if exc.__cause__ is not None:
+                from pydantic import ValidationError  # here, since `drainer --help` needs no pydantic
+
+                if not isinstance(exc.__cause__, ValidationError):
+                    raise
                 found = exc.__cause__.errors()[0]
                 own = found["type"] == "value_error"
                 exc.message = what_is_wrong(found) if own else f"{found['input']!r}: {what_is_wrong(found)}"
             raise
 
 
+class _Subcommand(NamedTuple):
+    """place  the function behind it, below drainer.cli; line  what `drainer --help` says of it"""
+
+    place: str
+    line: str
+
+
 COMMANDS = {
-    "run": "run:run_command",
-    "scan": "scan:scan_subcommand",
-    "status": "status:status_command",
-    "eta": "eta:eta_command",
-    "pause": "pause:pause_command",
-    "resume": "pause:resume_command",
-    "rate": "rate:rate_command",
-    "entries": "entries:entries_command",
-    "show": "entries:show_command",
-    "hold": "hold:hold_command",
-    "release": "hold:release_command",
-    "drop": "hold:drop_command",
-    "undo": "journal:undo_command",
-    "journal": "journal:journal_command",
-    "handback": "handback:handback_command",
-    "check": "check:check_command",
-    "report": "report:report_command",
-    "import-log": "import_log:import_log_command",
-    "accept-ledger": "accept_ledger:accept_ledger_command",
-    "config": "config:config_command",
-    "demo": "demo:demo_command",
+    "run": _Subcommand("run:run_command", "Run the service: take the queue into custody and drain it."),
+    "scan": _Subcommand("scan:scan_subcommand", "Count what is in the queue; say when it would be done."),
+    "status": _Subcommand("status:status_command", "Show where the drain stands, once or live."),
+    "eta": _Subcommand("eta:eta_command", "Show when the backlog is drained; try another rate."),
+    "pause": _Subcommand("pause:pause_command", "Stop delivering; what is being sent is finished first."),
+    "resume": _Subcommand("pause:resume_command", "Go on delivering after a pause."),
+    "rate": _Subcommand("rate:rate_command", "Show the limits, or change them from this moment on."),
+    "entries": _Subcommand("entries:entries_command", "List the entries in custody."),
+    "show": _Subcommand("entries:show_command", "Show one entry, or what became of a message."),
+    "hold": _Subcommand("hold:hold_command", "Set entries aside until released."),
+    "release": _Subcommand("hold:release_command", "Let held or deferred entries go on at once."),
+    "drop": _Subcommand("hold:drop_command", "Give entries up: their recipients will not get them."),
+    "undo": _Subcommand("journal:undo_command", "Take back what an operator did."),
+    "journal": _Subcommand("journal:journal_command", "List what operators and the service decided, and why."),
+    "handback": _Subcommand("handback:handback_command", "Give every entry in custody back to Mailman's queue."),
+    "check": _Subcommand("check:check_command", "Check that mail is on its way, for Icinga and Nagios."),
+    "report": _Subcommand("report:report_command", "Write the incident report of the drain."),
+    "import-log": _Subcommand("import_log:import_log_command", "Learn from logs what was delivered before."),
+    "accept-ledger": _Subcommand(
+        "accept_ledger:accept_ledger_command", "Drain with a ledger that the service refused."
+    ),
+    "config": _Subcommand("config:config_command", "Show the settings in force, or check them."),
+    "demo": _Subcommand("demo:demo_command", "Show it at work: drain a sample queue into an SMTP sink."),
 }
-"""Each with the function behind it, below drainer.cli, in the order of --help."""
+"""In the order of --help."""
 
 
 def application(arguments: Sequence[str]) -> typer.Typer:
-    """The command line with the subcommands these arguments may mean, or all of them where they name none or ask for help:
-    the modules behind the others, and all that they need, are not loaded for a `drainer pause`."""
+    """The command line. Only the subcommand that these arguments may mean is loaded, with all that it needs; of the others
+    `drainer --help`, and the advice on a misspelt one, need no more than the name and a line."""
     app = typer.Typer(
         cls=_PlainErrors,
         help=_ABOUT,
@@ -99,7 +111,10 @@ def application(arguments: Sequence[str]) -> typer.Typer:
     asks_for_help = not arguments or arguments[0] in ("-h", "--help")
     meant = [] if asks_for_help else [name for name in COMMANDS if name in arguments]
     for name in meant or COMMANDS:
-        module_name, _, function_name = COMMANDS[name].partition(":")
+        if not meant:
+            app.command(name, short_help=COMMANDS[name].line)(_not_loaded)
+            continue
+        module_name, _, function_name = COMMANDS[name].place.partition(":")
         module = importlib.import_module(f"drainer.cli.{module_name}")
         # Usage errors of a monitoring plugin have their own exit status.
         more = {"cls": module.PluginCommand} if name == "check" else {}
@@ -118,6 +133,10 @@ def _no_command(
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit(USAGE)
+
+
+def _not_loaded() -> None:
+    """Stands for a subcommand that the arguments do not name, so it is never run."""
 
 
 def version_command() -> None:

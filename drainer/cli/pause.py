@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, ask, parse_duration, print_json
+from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, parse_duration
+from drainer.cli.output import print_json
+from drainer.cli.service import ask
 from drainer.control.messages.base import Done
 from drainer.control.messages.pauses_and_rates import PauseRequest, ResumeRequest
 from drainer.errors import UsageError

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from drainer.errors import SettingsError, UsageError
-from drainer.settings import Settings
-from drainer.settings_file import DEFAULT_PATH, load_settings
+from drainer.settings import DEFAULT_PATH, Settings
+from drainer.settings_file import load_settings
 
 _USUAL_QUEUE_DIRS = (
     Path("/var/lib/mailman3/queue"),

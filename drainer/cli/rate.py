@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, ask, parse_rate, print_json
+from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, parse_rate
+from drainer.cli.output import print_json
+from drainer.cli.service import ask
 from drainer.control.messages.pauses_and_rates import RateReply, RateRequest
 from drainer.text.wording import limit, rate
 

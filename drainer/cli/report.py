@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from drainer.cli.consult import SILENT_AFTER_S
-from drainer.cli.options import ConfigOption, ask, client_settings
+from drainer.cli.options import ConfigOption
+from drainer.cli.service import ask, client_settings
 from drainer.cli.times import past
 from drainer.errors import DrainerError, ServiceNotRunning, ServiceSilent, SiteUnreadable
 

@@ -20,7 +20,8 @@ import typer
 
 from drainer.backlog.readers import read_entries
 from drainer.cli.forecast import forecast, forecast_lines, forecast_object
-from drainer.cli.options import ConfigOption, JsonOption, print_folded, print_json
+from drainer.cli.options import ConfigOption, JsonOption
+from drainer.cli.output import print_folded, print_json
 from drainer.cli.queue_settings import configured_queue_dir, settings_for
 from drainer.compose.list_decorations import ListDecorations
 from drainer.compose.list_settings import extended_lists, what_extensions_mean

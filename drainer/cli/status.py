@@ -7,14 +7,9 @@ from typing import Annotated
 import typer
 
 from drainer.cli.consult import consult
-from drainer.cli.options import (
-    ConfigOption,
-    JsonOption,
-    ask,
-    print_json,
-    terminal_width,
-    wants_colour,
-)
+from drainer.cli.options import ConfigOption, JsonOption
+from drainer.cli.output import print_json, terminal_width, wants_colour
+from drainer.cli.service import ask
 from drainer.errors import UsageError
 from drainer.report.terminal.status import status_lines
 

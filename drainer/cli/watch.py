@@ -19,7 +19,7 @@ import tty
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from drainer.cli.options import wants_colour
+from drainer.cli.output import wants_colour
 from drainer.errors import DrainerError, ServiceNotRunning
 from drainer.report.snapshot import Snapshot
 from drainer.report.terminal.status import status_lines

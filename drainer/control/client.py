@@ -2,20 +2,24 @@
 
 In    the socket's path; requests of messages/
 Out   its replies, or ServiceNotRunning, RequestRefused (409), UsageError (400), DrainerError (404, 500)
+
+asyncio carries the octets and http.client reads the reply. aiohttp would do both, but importing it takes twice the time of
+all else that `drainer status` needs.
 """
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 from collections.abc import Mapping
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-import aiohttp
 from pydantic import BaseModel, ValidationError
-from yarl import URL
 
 from drainer.backlog.selection import Selectors
 from drainer.control.messages.base import Done
@@ -36,26 +40,19 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class ControlClient:
-    """`async with ControlClient(path) as service:` then one method per request."""
+    """`async with ControlClient(path) as service:` then one method per request. Each request has a connection of its own."""
 
     def __init__(self, socket_path: Path, answer_within_s: float = ANSWER_WITHIN_S) -> None:
         self._path = socket_path
         self._answer_within_s = answer_within_s
-        self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(str(self._path)),
-            timeout=aiohttp.ClientTimeout(total=self._answer_within_s),
-        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Nothing stays open."""
 
     async def status(self) -> Snapshot:
         return await self._get("/status", Snapshot)
@@ -136,15 +133,16 @@ class ControlClient:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        assert self._session is not None, "used outside `async with`"
-        url = URL(f"http://drainer{path}", encoded=True)
-        if query:
-            url = url.with_query(query)
+        target = f"{path}?{urlencode(query, errors='replace')}" if query else path
         try:
-            async with self._session.request(method, url, json=body) as reply:
-                status, text = reply.status, await reply.text()
-        except aiohttp.ClientConnectorError as exc:
-            raise self._unreachable(exc.os_error) from exc
+            async with asyncio.timeout(self._answer_within_s):
+                reader, writer = await self._connected()
+                try:
+                    writer.write(_request(method, target, body))
+                    await writer.drain()
+                    status, octets = _reply(await reader.read())
+                finally:
+                    writer.close()
         except TimeoutError as exc:
             within = f"in {self._answer_within_s:.0f} s"
             if method == "GET":
@@ -155,17 +153,23 @@ class ControlClient:
             raise DrainerError(
                 f"the service took the request but gave no answer {within}; what was asked may still happen"
             ) from exc
-        except (aiohttp.ClientError, OSError) as exc:
+        except (HTTPException, OSError) as exc:
             if method == "GET":
                 raise ServiceNotRunning(f"drainer is not running: it went away while asked on {self._path}") from exc
             raise DrainerError(
                 f"the service went away while it was asked ({exc}); what was asked may have happened: see `drainer status`"
             ) from exc
-        return self._decoded(status, text)
+        return self._decoded(status, octets)
 
-    def _decoded(self, status: int, text: str) -> dict[str, Any]:
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
-            answer = json.loads(text)
+            return await asyncio.open_unix_connection(self._path)
+        except OSError as exc:
+            raise self._unreachable(exc) from exc
+
+    def _decoded(self, status: int, octets: bytes) -> dict[str, Any]:
+        try:
+            answer = json.loads(octets)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
@@ -183,3 +187,29 @@ class ControlClient:
                 f"not allowed to use {self._path}; its group may operate: ask for membership, or use sudo"
             )
         return DrainerError(f"cannot reach {self._path}: {exc.strerror or exc}")
+
+
+def _request(method: str, target: str, body: Mapping[str, Any] | None) -> bytes:
+    """HTTP/1.1 on the wire. The service closes the connection after its reply, so the reply ends where the stream does."""
+    content = b"" if body is None else json.dumps(body).encode()
+    fields = ["Host: drainer", "Accept: application/json", "Connection: close"]
+    if body is not None:
+        fields += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
+    return "\r\n".join([f"{method} {target} HTTP/1.1", *fields, "", ""]).encode("ascii") + content
+
+
+def _reply(octets: bytes) -> tuple[int, bytes]:
+    """Status and content. Raises HTTPException where the reply is cut off, or is no HTTP."""
+    response = HTTPResponse(_Received(octets))  # type: ignore[arg-type]  # of a socket it uses makefile alone
+    response.begin()
+    return response.status, response.read()
+
+
+class _Received:
+    """Octets that are here already, in the place of a socket."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self._octets)

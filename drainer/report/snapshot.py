@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from drainer.estimate.accuracy import ForecastAccuracy
 from drainer.estimate.eta import Eta, ServiceState
 from drainer.guards.mailman import Mailman
@@ -181,18 +183,18 @@ class Snapshot(CleanModel):
     state: ServiceState | SilentState
     reason: str = ""
     since: float
-    backlog: Backlog = Backlog()
-    done: Done = Done()
-    rate: Rate = Rate()
+    backlog: Backlog = Field(default_factory=Backlog)
+    done: Done = Field(default_factory=Done)
+    rate: Rate = Field(default_factory=Rate)
     eta: Eta
     if_resumed: Eta | None = None
     guards: list[Guard] = []
     mta: Mta
-    mailman: Mailman = Mailman()
+    mailman: Mailman = Field(default_factory=Mailman)
     lists: list[ListBacklog] = []
     pauses: list[PauseInForce] = []
     stops: list[Stop] = []
     side_failures: list[SideFailure] = []
-    forecasts: ForecastAccuracy = ForecastAccuracy()
+    forecasts: ForecastAccuracy = Field(default_factory=ForecastAccuracy)
     without_service: WithoutService | None = None
     needs_restart: list[str] = []

@@ -18,7 +18,7 @@ from drainer.text.foreign import clean
 class CleanModel(BaseModel):
     """Frozen. Validation cleans its texts at any depth. `model_copy` does not: use it for our own words only."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod

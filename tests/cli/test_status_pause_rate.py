@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from drainer.cli.options import print_folded
+from drainer.cli.output import print_folded
 from tests.cli.conftest import CommandLine
 from tests.control.small_service import SmallService
 

@@ -13,7 +13,7 @@ from drainer.text.clean_model import CleanModel
 class Request(BaseModel):
     """A request: an unknown field is refused, so that a misspelt one does not pass for none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Reply(CleanModel):
