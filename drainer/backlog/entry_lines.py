@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from drainer.backlog.selection import Selectors, condition
+from drainer.backlog.selection import EntryLine, Selectors, condition
 from drainer.backlog.states import EntryState
 from drainer.backlog.store import Store
-from drainer.backlog.values import EntryLine, Selection
+from drainer.backlog.values import Selection
 
 _LINE = (
     "e.filebase, e.state, e.list, d.sender, d.subject, d.message_id, e.owed, e.is_read, e.size_bytes, e.when_s,"

@@ -1,7 +1,7 @@
 """An operator's selection of entries as a condition on the backlog index.
 
 In    Selectors (as asked for on the control socket), and the lists that `list` was found to mean (queuedir/list_names.py)
-Out   SQL with its values; the function it needs
+Out   SQL with its values; the function it needs; EntryLine, one entry that was selected
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from drainer.text.clean_model import CleanModel
 
 _LIKE_SPECIAL = re.compile(r"[%_!]")
 
@@ -48,6 +50,24 @@ class Selectors(BaseModel):
     older_than_s: _Seconds | None = Field(None, ge=0, allow_inf_nan=False)
     younger_than_s: _Seconds | None = Field(None, ge=0, allow_inf_nan=False)
     entry: str | None = Field(None, min_length=1)
+
+
+class EntryLine(CleanModel):
+    """One entry as listed. `duplicate` is the class found by scanning, a forecast; `of` the entry it repeats."""
+
+    entry: str
+    state: str
+    list: str
+    sender: str = ""
+    subject: str = ""
+    message_id: str = ""
+    recipients: int | None = None
+    bytes: int = 0
+    age_s: float = 0.0
+    duplicate: str = "none"
+    of: str | None = None
+    reason: str = ""
+    due: float | None = None
 
 
 def condition(

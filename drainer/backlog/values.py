@@ -8,29 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from drainer.backlog.selection import EntryLine
 from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.summary import EntrySummary
 from drainer.ledger.records import is_mark
-from drainer.text.clean_model import CleanModel
-
-
-class EntryLine(CleanModel):
-    """One entry as listed. `duplicate` is the class found by scanning, a forecast; `of` the entry it repeats."""
-
-    entry: str
-    state: str
-    list: str
-    sender: str = ""
-    subject: str = ""
-    message_id: str = ""
-    recipients: int | None = None
-    bytes: int = 0
-    age_s: float = 0.0
-    duplicate: str = "none"
-    of: str | None = None
-    reason: str = ""
-    due: float | None = None
-
 
 _MOST_RECIPIENTS = 2**24 - 1
 _MOST_BYTES = 2**36 - 1

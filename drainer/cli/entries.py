@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from drainer.backlog.selection import Selectors
-from drainer.backlog.values import EntryLine
+from drainer.backlog.selection import EntryLine, Selectors
 from drainer.cli.consult import consult, without_service_lines
 from drainer.cli.options import ConfigOption, JsonOption, parse_duration
 from drainer.cli.output import print_json, table_width

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from drainer.backlog.selection import Selectors
-from drainer.backlog.values import EntryLine
+from drainer.backlog.selection import EntryLine, Selectors
 from drainer.control.messages.entries import DeliveryLine, ShowReply
 from drainer.duplicates.known_from_log import is_import
 from drainer.errors import EntryError, RequestRefused

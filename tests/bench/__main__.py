@@ -1,10 +1,10 @@
-"""python -m tests.bench: how fast drainer feeds, beside others, and how fast it takes stock of a large backlog."""
+"""python -m tests.bench: how fast drainer feeds, beside others, and counts a large backlog; how soon a command starts."""
 
 from __future__ import annotations
 
 import importlib
 
-from tests.bench import feeding
+from tests.bench import feeding, starting
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
         print("The measurement of a large backlog is missing (tests/bench/backlog.py).")
     else:
         backlog.main()
+    starting.main()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drainer.backlog.values import EntryLine
+from drainer.backlog.selection import EntryLine
 from drainer.cli.entries import entry_table
 from drainer.errors import SettingsError
 from drainer.report.check import DEFAULTS, Measure, PluginState, check_result, for_a_person, thresholds

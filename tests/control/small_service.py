@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drainer.backlog.selection import Selectors
-from drainer.backlog.values import EntryLine
+from drainer.backlog.selection import EntryLine, Selectors
 from drainer.control.messages.base import Done, Peer
 from drainer.control.messages.entries import DeliveryLine, EntriesReply, SelectReply, SelectRequest, ShowReply
 from drainer.control.messages.finish import EtaReply, ListEta

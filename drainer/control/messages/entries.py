@@ -9,8 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from drainer.backlog.selection import Selectors
-from drainer.backlog.values import EntryLine
+from drainer.backlog.selection import EntryLine, Selectors
 from drainer.control.messages.base import Reply, Request
 from drainer.report.snapshot import WithoutService
 
