@@ -23,6 +23,8 @@ from drainer.cli.main import main
 from tests.scenarios.operated import Site, site
 
 MAILS = 60
+DEFERRED = "rcpt 450 4.2.0 later recipient=*.choir@*"
+"""Mail of the list choir waits, however fast the rest is delivered."""
 PROGRAMS = frozenset({"curl"})
 """Run as they are, against the socket of the site."""
 _MM_CFG = "VERP_FORMAT = '%(bounces)s+%(mailbox)s=%(host)s'\nSMTP_MAX_RCPTS = 50\n"
@@ -98,7 +100,10 @@ def sandbox(directory: Path) -> Iterator[Sandbox]:
     work = directory / "work"
     work.mkdir(parents=True)
     (work / "mm_cfg.py").write_text(_MM_CFG)
-    with site(directory / "site", MAILS, members_each=4, feed={"messages": "0"}) as here, here.run() as service:
+    with (
+        site(directory / "site", MAILS, "--rule", DEFERRED, members_each=4, feed={"messages": "0"}) as here,
+        here.run() as service,
+    ):
         here.surveyed()
         with patch.dict(os.environ, {"COLUMNS": "100", "TZ": "UTC"}):
             place = Sandbox(here, work)
