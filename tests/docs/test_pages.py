@@ -103,3 +103,24 @@ def test_commands_are_in_blocks_marked_as_such_and_every_mark_belongs_to_one(pag
     assert marks == len(re.findall(r"<!-- (?:run by|not run)", text))
     indented = re.findall(r"\n\n {4,}(?![-*0-9])\S.*", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     assert not indented, "a block without a fence"
+
+
+def test_every_reason_and_event_a_page_names_is_in_the_source() -> None:
+    source = "".join(path.read_text("utf-8") for path in (PROJECT / "drainer").rglob("*.py"))
+    operators = [page for page in sorted(PAGES) if page.startswith("docs/") or page == "README.md"]
+    named = {
+        code for page in operators for code in code_in_prose(PAGES[page]) if re.fullmatch(r"[a-z]+(_[a-z]+)+", code)
+    }
+    assert {"no_control_socket", "too_large_for_mta", "other_mailman", "guard_cannot_tell"} <= named
+    theirs = {"multi_instance_directories", "alternate_config_directories", "queue_dir", "duplicate_recips"}
+    made_of_parts = {"odd_recips", "undelivered_multi_chunk_with_verp"}
+    assert {name for name in named - theirs - made_of_parts - exposed() if name not in source} == set()
+
+
+def test_what_the_runbook_says_one_sees_is_what_the_program_says() -> None:
+    runbook = PAGES["README.md"].partition("| you see |")[2].partition("\n\n")[0]
+    seen = re.findall(r'^\| (?:`([A-Z ]+)`|"([^"]+)")', runbook, re.MULTILINE)
+    assert len(seen) >= 6
+    source = "".join(path.read_text("utf-8") for path in (PROJECT / "drainer").rglob("*.py"))
+    for state, words in seen:
+        assert (words or f'"{state}"') in source, state or words
