@@ -56,6 +56,20 @@ class AmbiguousEntry(RequestRefused):
     """Several entries begin with the given name; the text lists some of them."""
 
 
+class OperatorStateChanged(RequestRefused):
+    """Pauses or rates were changed between the moment they were read and the decision that was made of them.
+
+    version  of the state the decision was made of
+    """
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        super().__init__(
+            "somebody else changed pauses or rates at the same moment; right would be to look (`drainer status`) and to "
+            "decide again"
+        )
+
+
 class EntryError(DrainerError):
     """One queue entry is unusable. `reason` is a short fixed word for logs, counters and the operator.
 

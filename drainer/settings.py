@@ -239,6 +239,9 @@ class LedgerSettings(_Section):
     path: Path = Field(
         Path("/var/lib/drainer/ledger.sqlite"), description="the SQLite file; best on another filesystem than the queue"
     )
+    state_dir: Path | None = Field(
+        None, description="directory of the backlog's index and of entries lent away; none: the directory of path"
+    )
     in_doubt: Literal["ask", "resend", "hold"] = Field(
         "ask",
         description="recipients in doubt; ask: look them up in mta.log_file; resend: send again; hold: wait for an operator",
@@ -248,6 +251,20 @@ class LedgerSettings(_Section):
     )
     in_doubt_wait: Duration = Field(60.0, description="how long to look into the log again before the fallback")
     keep: Duration = Field(7_776_000.0, gt=0, description="how long the ledger keeps deliveries")
+
+    @property
+    def state_directory(self) -> Path:
+        return self.state_dir or self.path.parent
+
+    @property
+    def index_directory(self) -> Path:
+        """Of the backlog's index."""
+        return self.state_directory / f"drainer-{self.path.name}.index"
+
+    @property
+    def loan_directory(self) -> Path:
+        """Of entries lent away for want of an inode (queuedir/loan.py)."""
+        return self.state_directory / f"{self.path.name}-loan"
 
 
 class ControlSettings(_Section):
@@ -347,11 +364,13 @@ class Settings(_Section):
 
     @model_validator(mode="after")
     def _ledger_outside_the_queue(self) -> Settings:
-        if self.ledger.path.is_relative_to(self.mailman.queue_dir):
-            raise ValueError(
-                f"ledger.path = {str(self.ledger.path)!r} is inside mailman.queue_dir = {str(self.mailman.queue_dir)!r}; "
-                'right would be another place, best on another filesystem, such as "/var/lib/drainer/ledger.sqlite"'
-            )
+        named = {"path": self.ledger.path, "state_dir": self.ledger.state_directory}
+        for key, path in named.items():
+            if path.is_relative_to(self.mailman.queue_dir):
+                raise ValueError(
+                    f"ledger.{key} = {str(path)!r} is inside mailman.queue_dir = {str(self.mailman.queue_dir)!r}; "
+                    'right would be another place, best on another filesystem, such as "/var/lib/drainer/ledger.sqlite"'
+                )
         return self
 
     def shown(self) -> dict[str, Any]:

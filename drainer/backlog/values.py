@@ -11,7 +11,7 @@ from typing import Literal
 from drainer.backlog.selection import EntryLine
 from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.summary import EntrySummary
-from drainer.ledger.records import is_mark
+from drainer.ledger.records import is_of_decorated
 
 _MOST_RECIPIENTS = 2**24 - 1
 _MOST_BYTES = 2**36 - 1
@@ -59,7 +59,7 @@ class RelatedEntry:
 
     @property
     def is_decorated(self) -> bool:
-        return any(map(is_mark, self.identity))
+        return any(map(is_of_decorated, self.identity))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 
 from drainer.cli.options import ConfigOption, ReasonOption, YesOption
@@ -49,22 +50,22 @@ def accept_ledger_command(config: ConfigOption = None, yes: YesOption = False, r
 
 async def _accept(settings: Settings, yes: bool, reason: str) -> tuple[Objection | None, int]:
     """What was wrong, and how many entries wait in custody. Raises CustodyRefused while the service runs."""
-    from drainer.ledger.memory import MemoryLedger
-    from drainer.ledger.sqlite import SqliteLedger
+    from drainer.ledger.open import empty_ledger, is_there, ledger_of, place_of
     from drainer.start.site import refuse_root_for_others
 
     refuse_root_for_others(settings.mailman.queue_dir)
     clock = SystemClock()
     with Custody(settings.mailman.queue_dir, clock=clock, scope=settings.custody.scope) as custody:
         # A dry run makes no ledger: one that is not there is as one that knows nothing.
-        exists = yes or settings.ledger.path.exists()
-        ledger = SqliteLedger(settings.ledger.path, clock) if exists else MemoryLedger()
-        await ledger.open()
-        try:
-            belonging = LedgerCheck(custody, ledger, settings.ledger.path, clock)
-            found = await belonging.objection()
+        async with contextlib.AsyncExitStack() as stack:
+            if yes or is_there(settings.ledger):
+                ledger = ledger_of(settings.ledger, clock)
+                await ledger.open()
+                stack.push_async_callback(ledger.close)
+            else:
+                ledger = await stack.enter_async_context(empty_ledger(clock))
+            check = LedgerCheck(custody, ledger, place_of(settings.ledger), clock)
+            found = await check.objection()
             if yes and found is not None:
-                await belonging.accept(getpass.getuser(), reason)
-        finally:
-            await ledger.close()
+                await check.accept(getpass.getuser(), reason)
         return found, sum(1 for directory in (custody.backlog, custody.held) for _ in scan_queue(directory))

@@ -46,6 +46,7 @@ _EXAMPLES = {
     "config": "/etc/mailman3/mailman.cfg",
     "tls_ca_file": "/etc/ssl/certs/ca-certificates.crt",
     "password_file": "/etc/drainer/mta-password",
+    "state_dir": "/var/lib/drainer",
     "log_file": "/var/log/mail.log",
     "queue_config": "/etc/postfix-lists",
     "smtp_log": "/var/log/mailman3/smtp.log",

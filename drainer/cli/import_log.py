@@ -11,7 +11,7 @@ import getpass
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -170,16 +170,20 @@ async def _ledger_and_queue(settings: Settings, writes: bool) -> AsyncIterator[t
     from drainer.backlog.index import BacklogIndex
     from drainer.backlog.readers import read_entries
     from drainer.backlog.values import Description
-    from drainer.ledger.memory import MemoryLedger
-    from drainer.ledger.sqlite import SqliteLedger
+    from drainer.ledger.open import empty_ledger, ledger_of
     from drainer.queuedir.scan import scan_queue
 
     if writes:
         _refuse_as_root(settings)
-    ledger = SqliteLedger(settings.ledger.path) if writes else MemoryLedger()
-    await ledger.open()
-    index = BacklogIndex(Path(":memory:"))
-    try:
+    async with AsyncExitStack() as stack:
+        if writes:
+            ledger = ledger_of(settings.ledger)
+            await ledger.open()
+            stack.push_async_callback(ledger.close)
+        else:
+            ledger = await stack.enter_async_context(empty_ledger())
+        index = BacklogIndex(Path(":memory:"))
+        stack.callback(index.close)
         directories = [settings.mailman.queue_dir / name for name in _QUEUES]
         listed = [
             (directory, entry) for directory in directories if directory.is_dir() for entry in scan_queue(directory)
@@ -188,9 +192,6 @@ async def _ledger_and_queue(settings: Settings, writes: bool) -> AsyncIterator[t
         paths = [directory / entry.file.name for directory, entry in listed]
         index.describe(Description(read.summary) for read in read_entries(paths) if read.summary is not None)
         yield ledger, index
-    finally:
-        index.close()
-        await ledger.close()
 
 
 def _refuse_as_root(settings: Settings) -> None:

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from drainer.ledger.records import Akin, Coverage, History, RecipientKey, is_mark, recipient_key
+from drainer.ledger.records import Akin, Coverage, History, RecipientKey, is_of_decorated, recipient_key
 from drainer.ledger.states import State
 
 Policy = Literal["suppress", "hold", "deliver"]
@@ -126,7 +126,7 @@ def undecided_among(akin: Iterable[Akin], identity: Iterable[bytes]) -> History 
     identity  the entry's own
     Where neither is decorated, the bodies were compared as they are: a different body is another mail (CONFLICT).
     """
-    is_decorated = any(map(is_mark, identity))
+    is_decorated = any(map(is_of_decorated, identity))
     found = [one.history for one in akin if is_decorated or one.is_decorated]
     return History(tuple(part for history in found for part in history.coverage)) if found else None
 

@@ -46,7 +46,7 @@ from drainer.duplicates.canonical import (
 )
 from drainer.duplicates.decoration import Decoration, undecorated
 from drainer.duplicates.mail_facts import MailFacts
-from drainer.ledger.records import KIN_BYTES, MARK
+from drainer.ledger.records import DECORATED_BIT, KIN_BYTES
 from drainer.pickles.standins import Header
 from drainer.queuedir.entry import QueueEntry
 
@@ -208,12 +208,12 @@ def _name_half(purpose: bytes, *parts: bytes) -> bytes:
 
 def _body_half(body: bytes = b"") -> bytes:
     half = blake2b(body, digest_size=_BODY_BYTES, person=b"said").digest()
-    return half[:-1] + bytes((half[-1] & ~MARK,))
+    return half[:-1] + bytes((half[-1] & ~DECORATED_BIT,))
 
 
 def _marked_body_half(body: bytes) -> bytes:
     half = blake2b(body, digest_size=_BODY_BYTES, person=b"marked").digest()
-    return half[:-1] + bytes((half[-1] | MARK,))
+    return half[:-1] + bytes((half[-1] | DECORATED_BIT,))
 
 
 def _digest(purpose: bytes, *parts: bytes) -> bytes:

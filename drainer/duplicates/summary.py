@@ -14,7 +14,7 @@ from drainer.duplicates.canonical import header_text, readable
 from drainer.duplicates.decoration import Decoration
 from drainer.duplicates.fingerprint import Fingerprint, fingerprint_of
 from drainer.duplicates.mail_facts import MailFacts
-from drainer.ledger.records import is_mark, recipient_key
+from drainer.ledger.records import is_of_decorated, recipient_key
 from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.text.foreign import clean
 
@@ -78,7 +78,7 @@ def with_digests_of(summary: EntrySummary, identity: Iterable[bytes]) -> EntrySu
     identity  digests of the other entry. Its marked digests are left out: they say that the other one is decorated
     """
     print_ = summary.fingerprint
-    digests = (*print_.identity, *(digest for digest in identity if not is_mark(digest)))
+    digests = (*print_.identity, *(digest for digest in identity if not is_of_decorated(digest)))
     return replace(summary, fingerprint=replace(print_, identity=tuple(dict.fromkeys(digests))))
 
 

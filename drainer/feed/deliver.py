@@ -42,7 +42,7 @@ from drainer.feed.outcome import (
 )
 from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
 from drainer.feed.transaction import Transaction
-from drainer.ledger.records import MessageRecord, NewAttempt, NewDsn, Outcome
+from drainer.ledger.records import AttemptId, MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
 from drainer.shielded import carried_through
 from drainer.text.logfmt import logfmt
@@ -57,10 +57,10 @@ _TRIES_WHEN_STOPPING = 3
 class Attempts(Protocol):
     """Where one transaction is written: for mail, the ledger itself (ledger/contract.py has the promises)."""
 
-    async def open_attempt(self, attempt: NewAttempt) -> int: ...
+    async def open_attempt(self, attempt: NewAttempt) -> AttemptId: ...
 
     async def close_attempt(
-        self, attempt_id: int, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
     ) -> None: ...
 
     async def record(
@@ -266,7 +266,7 @@ class _Transaction:
 
     async def finished(
         self,
-        attempt: tuple[int, tuple[str, ...]] | None,
+        attempt: tuple[AttemptId, tuple[str, ...]] | None,
         meaning: Meaning | None,
         cancelled: asyncio.Event | None = None,
     ) -> Transaction:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from drainer.ledger.records import Outcome
+from drainer.ledger.records import AttemptId, Outcome
 from drainer.ledger.states import State
 
 
@@ -28,7 +28,7 @@ class Transaction:
     outcomes: tuple[Outcome, ...]
     untouched: tuple[str, ...] = ()
     trouble: str = ""
-    attempt_id: int | None = None
+    attempt_id: AttemptId | None = None
     over_limit: tuple[str, ...] = ()
     accepted: int = 0
     refused: str = ""

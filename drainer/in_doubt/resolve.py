@@ -21,7 +21,7 @@ from drainer.clock import Clock
 from drainer.errors import LedgerNotDurable, MtaLogUnreadable
 from drainer.in_doubt.policy import Ask, Decision, asking, decide
 from drainer.ledger.contract import Ledger
-from drainer.ledger.records import OpenAttempt
+from drainer.ledger.records import AttemptId, OpenAttempt
 from drainer.ledger.states import State
 from drainer.mta_log.file import read_mta_log
 from drainer.settings import Settings
@@ -47,7 +47,7 @@ class InDoubt:
         self._clock = clock
         self._signals = signals
         self._waiters = waiters
-        self._since_s: dict[int, float] = {}
+        self._since_s: dict[AttemptId, float] = {}
 
     async def recover(self) -> None:
         """At start, before anything is sent: what was being attempted when an earlier run died is in doubt now."""

@@ -22,11 +22,11 @@ _ACTIONS = (
 )
 
 
-def write_journal(writer: sqlite3.Connection, line: JournalLine, action: NewAction | None) -> int:
+def write_journal(writer: sqlite3.Connection, queue: int, line: JournalLine, action: NewAction | None) -> int:
     """Returns the line's number."""
     cursor = writer.execute(
-        "INSERT INTO journal (at, by, action, detail) VALUES (?, ?, ?, ?)",
-        (line.at_s, stored_text(line.by), stored_text(line.action), stored_text(line.detail)),
+        "INSERT INTO journal (queue, at, by, action, detail) VALUES (?, ?, ?, ?, ?)",
+        (queue, line.at_s, stored_text(line.by), stored_text(line.action), stored_text(line.detail)),
     )
     number = int(cursor.lastrowid or 0)
     if action is not None:
@@ -69,13 +69,20 @@ def _chain(writer: sqlite3.Connection, number: int | None, filebase: Stored) -> 
     return found
 
 
-def actions(reader: sqlite3.Connection, limit: int) -> list[Action]:
-    rows = reader.execute(f"{_ACTIONS} ORDER BY j.id DESC LIMIT ?", (limit,)).fetchall()
+def journal(reader: sqlite3.Connection, queue: int, limit: int) -> list[JournalLine]:
+    rows = reader.execute(
+        "SELECT at, by, action, detail FROM journal WHERE queue = ? ORDER BY id DESC LIMIT ?", (queue, limit)
+    ).fetchall()
+    return [JournalLine(at, text_in(by), text_in(action), text_in(detail)) for at, by, action, detail in rows[::-1]]
+
+
+def actions(reader: sqlite3.Connection, queue: int, limit: int) -> list[Action]:
+    rows = reader.execute(f"{_ACTIONS} WHERE j.queue = ? ORDER BY j.id DESC LIMIT ?", (queue, limit)).fetchall()
     return [_action(row) for row in reversed(rows)]
 
 
-def action(reader: sqlite3.Connection, number: int) -> Action | None:
-    row = reader.execute(f"{_ACTIONS} WHERE j.id = ?", (number,)).fetchone()
+def action(reader: sqlite3.Connection, queue: int, number: int) -> Action | None:
+    row = reader.execute(f"{_ACTIONS} WHERE j.id = ? AND j.queue = ?", (number, queue)).fetchone()
     return None if row is None else _action(row)
 
 
@@ -90,18 +97,28 @@ def steps(reader: sqlite3.Connection, number: int) -> list[Step]:
     return sorted(found, key=lambda step: step.filebase)
 
 
-def steps_after(reader: sqlite3.Connection, number: int) -> dict[str, int]:
-    rows = reader.execute("SELECT filebase, max(number) FROM steps WHERE number > ? GROUP BY filebase", (number,))
+def steps_after(reader: sqlite3.Connection, queue: int, number: int) -> dict[str, int]:
+    rows = reader.execute(
+        "SELECT filebase, max(number) FROM steps WHERE number > ? AND number IN (SELECT id FROM journal WHERE queue = ?)"
+        " GROUP BY filebase",
+        (number, queue),
+    )
     return {filebase_in(filebase): int(last) for filebase, last in rows}
 
 
-def rename(writer: sqlite3.Connection, before: Stored, after: Stored) -> None:
-    writer.execute("UPDATE OR REPLACE steps SET filebase = ? WHERE filebase = ?", (after, before))
+def rename(writer: sqlite3.Connection, queue: int, before: Stored, after: Stored) -> None:
+    writer.execute(
+        "UPDATE OR REPLACE steps SET filebase = ?"
+        " WHERE filebase = ? AND number IN (SELECT id FROM journal WHERE queue = ?)",
+        (after, before, queue),
+    )
 
 
-def forget(writer: sqlite3.Connection, older_than_s: float) -> None:
+def forget(writer: sqlite3.Connection, queue: int, older_than_s: float) -> None:
     """Steps of actions older than that; their lines of the journal stay."""
-    writer.execute("DELETE FROM steps WHERE number IN (SELECT id FROM journal WHERE at < ?)", (older_than_s,))
+    writer.execute(
+        "DELETE FROM steps WHERE number IN (SELECT id FROM journal WHERE at < ? AND queue = ?)", (older_than_s, queue)
+    )
 
 
 def _action(row: tuple[object, ...]) -> Action:

@@ -27,6 +27,11 @@ CODES = {
 
 STATES = {code: state for state, code in CODES.items()}
 
+END_CODES = CODES | {State.PENDING: 7}
+"""How an attempt ended (0006_queues.sql, ended_attempts). PENDING: its recipients may be sent to again."""
+
+ENDS = {code: state for state, code in END_CODES.items()}
+
 DSN_CODES = {DsnState.OWED: 0, DsnState.SENDING: 1, DsnState.IN_DOUBT: 2}
 """As in 0002_dsns.sql."""
 
@@ -97,6 +102,11 @@ def stored_filebase(filebase: str) -> Stored:
         if packed and packed[0] == _PACKED and filebase_in(packed) == filebase:
             return packed
     return filebase if filebase.isascii() else b"\0" + filebase.encode("utf-8", "surrogateescape")
+
+
+def filebase_elsewhere(value: Stored, queue_id: str) -> str:
+    """The name of an entry of another queue: no entry of this one has it."""
+    return f"{filebase_in(value)}@{queue_id}"
 
 
 def filebase_in(value: Stored) -> str:

@@ -1,11 +1,21 @@
 """The Ledger protocol: what any storage must promise. One suite (tests/contract/) runs on every implementation.
 
-Every coroutine that writes returns only when what it wrote is durable, and raises LedgerNotDurable, having changed
-nothing, when it cannot commit: the same call may be made again. Readers see every write that has returned.
+Writes    Every coroutine that writes returns only when what it wrote is durable. It raises LedgerNotDurable, having
+          changed nothing, when it cannot commit: the same call may be made again. An implementation that loses the answer
+          to a COMMIT asks whether the commit happened before it raises. Readers see every write that has returned.
+Attempts  The caller makes an attempt's id. So whoever lost an answer can ask (`attempt`) and repeat the write: the second
+          writing of an attempt, of its part or of its end is recognised and changes nothing.
+Queues    A ledger writes for one queue, the one it has claimed. Attempts, holds, deferrals, DSNs, counters, the journal,
+          events and what is kept under a name belong to a queue. A call reads and changes those of its own queue only, so
+          recovery after a crash never touches what another host has in flight. A queue has one owner: a drainer whose
+          queue was claimed by another owner writes nothing any more (LedgerUnusable).
+Shared    Messages and what was delivered are known to every queue; so are pauses and rates.
+Locking   Every write reads, decides and writes in one transaction that excludes other writers. Of two that open an attempt
+          for one recipient at the same moment, one gets IllegalTransition.
 
-The state of a recipient belongs to an entry (filebase) of a message; DELIVERED, ATTEMPTING and IN_DOUBT bind every
-entry that shares a digest with that message, since a second copy would follow. FAILED, SKIPPED, HELD and DEFERRED bind
-their own entry only: a first copy that fails, or is dropped, leaves the second one free to deliver.
+The state of a recipient belongs to an entry (queue and filebase) of a message; DELIVERED, ATTEMPTING and IN_DOUBT bind every
+entry of every queue that shares a digest with that message, since a second copy would follow. FAILED, SKIPPED, HELD and
+DEFERRED bind their own entry only: a first copy that fails, or is dropped, leaves the second one free to deliver.
 
 Messages are never merged: what binds is a digest shared directly. Were resemblance to spread along a chain (A with B,
 B with C), an original C could be suppressed for the sake of an A that it has nothing in common with.
@@ -20,6 +30,7 @@ from drainer.ledger.actions import Action, NewAction, PutBack, Step
 from drainer.ledger.evidence import Account, Ended, Event, Evidence
 from drainer.ledger.records import (
     Akin,
+    AttemptId,
     Deferral,
     DsnBacklog,
     History,
@@ -33,6 +44,7 @@ from drainer.ledger.records import (
     OperatorState,
     Outcome,
     OwedDsn,
+    Queue,
     Totals,
 )
 from drainer.ledger.states import DsnState, State
@@ -53,9 +65,9 @@ COUNTERS = (
     "dsns_sent",
     "dsns_dropped",
 )
-"""Names of the durable counters. They never fall. Those of recipients delivered, bounced and undone, of transactions and
-DSNs are kept by the ledger itself in close_attempt, record, undo_failures and move_dsns; the others are added by `count` or
-by the `counts` argument of the write they belong to.
+"""Names of a queue's durable counters. They never fall. The ledger itself counts recipients delivered, bounced and undone,
+transactions and DSNs in close_attempt, record, undo_failures and move_dsns; the others are added by `count` or by the
+`counts` argument of the write they belong to.
 """
 
 
@@ -65,8 +77,23 @@ class Ledger(Protocol):
 
     async def close(self) -> None: ...
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether what is written reaches the ledger that the settings name. If not, `close` saves what it can."""
+
+    async def queues(self) -> list[Queue]:
+        """The queues it knows. In front the one it is of: the one claimed last."""
+
+    async def claim(self, queue: Queue, known_as: str | None = ...) -> None:
+        """Write for this queue from now on, as its owner.
+
+        known_as  the queue_id that this queue had here before, "" for the one that was not claimed yet: what is known under
+                  it is this queue's from now on. None, or unknown: a queue of its own, with nothing in flight
+        Until a claim the ledger is of the queue that was claimed last. A former owner of the queue writes nothing any more.
+        """
+
     async def history(self, identity: Sequence[bytes]) -> History:
-        """Everything known of the messages that share any digest with `identity`; empty if none."""
+        """What is known of the messages that share any digest with `identity`, in all queues; empty if nothing."""
 
     async def kin_known(self, digests: Collection[bytes]) -> frozenset[bytes]:
         """The kin (records.kin_of) of these digests that any message has: for the others there is neither history nor
@@ -75,30 +102,40 @@ class Ledger(Protocol):
     async def akin(self, identity: Sequence[bytes]) -> list[Akin]:
         """Messages that have a digest of the same kin (records.kin_of) as one of `identity`, and none of `identity`."""
 
-    async def open_attempt(self, attempt: NewAttempt) -> int:
-        """Write that content is about to be sent (state ATTEMPTING). Returns the attempt's id.
+    async def open_attempt(self, attempt: NewAttempt) -> AttemptId:
+        """Write that content is about to be sent (state ATTEMPTING). Returns attempt.attempt_id.
 
-        DEFERRED rows of these recipients of this entry are superseded.
+        DEFERRED rows of these recipients of this entry are superseded. An attempt that is open already, alike in all, is
+        accepted and changes nothing.
         Raises IllegalTransition if any recipient is DELIVERED, ATTEMPTING or IN_DOUBT by any entry of this message, or
-               FAILED, SKIPPED or HELD for this entry; nothing is written then
-        Cancelled before it returned, the attempt is withdrawn: nobody has its id, so nothing was sent under it.
+               FAILED, SKIPPED or HELD for this entry; nothing is written then. ValueError: the id is another attempt's
+        Cancelled before it returned, a new attempt is withdrawn: the caller went no further, so nothing was sent under it.
+        """
+
+    async def attempt(self, attempt_id: AttemptId) -> State | None:
+        """What the ledger has of an attempt of this queue: ATTEMPTING, IN_DOUBT, or how it ended (PENDING: may be sent
+        again).
+
+        None: it was not written, or it ended long ago. A queue's last thousand ends are remembered.
         """
 
     async def close_attempt(
-        self, attempt_id: int, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
     ) -> None:
         """Write how an attempt ended: DELIVERED, DEFERRED, FAILED or IN_DOUBT, for all its recipients.
 
-        Counts one transaction, and its recipients if delivered or failed. The DSNs are owed from the same commit on; a
-        recipient that failed before, by another entry of this message, is left out of them: it was told of once.
-        Raises IllegalTransition if the attempt is not ATTEMPTING (or there is none)
+        Counts one transaction, and its recipients if delivered or failed. The DSNs are owed from the same commit on, without
+        recipients that failed before by another entry of this message: a DSN has reported them. An attempt that has ended so
+        at this very moment (state and at_s; in doubt: state and reply) stays as it is, and nothing is counted.
+        Raises IllegalTransition if the attempt is not ATTEMPTING (or this queue has none of this id)
         """
 
-    async def split_attempt(self, attempt_id: int, recipients: Sequence[str]) -> int:
+    async def split_attempt(self, attempt_id: AttemptId, recipients: Sequence[str], part_id: AttemptId) -> None:
         """Some recipients of an open attempt end apart from the others: they get an attempt of their own, alike in all else.
 
         recipients  among the attempt's, as it has them; not none and not all
-        Returns     the new attempt's id; neither is counted as a transaction until it is closed
+        part_id     of the new attempt; neither is counted as a transaction until it is closed. One that has these recipients
+                    already was split off before: nothing changes
         Raises      IllegalTransition if the attempt is not ATTEMPTING; ValueError for any other recipients
         """
 
@@ -113,18 +150,19 @@ class Ledger(Protocol):
         """Write outcomes that needed no attempt: refused at MAIL or RCPT, skipped, held, in doubt from a .bak.
 
         All or none, the DSNs among them as in close_attempt. Each replaces the recipients' DEFERRED or HELD rows of this
-        entry. IN_DOUBT becomes an unresolved attempt with an unknown (empty) reverse-path.
+        entry. IN_DOUBT becomes an unresolved attempt (Outcome.attempt_id) with an unknown (empty) reverse-path.
         Raises IllegalTransition for what states.py does not allow from the state the recipient has for this entry, and
                for recipients of this entry that are ATTEMPTING or IN_DOUBT: resolve those attempts first
         """
 
     async def unresolved_attempts(self) -> list[OpenAttempt]:
-        """Attempts in state ATTEMPTING (found open at start) or IN_DOUBT, oldest first."""
+        """This queue's attempts in state ATTEMPTING (found open at start) or IN_DOUBT, oldest first."""
 
-    async def resolve(self, attempt_id: int, state: State, why: str, at_s: float) -> None:
+    async def resolve(self, attempt_id: AttemptId, state: State, why: str, at_s: float) -> None:
         """Move an attempt: ATTEMPTING to IN_DOUBT; IN_DOUBT to PENDING (forgotten: may be sent again), DELIVERED, HELD.
 
-        DELIVERED counts its recipients. What becomes of a doubt is written as evidence, with `why`.
+        DELIVERED counts its recipients. What becomes of a doubt is written as evidence, with `why`. Repeated, it changes
+        nothing, as close_attempt.
         Raises IllegalTransition for any other step
         """
 
@@ -164,15 +202,15 @@ class Ledger(Protocol):
     async def learn(self, name: str, learnt: Sequence[Learnt]) -> int:
         """Write deliveries known from elsewhere, as DELIVERED by an entry of this name; all or none, and counted nowhere.
 
-        Returns  how many recipients were news: whom any entry of the message delivered to already stays as it is
+        Returns  how many recipients were news: one that any entry of the message delivered to already stays as it is
         """
 
     async def unlearn(self, name: str) -> int:
-        """Forget all that was learnt under this name. Returns how many recipients that were."""
+        """Forget all that was learnt under this name, by whatever queue. Returns how many recipients that were."""
 
     async def undo_failures(self, filebases: Collection[str]) -> int:
-        """Failures by these entries never were, but for recipients a DSN told of, or may have: they are counted as
-        undone beside bounced, and told of if they fail again. Returns how many recipients that were."""
+        """Revert the failures of these entries, except those that a DSN has reported, or may have. They are counted as
+        undone beside bounced, and reported if they fail again. Returns how many recipients that were."""
 
     async def defer(self, deferral: Deferral) -> None:
         """Write or replace when an entry is due again."""
@@ -207,16 +245,20 @@ class Ledger(Protocol):
     async def set_operator_state(
         self, state: OperatorState, journal: JournalLine, action: NewAction | None = None
     ) -> int:
-        """Returns the number of the journal's line."""
+        """Put pauses and rates in force, for every queue. Returns the number of the journal's line.
+
+        state   made of the one in force (OperatorState.changed)
+        Raises  OperatorStateChanged, with nothing written, if another one is in force by now: read it and decide again
+        """
 
     async def write_journal(self, line: JournalLine, action: NewAction | None = None) -> int:
         """Returns its number: greater than that of every line before. action: what is written beside it, an operator's."""
 
     async def end_action(self, number: int, detail: str, at_s: float | None) -> None:
-        """The journal's line has this text now. at_s: when the action ended; None: it never did, a crash cut it off."""
+        """The journal's line has this text now. at_s: when the action ended; None: a crash cut it off."""
 
     async def actions(self, limit: int = ...) -> list[Action]:
-        """The journal with what was written beside its lines, newest last."""
+        """This queue's journal with what was written beside its lines, newest last."""
 
     async def action(self, number: int) -> Action | None: ...
 
@@ -239,8 +281,8 @@ class Ledger(Protocol):
         """The entry stands again as it did before a step, in one commit.
 
         message  None: neither recipients SKIPPED nor `waiting` are concerned
-        waiting  HELD or DEFERRED recipients that were so before. Who has had the mail meanwhile, has failed, or is in doubt
-                 or being sent to, by whatever entry binds them, stays as that says
+        waiting  HELD or DEFERRED recipients that were so before. A recipient that was delivered to or failed meanwhile, is
+                 in doubt or is being sent to, by an entry that binds it, stays so
         A held entry loses its DEFERRED recipients, as it does when it is held. Evidence that it was dropped is forgotten.
         """
 
@@ -248,7 +290,7 @@ class Ledger(Protocol):
         """Newest last."""
 
     async def write_event(self, event: Event) -> None:
-        """At most MOST_EVENTS of a kind are kept; of more, the one that lasted shortest is forgotten."""
+        """At most MOST_EVENTS of a kind are kept; beyond that, the one that lasted shortest is forgotten."""
 
     async def keep(self, values: Mapping[str, bytes]) -> None:
         """Write or replace what is kept under these names, all or none."""
@@ -256,13 +298,14 @@ class Ledger(Protocol):
     async def kept(self, name: str) -> bytes | None:
         """What is kept under this name; None: nothing."""
 
-    async def write_mark(self, at_s: float) -> None:
-        """Mark what has been counted up to now, for accounts since then. Of older marks ever fewer stay."""
+    async def write_baseline(self, at_s: float) -> None:
+        """Write what has been counted up to now, for accounts since then. Of older baselines ever fewer stay."""
 
     async def account(self, limit: int, since_s: float | None = ...) -> Account:
-        """All a report is made of, from one moment; of each list the first lines, of the journal the last.
+        """What a report is made of, from one moment; of each list the first lines, of the journal the last.
 
-        since_s  leave out what was before the last mark that is not later than that; None, or without such a mark: nothing
+        since_s  leave out what was before the last baseline that is not later than that; None, or without such a baseline:
+                 leave out nothing
         """
 
     async def evidence_of(self, message_id: str, limit: int) -> list[Evidence]:
@@ -276,11 +319,12 @@ class Ledger(Protocol):
         """The fate of a message: every list it went to, with what became of its recipients."""
 
     async def lists(self) -> list[str]:
-        """List-ids of the messages it knows of, some perhaps of messages that are forgotten; in no order."""
+        """List-ids of the messages it knows, some perhaps of messages that are forgotten; in no order."""
 
     async def expire(self, older_than_s: float) -> int:
         """Forget messages whose last delivery is older than this moment (seconds since the epoch).
 
-        A message with recipients that wait, are held, attempted or in doubt stays. Evidence older than that goes as well.
+        A message with recipients that wait, are held, attempted or in doubt, in any queue, stays. This queue's evidence
+        older than that goes as well.
         Returns how many messages were forgotten.
         """

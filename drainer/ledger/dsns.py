@@ -1,15 +1,14 @@
 """Every change to the DSNs that are owed, inside the writer's transaction: check first, then write.
 
-In    the writer's connection, and calls from within a group's transaction (group_commit.py)
+In    a Writer, and calls from within a group's transaction (group_commit.py)
 Out   rows; IllegalTransition, with nothing written, for what states.py does not allow
 Not here  what a DSN says (feed/dsn.py); when it is sent (stages/bounces.py)
 """
 
 from __future__ import annotations
 
-import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 from drainer.ledger.columns import (
     DSN_CODES,
@@ -24,30 +23,26 @@ from drainer.ledger.columns import (
 from drainer.ledger.evidence import Evidence, Fate
 from drainer.ledger.records import NewDsn
 from drainer.ledger.states import DsnState, check_dsn
+from drainer.ledger.writer import Writer
 
 DSN_COUNTERS = {DsnState.SENT: "dsns_sent", DsnState.DROPPED: "dsns_dropped"}
 """What a DSN is counted as that is settled."""
 
 
 class Dsns:
-    """count, tell  are told of each that is sent or dropped, in the transaction that writes it."""
+    """Those of the writer's queue."""
 
-    def __init__(
-        self,
-        writer: sqlite3.Connection,
-        count: Callable[[str, int], None],
-        tell: Callable[[Iterable[Evidence]], None],
-    ) -> None:
+    def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._count = count
-        self._tell = tell
+        self._connection = writer.connection
 
     def owe(self, dsns: Sequence[NewDsn]) -> None:
-        self._writer.executemany(
-            "INSERT INTO dsns (state, at, due, attempts, list, filebase, message_id, reverse_path, envelope_id,"
-            " recipients, headers) VALUES (?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)",
+        self._connection.executemany(
+            "INSERT INTO dsns (queue, state, at, due, attempts, list, filebase, message_id, reverse_path, envelope_id,"
+            " recipients, headers) VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
+                    self._writer.queue,
                     DSN_CODES[DsnState.OWED],
                     dsn.at_s,
                     dsn.at_s,
@@ -65,25 +60,27 @@ class Dsns:
 
     def move(self, dsn_ids: Sequence[int], state: DsnState, at_s: float, due_s: float) -> None:
         for dsn_id in dsn_ids:
-            row = self._writer.execute("SELECT state FROM dsns WHERE id = ?", (dsn_id,)).fetchone()
+            row = self._connection.execute(
+                "SELECT state FROM dsns WHERE id = ? AND queue = ?", (dsn_id, self._writer.queue)
+            ).fetchone()
             check_dsn(DSN_STATES[row[0]] if row else None, state)
         ids = [(dsn_id,) for dsn_id in dsn_ids]
         if state in DSN_COUNTERS:
-            self._tell([self._evidence(dsn_id, Fate(f"dsn_{state}"), at_s) for dsn_id in dsn_ids])
-            self._writer.executemany("DELETE FROM dsns WHERE id = ?", ids)
-            self._count(DSN_COUNTERS[state], len(ids))
+            self._writer.write_evidence([self._evidence(dsn_id, Fate(f"dsn_{state}"), at_s) for dsn_id in dsn_ids])
+            self._connection.executemany("DELETE FROM dsns WHERE id = ?", ids)
+            self._writer.count(DSN_COUNTERS[state], len(ids))
             return
-        self._writer.executemany(f"UPDATE dsns SET state = {DSN_CODES[state]} WHERE id = ?", ids)
+        self._connection.executemany(f"UPDATE dsns SET state = {DSN_CODES[state]} WHERE id = ?", ids)
         if state is DsnState.SENDING:
-            self._writer.executemany("UPDATE dsns SET tried = ? WHERE id = ?", [(at_s, *one) for one in ids])
+            self._connection.executemany("UPDATE dsns SET tried = ? WHERE id = ?", [(at_s, *one) for one in ids])
         elif state is DsnState.OWED:
-            self._writer.executemany(
+            self._connection.executemany(
                 "UPDATE dsns SET due = ?, attempts = attempts + 1, tried = coalesce(tried, ?) WHERE id = ?",
                 [(due_s, at_s, *one) for one in ids],
             )
 
     def _evidence(self, dsn_id: int, fate: Fate, at_s: float) -> Evidence:
-        ((filebase, list_id, message_id, reverse_path, joined),) = self._writer.execute(
+        ((filebase, list_id, message_id, reverse_path, joined),) = self._connection.execute(
             "SELECT filebase, list, message_id, reverse_path, recipients FROM dsns WHERE id = ?", (dsn_id,)
         ).fetchall()
         addresses = tuple(recipient.owed for recipient in dsn_recipients_in(joined))

@@ -21,8 +21,8 @@ T = TypeVar("T")
 MOST_EVENTS = 500
 """Events of one kind the ledger keeps: of more, those that lasted shortest are forgotten."""
 
-MARKS_APART = 0.1
-"""Part of its age by which a mark is at most apart from the next."""
+BASELINES_APART = 0.1
+"""Part of its age by which a baseline is at most apart from the next."""
 
 
 class Fate(StrEnum):
@@ -116,7 +116,7 @@ class Some(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Baseline:
     """What had been counted up to a moment, for reports that begin there. ended: as in Account."""
 
     at_s: float
@@ -126,7 +126,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """All a report is made of, from one moment; or all of it since a mark: totals.since_s says since when.
+    """All a report is made of, from one moment; or all of it since a baseline: totals.since_s says since when.
 
     ended      summed up per fate, list and kind
     evidence   per fate; a fate without any is absent
@@ -135,7 +135,7 @@ class Account:
     dsns_owed  the same pairs of those whose DSN is not settled; none was due for whom neither has
     by_people, by_service  the journal, newest last
     kept       what the service wrote under a name (Ledger.keep)
-    marks      when something had been counted already and was marked (Ledger.write_mark), oldest first
+    baselines  when baselines were written (Ledger.write_baseline) that had counted something, oldest first
     """
 
     totals: Totals = field(default_factory=Totals)
@@ -151,12 +151,14 @@ class Account:
     by_service: Some[JournalLine] = Some()
     events: tuple[Event, ...] = ()
     kept: Mapping[str, bytes] = field(default_factory=dict)
-    marks: tuple[float, ...] = ()
+    baselines: tuple[float, ...] = ()
 
 
-def counted_since(mark: Mark, counts: Mapping[str, int], ended: Sequence[Ended]) -> tuple[Totals, tuple[Ended, ...]]:
-    """What was counted after a mark. counts, ended: of now; less only of what was dropped then and brought back since."""
-    before = {(one.fate, one.list_id, one.kind): one for one in mark.ended}
+def counted_since(
+    baseline: Baseline, counts: Mapping[str, int], ended: Sequence[Ended]
+) -> tuple[Totals, tuple[Ended, ...]]:
+    """What was counted after a baseline. counts, ended: of now. Less than then only for drops that were undone since."""
+    before = {(one.fate, one.list_id, one.kind): one for one in baseline.ended}
     nothing = Ended(Fate.DELIVERED, entries=0)
     since = [
         replace(
@@ -169,18 +171,18 @@ def counted_since(mark: Mark, counts: Mapping[str, int], ended: Sequence[Ended])
         for had in [before.get((one.fate, one.list_id, one.kind), nothing)]
     ]
     return (
-        Totals(mark.at_s, {name: count - mark.counts.get(name, 0) for name, count in counts.items()}),
+        Totals(baseline.at_s, {name: count - baseline.counts.get(name, 0) for name, count in counts.items()}),
         tuple(one for one in since if one.entries > 0),
     )
 
 
-def marks_to_forget(marks: Sequence[float]) -> list[float]:
-    """Of these times, oldest first, those that leave no gap wider than MARKS_APART of their age: of a day ago some stay that
-    are two hours apart, of a month ago three days; some hundred in three months, the first and the last among them."""
+def baselines_to_forget(times: Sequence[float]) -> list[float]:
+    """Of these times, oldest first, those that leave no gap wider than BASELINES_APART of their age: of a day ago some stay
+    that are two hours apart, of a month ago three days; some hundred in three months, the first and the last among them."""
     forgotten: list[float] = []
-    older_s = marks[0] if marks else 0.0
-    for at_s, newer_s in pairwise(marks[1:]):
-        if newer_s - older_s <= MARKS_APART * (marks[-1] - at_s):
+    older_s = times[0] if times else 0.0
+    for at_s, newer_s in pairwise(times[1:]):
+        if newer_s - older_s <= BASELINES_APART * (times[-1] - at_s):
             forgotten.append(at_s)
         else:
             older_s = at_s

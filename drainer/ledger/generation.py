@@ -1,12 +1,15 @@
 """Does this ledger belong to this queue, and does it know all that happened there?
 
-In    the mark a ledger carries, the one the queue carries (drainer/lock), what lies in custody
-Out   an Objection, or None; the mark both get next
+In    the stamp in the ledger, the stamp in the queue (drainer/lock), whether entries lie in custody
+Out   an Objection, or None; the stamp that both get next
 Pure  no file, no ledger
 
 A ledger that was deleted, put back from an old backup, or taken from another site looks as sound as any, and with it
-recipients would get what they have already. So both carry the ledger's id and a generation, which grows at every start and
-about once a minute while mail goes out.
+recipients would get what they have already. So both carry a stamp: the ledger's id, the queue's id, and a generation that
+grows at every start and about once a minute while mail goes out.
+
+The queue's id is made once and names the directory for good: it lies in the directory, so it moves with it, and a copy of
+the directory has it too. Attempts, holds, deferrals, DSNs and counters in the ledger belong to it (ledger/queue_rows.py).
 
 INVARIANT ledger-before-queue: the next generation is committed in the ledger before it is written to the queue.
   Crash before: both have the old one. Crash between: the ledger is ahead, which is never objected to (a queue directory put
@@ -21,26 +24,30 @@ import re
 from dataclasses import dataclass
 
 KEPT_AS = "belongs_to"
-"""Name under which the ledger keeps its mark (Ledger.keep)."""
+"""Name under which the ledger keeps its stamp (Ledger.keep)."""
 
-_LINE = re.compile(r"ledger ([0-9a-f]{16}) ([0-9]{1,18})\s*\Z")
+_LINE = re.compile(r"ledger ([0-9a-f]{16}) ([0-9]{1,18})(?: queue ([0-9a-f]{16}))?\s*\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """generation  grows; queue_dir  where the queue was when the ledger got this mark, "" in the queue's own"""
+class Stamp:
+    """generation  grows
+    queue_id    "" if none was made yet
+    queue_dir   where the queue was when the ledger got this stamp; "" in the queue's own
+    """
 
     ledger_id: str
     generation: int
     queue_dir: str = ""
+    queue_id: str = ""
 
     def line(self) -> str:
         """As the queue carries it: always as long, so that it is written in place, without room on the disk."""
-        return f"ledger {self.ledger_id} {self.generation:018d}"
+        return f"ledger {self.ledger_id} {self.generation:018d} queue {self.queue_id}"
 
     def value(self) -> bytes:
         """As the ledger keeps it."""
-        return json.dumps([self.ledger_id, self.generation, self.queue_dir]).encode()
+        return json.dumps([self.ledger_id, self.generation, self.queue_dir, self.queue_id]).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +58,30 @@ class Objection:
     grave: bool
 
 
-def mark_in_line(line: str) -> Mark | None:
+def stamp_in_line(line: str) -> Stamp | None:
     """None for what no drainer wrote."""
     match = _LINE.match(line)
-    return Mark(match[1], int(match[2])) if match else None
+    return Stamp(match[1], int(match[2]), queue_id=match[3] or "") if match else None
 
 
-def mark_in_value(value: bytes | None) -> Mark | None:
+def stamp_in_value(value: bytes | None) -> Stamp | None:
     """None for a ledger that has belonged to no queue yet."""
-    if value is None:
-        return None
-    ledger_id, generation, queue_dir = json.loads(value)
-    return Mark(ledger_id, generation, queue_dir)
+    return None if value is None else Stamp(*json.loads(value))
 
 
-def next_mark(ledgers: Mark | None, queues: Mark | None, queue_dir: str, new_id: str) -> Mark:
-    """The mark for both, above either; the ledger keeps its id."""
-    generation = 1 + max((mark.generation for mark in (ledgers, queues) if mark), default=0)
-    return Mark(ledgers.ledger_id if ledgers else new_id, generation, queue_dir)
+def next_stamp(ledgers: Stamp | None, queues: Stamp | None, queue_dir: str, new_id: str, new_queue_id: str) -> Stamp:
+    """The stamp for both, above either. The ledger keeps its id, and the queue its own."""
+    generation = 1 + max((stamp.generation for stamp in (ledgers, queues) if stamp), default=0)
+    queue_id = queues.queue_id if queues else ""
+    if not queue_id and ledgers and ledgers.queue_dir == queue_dir:
+        queue_id = ledgers.queue_id  # the queue's stamp was lost, or never written
+    return Stamp(ledgers.ledger_id if ledgers else new_id, generation, queue_dir, queue_id or new_queue_id)
 
 
-def objection(ledgers: Mark | None, queues: Mark | None, queue_dir: str, has_custody: bool) -> Objection | None:
+def objection(ledgers: Stamp | None, queues: Stamp | None, queue_dir: str, has_custody: bool) -> Objection | None:
     """What speaks against draining this queue with this ledger.
 
-    ledgers, queues  their marks; None: it has none
+    ledgers, queues  their stamps; None: it has none
     queue_dir        the queue's directory now, without symbolic links
     has_custody      entries of earlier runs lie in drainer/backlog/ or drainer/held/: then some may be part-delivered
     """

@@ -41,7 +41,8 @@ class _Write:
 class GroupCommit:
     """Applies changes to one connection, in order, a group per transaction.
 
-    connection     in autocommit mode; used by nobody else
+    connection     in autocommit mode; used here only
+    after_begin    runs inside the transaction before the group's changes; raises HaltError if they must not be made
     before_commit  runs inside the transaction after the group's changes, for what they added up
     forget         runs after a rollback: whatever was remembered of uncommitted changes is to go
     translate      a sqlite3.Error as the HaltError the callers get
@@ -51,11 +52,13 @@ class GroupCommit:
         self,
         connection: sqlite3.Connection,
         *,
+        after_begin: Callable[[], None],
         before_commit: Callable[[], None],
         forget: Callable[[], None],
         translate: Callable[[sqlite3.Error], HaltError],
     ) -> None:
         self._connection = connection
+        self._after_begin = after_begin
         self._before_commit = before_commit
         self._forget = forget
         self._translate = translate
@@ -112,10 +115,10 @@ class GroupCommit:
         try:
             applied = await self._apply(group)
             await asyncio.get_running_loop().run_in_executor(self._thread, self._finish)
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, HaltError) as exc:
             self._roll_back()
             for write in group:
-                _fail(write, self._translate(exc))
+                _fail(write, exc if isinstance(exc, HaltError) else self._translate(exc))
             return
         for write, result in applied:
             if not write.future.done():
@@ -157,8 +160,10 @@ class GroupCommit:
                     raise
                 await asyncio.sleep(_BUSY_WAIT_S)
             else:
-                return
-        self._connection.execute("BEGIN IMMEDIATE")
+                break
+        else:
+            self._connection.execute("BEGIN IMMEDIATE")
+        self._after_begin()
 
     def _finish(self) -> None:
         self._connection.commit()

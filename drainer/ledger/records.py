@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass, field
+import uuid
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from drainer.ledger.states import DsnState, State
 
@@ -22,7 +24,7 @@ DIGEST_BYTES = 16
 KIN_BYTES = 8
 """Two digests that begin alike for so long are of mails that are called the same, whatever they say
 (duplicates/fingerprint.py)."""
-MARK = 1
+DECORATED_BIT = 1
 """The last bit of a digest, set: Mailman has put a list's header and footer into what this mail says."""
 
 
@@ -30,8 +32,8 @@ def kin_of(digest: bytes) -> bytes:
     return digest[:KIN_BYTES]
 
 
-def is_mark(digest: bytes) -> bool:
-    return bool(digest[-1] & MARK)
+def is_of_decorated(digest: bytes) -> bool:
+    return bool(digest[-1] & DECORATED_BIT)
 
 
 _REMEMBERED_KEYS = 16_384
@@ -44,6 +46,29 @@ def recipient_key(address: str) -> RecipientKey:
     local, at, domain = address.rpartition("@")
     text = local + at + domain.lower()
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=RECIPIENT_KEY_BYTES).digest()
+
+
+AttemptId = uuid.UUID
+"""Made by the caller, at random: it is the only one of its kind on any number of hosts, without a question to the ledger, a
+counter that must survive a crash, or a clock that must not go back."""
+
+
+def new_attempt_id() -> AttemptId:
+    return uuid.uuid4()
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue that a ledger writes for.
+
+    queue_id   names one Mailman queue directory for good; "": not claimed yet (a new ledger, or one of an earlier schema)
+    queue_dir  where the directory was when the queue was claimed
+    owner      the drainer instance that has the queue: host, process and a random part
+    """
+
+    queue_id: str
+    queue_dir: str
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +92,7 @@ class NewAttempt:
     filebase      the entry it belongs to
     reverse_path, recipients  as they stand in the envelope's MAIL and in the entry's own recipient list
     at_s          seconds since the epoch
+    attempt_id    made here; the same value written again is the same attempt
     """
 
     filebase: str
@@ -74,13 +100,14 @@ class NewAttempt:
     reverse_path: str
     recipients: tuple[str, ...]
     at_s: float
+    attempt_id: AttemptId = field(default_factory=new_attempt_id)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAttempt:
     """An attempt whose outcome was never written: found at start, it means the service died in the middle."""
 
-    attempt_id: int
+    attempt_id: AttemptId
     state: State
     filebase: str
     list_id: str
@@ -97,12 +124,14 @@ class Outcome:
     state         DELIVERED, DEFERRED, FAILED, IN_DOUBT, HELD or SKIPPED
     recipients    addresses as the entry has them
     reply         the server's answer "550 5.1.1 no such user", or our reason
+    attempt_id    IN_DOUBT: the attempt that `record` makes of it
     """
 
     state: State
     recipients: tuple[str, ...]
     reply: str
     at_s: float
+    attempt_id: AttemptId = field(default_factory=new_attempt_id, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +222,7 @@ class Learnt:
 class Coverage:
     """One earlier claim on recipients of a message: an entry of the ledger.
 
+    filebase   of an entry of another queue: FILEBASE@QUEUE_ID, which no entry of this queue has
     at_s       whole seconds: the ledger drops the fraction
     reply      the server's answer or our reason; "" for DELIVERED (the log line has it) and while ATTEMPTING
     addresses  in clear where a person has to act: FAILED, IN_DOUBT, HELD and while ATTEMPTING; else empty
@@ -277,11 +307,20 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class OperatorState:
-    """What the operator decided, as it survives a restart. A rate of None: as the settings file says."""
+    """What the operator decided, as it survives a restart.
+
+    messages_per_s, recipients_per_s  None: as the settings file says
+    version  grows by one with every decision; 0: nothing was decided yet
+    """
 
     pauses: tuple[Pause, ...] = ()
     messages_per_s: float | None = None
     recipients_per_s: float | None = None
+    version: int = 0
+
+    def changed(self, **changes: Any) -> OperatorState:
+        """The next state: this one with other pauses or rates."""
+        return replace(self, **changes, version=self.version + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
-"""The ledger kept on disk: SQLite, one writer, group commit.
+"""The ledger kept on disk: SQLite, group commit.
 
 In    the calls of contract.py
 Out   rows; History for a message in a few reads
-Not here  the file itself (sqlite_file.py); when a write is durable (group_commit.py); what a change to deliveries may do
-          (deliveries.py); the reads (tables.py)
+Not here  the file itself (sqlite_file.py); when a write is durable (group_commit.py); what a change may do (attempts.py,
+          outcomes.py, forgetting.py, dsns.py); the reads (tables.py, account.py, action_rows.py)
 
 Size      a plain delivery is one small row of keys; addresses in clear live in `attempts` while it is open, and that
           table's pages are used again. Nothing is kept in memory per message but a bounded cache.
-Reading   history() and its kin run on a connection of their own, in the caller's thread: some microseconds each, and a
-          WAL reader never waits for the writer. Searches over a whole table run in a thread.
+Reading   history() and other reads of a few rows run on a connection of their own, in the caller's thread: some microseconds
+          each, and a WAL reader never waits for the writer. Searches over a whole table run in a thread.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ from __future__ import annotations
 import asyncio
 import math
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from drainer.clock import Clock, SystemClock
 from drainer.errors import LedgerNotDurable
-from drainer.ledger import account, action_rows, tables
+from drainer.ledger import account, action_rows, entry_rows, forgetting, operator_rows, queue_rows, tables
 from drainer.ledger.actions import Action, NewAction, PutBack, Step
-from drainer.ledger.columns import filebase_in, keys_of, stored_filebase, stored_text, text_in
-from drainer.ledger.deliveries import Deliveries
+from drainer.ledger.attempts import Attempts
+from drainer.ledger.columns import keys_of, stored_filebase, text_in
 from drainer.ledger.dsns import Dsns
-from drainer.ledger.evidence import Account, Ended, Event, Evidence, sum_of
+from drainer.ledger.evidence import Account, Ended, Event, Evidence
 from drainer.ledger.group_commit import GroupCommit
+from drainer.ledger.outcomes import Outcomes
 from drainer.ledger.records import (
     Akin,
+    AttemptId,
     Deferral,
     DsnBacklog,
     History,
@@ -47,12 +49,14 @@ from drainer.ledger.records import (
     OperatorState,
     Outcome,
     OwedDsn,
-    Pause,
+    Queue,
     Totals,
     kin_of,
 )
+from drainer.ledger.settle_rows import drop_waiting
 from drainer.ledger.sqlite_file import LedgerFile, open_ledger_file, open_reader, translated
 from drainer.ledger.states import DsnState, State
+from drainer.ledger.writer import Writer
 
 T = TypeVar("T")
 
@@ -63,76 +67,38 @@ _EXPIRE_AT_A_TIME = 200
 class _Opened:
     file: LedgerFile
     commits: GroupCommit
-    deliveries: Deliveries
+    writer: Writer
+    attempts: Attempts
+    outcomes: Outcomes
     dsns: Dsns
 
 
-_DEFERRALS = "SELECT filebase, attempts, first_at, due, recipients, reply FROM deferrals"
-_HOLDS = "SELECT filebase, reason, detail, by, at FROM holds"
-
-
-_WRITE_HOLD = "INSERT OR REPLACE INTO holds (filebase, reason, detail, by, at) VALUES (?, ?, ?, ?, ?)"
-_WRITE_DEFERRAL = (
-    "INSERT OR REPLACE INTO deferrals (filebase, attempts, first_at, due, recipients, reply) VALUES (?, ?, ?, ?, ?, ?)"
-)
-
-
-def _deferral_row(one: Deferral) -> tuple[object, ...]:
-    return (
-        stored_filebase(one.filebase), one.attempts, one.first_at_s, one.due_s, one.recipients, stored_text(one.reply)
-    )  # fmt: skip
-
-
-def _hold_row(one: Hold) -> tuple[object, ...]:
-    return (
-        stored_filebase(one.filebase),
-        stored_text(one.reason),
-        stored_text(one.detail),
-        stored_text(one.by),
-        one.at_s,
-    )
-
-
-def _deferral(row: tuple[Any, ...]) -> Deferral:
-    filebase, attempts, first_at, due, recipients, reply = row
-    return Deferral(filebase_in(filebase), attempts, first_at, due, recipients, text_in(reply))
-
-
-def _hold(row: tuple[Any, ...]) -> Hold:
-    filebase, reason, detail, by, at = row
-    return Hold(filebase_in(filebase), text_in(reason), text_in(detail), text_in(by), at)
-
-
 class SqliteLedger:
-    """The Ledger on disk. One process at a time; all calls from one event loop.
+    """The Ledger on disk. All calls from one event loop.
 
-    path   the SQLite file; PATH.lock, PATH-wal and PATH-shm stand beside it
-    clock  read once, when the file is created
+    path      the SQLite file; PATH.lock, PATH-wal and PATH-shm stand beside it
+    clock     read when the file is created, and when a queue is claimed
+    is_alone  False: drainers of other queues may have the file open too, all of them so
     """
 
-    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+    def __init__(self, path: Path, clock: Clock | None = None, *, is_alone: bool = True) -> None:
         self._path = path
         self._clock = clock or SystemClock()
+        self._is_alone = is_alone
         self._maybe_opened: _Opened | None = None
-        self._counted: dict[str, int] = {}
-        self._ended: dict[tuple[str, str, str], Ended] = {}
 
     async def open(self) -> None:
-        file = await asyncio.to_thread(open_ledger_file, self._path, self._clock.now_s())
-        deliveries = Deliveries(file.writer, self._add, self._write_evidence)
-
-        def forget() -> None:
-            self._counted.clear()
-            self._ended.clear()
-            deliveries.forget()
-
+        file = await asyncio.to_thread(open_ledger_file, self._path, self._clock.now_s(), is_alone=self._is_alone)
+        writer = Writer(file.writer)
+        attempts = Attempts(writer)
         commits = GroupCommit(
             file.writer,
-            before_commit=self._write_counters,
-            forget=forget,
+            after_begin=writer.begin,
+            before_commit=writer.write_counts,
+            forget=writer.forget,
             translate=lambda exc: translated(exc, file.path),
         )
-        self._maybe_opened = _Opened(file, commits, deliveries, Dsns(file.writer, self._add, self._write_evidence))
+        self._maybe_opened = _Opened(file, commits, writer, attempts, Outcomes(writer, attempts), Dsns(writer))
 
     async def close(self) -> None:
         opened = self._maybe_opened
@@ -153,34 +119,53 @@ class SqliteLedger:
             raise LedgerNotDurable(f"the ledger {self._path} is not open")
         return self._maybe_opened
 
+    async def queues(self) -> list[Queue]:
+        with self._reading() as (reader, _):
+            return queue_rows.queues(reader)
+
+    async def claim(self, queue: Queue, known_as: str | None = None) -> None:
+        opened = self._opened
+        now_s = self._clock.now_s()
+        own = await self._write(partial(queue_rows.claim, opened.file.writer, queue, now_s, known_as))
+        opened.writer.become(own)
+        opened.attempts.claimed()
+
     async def history(self, identity: Sequence[bytes]) -> History:
-        with self._reading() as reader:
+        with self._reading() as (reader, queue):
             found = tables.messages_sharing(reader, identity)
-            return tables.history(reader, found) if found else History()
+            return tables.history(reader, queue, found) if found else History()
 
     async def kin_known(self, digests: Collection[bytes]) -> frozenset[bytes]:
-        with self._reading() as reader:
+        with self._reading() as (reader, _):
             return tables.kin_known(reader, sorted(set(map(kin_of, digests))))
 
     async def akin(self, identity: Sequence[bytes]) -> list[Akin]:
-        with self._reading() as reader:
-            return tables.akin(reader, identity)
+        with self._reading() as (reader, queue):
+            return tables.akin(reader, queue, identity)
 
-    async def open_attempt(self, attempt: NewAttempt) -> int:
-        deliveries = self._opened.deliveries
+    async def open_attempt(self, attempt: NewAttempt) -> AttemptId:
+        attempts = self._opened.attempts
         keys = keys_of(attempt.recipients)
-        return await self._write(partial(deliveries.open_attempt, attempt, keys), undo=deliveries.withdraw_attempt)
+
+        def withdraw(is_new: bool) -> None:
+            if is_new:
+                attempts.withdraw(attempt.attempt_id)
+
+        await self._write(partial(attempts.open, attempt, keys), undo=withdraw)
+        return attempt.attempt_id
+
+    async def attempt(self, attempt_id: AttemptId) -> State | None:
+        with self._reading() as (reader, queue):
+            return tables.attempt_state(reader, queue, attempt_id)
 
     async def close_attempt(
-        self, attempt_id: int, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
     ) -> None:
         opened = self._opened
-        await self._write(
-            lambda: opened.dsns.owe(opened.deliveries.close_attempt(attempt_id, state, reply, at_s, dsns))
-        )
+        await self._write(lambda: opened.dsns.owe(opened.attempts.close(attempt_id, state, reply, at_s, dsns)))
 
-    async def split_attempt(self, attempt_id: int, recipients: Sequence[str]) -> int:
-        return await self._write(partial(self._opened.deliveries.split_attempt, attempt_id, tuple(recipients)))
+    async def split_attempt(self, attempt_id: AttemptId, recipients: Sequence[str], part_id: AttemptId) -> None:
+        await self._write(partial(self._opened.attempts.split, attempt_id, tuple(recipients), part_id))
 
     async def record(
         self,
@@ -193,17 +178,17 @@ class SqliteLedger:
         opened = self._opened
 
         def change() -> None:
-            opened.dsns.owe(opened.deliveries.record(filebase, message, outcomes, dsns))
+            opened.dsns.owe(opened.outcomes.record(filebase, message, outcomes, dsns))
             action_rows.write_step(opened.file.writer, step)
 
         await self._write(change)
 
     async def unresolved_attempts(self) -> list[OpenAttempt]:
-        with self._reading() as reader:
-            return tables.unresolved_attempts(reader)
+        with self._reading() as (reader, queue):
+            return tables.unresolved_attempts(reader, queue)
 
-    async def resolve(self, attempt_id: int, state: State, why: str, at_s: float) -> None:
-        await self._write(partial(self._opened.deliveries.resolve, attempt_id, state, why, at_s))
+    async def resolve(self, attempt_id: AttemptId, state: State, why: str, at_s: float) -> None:
+        await self._write(partial(self._opened.attempts.resolve, attempt_id, state, why, at_s))
 
     async def finish_entry(
         self,
@@ -213,30 +198,28 @@ class SqliteLedger:
         evidence: Sequence[Evidence] = (),
         step: Step | None = None,
     ) -> None:
-        deliveries, writer = self._opened.deliveries, self._opened.file.writer
+        writer = self._opened.writer
         stored = stored_filebase(filebase)
 
         def change() -> None:
-            writer.execute("DELETE FROM deferrals WHERE filebase = ?", (stored,))
-            writer.execute("DELETE FROM holds WHERE filebase = ?", (stored,))
-            deliveries.drop_waiting(stored, State.DEFERRED)
-            self._add_all(counts or {})
-            self._write_evidence(evidence)
-            if ended is not None:
-                self._add_ended(ended)
-            action_rows.write_step(writer, step)
+            entry_rows.forget_entry(writer.connection, writer.queue, stored)
+            drop_waiting(writer, stored, State.DEFERRED)
+            writer.count_all(counts or {})
+            writer.write_evidence(evidence)
+            writer.add_ended(ended)
+            action_rows.write_step(writer.connection, step)
 
         await self._write(change)
 
     async def dsns(
         self, state: DsnState, limit: int, due_by_s: float = math.inf, except_lists: Collection[str] = ()
     ) -> list[OwedDsn]:
-        with self._reading() as reader:
-            return tables.dsns(reader, state, limit, due_by_s, except_lists)
+        with self._reading() as (reader, queue):
+            return tables.dsns(reader, queue, state, limit, due_by_s, except_lists)
 
     async def dsn_backlog(self) -> DsnBacklog:
-        with self._reading() as reader:
-            return tables.dsn_backlog(reader)
+        with self._reading() as (reader, queue):
+            return tables.dsn_backlog(reader, queue)
 
     async def move_dsns(
         self,
@@ -246,60 +229,58 @@ class SqliteLedger:
         due_s: float = 0.0,
         journal: JournalLine | None = None,
     ) -> None:
-        dsns = self._opened.dsns
+        dsns, writer = self._opened.dsns, self._opened.writer
 
         def change() -> None:
             dsns.move(dsn_ids, state, at_s, due_s)
             if journal is not None:
-                action_rows.write_journal(self._opened.file.writer, journal, None)
+                action_rows.write_journal(writer.connection, writer.queue, journal, None)
 
         await self._write(change)
 
     async def learn(self, name: str, learnt: Sequence[Learnt]) -> int:
-        return await self._write(partial(self._opened.deliveries.learn, name, learnt))
+        return await self._write(partial(forgetting.learn, self._opened.writer, name, learnt))
 
     async def unlearn(self, name: str) -> int:
         found = await self._search(lambda reader: tables.learnt_as(reader, name))
-        await self._write(partial(self._opened.deliveries.unlearn, [row for row, _ in found]))
+        await self._write(partial(forgetting.forget_deliveries, self._opened.writer, [row for row, _ in found]))
         return sum(recipients for _, recipients in found)
 
     async def undo_failures(self, filebases: Collection[str]) -> int:
-        found = await self._search(lambda reader: tables.failures_not_told(reader, filebases))
-        return await self._write(partial(self._opened.deliveries.undo_failures, found))
+        writer = self._opened.writer
+        found = await self._search(lambda reader: tables.failures_not_reported(reader, writer.queue, filebases))
+        return await self._write(partial(forgetting.undo_failures, writer, found))
 
     async def defer(self, deferral: Deferral) -> None:
-        await self._write(partial(self._opened.file.writer.execute, _WRITE_DEFERRAL, _deferral_row(deferral)))
+        writer = self._opened.writer
+        await self._write(partial(entry_rows.write_deferral, writer.connection, writer.queue, deferral))
 
     async def deferrals(self) -> list[Deferral]:
-        with self._reading() as reader:
-            found = [_deferral(row) for row in reader.execute(_DEFERRALS)]
-        return sorted(found, key=lambda deferral: (deferral.due_s, deferral.filebase))
+        with self._reading() as (reader, queue):
+            return entry_rows.deferrals(reader, queue)
 
     async def deferral(self, filebase: str) -> Deferral | None:
-        with self._reading() as reader:
-            row = reader.execute(f"{_DEFERRALS} WHERE filebase = ?", (stored_filebase(filebase),)).fetchone()
-        return None if row is None else _deferral(row)
+        with self._reading() as (reader, queue):
+            return entry_rows.deferral(reader, queue, filebase)
 
     async def hold(self, holds: Sequence[Hold], step: Step | None = None) -> None:
-        writer = self._opened.file.writer
+        writer = self._opened.writer
 
         def change() -> None:
-            writer.executemany(_WRITE_HOLD, map(_hold_row, holds))
-            action_rows.write_step(writer, step)
+            entry_rows.write_holds(writer.connection, writer.queue, holds)
+            action_rows.write_step(writer.connection, step)
 
         await self._write(change)
 
     async def release(self, filebases: Sequence[str], *, held_recipients: bool, step: Step | None = None) -> None:
-        deliveries, writer = self._opened.deliveries, self._opened.file.writer
-        stored = [stored_filebase(filebase) for filebase in filebases]
+        writer = self._opened.writer
 
         def change() -> None:
-            for filebase in stored:
-                writer.execute("DELETE FROM holds WHERE filebase = ?", (filebase,))
-                writer.execute("DELETE FROM deferrals WHERE filebase = ?", (filebase,))
+            for filebase in map(stored_filebase, filebases):
+                entry_rows.forget_entry(writer.connection, writer.queue, filebase)
                 if held_recipients:
-                    deliveries.drop_waiting(filebase, State.HELD)
-            action_rows.write_step(writer, step)
+                    drop_waiting(writer, filebase, State.HELD)
+            action_rows.write_step(writer.connection, step)
 
         await self._write(change)
 
@@ -312,217 +293,172 @@ class SqliteLedger:
         counts: Mapping[str, int] | None = None,
         ended: Ended | None = None,
     ) -> None:
-        deliveries, writer = self._opened.deliveries, self._opened.file.writer
-        stored = stored_filebase(how.filebase)
+        outcomes, writer = self._opened.outcomes, self._opened.writer
+        connection, stored = writer.connection, stored_filebase(how.filebase)
 
         def change() -> None:
             if message is not None:
-                deliveries.put_back(how.filebase, message, how.skipped, waiting)
+                outcomes.put_back(how.filebase, message, how.skipped, waiting)
             if how.is_held:
-                deliveries.drop_waiting(stored, State.DEFERRED)
-            for table in ("holds", "deferrals"):
-                writer.execute(f"DELETE FROM {table} WHERE filebase = ?", (stored,))
+                drop_waiting(writer, stored, State.DEFERRED)
+            entry_rows.forget_entry(connection, writer.queue, stored)
             if how.hold is not None:
-                writer.execute(_WRITE_HOLD, _hold_row(how.hold))
+                entry_rows.write_holds(connection, writer.queue, [how.hold])
             if how.deferral is not None:
-                writer.execute(_WRITE_DEFERRAL, _deferral_row(how.deferral))
-            account.forget_drop(writer, stored)
-            self._add_all(counts or {})
-            if ended is not None:
-                self._add_ended(ended)
-            action_rows.write_step(writer, step)
+                entry_rows.write_deferral(connection, writer.queue, how.deferral)
+            account.forget_drop(connection, writer.queue, stored)
+            writer.count_all(counts or {})
+            writer.add_ended(ended)
+            action_rows.write_step(connection, step)
 
         await self._write(change)
 
     async def held_recipients(self, filebases: Collection[str]) -> int:
-        with self._reading() as reader:
-            return sum(tables.waiting_recipients(reader, stored_filebase(name), State.HELD) for name in filebases)
+        with self._reading() as (reader, queue):
+            return sum(
+                tables.waiting_recipients(reader, queue, stored_filebase(name), State.HELD) for name in filebases
+            )
 
     async def holds(self) -> list[Hold]:
-        with self._reading() as reader:
-            found = [_hold(row) for row in reader.execute(_HOLDS)]
-        return sorted(found, key=lambda hold: (hold.at_s, hold.filebase))
+        with self._reading() as (reader, queue):
+            return entry_rows.holds(reader, queue)
 
     async def hold_of(self, filebase: str) -> Hold | None:
-        with self._reading() as reader:
-            row = reader.execute(f"{_HOLDS} WHERE filebase = ?", (stored_filebase(filebase),)).fetchone()
-        return None if row is None else _hold(row)
+        with self._reading() as (reader, queue):
+            return entry_rows.hold(reader, queue, filebase)
 
     async def rename_entry(self, before: str, after: str) -> None:
-        deliveries, writer = self._opened.deliveries, self._opened.file.writer
+        writer = self._opened.writer
         old, new = stored_filebase(before), stored_filebase(after)
-        # No index finds rows by filebase (it would be among the dearest things in the file), and names change seldom.
-        messages, settled = await self._search(
-            lambda reader: tuple(
-                [row for (row,) in reader.execute(f"SELECT id FROM {table} WHERE filebase = ?", (old,))]
-                for table in ("messages", "deliveries")
-            )
-        )
+        messages, settled = await self._search(lambda reader: tables.rows_named(reader, writer.queue, old))
 
         def change() -> None:
-            deliveries.rename_entry(old, new, messages, settled)
-            for table in ("deferrals", "holds", "dsns"):
-                writer.execute(f"UPDATE OR REPLACE {table} SET filebase = ? WHERE filebase = ?", (new, old))
-            account.rename_evidence(writer, old, new)
-            action_rows.rename(writer, old, new)
+            forgetting.rename_in_messages(writer, new, messages, settled)
+            entry_rows.rename_entry(writer.connection, writer.queue, old, new)
+            account.rename_evidence(writer.connection, writer.queue, old, new)
+            action_rows.rename(writer.connection, writer.queue, old, new)
 
         await self._write(change)
 
     async def operator_state(self) -> OperatorState:
-        with self._reading() as reader:
-            ((messages_per_s, recipients_per_s),) = reader.execute(
-                "SELECT messages_per_s, recipients_per_s FROM operator"
-            ).fetchall()
-            rows = reader.execute("SELECT list, since, until, by, reason FROM pauses").fetchall()
-        pauses = (
-            Pause(text_in(list_id), since, until, text_in(by), text_in(reason))
-            for list_id, since, until, by, reason in rows
-        )
-        return OperatorState(tuple(sorted(pauses, key=lambda pause: pause.list_id)), messages_per_s, recipients_per_s)
+        with self._reading() as (reader, _):
+            return operator_rows.operator_state(reader)
 
     async def set_operator_state(
         self, state: OperatorState, journal: JournalLine, action: NewAction | None = None
     ) -> int:
-        writer = self._opened.file.writer
-        pauses = [
-            (stored_text(pause.list_id), pause.since_s, pause.until_s, stored_text(pause.by), stored_text(pause.reason))
-            for pause in state.pauses
-        ]
+        writer = self._opened.writer
 
         def change() -> int:
-            writer.execute("DELETE FROM pauses")
-            writer.executemany(
-                "INSERT OR REPLACE INTO pauses (list, since, until, by, reason) VALUES (?, ?, ?, ?, ?)", pauses
-            )
-            writer.execute(
-                "UPDATE operator SET messages_per_s = ?, recipients_per_s = ?",
-                (state.messages_per_s, state.recipients_per_s),
-            )
-            return action_rows.write_journal(writer, journal, action)
+            operator_rows.write_operator_state(writer.connection, state)
+            return action_rows.write_journal(writer.connection, writer.queue, journal, action)
 
         return await self._write(change)
 
     async def write_journal(self, line: JournalLine, action: NewAction | None = None) -> int:
-        return await self._write(partial(action_rows.write_journal, self._opened.file.writer, line, action))
+        writer = self._opened.writer
+        return await self._write(partial(action_rows.write_journal, writer.connection, writer.queue, line, action))
 
     async def end_action(self, number: int, detail: str, at_s: float | None) -> None:
         await self._write(partial(action_rows.end_action, self._opened.file.writer, number, detail, at_s))
 
     async def actions(self, limit: int = 100) -> list[Action]:
-        with self._reading() as reader:
-            return action_rows.actions(reader, limit)
+        with self._reading() as (reader, queue):
+            return action_rows.actions(reader, queue, limit)
 
     async def action(self, number: int) -> Action | None:
-        with self._reading() as reader:
-            return action_rows.action(reader, number)
+        with self._reading() as (reader, queue):
+            return action_rows.action(reader, queue, number)
 
     async def steps(self, number: int) -> list[Step]:
         return await self._search(lambda reader: action_rows.steps(reader, number))
 
     async def steps_after(self, number: int) -> dict[str, int]:
-        return await self._search(lambda reader: action_rows.steps_after(reader, number))
+        queue = self._opened.writer.queue
+        return await self._search(lambda reader: action_rows.steps_after(reader, queue, number))
 
     async def journal(self, limit: int = 100) -> list[JournalLine]:
-        with self._reading() as reader:
-            rows = reader.execute(
-                "SELECT at, by, action, detail FROM journal ORDER BY id DESC LIMIT ?", (limit,)
-            ).fetchall()
-        return [JournalLine(at, text_in(by), text_in(action), text_in(detail)) for at, by, action, detail in rows[::-1]]
+        with self._reading() as (reader, queue):
+            return action_rows.journal(reader, queue, limit)
 
     async def write_event(self, event: Event) -> None:
-        await self._write(partial(account.write_event, self._opened.file.writer, event))
+        writer = self._opened.writer
+        await self._write(partial(account.write_event, writer.connection, writer.queue, event))
 
     async def keep(self, values: Mapping[str, bytes]) -> None:
+        writer = self._opened.writer
+
         def change() -> None:
             for name, value in values.items():
-                account.keep(self._opened.file.writer, name, value)
+                account.keep(writer.connection, writer.queue, name, value)
 
         await self._write(change)
 
     async def kept(self, name: str) -> bytes | None:
-        with self._reading() as reader:
-            return account.kept(reader, name)
+        with self._reading() as (reader, queue):
+            return account.kept(reader, queue, name)
 
-    async def write_mark(self, at_s: float) -> None:
+    async def write_baseline(self, at_s: float) -> None:
+        writer = self._opened.writer
+
         def change() -> None:
-            self._write_counters()
-            account.write_mark(self._opened.file.writer, at_s)
+            writer.write_counts()
+            account.write_baseline(writer.connection, writer.queue, at_s)
 
         await self._write(change)
 
     async def account(self, limit: int, since_s: float | None = None) -> Account:
-        return await self._search(lambda reader: account.account(reader, limit, since_s))
+        queue = self._opened.writer.queue
+        return await self._search(lambda reader: account.account(reader, queue, limit, since_s))
 
     async def evidence_of(self, message_id: str, limit: int) -> list[Evidence]:
-        return await self._search(lambda reader: account.evidence_of(reader, message_id, limit))
+        queue = self._opened.writer.queue
+        return await self._search(lambda reader: account.evidence_of(reader, queue, message_id, limit))
 
     async def count(self, counts: Mapping[str, int]) -> None:
-        await self._write(partial(self._add_all, counts))
+        await self._write(partial(self._opened.writer.count_all, counts))
 
     async def totals(self) -> Totals:
-        with self._reading() as reader:
-            ((since,),) = reader.execute("SELECT since FROM drain").fetchall()
-            return Totals(since, dict(reader.execute("SELECT name, value FROM counters").fetchall()))
+        with self._reading() as (reader, queue):
+            return account.totals(reader, queue)
 
     async def messages_by_message_id(self, message_id: str) -> list[tuple[MessageRecord, History]]:
-        return await self._search(lambda reader: tables.messages_by_message_id(reader, message_id))
+        queue = self._opened.writer.queue
+        return await self._search(lambda reader: tables.messages_by_message_id(reader, queue, message_id))
 
     async def lists(self) -> list[str]:
-        with self._reading() as reader:
+        with self._reading() as (reader, _):
             return [text_in(name) for (name,) in reader.execute("SELECT name FROM lists").fetchall()]
 
     async def expire(self, older_than_s: float) -> int:
-        deliveries = self._opened.deliveries
+        writer = self._opened.writer
         forgotten = 0
-        await self._write(partial(account.forget_evidence, self._opened.file.writer, older_than_s))
-        await self._write(partial(action_rows.forget, self._opened.file.writer, older_than_s))
+
+        def forget_lines() -> None:
+            account.forget_evidence(writer.connection, writer.queue, older_than_s)
+            action_rows.forget(writer.connection, writer.queue, older_than_s)
+
+        await self._write(forget_lines)
         while found := await self._search(lambda reader: list(tables.expired(reader, older_than_s).items())):
             before = forgotten
             for start in range(0, len(found), _EXPIRE_AT_A_TIME):
                 part = found[start : start + _EXPIRE_AT_A_TIME]
-                forgotten += await self._write(partial(deliveries.expire, part, older_than_s))
+                forgotten += await self._write(partial(forgetting.expire, writer, part, older_than_s))
             if len(found) < tables.EXPIRED_AT_MOST or forgotten == before:
                 break
         return forgotten
-
-    def _add(self, name: str, count: int) -> None:
-        self._counted[name] = self._counted.get(name, 0) + count
-
-    def _add_ended(self, ended: Ended) -> None:
-        key = (ended.fate, ended.list_id, ended.kind)
-        known = self._ended.get(key)
-        self._ended[key] = ended if known is None else sum_of(known, ended)
-
-    def _write_evidence(self, lines: Iterable[Evidence]) -> None:
-        account.write_evidence(self._opened.file.writer, lines)
-
-    def _add_all(self, counts: Mapping[str, int]) -> None:
-        for name, count in counts.items():
-            self._add(name, count)
-
-    def _write_counters(self) -> None:
-        """Once per group: twenty transactions that end together cost one row per counter."""
-        for name, count in self._counted.items():
-            self._opened.file.writer.execute(
-                "INSERT INTO counters (name, value) VALUES (?, ?)"
-                " ON CONFLICT DO UPDATE SET value = value + excluded.value",
-                (name, count),
-            )
-        self._counted.clear()
-        if self._ended:
-            account.write_ended(self._opened.file.writer, self._ended.values())
-            self._ended.clear()
 
     async def _write(self, change: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
         return await self._opened.commits.write(change, undo)
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        file = self._opened.file
+    def _reading(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+        """The connection that reads, and the number of the queue."""
+        opened = self._opened
         try:
-            yield file.reader
+            yield opened.file.reader, opened.writer.queue
         except sqlite3.Error as exc:
-            raise translated(exc, file.path) from exc
+            raise translated(exc, opened.file.path) from exc
 
     async def _search(self, search: Callable[[sqlite3.Connection], T]) -> T:
         """Run a search that may take long in a thread, on a connection and a snapshot of its own."""

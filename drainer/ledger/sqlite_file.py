@@ -1,4 +1,4 @@
-"""The ledger's file: created, recognised, brought up to date, and proved durable before anybody trusts it.
+"""The ledger's file: created, recognised, brought up to date, and proved durable before it is trusted.
 
 In    a path
 Out   a LedgerFile: the lock, a connection that writes and one that reads
@@ -23,6 +23,7 @@ from drainer.errors import HaltError, LedgerNotDurable, LedgerUnusable
 from drainer.files.access import and_advice
 from drainer.files.fsync import make_directories, sync_directory
 from drainer.files.regular_file import kind_of, open_regular
+from drainer.ledger.queue_rows import create_first
 
 APPLICATION_ID = 0x6472_6E72  # "drnr"
 FILE_MODE = 0o600
@@ -100,15 +101,16 @@ class LedgerFile:
         sync_directory(self.path.parent)
 
 
-def open_ledger_file(path: Path, now_s: float) -> LedgerFile:
+def open_ledger_file(path: Path, now_s: float, *, is_alone: bool = True) -> LedgerFile:
     """Open or create the ledger at `path`.
 
-    now_s   written as the beginning of the drain when the file is new
+    now_s     written as the beginning of the drain when the file is new
+    is_alone  False: drainers of other queues may have it open too, all of them so
     Raises  LedgerUnusable: in use by another process, not a ledger, damaged, of a newer version, or a setting that
             durability rests on did not take; LedgerNotDurable: cannot be created or written
     """
     path = path.absolute()
-    lock_fd = _lock(path)
+    lock_fd = _lock(path, is_alone)
     try:
         _create_if_missing(path)
         writer = _connect(path)
@@ -140,10 +142,10 @@ def translated(exc: sqlite3.Error, path: Path) -> HaltError:
     code = getattr(exc, "sqlite_errorcode", None)
     if code is not None and code & 0xFF in _DAMAGED:
         return LedgerUnusable(f"{path} is damaged: {exc}; {_OF_A_DAMAGED_ONE}")
-    return LedgerNotDurable(f"cannot write {path}: {exc}{_want_of_room(path)}")
+    return LedgerNotDurable(f"cannot write {path}: {exc}{_no_space_hint(path)}")
 
 
-def _want_of_room(path: Path) -> str:
+def _no_space_hint(path: Path) -> str:
     """SQLite says "unable to open database file" where there is no inode for the files beside it."""
     with contextlib.suppress(OSError):
         there = os.statvfs(path.parent)
@@ -221,7 +223,7 @@ def _statements(script: str) -> list[str]:
     return statements
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, is_alone: bool) -> int:
     lock_path = path.with_name(path.name + ".lock")
     try:
         lock_fd = os.open(lock_path, _LOCK_FLAGS, FILE_MODE)
@@ -238,7 +240,7 @@ def _lock(path: Path) -> int:
     if os.fstat(lock_fd).st_uid == os.geteuid():
         os.fchmod(lock_fd, FILE_MODE)
     try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock_fd, (fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except OSError as exc:
         os.close(lock_fd)
         if exc.errno in {errno.EAGAIN, errno.EACCES}:
@@ -292,4 +294,4 @@ def _prepare(writer: sqlite3.Connection, path: Path, now_s: float) -> None:
     if verdict != "ok":
         raise LedgerUnusable(f"{path} is damaged: {verdict}; {_OF_A_DAMAGED_ONE}")
     migrate(writer, migrations(), path)
-    writer.execute("INSERT OR IGNORE INTO drain (one, since) VALUES (1, ?)", (now_s,))
+    create_first(writer, now_s)

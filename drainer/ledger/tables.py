@@ -18,11 +18,13 @@ from drainer.ledger.columns import (
     DELIVERY_BITS,
     DSN_CODES,
     DSN_STATES,
+    ENDS,
     STATES,
     Stored,
     addresses_in,
     delivery_ids,
     dsn_recipients_in,
+    filebase_elsewhere,
     filebase_in,
     keys_of,
     split_keys,
@@ -35,13 +37,14 @@ from drainer.ledger.records import (
     DIGEST_BYTES,
     RECIPIENT_KEY_BYTES,
     Akin,
+    AttemptId,
     Coverage,
     DsnBacklog,
     History,
     MessageRecord,
     OpenAttempt,
     OwedDsn,
-    is_mark,
+    is_of_decorated,
     kin_of,
 )
 from drainer.ledger.states import DsnState, State
@@ -50,6 +53,10 @@ EXPIRED_AT_MOST = 20_000
 """Messages `expired` finds in one pass: bounds what it holds in memory."""
 
 _KIN_AT_A_TIME = 250
+
+_RING_BITS = 10
+ENDS_REMEMBERED = 1 << _RING_BITS
+"""Ends of attempts remembered for each queue: far more than can be under way at once."""
 
 
 def messages_sharing(connection: sqlite3.Connection, identity: Sequence[bytes]) -> list[int]:
@@ -77,7 +84,7 @@ def kin_known(reader: sqlite3.Connection, kin: Sequence[bytes]) -> frozenset[byt
     return frozenset(found)
 
 
-def akin(reader: sqlite3.Connection, identity: Sequence[bytes]) -> list[Akin]:
+def akin(reader: sqlite3.Connection, queue: int, identity: Sequence[bytes]) -> list[Akin]:
     own = frozenset(identity)
     digests: dict[int, set[bytes]] = {}
     for kin in sorted(set(map(kin_of, identity))):
@@ -86,7 +93,7 @@ def akin(reader: sqlite3.Connection, identity: Sequence[bytes]) -> list[Akin]:
         ):
             digests.setdefault(message, set()).add(digest)
     return [
-        Akin(any(map(is_mark, digests[message])), history(reader, [message]))
+        Akin(any(map(is_of_decorated, digests[message])), history(reader, queue, [message]))
         for message in sorted(digests)
         if own.isdisjoint(digests[message])
     ]
@@ -97,27 +104,30 @@ def _digests_from_to(kin: bytes) -> tuple[bytes, bytes]:
     return kin + bytes(left), kin + b"\xff" * left
 
 
-def history(reader: sqlite3.Connection, messages: Sequence[int]) -> History:
-    """Read in one snapshot: between two an attempt could end, and be seen neither as open nor as delivered."""
+def history(reader: sqlite3.Connection, queue: int, messages: Sequence[int]) -> History:
+    """Read in one snapshot: between two an attempt could end, and be seen neither as open nor as delivered.
+
+    queue  whose entries have their own names; those of other queues are named as filebase_elsewhere
+    """
     if not reader.in_transaction:
         reader.execute("BEGIN")
         try:
-            return history(reader, messages)
+            return history(reader, queue, messages)
         finally:
             reader.execute("COMMIT")
     coverage: list[Coverage] = []
     for message in messages:
-        first = reader.execute("SELECT filebase FROM messages WHERE id = ?", (message,)).fetchone()
+        first = reader.execute("SELECT queue, filebase FROM messages WHERE id = ?", (message,)).fetchone()
         if first is None:
             continue
-        for code, at, stored, joined, reply, addresses in reader.execute(
-            "SELECT state, at, filebase, recipients, reply, addresses FROM deliveries WHERE id BETWEEN ? AND ?"
-            " UNION ALL SELECT state, at, filebase, recipients, reply, addresses FROM waiting WHERE message = ?",
+        for code, at, of, stored, joined, reply, addresses in reader.execute(
+            "SELECT state, at, queue, filebase, recipients, reply, addresses FROM deliveries WHERE id BETWEEN ? AND ?"
+            " UNION ALL SELECT state, at, queue, filebase, recipients, reply, addresses FROM waiting WHERE message = ?",
             (*delivery_ids(message), message),
         ):
             coverage.append(
                 Coverage(
-                    filebase_in(first[0] if stored is None else stored),
+                    _name(reader, queue, first[0] if of is None else of, first[1] if stored is None else stored),
                     STATES[code],
                     float(at),
                     frozenset(split_keys(joined)),
@@ -125,23 +135,35 @@ def history(reader: sqlite3.Connection, messages: Sequence[int]) -> History:
                     addresses_in(addresses),
                 )
             )
-        for code, at, stored, reply, addresses in reader.execute(
-            "SELECT state, at, filebase, reply, addresses FROM attempts WHERE message = ?", (message,)
+        for code, at, of, stored, reply, addresses in reader.execute(
+            "SELECT state, at, queue, filebase, reply, addresses FROM attempts WHERE message = ?", (message,)
         ):
             named = addresses_in(addresses)
             coverage.append(
                 Coverage(
-                    filebase_in(stored), STATES[code], float(int(at)), frozenset(keys_of(named)), text_in(reply), named
+                    _name(reader, queue, of, stored),
+                    STATES[code],
+                    float(int(at)),
+                    frozenset(keys_of(named)),
+                    text_in(reply),
+                    named,
                 )
             )
     return History(tuple(sorted(coverage, key=lambda part: (part.at_s, part.filebase, part.state))))
 
 
-def waiting_recipients(reader: sqlite3.Connection, filebase: Stored, state: State) -> int:
+def _name(reader: sqlite3.Connection, queue: int, of: int, stored: Stored) -> str:
+    if of == queue:
+        return filebase_in(stored)
+    row = reader.execute("SELECT queue_id FROM queues WHERE id = ?", (of,)).fetchone()
+    return filebase_elsewhere(stored, row[0] if row else str(of))
+
+
+def waiting_recipients(reader: sqlite3.Connection, queue: int, filebase: Stored, state: State) -> int:
     """Recipients of this entry that are DEFERRED, or HELD."""
     ((length,),) = reader.execute(
-        "SELECT coalesce(sum(length(recipients)), 0) FROM waiting WHERE filebase = ? AND state = ?",
-        (filebase, CODES[state]),
+        "SELECT coalesce(sum(length(recipients)), 0) FROM waiting WHERE filebase = ? AND state = ? AND queue = ?",
+        (filebase, CODES[state], queue),
     ).fetchall()
     return int(length) // RECIPIENT_KEY_BYTES
 
@@ -166,26 +188,44 @@ class UndoneFailure:
     addresses: str
 
 
-def failures_not_told(reader: sqlite3.Connection, filebases: Collection[str]) -> list[UndoneFailure]:
-    """Failures by these entries, of whose recipients no DSN told, nor may have. Reads the whole table."""
+def failures_not_reported(reader: sqlite3.Connection, queue: int, filebases: Collection[str]) -> list[UndoneFailure]:
+    """Failures by these entries that no DSN has reported, nor may have. Reads the whole table."""
     wanted = set(map(stored_filebase, filebases))
-    told: dict[Stored, set[str]] = {}
-    for filebase, joined in reader.execute("SELECT filebase, addresses FROM evidence WHERE fate = 'dsn_sent'"):
-        told.setdefault(filebase, set()).update(addresses_in(joined))
-    for filebase, joined in reader.execute("SELECT filebase, recipients FROM dsns WHERE tried IS NOT NULL"):
-        told.setdefault(filebase, set()).update(recipient.owed for recipient in dsn_recipients_in(joined))
+    reported: dict[Stored, set[str]] = {}
+    for filebase, joined in reader.execute(
+        "SELECT filebase, addresses FROM evidence WHERE fate = 'dsn_sent' AND queue = ?", (queue,)
+    ):
+        reported.setdefault(filebase, set()).update(addresses_in(joined))
+    for filebase, joined in reader.execute(
+        "SELECT filebase, recipients FROM dsns WHERE tried IS NOT NULL AND queue = ?", (queue,)
+    ):
+        reported.setdefault(filebase, set()).update(recipient.owed for recipient in dsn_recipients_in(joined))
     found = []
     for row, filebase, joined in reader.execute(
         "SELECT d.id, coalesce(d.filebase, m.filebase), d.addresses FROM deliveries d"
-        f" JOIN messages m ON m.id = d.id >> {DELIVERY_BITS} WHERE d.state = {CODES[State.FAILED]}"
+        f" JOIN messages m ON m.id = d.id >> {DELIVERY_BITS}"
+        f" WHERE d.state = {CODES[State.FAILED]} AND coalesce(d.queue, m.queue) = ?",
+        (queue,),
     ):
         if filebase in wanted:
             addresses = addresses_in(joined)
-            left = [address for address in addresses if address in told.get(filebase, ())]
+            left = [address for address in addresses if address in reported.get(filebase, ())]
             found.append(
                 UndoneFailure(row, len(addresses) - len(left), b"".join(keys_of(left)), stored_addresses(left))
             )
     return found
+
+
+def rows_named(reader: sqlite3.Connection, queue: int, filebase: Stored) -> tuple[list[int], list[int]]:
+    """Rows of `messages` and of `deliveries` that name this entry. Reads both tables: an index by filebase would be one of
+    the largest structures in the file, and names change seldom."""
+    messages = reader.execute("SELECT id FROM messages WHERE filebase = ? AND queue = ?", (filebase, queue)).fetchall()
+    deliveries = reader.execute(
+        f"SELECT d.id FROM deliveries d JOIN messages m ON m.id = d.id >> {DELIVERY_BITS}"
+        " WHERE d.filebase = ? AND coalesce(d.queue, m.queue) = ?",
+        (filebase, queue),
+    ).fetchall()
+    return [row for (row,) in messages], [row for (row,) in deliveries]
 
 
 _NOTHING_KEEPS = (
@@ -220,14 +260,16 @@ def digests_of(reader: sqlite3.Connection, messages: set[int]) -> dict[int, list
     return found
 
 
-def unresolved_attempts(reader: sqlite3.Connection) -> list[OpenAttempt]:
+def unresolved_attempts(reader: sqlite3.Connection, queue: int) -> list[OpenAttempt]:
     rows = reader.execute(
         "SELECT a.id, a.state, a.filebase, l.name, m.message_id, a.reverse_path, a.addresses, a.at"
-        " FROM attempts a JOIN messages m ON m.id = a.message JOIN lists l ON l.id = m.list ORDER BY a.at, a.id"
+        " FROM attempts a JOIN messages m ON m.id = a.message JOIN lists l ON l.id = m.list WHERE a.queue = ?"
+        " ORDER BY a.at, a.id",
+        (queue,),
     )
     return [
         OpenAttempt(
-            attempt_id=attempt_id,
+            attempt_id=AttemptId(bytes=attempt_id),
             state=STATES[code],
             filebase=filebase_in(filebase),
             list_id=text_in(list_id),
@@ -240,14 +282,38 @@ def unresolved_attempts(reader: sqlite3.Connection) -> list[OpenAttempt]:
     ]
 
 
+def attempt_state(reader: sqlite3.Connection, queue: int, attempt_id: AttemptId) -> State | None:
+    """ATTEMPTING or IN_DOUBT, or how it ended, if that is not long ago; None: nothing is known of it in this queue."""
+    row = reader.execute("SELECT state FROM attempts WHERE id = ? AND queue = ?", (attempt_id.bytes, queue)).fetchone()
+    if row is not None:
+        return STATES[row[0]]
+    end = end_of(reader, queue, attempt_id)
+    return end[0] if end else None
+
+
+def first_slot(queue: int) -> int:
+    """Of the queue's ring in `ended_attempts`."""
+    return queue << _RING_BITS
+
+
+def end_of(connection: sqlite3.Connection, queue: int, attempt_id: AttemptId) -> tuple[State, float] | None:
+    """How an attempt ended last, and when. Reads the ring: only a repeated write asks."""
+    start = first_slot(queue)
+    row = connection.execute(
+        "SELECT state, at FROM ended_attempts WHERE slot BETWEEN ? AND ? AND attempt = ? ORDER BY number DESC LIMIT 1",
+        (start, start + ENDS_REMEMBERED - 1, attempt_id.bytes),
+    ).fetchone()
+    return (ENDS[row[0]], row[1]) if row else None
+
+
 def dsns(
-    reader: sqlite3.Connection, state: DsnState, limit: int, due_by_s: float, except_lists: Collection[str]
+    reader: sqlite3.Connection, queue: int, state: DsnState, limit: int, due_by_s: float, except_lists: Collection[str]
 ) -> list[OwedDsn]:
     places = ",".join("?" * len(except_lists))
     rows = reader.execute(
         "SELECT id, filebase, list, message_id, reverse_path, recipients, headers, envelope_id, at, tried, due, attempts"
-        f" FROM dsns WHERE state = ? AND due <= ? AND list NOT IN ({places}) ORDER BY due, id LIMIT ?",
-        (DSN_CODES.get(state), due_by_s, *map(stored_text, except_lists), limit),
+        f" FROM dsns WHERE queue = ? AND state = ? AND due <= ? AND list NOT IN ({places}) ORDER BY due, id LIMIT ?",
+        (queue, DSN_CODES.get(state), due_by_s, *map(stored_text, except_lists), limit),
     )
     return [
         OwedDsn(
@@ -271,11 +337,13 @@ def dsns(
     ]  # fmt: skip
 
 
-def dsn_backlog(reader: sqlite3.Connection) -> DsnBacklog:
+def dsn_backlog(reader: sqlite3.Connection, queue: int) -> DsnBacklog:
     owed = in_doubt = 0
     untried_failed_at_s, next_due_s = -math.inf, math.inf
     for code, count, failed, due in reader.execute(
-        "SELECT state, count(*), max(CASE WHEN tried IS NULL THEN at END), min(due) FROM dsns GROUP BY state"
+        "SELECT state, count(*), max(CASE WHEN tried IS NULL THEN at END), min(due) FROM dsns WHERE queue = ?"
+        " GROUP BY state",
+        (queue,),
     ):
         owed += count
         untried_failed_at_s = max(untried_failed_at_s, -math.inf if failed is None else failed)
@@ -291,14 +359,16 @@ def dsn_backlog(reader: sqlite3.Connection) -> DsnBacklog:
     )
 
 
-def messages_by_message_id(reader: sqlite3.Connection, message_id: str) -> list[tuple[MessageRecord, History]]:
-    """Reads the whole table: only a person asks, and an index would be among the dearest things in the file."""
+def messages_by_message_id(
+    reader: sqlite3.Connection, queue: int, message_id: str
+) -> list[tuple[MessageRecord, History]]:
+    """Reads the whole table: only a person asks, and an index would be one of the largest structures in the file."""
     rows = reader.execute(
         "SELECT m.id, l.name FROM messages m JOIN lists l ON l.id = m.list WHERE m.message_id = ? ORDER BY m.id",
         (stored_text(message_id),),
     ).fetchall()
     digests = digests_of(reader, {message for message, _ in rows})
     return [
-        (MessageRecord(tuple(digests[message]), text_in(list_id), message_id), history(reader, [message]))
+        (MessageRecord(tuple(digests[message]), text_in(list_id), message_id), history(reader, queue, [message]))
         for message, list_id in rows
     ]

@@ -43,7 +43,7 @@ SIDE_TASKS = {
     "guards": "disk, load, Mailman's processes, the MTA's queue; the last verdict stays",
     "queues": "how much lies in each of Mailman's queues",
     "intruder": "the journal's lines on Mailman's own runner beside us",
-    "belonging": "the mark by which ledger and queue know each other",
+    "belonging": "the stamp by which ledger and queue know each other",
     "expire": "what is older than duplicates.keep and ledger.keep is forgotten",
     "listen": "the control socket, tried again while its directory is full",
     "parting": "the last snapshot, notices and record as the service ends",

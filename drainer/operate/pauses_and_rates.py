@@ -12,6 +12,7 @@ import asyncio
 import dataclasses
 
 from drainer.clock import Clock
+from drainer.errors import OperatorStateChanged
 from drainer.ledger.actions import NewAction
 from drainer.ledger.records import INTAKE, JournalLine, OperatorState, Pause
 from drainer.observe.situation import Situation
@@ -36,15 +37,25 @@ class PausesAndRates:
     async def decide(self, state: OperatorState, by: str, verb: str, detail: str, reason: str) -> int:
         """Write down what an operator decided, and put it into force. In `turn`. Returns the action's number.
 
-        Raises LedgerNotDurable: nothing has changed
+        Raises LedgerNotDurable, OperatorStateChanged: nothing has changed
         """
         now_s = self._clock.now_s()
         action = NewAction(reason, ended_s=now_s, payload=change(self.state, state))
         return await self.write(state, JournalLine(now_s, by, verb, detail), action)
 
     async def write(self, state: OperatorState, line: JournalLine, action: NewAction | None = None) -> int:
-        """As `decide`, with a line of the journal as it is; no action: the service did it by itself."""
-        number = await self._pipeline.resources.ledger.set_operator_state(state, line, action)
+        """As `decide`, with a line of the journal as it is; no action: the service did it by itself.
+
+        state   made of the one in force
+        Raises  OperatorStateChanged: another drainer of this ledger was faster; its state is in force now
+        """
+        ledger = self._pipeline.resources.ledger
+        state = dataclasses.replace(state, version=self.state.version + 1)
+        try:
+            number = await ledger.set_operator_state(state, line, action)
+        except OperatorStateChanged:
+            self.apply(await ledger.operator_state())
+            raise
         self.apply(state)
         return number
 

@@ -159,7 +159,7 @@ class RecordWriter:
             self._waiting.popleft()
 
     async def _mark(self, at_s: float) -> None:
-        await self._ledger.write_mark(at_s)
+        await self._ledger.write_baseline(at_s)
         self._marked_s = self._clock.monotonic_s()
 
     async def _save(self) -> None:

@@ -56,8 +56,7 @@ class ClockJumps:
         detail = f"was set back by {duration(by_s)}: deferrals and pauses end as if it had not been"
         log.warning(logfmt(event="clock", detail=detail))
         line = JournalLine(self._clock.now_s(), "drainer", "clock", detail)
-        await self._pipeline.resources.ledger.set_operator_state(state, line)
+        await self._limits.write(state, line)
         self._ahead_s -= by_s
         self._pipeline.clock_was_set_back(by_s)
         self._situation.clock_was_set_back()
-        self._limits.apply(state)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from drainer.errors import LedgerNotDurable
+from drainer.errors import LedgerNotDurable, OperatorStateChanged
 from drainer.observe.side_tasks import SideTasks
 from drainer.observe.situation import Situation
 from drainer.operate.pauses_and_rates import PausesAndRates
@@ -55,7 +55,7 @@ class EachSecond:
     async def run(self) -> None:
         watchdog = systemd.Watchdog()
         while True:
-            with contextlib.suppress(LedgerNotDurable):
+            with contextlib.suppress(LedgerNotDurable, OperatorStateChanged):
                 async with self._limits.turn:
                     await self._clock_jumps.follow()
                     await self._limits.end_pauses()

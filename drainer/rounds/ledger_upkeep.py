@@ -13,8 +13,9 @@ import logging
 
 from drainer.clock import Clock
 from drainer.errors import CustodyRefused, LedgerNotDurable, LedgerUnusable
+from drainer.ledger.contract import Ledger
+from drainer.ledger.open import place_of
 from drainer.ledger.records import JournalLine
-from drainer.ledger.sqlite import SqliteLedger
 from drainer.observe.side_tasks import SideTasks
 from drainer.observe.situation import Situation
 from drainer.stages.resources import Resources
@@ -32,7 +33,7 @@ class LedgerUpkeep:
 
     def __init__(
         self,
-        ledger: SqliteLedger,
+        ledger: Ledger,
         check: LedgerCheck,
         resources: Resources,
         situation: Situation,
@@ -57,7 +58,7 @@ class LedgerUpkeep:
 
     def _require_in_place(self) -> None:
         """Raises LedgerUnusable if the ledger's file was deleted or replaced while it is open."""
-        path = self._resources.settings.ledger.path
+        path = place_of(self._resources.settings.ledger)
         if not self._ledger.is_in_place:
             # Sending stops at once; what is in flight is finished and written down, then closing writes the file anew.
             self._resources.gate.close("ledger", f"{path} was deleted or replaced while in use")

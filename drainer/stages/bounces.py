@@ -28,7 +28,7 @@ from drainer.feed.connect import own_name
 from drainer.feed.deliver import deliver
 from drainer.feed.dsn import dsn_message, message_id
 from drainer.feed.retry import retry_delay_s, waited_s
-from drainer.ledger.records import JournalLine, MessageRecord, NewAttempt, NewDsn, Outcome, OwedDsn
+from drainer.ledger.records import AttemptId, JournalLine, MessageRecord, NewAttempt, NewDsn, Outcome, OwedDsn
 from drainer.ledger.states import DsnState, State
 from drainer.mta_log.answer import Answer, MtaEvidence
 from drainer.mta_log.file import read_mta_log
@@ -244,12 +244,12 @@ class _DsnAttempt:
         self._later = later
         self._dsn = dsn
 
-    async def open_attempt(self, attempt: NewAttempt) -> int:
+    async def open_attempt(self, attempt: NewAttempt) -> AttemptId:
         await self._resources.ledger.move_dsns([self._dsn.dsn_id], DsnState.SENDING, attempt.at_s)
-        return self._dsn.dsn_id
+        return attempt.attempt_id
 
     async def close_attempt(
-        self, attempt_id: int, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
     ) -> None:
         await self._end(state, reply, at_s)
 

@@ -35,7 +35,8 @@ from drainer.feed.rate_in_force import RateInForce
 from drainer.feed.session_pool import SessionPool
 from drainer.feed.throttle import Throttle
 from drainer.guards.mailman_processes import mailman_processes
-from drainer.ledger.sqlite import SqliteLedger
+from drainer.ledger.contract import Ledger
+from drainer.ledger.open import ledger_of, place_of
 from drainer.observe.outlook import Outlook
 from drainer.observe.side_tasks import SideTasks
 from drainer.observe.situation import Situation
@@ -48,14 +49,20 @@ from drainer.queuedir.loan import Loan
 from drainer.settings import Settings
 from drainer.stages.resources import Resources
 from drainer.start.ledger_check import LedgerCheck
-from drainer.start.site import flavour_of, index_directory, make_parent, prepare, refuse_beside_runner
+from drainer.start.site import (
+    flavour_of,
+    made_index_directory,
+    make_ledger_directories,
+    prepare,
+    refuse_beside_runner,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
     """What the service's tasks work with."""
 
-    ledger: SqliteLedger
+    ledger: Ledger
     ledger_check: LedgerCheck
     loan: Loan
     surroundings: Surroundings
@@ -72,11 +79,11 @@ async def assemble(
     flavour = await asyncio.to_thread(flavour_of, settings.mailman, settings.feed.via == "smtp")
     await asyncio.to_thread(refuse_beside_runner, settings, flavour)
     loan = loan_of(settings)
-    prepare(custody, loan)
+    prepare(custody, loan, settings.ledger)
     stack.callback(custody.close)
     loan.settle()
     ledger = await _open_ledger(settings, clock, stack)
-    ledger_check = LedgerCheck(custody, ledger, settings.ledger.path, clock)
+    ledger_check = LedgerCheck(custody, ledger, place_of(settings.ledger), clock)
     await ledger_check.recognise()
     index = _open_index(settings, stack)
     pipeline = await _pipeline(settings, clock, custody, ledger, index, flavour, loan, stack)
@@ -111,14 +118,14 @@ def custody_of(settings: Settings, clock: Clock, kind: type[Custody] = Custody) 
 
 
 def loan_of(settings: Settings) -> Loan:
-    return Loan(settings.mailman.queue_dir, settings.ledger.path.with_name(f"{settings.ledger.path.name}-loan"))
+    return Loan(settings.mailman.queue_dir, settings.ledger.loan_directory)
 
 
 def pipeline_of(
     settings: Settings,
     clock: Clock,
     custody: Custody,
-    ledger: SqliteLedger,
+    ledger: Ledger,
     index: BacklogIndex,
     composers: dict[Flavour, Composer],
     readers: EntryReaders,
@@ -154,16 +161,16 @@ def pipeline_of(
     )
 
 
-async def _open_ledger(settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack) -> SqliteLedger:
-    make_parent(settings.ledger.path)
-    ledger = SqliteLedger(settings.ledger.path, clock)
+async def _open_ledger(settings: Settings, clock: Clock, stack: contextlib.AsyncExitStack) -> Ledger:
+    make_ledger_directories(settings.ledger)
+    ledger = ledger_of(settings.ledger, clock)
     await ledger.open()
     stack.push_async_callback(ledger.close)
     return ledger
 
 
 def _open_index(settings: Settings, stack: contextlib.AsyncExitStack) -> BacklogIndex:
-    directory = index_directory(settings.ledger.path)
+    directory = made_index_directory(settings.ledger)
     stack.callback(shutil.rmtree, directory, ignore_errors=True)
     index = BacklogIndex(directory / "backlog-index.sqlite")
     stack.callback(index.close)
@@ -174,7 +181,7 @@ async def _pipeline(
     settings: Settings,
     clock: Clock,
     custody: Custody,
-    ledger: SqliteLedger,
+    ledger: Ledger,
     index: BacklogIndex,
     flavour: Flavour,
     loan: Loan,

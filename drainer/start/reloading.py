@@ -26,6 +26,7 @@ BUILT_ONCE: Mapping[str, str] = {
     "feed.via": "the composer",
     "feed.max_recipients": "the composer",
     "ledger.path": "the ledger, its lock, the index and the loan beside it",
+    "ledger.state_dir": "the index and the loan",
     "control.socket": "the socket",
     "control.group": "the socket",
     "web.listen": "the listener",

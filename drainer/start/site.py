@@ -26,7 +26,7 @@ from drainer.queuedir.entry import Flavour
 from drainer.queuedir.loan import Loan
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import scan_queue
-from drainer.settings import MailmanSettings, Settings
+from drainer.settings import LedgerSettings, MailmanSettings, Settings
 from drainer.text.logfmt import logfmt
 from drainer.text.wording import count
 
@@ -65,7 +65,7 @@ def refuse_beside_runner(settings: Settings, flavour: Flavour) -> None:
         raise UsageError(refusal(runners, flavour, mailman.queue_dir))
 
 
-def prepare(custody: Custody, loan: Loan) -> None:
+def prepare(custody: Custody, loan: Loan, ledger: LedgerSettings) -> None:
     """Custody, also where the queue's filesystem has no inode left for our directories. Raises CustodyRefused."""
     try:
         custody.prepare()
@@ -73,7 +73,7 @@ def prepare(custody: Custody, loan: Loan) -> None:
         has_no_room = isinstance(exc.__cause__, OSError) and exc.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
         if not has_no_room:
             raise
-        make_parent(loan.place)
+        make_ledger_directories(ledger)
         if not (lent := loan.make_room()):
             raise
         log.warning(logfmt(event="loan", entries=lent, place=loan.place, why=exc))
@@ -104,24 +104,27 @@ def out_of_reach(settings: Settings) -> list[str]:
     return found
 
 
-def index_directory(ledger: Path) -> Path:
+def made_index_directory(settings: LedgerSettings) -> Path:
     """Beside the ledger, 0700. The same at every start, so that a killed service's index is replaced, not added to: one that
     the kernel kills again and again would else fill the ledger's disk. The ledger's lock keeps others out of it."""
-    directory = ledger.with_name(f"drainer-{ledger.name}.index")
+    directory = settings.index_directory
     directory.mkdir(mode=0o700, exist_ok=True)
     directory.chmod(0o700)
     return directory
 
 
-def make_parent(path: Path) -> None:
-    """The ledger's directory, if it is missing; durable, or the ledger would be lost with it. Raises SettingsError."""
-    try:
-        make_directories(path.parent, _LEDGER_DIRECTORY_MODE)
-    except OSError as exc:
-        raise SettingsError(
-            f"ledger.path = {str(path)!r}: cannot make {path.parent}: {exc.strerror}"
-            f"{and_advice(path.parent, writing=True)}"
-        ) from exc
+def make_ledger_directories(settings: LedgerSettings) -> None:
+    """Those of the ledger and its state, if they are missing; durable, or the ledger would be lost with its own. Raises
+    SettingsError."""
+    wanted = {f"ledger.path = {str(settings.path)!r}": settings.path.parent}
+    if settings.state_dir is not None:
+        wanted[f"ledger.state_dir = {str(settings.state_dir)!r}"] = settings.state_dir
+    for setting, directory in wanted.items():
+        try:
+            make_directories(directory, _LEDGER_DIRECTORY_MODE)
+        except OSError as exc:
+            advice = and_advice(directory, writing=True)
+            raise SettingsError(f"{setting}: cannot make {directory}: {exc.strerror}{advice}") from exc
 
 
 def flavour_of(mailman: MailmanSettings, composes: bool) -> Flavour:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from drainer.clock import Clock
 from drainer.ledger.contract import Ledger
-from drainer.ledger.records import Outcome
+from drainer.ledger.records import AttemptId, Outcome, new_attempt_id
 from drainer.mta_log.mailman_smtp_log import SmtpLog
 from drainer.queuedir.filebase import HOME_QUEUE, Suffix
 from drainer.text.logfmt import logfmt
@@ -36,7 +36,7 @@ class OpenHandovers:
         self._clock = clock
         self._out = queue_dir / HOME_QUEUE
         self._smtp_log = smtp_log
-        self._open: dict[int, OpenHandover] = {}
+        self._open: dict[AttemptId, OpenHandover] = {}
         self._in_out: set[str] = set()
         self._reserved = 0
         self._waiting = 0
@@ -126,7 +126,8 @@ class OpenHandovers:
         """`some` and the others, each with an attempt of its own."""
         if set(some) == set(handover.recipients):
             return handover, None
-        attempt_id = await self._ledger.split_attempt(handover.attempt_id, some)
+        attempt_id = new_attempt_id()
+        await self._ledger.split_attempt(handover.attempt_id, some, attempt_id)
         part = dataclasses.replace(handover, attempt_id=attempt_id, recipients=tuple(some))
         others = tuple(address for address in handover.recipients if address not in some)
         rest = dataclasses.replace(handover, recipients=others)

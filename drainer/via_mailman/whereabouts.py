@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 
-from drainer.ledger.records import MessageRecord, RecipientKey, recipient_key
+from drainer.ledger.records import AttemptId, MessageRecord, RecipientKey, recipient_key
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.filebase import QueueFile, Suffix
 from drainer.queuedir.list_names import list_of, lists_named
@@ -81,7 +81,7 @@ class OpenHandover:
     retrying    Mailman has it in retry/, for these recipients
     """
 
-    attempt_id: int
+    attempt_id: AttemptId
     filebase: str
     mark: HandoverMark
     record: MessageRecord

@@ -17,8 +17,7 @@ from drainer.control.messages.entries import EntriesReply, ShowReply
 from drainer.control.messages.finish import EtaReply
 from drainer.control.messages.journal import JournalReply
 from drainer.errors import DrainerError, LedgerUnusable, SiteUnreadable
-from drainer.ledger.copied import copied_ledger
-from drainer.ledger.sqlite import SqliteLedger
+from drainer.ledger.open import copy_of, ledger_of_copy, place_of
 from drainer.operate.operations import ServiceOperations
 from drainer.queuedir.scan import CUSTODY_DIRECTORY
 from drainer.report.inventory import Inventory
@@ -104,14 +103,14 @@ async def from_disk(settings: Settings, state: SilentState, reason: str = "") ->
 
     Raises  SiteUnreadable: ledger or custody is not there, or not for this user to read; LedgerUnusable
     """
-    with _no_log_lines(), copied_ledger(settings.ledger.path) as copied:
+    with _no_log_lines(), copy_of(settings.ledger) as copied:
         _require_readable(settings.mailman.queue_dir / CUSTODY_DIRECTORY)
         async with contextlib.AsyncExitStack() as stack:
-            ledger = SqliteLedger(copied.path)
+            ledger = ledger_of_copy(copied)
             try:
                 await ledger.open()
             except LedgerUnusable as exc:
-                raise LedgerUnusable(str(exc).replace(str(copied.path), str(settings.ledger.path))) from exc
+                raise LedgerUnusable(str(exc).replace(str(copied.path), place_of(settings.ledger))) from exc
             stack.push_async_callback(ledger.close)
             kept = unpacked(await ledger.kept(PRESENT), Inventory)
             site = await put_together(settings, ledger, kept.snapshot if kept else None, stack)

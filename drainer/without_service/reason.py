@@ -15,6 +15,7 @@ from drainer.files.regular_file import read_regular
 from drainer.ledger.account import latest_event
 from drainer.ledger.copied import CopiedLedger
 from drainer.ledger.evidence import Event
+from drainer.ledger.queue_rows import claimed_last
 from drainer.ledger.sqlite_file import open_reader
 from drainer.queuedir.scan import CUSTODY_DIRECTORY
 from drainer.report.snapshot import SilentState, Snapshot, WithoutService
@@ -43,7 +44,7 @@ def why_silent(
         listens = f"process {pid} has the queue, but does not listen on {settings.control.socket} (yet)"
         return found.model_copy(update={"state": "not_answering", "reason": listens, "since": asked_s})
     with closing(open_reader(copied.path)) as reader:
-        last = latest_event(reader, "run")
+        last = latest_event(reader, claimed_last(reader).number, "run")
     if last is None:
         return found
     if last.what == "stopped":

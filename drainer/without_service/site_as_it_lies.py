@@ -27,7 +27,7 @@ from drainer.compose.list_decorations import ListDecorations
 from drainer.errors import CustodyRefused
 from drainer.estimate.eta import Eta
 from drainer.guards.mailman_processes import mailman_processes
-from drainer.ledger.sqlite import SqliteLedger
+from drainer.ledger.contract import Ledger
 from drainer.observe.outlook import Outlook
 from drainer.observe.side_tasks import SideTasks
 from drainer.observe.situation import Situation
@@ -111,7 +111,7 @@ class _CustodyAsItLies(Custody):
 
 
 async def put_together(
-    settings: Settings, ledger: SqliteLedger, recorded: Snapshot | None, stack: contextlib.AsyncExitStack
+    settings: Settings, ledger: Ledger, recorded: Snapshot | None, stack: contextlib.AsyncExitStack
 ) -> SiteAsItLies:
     """ledger: a copy, open."""
     clock, mailman = SystemClock(), settings.mailman

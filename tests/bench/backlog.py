@@ -98,7 +98,7 @@ def measure(entries: int) -> Measured:
 async def _pause(ledger: Path) -> None:
     opened = SqliteLedger(ledger)
     await opened.open()
-    state = OperatorState(pauses=(Pause("", time.time(), None, "benchmark", ""),))
+    state = OperatorState().changed(pauses=(Pause("", time.time(), None, "benchmark", ""),))
     await opened.set_operator_state(state, JournalLine(time.time(), "benchmark", "pause", ""))
     await opened.close()
 

@@ -75,13 +75,13 @@ async def test_doubt_is_told_while_it_is_open_and_how_it_ended_afterwards(ledger
     )  # fmt: skip
 
 
-async def test_account_since_a_mark_leaves_out_what_was_before_it(ledger: Ledger) -> None:
+async def test_account_since_a_baseline_leaves_out_what_was_before_it(ledger: Ledger) -> None:
     early = Ended(Fate.DELIVERED, "list.example.org", "none", recipients=2, bytes=500)
     await ledger.finish_entry(FIRST, {"delivered_entries": 1, "delivered_recipients": 2}, early)
     await ledger.write_journal(JournalLine(AT, "ann", "pause", "everything"))
     await ledger.write_event(Event(AT, "run", "started"))
     await fail(ledger, ANN)
-    await ledger.write_mark(AT + 5)
+    await ledger.write_baseline(AT + 5)
     await ledger.finish_entry(SECOND, {"suppressed_entries": 1}, Ended(Fate.SUPPRESSED, "w\udce4lder"), [SUPPRESSED])
     late = "1700000900.5+" + "9" * 40
     await ledger.finish_entry(late, {"delivered_entries": 1, "delivered_recipients": 4}, early)
@@ -89,7 +89,7 @@ async def test_account_since_a_mark_leaves_out_what_was_before_it(ledger: Ledger
     await ledger.open()
     everything, since = await ledger.account(10), await ledger.account(10, AT + 6)
     assert everything.totals.get("delivered_entries") == 2 and everything.failures.total == 1
-    assert (since.totals.since_s, everything.marks) == (AT + 5, (AT + 5,))
+    assert (since.totals.since_s, everything.baselines) == (AT + 5, (AT + 5,))
     assert [since.totals.get(name) for name in ("delivered_entries", "delivered_recipients", "suppressed_entries")] == [
         1,
         4,
@@ -98,15 +98,15 @@ async def test_account_since_a_mark_leaves_out_what_was_before_it(ledger: Ledger
     assert since.ended == (early, Ended(Fate.SUPPRESSED, "w\udce4lder"))
     assert since.evidence == {Fate.SUPPRESSED: Some(1, (SUPPRESSED,))}
     assert (since.failures, since.by_people, since.events) == (Some(), Some(), ())
-    # Before the first mark there is nothing to begin with.
+    # Before the first baseline there is nothing to begin with.
     assert (await ledger.account(10, AT + 4)).totals == everything.totals
 
 
-async def test_marks_are_at_most_a_part_of_their_age_apart_and_few(ledger: Ledger) -> None:
+async def test_baselines_are_at_most_a_part_of_their_age_apart_and_few(ledger: Ledger) -> None:
     await ledger.finish_entry(FIRST, {}, Ended(Fate.DELIVERED, "list.example.org"))
     for half_hour in range(200):
-        await ledger.write_mark(AT + half_hour)
-    ages = [AT + 199 - at_s for at_s in (await ledger.account(1)).marks]
+        await ledger.write_baseline(AT + half_hour)
+    ages = [AT + 199 - at_s for at_s in (await ledger.account(1)).baselines]
     assert ages[0] == 199 and ages[-11:] == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
     assert len(ages) < 80
     assert all(older - newer <= max(1, 0.1 * older) for older, newer in itertools.pairwise(ages))

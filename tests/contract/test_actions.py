@@ -61,7 +61,7 @@ async def test_action_is_numbered_after_all_before_it_and_survives_restart_with_
     assert await ledger.actions(1) == [await ledger.action(2)]
     assert (await ledger.action(3), await ledger.steps(3)) == (None, [])
     assert [one.detail for one in await ledger.journal()] == ["", "2 entries: drop it"]
-    assert await ledger.set_operator_state(OperatorState(), line("pause"), NewAction(ended_s=AT)) == 3
+    assert await ledger.set_operator_state(OperatorState().changed(), line("pause"), NewAction(ended_s=AT)) == 3
 
 
 async def test_step_that_is_taken_back_is_so_until_that_is_taken_back_as_well(ledger: Ledger) -> None:

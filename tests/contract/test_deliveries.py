@@ -18,6 +18,7 @@ from drainer.ledger.records import (
     OperatorState,
     Outcome,
     kin_of,
+    new_attempt_id,
     recipient_key,
 )
 from drainer.ledger.states import State
@@ -244,9 +245,10 @@ async def test_attempt_ends_once(ledger: Ledger) -> None:
         await ledger.close_attempt(opened, State.HELD, "", AT)
     await ledger.close_attempt(opened, State.DELIVERED, "250", AT)
     for closing in (
-        ledger.close_attempt(opened, State.DELIVERED, "250", AT),
+        ledger.close_attempt(opened, State.DELIVERED, "250", AT + 1),
+        ledger.close_attempt(opened, State.DEFERRED, "250", AT),
         ledger.resolve(opened, State.IN_DOUBT, "", AT),
-        ledger.close_attempt(opened + 1, State.DELIVERED, "250", AT),
+        ledger.close_attempt(new_attempt_id(), State.DELIVERED, "250", AT),
     ):
         with pytest.raises(IllegalTransition):
             await closing
@@ -404,9 +406,10 @@ async def test_attempt_of_a_cancelled_caller_is_withdrawn(ledger: Ledger) -> Non
 
 async def test_part_of_an_attempt_ends_apart_from_the_rest(ledger: Ledger) -> None:
     whole = await ledger.open_attempt(attempt(ANN, BOB, EVE))
-    part = await ledger.split_attempt(whole, (BOB,))
+    part = new_attempt_id()
+    await ledger.split_attempt(whole, (BOB,), part)
     both = await ledger.unresolved_attempts()
-    assert [(open_.attempt_id, open_.recipients) for open_ in both] == [(whole, (ANN, EVE)), (part, (BOB,))]
+    assert {open_.attempt_id: open_.recipients for open_ in both} == {whole: (ANN, EVE), part: (BOB,)}
     assert {(open_.filebase, open_.reverse_path, open_.at_s, open_.message_id) for open_ in both} == {
         (FIRST, "b@l", AT, "<one@example.org>")
     }
@@ -422,7 +425,7 @@ async def test_attempt_is_split_into_two_parts_of_its_own_recipients_only(
 ) -> None:
     whole = await ledger.open_attempt(attempt(ANN, BOB))
     with pytest.raises(ValueError, match="recipients to split off"):
-        await ledger.split_attempt(whole, some)
+        await ledger.split_attempt(whole, some, new_attempt_id())
     assert await states(ledger, A) == row(FIRST, State.ATTEMPTING, ANN, BOB)
 
 
@@ -430,7 +433,7 @@ async def test_attempt_in_doubt_cannot_be_split(ledger: Ledger) -> None:
     whole = await ledger.open_attempt(attempt(ANN, BOB))
     await ledger.close_attempt(whole, State.IN_DOUBT, "connection lost", AT + 1)
     with pytest.raises(IllegalTransition):
-        await ledger.split_attempt(whole, (ANN,))
+        await ledger.split_attempt(whole, (ANN,), new_attempt_id())
 
 
 async def test_what_was_learnt_covers_its_recipients_is_counted_nowhere_and_can_be_forgotten(ledger: Ledger) -> None:

@@ -32,7 +32,7 @@ async def owed(ledger: Ledger) -> list[OwedDsn]:
     return await ledger.dsns(DsnState.OWED, 100)
 
 
-async def told_of(ledger: Ledger) -> list[str]:
+async def reported(ledger: Ledger) -> list[str]:
     return [recipient.owed for one in await owed(ledger) for recipient in one.recipients]
 
 
@@ -52,13 +52,13 @@ async def test_attempt_that_fails_owes_its_dsn_and_one_that_cannot_be_closed_owe
     opened = await ledger.open_attempt(attempt(ANN))
     await ledger.close_attempt(opened, State.FAILED, REPLY, AT, [dsn(ANN)])
     with pytest.raises(IllegalTransition):
-        await ledger.close_attempt(opened, State.FAILED, REPLY, AT, [dsn(BOB)])
+        await ledger.close_attempt(opened, State.FAILED, REPLY, AT + 1, [dsn(BOB)])
     with pytest.raises(IllegalTransition):
         await ledger.record(FIRST, MESSAGE, [Outcome(State.FAILED, (ANN,), REPLY, AT)], [dsn(EVE)])
-    assert await told_of(ledger) == [ANN]
+    assert await reported(ledger) == [ANN]
 
 
-async def test_undone_failure_is_told_of_when_it_comes_again_unless_a_dsn_told_of_it(ledger: Ledger) -> None:
+async def test_undone_failure_is_reported_when_it_comes_again_unless_a_dsn_reported_it(ledger: Ledger) -> None:
     await fail(ledger, ANN)
     (sent,) = await owed(ledger)
     await ledger.move_dsns([sent.dsn_id], DsnState.SENDING, AT + 1)
@@ -74,7 +74,7 @@ async def test_undone_failure_is_told_of_when_it_comes_again_unless_a_dsn_told_o
     await ledger.close()
     await ledger.open()
     await fail(ledger, ANN, BOB, filebase=SECOND)
-    assert await told_of(ledger) == [BOB]
+    assert await reported(ledger) == [BOB]
     assert done_of(await ledger.totals()).bounced_recipients == 3
 
 
@@ -87,14 +87,14 @@ async def test_failures_of_one_row_are_undone_apart(ledger: Ledger) -> None:
     assert (part.state, part.addresses) == (State.FAILED, (ANN,))
 
 
-async def test_second_copy_refused_for_the_same_recipient_is_told_of_once(ledger: Ledger) -> None:
+async def test_second_copy_refused_for_the_same_recipient_is_reported_once(ledger: Ledger) -> None:
     await fail(ledger, ANN)
     await fail(ledger, ANN, BOB, filebase=SECOND)
     await fail(ledger, ANN, filebase=SECOND, message=OTHER)
-    assert await told_of(ledger) == [ANN, BOB, ANN]
+    assert await reported(ledger) == [ANN, BOB, ANN]
     await ledger.move_dsns([one.dsn_id for one in await owed(ledger)], DsnState.DROPPED, AT)
     await fail(ledger, ANN, filebase="1700000300.5+" + "3" * 40)
-    assert await told_of(ledger) == []
+    assert await reported(ledger) == []
 
 
 async def test_dsn_is_begun_once_and_sent_once(ledger: Ledger) -> None:
@@ -124,7 +124,7 @@ async def test_nothing_is_written_if_one_of_several_cannot_go_there(ledger: Ledg
     (found,) = await owed(ledger)
     with pytest.raises(IllegalTransition):
         await ledger.move_dsns([found.dsn_id, found.dsn_id + 99], DsnState.DROPPED, AT)
-    assert await told_of(ledger) == [ANN]
+    assert await reported(ledger) == [ANN]
 
 
 async def test_deferred_dsn_waits_until_it_is_due_and_counts_its_attempts(ledger: Ledger) -> None:
@@ -134,7 +134,7 @@ async def test_deferred_dsn_waits_until_it_is_due_and_counts_its_attempts(ledger
     first = (await owed(ledger))[0]
     await ledger.move_dsns([first.dsn_id], DsnState.SENDING, AT + 30)
     await ledger.move_dsns([first.dsn_id], DsnState.OWED, AT + 31, AT + 400)
-    assert await told_of(ledger) == [BOB, EVE, ANN]
+    assert await reported(ledger) == [BOB, EVE, ANN]
     due = await ledger.dsns(DsnState.OWED, 100, AT + 100, ["other.example.org"])
     assert [one.recipients[0].owed for one in due] == [BOB]
     assert [one.attempts for one in await owed(ledger)] == [0, 0, 1]
@@ -156,4 +156,4 @@ async def test_dsn_outlives_its_entry_and_what_is_remembered_of_the_message(ledg
     await ledger.finish_entry(FIRST)
     assert await ledger.expire(AT + 1_000_000) == 1
     assert (await ledger.history([A])).coverage == ()
-    assert await told_of(ledger) == [ANN]
+    assert await reported(ledger) == [ANN]

@@ -6,6 +6,7 @@ import asyncio
 import math
 
 from drainer.clock import StoppedClock
+from drainer.errors import OperatorStateChanged
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import Deferral, Hold, JournalLine, MessageRecord, OperatorState, Outcome, Pause
 from drainer.ledger.states import State
@@ -124,7 +125,7 @@ async def test_failed_recipient_binds_under_the_new_name_and_not_under_the_old(l
 
 async def test_operators_orders_survive_restart_with_their_journal_line(ledger: Ledger) -> None:
     assert await ledger.operator_state() == OperatorState()
-    order = OperatorState(
+    order = OperatorState().changed(
         pauses=(Pause("", AT, None, "ann", "MTA upgrade"), Pause("liste.example.org", AT, AT + 60, "jörg", "")),
         messages_per_s=0.0,
         recipients_per_s=math.inf,
@@ -134,8 +135,26 @@ async def test_operators_orders_survive_restart_with_their_journal_line(ledger: 
     await ledger.open()
     assert await ledger.operator_state() == order
     assert await ledger.journal() == [JournalLine(AT, "ann", "pause", "MTA upgrade")]
-    await ledger.set_operator_state(OperatorState(), JournalLine(AT + 9, "ann", "resume", ""))
-    assert await ledger.operator_state() == OperatorState()
+    resumed = order.changed(pauses=(), messages_per_s=None, recipients_per_s=None)
+    await ledger.set_operator_state(resumed, JournalLine(AT + 9, "ann", "resume", ""))
+    assert await ledger.operator_state() == OperatorState(version=2)
+
+
+async def test_of_two_operators_who_decide_at_once_the_second_sees_that_the_state_changed(ledger: Ledger) -> None:
+    seen_by_both = await ledger.operator_state()
+    pause = Pause("", AT, None, "ann", "MTA upgrade")
+    lines = [JournalLine(AT, "ann", "pause", "MTA upgrade"), JournalLine(AT, "bob", "rate", "messages 5/s")]
+    results = await asyncio.gather(
+        ledger.set_operator_state(seen_by_both.changed(pauses=(pause,)), lines[0]),
+        ledger.set_operator_state(seen_by_both.changed(messages_per_s=5.0), lines[1]),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [int, OperatorStateChanged]
+    found = await ledger.operator_state()
+    assert (found.pauses, found.messages_per_s, await ledger.journal()) == ((pause,), None, lines[:1])
+    await ledger.set_operator_state(found.changed(messages_per_s=5.0), lines[1])
+    found = await ledger.operator_state()
+    assert (found.pauses, found.messages_per_s, await ledger.journal()) == ((pause,), 5.0, lines)
 
 
 async def test_journal_gives_the_newest_lines_in_order(ledger: Ledger) -> None:

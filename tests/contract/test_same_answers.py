@@ -18,8 +18,8 @@ from drainer.clock import StoppedClock
 from drainer.errors import IllegalTransition
 from drainer.ledger.contract import Ledger
 from drainer.ledger.evidence import Account, Ended, Evidence, Fate, Some
-from drainer.ledger.memory import MemoryLedger
 from drainer.ledger.records import (
+    AttemptId,
     Deferral,
     DsnRecipient,
     History,
@@ -29,9 +29,11 @@ from drainer.ledger.records import (
     NewDsn,
     Outcome,
     OwedDsn,
+    new_attempt_id,
 )
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.ledger.states import DsnState, State
+from tests.ledger.memory import MemoryLedger
 
 FILEBASES = [f"1700000000.5+{digit * 40}" for digit in "123"]
 DIGESTS = [bytes([number]) * 16 for number in range(3)]
@@ -83,8 +85,13 @@ class SameAnswers(RuleBasedStateMachine):
             MemoryLedger(StoppedClock()),
             SqliteLedger(Path(self.place.name) / "ledger.sqlite", StoppedClock()),
         ]
+        self.attempts: list[NewAttempt] = []
         for ledger in self.ledgers:
             self.loop.run_until_complete(ledger.open())
+
+    def attempt_id(self, number: int) -> AttemptId:
+        """Of an attempt that was opened or recorded before, or none at all."""
+        return self.attempts[number - 1].attempt_id if number <= len(self.attempts) else new_attempt_id()
 
     def teardown(self) -> None:
         for ledger in self.ledgers:
@@ -101,6 +108,8 @@ class SameAnswers(RuleBasedStateMachine):
                 return await call(ledger)
             except IllegalTransition:
                 return "refused"
+            except ValueError:
+                return "senseless"
 
         first, second = (self.loop.run_until_complete(one(ledger)) for ledger in self.ledgers)
         assert first == second
@@ -108,14 +117,29 @@ class SameAnswers(RuleBasedStateMachine):
     @rule(filebase=filebases, message=messages, recipients=addresses, at_s=times)
     def open_attempt(self, filebase: str, message: MessageRecord, recipients: tuple[str, ...], at_s: float) -> None:
         attempt = NewAttempt(filebase, message, "b@x", recipients, at_s)
+        self.attempts.append(attempt)
         self.both(lambda ledger: ledger.open_attempt(attempt))
 
-    @rule(attempt=attempts, state=states, at_s=times)
-    def close_attempt(self, attempt: int, state: State, at_s: float) -> None:
-        self.both(lambda ledger: ledger.close_attempt(attempt, state, "reply", at_s))
+    @rule(number=attempts)
+    def open_it_again(self, number: int) -> None:
+        if number <= len(self.attempts):
+            self.both(lambda ledger: ledger.open_attempt(self.attempts[number - 1]))
 
-    @rule(attempt=attempts, state=states, at_s=times)
-    def resolve(self, attempt: int, state: State, at_s: float) -> None:
+    @rule(number=attempts, recipients=addresses)
+    def split_attempt(self, number: int, recipients: tuple[str, ...]) -> None:
+        whole, part = self.attempt_id(number), new_attempt_id()
+        self.both(lambda ledger: ledger.split_attempt(whole, recipients, part))
+
+    @rule(number=attempts, state=states, at_s=times)
+    def close_attempt(self, number: int, state: State, at_s: float) -> None:
+        attempt = self.attempt_id(number)
+        self.both(lambda ledger: ledger.close_attempt(attempt, state, "reply", at_s))
+        self.both(lambda ledger: ledger.close_attempt(attempt, state, "reply", at_s))
+        self.both(lambda ledger: ledger.attempt(attempt))
+
+    @rule(number=attempts, state=states, at_s=times)
+    def resolve(self, number: int, state: State, at_s: float) -> None:
+        attempt = self.attempt_id(number)
         self.both(lambda ledger: ledger.resolve(attempt, state, "why", at_s))
 
     @rule(
@@ -128,6 +152,7 @@ class SameAnswers(RuleBasedStateMachine):
     ) -> None:
         written = [Outcome(state, recipients, "said", at_s) for state, recipients, at_s in outcomes]
         dsns = owed_for(filebase, message, written)
+        self.attempts += [NewAttempt(filebase, message, "", o.recipients, o.at_s, o.attempt_id) for o in written]
         self.both(lambda ledger: ledger.record(filebase, message, written, dsns))
 
     @rule(dsns=st.lists(st.integers(1, 6), min_size=1, max_size=2, unique=True), state=dsn_states, at_s=times)

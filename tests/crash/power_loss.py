@@ -32,7 +32,7 @@ from drainer.demo.misbehaviour import Rule
 from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.duplicates.summary import summarise
 from drainer.errors import EntryError
-from drainer.ledger.generation import KEPT_AS, mark_in_line, mark_in_value
+from drainer.ledger.generation import KEPT_AS, stamp_in_line, stamp_in_value
 from drainer.ledger.records import History, OperatorState, recipient_key
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.ledger.states import SETTLED, State
@@ -382,7 +382,7 @@ class Judge:
 
     def _strange(self, known: Known, found: Found) -> Iterator[str]:
         lock = f"{self._recording.site.outage.queue_dir}/drainer/lock"
-        if known.begun and mark_in_line(found.files.get(lock, b"").decode().partition("\n")[2]) is None:
+        if known.begun and stamp_in_line(found.files.get(lock, b"").decode().partition("\n")[2]) is None:
             yield "content was begun, and the queue does not know its ledger: an old one would be taken for it"
 
     async def _ledger(self, found: Found) -> _Ledger:
@@ -437,7 +437,7 @@ def _run_on(recording: Recording, found: Found, home: Path, capture: Path) -> No
 async def _follow(ledger: SqliteLedger, queue_dir: Path) -> None:
     """The ledger takes the queue's new place for its own: a power failure moves nothing."""
     await ledger.open()
-    if mark := mark_in_value(await ledger.kept(KEPT_AS)):
+    if mark := stamp_in_value(await ledger.kept(KEPT_AS)):
         await ledger.keep({KEPT_AS: dataclasses.replace(mark, queue_dir=str(queue_dir)).value()})
     await ledger.close()
 

@@ -9,9 +9,9 @@ import pytest
 
 from drainer.compose.wire import ComposedMessage, Envelope
 from drainer.demo.sink import Sink, SinkOptions
-from drainer.ledger.memory import MemoryLedger
 from drainer.ledger.records import MessageRecord
 from drainer.settings import MtaSettings
+from tests.ledger.memory import MemoryLedger
 
 _numbers = itertools.count(1)
 

@@ -15,11 +15,11 @@ from drainer.errors import LedgerNotDurable
 from drainer.feed.deliver import deliver
 from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
 from drainer.feed.transaction import Transaction
-from drainer.ledger.memory import MemoryLedger
-from drainer.ledger.records import NewAttempt, NewDsn, recipient_key
+from drainer.ledger.records import AttemptId, NewAttempt, NewDsn, recipient_key
 from drainer.ledger.states import DsnState, State
 from drainer.settings import MtaSettings
 from tests.feed.conftest import composed, mta_settings, record_of
+from tests.ledger.memory import MemoryLedger
 
 ANN, BEN, CAT = "ann@example.org", "ben@example.net", "cat@example.com"
 FILEBASE = "1700000000.1+ab12"
@@ -292,14 +292,14 @@ class FullDisk(MemoryLedger):
         self.close_fails = close_fails
         self.closing = asyncio.Event()
 
-    async def open_attempt(self, attempt: NewAttempt) -> int:
+    async def open_attempt(self, attempt: NewAttempt) -> AttemptId:
         if self.open_fails:
             self.open_fails -= 1
             raise LedgerNotDurable("disk full")
         return await super().open_attempt(attempt)
 
     async def close_attempt(
-        self, attempt_id: int, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
     ) -> None:
         self.closing.set()
         if self.close_fails:
@@ -312,14 +312,14 @@ async def test_attempt_is_written_before_data_and_outcome_before_anything_else(s
     order: list[str] = []
 
     class Noting(MemoryLedger):
-        async def open_attempt(self, attempt: NewAttempt) -> int:
+        async def open_attempt(self, attempt: NewAttempt) -> AttemptId:
             await asyncio.sleep(0.01)  # as a disk would
             attempt_id = await super().open_attempt(attempt)
             order.append("attempt")
             return attempt_id
 
         async def close_attempt(
-            self, attempt_id: int, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+            self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
         ) -> None:
             await asyncio.sleep(0.01)
             await super().close_attempt(attempt_id, state, reply, at_s, dsns)

@@ -12,10 +12,10 @@ from drainer.demo.misbehaviour import Rule
 from drainer.demo.sink import Sink, SinkOptions
 from drainer.feed.deliver import deliver
 from drainer.feed.session_pool import SessionPool
-from drainer.ledger.memory import MemoryLedger
 from drainer.ledger.records import recipient_key
 from drainer.ledger.states import State
 from tests.feed.conftest import composed, mta_settings, record_of
+from tests.ledger.memory import MemoryLedger
 
 RULES = [
     "connect 421 4.7.0 too many chance=0.1",

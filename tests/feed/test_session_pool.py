@@ -15,10 +15,10 @@ from drainer.feed.deliver import deliver
 from drainer.feed.session import Session
 from drainer.feed.session_pool import SessionPool
 from drainer.feed.transaction import Transaction
-from drainer.ledger.memory import MemoryLedger
 from drainer.ledger.states import State
 from drainer.settings import MtaSettings
 from tests.feed.conftest import composed, mta_settings, record_of
+from tests.ledger.memory import MemoryLedger
 
 
 def quick_pool(settings: MtaSettings) -> SessionPool:

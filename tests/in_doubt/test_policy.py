@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from drainer.in_doubt.policy import Fallback, InDoubt, Told, decide
-from drainer.ledger.records import OpenAttempt
+from drainer.ledger.records import OpenAttempt, new_attempt_id
 from drainer.ledger.states import State, check_resolve
 from drainer.mta_log.answer import Answer
 
-OPEN = OpenAttempt(1, State.ATTEMPTING, "1.5+a", "list", "<1@x>", "b@x", ("ann@x", "bob@x"), 1000.0)
-DOUBT = OpenAttempt(2, State.IN_DOUBT, "1.5+b", "list", "<2@x>", "b@x", ("ann@x",), 1000.0)
+OPEN = OpenAttempt(new_attempt_id(), State.ATTEMPTING, "1.5+a", "list", "<1@x>", "b@x", ("ann@x", "bob@x"), 1000.0)
+DOUBT = OpenAttempt(new_attempt_id(), State.IN_DOUBT, "1.5+b", "list", "<2@x>", "b@x", ("ann@x",), 1000.0)
 YES, NO, CANNOT_SAY = Answer.YES, Answer.NO, Answer.CANNOT_SAY
 
 

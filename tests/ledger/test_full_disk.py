@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from drainer.errors import LedgerNotDurable
-from drainer.ledger.records import MessageRecord, NewAttempt, recipient_key
+from drainer.ledger.records import AttemptId, MessageRecord, NewAttempt, recipient_key
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.ledger.states import State
 
@@ -48,18 +48,18 @@ async def test_full_disk_fails_every_caller_changes_nothing_and_passes(small_fil
         *(ledger.open_attempt(attempt(number)) for number in range(1, 200)), return_exceptions=True
     )
     assert any(isinstance(result, LedgerNotDurable) for result in results)
-    assert all(isinstance(result, int | LedgerNotDurable) for result in results)
-    durable = {result for result in results if isinstance(result, int)} | {survivor}
+    assert all(isinstance(result, AttemptId | LedgerNotDurable) for result in results)
+    durable = {result for result in results if isinstance(result, AttemptId)} | {survivor}
     with pytest.raises(LedgerNotDurable):
         await asyncio.gather(*(ledger.open_attempt(attempt(number)) for number in range(200, 400)))
     assert durable <= {found.attempt_id for found in await ledger.unresolved_attempts()}
     for number, result in enumerate(results, start=1):
         known = bool((await ledger.history(attempt(number).message.identity)).coverage)
-        assert known == isinstance(result, int)
+        assert known == isinstance(result, AttemptId)
 
     ballast.unlink()
     await ledger.close_attempt(survivor, State.DELIVERED, "250 Ok", 1_700_000_000.0)
-    refused = next(number for number, result in enumerate(results, start=1) if not isinstance(result, int))
+    refused = next(number for number, result in enumerate(results, start=1) if not isinstance(result, AttemptId))
     again = await ledger.open_attempt(attempt(refused))
     await ledger.close_attempt(again, State.DELIVERED, "250 Ok", 1_700_000_000.0)
     assert (await ledger.totals()).counts == {"delivered_recipients": 2 * len(RECIPIENTS), "transactions": 2}

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from drainer.ledger.records import recipient_key
+from drainer.ledger.records import AttemptId, recipient_key
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.ledger.states import State
 from tests.ledger.writer_process import digest, recipients
@@ -16,7 +16,7 @@ from tests.ledger.writer_process import digest, recipients
 _ROOT = Path(__file__).parents[2]
 
 
-def written_until_killed(path: Path, seed: int, lines: int) -> tuple[dict[int, int], dict[int, int]]:
+def written_until_killed(path: Path, seed: int, lines: int) -> tuple[dict[AttemptId, int], dict[AttemptId, int]]:
     """Attempt id to number, of those opened and those closed, as said before the kill."""
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.ledger.writer_process", str(path), str(seed)], cwd=_ROOT, stdout=subprocess.PIPE
@@ -27,11 +27,11 @@ def written_until_killed(path: Path, seed: int, lines: int) -> tuple[dict[int, i
         child.send_signal(signal.SIGKILL)
         said += child.stdout.readlines()
     assert child.returncode == -signal.SIGKILL, "the child ended before it was killed"
-    done: dict[bytes, dict[int, int]] = {b"opened": {}, b"closed": {}}
+    done: dict[bytes, dict[AttemptId, int]] = {b"opened": {}, b"closed": {}}
     for line in said:
         if line.endswith(b"\n"):
             word, attempt, number = line.split()
-            done[word][int(attempt)] = int(number)
+            done[word][AttemptId(attempt.decode())] = int(number)
     return done[b"opened"], done[b"closed"]
 
 

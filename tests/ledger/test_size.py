@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drainer.ledger import deliveries
+from drainer.ledger import known_recipients
 from drainer.ledger.records import MessageRecord, NewAttempt
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.ledger.states import State
@@ -69,7 +69,7 @@ async def test_size_stays_within_the_bound(
 
 async def test_memory_does_not_grow_with_what_was_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three times as much needs no more, once what is remembered on purpose is full."""
-    monkeypatch.setattr(deliveries, "REMEMBERED_KEYS", 5_000)
+    monkeypatch.setattr(known_recipients, "REMEMBERED_KEYS", 5_000)
 
     async def peak_bytes(entries: int) -> int:
         tracemalloc.start()

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.compose.wire import ComposedMessage, Envelope
 from drainer.feed.dsn import EXPIRED, dsn_message, owed_dsn
-from drainer.ledger.memory import MemoryLedger
 from drainer.ledger.records import MessageRecord, Outcome
 from drainer.ledger.states import DsnState, State
 from drainer.queuedir.entry import QueueEntry
+from tests.ledger.memory import MemoryLedger
 from tests.mailman3.site import Site
 
 UNKNOWN = "550 5.1.1 no such user\r\nFinal-Recipient: rfc822; poster@example.org"

@@ -12,10 +12,10 @@ import pytest
 from drainer.clock import StoppedClock
 from drainer.errors import LedgerNotDurable
 from drainer.ledger.evidence import Event
-from drainer.ledger.memory import MemoryLedger
 from drainer.report.inventory import Inventory
 from drainer.report.record_writer import FORECASTS, HISTORY, MOST_WAITING, PRESENT, RecordWriter, unpacked
 from drainer.report.snapshot import Snapshot
+from tests.ledger.memory import MemoryLedger
 from tests.report.staged import NOW_S, moment
 
 SOON_S = 60.0

@@ -80,6 +80,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "duplicates.window": (259_201.5, 259_202.5),
     "duplicates.keep": (1_209_601.5, 1_209_602.5),
     "ledger.path": (HOME / "d1.sqlite", HOME / "d2.sqlite"),
+    "ledger.state_dir": (HOME / "s1", HOME / "s2"),
     "ledger.in_doubt": ("ask", "hold"),
     "ledger.in_doubt_fallback": ("resend", "hold"),
     "ledger.in_doubt_wait": (63.5, 64.5),

@@ -34,7 +34,7 @@ LEDGER_WRITES = {
     "split_attempt": "via mailman",
     "write_event": "drain",
     "keep": "drain",
-    "write_mark": "drain",
+    "write_baseline": "drain",
 }
 """Ledger calls that write, and what an operator, Mailman or time has to do for them."""
 

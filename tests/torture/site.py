@@ -29,6 +29,7 @@ from drainer.control.messages.entries import SelectReply, SelectRequest
 from drainer.control.messages.pauses_and_rates import ResumeRequest
 from drainer.demo.sample_queue import Outage
 from drainer.errors import DrainerError
+from drainer.ledger.queue_rows import FIRST_QUEUE
 from drainer.ledger.states import State
 from drainer.ledger.tables import unresolved_attempts
 from drainer.queuedir.content import header_text
@@ -406,7 +407,7 @@ def doubtful(ledger: Path) -> set[Copy]:
         return set()
     with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as reader:
         (has_tables,) = reader.execute("SELECT count(*) FROM sqlite_master WHERE name = 'attempts'").fetchone()
-        attempts = unresolved_attempts(reader) if has_tables else []
+        attempts = unresolved_attempts(reader, FIRST_QUEUE) if has_tables else []
     reader.close()
     return {
         (attempt.message_id, address)

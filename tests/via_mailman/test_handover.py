@@ -17,7 +17,6 @@ from drainer.clock import SystemClock
 from drainer.duplicates.summary import summarise
 from drainer.feed.rate_in_force import RateInForce
 from drainer.feed.throttle import Throttle
-from drainer.ledger.memory import MemoryLedger
 from drainer.ledger.records import MessageRecord, recipient_key
 from drainer.ledger.states import State
 from drainer.mta_log.mailman_smtp_log import SmtpLog
@@ -31,6 +30,7 @@ from drainer.via_mailman.handover import Handover
 from drainer.via_mailman.open_handovers import OpenHandovers
 from drainer.via_mailman.queues import MailmanQueues, QueueListing, SmtpLogFile
 from drainer.via_mailman.whereabouts import HandoverMark, handover_mark, is_released_list
+from tests.ledger.memory import MemoryLedger
 from tests.scenarios.running import eventually
 
 ANN, BOB, EVE = "ann@example.org", "bob@example.org", "eve@example.net"

@@ -75,7 +75,7 @@ def make_incident(
         unknown=[] if live else _unknown(counts, snapshot, since_s, silent),
         since=counts.since_s,
         asked_since=since_s,
-        counts_earlier=since_s is None and began_s is not None and any(mark <= began_s for mark in account.marks),
+        counts_earlier=since_s is None and began_s is not None and any(at_s <= began_s for at_s in account.baselines),
         began=began_s,
         ended=ended_s,
         state=state,

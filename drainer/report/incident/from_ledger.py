@@ -15,6 +15,7 @@ from drainer import __version__
 from drainer.ledger.account import account
 from drainer.ledger.copied import copied_ledger
 from drainer.ledger.evidence import Account
+from drainer.ledger.queue_rows import claimed_last
 from drainer.ledger.sqlite_file import migrate, migrations, translated
 from drainer.report.burn_down import BurnDown
 from drainer.report.incident.document import LINES, Incident
@@ -48,6 +49,6 @@ def read_account(path: Path, since_s: float | None) -> Account:
         try:
             with closing(sqlite3.connect(copied.path, isolation_level=None)) as reader:
                 migrate(reader, migrations(), path)
-                return account(reader, LINES, since_s)
+                return account(reader, claimed_last(reader).number, LINES, since_s)
         except sqlite3.Error as exc:
             raise translated(exc, path) from exc

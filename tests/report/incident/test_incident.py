@@ -102,8 +102,8 @@ def test_drain_of_days_keeps_its_beginning_and_everyday_mail_has_none() -> None:
 
 
 def test_report_says_what_its_figures_begin_with_and_how_to_leave_an_earlier_drain_out() -> None:
-    def begins(since_s: float | None, ledger_s: float, marks: tuple[float, ...] = ()) -> str:
-        found = Account(totals=Totals(ledger_s), marks=marks)
+    def begins(since_s: float | None, ledger_s: float, baselines: tuple[float, ...] = ()) -> str:
+        found = Account(totals=Totals(ledger_s), baselines=baselines)
         made = make_incident(found, None, burning(), version="1", now_s=NOW_S, live=True, since_s=since_s)
         return " ".join(provenance(made, UTC))
 

@@ -1,7 +1,7 @@
-"""The ledger's promise kept in dictionaries: for tests and the demo's dry parts, gone with the process.
+"""The ledger's promise kept in dictionaries, for one queue: a model that is easy to read, for tests.
 
 In    the calls of contract.py
-Out   the same answers sqlite.py gives; the contract suite and a stateful test hold them equal
+Out   the answers that sqlite.py gives; the contract suite and a stateful test hold them equal
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from drainer.clock import Clock, SystemClock
-from drainer.errors import IllegalTransition
+from drainer.errors import IllegalTransition, OperatorStateChanged
 from drainer.ledger.actions import Action, NewAction, PutBack, Step, undone_along
 from drainer.ledger.evidence import (
     DSNS,
     Account,
+    Baseline,
     Ended,
     Event,
     Evidence,
     Failure,
     Fate,
-    Mark,
     Some,
+    baselines_to_forget,
     counted_since,
     doubt_resolved,
-    marks_to_forget,
     sum_of,
     too_short,
 )
 from drainer.ledger.records import (
     Akin,
+    AttemptId,
     Coverage,
     Deferral,
     DsnBacklog,
@@ -45,9 +46,10 @@ from drainer.ledger.records import (
     OperatorState,
     Outcome,
     OwedDsn,
+    Queue,
     RecipientKey,
     Totals,
-    is_mark,
+    is_of_decorated,
     kin_of,
     recipient_key,
 )
@@ -62,6 +64,7 @@ from drainer.ledger.states import (
     check_resolve,
     check_split,
 )
+from drainer.ledger.tables import ENDS_REMEMBERED
 
 _BINDING = frozenset({State.DELIVERED, State.ATTEMPTING, State.IN_DOUBT})
 """What one entry did that binds every other entry of the same message."""
@@ -80,7 +83,7 @@ class _Row:
     recipients: tuple[str, ...]
     reply: str = ""
     reverse_path: str = ""
-    attempt_id: int | None = None
+    attempt_id: AttemptId | None = None
     learnt: frozenset[RecipientKey] = frozenset()
 
     def recipient_keys(self) -> frozenset[RecipientKey]:
@@ -94,7 +97,8 @@ class MemoryLedger:
         self._since_s = (clock or SystemClock()).now_s()
         self._messages: dict[frozenset[bytes], MessageRecord] = {}
         self._rows: list[_Row] = []
-        self._last_attempt = 0
+        self._ends: dict[AttemptId, tuple[State, float]] = {}
+        self._queue = Queue("", "", "")
         self._deferrals: dict[str, Deferral] = {}
         self._holds: dict[str, Hold] = {}
         self._dsns: dict[int, OwedDsn] = {}
@@ -108,13 +112,24 @@ class MemoryLedger:
         self._ended: dict[tuple[str, str, str], Ended] = {}
         self._events: list[Event] = []
         self._kept: dict[str, bytes] = {}
-        self._marks: list[Mark] = []
+        self._baselines: list[Baseline] = []
 
     async def open(self) -> None:
         """Nothing to do."""
 
     async def close(self) -> None:
         """Nothing to do: what was written stays for the next open, as it would on disk."""
+
+    @property
+    def is_in_place(self) -> bool:
+        return True
+
+    async def queues(self) -> list[Queue]:
+        return [self._queue]
+
+    async def claim(self, queue: Queue, known_as: str | None = None) -> None:
+        assert self._queue.queue_id in {queue.queue_id, known_as}, "the model has one queue"
+        self._queue = queue
 
     async def history(self, identity: Sequence[bytes]) -> History:
         return _history(self._sharing(identity))
@@ -130,17 +145,22 @@ class MemoryLedger:
             near = [digest for digest in digests if kin_of(digest) in kin]
             if near and digests.isdisjoint(identity):
                 rows = (row for row in self._rows if row.message is message)
-                found.append(Akin(any(map(is_mark, near)), _history(rows)))
+                found.append(Akin(any(map(is_of_decorated, near)), _history(rows)))
         return found
 
-    async def open_attempt(self, attempt: NewAttempt) -> int:
+    async def open_attempt(self, attempt: NewAttempt) -> AttemptId:
         wanted = frozenset(map(recipient_key, attempt.recipients))
         sharing = self._sharing(attempt.message.identity)
-        for row in sharing:
-            if (row.state in _BINDING or row.filebase == attempt.filebase) and wanted & row.recipient_keys():
-                check(row.state, State.ATTEMPTING)
+        try:
+            for row in sharing:
+                if (row.state in _BINDING or row.filebase == attempt.filebase) and wanted & row.recipient_keys():
+                    check(row.state, State.ATTEMPTING)
+        except IllegalTransition:
+            if any(_is_written(row, attempt) for row in sharing):
+                return attempt.attempt_id
+            raise
+        self._require_new(attempt.attempt_id)
         self._supersede(sharing, attempt.filebase, wanted)
-        self._last_attempt += 1
         self._rows.append(
             _Row(
                 self._message(attempt.message),
@@ -150,27 +170,36 @@ class MemoryLedger:
                 attempt.recipients,
                 "",
                 attempt.reverse_path,
-                self._last_attempt,
+                attempt.attempt_id,
             )
         )
-        return self._last_attempt
+        return attempt.attempt_id
+
+    async def attempt(self, attempt_id: AttemptId) -> State | None:
+        for row in self._rows:
+            if row.attempt_id == attempt_id:
+                return row.state
+        return self._ends[attempt_id][0] if attempt_id in self._ends else None
 
     async def close_attempt(
-        self, attempt_id: int, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
     ) -> None:
-        row = self._attempt(attempt_id)
+        row = self._to_end(attempt_id, state, reply, at_s)
+        if row is None:
+            return
         check_close(row.state, state)
         self._owe(dsns)
         self._end_attempt(row, state, reply, at_s)
         await self.count({"transactions": 1})
 
-    async def split_attempt(self, attempt_id: int, recipients: Sequence[str]) -> int:
+    async def split_attempt(self, attempt_id: AttemptId, recipients: Sequence[str], part_id: AttemptId) -> None:
         row = self._attempt(attempt_id)
+        if any(other.attempt_id == part_id and other.recipients == tuple(recipients) for other in self._rows):
+            return
         check_split(row.state, row.recipients, recipients)
+        self._require_new(part_id)
         row.recipients = tuple(address for address in row.recipients if address not in recipients)
-        self._last_attempt += 1
-        self._rows.append(replace(row, recipients=tuple(recipients), attempt_id=self._last_attempt))
-        return self._last_attempt
+        self._rows.append(replace(row, recipients=tuple(recipients), attempt_id=part_id))
 
     async def record(
         self,
@@ -211,8 +240,10 @@ class MemoryLedger:
         )
         return sorted(found, key=lambda attempt: (attempt.at_s, attempt.attempt_id))
 
-    async def resolve(self, attempt_id: int, state: State, why: str, at_s: float) -> None:
-        row = self._attempt(attempt_id)
+    async def resolve(self, attempt_id: AttemptId, state: State, why: str, at_s: float) -> None:
+        row = self._to_end(attempt_id, state, why, at_s)
+        if row is None:
+            return
         check_resolve(row.state, state)
         if row.state is State.IN_DOUBT:
             self._evidence.append(
@@ -492,6 +523,8 @@ class MemoryLedger:
     async def set_operator_state(
         self, state: OperatorState, journal: JournalLine, action: NewAction | None = None
     ) -> int:
+        if state.version != self._operator.version + 1:
+            raise OperatorStateChanged(state.version - 1)
         self._operator = replace(state, pauses=tuple(sorted(state.pauses, key=lambda pause: pause.list_id)))
         return await self.write_journal(journal, action)
 
@@ -544,21 +577,21 @@ class MemoryLedger:
     async def kept(self, name: str) -> bytes | None:
         return self._kept.get(name)
 
-    async def write_mark(self, at_s: float) -> None:
-        self._marks = sorted(
-            [*self._marks, Mark(at_s, dict(self._counts), self._all_ended())], key=lambda mark: mark.at_s
+    async def write_baseline(self, at_s: float) -> None:
+        self._baselines = sorted(
+            [*self._baselines, Baseline(at_s, dict(self._counts), self._all_ended())], key=lambda one: one.at_s
         )
-        forgotten = marks_to_forget([mark.at_s for mark in self._marks])
-        self._marks = [mark for mark in self._marks if mark.at_s not in forgotten]
+        forgotten = baselines_to_forget([one.at_s for one in self._baselines])
+        self._baselines = [one for one in self._baselines if one.at_s not in forgotten]
 
     def _all_ended(self) -> tuple[Ended, ...]:
         return tuple(sorted(self._ended.values(), key=lambda one: (one.fate, one.list_id, one.kind)))
 
     async def account(self, limit: int, since_s: float | None = None) -> Account:
         totals, ended, earliest_s = await self.totals(), self._all_ended(), -math.inf
-        if mark := next((mark for mark in self._marks[::-1] if since_s is not None and mark.at_s <= since_s), None):
-            totals, ended = counted_since(mark, totals.counts, ended)
-            earliest_s = mark.at_s
+        if since := next((one for one in self._baselines[::-1] if since_s is not None and one.at_s <= since_s), None):
+            totals, ended = counted_since(since, totals.counts, ended)
+            earliest_s = since.at_s
         failures = [
             Failure(row.filebase, row.message.list_id, row.message.message_id, address, row.reply, float(int(row.at_s)))
             for row in self._rows
@@ -596,7 +629,7 @@ class MemoryLedger:
                 sorted((event for event in self._events if event.at_s >= earliest_s), key=lambda event: event.at_s)
             ),
             kept=dict(self._kept),
-            marks=tuple(mark.at_s for mark in self._marks if mark.ended),
+            baselines=tuple(one.at_s for one in self._baselines if one.ended),
         )
 
     async def evidence_of(self, message_id: str, limit: int) -> list[Evidence]:
@@ -645,7 +678,21 @@ class MemoryLedger:
         identity = frozenset(record.identity)
         return self._messages.setdefault(identity, replace(record, identity=tuple(sorted(identity))))
 
-    def _attempt(self, attempt_id: int) -> _Row:
+    def _require_new(self, attempt_id: AttemptId) -> None:
+        if any(row.attempt_id == attempt_id for row in self._rows):
+            raise ValueError(f"{attempt_id} is another attempt's id")
+
+    def _to_end(self, attempt_id: AttemptId, state: State, words: str, at_s: float) -> _Row | None:
+        """None: it has ended so, by this very write."""
+        try:
+            row = self._attempt(attempt_id)
+        except IllegalTransition:
+            if self._ends.get(attempt_id) == (state, at_s):
+                return None
+            raise
+        return None if row.state is state is State.IN_DOUBT and row.reply == words else row
+
+    def _attempt(self, attempt_id: AttemptId) -> _Row:
         for row in self._rows:
             if row.attempt_id == attempt_id:
                 return row
@@ -656,6 +703,11 @@ class MemoryLedger:
         row.state = state
         if state is State.IN_DOUBT:
             return
+        assert row.attempt_id is not None
+        self._ends.pop(row.attempt_id, None)
+        self._ends[row.attempt_id] = (state, at_s)
+        if len(self._ends) > ENDS_REMEMBERED:
+            self._ends.pop(next(iter(self._ends)))
         row.attempt_id = None
         row.at_s = at_s
         if state is State.PENDING:
@@ -667,8 +719,7 @@ class MemoryLedger:
         self._supersede(self._sharing(message.identity), filebase, keys)
         row = _Row(message, filebase, outcome.state, outcome.at_s, outcome.recipients, outcome.reply)
         if outcome.state is State.IN_DOUBT:
-            self._last_attempt += 1
-            row.attempt_id = self._last_attempt
+            row.attempt_id = outcome.attempt_id
         self._rows.append(row)
         self._count_recipients(outcome.state, outcome.recipients)
 
@@ -682,6 +733,16 @@ class MemoryLedger:
         name = {State.DELIVERED: "delivered_recipients", State.FAILED: "bounced_recipients"}.get(state)
         if name is not None:
             self._counts[name] = self._counts.get(name, 0) + len(recipients)
+
+
+def _is_written(row: _Row, attempt: NewAttempt) -> bool:
+    """Whether this very attempt is open already."""
+    return (
+        row.state is State.ATTEMPTING
+        and row.attempt_id == attempt.attempt_id
+        and (row.filebase, row.reverse_path, row.recipients, row.at_s)
+        == (attempt.filebase, attempt.reverse_path, attempt.recipients, attempt.at_s)
+    )
 
 
 def _history(rows: Iterable[_Row]) -> History:

@@ -1,0 +1,87 @@
+"""What is added to the ledger or taken from it beside mail that is sent: logs imported, failures undone, entries renamed,
+messages that are too old.
+
+In    a Writer, inside its transaction
+Out   rows of `messages` and `deliveries`
+Not here  attempts and outcomes (attempts.py, outcomes.py)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from drainer.ledger.columns import DELIVERY_BITS, Stored, delivery_ids, stored_filebase
+from drainer.ledger.records import Learnt
+from drainer.ledger.settle_rows import write_final
+from drainer.ledger.states import State
+from drainer.ledger.tables import UndoneFailure, is_expired, messages_sharing
+from drainer.ledger.writer import Writer
+
+_MESSAGES_AT_A_TIME = 500
+
+
+def learn(writer: Writer, name: str, learnt: Sequence[Learnt]) -> int:
+    """Returns how many recipients were news."""
+    stored, news = stored_filebase(name), 0
+    for one in learnt:
+        sharing = messages_sharing(writer.connection, one.message.identity)
+        target = writer.message(one.message, stored, sharing)
+        had = frozenset().union(*(writer.known.of(message).delivered for message in {*sharing, target}))
+        if keys := sorted(one.recipients - had):
+            write_final(writer, target, stored, State.DELIVERED, "", one.at_s, keys, "")
+            news += len(keys)
+    return news
+
+
+def forget_deliveries(writer: Writer, rows: Iterable[int]) -> None:
+    """rows: ids in `deliveries`. Messages nothing else is known of go with them."""
+    writer.forget_rows()
+    gone = list(rows)
+    writer.connection.executemany("DELETE FROM deliveries WHERE id = ?", [(row,) for row in gone])
+    messages = sorted({row >> DELIVERY_BITS for row in gone})
+    empty = [message for message in messages if is_expired(writer.connection, message, 0.0)]
+    for start in range(0, len(empty), _MESSAGES_AT_A_TIME):
+        some = empty[start : start + _MESSAGES_AT_A_TIME]
+        places = ",".join("?" * len(some))
+        writer.execute(f"DELETE FROM messages WHERE id IN ({places})", some)
+        writer.execute(f"DELETE FROM identities WHERE message IN ({places})", some)
+
+
+def undo_failures(writer: Writer, failures: Sequence[UndoneFailure]) -> int:
+    """failures: as found before; a row that is gone meanwhile undoes none. Returns how many recipients were undone."""
+    writer.forget_rows()
+    undone, gone = 0, []
+    for one in failures:
+        changed = writer.execute(
+            "UPDATE deliveries SET recipients = ?, addresses = ? WHERE id = ?", (one.keys, one.addresses, one.row)
+        ).rowcount
+        undone += one.undone * changed
+        if changed and not one.keys:
+            gone.append(one.row)
+    forget_deliveries(writer, gone)
+    writer.count("undone_recipients", undone)
+    return undone
+
+
+def rename_in_messages(writer: Writer, after: Stored, messages: Iterable[int], deliveries: Iterable[int]) -> None:
+    """messages, deliveries: ids of the rows of these tables that have the old name."""
+    writer.forget_rows()
+    writer.connection.executemany("UPDATE messages SET filebase = ? WHERE id = ?", [(after, row) for row in messages])
+    writer.connection.executemany(
+        "UPDATE deliveries SET filebase = ? WHERE id = ?", [(after, row) for row in deliveries]
+    )
+
+
+def expire(writer: Writer, messages: Sequence[tuple[int, list[bytes]]], older_than_s: float) -> int:
+    """messages: ids with their digests, as found before; those that are not to go any more stay. Returns how many went."""
+    gone = 0
+    for message, digests in messages:
+        if not is_expired(writer.connection, message, older_than_s):
+            continue
+        gone += writer.execute("DELETE FROM messages WHERE id = ?", (message,)).rowcount
+        writer.execute("DELETE FROM deliveries WHERE id BETWEEN ? AND ?", delivery_ids(message))
+        writer.connection.executemany(
+            "DELETE FROM identities WHERE digest = ? AND message = ?", [(digest, message) for digest in digests]
+        )
+        writer.known.drop(message)
+    return gone

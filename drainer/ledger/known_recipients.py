@@ -1,0 +1,125 @@
+"""What is remembered of messages between transactions: whose recipients are delivered, and whose are final for an entry.
+
+In    the writer's connection, inside its transaction
+Out   KnownMessage, from memory or read
+Not here  what may follow from it (attempts.py, settle_rows.py)
+
+All of it can be read again: `forget` after a rollback, after a change of names, and when another writer has committed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from drainer.ledger.columns import STATES, Stored, delivery_ids, split_keys
+from drainer.ledger.records import RecipientKey
+from drainer.ledger.states import State
+
+REMEMBERED_KEYS = 100_000
+"""Recipient keys remembered at most, about 10 MB; a single message may have more."""
+
+EntryKey = tuple[int, Stored]
+"""An entry: the number of its queue, and its filebase as it is stored. Two queues may have entries of one filebase."""
+
+
+@dataclass(slots=True)
+class KnownMessage:
+    """What binds later attempts at one message: keys delivered, keys final for an entry.
+
+    first  the entry that carried it first
+    rows   number of its next row in `deliveries`
+    """
+
+    first: EntryKey
+    delivered: set[RecipientKey] = field(default_factory=set)
+    final: dict[EntryKey, dict[RecipientKey, State]] = field(default_factory=dict)
+    rows: int = 0
+
+    def learn(self, state: State, entry: EntryKey, keys: Iterable[RecipientKey]) -> None:
+        if state is State.DELIVERED:
+            self.delivered.update(keys)
+        else:
+            self.final.setdefault(entry, {}).update(dict.fromkeys(keys, state))
+
+    def failed(self) -> set[RecipientKey]:
+        """Keys that failed, by any entry of any queue."""
+        return {key for final in self.final.values() for key, state in final.items() if state is State.FAILED}
+
+    def size(self) -> int:
+        return 1 + len(self.delivered) + sum(map(len, self.final.values()))
+
+
+class KnownRecipients:
+    """Without it, one message to 5,000 recipients one each would be read 5,000 times."""
+
+    def __init__(self, writer: sqlite3.Connection) -> None:
+        self._writer = writer
+        self._known: OrderedDict[int, KnownMessage] = OrderedDict()
+        self._keys = 0
+
+    def forget(self) -> None:
+        self._known.clear()
+        self._keys = 0
+
+    def drop(self, message: int) -> None:
+        """The message is gone."""
+        known = self._known.pop(message, None)
+        self._keys -= known.size() if known else 0
+
+    def of(self, message: int) -> KnownMessage:
+        known = self._known.get(message)
+        if known is not None:
+            self._known.move_to_end(message)
+            return known
+        start, end = delivery_ids(message)
+        ((last,),) = self._writer.execute("SELECT max(id) FROM deliveries WHERE id BETWEEN ? AND ?", (start, end))
+        known = KnownMessage(first_entry(self._writer, message), rows=0 if last is None else last - start + 1)
+        for state, entry, keys in final_rows(self._writer, message, known.first):
+            known.learn(state, entry, keys)
+        self.remember(message, known)
+        return known
+
+    def remember(self, message: int, known: KnownMessage) -> None:
+        self._known[message] = known
+        self._keys += known.size()
+        while self._keys > REMEMBERED_KEYS and len(self._known) > 1:
+            self._keys -= self._known.popitem(last=False)[1].size()
+
+    def learn(self, message: int, state: State, entry: EntryKey, keys: Iterable[RecipientKey]) -> None:
+        """A row was written."""
+        known = self.of(message)
+        self._keys -= known.size()
+        known.rows += 1
+        known.learn(state, entry, keys)
+        self._keys += known.size()
+
+
+def first_entry(connection: sqlite3.Connection, message: int) -> EntryKey:
+    """The entry that carried a message first."""
+    row = connection.execute("SELECT queue, filebase FROM messages WHERE id = ?", (message,)).fetchone()
+    return row[0], row[1]
+
+
+def final_rows(
+    connection: sqlite3.Connection, message: int, first: EntryKey
+) -> list[tuple[State, EntryKey, list[RecipientKey]]]:
+    """The message's rows of `deliveries`. first: as first_entry has it."""
+    return [
+        (STATES[code], entry_of(queue, filebase, first), split_keys(joined))
+        for code, queue, filebase, joined in connection.execute(
+            "SELECT state, queue, filebase, recipients FROM deliveries WHERE id BETWEEN ? AND ?", delivery_ids(message)
+        )
+    ]
+
+
+def entry_of(queue: int | None, filebase: Stored | None, first: EntryKey) -> EntryKey:
+    """The entry of a row of `deliveries`, whose columns are NULL where they are the message's own."""
+    return first[0] if queue is None else queue, first[1] if filebase is None else filebase
+
+
+def columns_of(entry: EntryKey, first: EntryKey) -> tuple[int | None, Stored | None]:
+    """As entry_of reads them: `queue` and `filebase` of a row."""
+    return None if entry[0] == first[0] else entry[0], None if entry == first else entry[1]
