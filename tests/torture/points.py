@@ -17,6 +17,7 @@ BEFORE_RENAME, AFTER_RENAME = "before rename", "after rename"
 BEFORE_UNLINK, AFTER_UNLINK = "before unlink", "after unlink"
 
 LEDGER_WRITES = {
+    "claim": "drain",
     "open_attempt": "drain",
     "close_attempt": "drain",
     "record": "drain",
