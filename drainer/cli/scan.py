@@ -31,6 +31,7 @@ from drainer.duplicates.summary import EntrySummary, fifo_key, with_digests_of
 from drainer.errors import DrainerError, EntryError, SettingsError, UsageError
 from drainer.ledger.records import History, recipient_key
 from drainer.queuedir.filebase import QueueFile, Suffix, parse_name
+from drainer.queuedir.queue_names import MAILMAN_QUEUES
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, QueueScan, queue_counts, scan_queue
 from drainer.report.terminal.queue_scan import (
@@ -47,10 +48,6 @@ from drainer.settings import DuplicateSettings, MailmanSettings
 
 OUTGOING = ("out", "retry")
 """Queues of mail that only has to be delivered: after an outage of the MTA most of it is in retry/."""
-
-_MAILMAN_QUEUES = frozenset(
-    "in pipeline out retry bounces shunt bad virgin digest archive command commands nntp news".split()
-)
 
 
 def scan_subcommand(
@@ -224,11 +221,11 @@ def _directories(queue_dir: Path, queue: str | None) -> tuple[dict[str, Path], b
         names = [found.name for found in queue_dir.iterdir() if found.is_dir()]
     except OSError as exc:
         raise DrainerError(f"cannot list {queue_dir}: {exc.strerror}") from exc
-    if _MAILMAN_QUEUES.intersection(names):
+    if MAILMAN_QUEUES.intersection(names):
         missing = f"no queue {queue!r}" if queue else "neither out/ nor retry/"
         raise UsageError(f"{queue_dir} holds {missing}; it holds {', '.join(sorted(names))}")
     itself = queue_dir.resolve().name
-    if itself not in _MAILMAN_QUEUES and not _holds_an_entry(queue_dir):
+    if itself not in MAILMAN_QUEUES and not _holds_an_entry(queue_dir):
         raise UsageError(
             f"{queue_dir} holds neither queues nor queue entries; right would be the directory with out/ in it"
         )

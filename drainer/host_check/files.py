@@ -15,12 +15,11 @@ import ssl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from drainer.clock import SystemClock
 from drainer.errors import CustodyRefused, SettingsError, UsageError
 from drainer.files.regular_file import open_regular
 from drainer.guards.disk import disk_guards
 from drainer.host_check.finding import Finding
-from drainer.queuedir.custody import Custody
+from drainer.queuedir.premises import Premises
 from drainer.queuedir.scan import scan_queue
 from drainer.secret_files import password_warnings, secret_in
 from drainer.settings import Settings
@@ -46,7 +45,7 @@ def _queue(settings: Settings) -> Iterator[Finding]:
     queue_dir, custody = settings.mailman.queue_dir, settings.custody
     try:
         refuse_root_for_others(queue_dir)
-        Custody(queue_dir, clock=SystemClock(), queues=custody.queues, scope=custody.scope).check()
+        Premises(queue_dir, custody.queues, custody.scope).check()
         waiting = [f"{count(sum(1 for _ in scan_queue(queue_dir / name)))} in {name}" for name in custody.queues]
     except (CustodyRefused, UsageError) as exc:
         yield Finding("error", "mailman.queue_dir", str(exc).removeprefix("queue_dir "))

@@ -30,8 +30,10 @@ from pathlib import Path
 from drainer.errors import CustodyRefused
 from drainer.files.fsync import sync_directory
 from drainer.files.regular_file import read_regular
-from drainer.queuedir.custody import Custody, refusing, write_like
+from drainer.queuedir.custody import Custody
 from drainer.queuedir.filebase import HOME_QUEUE, QueueFile, Suffix, parse_name
+from drainer.queuedir.moves import write_like
+from drainer.queuedir.premises import refusing
 from drainer.queuedir.read import DEFAULT_MAX_BYTES
 from drainer.queuedir.scan import scan_queue
 

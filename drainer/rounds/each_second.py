@@ -67,7 +67,7 @@ class EachSecond:
                 await self._show(is_last=is_over)
             watchdog.alive()
             if is_over:
-                resources.custody.end_drain()
+                resources.custody.premises.end_drain()
                 held = resources.index.totals.overall().held_entries
                 self._stop("nothing is left but held entries" if held else "nothing is left")
                 return

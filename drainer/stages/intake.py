@@ -231,7 +231,7 @@ class Intake:
         entries = size_bytes = 0
         oldest_s = math.inf
         for directory in directories:
-            for when_s, octets in waiting_in(directory, self._resources.custody.wanted_until_s):
+            for when_s, octets in waiting_in(directory, self._resources.custody.premises.wanted_until_s):
                 entries += 1
                 size_bytes += octets
                 if when_s < oldest_s:

@@ -75,7 +75,7 @@ async def assemble(
     settings: Settings, clock: Clock, side_tasks: SideTasks, stack: contextlib.AsyncExitStack
 ) -> Assembled:
     custody = custody_of(settings, clock)
-    custody.check()
+    custody.premises.check()
     flavour = await asyncio.to_thread(flavour_of, settings.mailman, settings.feed.via == "smtp")
     await asyncio.to_thread(refuse_beside_runner, settings, flavour)
     loan = loan_of(settings)

@@ -50,7 +50,7 @@ class LedgerCheck:
 
     async def objection(self) -> Objection | None:
         ledgers, queues = await self._stamps()
-        return objection(ledgers, queues, self._queue_dir, self._custody.has_entries)
+        return objection(ledgers, queues, self._queue_dir, self._custody.premises.has_entries)
 
     async def recognise(self) -> None:
         """Raises UsageError, having changed nothing, if draining this queue with this ledger could deliver twice."""
@@ -83,7 +83,7 @@ class LedgerCheck:
             await self._write()
 
     async def _stamps(self) -> tuple[Stamp | None, Stamp | None]:
-        return stamp_in_value(await self._ledger.kept(KEPT_AS)), stamp_in_line(self._custody.ledger_mark())
+        return stamp_in_value(await self._ledger.kept(KEPT_AS)), stamp_in_line(self._custody.premises.ledger_stamp())
 
     async def _write(self) -> None:
         ledgers, queues = await self._stamps()
@@ -93,7 +93,7 @@ class LedgerCheck:
         self._renewed_s = self._clock.monotonic_s()
         try:
             # INVARIANT ledger-before-queue (ledger/generation.py).
-            self._custody.mark_ledger(stamp.line())
+            self._custody.premises.stamp_ledger(stamp.line())
         except CustodyRefused as exc:
             log.warning(logfmt(event="ledger", detail=exc))  # behind is harmless here: a lost ledger is noticed later
 

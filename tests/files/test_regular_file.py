@@ -158,7 +158,8 @@ def test_custody_directory_that_is_a_link_or_no_directory_is_refused(tmp_path: P
 OPENED_OTHERWISE = {
     "files/regular_file": "here it is done",
     "files/fsync": "directories only (O_DIRECTORY), to sync them",
-    "queuedir/custody": "the lock, looked at by kind_of; what we write ourselves, with O_EXCL or O_NONBLOCK",
+    "queuedir/premises": "the lock, looked at by kind_of; what we make ourselves, with O_EXCL",
+    "queuedir/moves": "what we write ourselves, with O_NONBLOCK",
     "queuedir/loan": "a directory only (O_DIRECTORY), to lock it",
     "ledger/sqlite_file": "the lock and a new ledger (O_EXCL), looked at by kind_of; migrations of the package",
     "report/notify": "a file in memory (memfd_create)",

@@ -13,6 +13,7 @@ from drainer.ledger.generation import Stamp, next_stamp, objection, stamp_in_lin
 from drainer.ledger.records import Hold
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.queuedir.custody import Custody
+from drainer.queuedir.premises import Premises
 from drainer.start.ledger_check import RENEW_S, LedgerCheck
 from tests.ledger.memory import MemoryLedger
 
@@ -65,7 +66,7 @@ async def test_a_crash_between_the_two_marks_is_no_obstacle_and_hides_no_loss(
         check = LedgerCheck(custody, ledger, "ledger", clock)
         for _ in range(2):
             with monkeypatch.context() as crashing:
-                crashing.setattr(Custody, "mark_ledger", lambda self, mark: (_ for _ in ()).throw(Crash))
+                crashing.setattr(Premises, "stamp_ledger", lambda self, mark: (_ for _ in ()).throw(Crash))
                 with pytest.raises(Crash):
                     await check.recognise()
             await check.recognise()
@@ -79,11 +80,11 @@ async def test_generation_grows_while_mail_goes_out_and_rests_with_it(queue_dir:
     with Custody(queue_dir, clock=clock) as custody:
         check = LedgerCheck(custody, ledger, "ledger", clock)
         await check.recognise()
-        marks = [custody.ledger_mark()]
+        marks = [custody.premises.ledger_stamp()]
         for transactions, waited_s in ((5, RENEW_S), (6, RENEW_S), (7, RENEW_S / 2), (7, RENEW_S), (7, RENEW_S)):
             clock.advance(waited_s)
             await check.renew(transactions)
-            marks.append(custody.ledger_mark())
+            marks.append(custody.premises.ledger_stamp())
     generations = [mark.generation for mark in map(stamp_in_line, marks) if mark]
     assert generations == [1, 2, 3, 3, 4, 4]
 
@@ -108,10 +109,10 @@ async def test_queue_that_cannot_be_marked_is_drained_all_the_same(
     clock, ledger = StoppedClock(), MemoryLedger()
     with Custody(queue_dir, clock=clock) as custody:
 
-        def full(self: Custody, mark: str) -> None:
+        def full(self: Premises, mark: str) -> None:
             raise CustodyRefused("No space left on device")
 
-        monkeypatch.setattr(Custody, "mark_ledger", full)
+        monkeypatch.setattr(Premises, "stamp_ledger", full)
         await LedgerCheck(custody, ledger, "ledger", clock).recognise()
         await LedgerCheck(custody, ledger, "ledger", clock).recognise()
     mark = stamp_in_value(await ledger.kept("belongs_to"))
@@ -155,7 +156,7 @@ async def test_the_queue_is_claimed_and_keeps_its_id_over_restarts_and_a_lost_lo
     for _ in range(3):
         with Custody(queue_dir, clock=clock) as custody:
             await LedgerCheck(custody, ledger, "ledger", clock).recognise()
-            stamp = stamp_in_line(custody.ledger_mark())
+            stamp = stamp_in_line(custody.premises.ledger_stamp())
         (queue,) = await ledger.queues()
         assert stamp is not None and (queue.queue_id, queue.queue_dir) == (stamp.queue_id, str(queue_dir))
         owners.add(queue.owner)

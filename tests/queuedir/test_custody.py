@@ -19,6 +19,7 @@ from drainer.clock import StoppedClock
 from drainer.errors import CustodyRefused, EntryVanished
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.filebase import QueueFile, Suffix, parse_name
+from drainer.queuedir.premises import Premises
 from drainer.queuedir.scan import scan_queue
 from tests.queuedir.conftest import make_queue_dir, need_root
 
@@ -271,7 +272,7 @@ def test_scope_backlog_leaves_fresh_mail_to_mailman_across_restarts(queue_dir: P
     ours.close()
     ours = custody(queue_dir, scope="backlog")
     assert wanted(ours) == {"1.5+old"}
-    ours.end_drain()
+    ours.premises.end_drain()
     ours.close()
     ours = custody(queue_dir, scope="all")
     assert wanted(ours) == {"1.5+old", "1.5+fresh"}
@@ -315,7 +316,7 @@ def test_second_drainer_is_refused_with_the_pid_of_the_first_and_welcome_after_i
 
 def refusal(queue_dir: Path, **arguments: object) -> str:
     with pytest.raises(CustodyRefused) as refused:
-        Custody(queue_dir, clock=StoppedClock(), **arguments).check()  # type: ignore[arg-type]
+        Premises(queue_dir, **arguments).check()  # type: ignore[arg-type]
     assert not (queue_dir / "drainer").exists()
     return str(refused.value)
 
@@ -437,7 +438,7 @@ def test_what_was_moved_is_durable_when_sync_returns_though_another_thread_is_at
         told.append("returned")
 
     ours.take("out", put(queue_dir))
-    monkeypatch.setattr("drainer.queuedir.custody.sync_directory", slowly)
+    monkeypatch.setattr("drainer.queuedir.moves.sync_directory", slowly)
     threads = [threading.Thread(target=ours.sync), threading.Thread(target=second)]
     threads[0].start()
     begun.wait()
