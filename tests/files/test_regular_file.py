@@ -168,7 +168,7 @@ OPENED_OTHERWISE = {
     "control/web": "files of the package",
     "cli/report": "page.css of the package; the report itself, with O_EXCL",
     "cli/check_measures": "/proc/1/cmdline",
-    "start/without_service": "/proc/locks",
+    "without_service/reason": "/proc/locks",
     "host_check/as_user": "its own pipe to the child that looks",
     "files/access": "of /proc/self: cgroup, mountinfo, status",
     "demo/sink_state": "the tour's own files", "demo/tour": "the tour's own files",
