@@ -27,6 +27,7 @@ import pytest
 
 from drainer.cli.main import main
 from tests.forked import Forked
+from tests.runners_here import looked_for
 
 PROGRAM = (sys.executable, "-m", "drainer")
 PROCESS_WITHIN_S = 120.0
@@ -49,7 +50,7 @@ def run_process(*arguments: str | Path, environment: Mapping[str, str] | None = 
 def run_forked(*arguments: str | Path) -> Ran:
     """As run_process, for `run`: a process that has imported everything, see tests/forked.py."""
     words = ["drainer", *map(str, arguments)]
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+    with looked_for(), tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = Forked(words, out, err, os.environ)
         try:
             status = process.wait(PROCESS_WITHIN_S)

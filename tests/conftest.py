@@ -25,7 +25,7 @@ _TESTS = Path(__file__).parent
 LONGEST_FIRST = (
     "wire/",
     "packaged/",
-    "via_mailman/",
+    "scenarios/test_via_mailman",
     "bench/",
     "torture/",
     "crash/",

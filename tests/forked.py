@@ -107,7 +107,10 @@ def _fork_when_asked(asked: socket.socket) -> None:
     import drainer.cli.main
     import drainer.cli.run
     import drainer.service  # noqa: F401
+    from drainer.backlog import readers
 
+    # As where there is one processor: a process that reads takes longer to start than the queue of a story to be read.
+    readers._DEFAULT_WORKERS = 1
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

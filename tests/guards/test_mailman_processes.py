@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from drainer.guards.mailman_processes import configured_queue_dir, mailman_processes, parse_command
+from tests.runners_here import made_up
 
 PROGRAM = """
 import sys
@@ -25,7 +26,7 @@ Start = Callable[..., int]
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts a process `python DIRECTORY/PROGRAM ARGUMENTS`, as Mailman's masters do. Returns its pid."""
-    with ExitStack() as stack:
+    with made_up(), ExitStack() as stack:
 
         def run(directory: Path, program: str, *arguments: object) -> int:
             directory.mkdir(parents=True, exist_ok=True)

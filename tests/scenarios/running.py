@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from tests.command_line import PROGRAM, Ran, run_forked, run_here
 from tests.forked import Forked
+from tests.runners_here import looked_for
 
 READY_WITHIN_S = 60.0
 DONE_WITHIN_S = 120.0
@@ -71,7 +72,7 @@ class Service:
     ) -> None:
         self.settings = settings
         self.log = log
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        with looked_for(), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             address = log.parent / f"notify-{os.getpid()}-{len(list(log.parent.glob('notify-*')))}"
             notify.bind(str(address))
             notify.settimeout(0.5)

@@ -31,6 +31,7 @@ from drainer.service import Service
 from drainer.settings_file import load_settings
 from drainer.stages.resources import Resources
 from tests.reads_here import ReadsHere
+from tests.runners_here import looked_for
 from tests.scenarios.running import site_settings
 
 WITHIN_S = 60.0
@@ -189,9 +190,10 @@ async def inside(
         main = asyncio.create_task(service.main())
         running = Inside(service, outage, sink, main)
         try:
-            await running.until(
-                "it runs", lambda: hasattr(service, "situation") and service.situation.state != "starting"
-            )
+            with looked_for():
+                await running.until(
+                    "it runs", lambda: hasattr(service, "situation") and service.situation.state != "starting"
+                )
             yield running
         finally:
             service.stop("the story is over")
