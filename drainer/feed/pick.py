@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from drainer.errors import ComposeError
-from drainer.feed.shaping import Ceilings, Shaping, Split, after_sending, split
+from drainer.feed.shaping import Ceilings, Shaped, Shaping, after_sending, shape
 from drainer.ledger.records import recipient_key
 
 _YEAR_10000_S = 253_402_300_800.0
@@ -54,13 +54,13 @@ def deliver_after_s(metadata: Mapping[str, object]) -> float:
 
 def recipients_to_send(
     shaping: Shaping, owed: Sequence[str], ceilings: Ceilings, now_s: float
-) -> tuple[Split, Shaping]:
+) -> tuple[Shaped, Shaping]:
     """The recipients of an entry that go now, and what their domains have used up after that.
 
     owed   recipients that the decision says to deliver to
     now_s  monotonic seconds
     """
-    shaped = split(shaping, one_per_recipient(owed), ceilings, now_s)
+    shaped = shape(shaping, one_per_recipient(owed), ceilings, now_s)
     return shaped, after_sending(shaping, shaped.ready, ceilings, now_s) if shaped.ready else shaping
 
 

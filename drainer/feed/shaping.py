@@ -32,7 +32,7 @@ class Shaping:
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class Shaped:
     """Recipients of one entry, in its order.
 
     ready   may be sent now
@@ -45,10 +45,10 @@ class Split:
     due_s: float
 
 
-def split(shaping: Shaping, recipients: Sequence[str], ceilings: Ceilings, now_s: float) -> Split:
+def shape(shaping: Shaping, recipients: Sequence[str], ceilings: Ceilings, now_s: float) -> Shaped:
     """Which recipients may go at `now_s`."""
     if not ceilings:
-        return Split(tuple(recipients), (), now_s)
+        return Shaped(tuple(recipients), (), now_s)
     left: dict[str, int] = {}
     ready: list[str] = []
     later: list[str] = []
@@ -67,7 +67,7 @@ def split(shaping: Shaping, recipients: Sequence[str], ceilings: Ceilings, now_s
         else:
             later.append(recipient)
             due_s = min(due_s, _due_s(per_s, shaping.due_s.get(domain, now_s), now_s))
-    return Split(tuple(ready), tuple(later), due_s if later else now_s)
+    return Shaped(tuple(ready), tuple(later), due_s if later else now_s)
 
 
 def after_sending(shaping: Shaping, recipients: Iterable[str], ceilings: Ceilings, now_s: float) -> Shaping:

@@ -19,7 +19,7 @@ from drainer.duplicates.decision import Claim, Decision, NextStep
 from drainer.feed.memory_budget import ENTRY_COPIES, MemoryBudget
 from drainer.feed.outcome import ContentRefused
 from drainer.feed.pick import deliver_after_s, one_per_recipient, recipients_to_send
-from drainer.feed.shaping import Shaping, Split
+from drainer.feed.shaping import Shaped, Shaping
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import MessageRecord, recipient_key
 from drainer.ledger.states import SETTLED, State
@@ -127,7 +127,7 @@ class Turn:
         why_not = await self._handover.hand_over(entry, record, one_per_recipient(decision.deliver))
         return LookAgain(why_not) if why_not else WithMailman()
 
-    def _pick_recipients(self, decision: Decision) -> Split:
+    def _pick_recipients(self, decision: Decision) -> Shaped:
         """Those that the ceilings of their domains let go now; the ceilings count them from now on."""
         ceilings, moment_s = self._resources.settings.feed.domains, self._resources.clock.monotonic_s()
         going, self._shaping = recipients_to_send(self._shaping, decision.deliver, ceilings, moment_s)
@@ -145,7 +145,7 @@ class Turn:
                 task.uncancel()
             return [], True
 
-    def _wait_for_ceilings(self, decision: Decision, going: Split) -> NotBefore:
+    def _wait_for_ceilings(self, decision: Decision, going: Shaped) -> NotBefore:
         """The recipients that are left wait for the ceilings of their domains."""
         clock = self._resources.clock
         wait_s = min(going.due_s - clock.monotonic_s(), LOOK_AGAIN_S)

@@ -51,7 +51,7 @@ from drainer.via_mailman.whereabouts import (
     WRITTEN_EARLIER_S,
     HandoverMark,
     OpenHandover,
-    Seen,
+    SeenEntry,
     Whereabouts,
     handover_mark,
     is_made_of,
@@ -148,7 +148,7 @@ class Follow:
         names = self._open.names
         return frozenset(made | {listed.file.filebase for listed in listing if listed.file.filebase in names})
 
-    def _read(self, queue: str, listing: Sequence[ListedFile]) -> list[Seen]:
+    def _read(self, queue: str, listing: Sequence[ListedFile]) -> list[SeenEntry]:
         found = []
         for listed in listing:
             with contextlib.suppress(EntryVanished):
@@ -206,7 +206,9 @@ class Follow:
             # Nothing is lost by it: the next look finds the entry where it is then.
             log.warning(logfmt(outcome="look_again", filebase=handover.filebase, detail=exc))
 
-    async def _act(self, handover: OpenHandover, found: Whereabouts, seen: Seen | None, listing: QueueListing) -> None:
+    async def _act(
+        self, handover: OpenHandover, found: Whereabouts, seen: SeenEntry | None, listing: QueueListing
+    ) -> None:
         match found:
             case Whereabouts.GONE:
                 await self._gone(handover)
@@ -262,7 +264,7 @@ class Follow:
         self._rate.heard(Transaction(tuple(outcomes)))
         return outcomes
 
-    async def _retrying(self, handover: OpenHandover, seen: Seen) -> None:
+    async def _retrying(self, handover: OpenHandover, seen: SeenEntry) -> None:
         """Mailman keeps some recipients for later; the others are finished."""
         kept, done = keys_among(handover.recipients, seen.recipients)
         if done:

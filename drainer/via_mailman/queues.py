@@ -26,7 +26,7 @@ from drainer.mta_log.mailman_smtp_log import ENDS_21, SmtpLog
 from drainer.queuedir.filebase import HOME_QUEUE
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import ListedFile, scan_queue
-from drainer.via_mailman.whereabouts import WRITTEN_EARLIER_S, Seen, enqueued_digest, was_handled
+from drainer.via_mailman.whereabouts import WRITTEN_EARLIER_S, SeenEntry, enqueued_digest, was_handled
 
 FOLLOWED_QUEUES = ("out", "retry", "shunt", "bad")
 _READ_FOR_THEIR_CONTENT = ("out", "retry", "shunt")
@@ -39,7 +39,7 @@ class QueueListing:
     """files: per queue, name to what the listing saw. seen: entries written since then, except those handed over."""
 
     files: Mapping[str, Mapping[str, ListedFile]]
-    seen: tuple[Seen, ...]
+    seen: tuple[SeenEntry, ...]
 
 
 class MailmanQueues:
@@ -49,7 +49,7 @@ class MailmanQueues:
         self._queue_dir = queue_dir
         self._clock = clock
         self._listed: dict[str, tuple[int, dict[str, ListedFile]]] = {}
-        self._read: dict[tuple[str, str], Seen | None] = {}
+        self._read: dict[tuple[str, str], SeenEntry | None] = {}
 
     def look(self, since_s: float, ours: Collection[str]) -> QueueListing | None:
         """Everything at one moment, or None.
@@ -78,7 +78,7 @@ class MailmanQueues:
         self._read = {place: found for place, found in self._read.items() if place in present}
         return QueueListing(files, tuple(seen))
 
-    def read(self, queue: str, listed: ListedFile) -> Seen | None:
+    def read(self, queue: str, listed: ListedFile) -> SeenEntry | None:
         """What an entry is; None if it cannot be read: then Mailman did not make it. Raises EntryVanished."""
         place = (queue, listed.file.filebase)
         if place not in self._read:
@@ -88,13 +88,13 @@ class MailmanQueues:
             return found
         return replace(found, file=listed.file)
 
-    def _read_file(self, queue: str, listed: ListedFile) -> Seen | None:
+    def _read_file(self, queue: str, listed: ListedFile) -> SeenEntry | None:
         try:
             entry = read_entry(self._queue_dir / queue / listed.file.name)
             summary = summarise(entry)
         except (EntryUnreadable, OSError):
             return None
-        return Seen(
+        return SeenEntry(
             queue, listed.file, listed.size_bytes, listed.written_s, summary.list_id, summary.message_id,
             enqueued_digest(entry.metadata), summary.fingerprint.identity, entry.recipients,
             was_handled(entry.metadata),

@@ -91,7 +91,7 @@ class OpenHandover:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenEntry:
     """An entry in one of Mailman's queues, written since the oldest release. `handled`: see `was_handled`."""
 
     queue: str
@@ -129,8 +129,8 @@ IN_OUT = frozenset({Whereabouts.WAITING, Whereabouts.CLAIMED, Whereabouts.PUT_BA
 
 
 def whereabouts(
-    handover: OpenHandover, out: Collection[str], bad: Collection[str], seen: Iterable[Seen]
-) -> tuple[Whereabouts, Seen | None]:
+    handover: OpenHandover, out: Collection[str], bad: Collection[str], seen: Iterable[SeenEntry]
+) -> tuple[Whereabouts, SeenEntry | None]:
     """Where an entry handed over is now, and the file it is now, if that has another name.
 
     out, bad  the file names in these queues
@@ -155,7 +155,7 @@ def whereabouts(
     return Whereabouts.GONE, None
 
 
-def is_made_of(seen: Seen, handover: OpenHandover) -> bool:
+def is_made_of(seen: SeenEntry, handover: OpenHandover) -> bool:
     """Whether Mailman made this file of the entry handed over.
 
     The message itself may have changed: retry entries of 2.1, and of 3's bulk delivery, have the header and footer in them
