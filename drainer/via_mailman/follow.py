@@ -15,7 +15,7 @@ Mailman's runner removes an entry only when it has disposed of it. So:
 
 INVARIANT file-before-ledger on the way back: the file is renamed into custody first, then the attempt ends.
   Crash between: an open attempt and the file in backlog/ (it owes again), as .bak there (in doubt) or in held/ (held).
-Held by tests/via_mailman/test_handover.py and tests/scenarios/test_via_mailman.py.
+Held by tests/via_mailman/test_follow.py and tests/scenarios/test_via_mailman.py.
 """
 
 from __future__ import annotations

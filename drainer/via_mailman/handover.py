@@ -12,7 +12,7 @@ INVARIANT attempt-before-handover: the attempt, with the mark of what to look fo
   3 fsync               Crash before: as 2, the machine going down.
   4 outcome             Crash before: the same files say the same at the next start. Mailman can only have gone on
                         meanwhile: an entry that is in none of its queues was finished. It is not sent again by reflex.
-Held by tests/via_mailman/test_handover.py and tests/scenarios/test_via_mailman.py.
+Held by tests/via_mailman/ and tests/scenarios/test_via_mailman.py.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ INVARIANT one-moment: a QueueListing shows every file that was there throughout.
   An entry that Mailman is about to rename could be missed under both names, and be taken for finished. So a listing counts
   only if no directory changed from before the first one until after the last one: every rename and unlink sets the mtime
   of its directory. An mtime advances by kernel ticks, so it also has to be a tick older than the first listing.
-Held by tests/via_mailman/test_handover.py.
+Held by tests/via_mailman/test_queues.py.
 """
 
 from __future__ import annotations

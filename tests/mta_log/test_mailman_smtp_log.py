@@ -142,3 +142,23 @@ def test_any_lines_give_counts_within_what_was_tried(texts: list[str]) -> None:
         assert told.accepted is None or 0 <= told.accepted <= told.recipients
     times = delivery_times(in_order(lines, lines), EVERYTHING)
     assert all(past.recipients > 0 and past.took_s >= 0 for past in times.deliveries)
+
+
+def test_mailmans_log_tells_refusals_for_good_and_completed_deliveries_of_wanted_messages_only() -> None:
+    told = SmtpLog()
+    told.wanted.add("<one@example.org>")
+    told.feed(
+        [
+            "Nov 22 07:00:00 2026 (77) <one@example.org> smtp to choir@example.org for 3 recips, completed in 0.1 seconds\n",
+            "Nov 22 07:00:00 2026 (77) <one@example.org> post to choir@example.org from a@b.org, 9 bytes, 2 failures\n",
+            "Nov 22 07:00:00 2026 (77) <one@example.org> delivery to ann@example.org failed with code 550, b'no'\n",
+            "Nov 22 07:00:00 2026 (77) <one@example.org> delivery to bob@example.org failed with code 451, b'later'\n",
+            "Nov 22 07:00:00 2026 (77) <two@example.org> delivery to eve@example.net failed with code 550, b'no'\n",
+            "rubbish\n",
+        ]
+    )
+    assert [refusal.recipient for refusal in told.refusals("<one@example.org>", 0.0)] == ["ann@example.org"]
+    assert told.refusals("<two@example.org>", 0.0) == []
+    assert told.delivery("<one@example.org>", "choir.example.org", 3, 0.0)
+    assert not told.delivery("<one@example.org>", "choir.example.org", 2, 0.0)
+    assert not told.delivery("<one@example.org>", "choir.example.org", 3, 4e9)
