@@ -61,7 +61,7 @@ class RateInForce:
     def heard(self, transaction: Transaction) -> None:
         """The outcome of a transaction."""
         # A message that is refused for its content says nothing about how much the MTA can bear.
-        deferred = 0 if transaction.refused else len(transaction.recipients(State.DEFERRED))
+        deferred = 0 if transaction.message_refused else len(transaction.recipients(State.DEFERRED))
         answered = sum(len(outcome.recipients) for outcome in transaction.outcomes)
         self._seen = Outcomes(
             self._seen.transactions + 1,

@@ -22,7 +22,7 @@ class Transaction:
     attempt_id  None: the content was not begun
     over_limit  owed as before: the MTA takes no more recipients in one transaction
     accepted    recipients the content was sent to
-    refused     the MTA's words where it refuses the message itself for good and `holds_refused` was asked for; "" elsewhere
+    message_refused  the MTA's reply if it refuses the message itself for good and `holds_refused` was asked for; else ""
     """
 
     outcomes: tuple[Outcome, ...]
@@ -31,7 +31,7 @@ class Transaction:
     attempt_id: AttemptId | None = None
     over_limit: tuple[str, ...] = ()
     accepted: int = 0
-    refused: str = ""
+    message_refused: str = ""
 
     def recipients(self, state: State) -> tuple[str, ...]:
         """Recipients that ended in a state."""

@@ -52,7 +52,7 @@ class MtaTrust:
         """The outcome of one transaction, once the ledger has it."""
         if transaction.recipients(State.DELIVERED) or transaction.recipients(State.IN_DOUBT):
             self._accepted_at_s = self._resources.clock.now_s()
-        self._refusals = after_transaction(self._refusals, filebase, transaction.outcomes, transaction.refused)
+        self._refusals = after_transaction(self._refusals, filebase, transaction.outcomes, transaction.message_refused)
         if self._has_stopped or not transaction.outcomes:
             return
         if self._refusals.are_too_many:

@@ -96,7 +96,9 @@ class Turn:
             sent, interrupted = await self._send(entry, record, going.ready)
             settled = None if interrupted else _settled_by(decision, sent, filebase)
             decision = settled or await decide()
-            if decision.deliver and (reply := next((done.refused for done in sent if done.refused), "")):
+            if decision.deliver and (
+                reply := next((done.message_refused for done in sent if done.message_refused), "")
+            ):
                 raise ContentRefused(f"{reply} ({len(decision.deliver)} recipients have not had it)")
         if decision.deliver and set(one_per_recipient(decision.deliver)) <= set(going.later):
             return self._wait_for_ceilings(decision, going)

@@ -143,7 +143,7 @@ async def test_refusal_of_the_message_fails_nobody_where_the_entry_is_held_for_i
     assert in_ledger == (
         {State.DEFERRED: {ANN, BEN}, State.FAILED: {CAT}} if asked else {State.DEFERRED: {ANN, BEN, CAT}}
     )
-    assert done.refused == "554 5.6.0 line too long" and done.trouble == ""
+    assert done.message_refused == "554 5.6.0 line too long" and done.trouble == ""
     dsns = await ledger.dsns(DsnState.OWED, 10)
     assert [recipient.owed for dsn in dsns for recipient in dsn.recipients] == [CAT] * asked
 
