@@ -55,10 +55,14 @@ class NotBefore:
 
 @dataclass(frozen=True, slots=True)
 class LookAgain:
-    """It waits for something that has no moment: another copy, a composer, a filesystem. logged: at this level."""
+    """It waits for something that has no moment: another copy, a composer, a filesystem.
+
+    logged  at this level, with `error` for its detail; "" if not at all
+    """
 
     reason: str
     logged: Literal["", "warning", "error"] = ""
+    error: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ def ending_of(error: Exception, may_hold: bool = True) -> Ending:
         case EntryUnreadable() if error.belongs_in_bad:
             return Unreadable(error.reason, error.detail)
         case ComposeDeferred() | ComposerUnavailable():
-            return LookAgain(str(error), logged="warning")
+            return LookAgain(str(error), "warning", error)
         case EntryError():
             return Held(error.reason, error.detail)
         case IllegalTransition() if may_hold:
@@ -137,7 +141,7 @@ def ending_of(error: Exception, may_hold: bool = True) -> Ending:
             return MtaUnavailable(error)
         case CustodyRefused():
             # The ledger has it all; the file follows when the filesystem lets it. Nothing is sent again meanwhile.
-            return LookAgain(str(error), logged="error")
+            return LookAgain(str(error), "error", error)
         case OSError():
-            return LookAgain(f"cannot be read: {error.strerror}", logged="error")
+            return LookAgain(f"cannot be read: {error.strerror}", "error", error)
     raise TypeError(f"{error!r} ends no turn")

@@ -95,10 +95,10 @@ class Settle:
                 if owed is not None:
                     index.set_owed(filebase, owed, limited)
                 index.set_state(filebase, EntryState.DEFERRED, reason, due_s)
-            case LookAgain(reason, level):
+            case LookAgain(reason, level, error):
                 set_aside.look_again(filebase, reason)
                 if level:
-                    log.log(_LEVELS[level], logfmt(outcome="put_back", filebase=filebase, detail=reason))
+                    log.log(_LEVELS[level], logfmt(outcome="put_back", filebase=filebase, detail=error))
             case Held(reason, detail):
                 await set_aside.hold(filebase, reason, detail, by="drainer")
             case Unreadable(reason, detail):
