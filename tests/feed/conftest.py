@@ -9,9 +9,14 @@ import pytest
 
 from drainer.compose.wire import ComposedMessage, Envelope
 from drainer.demo.sink import Sink, SinkOptions
+from drainer.feed.session import Session
 from drainer.ledger.records import MessageRecord
 from drainer.settings import MtaSettings
 from tests.ledger.memory import MemoryLedger
+
+CONTENT = b"Message-ID: <1@example.org>\r\n\r\nText\r\n"
+
+Compose = Callable[..., ComposedMessage]
 
 _numbers = itertools.count(1)
 
@@ -56,4 +61,10 @@ def record_of(message: ComposedMessage) -> MessageRecord:
     return MessageRecord((message_id.encode().ljust(16)[:16],), "ants.example.org", message_id)
 
 
-Compose = Callable[..., ComposedMessage]
+async def sent(session: Session, envelope: Envelope, content: bytes = CONTENT) -> str:
+    """One accepted transaction; the reply to its final dot."""
+    assert (await session.mail(envelope, len(content))).code == 250
+    for recipient in envelope.recipients:
+        assert (await session.rcpt(recipient)).code == 250
+    assert (await session.begin_data()).code == 354
+    return str(await session.send_content(content))
