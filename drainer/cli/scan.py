@@ -2,7 +2,7 @@
 
 In    a directory of Mailman's
 Out   counts, lists, ages, classes of duplicates, unreadable and foreign files: as text, or as one JSON object
-Not here  how it is said (report/terminal/queue_scan.py)
+Not here  how it is said (report/queue_scan.py, report/terminal/scan.py)
 """
 
 from __future__ import annotations
@@ -34,16 +34,8 @@ from drainer.queuedir.filebase import QueueFile, Suffix, parse_name
 from drainer.queuedir.queue_names import MAILMAN_QUEUES
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, QueueScan, queue_counts, scan_queue
-from drainer.report.terminal.queue_scan import (
-    Foreign,
-    QueueSize,
-    ScannedEntry,
-    ScanReport,
-    Unreadable,
-    as_lines,
-    as_object,
-    entry_lines,
-)
+from drainer.report.queue_scan import Foreign, QueueSize, ScannedEntry, ScanReport, Unreadable, as_object
+from drainer.report.terminal.scan import as_lines, entry_lines
 from drainer.settings import DuplicateSettings, MailmanSettings
 
 OUTGOING = ("out", "retry")

@@ -25,7 +25,7 @@ def contents(directory: Path) -> dict[str, tuple[bytes, int]]:
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     """The JSON of one scan of the labelled queue."""
-    from drainer.report.terminal.queue_scan import as_object
+    from drainer.report.queue_scan import as_object
 
     return json.loads(json.dumps(as_object(scan(RESUBMISSION, with_entries=True), True)))  # type: ignore[no-any-return]
 

@@ -1,1 +1,1 @@
-"""The text that `drainer status` and `drainer scan` print: rows.py says, status.py lays out, queue_scan.py does both."""
+"""The text that `drainer status` and `drainer scan` print: rows.py and status.py for the one, scan.py for the other."""

@@ -1,13 +1,12 @@
-"""The result of `drainer scan`: as text for people, as JSON values for scripts.
+"""What `drainer scan` found in a queue directory, as values, and as JSON for scripts.
 
 In    entries as they were read and classified, oldest first; counts of the queues that were not read
-Out   ScanReport; its lines; its JSON object
-Pure  values only; cli/scan.py reads the files
+Out   ScanReport; its JSON object
+Pure  values only; cli/scan.py reads the files, terminal/scan.py has the text for people
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,23 +14,9 @@ from drainer import __version__
 from drainer.duplicates.classes import Classification, DuplicateClass
 from drainer.duplicates.summary import EntrySummary
 from drainer.queuedir.filebase import ForeignName
-from drainer.text.wording import count, duration, shortened, shown, size
 
 _AGES_S = (("under 1 h", 3600.0), ("1 to 6 h", 21_600.0), ("6 to 24 h", 86_400.0), ("1 to 3 d", 259_200.0))
 _OLDEST_AGES = "over 3 d"
-_CUSTODY = "drainer"
-_LINES_AT_MOST = 20
-_WIDEST_LIST = 48
-
-_MEANING = {
-    DuplicateClass.NONE: "an original: delivered",
-    DuplicateClass.EXACT: "sent again unchanged: suppressed once the earlier copy is out",
-    DuplicateClass.RESTORED: "back from a backup: suppressed once the earlier copy is out",
-    DuplicateClass.PARTIAL: "an earlier copy goes to some: only the others get this one",
-    DuplicateClass.RESEND: "a person sent the text again: held for you to decide",
-    DuplicateClass.CONFLICT: "same Message-ID, other content: delivered, flagged",
-    DuplicateClass.UNDECIDED: "perhaps a copy of an earlier one: held if that is delivered",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +176,7 @@ def as_object(report: ScanReport, with_entries: bool) -> dict[str, object]:
         },
         "classes": {kind.value: _counts(tally, at_s) for kind, tally in report.classes.items()},
         "ages": [{"age": name, **_counts(tally, at_s)} for name, tally in report.ages.items()],
-        "lists": [{"list": name, **_counts(tally, at_s)} for name, tally in _by_size(report.lists)],
+        "lists": [{"list": name, **_counts(tally, at_s)} for name, tally in by_size(report.lists)],
         "unreadable": [
             {
                 "file": file.file,
@@ -218,69 +203,9 @@ def as_object(report: ScanReport, with_entries: bool) -> dict[str, object]:
     return document
 
 
-def as_lines(report: ScanReport) -> list[str]:
-    """The report for people."""
-    total = report.total
-    queues = [f"{name}/" for name in report.queues]
-    if report.queue_dir is None:
-        what = f"the queue directory {report.directory}"
-    elif len(queues) == 1:
-        what = f"queue {report.queues[0]!r} of {report.queue_dir}"
-    else:
-        what = f"{' and '.join(queues)} of {report.queue_dir}"
-    lines = [f"Scanned {what} (nothing was changed)", ""]
-    if report.settings_left_out:
-        lines += [f"Settings left out: {report.settings_left_out}", ""]
-    if total.entries:
-        lines += [
-            f"{count(total.entries, 'entry', 'entries')}, {count(total.recipients, 'recipient')}, {size(total.bytes)},"
-            f" oldest {_age(report, total)}",
-            f"Written by {' and '.join(_flavour(name) for name in sorted(report.flavours))}",
-            f"{count(total.to_send, 'recipient')} still to be sent to if every earlier copy goes out",
-        ]
-    else:
-        lines.append(f"No readable entries in {' or '.join(queues)}." if report.queue_dir else "No readable entries.")
-    if report.claimed:
-        lines.append(f"{count(report.claimed, 'entry', 'entries')} claimed by a runner (.bak)")
-    if total.entries:
-        if report.by_queue.keys() - {report.queues[0]}:
-            lines += _table("Queue", [(f"{name}/", tally) for name, tally in report.by_queue.items()], report)
-        if report.queue_dir and report.not_taken:
-            lines += ["", *_not_taken(report)]
-        lines += _table("Class", [(kind.value, tally) for kind, tally in report.classes.items()], report)
-        lines += [
-            f"  {kind.value + ':':<10} {_MEANING[kind]}" for kind, tally in report.classes.items() if tally.entries
-        ]
-        lines += _table("Age", list(report.ages.items()), report)
-        lines += _table("List", _by_size(report.lists), report)
-    lines += _without_summary(report, "unreadable file", "", [file for file in report.unreadable if file.is_for_bad])
-    would_be_held = [file for file in report.unreadable if not file.is_for_bad]
-    lines += _without_summary(report, "entry", " to be held for a person", would_be_held)
-    if report.foreign_count:
-        lines += ["", f"{count(report.foreign_count, 'file')} that Mailman's runner would pass over or stumble on:"]
-        lines += _some(
-            [f"  {_named(report, f.queue, f.name.name)}: {f.name.reason}{_danger(f.name)}" for f in report.foreign],
-            report.foreign_count,
-        )
-    if report.others:
-        lines += ["", "Other queues: " + ", ".join(f"{q.name} {count(q.entries)}" for q in report.others)]
-    if custody := [queue for queue in report.custody if queue.entries]:
-        lines += ["", "In drainer's custody: " + ", ".join(f"{q.name} {count(q.entries)}" for q in custody)]
-        named = f"--queue-dir {report.queue_dir}/{_CUSTODY} --queue {custody[0].name}"
-        lines += [f"  `drainer scan {named}` looks into it"]
-    lines += ["", "The ledger is not looked at:", "recipients it knows as delivered count as still to be sent to here."]
-    return lines
-
-
-def entry_lines(report: ScanReport) -> list[str]:
-    return [_entry_line(report, entry) for entry in report.entries]
-
-
-def _not_taken(report: ScanReport) -> list[str]:
-    """The setting with which drainer takes these entries."""
-    left = " and ".join(f"{name}/" for name in report.not_taken)
-    wanted = ", ".join(f'"{name}"' for name in dict.fromkeys((*report.taken, *report.queues)))
-    return [f"drainer would leave {left} to Mailman; the setting custody.queues = [{wanted}] takes it too."]
+def by_size(lists: dict[str, Tally]) -> list[tuple[str, Tally]]:
+    """Lists with the most recipients first."""
+    return sorted(lists.items(), key=lambda item: (-item[1].recipients, item[0]))
 
 
 def _counts(tally: Tally, at_s: float) -> dict[str, object]:
@@ -309,60 +234,3 @@ def _entry_object(entry: ScannedEntry) -> dict[str, object]:
         "sender": summary.sender,
         "subject": summary.subject,
     }
-
-
-def _entry_line(report: ScanReport, entry: ScannedEntry) -> str:
-    summary = entry.summary
-    of = f" of {_named(report, entry.of_queue or entry.queue, entry.found.of)}" if entry.found.of else ""
-    return (
-        f"{_named(report, entry.queue, entry.file)}  {shown(summary.list_id)}  {entry.found.kind.value}{of}"
-        f"  {entry.to_send}/{summary.recipients} to send  {shown(shortened(summary.subject, 60))}"
-    )
-
-
-def _named(report: ScanReport, queue: str, file: str) -> str:
-    """A file's name, with its queue where several were read."""
-    return shown(f"{queue}/{file}" if len(report.queues) > 1 else file)
-
-
-def _by_size(lists: dict[str, Tally]) -> list[tuple[str, Tally]]:
-    return sorted(lists.items(), key=lambda item: (-item[1].recipients, item[0]))
-
-
-def _table(title: str, rows: Iterable[tuple[str, Tally]], report: ScanReport) -> list[str]:
-    kept = [(shown(shortened(name, _WIDEST_LIST)), tally) for name, tally in rows if tally.entries]
-    width = max([len(title), *(len(name) for name, _ in kept)])
-    lines = ["", f"{title:<{width}}  {'entries':>9}  {'recipients':>11}  {'to send':>11}  oldest"]
-    lines += _some(
-        [
-            f"{name:<{width}}  {tally.entries:>9,}  {tally.recipients:>11,}  {tally.to_send:>11,}"
-            f"  {_age(report, tally)}"
-            for name, tally in kept
-        ]
-    )
-    return lines
-
-
-def _without_summary(report: ScanReport, what: str, behind: str, files: list[Unreadable]) -> list[str]:
-    if not files:
-        return []
-    named = [f"  {_named(report, file.queue, file.file)}: {file.reason}, {shown(file.detail)}" for file in files]
-    plural = "entries" if what == "entry" else f"{what}s"
-    return ["", f"{count(len(files), what, plural)}{behind}:", *_some(named)]
-
-
-def _some(lines: list[str], total: int | None = None) -> list[str]:
-    hidden = (total or len(lines)) - _LINES_AT_MOST
-    return [*lines[:_LINES_AT_MOST], f"  and {hidden:,} more (--json has them)"] if hidden > 0 else lines
-
-
-def _age(report: ScanReport, tally: Tally) -> str:
-    return "" if tally.oldest_s is None else duration(report.at_s - tally.oldest_s)
-
-
-def _flavour(name: str) -> str:
-    return {"mailman2": "Mailman 2.1", "mailman3": "Mailman 3"}.get(name, name)
-
-
-def _danger(name: ForeignName) -> str:
-    return " (MAILMAN'S RUNNER DIES ON THIS NAME)" if name.kills_runner else ""
