@@ -1,4 +1,4 @@
-"""Queue entries nobody's Mailman wrote, put beside good ones; what a drain made of each.
+"""Queue entries that no Mailman wrote, among good ones; and the result of a drain for each.
 
 An entry is a mail as text (`_parsemsg`), or any two pickles, under a name of its own.
 """
@@ -28,7 +28,7 @@ class Fates:
     def outcomes(self, filebase: str) -> set[str]:
         return {fields.get("outcome", "") for fields in self.said.get(filebase, [])}
 
-    def told(self, filebase: str, outcome: str) -> dict[str, str]:
+    def line(self, filebase: str, outcome: str) -> dict[str, str]:
         """The one line with this outcome."""
         (fields,) = (fields for fields in self.said.get(filebase, []) if fields.get("outcome") == outcome)
         return fields

@@ -1,11 +1,11 @@
-"""python -m tests.scenarios.operated_at_random [--seed N] [--times N] [--wishes N]: an operator who cannot make up his mind.
+"""python -m tests.scenarios.operated_at_random [--seed N] [--times N] [--wishes N]: an operator changes decisions at random.
 
-In    a seed; how many wishes he has while a sample outage drains, and how often the service is killed meanwhile
+In    a seed; the number of actions while a sample outage drains; how often the service is killed meanwhile
 Out   nothing, or an AssertionError that says what was broken
 
-He pauses, resumes, changes the rate, holds, releases, drops and gives back whatever he finds, and last of all lets all of it
-go. Then: everybody owed has it once, but for whom he dropped and who is in doubt; a counter never fell, nothing was called
-idle over a backlog, every entry is in exactly one count, and a restart finds what the run before said.
+The operator pauses, resumes, changes the rate, holds, releases, drops and gives back entries at random, and releases
+everything at the end. Then: every recipient owed a mail has it once, except those dropped or in doubt; no counter fell; the
+state was never idle with a backlog; every entry is in exactly one count; a restart shows the same as the run before.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Story:
         await self._on_some(service, service.hold)
 
     async def _release(self, service: ControlClient) -> None:
-        """Not whom he would send to a second time."""
+        """Without recipients to which he would send a second time."""
         held = (await service.entries(Selectors(state="held"), _SHOWN)).entries
         mine = [one.entry for one in held if one.reason.startswith("operator")]
         for name in self.random.sample(mine, min(len(mine), 2)):
@@ -104,13 +104,13 @@ class Story:
         self,
         service: ControlClient,
         do: Callable[[SelectRequest], Awaitable[SelectReply]],
-        told: set[str] | None = None,
+        shown: set[str] | None = None,
     ) -> None:
         """Of all there are, wherever they stand."""
         names = [one.entry for one in (await service.entries(Selectors(), _SHOWN)).entries]
         for name in self.random.sample(names, min(len(names), self.random.choice((1, 1, 3)))):
-            if told is not None:
-                told.add(name)
+            if shown is not None:
+                shown.add(name)
             await do(SelectRequest(selectors=Selectors(entry=name), yes=True))
 
     async def look(self, service: ControlClient) -> Snapshot:

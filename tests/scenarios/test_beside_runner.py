@@ -53,9 +53,9 @@ def by_mailman(lists: Site) -> list[str]:
     return [json.loads(line)["filebase"] for line in (lists.home / "by-mailman").read_text().splitlines()]
 
 
-def test_runner_that_comes_in_the_middle_ends_nothing_and_everything_says_so(tmp_path: Path) -> None:
-    told = tmp_path / "told"
-    notify = {"command": ["/bin/sh", "-c", f'echo "$DRAINER_EVENT $DRAINER_TEXT" >> {told}'], "after": "0s"}
+def test_runner_that_starts_during_a_drain_does_not_end_it_and_every_output_says_so(tmp_path: Path) -> None:
+    notices = tmp_path / "notices"
+    notify = {"command": ["/bin/sh", "-c", f'echo "$DRAINER_EVENT $DRAINER_TEXT" >> {notices}'], "after": "0s"}
     with site(tmp_path / "site", 12, feed={"messages": "0"}, notify=notify, duplicates={"resend": "deliver"}) as lists:
         entries = {path.name: path.read_bytes() for path in lists.out.iterdir()}
         with lists.run() as service:
@@ -69,7 +69,7 @@ def test_runner_that_comes_in_the_middle_ends_nothing_and_everything_says_so(tmp
                     beside
                 )
                 assert "second copies" in lists.says("status")
-                when(lambda: told.exists() and beside in told.read_text(), lambda: "no notice")
+                when(lambda: notices.exists() and beside in notices.read_text(), lambda: "no notice")
                 assert "works beside drainer" in drainer("check", "--config", lists.settings).stdout
 
                 # The same mails submitted again: each goes to whoever takes it first, and what the runner took is counted.
@@ -106,7 +106,7 @@ def runners(site: Mailman3) -> dict[str, int]:
     return {one.name: one.pid for one in mailman_processes(site.var / "queue", site.config).runners}
 
 
-def test_genuine_mailman_3_is_refused_until_the_lines_it_is_told_to_write_have_stopped_its_runner(
+def test_genuine_mailman_3_is_refused_until_the_lines_of_the_advice_have_stopped_its_runner(
     mailman3_copy: Mailman3, tmp_path: Path
 ) -> None:
     mailman = mailman3_copy

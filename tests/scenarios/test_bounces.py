@@ -1,4 +1,4 @@
-"""Recipients that fail are reported to the list's bounce address: once, through the same MTA, never to nobody."""
+"""Recipients that fail are reported to the list's bounce address: once, through the same MTA, never to an empty address."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def dsns(taken: list[Taken]) -> list[tuple[Taken, Message]]:
     return [(one, email.message_from_bytes(one.content)) for one in taken if not one.reverse_path]
 
 
-def told(report: Message) -> list[tuple[str, str, str]]:
+def reported(report: Message) -> list[tuple[str, str, str]]:
     """(Final-Recipient, Status, Diagnostic-Code) of each recipient of a DSN."""
     status_part = report.get_payload(1)
     assert isinstance(status_part, Message) and status_part.get_content_type() == "message/delivery-status"
@@ -69,7 +69,7 @@ def told(report: Message) -> list[tuple[str, str, str]]:
 
 def all_told(taken: list[Taken]) -> Counter[tuple[str, str]]:
     """(reverse-path, recipient) = how often a DSN named it."""
-    return Counter((one.recipients[0], who[0]) for one, report in dsns(taken) for who in told(report))
+    return Counter((one.recipients[0], who[0]) for one, report in dsns(taken) for who in reported(report))
 
 
 def ended(log: Path, outcome: str) -> list[dict[str, str]]:
@@ -82,7 +82,7 @@ def ended(log: Path, outcome: str) -> list[dict[str, str]]:
 @dataclass(frozen=True)
 class Drained:
     """taken: what the sink owns; totals: the ledger's counters afterwards; failed, held: the log's lines;
-    deferred: whom the first DSN was for."""
+    deferred: the recipient of the first DSN."""
 
     outage: Outage
     taken: list[Taken]
@@ -128,7 +128,7 @@ def drain(tmp_path_factory: pytest.TempPathFactory) -> Drained:
     return replace(found, deferred=script.deferred)
 
 
-def test_refusal_of_a_recipient_is_told_once_to_the_bounce_address_of_the_list(drain: Drained) -> None:
+def test_refusal_of_a_recipient_is_reported_once_to_the_bounce_address_of_the_list(drain: Drained) -> None:
     told_lists = [line for line in drain.failed if line["list"] not in (COPIED, NO_ALIAS)]
     expected = Counter((f"{line['list']}-bounces@lists.example.org", line["recipient"]) for line in told_lists)
     found = all_told(drain.taken)
@@ -136,21 +136,21 @@ def test_refusal_of_a_recipient_is_told_once_to_the_bounce_address_of_the_list(d
     assert {line["list"] for line in told_lists} == {"announce", "pier"}
     assert drain.totals.get("bounced_recipients") == len(drain.failed)
     assert drain.totals.get("dsns_sent") == len(dsns(drain.taken))
-    words = {words for _, report in dsns(drain.taken) for _, _, words in told(report)}
+    words = {words for _, report in dsns(drain.taken) for _, _, words in reported(report)}
     assert words == {
         "550 5.1.1 no such user",
         "451 4.2.1 mailbox busy",
     }
 
 
-def test_refusal_of_the_message_is_told_of_nobody_and_its_entry_is_held(drain: Drained) -> None:
+def test_refusal_of_the_message_is_reported_of_no_recipient_and_its_entry_is_held(drain: Drained) -> None:
     """As Mailman 2.1 has it; what Mailman 3 has is in tests/feed/test_deliver.py."""
     held = (drain.outage.queue_dir / "drainer/held").iterdir()
     assert {read_entry(path).list_id for path in held} == {"announce", "quay", "mole"}
     assert {line["reason"] for line in drain.held} == {"content_refused"}
 
 
-def test_dsn_is_addressed_to_whom_it_concerns_and_holds_the_header_of_the_mail(drain: Drained) -> None:
+def test_dsn_goes_to_the_reverse_path_and_contains_the_header_of_the_mail(drain: Drained) -> None:
     identities = {message_id for _, message_id in drain.outage.owed}
     assert dsns(drain.taken)
     for one, report in dsns(drain.taken):
@@ -159,13 +159,15 @@ def test_dsn_is_addressed_to_whom_it_concerns_and_holds_the_header_of_the_mail(d
         assert isinstance(header, Message) and any(name in str(header.get_payload()) for name in identities)
 
 
-def test_recipient_given_up_after_deferrals_is_told_with_the_last_answer(drain: Drained) -> None:
-    found = [who for one, report in dsns(drain.taken) if one.recipients[0].startswith("pier-") for who in told(report)]
+def test_recipient_given_up_after_deferrals_is_reported_with_the_last_reply(drain: Drained) -> None:
+    found = [
+        who for one, report in dsns(drain.taken) if one.recipients[0].startswith("pier-") for who in reported(report)
+    ]
     assert {(code, words) for _, code, words in found} == {("4.4.7", "451 4.2.1 mailbox busy")}
     assert len(found) == sum(line["list"] == "pier" for line in drain.failed) > 0
 
 
-def test_copies_of_one_mail_refused_for_the_same_recipient_are_told_of_once(drain: Drained) -> None:
+def test_copies_of_one_mail_refused_for_the_same_recipient_are_reported_once(drain: Drained) -> None:
     found = {key: times for key, times in all_told(drain.taken).items() if key[0].startswith(COPIED)}
     assert list(found.values()) == [1]
     assert sum(line["list"] == COPIED for line in drain.failed) == 2
@@ -178,7 +180,7 @@ def test_dsn_refused_for_good_is_dropped_and_one_deferred_goes_later(drain: Drai
     assert drain.totals.get("dsns_dropped") == len({line["filebase"] for line in refused}) > 0
 
 
-def test_nobody_is_told_where_the_operator_wants_no_dsns(tmp_path: Path) -> None:
+def test_no_dsn_is_sent_if_the_operator_wants_none(tmp_path: Path) -> None:
     outage = write_plain(tmp_path / "site", 2, 2)
     with SinkThread(SinkOptions(keep_content=True), Rule.parse("rcpt 550 5.1.1 unknown recipient=*1.*")) as sink:
         off = drained(tmp_path, outage, sink, feed={"dsn": False})

@@ -58,7 +58,7 @@ def found(place: Site, changes: dict[str, dict[str, Any]], of: Look = around) ->
     return {one.about: one for one in sorted(findings, key=lambda one: one.level != "ok")}
 
 
-def test_where_all_is_right_each_thing_gets_a_line_that_says_so_and_the_exit_status_is_0(place: Site) -> None:
+def test_if_all_is_right_each_check_gets_a_line_and_the_exit_status_is_0(place: Site) -> None:
     done = drainer("config", "--check", "--config", place.settings)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     *each, last = done.stdout.splitlines()
@@ -161,7 +161,7 @@ def test_out_behind_a_link_to_another_filesystem_is_an_error(place: Site, tmp_pa
     assert "is on another filesystem" in problem.text
 
 
-def test_genuine_mailman_3_is_started_to_compose_and_what_keeps_it_from_that_is_said(
+def test_genuine_mailman_3_is_started_to_compose_and_the_obstacle_is_named(
     mailman3_copy: Mailman3, tmp_path: Path
 ) -> None:
     known = {"flavour": "mailman3", "queue_dir": mailman3_copy.var / "queue", "python": mailman3_copy.python,

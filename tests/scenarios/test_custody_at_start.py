@@ -50,7 +50,7 @@ def mailman_queue(home: Path) -> Path:
     return home / "qfiles"
 
 
-def test_what_is_no_queue_directory_is_refused_with_what_would_be_right(tmp_path: Path) -> None:
+def test_directory_that_is_not_a_queue_is_refused_with_what_would_be_right(tmp_path: Path) -> None:
     (tmp_path / "var").mkdir()
     queue_dir = mailman_queue(tmp_path / "var")
     said = refusal(queue_dir / "out", tmp_path)
@@ -167,10 +167,10 @@ def test_bak_is_left_while_an_outgoing_runner_lives_and_taken_in_doubt_when_it_h
                     seen = lists.status_when(lambda said: said["reason"] == IDLE and bool(said["mailman"]["runners"]))
                     assert seen["mailman"]["outgoing_runner_competes"] is True
                     assert seen["mailman"]["runners"] == [{"name": "OutgoingRunner", "pid": runner.pid}]
-                    told = " ".join(lists.says("status").split())
-                    assert f"OutgoingRunner (pid {runner.pid}) takes entries from the same queue" in told
-                    assert "recipients may get second copies" in told
-                    assert "Stop it: QRUNNERS without OutgoingRunner in mm_cfg.py" in told
+                    shown = " ".join(lists.says("status").split())
+                    assert f"OutgoingRunner (pid {runner.pid}) takes entries from the same queue" in shown
+                    assert "recipients may get second copies" in shown
+                    assert "Stop it: QRUNNERS without OutgoingRunner in mm_cfg.py" in shown
                     assert f"(pid {runner.pid}) takes entries from the same queue" in service.log_text()
                     assert bak.exists()
                     runner.terminate()
@@ -183,7 +183,7 @@ def test_bak_is_left_while_an_outgoing_runner_lives_and_taken_in_doubt_when_it_h
         assert lists.sink.deliveries() == lists.owed(resends_too=True)
 
 
-def test_foreign_names_stay_untouched_and_unreadable_entries_land_in_bad_or_held_with_the_reason_told(
+def test_foreign_names_stay_untouched_and_unreadable_entries_go_to_bad_or_held_with_the_reason(
     tmp_path: Path,
 ) -> None:
     with site(tmp_path, 6) as lists:

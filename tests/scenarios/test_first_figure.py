@@ -1,4 +1,4 @@
-"""The backlog is told whole from the first figure on, while it is still being taken and read."""
+"""The backlog is shown complete from the first figure on, while it is still being taken and read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drainer.demo.sample_queue import write_outage
 from tests.scenarios.running import running_service, running_sink, site_settings
 
 
-def test_no_figure_but_the_true_one_is_told_while_the_backlog_is_taken(tmp_path: Path) -> None:
+def test_only_true_figures_are_shown_while_the_backlog_is_taken(tmp_path: Path) -> None:
     outage = write_outage(tmp_path, 800)
     octets = sum(path.stat().st_size for path in (outage.queue_dir / "out").iterdir())
     mailman = {"flavour": "mailman2", "queue_dir": outage.queue_dir, "lists_dir": outage.lists_dir}

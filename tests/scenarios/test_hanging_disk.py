@@ -1,5 +1,5 @@
-"""A FIFO where a list's settings belong, and a server of lists that answers nobody: the others' mail goes out, and SIGTERM
-ends the process."""
+"""A FIFO in place of a list's settings, and a server of lists that does not answer: the mail of other lists goes out, and
+SIGTERM ends the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that drainer says of a hostile site, read as those read it for whom it is made."""
+"""Every output of drainer about a hostile site, read by the programs and people that it is made for."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def status(settings: Path) -> dict[str, Any]:
 
 
 @dataclass
-class Told:
+class Outputs:
     """What was said, by what said it."""
 
     site: HostileSite
@@ -89,7 +89,7 @@ async def opened(devtools: str, url: str) -> tuple[str, int, list[str], list[str
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outputs]:
     home = tmp_path_factory.mktemp("site")
     site = hostile_site(home)
     noticed, program = home / "noticed", home / "page-me"
@@ -107,7 +107,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             notify={"command": [str(program)], "after": "0s"},
             feed={"dsn_wait": "1s"},
         )
-        found = Told(site, mta, home=home)
+        found = Outputs(site, mta, home=home)
         service = Service(settings, home / "drainer.log")
         try:
             eventually(lambda: "mta_down" in noticed.read_text(), service.log_text)
@@ -144,29 +144,29 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         yield found
 
 
-def test_every_text_is_printable_utf8_and_no_field_is_endless(told: Told) -> None:
-    found = {name: objections(text) for name, text in told.texts.items()}
+def test_every_text_is_printable_utf8_and_no_field_is_endless(outputs: Outputs) -> None:
+    found = {name: objections(text) for name, text in outputs.texts.items()}
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
-    assert all("Traceback" not in text for text in told.texts.values())
-    assert all(told.texts[" ".join(command)] for command in COMMANDS if command[0] != "show"), "each said something"
+    assert all("Traceback" not in text for text in outputs.texts.values())
+    assert all(outputs.texts[" ".join(command)] for command in COMMANDS if command[0] != "show"), "each said something"
 
 
-def test_every_text_of_every_json_is_printable_and_bounded(told: Told) -> None:
+def test_every_text_of_every_json_is_printable_and_bounded(outputs: Outputs) -> None:
     found = {
-        name: [wrong for text in texts_in(value) for wrong in objections(text)] for name, value in told.jsons.items()
+        name: [wrong for text in texts_in(value) for wrong in objections(text)] for name, value in outputs.jsons.items()
     }
     assert {name: wrong[:3] for name, wrong in found.items() if wrong} == {}
-    assert "caf\\xe9" in told.first["reason"] and "\\x1b[2J" in told.first["reason"], "the MTA's words, whole"
+    assert "caf\\xe9" in outputs.first["reason"] and "\\x1b[2J" in outputs.first["reason"], "the MTA's words, whole"
 
 
-def test_log_is_lines_of_fields_and_none_is_endless(told: Told) -> None:
-    lines = told.log.splitlines()
+def test_log_is_lines_of_fields_and_none_is_endless(outputs: Outputs) -> None:
+    lines = outputs.log.splitlines()
     assert [line[:300] for line in lines if not is_of_fields(line) or objections(line, lines=False)] == []
     assert max(map(len, lines)) < 8000, "a syslog daemon cuts there"
 
 
-def test_table_of_the_markdown_report_has_its_columns_in_every_row(told: Told) -> None:
-    blocks = re.findall(r"(?:^\|.*\n)+", told.texts["report"], re.MULTILINE)
+def test_table_of_the_markdown_report_has_its_columns_in_every_row(outputs: Outputs) -> None:
+    blocks = re.findall(r"(?:^\|.*\n)+", outputs.texts["report"], re.MULTILINE)
     assert blocks
     for block in blocks:
         columns = {len(re.findall(r"(?<!\\)\|", re.sub(r"\\\\", "", line))) for line in block.splitlines()}
@@ -183,39 +183,41 @@ class _Elements(HTMLParser):
 
 
 @pytest.mark.parametrize("name", ["page", "report"])
-def test_no_markup_of_a_stranger_becomes_an_element_or_runs(told: Told, name: str) -> None:
+def test_no_markup_of_a_stranger_becomes_an_element_or_runs(outputs: Outputs, name: str) -> None:
     parser = _Elements()
-    parser.feed(told.page if name == "page" else told.texts["report --format html"])
+    parser.feed(outputs.page if name == "page" else outputs.texts["report --format html"])
     assert not parser.seen & {"img", "iframe", "textarea", "onerror", "onclick"}
-    title, foreign, complaints, asked, text = told.opened[name]
+    title, foreign, complaints, asked, text = outputs.opened[name]
     assert "run" not in title and foreign == 0 and complaints == []
     assert all(url.startswith(("http://127.0.0.1:", "file:///")) for url in asked)
     assert "<script>document.title='run'</script>" in text, "it is shown as what it is: text"
 
 
 @needs_promtool
-def test_prometheus_takes_the_metrics(told: Told) -> None:
-    promtool("check", "metrics", given=told.metrics)
-    assert series(told.metrics) and objections(told.metrics.decode()) == []
+def test_prometheus_takes_the_metrics(outputs: Outputs) -> None:
+    promtool("check", "metrics", given=outputs.metrics)
+    assert series(outputs.metrics) and objections(outputs.metrics.decode()) == []
 
 
 @pytest.mark.parametrize("when", ["", " afterwards"])
-def test_plugin_has_performance_data_of_ours_alone(told: Told, when: str) -> None:
-    first, *rest = told.texts[f"check{when}"].splitlines()
+def test_plugin_has_performance_data_of_ours_alone(outputs: Outputs, when: str) -> None:
+    first, *rest = outputs.texts[f"check{when}"].splitlines()
     _, bar, performance = first.partition("|")
     assert bar and re.fullmatch(r"( ('[^'|]*'|[\w.-]+)=[0-9.e+-]+[s%]?(;[0-9.@:~]*){0,4})+", performance), performance
     assert all("|" not in line for line in rest)
 
 
-def test_notices_are_whole_and_printable(told: Told) -> None:
-    assert told.noticed
-    for line in told.noticed:
+def test_notices_are_whole_and_printable(outputs: Outputs) -> None:
+    assert outputs.noticed
+    for line in outputs.noticed:
         assert [wrong for text in texts_in(json.loads(line)) for wrong in objections(text, lines=False)] == []
-    assert objections(told.environment) == [] and "caf\\xe9" in told.environment
+    assert objections(outputs.environment) == [] and "caf\\xe9" in outputs.environment
 
 
-def test_dsn_is_a_report_any_mailman_reads(told: Told) -> None:
-    (content,) = (content for sender, _, content in told.mta.taken if sender == b"<>" and REFUSED.encode() in content)
+def test_dsn_is_a_report_any_mailman_reads(outputs: Outputs) -> None:
+    (content,) = (
+        content for sender, _, content in outputs.mta.taken if sender == b"<>" and REFUSED.encode() in content
+    )
     assert content.isascii() and not re.search(rb"[^\t\r\n -~]", content)
     assert max(map(len, content.split(b"\r\n"))) <= 998
     report = email.message_from_bytes(content, policy=email.policy.default)
@@ -227,11 +229,11 @@ def test_dsn_is_a_report_any_mailman_reads(told: Told) -> None:
     assert fields[1]["Diagnostic-Code"].startswith("smtp; 550 5.1.1")  # type: ignore[index]
 
 
-def test_mail_beside_it_is_delivered_and_what_lies_in_out_is_named(told: Told) -> None:
-    taken = [recipient for sender, recipients, _ in told.mta.taken if sender != b"<>" for recipient in recipients]
+def test_mail_beside_it_is_delivered_and_other_files_in_out_are_named(outputs: Outputs) -> None:
+    taken = [recipient for sender, recipients, _ in outputs.mta.taken if sender != b"<>" for recipient in recipients]
     assert f"<{ACCEPTED}>".encode() in taken
-    (skipped,) = told.jsons["status"]["mailman"]["skipped"]
+    (skipped,) = outputs.jsons["status"]["mailman"]["skipped"]
     assert (skipped["directory"], skipped["files"]) == ("out", 2)
     for output in ("status", "report", "scan"):
-        assert "1700000000.5+directory.pck" in told.texts[output], output
-    assert "event=not_entries directory=out files=2" in told.log
+        assert "1700000000.5+directory.pck" in outputs.texts[output], output
+    assert "event=not_entries directory=out files=2" in outputs.log

@@ -127,13 +127,13 @@ def drained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drained]:
         yield Drained(site, sink, fates(queue_dir, site.log), pickles, odd, others, home)
 
 
-def test_hostile_pickle_ends_in_bad_or_held_with_its_reason_and_in_bad_only_if_nobody_can_open_it(
+def test_hostile_pickle_is_held_with_its_reason_or_in_bad_if_no_mailman_can_open_it(
     drained: Drained,
 ) -> None:
     found = {}
     for name, filebase in drained.pickles.items():
         outcome = "unreadable" if "unreadable" in drained.fates.outcomes(filebase) else "held"
-        reason = drained.fates.told(filebase, outcome)["reason"]
+        reason = drained.fates.line(filebase, outcome)["reason"]
         is_right = reason in (FOR_NOBODY if outcome == "unreadable" else FOR_SOME_MAILMAN)
         where = drained.fates.where.get(filebase)
         if not is_right or where != ["bad" if outcome == "unreadable" else "drainer/held"]:
@@ -151,10 +151,10 @@ def test_message_of_impossible_values_is_sent_or_set_aside_with_a_reason(drained
         assert outcomes & {"finished", "held", "unreadable"}, (name, outcomes)
         assert ("finished" in outcomes) == (filebase not in drained.fates.where), name
         if "held" in outcomes:
-            assert drained.fates.told(filebase, "held")["reason"] == "composer_failed", name
+            assert drained.fates.line(filebase, "held")["reason"] == "composer_failed", name
 
 
-def test_good_mail_beside_it_is_delivered_to_everybody_once(drained: Drained) -> None:
+def test_good_mail_beside_it_is_delivered_to_every_recipient_once(drained: Drained) -> None:
     good = Counter(
         {key: times for key, times in given(drained.directory / "capture.jsonl").items() if "@x" not in key[1]}
     )
@@ -168,7 +168,7 @@ def test_recipient_no_server_can_be_given_fails_alone_and_with_its_reason(
     drained: Drained, name: str, one_by_one: int
 ) -> None:
     assert drained.taken(f"<{name.replace(' ', '-')}.{one_by_one}@x>") == [(GOOD,)]
-    failed = drained.fates.told(drained.filebases[f"to: {name} {one_by_one}"], "failed")
+    failed = drained.fates.line(drained.filebases[f"to: {name} {one_by_one}"], "failed")
     assert failed["reply"].startswith(ADDRESSES[name][1])
 
 
@@ -184,7 +184,7 @@ def test_reverse_path_that_would_end_the_command_holds_the_entry(
 ) -> None:
     assert drained.taken(f"<from.{number}.{one_by_one}@x>") == []
     filebase = drained.filebases[f"from: {number} {one_by_one}"]
-    assert drained.fates.told(filebase, "held")["reason"] in ("composer_failed", "unsafe_address", "needs_smtputf8")
+    assert drained.fates.line(filebase, "held")["reason"] in ("composer_failed", "unsafe_address", "needs_smtputf8")
     assert drained.fates.where[filebase] == ["drainer/held"]
 
 
@@ -219,7 +219,7 @@ def test_mail_larger_than_the_server_takes_is_held_unsent_with_both_sizes(draine
 
 
 def test_name_of_a_list_leads_to_no_other_directory(drained: Drained) -> None:
-    assert drained.fates.told(drained.filebases["no such list"], "held")["reason"] == "no_such_list"
+    assert drained.fates.line(drained.filebases["no such list"], "held")["reason"] == "no_such_list"
 
 
 def test_log_is_lines_of_ours_only(drained: Drained) -> None:

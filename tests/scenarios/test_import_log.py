@@ -1,4 +1,4 @@
-"""Mail delivered before the drainer's time, told by the MTA's log, is not delivered again: with and without the service."""
+"""Mail that the MTA's log says was delivered before is not delivered again: with and without the service."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def journal(site: Outbreak) -> list[JournalLine]:
         await ledger.close()
 
 
-def test_what_the_log_of_the_mta_tells_is_not_delivered_again(tmp_path: Path) -> None:
+def test_mail_that_the_mtas_log_says_was_delivered_is_not_delivered_again(tmp_path: Path) -> None:
     capture, log = tmp_path / "capture.jsonl", tmp_path / "mail.log"
     with SinkThread(SinkOptions(capture=capture, log=log)) as sink:
         before = site_at(tmp_path / "before", sink.port)
@@ -58,30 +58,30 @@ def test_what_the_log_of_the_mta_tells_is_not_delivered_again(tmp_path: Path) ->
         # Without a service: the ledger is written here. The log is torn in two, its second half is forgotten again; and it
         # does not tell of one recipient.
         lines = log.read_text().splitlines(keepends=True)
-        untold = next(line for line in lines if " to=<" in line)
-        lines.remove(untold)
+        not_in_log = next(line for line in lines if " to=<" in line)
+        lines.remove(not_in_log)
         half = next(at for at, line in enumerate(lines) if at > len(lines) / 2 and "removed" in line) + 1
         for name, part in (("first.log", lines[:half]), ("second.log", lines[half:])):
             (tmp_path / name).write_text("".join(part))
         after = site_at(tmp_path / "after", sink.port, feed={"messages": "0/s"})
-        told = after.owed().total() - 1
+        known = after.owed().total() - 1
         dry = says(after, tmp_path / "first.log")
-        assert (dry["done"], dry["learnt"]) == (False, 0) and 0 < dry["deliveries"] < told
+        assert (dry["done"], dry["learnt"]) == (False, 0) and 0 < dry["deliveries"] < known
         assert says(after, tmp_path / "first.log", "--yes")["learnt"] == dry["deliveries"]
         name = says(after, tmp_path / "second.log", "--yes")["name"]
-        assert says(after, "--undo", name)["learnt"] == told - dry["deliveries"]
+        assert says(after, "--undo", name)["learnt"] == known - dry["deliveries"]
         assert [line.action for line in asyncio.run(journal(after))] == [
             "import-log",
             "import-log",
             "import-log --undo",
         ]
 
-        # With the service: it is told, and what waits is known for a duplicate at once.
+        # With the service: it learns the deliveries, and waiting mail is a duplicate at once.
         with after.run() as service:
             after.status_when("all is read", lambda said: not said.backlog.unread_entries and said.state == "paused")
-            assert left(after) == told + 1 - dry["deliveries"]
+            assert left(after) == known + 1 - dry["deliveries"]
             again = says(after, tmp_path / "second.log", "--yes")
-            assert again["learnt"] == told - dry["deliveries"]
+            assert again["learnt"] == known - dry["deliveries"]
             assert left(after) == 1, "what had been read was looked at again"
             assert sum(one["covered"] for one in again["entries"]) == again["learnt"]
             shown = drainer("show", again["entries"][0]["message_id"], "--config", after.settings)
@@ -90,7 +90,7 @@ def test_what_the_log_of_the_mta_tells_is_not_delivered_again(tmp_path: Path) ->
             after.status_when("nothing waits", lambda said: said.backlog.entries == 0)
             assert service.terminate() == 0, service.log_text()[-4000:]
     (second,) = (given(capture) - before.owed()).elements()
-    assert f" to=<{second[2]}>" in untold, "only whom the log does not tell of got the mail again"
+    assert f" to=<{second[2]}>" in not_in_log, "only the recipient that is not in the log got the mail again"
     once("no other copy", before.owed(), given(capture) - Counter([second]))
     assert {fields["of"][:7] for fields in after.outcomes("suppressed")} == {"import-"}
     assert len(after.files("drainer/duplicates")) == MAILS - 1

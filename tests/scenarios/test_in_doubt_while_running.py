@@ -93,7 +93,7 @@ def test_without_a_log_the_hold_policy_holds_and_sends_no_second_copy(tmp_path: 
     assert held and held >= {line["filebase"] for line in site.outcomes("in_doubt")}
 
 
-def test_without_a_log_the_resend_policy_sends_again_and_says_to_whom(tmp_path: Path) -> None:
+def test_without_a_log_the_resend_policy_sends_again_and_names_the_recipients(tmp_path: Path) -> None:
     capture = tmp_path / "capture.jsonl"
     with SinkThread(SinkOptions(capture=capture), AtTheFinalDot(TAKE_AND_HANG_UP)) as sink:
         site = site_at(tmp_path, sink.port, None, in_doubt="ask", in_doubt_fallback="resend")

@@ -68,8 +68,8 @@ def test_every_entry_mailman_would_deliver_reaches_each_recipient_once(tmp_path:
     assert bad == {Path(key).stem for key, label in LABELS.items() if label["class"] == "broken"}
 
 
-def test_of_resubmissions_exactly_what_is_owed_goes_out(tmp_path: Path) -> None:
-    """By the labels: originals and lookalikes whole, duplicates to those not covered yet, a person's resend to nobody."""
+def test_of_resubmissions_exactly_the_owed_copies_go_out(tmp_path: Path) -> None:
+    """By the labels: originals and lookalikes whole, duplicates to recipients not covered, a person's resend to none."""
     queue_dir = queue_with(tmp_path, "resubmission")
     owed: Counter[tuple[str, str]] = Counter()
     for key, label in LABELS.items():

@@ -30,7 +30,7 @@ def test_postfix_delivers_every_entry_to_every_recipient_once(
     needed()
     site = mailman3_copy
     site.restore_entries()
-    for name in list(site.entries)[:3]:  # restored from a backup under another name: nobody may get a second copy
+    for name in list(site.entries)[:3]:  # restored from a backup under another name: no recipient may get a second copy
         shutil.copy2(site.out / name, site.out / f"{float(name.partition('+')[0]) + 60!r}+{'0' * 40}.pck")
     owed = owed_by(site)
     assert len(owed) > 300

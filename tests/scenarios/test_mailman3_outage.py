@@ -123,10 +123,12 @@ def test_the_site_is_what_an_outage_leaves_and_a_scan_claims_no_more_than_its_fi
     assert kinds == {f"both@{outage.HOST}: {kind}" for kind in ("empty body", "only blank lines")}
 
 
-def test_everybody_gets_each_mail_once_though_it_lies_in_retry_decorated_and_in_out(site: Site, tmp_path: Path) -> None:
+def test_every_recipient_gets_each_mail_once_though_it_is_in_retry_decorated_and_in_out(
+    site: Site, tmp_path: Path
+) -> None:
     """Of each list some mails lie there in both ways at once; of some the decorated copy comes first, of others the other
     one, and is finished before the service is killed: then only the ledger knows of it. Of both copies at once the one
-    proves the other where templates were changed; by the ledger alone that cannot be told, and is held."""
+    proves the other where templates were changed; the ledger alone cannot show it, so it is held."""
     expected = owed(queue(site, "out"))
     together, retry_first, out_first = (set(outage.KINDS[start::3]) for start in range(3))
     later = tmp_path / "later"

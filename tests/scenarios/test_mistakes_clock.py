@@ -58,8 +58,8 @@ def test_clock_set_back_by_hours_delays_no_deferral_and_no_pause_and_makes_no_fi
             assert min(figures(after)) >= 0
             assert service.terminate() == 0
     once("each once", site.owed(), given(capture))
-    (told,) = [line["detail"] for line in site.lines() if line.get("event") == "clock"]
-    assert told.startswith(("was set back by 3 h 00 min", "was set back by 2 h 59 min"))
+    (detail,) = [line["detail"] for line in site.lines() if line.get("event") == "clock"]
+    assert detail.startswith(("was set back by 3 h 00 min", "was set back by 2 h 59 min"))
 
 
 def test_clock_set_back_between_two_runs_delays_no_deferral(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def told_dates(message: Message) -> list[datetime]:
 def test_clock_set_back_lets_no_earlier_acceptance_vouch_for_a_refusal_and_no_dsn_tell_of_the_future(
     tmp_path: Path,
 ) -> None:
-    """A list's members refused by an MTA that has just gone wrong are told of once it accepts somebody again, not before."""
+    """Members that a broken MTA refused get a DSN once it accepts another recipient again, not before."""
     offset = tmp_path / "offset"
     offset.write_text(str(BACK_S))
     under = (sys.executable, "-m", "tests.scenarios.with_clock", str(offset))
@@ -124,7 +124,7 @@ def test_clock_set_back_lets_no_earlier_acceptance_vouch_for_a_refusal_and_no_ds
             assert later.backlog.dsns_owed > 0 == later.done.dsns_sent
             sink.scripts.clear()
             assert drainer("release", deferred.stem, "--yes", "--config", site.settings).returncode == 0
-            site.status_when("they are told", lambda said: not said.backlog.dsns_owed and said.done.dsns_sent > 0)
+            site.status_when("the DSNs are sent", lambda said: not said.backlog.dsns_owed and said.done.dsns_sent > 0)
             assert service.terminate() == 0
     now = datetime.now(UTC)
     dates = [told_dates(message_from_bytes(one.content)) for one in sink.taken if not one.reverse_path]

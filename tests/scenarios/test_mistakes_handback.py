@@ -45,7 +45,7 @@ def unlimited(site: Outbreak) -> None:
 
 
 def mailmans(site: Outbreak) -> Counter[Given]:
-    """What Mailman's runner would send of its queue as it is; without what a person sent twice, which nobody is owed."""
+    """What Mailman's runner would send of its queue now, without mails that a person sent twice: they are not owed."""
     entries = [read_entry(path) for path in site.files("out")]
     return Counter(
         (entry.list_id, message_id, recipient)
@@ -65,8 +65,8 @@ def reasons(reply: SelectReply) -> dict[str, str]:
 
 
 def test_handback_while_mail_is_in_flight_leaves_each_recipient_to_one_of_the_two(tmp_path: Path) -> None:
-    """Copies of a mail that was begun are narrowed too: Mailman gets each recipient of it once. Of a mail nobody has
-    begun it gets back what it had."""
+    """Copies of a mail that was begun are narrowed too: Mailman gets each recipient of it once. Of a mail that was not
+    begun it gets back all files."""
     capture, dots = tmp_path / "capture.jsonl", threading.Semaphore(0)
 
     def slow(step: Step) -> Behaviour | None:

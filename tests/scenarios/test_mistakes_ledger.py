@@ -84,7 +84,7 @@ def waiting(tmp_path: Path) -> Iterator[PartDelivered]:
         yield PartDelivered(site, capture, log, backup)
 
 
-def test_ledger_lost_old_foreign_newer_or_damaged_is_refused_until_it_knows_who_has_had_their_mail(
+def test_ledger_lost_old_foreign_newer_or_damaged_is_refused_until_it_knows_earlier_deliveries(
     waiting: PartDelivered, tmp_path: Path
 ) -> None:
     kept = Path(shutil.copy(waiting.ledger, tmp_path / "kept.sqlite"))
@@ -131,7 +131,7 @@ def test_ledger_lost_old_foreign_newer_or_damaged_is_refused_until_it_knows_who_
         0, "accept-ledger", "--yes", "--reason", "disk died"
     )
     waiting.site.drain()
-    once("with what the log told", waiting.site.owed(), given(waiting.capture))
+    once("with the deliveries of the log", waiting.site.owed(), given(waiting.capture))
     ((detail,),) = waiting.execute("SELECT detail FROM journal WHERE action = 'accept-ledger'")
     assert str(detail).endswith("disk died")
 

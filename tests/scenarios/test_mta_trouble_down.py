@@ -1,4 +1,4 @@
-"""An MTA that is dead, dies, or has enough sessions: its own state, nobody's failure; back again, all get theirs once."""
+"""An MTA that is dead, dies, or refuses sessions: no recipient fails for that; once it is back, all get their mail once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_down(said: Snapshot) -> bool:
 
 def assert_nobody_is_blamed(said: Snapshot) -> None:
     assert said.reason and said.mta.reason == said.reason and said.mta.next_try_s is not None
-    # Deferred is nobody but copies that wait until a doubt about the first is resolved.
+    # Only copies are deferred: they wait until a doubt about the first one is resolved.
     assert said.backlog.deferred_recipients <= said.backlog.duplicate_recipients and said.done.bounced_recipients == 0
     assert said.eta.state != "draining", "no finish time is given while nothing can be delivered"
 
@@ -61,7 +61,7 @@ def test_mta_killed_in_the_middle_and_back_on_its_port_delivers_the_rest_once(tm
 
 
 @pytest.mark.parametrize("rule", ["connect 421 4.3.2 not now first=3", "mail 421 4.3.2 closing every=7"])
-def test_421_closes_sessions_and_costs_nobody_an_attempt(tmp_path: Path, rule: str) -> None:
+def test_421_closes_sessions_and_costs_no_entry_an_attempt(tmp_path: Path, rule: str) -> None:
     capture = tmp_path / "capture.jsonl"
     with SinkThread(SinkOptions(capture=capture), Rule.parse(rule)) as sink:
         site = outbreak(tmp_path, sink.port, 20, members_each=3)

@@ -1,4 +1,4 @@
-"""A limit of the transaction is nobody's fault, and a fault of the content is not the recipients' fault."""
+"""A limit of the transaction is not a recipient's fault, and neither is a fault of the content."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def owed(outage: Outage) -> Counter[tuple[str, str]]:
     return Counter((message_id, address) for (_, message_id), all_ in outage.owed.items() for address in all_)
 
 
-def test_postfix_that_takes_twenty_recipients_a_transaction_defers_nobody_and_the_limit_is_learnt(
+def test_postfix_with_twenty_recipients_a_transaction_defers_no_recipient_and_the_limit_is_learnt(
     tmp_path: Path, open_directory: Path
 ) -> None:
     needed()
@@ -77,7 +77,7 @@ def _another(outage: Outage) -> bytes:
 
 
 @pytest.mark.parametrize("step", ["mail", "data", "dot"])
-def test_message_mailman_2_1_would_blame_nobody_for_is_held_with_the_mtas_words_and_can_be_released(
+def test_message_refused_where_mailman_2_1_blames_no_recipient_is_held_and_can_be_released(
     tmp_path: Path, step: str
 ) -> None:
     outage = write_plain(tmp_path / "site", 2, 30)

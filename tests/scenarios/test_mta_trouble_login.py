@@ -1,4 +1,4 @@
-"""No session can be encrypted or logged in to: the MTA's state, told with the setting to look at; repaired, it goes on."""
+"""TLS or AUTH fails in every session: status shows the MTA's state and the setting to check; after a repair it goes on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def context(name: str, ciphers: str = "") -> ssl.SSLContext:
 class Fault:
     """Something that keeps sessions from being opened.
 
-    words        what the operator is told, each of them
+    words        words that status must contain, each of them
     stage, what  of the session: what the sink does there
     certificate  it shows; ciphers: all it knows of TLS 1.2, and then no TLS 1.3
     offers       whether it offers STARTTLS and AUTH
@@ -90,7 +90,7 @@ def play(sink: Sink, fault: Fault) -> None:
     sink.scripts[:] = scripts if fault.stage else []
 
 
-def told(words: tuple[str, ...]) -> Callable[[Snapshot], bool]:
+def contains(words: tuple[str, ...]) -> Callable[[Snapshot], bool]:
     return lambda said: said.state == "mta_down" and all(word in said.reason for word in words)
 
 
@@ -119,7 +119,7 @@ def test_no_entry_is_blamed_for_tls_and_auth_the_reason_names_the_setting_and_re
                     (CERTIFICATES / "other_name.pem").read_text() if name == "not_trusted" else all_trusted
                 )
                 service.process.send_signal(signal.SIGHUP)
-                said = site.status_when(f"{name} is told with {fault.words}", told(fault.words))
+                said = site.status_when(f"{name} is shown with {fault.words}", contains(fault.words))
                 assert said.mta.reason == said.reason and said.mta.next_try_s is not None, name
                 assert said.done.bounced_recipients == said.done.delivered_recipients == 0, name
                 assert said.backlog.deferred_recipients == said.backlog.held_entries == 0, name

@@ -1,4 +1,4 @@
-"""An outage of the MTA that outlasts feed.give_up_after: its time counts for nobody. The clock is moved, not waited for."""
+"""An outage of the MTA that outlasts feed.give_up_after: its time counts against no recipient. The test moves the clock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from tests.scenarios.troubled import given, once, outbreak
 DAY_S = 86_400.0
 
 
-def test_days_of_an_mta_that_is_down_give_up_nobody_and_the_next_deferral_is_only_the_second(tmp_path: Path) -> None:
+def test_days_of_an_mta_that_is_down_give_up_no_recipient_and_the_next_deferral_is_only_the_second(
+    tmp_path: Path,
+) -> None:
     """Greylisted, then six days of a dead MTA where feed.give_up_after is five, then greylisted once more."""
     capture, offset = tmp_path / "capture.jsonl", tmp_path / "offset"
     offset.write_text("0")
@@ -48,7 +50,7 @@ def test_days_of_an_mta_that_is_down_give_up_nobody_and_the_next_deferral_is_onl
     assert not site.outcomes("failed")
 
 
-def test_entry_the_mta_always_hangs_up_on_is_never_given_up_since_no_answer_was_about_it(tmp_path: Path) -> None:
+def test_entry_that_always_makes_the_mta_hang_up_is_never_given_up_since_no_reply_was_about_it(tmp_path: Path) -> None:
     """For longer than feed.give_up_after; delivered when the MTA has been repaired."""
     capture = tmp_path / "capture.jsonl"
     broken, hang_ups = [True], []

@@ -117,10 +117,10 @@ def all_is_deferred(said: Snapshot) -> bool:
 
 def due_times(site: Outbreak) -> dict[str, float]:
     """When each entry that was refused is due; not those that wait for another entry of their message."""
-    told = drainer("entries", "--state", "deferred", "--json", "--config", site.settings)
+    listed = drainer("entries", "--state", "deferred", "--json", "--config", site.settings)
     return {
         entry["entry"]: entry["due"]
-        for entry in json.loads(told.stdout)["entries"]
+        for entry in json.loads(listed.stdout)["entries"]
         if entry["reason"].startswith("attempt")
     }
 
@@ -139,5 +139,5 @@ def test_restart_keeps_the_times_of_deferrals(tmp_path: Path) -> None:
             after = site.status_when("all is deferred", all_is_deferred)
             assert due_times(site) == due
             service.terminate()
-        assert sink.commands["RCPT"] == tried, "nobody was tried again before the time"
+        assert sink.commands["RCPT"] == tried, "no recipient was tried again before its time"
     assert after.backlog.deferred_recipients == before.backlog.deferred_recipients > 0

@@ -1,7 +1,7 @@
 """Every fault of an MTA at every step, in one drain: each mail meets its own, and per recipient the outcome is right.
 
 A mail has a list of its own, so that a rule of the sink's finds it by its reverse-path. What the ledger says at the end is
-held against the sink's own record: delivered there is DELIVERED here, and nobody has two.
+compared with the sink's own record: delivered there is DELIVERED here, and no recipient has two copies.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Fault:
 
     rule     of the sink's, for this mail only; "recipient" in it stands for its first recipient
     first    what becomes of its first recipient; others: of the others
-    held     its entry is held: Mailman 2.1 blames nobody for a refusal of the message
+    held     its entry is held: Mailman 2.1 blames no recipient for a refusal of the message
     blamed   it is put off with the MTA's 4xx reply, and the attempt counts
     owned    for recipients in doubt: whether the sink has it
     """
@@ -44,17 +44,17 @@ class Fault:
 
 
 FAULTS = [
-    # The MTA's state, nobody's failure: once more, soon, and no attempt is counted.
+    # A state of the MTA, not a failure of a recipient: tried again soon, and no attempt is counted.
     *[Fault(f"{step} 421 4.3.2 closing first=1") for step in ("mail", "rcpt", "data")],
     *[Fault(f"{step} {what} first=1") for step in ("mail", "rcpt", "data") for what in ("hang-up", "half", "garbage")],
     *[Fault(f"{step} silence first=1") for step in ("mail", "rcpt", "data")],
     *[Fault(f"{step} twice 250 2.0.0 again first=1") for step in ("mail", "rcpt")],
     Fault("data endless first=1"),
-    # Told to come again, and taken then.
+    # The MTA says to try again, and accepts then.
     *[Fault(f"{step} 451 4.3.0 later first=1", blamed=True) for step in ("mail", "rcpt", "data", "dot")],
     *[Fault(f"{step} 552 5.5.3 too many first=1", blamed=True) for step in ("mail", "rcpt", "data", "dot")],
     Fault("rcpt 450 4.2.0 greylisted recipient first=1", blamed=True),
-    # Told so again and again.
+    # It says so again and again.
     Fault("rcpt 450 4.2.0 later recipient", first=L, blamed=True),
     Fault("rcpt 452 4.5.3 too many", first=L, others=L, blamed=True),
     Fault("dot 451 4.3.0 later", first=L, others=L, blamed=True),
@@ -140,8 +140,10 @@ def test_each_recipient_has_the_outcome_of_its_fault_and_the_ledger_agrees_with_
                 ),
             )
             assert service.terminate() == 0
-    copies = Counter({(message_id, whom): times for (_, message_id, whom), times in given(sink.capture).items()})
-    assert set(copies.values()) == {1}, "nobody got two"
+    copies = Counter(
+        {(message_id, recipient): times for (_, message_id, recipient), times in given(sink.capture).items()}
+    )
+    assert set(copies.values()) == {1}, "no recipient got two"
     states = asyncio.run(states_in(tmp_path / "ledger.sqlite", outage.owed))
     for (message_id, recipient), (fault, state) in expected.items():
         assert states[message_id, recipient] == ({state} if state else set()), fault

@@ -85,7 +85,7 @@ def test_list_is_meant_exactly_by_every_command_and_an_unknown_one_changes_nothi
         assert of_lists(lists) == [name for name in before if name != f"choir.{HOST}"]
 
 
-def test_name_that_several_entries_begin_with_changes_nothing_and_some_of_them_are_said(tmp_path: Path) -> None:
+def test_ambiguous_entry_name_changes_nothing_and_some_of_the_entries_are_listed(tmp_path: Path) -> None:
     with site(tmp_path, 5, feed=PAUSED) as lists, lists.run():
         lists.surveyed()
         names = sorted(one["entry"] for one in entries(lists))

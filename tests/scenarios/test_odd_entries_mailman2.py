@@ -25,7 +25,7 @@ SAMPLES = Path(__file__).parents[1] / "samples"
 ODD = SAMPLES / "odd"
 LIST = "glasshouse"
 GOOD = "good@example.org"
-NOBODY = ["", " ", "\t", "<>", " < > "]
+EMPTY_ADDRESSES = ["", " ", "\t", "<>", " < > "]
 
 
 class _Policy:
@@ -69,8 +69,8 @@ class Drained:
         """Reason and detail; fails if it is anywhere but in drainer/held/, or anything else was said of it."""
         filebase = self.filebases[name]
         assert self.fates.where[filebase] == ["drainer/held"], name
-        told = self.fates.told(filebase, "held")
-        return told["reason"], told["detail"]
+        line = self.fates.line(filebase, "held")
+        return line["reason"], line["detail"]
 
 
 def lists_dir(home: Path) -> Path:
@@ -120,9 +120,9 @@ def drained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drained]:
         "number": entry(queue_dir, "<number@x>", recips=[GOOD, 5]),
         "shunted archive": entry(queue_dir, "<archived@x>", whichq="/var/lib/mailman/qfiles/archive"),
         "shunted out": entry(queue_dir, "<unshunted@x>", whichq="/var/lib/mailman/qfiles/out"),
-        "nobody": put(queue_dir, mail("<nobody@x>"), meant_for(GOOD, *NOBODY, list_name=LIST)),
-        "nobody, one by one": put(queue_dir, mail("<alone@x>"), meant_for(GOOD, *NOBODY, list_name=LIST, verp=1)),
-        "nobody at all": put(queue_dir, mail("<none-of-them@x>"), meant_for("", list_name=LIST)),
+        "empty addresses": put(queue_dir, mail("<nobody@x>"), meant_for(GOOD, *EMPTY_ADDRESSES, list_name=LIST)),
+        "empty, one by one": put(queue_dir, mail("<alone@x>"), meant_for(GOOD, *EMPTY_ADDRESSES, list_name=LIST, verp=1)),
+        "only an empty address": put(queue_dir, mail("<none-of-them@x>"), meant_for("", list_name=LIST)),
         "two at signs": put(queue_dir, mail("<two-ats@x>"), meant_for(GOOD, "x@y@example.org", list_name=LIST)),
         "another class": put(
             queue_dir, mail("<policy@x>"), pickle.dumps({"listname": LIST, "recips": [GOOD], "policy": _Policy()}, 1)
@@ -159,7 +159,9 @@ def drained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drained]:
         ("bounces", "bounces/ (whichq = "),
     ],
 )
-def test_entry_without_recips_is_held_and_told_where_it_belongs(drained: Drained, name: str, belongs: str) -> None:
+def test_entry_without_recips_is_held_and_the_reason_says_where_it_belongs(
+    drained: Drained, name: str, belongs: str
+) -> None:
     reason, detail = drained.held(name)
     assert reason == "no_recipient_list"
     assert detail.startswith("there is no 'recips' in its metadata: it belongs in " + belongs)
@@ -178,7 +180,9 @@ def test_empty_list_of_recipients_is_finished(drained: Drained) -> None:
 
 
 @pytest.mark.parametrize("name", ["one text", "number", "metadata twice"])
-def test_what_mailman_can_load_and_nobody_can_deliver_is_held_and_not_in_bad(drained: Drained, name: str) -> None:
+def test_entry_that_mailman_can_load_and_drainer_cannot_deliver_is_held_and_not_in_bad(
+    drained: Drained, name: str
+) -> None:
     assert drained.held(name)[0] == "not_understood"
 
 
@@ -187,27 +191,27 @@ def test_class_that_is_not_on_our_list_is_held_with_its_name(drained: Drained) -
     assert reason == "unsafe_pickle" and "email_policy_stand_in" in detail
 
 
-def test_entry_of_a_queue_that_mailman_never_delivers_from_is_sent_to_nobody(drained: Drained) -> None:
+def test_entry_of_a_queue_that_mailman_never_delivers_from_is_not_sent(drained: Drained) -> None:
     reason, detail = drained.held("shunted archive")
     assert reason == "wrong_queue" and "archive/" in detail
     assert drained.delivered("<archived@x>") == Counter()
     assert drained.delivered("<unshunted@x>") == Counter([GOOD])
 
 
-def test_what_mailman_would_deliver_goes_out_once(drained: Drained) -> None:
+def test_entries_that_mailman_would_deliver_go_out_once(drained: Drained) -> None:
     of_the_dictionary, of_the_charset = ["d@example.com", "ok@example.com"], ["r5@example.com"]
     assert drained.delivered("<m5@example.org>") == Counter(of_the_dictionary + of_the_charset)
     assert drained.delivered("<tuple@x>") == Counter([GOOD, "two@example.org"])
     assert drained.delivered("<m3@example.org>")["ok@example.com"] == 1
 
 
-def test_only_what_nobody_can_open_is_in_bad(drained: Drained) -> None:
+def test_only_files_that_no_mailman_can_open_are_in_bad(drained: Drained) -> None:
     assert {path.stem for path in (drained.queue_dir / "bad").iterdir()} == {drained.filebases["garbage"]}
     assert "1 unreadable file:" in drained.said and "entries to be held for a person:" in drained.said
 
 
 @pytest.mark.parametrize("name", ["extended, VERP", "extended, personal"])
-def test_delivery_that_asks_for_members_who_are_elsewhere_is_held(drained: Drained, name: str) -> None:
+def test_delivery_that_needs_members_kept_elsewhere_is_held(drained: Drained, name: str) -> None:
     reason, detail = drained.held(name)
     assert reason == "members_elsewhere"
     assert detail.startswith("members of this list are not in config.pck (extend.py)")
@@ -218,7 +222,7 @@ def test_delivery_that_asks_for_no_member_goes_out_all_the_same(drained: Drained
     assert drained.delivered(message_id) == Counter([GOOD])
 
 
-def test_scan_and_check_name_the_lists_whose_members_are_elsewhere(drained: Drained) -> None:
+def test_scan_and_check_name_the_lists_with_members_kept_elsewhere(drained: Drained) -> None:
     named = "members of extended, extended-personal are not in config.pck (extend.py)"
     assert drained.scanned["extended_lists"] == ["extended", "extended-personal"]
     assert named in drained.said and named in drained.checked
@@ -243,13 +247,15 @@ def test_body_in_a_charset_that_only_python_2_knows_is_decoded_as_mailman_does(d
     assert "\r\nHello\r\n~~~~\r\n" in drained.content("<rot13@x>", GOOD).get_payload()
 
 
-@pytest.mark.parametrize(("name", "message_id"), [("nobody", "<nobody@x>"), ("nobody, one by one", "<alone@x>")])
+@pytest.mark.parametrize(
+    ("name", "message_id"), [("empty addresses", "<nobody@x>"), ("empty, one by one", "<alone@x>")]
+)
 def test_empty_address_is_skipped_with_its_reason_and_the_others_get_the_mail(
     drained: Drained, name: str, message_id: str
 ) -> None:
     assert drained.delivered(message_id) == Counter([GOOD])
     skipped = [one for one in drained.fates.said[drained.filebases[name]] if one.get("outcome") == "skipped"]
-    assert [one["reply"] for one in skipped] == ["the entry names an empty address"] * len(NOBODY)
+    assert [one["reply"] for one in skipped] == ["the entry names an empty address"] * len(EMPTY_ADDRESSES)
 
 
 def test_no_dsn_names_an_empty_address(drained: Drained) -> None:

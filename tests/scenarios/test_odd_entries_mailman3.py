@@ -50,8 +50,8 @@ def enqueued(site: Site) -> dict[str, str]:
         "empty": put(site, 8, mail("empty"), **text, listid=ID, recipients=set()),
         "shunted archive": put(site, 9, mail("archived"), **text, listid=ID, recipients={GOOD}, whichq="archive"),
         "dictionary": put(site, 10, mail("dictionary"), **text, listid=ID, recipients={GOOD: 1, OTHER: 2}),
-        "nobody": put(site, 11, mail("nobody"), **text, listid=ID, recipients=[GOOD, "", " ", "<>"]),
-        "nobody, VERP": put(site, 12, mail("verp"), **text, listid=ID, recipients=[GOOD, "", " "], verp=True),
+        "empty addresses": put(site, 11, mail("nobody"), **text, listid=ID, recipients=[GOOD, "", " ", "<>"]),
+        "empty addresses, VERP": put(site, 12, mail("verp"), **text, listid=ID, recipients=[GOOD, "", " "], verp=True),
         "no such address": put(site, 13, mail("gone"), **text, listname=f"gone@{HOST}", recipients=[GOOD]),
     }
 
@@ -71,7 +71,7 @@ def test_entries_that_mailmans_own_runners_did_not_enqueue(mailman3_copy: Site, 
         delivered = sink.deliveries()
     found = fates(queue_dir, tmp_path / "drainer.log")
     held = {
-        name: (found.told(filebase, "held")["reason"], found.told(filebase, "held")["detail"])
+        name: (found.line(filebase, "held")["reason"], found.line(filebase, "held")["detail"])
         for name, filebase in names.items()
         if found.where.get(filebase) == ["drainer/held"]
     }

@@ -82,8 +82,8 @@ def test_entries_are_found_by_every_selector_and_shown_by_name_beginning_and_mes
         lists.status_when(lambda said: not said["backlog"]["entries"])
         delivered = lists.says("show", some["message_id"])
         assert delivered.startswith("No such entry waits.\n")
-        told = re.findall(r"delivered +(\d+) recipient", delivered)
-        assert sum(map(int, told)) == sum(
+        counts = re.findall(r"delivered +(\d+) recipient", delivered)
+        assert sum(map(int, counts)) == sum(
             number for (message_id, _), number in lists.sink.deliveries().items() if message_id == some["message_id"]
         )
 
@@ -94,8 +94,8 @@ def test_dry_runs_say_so_and_change_nothing(tmp_path: Path) -> None:
         before = entries(lists)
         for action in ("hold", "release", "drop"):
             said = lists.says(action, "--list", "choir")
-            *_, told, last = said.splitlines()
-            assert told.startswith(f"Dry run: nothing was changed. With --yes this would {action} ")
+            *_, summary, last = said.splitlines()
+            assert summary.startswith(f"Dry run: nothing was changed. With --yes this would {action} ")
             assert last.startswith("`--yes` looks again")
         assert "Dry run: nothing was changed." in lists.says("handback")
         assert [(one["entry"], one["state"]) for one in entries(lists)] == [
@@ -173,7 +173,7 @@ def test_held_resend_is_delivered_once_after_release_even_over_a_kill(tmp_path: 
         assert lists.sink.deliveries() == lists.owed(resends_too=True)
 
 
-def test_copy_of_an_entry_held_while_it_waits_to_be_retried_goes_to_whom_that_one_owed(tmp_path: Path) -> None:
+def test_copy_of_an_entry_held_while_it_waits_for_a_retry_goes_to_its_recipients(tmp_path: Path) -> None:
     """Or the copy would wait for the held one, and `run --until-empty` for both."""
     a_member_once = "rcpt 450 4.2.0 later recipient=[a-m]* first=1"
     feed = {"retry_first": "1h", "retry_longest": "1h"}
@@ -244,7 +244,7 @@ def test_entries_moved_or_removed_while_they_are_read_are_neither_forgotten_nor_
         assert lists.log.read_text().count("event=ready") == 1
 
 
-def test_show_names_only_whom_a_part_delivered_entry_still_owes_as_many_as_entries_counts(tmp_path: Path) -> None:
+def test_show_names_only_recipients_still_owed_as_many_as_entries_counts(tmp_path: Path) -> None:
     outage = write_plain(tmp_path, mails=1, recipients_each=6)
     refused = outage.owed[next(iter(outage.owed))]
     later = min(refused)
@@ -257,7 +257,7 @@ def test_show_names_only_whom_a_part_delivered_entry_still_owes_as_many_as_entri
                 assert time.monotonic() < deadline_s
             counted = json.loads(drainer("entries", "--json", "--config", settings).stdout)["entries"]
             assert [one["recipients"] for one in counted] == [1]
-            told = json.loads(drainer("show", counted[0]["entry"], "--json", "--config", settings).stdout)
-            assert (told["owed"], len(told["recipients"])) == ([later], 6)
+            shown = json.loads(drainer("show", counted[0]["entry"], "--json", "--config", settings).stdout)
+            assert (shown["owed"], len(shown["recipients"])) == ([later], 6)
             text = drainer("show", counted[0]["entry"], "--config", settings).stdout
             assert f"1 recipient of 6 still owed:\n  {later}\n\nmetadata" in text

@@ -1,4 +1,4 @@
-"""Giving everything back to Mailman, and taking it again only when told to."""
+"""Giving everything back to Mailman, and taking it again only on request."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_untouched_entries_come_back_byte_for_byte_and_stay_until_resume(tmp_pat
         assert ("handback", "Mailman takes over") in [(line.action, line.detail) for line in lists.journal()]
 
 
-def test_part_delivered_entry_comes_back_with_only_whom_it_owes(tmp_path: Path) -> None:
+def test_part_delivered_entry_comes_back_with_only_the_recipients_it_owes(tmp_path: Path) -> None:
     refuse = ("--rule", f"rcpt 450 4.2.0 later recipient=*@{DOMAIN}")
     with site(tmp_path, 6, *refuse, duplicates={"resend": "deliver"}) as lists:
         before = {path.name: read_entry(path) for path in lists.out.iterdir()}
@@ -76,7 +76,7 @@ def not_now(said: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in lines)
 
 
-def test_entry_in_doubt_is_told_as_skipped_and_stays(tmp_path: Path) -> None:
+def test_entry_in_doubt_is_reported_as_skipped_and_stays(tmp_path: Path) -> None:
     lose = ("--rule", "dot take-and-hang-up first=1")
     waits = {"in_doubt": "ask", "in_doubt_wait": "1h"}
     with site(
@@ -88,10 +88,10 @@ def test_entry_in_doubt_is_told_as_skipped_and_stays(tmp_path: Path) -> None:
             doubtful = lists.status_when(lambda said: said["backlog"]["in_doubt_recipients"] > 0)
             said = lists.says("handback", "--yes")
             reasons = not_now(said)
-            told = (
+            reason = (
                 f"{doubtful['backlog']['in_doubt_recipients']} recipients are in doubt; they have to be resolved first"
             )
-            (doubted,) = (name for name, why in reasons.items() if why == told)
+            (doubted,) = (name for name, why in reasons.items() if why == reason)
             assert {path.stem for path in (lists.custody / "backlog").iterdir()} == set(reasons)
             assert all(doubted in why for name, why in reasons.items() if name != doubted), "its copies stay with it"
             assert len(list(lists.out.iterdir())) == lists.outage.entries - len(reasons)
@@ -103,8 +103,8 @@ def test_recipients_held_in_doubt_are_not_given_to_mailman_to_send_again(tmp_pat
     with site(tmp_path, 6, *lose, ledger={"in_doubt": "hold"}, mta={"sessions": 1}) as lists, lists.run() as service:
         when(lambda: "outcome=in_doubt_held" in service.log_text(), service.log_text)
         said = lists.says("handback", "--yes")
-        told = "may have it already (they were in doubt and are held)"
-        name = next(name for name, why in not_now(said).items() if told in why)
+        reason = "may have it already (they were in doubt and are held)"
+        name = next(name for name, why in not_now(said).items() if reason in why)
         assert not (lists.out / f"{name}.pck").exists()
         lists.status_when(lambda said: not said["backlog"]["entries"])  # a copy of it may be on its way to the others
         assert "1 entry dropped" in lists.says("drop", name, "--yes")

@@ -68,8 +68,8 @@ def test_metrics_are_valid_equal_to_status_and_counters_outlive_a_kill(tmp_path:
             promtool("check", "metrics", given=page)
 
             found, expected = series(page), series(exposition(Snapshot.model_validate(said)))
-            told = set(expected.values())
-            assert [line for line in figures(said) if line[1] not in told] == []
+            shown = set(expected.values())
+            assert [line for line in figures(said) if line[1] not in shown] == []
             assert set(found) == set(expected)
             passed_s = said["at"] - found["drainer_snapshot_timestamp_seconds", ()]
             assert passed_s > 0

@@ -50,7 +50,7 @@ def queue_dir(tmp_path: Path) -> Path:
 
 
 def owed(queue_dir: Path) -> Counter[tuple[str, str]]:
-    """(Message-ID, recipient) of the mails submitted anew, which go to all whom the retry copies still owe."""
+    """(Message-ID, recipient) of the mails submitted anew, which go to all recipients that the retry copies still owe."""
     entries = [read_entry(file) for file in sorted((queue_dir / "out").iterdir())]
     found = {(summarise(entry).message_id, recipient) for entry in entries for recipient in entry.recipients}
     retried = [read_entry(file) for file in (queue_dir / "retry").iterdir()]

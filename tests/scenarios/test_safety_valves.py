@@ -41,7 +41,7 @@ def everybody_counted(snapshot: dict[str, Any]) -> bool:
 
 
 def is_done(snapshot: dict[str, Any]) -> bool:
-    """Everybody is settled, and who is to be told has been."""
+    """Every recipient is settled, and every DSN that is owed was sent."""
     return bool(snapshot["state"] == "idle" and not snapshot["backlog"]["dsns_owed"])
 
 
@@ -56,7 +56,7 @@ def drained_after(site: Outbreak, service: Service, sink: Sink, *commands: str) 
     return said
 
 
-def test_relay_that_is_not_open_to_us_fails_nobody_and_stops_the_drain(tmp_path: Path) -> None:
+def test_relay_that_denies_relaying_fails_no_recipient_and_stops_the_drain(tmp_path: Path) -> None:
     """Repaired, and released instead of waited for, everybody gets it."""
     outage = write_plain(tmp_path / "site", MAILS, RECIPIENTS_EACH)
     with SinkThread(SinkOptions(), Rule.parse("rcpt 554 5.7.1 <you>: Relay access denied")) as sink:
@@ -86,8 +86,8 @@ def test_relay_that_takes_mail_for_one_domain_only_is_stopped_and_its_refusals_a
     assert not list((outage.queue_dir / "drainer/duplicates").iterdir())
 
 
-def test_broken_map_that_refuses_everybody_fails_a_hundred_who_are_tried_again_after_resume(tmp_path: Path) -> None:
-    """And who is refused by the repaired MTA too is told of, once."""
+def test_broken_map_that_refuses_all_fails_a_hundred_and_resume_tries_them_again(tmp_path: Path) -> None:
+    """And a DSN reports, once, a recipient that the repaired MTA refuses too."""
     outage = write_plain(tmp_path / "site", MAILS, RECIPIENTS_EACH)
     (_, gone), *_ = sorted(owed(outage))
     refused = Counter({copy: 1 for copy in owed(outage) if copy[1] == gone})
@@ -120,7 +120,7 @@ def test_broken_map_that_refuses_everybody_fails_a_hundred_who_are_tried_again_a
     assert delivered.total() - (mail - refused).total() == refused.total()
 
 
-def test_entry_the_mta_always_hangs_up_on_is_put_off_and_the_others_go_out(tmp_path: Path) -> None:
+def test_entry_that_always_makes_the_mta_hang_up_is_put_off_and_the_others_go_out(tmp_path: Path) -> None:
     outage = write_plain(tmp_path / "site", 12, 2, lists=("harbour", "announce"))
     with running_sink(tmp_path / "sink", "--rule", "mail hang-up sender=harbour-bounces@*") as sink:
         feed = {"retry_first": "1h", "retry_longest": "2h"}

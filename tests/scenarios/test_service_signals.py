@@ -28,7 +28,7 @@ def rewrite(lists: Site, *changes: tuple[str, str]) -> None:
     lists.settings.write_text(text)
 
 
-def test_sigterm_finishes_what_is_in_flight_and_the_next_run_delivers_the_rest_once(tmp_path: Path) -> None:
+def test_sigterm_finishes_transactions_in_flight_and_the_next_run_delivers_the_rest_once(tmp_path: Path) -> None:
     with site(tmp_path, 25, "--rule", "dot delay=0.1", duplicates=RESENDS_TOO) as lists:
         with lists.run() as service:
             lists.status_when(lambda said: said["done"]["transactions"] >= 3)

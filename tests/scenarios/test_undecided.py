@@ -1,4 +1,4 @@
-"""A list's footer was changed between two passages of one mail: nobody gets it twice, and what nothing tells is held.
+"""A list's footer was changed between two passages of one mail: no recipient gets it twice, and an undecided mail is held.
 
 Entries of a genuine Mailman 2.1, which put header and footer into its retry/ copies; then the list got another footer.
 """
@@ -89,7 +89,7 @@ def test_of_both_copies_in_the_queue_one_proves_the_other_and_nothing_is_held(
 
 
 @pytest.mark.parametrize("first", [decorated_ones, submitted_anew])
-def test_a_copy_of_what_an_earlier_run_delivered_is_held_for_who_had_it_and_goes_to_the_others(
+def test_copy_of_a_mail_that_an_earlier_run_delivered_is_held_for_those_recipients_and_goes_to_others(
     tmp_path: Path, site: dict[str, Any], first: Any
 ) -> None:
     """Either order; the service was killed in between, and only its ledger knows of the other one."""
@@ -116,8 +116,8 @@ def test_a_copy_of_what_an_earlier_run_delivered_is_held_for_who_had_it_and_goes
         assert {message_id_of(queue_dir, name) for name in held(queue_dir)} == in_question
         with running_service(settings, tmp_path / "third.log") as service:
             released = next(iter(held(queue_dir)))
-            told = drainer("show", released, "--config", settings).stdout
-            assert "may be the same mail" in told
+            shown = drainer("show", released, "--config", settings).stdout
+            assert "may be the same mail" in shown
             left = held(queue_dir) - {released}
             assert drainer("release", released, "--yes", "--config", settings).returncode == 0
             eventually(lambda: f"outcome=finished filebase={released}" in service.log_text(), service.log_text)
@@ -142,7 +142,7 @@ def message_id(entry: Any) -> str:
     return next(str(value) for name, value in entry.message.attribute("_headers") if name.lower() == "message-id")
 
 
-def test_a_scan_says_of_what_it_cannot_tell_that_it_is_undecided(
+def test_scan_reports_undecided_where_the_texts_do_not_show_it(
     tmp_path: Path, site: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A scan proves what it can by what the files say; two words were changed on the way in one of them."""

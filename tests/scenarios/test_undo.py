@@ -32,7 +32,7 @@ def go_on(lists: Site) -> None:
     lists.status_when(lambda said: not said["backlog"]["entries"])
 
 
-def test_drop_is_undone_and_done_again_and_whoever_had_the_mail_gets_it_once(tmp_path: Path) -> None:
+def test_drop_is_undone_and_done_again_and_each_recipient_gets_the_mail_once(tmp_path: Path) -> None:
     with site(tmp_path, 25, feed=PAUSED, duplicates={"resend": "deliver"}) as lists:
         with lists.run() as service:
             lists.surveyed()
@@ -166,7 +166,7 @@ def test_deferred_entry_that_was_dropped_or_released_is_due_as_it_was(tmp_path: 
                 assert deferred()["due"] == before["due"], action
 
 
-def test_pauses_and_limits_are_undone_to_what_was_in_force_before(tmp_path: Path) -> None:
+def test_undo_restores_the_pauses_and_limits_from_before(tmp_path: Path) -> None:
     with site(tmp_path, 3, feed=PAUSED) as lists:
         with lists.run() as service:
             lists.surveyed()
@@ -177,8 +177,8 @@ def test_pauses_and_limits_are_undone_to_what_was_in_force_before(tmp_path: Path
             lists.does("/resume")
             service.kill()
         with lists.run():
-            told = [lists.does("/undo", yes=True) for _ in range(4)]
-            assert [one["decided"] for one in told] == [
+            undone = [lists.does("/undo", yes=True) for _ in range(4)]
+            assert [one["decided"] for one in undone] == [
                 ["everything: paused as before"],
                 ["limit on messages: as the settings say", "limit on recipients: as the settings say"],
                 ["list choir: not paused"],
@@ -194,7 +194,7 @@ def test_pauses_and_limits_are_undone_to_what_was_in_force_before(tmp_path: Path
             assert lists.status()["pauses"][0]["reason"] == "fourth"
 
 
-def test_what_cannot_be_undone_says_why_and_a_handback_takes_again_what_is_left(tmp_path: Path) -> None:
+def test_undo_that_is_impossible_says_why_and_after_a_handback_the_rest_is_taken_again(tmp_path: Path) -> None:
     with site(tmp_path, 8, feed=PAUSED, duplicates={"keep": "1h"}) as lists, lists.run() as service:
         lists.surveyed()
         before = waiting(lists)
@@ -216,11 +216,11 @@ def test_what_cannot_be_undone_says_why_and_a_handback_takes_again_what_is_left(
         lists.surveyed(given["changed"])
         assert waiting(lists).keys() == before.keys() - {first}
         assert lists.refuses(1, "undo", "77") == "drainer: there is no action 77; `drainer journal` lists them"
-        told = journal(lists)
+        listed = journal(lists)
         service.kill()
-        # Nobody answers: the journal is read from a copy of the ledger.
+        # No service answers: the journal is read from a copy of the ledger.
         without = json.loads(lists.says("journal", "--json"))
-        assert (without["actions"], without["without_service"]["state"]) == (told, "not_running")
+        assert (without["actions"], without["without_service"]["state"]) == (listed, "not_running")
 
 
 def copied(lists: Site, name: str, copy: str) -> str:

@@ -92,7 +92,7 @@ def in_out(out: Path) -> list[str]:
 
 
 def settings_for(site: Site, home: Path, mailman: dict[str, Any] | None = None, **sections: dict[str, Any]) -> Path:
-    """The MTA is one that nobody can reach: whatever arrives was delivered by Mailman."""
+    """drainer cannot reach its MTA: whatever arrives was delivered by Mailman."""
     known = {"flavour": "mailman3", "queue_dir": site.var / "queue", "python": site.python, "config": site.config}
     feed = {"via": "mailman", "window": WINDOW, **sections.pop("feed", {})}
     return site_settings(home, 1, {**known, **(mailman or {})}, feed=feed, **sections)
@@ -121,7 +121,7 @@ def repeated(site: Site, name: str, seconds: int) -> Path:
     return copy
 
 
-def test_mailmans_runner_delivers_to_everybody_once_within_the_window_and_not_while_paused(
+def test_mailmans_runner_delivers_each_mail_once_within_the_window_and_not_while_paused(
     site: Site, tmp_path: Path
 ) -> None:
     owed = owed_by(site)
@@ -159,7 +159,7 @@ def test_mailmans_runner_delivers_to_everybody_once_within_the_window_and_not_wh
     assert not in_out(site.out)
 
 
-def test_everybody_once_though_drainer_is_killed_in_the_middle_again_and_again(site: Site, tmp_path: Path) -> None:
+def test_each_mail_is_delivered_once_though_drainer_is_killed_again_and_again(site: Site, tmp_path: Path) -> None:
     owed = owed_by(site)
     settings = settings_for(site, tmp_path)
     log = tmp_path / "drainer.log"
@@ -193,9 +193,9 @@ def test_shunted_entry_is_held_with_the_reason_and_goes_when_its_list_is_back(si
         outgoing_runner(site, sink.port),
     ):
         eventually(lambda: status(settings)["backlog"]["held_entries"] == 1, service.log_text)
-        told = json.loads(drainer("entries", "--state", "held", "--json", "--config", settings).stdout)["entries"]
-        assert [(entry["entry"], entry["reason"].partition(":")[0]) for entry in told] == [(name[:-4], "shunted")]
-        assert "shunt/" in told[0]["reason"]
+        held = json.loads(drainer("entries", "--state", "held", "--json", "--config", settings).stdout)["entries"]
+        assert [(entry["entry"], entry["reason"].partition(":")[0]) for entry in held] == [(name[:-4], "shunted")]
+        assert "shunt/" in held[0]["reason"]
         assert not list((site.var / "queue" / "shunt").iterdir())
         assert sink.taken() == []
         held = site.var / "queue" / "drainer" / "held" / name
@@ -302,7 +302,7 @@ def test_second_copy_for_more_recipients_is_released_for_those_alone(site: Site,
     assert [len(taken["recipients"]) for taken in sink.taken()][-1] == 1
 
 
-def test_mailman_2_queue_is_released_to_its_runner_everybody_once_within_the_window(tmp_path: Path) -> None:
+def test_mailman_2_queue_is_handed_to_its_runner_within_the_window_each_mail_once(tmp_path: Path) -> None:
     site = outbreak(
         tmp_path / "site", 1, 40, members_each=3, feed={"via": "mailman", "window": WINDOW}, custody={"poll": "20ms"},
     )  # fmt: skip

@@ -17,7 +17,7 @@ import os, signal, sys
 from drainer.cli.main import main
 
 def block(*_):
-    os.write({told}, b"b")
+    os.write({blocked}, b"b")
     os.read({let_go}, 1)
 
 signal.signal(signal.SIGUSR1, block)
@@ -37,7 +37,14 @@ def test_watchdog_falls_silent_while_the_loop_is_blocked_and_speaks_again_afterw
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         with subprocess.Popen(
-            [sys.executable, "-c", BLOCKABLE.format(told=told_write, let_go=go_read), "run", "--config", str(settings)],
+            [
+                sys.executable,
+                "-c",
+                BLOCKABLE.format(blocked=told_write, let_go=go_read),
+                "run",
+                "--config",
+                str(settings),
+            ],
             env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"},
             pass_fds=(told_write, go_read),
             stderr=subprocess.DEVNULL,

@@ -34,7 +34,7 @@ from tests.scenarios.operated import SOON_S, Site
 from tests.scenarios.running import Service, drainer, running_service, site_settings
 
 OPERATORS, STRANGERS = 54_321, 54_322
-"""Group numbers nobody has."""
+"""Group numbers that no user has."""
 NOBODY = pwd.getpwnam("nobody")
 ENTRY_MODES = (0o600, 0o640, 0o660)
 
@@ -158,7 +158,7 @@ def test_files_have_the_same_modes_under_any_umask(of: str, request: pytest.Fixt
 
 
 @pytest.mark.parametrize("of", ["operated", "open_handed"])
-def test_member_of_the_group_may_operate_and_nobody_else(of: str, request: pytest.FixtureRequest) -> None:
+def test_only_members_of_the_group_may_operate(of: str, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(of).home / "control.sock"
     named = path.stat()
     assert (stat.S_IMODE(named.st_mode), named.st_gid) == (0o660, OPERATORS)
@@ -197,7 +197,7 @@ def test_every_change_is_journalled_with_the_users_name_and_the_reason(operated:
     assert [action for action, _ in changes if f"action={action} by=nobody uid={NOBODY.pw_uid} " not in log] == []
 
 
-def test_what_a_log_taught_is_journalled_without_a_note_too(operated: Site) -> None:
+def test_import_without_a_note_is_journalled_too(operated: Site) -> None:
     had = {"lists": ["choir"], "message_id": "<of-old@example.org>", "recipients": ["ann@example.org"], "at_s": 1.0}
     learn: dict[str, Any] = {"name": "import-of-old", "deliveries": [had]}
     requests: list[Request] = [
@@ -212,7 +212,7 @@ def test_what_a_log_taught_is_journalled_without_a_note_too(operated: Site) -> N
     ]
 
 
-def test_two_operators_at_once_undo_nothing_of_each_other_and_each_is_told_what_he_did(open_handed: Site) -> None:
+def test_two_operators_at_once_undo_nothing_of_each_other_and_each_answer_is_true(open_handed: Site) -> None:
     """Ten rounds of each, interleaved as it comes: of two decisions neither is lost, an entry is dropped by one of the
     two, and the journal has all of it."""
     path, rounds = open_handed.home / "control.sock", 10
@@ -236,14 +236,14 @@ def test_two_operators_at_once_undo_nothing_of_each_other_and_each_is_told_what_
 
     with ThreadPoolExecutor(2) as both:
         answers = list(both.map(lambda number: asked_by(0, OPERATORS, path, shift(number)), (0, 1)))
-    assert {status for told in answers for status, _ in told} == {200}
+    assert {status for replies in answers for status, _ in replies} == {200}
     state = open_handed.status()
     assert {pause["list"] for pause in state["pauses"]} == {f"list{who}-{at}" for who in (0, 1) for at in range(rounds)}
     limits = state["rate"]
     assert (limits["limit_messages_per_s"], limits["limit_recipients_per_s"]) == (0, 0)
-    dropped = [told[-1][1] for told in answers]
+    dropped = [replies[-1][1] for replies in answers]
     assert sum(said["changed"] for said in dropped) == len(entries) == state["done"]["dropped_entries"]
-    for said in (said for told in answers for _, said in told if "matched" in said):
+    for said in (said for replies in answers for _, said in replies if "matched" in said):
         assert said["matched"] == said["changed"] + said["gone"] + len(said["skipped"]), said
         assert all(
             why.endswith((": it is held already", ": it waits already", ": its turn has come already"))
@@ -255,13 +255,13 @@ def test_two_operators_at_once_undo_nothing_of_each_other_and_each_is_told_what_
         "pause": 2 * rounds, "rate": 2 * rounds, "hold": 2 * rounds, "release": 2 * rounds, "drop": 2
     }  # fmt: skip
     for action in ("hold", "release"):
-        told = [said["changed"] for told in answers for (_, said), (_, to, _) in zip(told, shift(0), strict=True)
+        changed = [said["changed"] for replies in answers for (_, said), (_, to, _) in zip(replies, shift(0), strict=True)
                 if to == f"/{action}"]  # fmt: skip
         wrote = [int(detail.split()[0]) for _, what, detail in done if what == action]
-        assert sorted(wrote) == sorted(told)
+        assert sorted(wrote) == sorted(changed)
 
 
-def test_who_claims_to_be_somebody_else_is_refused(operated: Site) -> None:
+def test_user_that_claims_to_be_another_is_refused(operated: Site) -> None:
     before = journal(operated)
     claims = ({"by": "root"}, {"user": "root"}, {"peer": {"uid": 0, "pid": 1, "user": "root"}}, {"uid": 0})
     actions = ("pause", "resume", "rate", "hold", "release", "drop", "handback", "import", "undo")
@@ -277,7 +277,7 @@ def test_user_without_a_name_is_journalled_by_number(operated: Site) -> None:
     assert (status, journal(operated)[-1][0]) == (200, "54323")
 
 
-def test_group_nobody_has_and_one_we_may_not_give_to_end_the_start(operated: Site) -> None:
+def test_unknown_group_and_one_we_may_not_give_the_socket_to_end_the_start(operated: Site) -> None:
     text = operated.settings.read_text().replace(f'group = "{OPERATORS}"', 'group = "no-such-group"')
     settings = operated.home / "other.toml"
     text = text.replace(str(operated.outage.queue_dir), str(other_queue(operated.home / "other")))
@@ -310,7 +310,7 @@ def test_password_is_in_no_log_status_setting_or_argument(home: Path) -> None:
     password.write_text(f"{SECRET}\n")
     password.chmod(0o600)
     plain = base64.b64encode(f"\0drainer\0{SECRET}".encode()).decode()
-    # A server that says what it was told, as sendmail does with a command it does not know.
+    # A server that repeats what it got, as sendmail does with an unknown command.
     echoes = answer(f"535 5.7.8 AUTH PLAIN {plain} for {SECRET} is wrong")
     echoing = [True]
     options = SinkOptions(accounts=(("drainer", SECRET),))
@@ -338,7 +338,7 @@ def test_password_is_in_no_log_status_setting_or_argument(home: Path) -> None:
     assert sink.taken_recipients == 4
 
 
-def test_password_file_everybody_may_read_ends_the_start(home: Path) -> None:
+def test_password_file_that_every_user_may_read_ends_the_start(home: Path) -> None:
     site_home = home / "exposed"
     outage = write_plain(site_home, 1, 1)
     password = site_home / "password"
@@ -352,7 +352,7 @@ def test_password_file_everybody_may_read_ends_the_start(home: Path) -> None:
 
 
 def journal(site: Site) -> list[tuple[str, str, str]]:
-    """By whom, what, with which words."""
+    """Who did what, with which words."""
     path = site.home / "made/here/ledger.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as ledger:
         lines = ledger.execute("SELECT by, action, detail FROM journal ORDER BY id").fetchall()
@@ -376,7 +376,7 @@ main()
 """
 
 
-def test_without_the_service_a_user_who_may_not_look_is_told_who_may(home: Path) -> None:
+def test_without_the_service_a_user_without_permission_is_told_which_user_has_it(home: Path) -> None:
     with standing(home / "ended", 0o022, port=9) as site:
         pass
     (site.home / "control.sock").unlink()

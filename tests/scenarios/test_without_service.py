@@ -1,4 +1,4 @@
-"""The reading commands while nobody answers: after the end, after kill -9 in the middle, beside a service that hangs.
+"""The reading commands while no service answers: after the end, after kill -9 in the middle, beside a service that hangs.
 
 What they say comes from the ledger and the queue's own directories, and those are as they were afterwards.
 """
@@ -69,7 +69,7 @@ def figures(snapshot: dict[str, Any]) -> dict[str, Any]:
     return {"backlog": backlog, "done": snapshot["done"], "lists": lists, "pauses": pauses}
 
 
-def test_after_a_drain_until_empty_the_disk_tells_what_is_held_and_why(tmp_path: Path) -> None:
+def test_after_a_drain_until_empty_the_disk_shows_held_entries_and_the_reasons(tmp_path: Path) -> None:
     with site(tmp_path, 12) as lists:
         lists.drain()
         before = everything_below(tmp_path)
@@ -118,7 +118,7 @@ def without_age(line: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in line.items() if name != "age_s"}
 
 
-def test_what_is_said_of_a_killed_service_is_what_its_next_run_says(tmp_path: Path) -> None:
+def test_answers_about_a_killed_service_equal_those_of_its_next_run(tmp_path: Path) -> None:
     rules = ("--rule", "dot delay=0.5", "--rule", "rcpt 450 4.2.0 later recipient=*@home.example.net")
     feed = {"retry_first": "1h", "retry_longest": "2h"}
     with site(tmp_path, 25, *rules, feed=feed, mta={"sessions": 4}) as lists:

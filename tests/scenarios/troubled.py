@@ -116,7 +116,7 @@ def outbreak(home: Path, port: int, mails: int, members_each: int = 12, **sectio
 
 
 def given(capture: Path) -> Counter[Given]:
-    """How often the sink was given each; DSNs, which have no reverse-path, are nobody's mail."""
+    """How often the sink got each mail; DSNs, which have no reverse-path, are left out."""
     counted: Counter[Given] = Counter()
     for line in capture.read_text().splitlines():
         taken = json.loads(line)
@@ -128,7 +128,7 @@ def given(capture: Path) -> Counter[Given]:
 
 
 def once(story: str, owed: Counter[Given], found: Counter[Given]) -> None:
-    """Nobody missing, nobody twice, nobody who was not to get it."""
+    """No recipient missing, none twice, and none that was not owed the mail."""
     assert (owed - found, found - owed) == (Counter(), Counter()), f"{story}: (missing, too many)"
 
 

@@ -86,7 +86,7 @@ def test_every_write_of_the_ledger_and_every_move_of_a_file_is_a_point() -> None
     assert writes | moves == LEDGER_WRITES.keys() | MOVES.keys() | UNUSED | ELSEWHERE
 
 
-def test_points_left_out_are_called_by_nobody() -> None:
+def test_points_left_out_are_never_called() -> None:
     package = Path(inspect.getfile(drainer)).parent
     texts = [path.read_text() for path in package.rglob("*.py")]
     for name in UNUSED:
