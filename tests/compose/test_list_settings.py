@@ -102,7 +102,7 @@ def test_config_without_what_delivery_needs_is_unreadable(lists_dir: Path, conte
 
 @pytest.mark.parametrize("name", _EMPTY_LIST)
 @pytest.mark.parametrize("value", [None, 5])
-def test_what_config_does_not_have_is_not_taken_for_empty(lists_dir: Path, name: str, value: object) -> None:
+def test_value_missing_in_config_is_not_taken_for_empty(lists_dir: Path, name: str, value: object) -> None:
     """A footer that is not there would be a mail without a footer."""
     file = _write_config(lists_dir, "invented")
     assert ListSettingsStore(lists_dir).get("invented").msg_footer == ""

@@ -65,7 +65,7 @@ def test_dollar_template_is_filled_as_mailman_fills_it(template: str, text: str)
     assert _footer(template, use_dollar_strings=True) == text
 
 
-def test_member_gets_his_own_values_and_a_stranger_only_his_address() -> None:
+def test_member_gets_its_own_values_and_a_stranger_only_the_address() -> None:
     template = "%(user_address)s %(user_delivered_to)s %(user_password)s %(user_language)s %(user_name)s"
     assert _footer(template, "ANN@x.example") == "ann@x.example Ann@x.example secret en Ann Example\n"
     assert _footer(template, "Who@y.example").startswith("who@y.example %(user_delivered_to)s %(user_password)s")

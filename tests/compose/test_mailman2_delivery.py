@@ -90,7 +90,7 @@ def test_bulk_content_is_one_object_for_all_chunks() -> None:
 
 
 @pytest.mark.parametrize("case", ["big_ascii", "undelivered_big"])
-def test_own_ceiling_bounds_every_transaction_and_loses_nobody(case: str) -> None:
+def test_own_ceiling_bounds_every_transaction_and_loses_no_recipient(case: str) -> None:
     entry = samples.entry_of(case)
     messages = samples.composed(entry, max_recipients=50)
     assert max(len(message.owed_for) for message in messages) == 50

@@ -151,7 +151,7 @@ async def test_developer_mode_settles_the_real_recipients(
     assert sorted(a for m in messages for a in m.owed_for) == sorted(entry.recipients)
 
 
-async def test_number_of_posts_that_decides_about_verp_is_never_remembered(
+async def test_number_of_posts_that_decides_about_verp_is_never_cached(
     mailman3_copy: Site, entries: dict[str, list[QueueEntry]]
 ) -> None:
     entry = entries[PLAIN][0]
@@ -199,7 +199,7 @@ async def test_entry_that_breaks_two_coprocesses_fails_by_name_and_the_next_is_c
         assert await composed(composer, entries[PLAIN][1])
 
 
-async def test_answer_for_somebody_not_asked_for_is_refused(
+async def test_answer_for_a_recipient_not_asked_for_is_refused(
     mailman3_site: Site, entries: dict[str, list[QueueEntry]], tmp_path: Path
 ) -> None:
     python = impostor(tmp_path, mailman3_site.python, NAMES_A_STRANGER, times=1)
@@ -340,7 +340,7 @@ async def test_template_that_cannot_be_fetched_defers_the_entry(
         assert await composed(composer, entries[DECORATED][0])
 
 
-async def test_personal_copies_come_in_slices_that_cover_everybody_once(
+async def test_personal_copies_come_in_slices_that_cover_every_recipient_once(
     mailman3_site: Site, entries: dict[str, list[QueueEntry]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mailman3, "SLICE_CONTENTS", 3)
@@ -352,7 +352,7 @@ async def test_personal_copies_come_in_slices_that_cover_everybody_once(
 
 
 @pytest.mark.parametrize("remember_s", [0.0, 60.0])
-async def test_nobody_gets_what_was_written_for_another(
+async def test_no_recipient_gets_a_copy_written_for_another(
     mailman3_site: Site, entries: dict[str, list[QueueEntry]], remember_s: float
 ) -> None:
     """The footer of this list holds $user_email."""
@@ -366,7 +366,7 @@ async def test_nobody_gets_what_was_written_for_another(
                 assert named == {recipient}
 
 
-async def test_changed_footer_is_seen_once_the_memory_has_run_out(
+async def test_changed_footer_is_used_once_the_cache_has_expired(
     mailman3_copy: Site, entries: dict[str, list[QueueEntry]], tmp_path: Path
 ) -> None:
     footer = tmp_path / "footer.txt"
@@ -450,7 +450,7 @@ def test_coprocess_does_not_outlive_a_killed_parent(mailman3_site: Site) -> None
     assert not alive
 
 
-async def test_every_list_is_told_with_its_address_between_two_entries(
+async def test_lists_can_be_asked_for_between_two_entries(
     mailman3_site: Site, entries: dict[str, list[QueueEntry]]
 ) -> None:
     async with composer_of(mailman3_site) as composer:

@@ -38,7 +38,7 @@ def test_a_frame_with_one_octet_changed_is_refused(data: st.DataObject) -> None:
         frames.fields_and_octets(announced, bytes(written[frames.PREFIX_BYTES :]))
 
 
-def test_what_a_stray_print_writes_is_refused() -> None:
+def test_output_of_a_stray_print_is_refused() -> None:
     with pytest.raises(frames.FrameError, match="not a frame but b'Hello"):
         frames.prefix(b"Hello, I am a plugin\n"[: frames.PREFIX_BYTES])
 

@@ -47,7 +47,7 @@ def test_nothing_in_it_is_run(tmp_path: Path) -> None:
     assert not there.exists()
 
 
-def test_other_statements_are_named_with_their_line_and_what_they_may_change_is_not_believed() -> None:
+def test_other_statements_are_named_with_their_line_and_names_they_may_change_become_unknown() -> None:
     found = mm_cfg(
         "SMTP_MAX_RCPTS = 10\nCGIEXT = '.cgi'\nif True:\n    SMTP_MAX_RCPTS = 20\nadd_language('xx', 'X', 'utf-8')\n"
     )
@@ -73,13 +73,13 @@ def test_text_formatted_with_known_values_is_what_python_2_makes_of_it(value: st
     "value",
     ["'%s%s' % 'one'", "'%99999999d' % 1", "'%(x)s' % {'x': 1}", "'%s' % UNKNOWN", "'%s' % 0.1", "'%d' % 'x'", "7 % 2"],
 )
-def test_formatting_that_cannot_be_foreseen_is_named_and_not_believed(value: str) -> None:
+def test_formatting_that_cannot_be_computed_is_named_and_its_name_becomes_unknown(value: str) -> None:
     found = mm_cfg(f"CGIEXT = '.cgi'\nCGIEXT = {value}\n")
     assert found.settings == {}
     assert [line.line for line in found.not_understood] == [2]
 
 
-def test_another_delivery_module_is_named_since_nobody_knows_what_it_writes() -> None:
+def test_another_delivery_module_is_named_since_its_output_is_not_known() -> None:
     usual, other = mm_cfg("DELIVERY_MODULE = 'SMTPDirect'\n"), mm_cfg("DELIVERY_MODULE = 'Sendmail'\nX = 1\n")
     assert usual.not_understood == ()
     assert other.not_understood == (NotUnderstood(1, "DELIVERY_MODULE = 'Sendmail'"),)
@@ -90,7 +90,7 @@ def test_later_assignment_counts() -> None:
 
 
 @pytest.mark.parametrize("text", ["SMTP_MAX_RCPTS = 'many'", "VERP_FORMAT = '%(nobody)s'", "SMTP_MAX_RCPTS = (", "\0"])
-def test_impossible_value_and_what_is_not_python_end_in_a_settings_error(text: str) -> None:
+def test_impossible_value_or_a_file_that_is_not_python_is_a_settings_error(text: str) -> None:
     with pytest.raises(SettingsError):
         mm_cfg(text)
 
@@ -167,9 +167,7 @@ def test_where_the_mta_and_the_queues_are_is_found_and_reads_back_as_settings(tm
         ("", {}),
     ],
 )  # fmt: skip
-def test_names_of_directories_are_believed_in_the_order_mailman_goes_by_them(
-    text: str, mailman: dict[str, str]
-) -> None:
+def test_names_of_directories_are_used_in_mailmans_order(text: str, mailman: dict[str, str]) -> None:
     found = mm_cfg(text)
     assert found.mailman == mailman
     certain = {"queue_dir": "OUTQUEUE_DIR", "lists_dir": "LIST_DATA_DIR"}

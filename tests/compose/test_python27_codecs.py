@@ -100,7 +100,7 @@ def test_name_that_only_this_python_knows_is_no_charset() -> None:
 
 
 @pytest.mark.parametrize("errors", ["strict", "ignore"])
-def test_octets_are_the_text_they_are_under_python_2(errors: str) -> None:
+def test_octets_decode_to_the_same_text_as_under_python_2(errors: str) -> None:
     octets = [text.encode("latin-1") for text in recorded()["octets"]]
     wrong = []
     for module in MODULES:
@@ -116,7 +116,7 @@ def test_octets_are_the_text_they_are_under_python_2(errors: str) -> None:
     assert wrong == []
 
 
-def test_texts_are_the_octets_they_are_under_python_2() -> None:
+def test_texts_encode_to_the_same_octets_as_under_python_2() -> None:
     wrong = []
     for module in MODULES.keys() - NOT_FOR_TEXT:
         for text, expected in zip(recorded()["texts"], recorded()["encoded"][module], strict=True):

@@ -43,6 +43,6 @@ def test_every_recipient_is_in_exactly_one_chunk_of_allowed_length(recipients: l
     assert most <= 0 or all(len(chunk) <= most for chunk in chunks)
 
 
-def test_left_over_chunks_keep_their_shape_for_those_still_owed() -> None:
+def test_left_over_chunks_keep_their_shape_for_recipients_still_owed() -> None:
     left_over = [["a@x.com", "b@x.org"], ["c@x.com"], [], ["d@x.com", "a@x.com"]]
     assert left_over_chunks(left_over, ["a@x.com", "b@x.org", "d@x.com"]) == [("d@x.com",), ("a@x.com", "b@x.org")]

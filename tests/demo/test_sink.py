@@ -118,7 +118,7 @@ def test_greylisting_takes_the_second_attempt() -> None:
 
 
 @pytest.mark.parametrize(("rule", "owned"), [("dot take-and-hang-up", 1), ("dot hang-up", 0), ("dot 451 4.3.0 no", 0)])
-def test_sink_knows_whether_it_owns_what_it_gave_no_good_reply_for(rule: str, owned: int) -> None:
+def test_sink_knows_whether_it_owns_a_message_without_a_positive_reply(rule: str, owned: int) -> None:
     with SinkThread(None, Rule.parse(rule)) as sink:
         client = smtplib.SMTP("127.0.0.1", sink.port)
         with pytest.raises((smtplib.SMTPServerDisconnected, smtplib.SMTPDataError)):

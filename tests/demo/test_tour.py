@@ -24,7 +24,9 @@ def toured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.C
     return home, demo("--mails", "60", "--directory", str(home))
 
 
-def test_small_tour_ends_with_everyone_served_once(toured: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_small_tour_ends_with_every_recipient_served_once(
+    toured: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
     home, done = toured
     assert (done.returncode, done.stderr) == (0, "")
     assert "Every recipient got every mail exactly once" in done.stdout

@@ -118,7 +118,7 @@ def test_resubmission_is_held_if_the_settings_say_hold() -> None:
     assert decide(ENTRY, ADDRESSES[:2], history, exact="hold").next_step is NextStep.HOLD
 
 
-def test_after_a_crash_behind_the_written_outcome_only_finishing_is_left() -> None:
+def test_after_a_crash_that_followed_the_written_outcome_only_finishing_is_left() -> None:
     assert decided(claim(ENTRY, State.DELIVERED, *ADDRESSES)).next_step is NextStep.FINISH
     mixed = decided(claim(ENTRY, State.FAILED, ADDRESSES[0]), claim(OTHER, State.DELIVERED, ADDRESSES[1]))
     assert mixed.next_step is NextStep.FINISH

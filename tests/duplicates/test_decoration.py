@@ -41,7 +41,7 @@ def decoration_of(entry: QueueEntry) -> Decoration:
 
 
 @pytest.mark.parametrize(("before", "retry"), PAIRS, ids=[retry.parent.name for _, retry in PAIRS])
-def test_what_mailman_put_into_retry_is_the_message_it_took_from_out(before: Path, retry: Path) -> None:
+def test_entry_that_mailman_put_into_retry_is_the_message_it_took_from_out(before: Path, retry: Path) -> None:
     entry, retried = read_entry(before), read_entry(retry)
     assert set(fingerprint(entry).identity) & set(fingerprint(retried).identity)
 

@@ -41,7 +41,7 @@ def same(one: QueueEntry, other: QueueEntry) -> bool:
     reverse=st.booleans(),
     has_id=st.booleans(),
 )
-def test_what_relays_do_to_a_mail_keeps_its_identity(
+def test_changes_by_relays_keep_the_identity_of_a_mail(
     text: str,
     attachment: bytes | None,
     encodings: tuple[str, str],
@@ -110,7 +110,7 @@ def test_the_same_mail_to_a_list_and_to_its_owners_is_two_messages() -> None:
     assert not same(Post(octets).entry(), Post(octets, metadata={"toowner": 1, "nodecorate": 1}).entry())
 
 
-def test_a_person_whose_copies_got_new_message_ids_on_the_way_is_recognised() -> None:
+def test_copies_of_a_persons_mail_that_got_new_message_ids_are_recognised() -> None:
     first = Mail()
     second = replace(first, message_id="<0C4BFC5CF568AA@lists.example.org>")
     assert same(Post(first.octets()).entry(), Post(second.octets()).later().entry())
@@ -147,7 +147,7 @@ def test_notices_of_one_text_in_one_second_to_one_person_are_many_messages() -> 
     )
 
 
-def test_a_notice_without_any_identifying_header_is_nobodys_copy_but_knows_itself() -> None:
+def test_notice_without_identifying_headers_is_a_copy_only_of_itself() -> None:
     bare = Mail(message_id="", date="", sender="")
     first = Post(bare.octets(), flavour=Flavour.MAILMAN3, author="", metadata={"nodecorate": True})
     assert fingerprint(first.entry()).identity
@@ -155,7 +155,7 @@ def test_a_notice_without_any_identifying_header_is_nobodys_copy_but_knows_itsel
     assert not same(first.entry(), first.later(0.001).entry())
 
 
-def test_a_post_without_date_and_message_id_is_nobodys_copy() -> None:
+def test_post_without_date_and_message_id_is_a_copy_of_no_other_mail() -> None:
     bare = Mail(message_id="", date="")
     assert not same(Post(bare.octets()).entry(), Post(bare.octets()).later(5).entry())
 
@@ -227,7 +227,7 @@ def test_two_members_of_an_anonymous_list_of_mailman_3_may_write_the_same_words(
     assert fingerprint(post.entry()).resend is None
 
 
-def test_mailmans_own_precedence_and_auto_submitted_no_leave_a_post_a_persons() -> None:
+def test_mailmans_own_precedence_and_auto_submitted_no_do_not_mark_a_program() -> None:
     headers = (("Precedence", "list"), ("Auto-Submitted", "no"))
     assert fingerprint(Post(Mail(headers=headers).octets()).entry()).resend is not None
 
@@ -256,7 +256,7 @@ def test_summary_holds_one_key_per_recipient_and_readable_text() -> None:
 
 
 @pytest.mark.parametrize("file", sorted(MAILMAN3.glob("*.pck")), ids=lambda file: str(file.name[:18]))
-def test_genuine_entries_of_mailman_3_are_nobodys_copy_but_their_own(file: Path) -> None:
+def test_genuine_entries_of_mailman_3_are_copies_only_of_themselves(file: Path) -> None:
     entry = read_entry(file)
     kin = [
         other.name
@@ -329,7 +329,7 @@ def test_any_message_a_pickle_can_hold_has_a_fingerprint(
     assert summarise(entry) == summarise(entry)
 
 
-def test_a_message_that_contains_itself_is_known_by_its_bytes() -> None:
+def test_message_that_contains_itself_is_identified_by_its_bytes() -> None:
     message = message_of(_headers=[("Message-ID", "<1@a.example>")])
     message.__dict__["_payload"] = [message]
     entry = entry_of(message)
@@ -377,7 +377,7 @@ def test_headers_that_refer_to_one_long_text_many_times_are_not_written_out() ->
     zone=st.from_regex(r"[+-](0000|[0-9]{4})( \([A-Za-z]{0,6}\))?", fullmatch=True)
     | st.sampled_from(["GMT", "-0000", ""]),
 )
-def test_a_date_as_most_write_it_comes_to_what_the_email_package_makes_of_it(
+def test_usual_date_gives_the_same_result_as_the_email_package(
     day_name: str, day: int, month: str, year: int, time: tuple[int, int, int], zone: str
 ) -> None:
     date = f"{day_name}{day} {month} {year} {time[0]:02}:{time[1]:02}:{time[2]:02} {zone}"

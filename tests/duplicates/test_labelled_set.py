@@ -79,7 +79,7 @@ def test_duplicates_name_the_entry_they_repeat() -> None:
     assert not wrong
 
 
-def test_a_text_sent_again_by_a_person_is_a_resend_and_covers_nobody() -> None:
+def test_text_sent_again_by_a_person_is_a_resend_and_covers_no_recipient() -> None:
     resends = [item for item in classified() if labels()[item.name]["class"] == "resend"]
     assert resends and all(item.found.kind is DuplicateClass.RESEND and not item.covered for item in resends)
 
@@ -89,7 +89,7 @@ def test_no_lookalike_is_held_as_a_resend() -> None:
     assert {str(item.found.kind) for item in lookalikes} <= {"none", "conflict"}, confusion()
 
 
-def test_an_entry_from_a_backup_is_told_from_one_sent_again() -> None:
+def test_entry_from_a_backup_is_distinguished_from_one_sent_again() -> None:
     restored = [item for item in classified() if labels()[item.name]["class"] == "restored"]
     exact = [item for item in classified() if labels()[item.name]["class"] == "exact"]
     assert {item.found.kind for item in restored} == {DuplicateClass.RESTORED}, confusion()

@@ -33,7 +33,7 @@ from drainer.settings import Settings
         ({"custody": {"beside_runner": True}}, "custody.beside_runner", "second copies"),
     ],
 )
-def test_value_that_somebody_should_know_about_is_a_warning_with_the_setting(
+def test_value_that_an_operator_should_know_about_is_a_warning_with_the_setting(
     sections: dict[str, Any], about: str, said: str
 ) -> None:
     found = {one.about: one for one in unwise(Settings.model_validate(sections))}
@@ -41,13 +41,13 @@ def test_value_that_somebody_should_know_about_is_a_warning_with_the_setting(
     assert {one.level for one in found.values()} == {"warning"}
 
 
-def test_page_for_this_machine_alone_is_no_warning() -> None:
+def test_page_for_this_machine_only_gives_no_warning() -> None:
     assert [exposed(listen) for listen in ("", "8025", "127.0.0.1:8025", "[::1]:8025", "localhost:1")] == [""] * 5
     quiet = Settings.model_validate({"web": {"listen": "127.0.0.1:8025"}, "mta": {"log_file": "/var/log/mail.log"}})
     assert list(unwise(quiet)) == []
 
 
-def test_number_without_a_unit_is_told_as_it_is_taken_and_zero_needs_none() -> None:
+def test_number_without_a_unit_is_shown_with_the_unit_that_is_assumed() -> None:
     written = tomllib.loads(
         "[feed]\nmessages = 5000\nrecipients = 0\nretry_first = 300\nmemory = 64\nwindow = 7\ndsn = true\n"
         'domains = { "gmail.com" = 5, "b.example" = "5/s" }\n[mta]\nport = 25\n[guards]\nmax_load = 8.0\n'

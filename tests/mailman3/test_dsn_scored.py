@@ -48,7 +48,7 @@ async def dsns_for(
     return found
 
 
-async def test_members_named_in_a_dsn_are_scored_once_and_nobody_else(
+async def test_only_members_named_in_a_dsn_are_scored_and_only_once(
     mailman3_copy: Site, entries: dict[str, list[QueueEntry]]
 ) -> None:
     site = mailman3_copy

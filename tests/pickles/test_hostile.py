@@ -50,7 +50,7 @@ def test_reason_for_names_off_the_list_is_unsafe_pickle(name: str) -> None:
         load_one(RUNS_CODE[name])
 
 
-def test_name_off_the_list_is_told() -> None:
+def test_name_off_the_list_is_in_the_reason() -> None:
     with pytest.raises(UnsafePickle, match="'posix' 'system'"):
         load_one(RUNS_CODE["posix.system"])
 

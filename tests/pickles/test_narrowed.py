@@ -158,7 +158,7 @@ def test_message_pickle_is_copied_byte_for_byte() -> None:
             assert reread(narrowed_file).recipients == entry.recipients[:1]
 
 
-def test_keeping_everybody_keeps_everything() -> None:
+def test_keeping_all_recipients_changes_nothing() -> None:
     for path in readable():
         entry = read_entry(path)
         if entry.recipients:
@@ -201,7 +201,7 @@ def test_set_stays_a_set_in_every_protocol(protocol: int) -> None:
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("count", [3, 2500])
-def test_dictionary_of_recipients_loses_those_who_are_settled(protocol: int, count: int) -> None:
+def test_dictionary_of_recipients_loses_the_settled_ones(protocol: int, count: int) -> None:
     metadata = {"recips": {f"r{n}@x.example": {"n": n} for n in range(count)}, "listname": "x"}
     keep = [f"r{n}@x.example" for n in range(0, count, 2)]
     after = pickle.loads(narrowed(pickle.dumps(metadata, protocol), keep, ("recips",)))

@@ -35,7 +35,7 @@ def comparisons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Compariso
     return {item.mailman: item for of_mailman in (mailman2.compare_all(), *of_3) for item in of_mailman}
 
 
-def test_nothing_differs_but_what_is_meant_to(comparisons: dict[str, Comparison]) -> None:
+def test_only_intended_differences_are_found(comparisons: dict[str, Comparison]) -> None:
     wrong = [(mailman, entry.kind, entry.detail) for mailman, item in comparisons.items() for entry in item.unwanted()]
     assert wrong == []
 
@@ -78,7 +78,7 @@ def test_what_mailman_shunts_is_refused_with_a_reason_and_nothing_else_is(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_lists_and_mails_of_every_kind_are_composed_with_nothing_remembered_too(
+def test_lists_and_mails_of_every_kind_are_composed_without_the_cache_too(
     comparisons: dict[str, Comparison], version: str
 ) -> None:
     anew = comparisons[f"{version}, nothing remembered"].entries
@@ -122,7 +122,7 @@ def _cells(row: str) -> list[str]:
     return [cell.strip() for cell in row.split("|")]
 
 
-def test_a_difference_nobody_wanted_is_told() -> None:
+def test_unintended_difference_is_reported() -> None:
     comparison = Comparison("x", wanted={"known": "it is better so"})
     comparison.entries = [
         Compared("g", "known", False, 1),
