@@ -27,7 +27,7 @@ def test_first_line_is_the_password(file: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o601, 0o666], ids=oct)
-def test_file_everybody_may_use_is_refused_with_the_way_out(file: Path, mode: int) -> None:
+def test_file_that_every_user_may_read_is_refused_with_advice(file: Path, mode: int) -> None:
     file.chmod(mode)
     with pytest.raises(SettingsError, match="chmod 0600"):
         password(file)

@@ -120,7 +120,7 @@ def test_mistake_is_named_with_key_value_and_what_would_be_right(written: Path, 
     assert str(written) in str(refused.value)
 
 
-def test_mistake_of_several_settings_together_is_told_without_all_their_values(written: Path) -> None:
+def test_mistake_of_several_settings_together_is_reported_without_all_their_values(written: Path) -> None:
     written.write_text("[mta]\nqueue_high = 10\nqueue_low = 20\n")
     with pytest.raises(SettingsError) as refused:
         load_settings(written)
@@ -133,7 +133,7 @@ def test_journal_is_no_relative_path_where_a_log_is_meant(written: Path) -> None
         assert str(load_settings(written).mta.log_file) == name
 
 
-def test_all_mistakes_are_told_at_once(written: Path) -> None:
+def test_all_mistakes_are_reported_at_once(written: Path) -> None:
     written.write_text('[feed]\nmessages = "fast"\n[mta]\nport = 0\n')
     with pytest.raises(SettingsError, match=r"(?s)feed\.messages.*mta\.port|mta\.port.*feed\.messages"):
         load_settings(written)

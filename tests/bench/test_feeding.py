@@ -8,7 +8,7 @@ from tests.bench import feeding
 from tests.postfix import needed
 
 
-def test_few_entries_give_a_table_of_everybody(capsys: pytest.CaptureFixture[str]) -> None:
+def test_few_entries_give_a_table_of_all_senders(capsys: pytest.CaptureFixture[str]) -> None:
     needed()
     feeding.main(feeding.Entries(runner=6, drainer=10, source=50))
     lines = capsys.readouterr().out.splitlines()

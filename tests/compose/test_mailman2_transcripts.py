@@ -38,7 +38,7 @@ def test_site_with_an_early_python_gets_what_mailman_writes_there() -> None:
         ours = samples.deliveries_of_ours(samples.composed(entry, settings_of_site=site))
         if ours != samples.deliveries_of_mailman(file, "2.7.3"):
             differing.add(samples.labels()[file]["case"])
-    # Python 2.7.3 takes x@y@z for x@y, somebody else's address; later ones refuse it, and so do we.
+    # Python 2.7.3 takes x@y@z for x@y, another address; later versions refuse it, and so do we.
     assert differing == {"odd_recips"}
 
 

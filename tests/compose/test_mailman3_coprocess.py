@@ -455,8 +455,8 @@ async def test_lists_can_be_asked_for_between_two_entries(
 ) -> None:
     async with composer_of(mailman3_site) as composer:
         before = await composed(composer, entries[PLAIN][0])
-        told = {(one.list_id, one.address) for one in await composer.lists()}
-        assert told == {(one.name.replace("@", "."), one.name) for one in sample.LISTS}
+        listed = {(one.list_id, one.address) for one in await composer.lists()}
+        assert listed == {(one.name.replace("@", "."), one.name) for one in sample.LISTS}
         after = await composed(composer, entries[PLAIN][0])
         assert [m.content for m in after] == [m.content for m in before]
         assert len(coprocesses()) == 1

@@ -1,4 +1,4 @@
-"""What `drainer config --check` finds without looking at the host: values, the unit, and how findings are told."""
+"""What `drainer config --check` finds without looking at the host: values, the unit, and the text of findings."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def listed_value(value: Any) -> Any:
 
 
 def subscribe(mlist: Any, address: str, name: str, by_user: bool, digest: str) -> None:
-    """Make somebody a member: by address, or if `by_user` as a user with a preferred address."""
+    """Add a member: by address, or if `by_user` as a user with a preferred address."""
     users = getUtility(IUserManager)
     user = users.get_user(address) or users.make_user(address, name)
     found = users.get_address(address)

@@ -210,7 +210,7 @@ def test_dictionary_of_recipients_loses_the_settled_ones(protocol: int, count: i
 
 @pytest.mark.parametrize("recips", [("a@x.example", "b@x.example"), frozenset(("a@x.example", "b@x.example"))])
 def test_recipients_that_cannot_be_taken_out_keep_the_entry_here(recips: object) -> None:
-    """Handed back with everybody in it, Mailman would send a second copy to those who have had it."""
+    """If it were handed back with all recipients, Mailman would send second copies to those that have had it."""
     raw = pickle.dumps("Subject: x\n\n") + pickle.dumps({"listname": "x", "recips": recips}, 4)
     with pytest.raises(EntryNotUnderstood, match="cannot be taken out"):
         with_recipients(reread(raw), ["b@x.example"])

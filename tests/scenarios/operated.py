@@ -137,7 +137,7 @@ class Site:
         return [JournalLine(at, _text(by), _text(action), _text(detail)) for at, by, action, detail in lines]
 
     def owed(self, *, but_list: str = "", resends_too: bool = False) -> Counter[tuple[str, str]]:
-        """(Message-ID, recipient) of everybody who has to get it, each once.
+        """(Message-ID, recipient) of every copy owed, each once.
 
         resends_too  with duplicates.resend = "deliver"
         """

@@ -72,7 +72,7 @@ def test_runner_that_starts_during_a_drain_does_not_end_it_and_every_output_says
                 when(lambda: notices.exists() and beside in notices.read_text(), lambda: "no notice")
                 assert "works beside drainer" in drainer("check", "--config", lists.settings).stdout
 
-                # The same mails submitted again: each goes to whoever takes it first, and what the runner took is counted.
+                # The same mails submitted again: each goes out once, and those of the runner are counted.
                 lists.says("rate", "--messages", "unlimited")
                 for number, (name, octets) in enumerate(sorted(entries.items())):
                     copy = lists.out / f"{float(name.partition('+')[0]) + number + 1!r}+{number:040x}"

@@ -32,13 +32,13 @@ def write_one_byte_files(out: Path) -> None:
 
 
 def test_service_answers_within_bounds_while_far_too_much_goes_through_it(tmp_path: Path) -> None:
-    everybody = [f"member{number}@example.org" for number in range(RECIPIENTS)]
+    recipients = [f"member{number}@example.org" for number in range(RECIPIENTS)]
     with SinkThread(SinkOptions(extensions=("PIPELINING", "SIZE 52428800"))) as sink:
         site = outbreak(tmp_path, sink.port, 1, mta={"sessions": 4})
         queue_dir = site.outage.queue_dir
         large = "".join(f"{line:076d}\n" for line in range(LARGE_BYTES // 77))
         put(queue_dir, mail("<large@x>", large), meant_for("a@example.org", "b@example.com", "c@example.net"))
-        put(queue_dir, mail("<many@x>"), meant_for(*everybody))
+        put(queue_dir, mail("<many@x>"), meant_for(*recipients))
         write_one_byte_files(queue_dir / "out")
         with site.run("--until-empty", executed=True) as service:
             figures = asked_until_it_ends(site, service)
@@ -46,7 +46,7 @@ def test_service_answers_within_bounds_while_far_too_much_goes_through_it(tmp_pa
     assert len(list((queue_dir / "bad").iterdir())) == ONE_BYTE_FILES
     assert Counter(
         who for taken in sink.taken if taken.message_id == "<many@x>" for who in taken.recipients
-    ) == Counter(everybody)
+    ) == Counter(recipients)
     assert sorted(who for taken in sink.taken if taken.message_id == "<large@x>" for who in taken.recipients) == [
         "a@example.org",
         "b@example.com",

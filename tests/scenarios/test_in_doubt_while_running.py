@@ -112,6 +112,6 @@ def postfix_line(at_s: float) -> str:
 
 
 def exim_line(at_s: float) -> str:
-    """Exim takes mail from somebody else."""
+    """Exim takes mail from another client."""
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s))
     return f"{stamp} 1xV3zW-000714-2V <= eve@example.net H=(x) [127.0.0.1] P=esmtp S=291 id=one@example.test\n"

@@ -119,7 +119,7 @@ def test_clock_set_back_lets_no_earlier_acceptance_vouch_for_a_refusal_and_no_ds
             offset.write_text("0")
             site.until("the clock is followed", lambda: [line for line in site.lines() if line.get("event") == "clock"])
             aside.rename(refused)
-            before = site.status_when("everybody is refused", lambda said: said.done.bounced_recipients == 2)
+            before = site.status_when("both are refused", lambda said: said.done.bounced_recipients == 2)
             later = site.status_when("it has looked since", lambda said: said.at > before.at + 3)
             assert later.backlog.dsns_owed > 0 == later.done.dsns_sent
             sink.scripts.clear()

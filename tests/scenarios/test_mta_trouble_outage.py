@@ -33,13 +33,13 @@ def test_days_of_an_mta_that_is_down_give_up_no_recipient_and_the_next_deferral_
         sink = before.enter_context(SinkThread(SinkOptions(capture=capture), greylist))
         site = outbreak(tmp_path / "site", sink.port, 3, members_each=3, feed=feed, duplicates={"resend": "deliver"})
         with site.run(under=under) as service:
-            everybody = site.status_when("all is deferred", all_is_deferred).backlog.recipients
+            recipients = site.status_when("all is deferred", all_is_deferred).backlog.recipients
             before.close()
             offset.write_text(str(6 * DAY_S))
             said = site.status_when("the MTA is down", lambda said: said.state == "mta_down")
             assert said.done.bounced_recipients == 0
             with SinkThread(SinkOptions(capture=capture, port=sink.port), greylist) as again:
-                site.until("all were tried once more", lambda: again.commands.get("RCPT", 0) >= everybody)
+                site.until("all were tried once more", lambda: again.commands.get("RCPT", 0) >= recipients)
                 site.status_when("all is deferred once more", all_is_deferred)
                 refusing.clear()
                 offset.write_text(str(7 * DAY_S))

@@ -83,7 +83,7 @@ OF_SESSIONS = [
     }.items()
     for at, what in zip(range(3, 100, 5), whats, strict=False)
 ]
-"""Met by whoever comes by; they change no outcome."""
+"""Any entry may meet these faults; they change no outcome."""
 
 
 def rule(fault: Fault, number: int, first: str) -> str:

@@ -59,7 +59,7 @@ def test_part_delivered_entry_comes_back_with_only_the_recipients_it_owes(tmp_pa
             owed = [recipient for recipient in before[name].recipients if recipient.endswith(f"@{DOMAIN}")]
             assert set(entry.recipients) <= set(owed)
             assert entry.raw[: entry.message_bytes] == before[name].raw[: before[name].message_bytes]
-        # What the sink has and what Mailman would send now is everybody's, and nothing is both.
+        # The sink's copies and those that Mailman would send now make up all copies owed, and no copy is in both.
         owed_still = Counter(
             (message_id, recipient)
             for entry in after.values()

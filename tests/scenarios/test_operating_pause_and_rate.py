@@ -1,4 +1,4 @@
-"""Pausing, resuming and the rate: at once, across kill -9, with who and why, and everybody once in the end."""
+"""Pausing, resuming and the rate: at once, across kill -9, with who and why, and every copy once in the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An MTA that refuses everybody stops the drain before the backlog is failed; one entry it hangs up on stops nothing."""
+"""An MTA that refuses all recipients stops the drain before the backlog fails; one that hangs up on one entry does not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def owed(outage: Outage) -> Counter[tuple[str, str]]:
 
 
 def everybody_counted(snapshot: dict[str, Any]) -> bool:
-    """What was in flight when the gate closed has been put back: everybody is either failed or owed."""
+    """Entries in flight when the gate closed have been put back: every recipient is either failed or owed."""
     failed: int = snapshot["done"]["bounced_recipients"]
     return bool(snapshot["backlog"]["recipients"] == MAILS * RECIPIENTS_EACH - failed)
 
@@ -57,7 +57,7 @@ def drained_after(site: Outbreak, service: Service, sink: Sink, *commands: str) 
 
 
 def test_relay_that_denies_relaying_fails_no_recipient_and_stops_the_drain(tmp_path: Path) -> None:
-    """Repaired, and released instead of waited for, everybody gets it."""
+    """After the repair the entry is released, and every recipient gets it."""
     outage = write_plain(tmp_path / "site", MAILS, RECIPIENTS_EACH)
     with SinkThread(SinkOptions(), Rule.parse("rcpt 554 5.7.1 <you>: Relay access denied")) as sink:
         site = Outbreak(tmp_path, outage, settings_for(tmp_path, outage, sink.port, mta={"sessions": 4}))
@@ -70,7 +70,7 @@ def test_relay_that_denies_relaying_fails_no_recipient_and_stops_the_drain(tmp_p
 
 
 def test_relay_that_takes_mail_for_one_domain_only_is_stopped_and_its_refusals_are_undone(tmp_path: Path) -> None:
-    """Every mail has somebody it takes; no DSN goes out, and after `drainer resume` those that failed get their mail."""
+    """The MTA accepts one recipient of every mail. No DSN goes out; after `drainer resume` the failed ones get their mail."""
     domains = ("example.org", *(f"elsewhere{number}.example" for number in range(11)))
     outage = write_plain(tmp_path / "site", MAILS, len(domains), domains=domains)
     with SinkThread(SinkOptions(), Rule.parse("rcpt 550 5.1.1 no such user recipient=*@elsewhere*")) as sink:

@@ -95,11 +95,11 @@ def test_copy_of_a_mail_that_an_earlier_run_delivered_is_held_for_those_recipien
     """Either order; the service was killed in between, and only its ledger knows of the other one."""
     queue_dir = site["queue_dir"]
     second = submitted_anew if first is decorated_ones else decorated_ones
-    everybody = Counter[tuple[str, str]]()
+    all_owed = Counter[tuple[str, str]]()
     with running_sink(tmp_path / "sink") as sink:
         settings = settings_for(tmp_path, site, sink.port)
         first(queue_dir)
-        everybody |= recipients_in(queue_dir)
+        all_owed |= recipients_in(queue_dir)
         entries = len(files_in(queue_dir))
         with running_service(settings, tmp_path / "first.log") as service:
             eventually(lambda: service.log_text().count("outcome=finished") == entries, service.log_text)
@@ -107,10 +107,10 @@ def test_copy_of_a_mail_that_an_earlier_run_delivered_is_held_for_those_recipien
         had = nobody_twice(sink)
         second(queue_dir)
         later = recipients_in(queue_dir)
-        everybody |= later
+        all_owed |= later
         log = drained(settings, tmp_path / "second.log")
         given = nobody_twice(sink)
-        assert given == everybody, "somebody is missing who had no copy of either"
+        assert given == all_owed, "a recipient that had no copy of either is missing"
         in_question = {who[0] for who in later if who in had}
         assert log.count("outcome=held") == log.count("reason=undecided") == len(held(queue_dir))
         assert {message_id_of(queue_dir, name) for name in held(queue_dir)} == in_question

@@ -104,8 +104,8 @@ def has_taken(sink: SinkProcess, transactions: int) -> bool:
 
 def once(sink: SinkProcess, owed: Counter[tuple[str, str]]) -> None:
     deliveries = sink.deliveries()
-    assert owed - deliveries == Counter(), "somebody is missing"
-    assert deliveries - owed == Counter(), "somebody got a second copy"
+    assert owed - deliveries == Counter(), "a copy is missing"
+    assert deliveries - owed == Counter(), "a second copy was delivered"
 
 
 @pytest.fixture

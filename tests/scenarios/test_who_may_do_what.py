@@ -376,7 +376,7 @@ main()
 """
 
 
-def test_without_the_service_a_user_without_permission_is_told_which_user_has_it(home: Path) -> None:
+def test_without_the_service_the_advice_names_a_user_with_permission(home: Path) -> None:
     with standing(home / "ended", 0o022, port=9) as site:
         pass
     (site.home / "control.sock").unlink()

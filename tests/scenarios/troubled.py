@@ -89,7 +89,7 @@ class Outbreak:
         return [fields for fields in self.lines() if fields.get("outcome") == outcome]
 
     def in_doubt(self) -> set[tuple[str, str]]:
-        """(Message-ID, recipient) of everybody any run reported as in doubt."""
+        """(Message-ID, recipient) of every copy that a run reported as in doubt."""
         return {
             (fields["message_id"], recipient)
             for fields in self.outcomes("in_doubt")

@@ -89,7 +89,7 @@ def some_time(site: Site) -> None:
 
 
 def deferred(site: Site) -> None:
-    """Wait until somebody was refused for now, so that an entry is part-delivered."""
+    """Wait until a recipient was deferred, so that an entry is part-delivered."""
 
     def is_so() -> bool:
         said = site.status()
@@ -103,7 +103,7 @@ def held(site: Site) -> None:
 
 
 def released(site: Site) -> None:
-    """What he held himself: whoever he releases from a doubt, he wants to have a second copy."""
+    """Entries that the operator held. To release a recipient in doubt is to accept a second copy for it."""
     answer = site.ask(lambda service: service.entries(Selectors(state="held"), 1000))
     for entry in answer.entries if answer else ():
         if entry.reason.startswith("operator"):

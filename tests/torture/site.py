@@ -173,7 +173,7 @@ class Site:
     """`with Site(...) as site`.
 
     names       of the entries that have arrived
-    by_another  what somebody else than us delivered, other than into the MTA
+    by_another  copies that another program delivered, and not into the MTA
     gone        names of those entries
     patient     what is in doubt at the end is asked about in real time, else half a minute is written into the log
     sections    settings beside the harness's own

@@ -18,7 +18,7 @@ WANTED = {
         "undelivered_multi_chunk_with_verp": "Mailman piles the recipients up in its senders and adds a second footer",
     },
     "2.7.3": {
-        "odd_recips": "Python 2.7.3 takes `x@y@z` for `x@y`, somebody else's address; later ones refuse it, and so do we"
+        "odd_recips": "Python 2.7.3 takes `x@y@z` for `x@y`, another address; later versions refuse it, and so do we"
     },
 }
 
