@@ -1,7 +1,7 @@
 """July 2014 again: the MTA is down, and everything that can go wrong after that goes wrong, on a genuine Mailman 3.
 
-Mailman's own runner puts the backlog into retry/, decorated; senders submit the same mails again; an administrator restores a
-backup; the queue's filesystem has no inode left; Postfix comes back; Mailman is restarted in the middle, and new mail
+Mailman's own runner puts the backlog into retry/, decorated; senders submit the same mails again; an administrator restores
+a backup; the queue's filesystem has no inode left; Postfix comes back; Mailman is restarted in the middle, and new mail
 arrives, one of it a text that its author sent before. From the first look to the report: nothing is lost, no recipient has a
 mail twice, and the report agrees with Postfix.
 """

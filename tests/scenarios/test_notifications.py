@@ -67,7 +67,7 @@ def secret(home: Path, url: str) -> Path:
     return path
 
 
-def test_program_and_webhook_are_told_that_it_is_drained(tmp_path: Path) -> None:
+def test_program_and_webhook_get_the_notice_drained(tmp_path: Path) -> None:
     heard = tmp_path / "heard"
     page_me = program(tmp_path, f'printf "%s\\n" "$1 $DRAINER_EVENT: $DRAINER_TEXT" > {heard}; cat >> {heard}')
     capture = tmp_path / "capture.jsonl"
@@ -129,7 +129,7 @@ def test_program_that_ends_without_reading_its_notice_ends_nothing_else(
     assert "not_told" not in caplog.text
 
 
-def test_url_file_that_everybody_may_read_is_said_and_the_drain_goes_on(tmp_path: Path) -> None:
+def test_url_file_that_every_user_may_read_is_reported_and_the_drain_goes_on(tmp_path: Path) -> None:
     capture = tmp_path / "capture.jsonl"
     with webhook() as (url, posted), SinkThread(SinkOptions(capture=capture)) as sink:
         exposed = secret(tmp_path, url)

@@ -152,7 +152,7 @@ def test_figures_are_those_of_status_and_of_the_sink(reported: Reported, when: s
 
 
 @pytest.mark.parametrize("when", ["live", "after"])
-def test_each_suppression_names_the_entry_whose_delivery_it_rests_on(reported: Reported, when: str) -> None:
+def test_each_suppression_names_the_entry_that_was_delivered(reported: Reported, when: str) -> None:
     found = reported.json(when)
     lines = found["suppressed"]["lines"]
     assert found["suppressed"]["total"] == len(lines)
@@ -322,7 +322,7 @@ def test_without_service_and_ledger_it_says_so(tmp_path: Path) -> None:
     assert "there is no ledger; was drainer ever run with these settings?" in done.stderr
 
 
-def test_what_was_found_stays_as_much_while_part_of_it_is_delivered(tmp_path: Path) -> None:
+def test_found_backlog_stays_the_same_while_part_of_it_is_delivered(tmp_path: Path) -> None:
     feed = {"retry_first": "1h", "retry_longest": "1h"}
     with operated.site(tmp_path, 6, "--rule", "rcpt 450 4.2.0 later recipient=[a-m]*", feed=feed) as lists, lists.run():
         lists.status_when(

@@ -70,7 +70,7 @@ def test_relay_that_denies_relaying_fails_no_recipient_and_stops_the_drain(tmp_p
 
 
 def test_relay_that_takes_mail_for_one_domain_only_is_stopped_and_its_refusals_are_undone(tmp_path: Path) -> None:
-    """The MTA accepts one recipient of every mail. No DSN goes out; after `drainer resume` the failed ones get their mail."""
+    """The MTA accepts one recipient of every mail. No DSN goes out; after `drainer resume` the failed ones get theirs."""
     domains = ("example.org", *(f"elsewhere{number}.example" for number in range(11)))
     outage = write_plain(tmp_path / "site", MAILS, len(domains), domains=domains)
     with SinkThread(SinkOptions(), Rule.parse("rcpt 550 5.1.1 no such user recipient=*@elsewhere*")) as sink:

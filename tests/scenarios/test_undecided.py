@@ -61,7 +61,7 @@ def drained(settings: Path, log: Path) -> str:
         return service.log_text()
 
 
-def nobody_twice(sink: SinkProcess) -> Counter[tuple[str, str]]:
+def copies_once(sink: SinkProcess) -> Counter[tuple[str, str]]:
     given = sink.deliveries()
     assert {who: copies for who, copies in given.items() if copies > 1} == {}
     return given
@@ -83,7 +83,7 @@ def test_of_both_copies_in_the_queue_one_proves_the_other_and_nothing_is_held(
     expected = owed(site["queue_dir"])
     with running_sink(tmp_path / "sink") as sink:
         log = drained(settings_for(tmp_path, site, sink.port), tmp_path / "drainer.log")
-        assert nobody_twice(sink) == expected
+        assert copies_once(sink) == expected
     assert held(site["queue_dir"]) == set()
     assert "event=same_mail" in log
 
@@ -104,12 +104,12 @@ def test_copy_of_a_mail_that_an_earlier_run_delivered_is_held_for_those_recipien
         with running_service(settings, tmp_path / "first.log") as service:
             eventually(lambda: service.log_text().count("outcome=finished") == entries, service.log_text)
             service.kill()
-        had = nobody_twice(sink)
+        had = copies_once(sink)
         second(queue_dir)
         later = recipients_in(queue_dir)
         all_owed |= later
         log = drained(settings, tmp_path / "second.log")
-        given = nobody_twice(sink)
+        given = copies_once(sink)
         assert given == all_owed, "a recipient that had no copy of either is missing"
         in_question = {who[0] for who in later if who in had}
         assert log.count("outcome=held") == log.count("reason=undecided") == len(held(queue_dir))
