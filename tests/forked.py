@@ -89,7 +89,7 @@ class Forked:
 
 @functools.cache
 def _forking() -> socket.socket:
-    """The way to this worker's process that forks. It ends when the worker does: nobody holds the other end then."""
+    """The way to this worker's process that forks. It ends with the worker, since no process holds the other end then."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with there:
         _started.append(

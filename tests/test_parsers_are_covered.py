@@ -81,7 +81,7 @@ TRUSTED = {
     "backlog/related": "digests we have made ourselves",
     "ledger/columns": "our own ledger, checked for damage when it is opened",
 }
-"""Module to the reason why nobody else writes what it reads."""
+"""Module to the reason why its input is trusted."""
 
 
 def parsers() -> set[str]:

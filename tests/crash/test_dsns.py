@@ -84,9 +84,9 @@ def test_dsn_cut_short_by_a_kill_is_sent_again_only_if_the_mta_has_none(tmp_path
     script = SilentAfterDsns({TAKEN: TAKE_AND_SILENCE, NOT_TAKEN: SILENCE})
     goes_on_at(mta_log, -60)
     with SinkThread(SinkOptions(log=mta_log), NOBODY_THERE, script) as sink:
-        # Silence keeps sessions for as long as the MTA likes; the second run finds nobody left to prove the MTA's word.
+        # Silence occupies sessions as long as the MTA likes; then no recipient is left to prove the MTA's reply.
         settings = settings_for(tmp_path, outage, sink.port, mta=mta, feed={"dsn_wait": "0s"})
-        # The third has been told of by then: cut short too, nobody could say which of the two it would be like.
+        # The third one is reported by then: if it were cut short too, its result would not be certain.
         kill_when(
             settings,
             tmp_path / "drainer.log",

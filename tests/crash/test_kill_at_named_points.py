@@ -45,7 +45,7 @@ def site_with_one_session(home: Path, port: int, log: Path) -> Outbreak:
 
 
 @pytest.mark.parametrize("stage", ["connect", "mail", "rcpt"])
-def test_nobody_is_in_doubt_who_was_killed_before_data(tmp_path: Path, stage: StageName) -> None:
+def test_a_kill_before_data_leaves_no_recipient_in_doubt(tmp_path: Path, stage: StageName) -> None:
     script, capture, log = SilentOnce(stage), tmp_path / "capture.jsonl", tmp_path / "mail.log"
     with SinkThread(SinkOptions(capture=capture, log=log), script) as sink:
         site = site_with_one_session(tmp_path, sink.port, log)

@@ -60,7 +60,7 @@ def test_log_of_the_mta_keeps_everyone_at_once_through_five_kills(tmp_path: Path
     assert site.in_doubt() == resolved, f"seed {seed}"
 
 
-def test_hold_policy_gives_nobody_a_second_copy_and_reports_whom_it_holds(tmp_path: Path) -> None:
+def test_hold_policy_sends_no_second_copy_and_reports_held_recipients(tmp_path: Path) -> None:
     seed = 7
     capture = tmp_path / "capture.jsonl"
     capture.touch()
@@ -69,13 +69,13 @@ def test_hold_policy_gives_nobody_a_second_copy_and_reports_whom_it_holds(tmp_pa
         killed_again_and_again(site, sink, seed)
         with site.run() as service:
             site.status_when("everything else is done", lambda said: said.backlog.entries == 0 and said.state == "idle")
-            told = drainer("entries", "--state", "held", "--limit", "1000", "--json", "--config", site.settings)
+            listed = drainer("entries", "--state", "held", "--limit", "1000", "--json", "--config", site.settings)
             service.terminate()
     found = given(capture)
     assert max(found.values()) == 1, f"seed {seed}: somebody got a second copy"
     missing = site.owed() - found
     assert {(message_id, recipient) for _, message_id, recipient in missing} <= site.in_doubt(), f"seed {seed}"
-    held = [entry for entry in json.loads(told.stdout)["entries"] if entry["reason"].startswith("in_doubt")]
+    held = [entry for entry in json.loads(listed.stdout)["entries"] if entry["reason"].startswith("in_doubt")]
     assert {message_id for _, message_id, _ in missing} <= {entry["message_id"] for entry in held}, f"seed {seed}"
     assert {entry["message_id"] for entry in held} <= {message_id for message_id, _ in site.in_doubt()}
 

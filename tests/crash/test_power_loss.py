@@ -1,4 +1,4 @@
-"""Power loss at every sync of a real drain: nothing is lost, nobody gets a second copy, what was told stays true.
+"""Power loss at every sync of a real drain: nothing is lost, no recipient gets a second copy, reported facts stay true.
 
 The long form, every write and more draws of what an unsynced disk may show: `python -m tests.torture.power_loss`.
 """
@@ -40,7 +40,7 @@ def test_recorded_drain_makes_every_kind_of_move_and_the_ledger(recording: Recor
 
 
 @pytest.mark.parametrize("whole_renames", [True, False], ids=["journalled_renames", "two_step_renames"])
-async def test_power_loss_at_any_sync_loses_nobody_and_forgets_nothing(
+async def test_power_loss_at_any_sync_loses_no_mail_and_forgets_nothing(
     recording: Recording, whole_renames: bool
 ) -> None:
     judge, wrong, syncs = Judge(recording), list[str](), 0
@@ -82,12 +82,10 @@ async def test_every_kind_of_sync_is_needed(
             wrong = await judge.judge(cut, NOTHING)
         if any(found_out in what for what in wrong):
             return
-    pytest.fail(f"nobody noticed; the last cut's {wrong}")
+    pytest.fail(f"not noticed; the last cut's {wrong}")
 
 
-async def test_service_restarted_on_what_is_left_gives_nobody_a_second_copy(
-    recording: Recording, tmp_path: Path
-) -> None:
+async def test_service_restarted_after_power_loss_sends_no_second_copy(recording: Recording, tmp_path: Path) -> None:
     judge, wrong = Judge(recording), list[str]()
     half = sum(cut.why == "content begun" for cut in Cuts(recording, whole_renames=True)) // 2
     begun = 0

@@ -40,7 +40,7 @@ UNDO = ("/undo", {"yes": True})
 @pytest.mark.parametrize(
     "point", ["custody.restore after rename", "ledger.put_back written", "ledger.put_back durable"]
 )
-def test_undo_of_a_drop_that_was_killed_goes_on_and_nobody_is_lost_or_gets_two(tmp_path: Path, point: str) -> None:
+def test_undo_of_a_drop_that_was_killed_goes_on_and_no_copy_is_lost_or_sent_twice(tmp_path: Path, point: str) -> None:
     with site(tmp_path, 15, feed=PAUSED, duplicates={"resend": "deliver"}) as lists:
         with lists.run() as service:
             lists.surveyed()

@@ -97,11 +97,11 @@ def test_logger_that_dropped_lines_cannot_say() -> None:
     assert answers([BEFORE, dropped, AFTER], ANN) == {CANNOT_SAY}
 
 
-def test_content_that_reached_cleanup_but_not_the_queue_manager_cannot_be_told() -> None:
+def test_content_that_reached_cleanup_but_not_the_queue_manager_stays_unknown() -> None:
     assert answers([BEFORE, line(1, "cleanup", "4ABCD1: message-id=<one@example.org>"), AFTER], ANN) == {CANNOT_SAY}
 
 
-def test_other_chunk_with_the_same_reverse_path_is_told_apart_by_its_recipients() -> None:
+def test_other_chunk_with_the_same_reverse_path_differs_by_its_recipients() -> None:
     other = mail("4ABCD1", 2, BOB, EVE)
     assert answers([BEFORE, *other, AFTER], ANN) == {NO}
     assert answers([BEFORE, *other, *mail("4ABCD2", 1, ANN), AFTER], ANN) == {YES}
@@ -120,7 +120,7 @@ def test_alias_does_not_make_a_mail_look_complete() -> None:
     assert answers(lines, BOB) == {YES}
 
 
-def test_mail_that_shows_nobody_yet_may_be_this_one() -> None:
+def test_mail_that_shows_no_recipient_yet_may_be_this_one() -> None:
     assert answers([BEFORE, *mail("4ABCD1", 2), AFTER], ANN, BOB) == {CANNOT_SAY}
 
 
@@ -168,8 +168,8 @@ def test_rotated_and_compressed_logs_are_read_and_old_ones_are_not(tmp_path: Pat
     for name, changed_s in (("mail.log", AT + 120), ("mail.log.1.gz", AT + 60), ("mail.log.2", AT - 86_400)):
         os.utime(tmp_path / name, (changed_s, changed_s))
     evidence = read_mta_log(log, AT, AT + 200, ["<one@example.org>"], UTC)
-    told = evidence.answers("<one@example.org>", "list-bounces@example.org", (ANN,), AT)
-    assert told == {ANN: YES}
+    answers = evidence.answers("<one@example.org>", "list-bounces@example.org", (ANN,), AT)
+    assert answers == {ANN: YES}
 
 
 def test_rotated_log_that_cannot_be_read_leaves_a_gap(tmp_path: Path) -> None:
@@ -192,10 +192,10 @@ def test_every_name_logrotate_gives_is_found_and_read(tmp_path: Path, ending: st
     log = tmp_path / "mail.log"
     with log.open("a") as appended:
         appended.write(AFTER)
-    told = read_mta_log(log, AT, AT + 200, zone=UTC).answers(
+    answers = read_mta_log(log, AT, AT + 200, zone=UTC).answers(
         "<one@example.org>", "list-bounces@example.org", (ANN,), AT
     )
-    assert told == {ANN: YES}
+    assert answers == {ANN: YES}
 
 
 def zstd(octets: bytes) -> bytes:
@@ -320,8 +320,8 @@ def test_packed_log_that_ends_in_the_middle_leaves_a_gap_and_keeps_what_it_shows
     log = tmp_path / "mail.log"
     log.write_text(BEFORE + AFTER)
     evidence = read_mta_log(log, AT, AT + 200, zone=UTC)
-    told = evidence.answers("<one@example.org>", "list-bounces@example.org", (BOB,), AT)
-    assert told == {BOB: CANNOT_SAY}
+    answers = evidence.answers("<one@example.org>", "list-bounces@example.org", (BOB,), AT)
+    assert answers == {BOB: CANNOT_SAY}
     assert f"mail.log.1.{ending} cannot be read: damaged" in evidence.why_silent("<one@example.org>", AT)
     assert evidence.answers("<one@example.org>", "list-bounces@example.org", (ANN,), AT) == {ANN: shown}
 
@@ -341,12 +341,12 @@ def test_log_over_new_year_is_read_in_the_right_year(tmp_path: Path) -> None:
         (tmp_path / "mail.log.1").write_text(old)
         (tmp_path / "mail.log").write_text(new)
         evidence = read_mta_log(tmp_path / "mail.log", at_s, at_s + 300, zone=UTC)
-        told = evidence.answers("<one@example.org>", "list-bounces@example.org", (ANN, BOB), at_s)
-        assert told == {ANN: YES, BOB: CANNOT_SAY}
+        answers = evidence.answers("<one@example.org>", "list-bounces@example.org", (ANN, BOB), at_s)
+        assert answers == {ANN: YES, BOB: CANNOT_SAY}
         assert evidence.answers("<two@example.org>", "list-bounces@example.org", (ANN,), at_s) == {ANN: NO}
 
 
-def test_hosts_that_share_a_log_are_told_apart() -> None:
+def test_hosts_that_share_a_log_are_distinguished() -> None:
     """A log host's: queue ids of two hosts are two mails, and each host has to have written at that moment."""
     other = [text.replace(" mail postfix", " mx2 postfix").replace("one@", "two@") for text in mail("4ABCD1", 1, EVE)]
     mixed = [text for pair in zip(mail("4ABCD1", 1, BOB), other, strict=True) for text in pair]
@@ -360,19 +360,19 @@ def test_hosts_that_share_a_log_are_told_apart() -> None:
 
 def test_log_still_being_written_says_no_only_once_it_has_gone_on(tmp_path: Path) -> None:
     log = tmp_path / "mail.log"
-    for written, told in ((BEFORE, CANNOT_SAY), (line(5, "anvil", "x"), CANNOT_SAY), (AFTER[:-9], CANNOT_SAY),
+    for written, answer in ((BEFORE, CANNOT_SAY), (line(5, "anvil", "x"), CANNOT_SAY), (AFTER[:-9], CANNOT_SAY),
                           (AFTER[-9:], NO)):  # fmt: skip
         with log.open("a") as file:
             file.write(written)
         evidence = read_mta_log(log, AT, AT + 200, zone=UTC)
-        assert evidence.answers("<one@example.org>", "b@x", (ANN,), AT) == {ANN: told}, written
+        assert evidence.answers("<one@example.org>", "b@x", (ANN,), AT) == {ANN: answer}, written
 
 
 def test_log_its_reader_may_not_open_is_named_with_the_reason(tmp_path: Path) -> None:
     log = tmp_path / "mail.log"
     log.write_text(BEFORE + AFTER)
     log.chmod(0)
-    if os.geteuid() == 0:  # whom a mode does not keep out
+    if os.geteuid() == 0:  # root may read in spite of the mode
         log.unlink()
         log.mkdir()
     with pytest.raises(MtaLogUnreadable, match=r"mail\.log cannot be read: (Permission denied|it is a directory)"):

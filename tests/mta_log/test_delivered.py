@@ -20,7 +20,7 @@ LATEST_S = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
 CHOIR = ("choir", "choir.lists.test")
 
 
-def told(name: str) -> tuple[dict[str, set[str]], DeliveriesInLog]:
+def deliveries_of(name: str) -> tuple[dict[str, set[str]], DeliveriesInLog]:
     found = DeliveriesInLog()
     found.feed(file_lines(SAMPLES / name, LATEST_S, UTC))
     deliveries = list(found.deliveries())
@@ -30,7 +30,7 @@ def told(name: str) -> tuple[dict[str, set[str]], DeliveriesInLog]:
 
 @pytest.mark.parametrize("name", ["exim-plain.log", "exim-recipients.log", "exim-all.log"])
 def test_exim_log_tells_who_had_it_and_who_is_still_in_its_queue(name: str) -> None:
-    had, found = told(name)
+    had, found = deliveries_of(name)
     one = {"a@relay.test", "b@relay.test", "c@local.test", "f@alias.test", "A.Upper@Relay.TEST"}
     assert had["<one@example.test>"] == one, "the alias under the name the client used, and not who was refused"
     assert had["<later@example.test>"] == {"e@later.test", "g@relay.test"}
@@ -44,7 +44,7 @@ def test_exim_log_tells_who_had_it_and_who_is_still_in_its_queue(name: str) -> N
 
 @pytest.mark.parametrize("name", ["postfix.log", "journal.export.gz"])
 def test_postfix_log_tells_who_had_it(name: str) -> None:
-    had, _ = told(name)
+    had, _ = deliveries_of(name)
     assert {"a@relay.test", "b@relay.test", "c@local.test"} < had["<one@example.test>"]
     assert had["<verp@example.test>"] == {"a@relay.test", "b@relay.test"}
     assert "<null@example.test>" not in had
@@ -86,7 +86,7 @@ def test_log_of_mailman_tells_how_many_and_who_was_refused() -> None:
     assert (one.lists, one.message_id, one.recipients, one.carried) == (("choir.lists.test",), "<1@x>", ("bob@x",), 3)
 
 
-def test_log_of_mailman_whose_mta_was_down_tells_of_nobody_who_had_it() -> None:
+def test_mailmans_log_of_a_time_with_the_mta_down_shows_no_delivery() -> None:
     """Its lines say "completed" all the same."""
     found = DeliveriesInLog()
     found.feed_mailman((MAILMAN_LOGS / "mailman3-mta-down.log").read_text().splitlines())

@@ -67,8 +67,8 @@ def test_journal_is_asked_as_a_file_is(journal: Path) -> None:
     now_s = time.time()
     evidence = read_mta_log(Path(f"journal:{journal}"), now_s - 60, now_s, ["<one@example.test>"])
     recipients = ("a@relay.test", "b@relay.test", "c@local.test")
-    told = evidence.answers("<one@example.test>", "choir-bounces@lists.test", recipients, now_s - 60)
-    assert set(told.values()) == {Answer.YES}
+    answers = evidence.answers("<one@example.test>", "choir-bounces@lists.test", recipients, now_s - 60)
+    assert set(answers.values()) == {Answer.YES}
     assert "postfix begins in it" in evidence.why_silent("<one@example.test>", now_s - 900)
 
 

@@ -51,10 +51,10 @@ def test_genuine_log_tells_accepted_from_never_sent(postfix: Postfix) -> None:
     )
     evidence = read_mta_log(log, before_s, before_s + 100)
 
-    def told(message_id: str, *recipients: str, reverse_path: str = SENDER) -> set[Answer]:
+    def answers_for(message_id: str, *recipients: str, reverse_path: str = SENDER) -> set[Answer]:
         return set(evidence.answers(message_id, reverse_path, recipients, before_s).values())
 
-    assert [told("<one@example.test>", *chunk) for chunk in chunks] == [{Answer.YES}, {Answer.YES}]
-    assert told("<one@example.test>", "d@example.test") == {Answer.NO}
-    assert told("<one@example.test>", "a@example.test", reverse_path="other@example.test") == {Answer.NO}
-    assert told("<two@example.test>", "a@example.test") == {Answer.NO}
+    assert [answers_for("<one@example.test>", *chunk) for chunk in chunks] == [{Answer.YES}, {Answer.YES}]
+    assert answers_for("<one@example.test>", "d@example.test") == {Answer.NO}
+    assert answers_for("<one@example.test>", "a@example.test", reverse_path="other@example.test") == {Answer.NO}
+    assert answers_for("<two@example.test>", "a@example.test") == {Answer.NO}
