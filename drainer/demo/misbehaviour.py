@@ -19,7 +19,7 @@ STAGES: tuple[StageName, ...] = get_args(StageName)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SinkStep:
     """Where a session stands when a script is called.
 
     session, transaction  their numbers, from 1, in the life of the sink and of the session
@@ -67,7 +67,7 @@ GARBAGE = Behaviour(b"\xff\xfe\x00 \x80garbage\r\n")
 HALF_A_REPLY = Behaviour(b"25", "hang_up")
 ENDLESS = Behaviour(b"220-and furthermore\r\n", "endless")
 
-Script = Callable[[Step], Behaviour | None]
+Script = Callable[[SinkStep], Behaviour | None]
 """Called at every step; None: the ordinary answer."""
 
 
@@ -135,7 +135,7 @@ class Rule:
             twice,
         )
 
-    def __call__(self, step: Step) -> Behaviour | None:
+    def __call__(self, step: SinkStep) -> Behaviour | None:
         if step.stage != self.stage or len(step.recipients) < self.beyond:
             return None
         if not fnmatch.fnmatchcase(step.recipient, self.recipient) and self.recipient != "*":
@@ -159,7 +159,7 @@ class Greylisting:
 
     seen: set[tuple[str, str]] = field(default_factory=set)
 
-    def __call__(self, step: Step) -> Behaviour | None:
+    def __call__(self, step: SinkStep) -> Behaviour | None:
         if step.stage != "rcpt" or (step.reverse_path, step.recipient) in self.seen:
             return None
         self.seen.add((step.reverse_path, step.recipient))

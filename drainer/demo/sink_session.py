@@ -15,7 +15,7 @@ import ssl
 import time
 from typing import cast
 
-from drainer.demo.misbehaviour import Behaviour, StageName, Step
+from drainer.demo.misbehaviour import Behaviour, SinkStep, StageName
 from drainer.demo.sink_state import SinkState
 from drainer.demo.taken import Taken
 
@@ -243,8 +243,8 @@ class SinkSession(asyncio.Protocol):
         else:
             self._follow(behaviour, reply)
 
-    def _step(self, stage: StageName, recipient: str = "") -> Step:
-        return Step(
+    def _step(self, stage: StageName, recipient: str = "") -> SinkStep:
+        return SinkStep(
             stage, self._number, self._transactions, self._reverse_path or "", recipient, tuple(self._recipients)
         )
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from drainer.demo.misbehaviour import Behaviour, Script, Step
+from drainer.demo.misbehaviour import Behaviour, Script, SinkStep
 from drainer.demo.taken import Taken
 
 
@@ -102,7 +102,7 @@ class SinkState:
     def next_queue_id(self) -> str:
         return f"{next(self._queue_ids):X}"
 
-    def behaviour(self, step: Step) -> Behaviour | None:
+    def behaviour(self, step: SinkStep) -> Behaviour | None:
         for script in self.scripts:
             if (behaviour := script(step)) is not None:
                 return behaviour

@@ -1,11 +1,11 @@
 """After a crash, or a lost reply: what to do with each attempt whose outcome nobody knows.
 
 In    unresolved attempts, the policy, and what the MTA's log says of each recipient
-Out   one Decision per attempt: the states it is to be moved through, and why
+Out   one Resolution per attempt: the states it is to be moved through, and why
 Pure  no ledger, no log file, no clock
 
 An attempt found ATTEMPTING was cut short with its content perhaps out: it goes IN_DOUBT first, always, and only from
-there by a decision (states.py). A decision is per attempt, because one final dot accepts or refuses all its recipients.
+there by a resolution (states.py). A resolution is per attempt, because one final dot accepts or refuses all its recipients.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def asking(evidence: MtaEvidence) -> Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Resolution:
     """What becomes of one attempt.
 
     steps  states to move it through with Ledger.resolve, in order; the last is PENDING (to be sent again), DELIVERED or
@@ -79,10 +79,10 @@ class Decision:
         return self.steps[-1]
 
 
-def decide(
+def resolutions(
     attempts: Sequence[OpenAttempt], in_doubt: InDoubt, fallback: Fallback, ask: Ask | None, unreadable: str = ""
-) -> list[Decision]:
-    """A decision for each attempt that is ATTEMPTING or IN_DOUBT.
+) -> list[Resolution]:
+    """A resolution of each attempt that is ATTEMPTING or IN_DOUBT.
 
     in_doubt    ledger.in_doubt: "ask" the MTA's log, "resend" or "hold" without asking
     fallback    ledger.in_doubt_fallback: when it is asked and cannot say, or there is no log
@@ -90,10 +90,12 @@ def decide(
     unreadable  why it cannot be read; "" if none is configured
     Source      DESIGN §5; RFC 5321 §6.1 and RFC 1047: without knowledge, resending is what the standard has
     """
-    return [_decide(attempt, in_doubt, fallback, ask, unreadable) for attempt in attempts]
+    return [_resolved(attempt, in_doubt, fallback, ask, unreadable) for attempt in attempts]
 
 
-def _decide(attempt: OpenAttempt, in_doubt: InDoubt, fallback: Fallback, ask: Ask | None, unreadable: str) -> Decision:
+def _resolved(
+    attempt: OpenAttempt, in_doubt: InDoubt, fallback: Fallback, ask: Ask | None, unreadable: str
+) -> Resolution:
     if in_doubt != "ask":
         return _by_policy(attempt, in_doubt, f"policy {in_doubt}")
     if ask is None:
@@ -101,21 +103,21 @@ def _decide(attempt: OpenAttempt, in_doubt: InDoubt, fallback: Fallback, ask: As
         return _by_policy(attempt, fallback, f"{why}: {fallback}", final=not unreadable)
     told = ask(attempt)
     if told.answers == {Answer.YES}:
-        return _decision(attempt, State.DELIVERED, "the MTA's log shows it accepted")
+        return _resolution(attempt, State.DELIVERED, "the MTA's log shows it accepted")
     if told.answers == {Answer.NO}:
-        return _decision(attempt, State.PENDING, "the MTA's log covers that moment and does not have it")
+        return _resolution(attempt, State.PENDING, "the MTA's log covers that moment and does not have it")
     if Answer.YES in told.answers:
         # Some recipients of one transaction are in the log: it was accepted, or the log mixes it up with another.
         # Sending again would make second copies for certain, so no policy of resending applies.
         final = Answer.CANNOT_SAY not in told.answers
-        return _decision(attempt, State.HELD, "the MTA's log shows some of its recipients only", final)
+        return _resolution(attempt, State.HELD, "the MTA's log shows some of its recipients only", final)
     return _by_policy(attempt, fallback, f"the MTA's log cannot say ({told.why}): {fallback}", final=False)
 
 
-def _by_policy(attempt: OpenAttempt, policy: Fallback, why: str, final: bool = True) -> Decision:
-    return _decision(attempt, State.PENDING if policy == "resend" else State.HELD, why, final)
+def _by_policy(attempt: OpenAttempt, policy: Fallback, why: str, final: bool = True) -> Resolution:
+    return _resolution(attempt, State.PENDING if policy == "resend" else State.HELD, why, final)
 
 
-def _decision(attempt: OpenAttempt, outcome: State, why: str, final: bool = True) -> Decision:
+def _resolution(attempt: OpenAttempt, outcome: State, why: str, final: bool = True) -> Resolution:
     first = (State.IN_DOUBT,) if attempt.state is State.ATTEMPTING else ()
-    return Decision(attempt, (*first, outcome), why, final)
+    return Resolution(attempt, (*first, outcome), why, final)

@@ -19,7 +19,7 @@ from drainer.backlog.signals import Signals
 from drainer.backlog.waiters import Waiters
 from drainer.clock import Clock
 from drainer.errors import LedgerNotDurable, MtaLogUnreadable
-from drainer.in_doubt.policy import Ask, Decision, asking, decide
+from drainer.in_doubt.policy import Ask, Resolution, asking, resolutions
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import AttemptId, OpenAttempt
 from drainer.ledger.states import State
@@ -93,12 +93,12 @@ class InDoubt:
                 ask = await self._log(doubtful)
             except MtaLogUnreadable as exc:
                 unreadable = str(exc)
-        for decision in decide(doubtful, policy.in_doubt, policy.in_doubt_fallback, ask, unreadable):
-            attempt = decision.attempt
+        for resolution in resolutions(doubtful, policy.in_doubt, policy.in_doubt_fallback, ask, unreadable):
+            attempt = resolution.attempt
             since_s = self._since_s.setdefault(attempt.attempt_id, now_s)
-            if not decision.final and now_s - since_s < policy.in_doubt_wait:
+            if not resolution.final and now_s - since_s < policy.in_doubt_wait:
                 continue
-            await self._write(decision)
+            await self._write(resolution)
             self._since_s.pop(attempt.attempt_id, None)
 
     async def _log(self, doubtful: Sequence[OpenAttempt]) -> Ask | None:
@@ -110,11 +110,11 @@ class InDoubt:
         message_ids = {attempt.message_id for attempt in doubtful}
         return asking(await asyncio.to_thread(read_mta_log, where, from_s, self._clock.now_s(), message_ids))
 
-    async def _write(self, decision: Decision) -> None:
-        attempt = decision.attempt
-        for state in decision.steps:
-            await self._ledger.resolve(attempt.attempt_id, state, decision.why, self._clock.now_s())
-        log.warning(_line(attempt, decision.outcome, decision.why))
+    async def _write(self, resolution: Resolution) -> None:
+        attempt = resolution.attempt
+        for state in resolution.steps:
+            await self._ledger.resolve(attempt.attempt_id, state, resolution.why, self._clock.now_s())
+        log.warning(_line(attempt, resolution.outcome, resolution.why))
         self._waiters.wake(attempt.filebase)
 
 

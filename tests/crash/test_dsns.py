@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from drainer.demo.misbehaviour import SILENCE, TAKE_AND_SILENCE, Behaviour, Rule, Step
+from drainer.demo.misbehaviour import SILENCE, TAKE_AND_SILENCE, Behaviour, Rule, SinkStep
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink, SinkOptions, SinkThread
 from tests.scenarios.running import Service, eventually, running_service, status
@@ -40,7 +40,7 @@ class SilentAfterDsns:
         self.behaviours = behaviours
         self.silent: set[str] = set()
 
-    def __call__(self, step: Step) -> Behaviour | None:
+    def __call__(self, step: SinkStep) -> Behaviour | None:
         if step.stage != "dot" or step.reverse_path or step.recipients[0] in self.silent:
             return None
         if behaviour := self.behaviours.get(step.recipients[0]):

@@ -14,7 +14,7 @@ from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
 from drainer.control.messages.entries import SelectRequest
 from drainer.control.messages.pauses_and_rates import PauseRequest, ResumeRequest
-from drainer.demo.misbehaviour import SILENCE, TAKE_AND_SILENCE, Behaviour, StageName, Step
+from drainer.demo.misbehaviour import SILENCE, TAKE_AND_SILENCE, Behaviour, SinkStep, StageName
 from drainer.demo.sink import SinkOptions, SinkThread
 from tests.scenarios.running import drainer
 from tests.scenarios.troubled import Outbreak, every_session_read, given, once, outbreak
@@ -30,7 +30,7 @@ class SilentOnce:
         self.behaviour = behaviour
         self.reached = threading.Event()
 
-    def __call__(self, step: Step) -> Behaviour | None:
+    def __call__(self, step: SinkStep) -> Behaviour | None:
         if step.stage != self.stage or self.reached.is_set():
             return None
         self.reached.set()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from drainer.demo.misbehaviour import Greylisting, Rule, Step
+from drainer.demo.misbehaviour import Greylisting, Rule, SinkStep
 from drainer.demo.sink import Sink, SinkOptions, SinkThread
 from drainer.demo.sink_session import SinkSession
 from drainer.mta_log.answer import Answer, MtaEvidence
@@ -87,8 +87,8 @@ def test_wrong_rule_is_refused_with_what_would_be_right() -> None:
         Sink(SinkOptions(host="0.0.0.0"))
 
 
-def step(stage: str, recipient: str = "", sender: str = "") -> Step:
-    return Step(stage, 1, 1, sender, recipient, ())  # type: ignore[arg-type]
+def step(stage: str, recipient: str = "", sender: str = "") -> SinkStep:
+    return SinkStep(stage, 1, 1, sender, recipient, ())  # type: ignore[arg-type]
 
 
 def test_rule_counts_only_what_it_matches() -> None:

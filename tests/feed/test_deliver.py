@@ -8,7 +8,16 @@ from collections.abc import Sequence
 import pytest
 
 from drainer.clock import StoppedClock
-from drainer.demo.misbehaviour import GARBAGE, HALF_A_REPLY, HANG_UP, TAKE_AND_HANG_UP, Behaviour, Rule, Step, answer
+from drainer.demo.misbehaviour import (
+    GARBAGE,
+    HALF_A_REPLY,
+    HANG_UP,
+    TAKE_AND_HANG_UP,
+    Behaviour,
+    Rule,
+    SinkStep,
+    answer,
+)
 from drainer.demo.sink import Sink, SinkOptions
 from drainer.demo.sink_session import SinkSession
 from drainer.errors import LedgerNotDurable
@@ -325,7 +334,7 @@ async def test_attempt_is_written_before_data_and_outcome_before_anything_else(s
             await super().close_attempt(attempt_id, state, reply, at_s, dsns)
             order.append("outcome")
 
-    def noting(step: Step) -> None:
+    def noting(step: SinkStep) -> None:
         order.append(step.stage)
 
     sink.scripts.append(noting)
@@ -372,7 +381,7 @@ async def test_cancelling_finishes_a_transaction_whose_content_is_out(
 ) -> None:
     reached = asyncio.Event()
 
-    def slow(step: Step) -> Behaviour | None:
+    def slow(step: SinkStep) -> Behaviour | None:
         if step.stage != "dot":
             return None
         reached.set()
@@ -396,7 +405,7 @@ async def test_cancelling_before_the_attempt_sends_nothing_and_closes_the_sessio
 ) -> None:
     reached = asyncio.Event()
 
-    def stuck(step: Step) -> Behaviour | None:
+    def stuck(step: SinkStep) -> Behaviour | None:
         if step.stage != "rcpt":
             return None
         reached.set()
@@ -419,7 +428,7 @@ async def test_envelope_goes_out_in_one_write_where_the_mta_pipelines(ledger: Me
         async with Sink(SinkOptions(extensions=extensions)) as sink:
             behind: set[int] = set()
 
-            def count(step: Step, sink: Sink = sink, behind: set[int] = behind) -> None:
+            def count(step: SinkStep, sink: Sink = sink, behind: set[int] = behind) -> None:
                 if step.stage in ("mail", "rcpt"):
                     (connection,) = sink.open_sessions
                     assert isinstance(connection, SinkSession)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from drainer.compose.wire import Envelope
-from drainer.demo.misbehaviour import Behaviour, Rule, Step
+from drainer.demo.misbehaviour import Behaviour, Rule, SinkStep
 from drainer.demo.sink import Sink, SinkOptions
 from drainer.demo.sink_session import SinkSession
 from drainer.feed.outcome import SessionLost, Stage
@@ -119,7 +119,7 @@ async def test_hang_up_in_the_middle_of_large_content_is_not_in_doubt(sink: Sink
 
 
 async def test_mta_that_stops_taking_in_content_is_left_after_the_content_timeout(sink: Sink) -> None:
-    def stop_reading(step: Step) -> None:
+    def stop_reading(step: SinkStep) -> None:
         if step.stage == "content":
             for connection in sink.open_sessions:
                 assert isinstance(connection, SinkSession) and connection._transport is not None

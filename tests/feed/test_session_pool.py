@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from drainer.clock import SystemClock
-from drainer.demo.misbehaviour import Behaviour, Rule, Step, answer
+from drainer.demo.misbehaviour import Behaviour, Rule, SinkStep, answer
 from drainer.demo.sink import Sink, SinkOptions
 from drainer.errors import MtaUnreachable
 from drainer.feed.deliver import deliver
@@ -39,7 +39,7 @@ async def test_twenty_sessions_carry_transactions_side_by_side(sink: Sink, ledge
     waiting = 0
     all_there = asyncio.Event()
 
-    def together(step: Step) -> Behaviour | None:
+    def together(step: SinkStep) -> Behaviour | None:
         """Counts sessions that stand at RCPT at the same moment; the test lets them go once all are there."""
         nonlocal waiting
         if step.stage == "rcpt" and not all_there.is_set():
@@ -187,7 +187,7 @@ async def test_mta_with_a_session_limit_gets_fewer_and_everything_is_delivered(l
 async def test_limit_of_transactions_per_session_is_learnt_from_its_421(sink: Sink, ledger: MemoryLedger) -> None:
     refused = 0
 
-    def five_each(step: Step) -> Behaviour | None:
+    def five_each(step: SinkStep) -> Behaviour | None:
         nonlocal refused
         if step.stage != "mail" or step.transaction <= 5:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drainer.in_doubt.policy import Fallback, InDoubt, Told, decide
+from drainer.in_doubt.policy import Fallback, InDoubt, Told, resolutions
 from drainer.ledger.records import OpenAttempt, new_attempt_id
 from drainer.ledger.states import State, check_resolve
 from drainer.mta_log.answer import Answer
@@ -34,10 +34,12 @@ YES, NO, CANNOT_SAY = Answer.YES, Answer.NO, Answer.CANNOT_SAY
 def test_policy_and_log_decide(
     attempt: OpenAttempt, policy: InDoubt, fallback: Fallback, answers: tuple[Answer, ...] | None, outcome: State
 ) -> None:
-    (decision,) = decide([attempt], policy, fallback, None if answers is None else lambda _: Told(frozenset(answers)))
-    assert decision.outcome is outcome
-    assert decision.why
+    (resolution,) = resolutions(
+        [attempt], policy, fallback, None if answers is None else lambda _: Told(frozenset(answers))
+    )
+    assert resolution.outcome is outcome
+    assert resolution.why
     before = attempt.state
-    for step in decision.steps:
+    for step in resolution.steps:
         check_resolve(before, step)
         before = step

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from drainer.demo.misbehaviour import Behaviour, Rule, Step, answer
+from drainer.demo.misbehaviour import Behaviour, Rule, SinkStep, answer
 from drainer.demo.sample_queue import Outage, write_plain
 from drainer.demo.sink import Sink, SinkOptions, SinkThread
 from drainer.demo.taken import Taken
@@ -42,7 +42,7 @@ class FirstDsnDeferred:
     def __init__(self) -> None:
         self.deferred = ""
 
-    def __call__(self, step: Step) -> Behaviour | None:
+    def __call__(self, step: SinkStep) -> Behaviour | None:
         if step.stage != "dot" or step.reverse_path or self.deferred:
             return None
         (self.deferred,) = step.recipients

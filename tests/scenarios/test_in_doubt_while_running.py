@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drainer.demo.misbehaviour import HANG_UP, TAKE_AND_HANG_UP, TAKE_AND_SILENCE, Behaviour, Step
+from drainer.demo.misbehaviour import HANG_UP, TAKE_AND_HANG_UP, TAKE_AND_SILENCE, Behaviour, SinkStep
 from drainer.demo.sink import SinkOptions, SinkThread
 from tests.scenarios.troubled import Outbreak, given, once, outbreak
 
@@ -22,7 +22,7 @@ class AtTheFinalDot:
         self.behaviour = behaviour
         self.left = times
 
-    def __call__(self, step: Step) -> Behaviour | None:
+    def __call__(self, step: SinkStep) -> Behaviour | None:
         if step.stage != "dot" or not self.left:
             return None
         self.left -= 1

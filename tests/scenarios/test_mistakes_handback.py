@@ -18,7 +18,7 @@ from drainer.backlog.selection import Selectors
 from drainer.control.client import ControlClient
 from drainer.control.messages.entries import SelectReply, SelectRequest
 from drainer.control.messages.pauses_and_rates import RateRequest
-from drainer.demo.misbehaviour import Behaviour, Rule, Step
+from drainer.demo.misbehaviour import Behaviour, Rule, SinkStep
 from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.errors import DrainerError
 from drainer.queuedir.content import header_pairs, value_text
@@ -69,7 +69,7 @@ def test_handback_while_mail_is_in_flight_leaves_each_recipient_to_one_of_the_tw
     begun it gets back all files."""
     capture, dots = tmp_path / "capture.jsonl", threading.Semaphore(0)
 
-    def slow(step: Step) -> Behaviour | None:
+    def slow(step: SinkStep) -> Behaviour | None:
         if step.stage != "dot":
             return None
         dots.release()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from drainer.demo.misbehaviour import Behaviour, Script, Step, answer
+from drainer.demo.misbehaviour import Behaviour, Script, SinkStep, answer
 from drainer.demo.sink import Sink, SinkOptions, SinkThread
 from drainer.report.snapshot import Snapshot
 from tests.scenarios.troubled import given, once, outbreak
@@ -83,7 +83,7 @@ def play(sink: Sink, fault: Fault) -> None:
         tls_context=context(fault.certificate, fault.ciphers),
     )
 
-    def script(step: Step) -> Behaviour | None:
+    def script(step: SinkStep) -> Behaviour | None:
         return fault.what if step.stage == fault.stage else None
 
     scripts: list[Script] = [script]

@@ -7,7 +7,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from drainer.demo.misbehaviour import Behaviour, Step, answer
+from drainer.demo.misbehaviour import Behaviour, SinkStep, answer
 from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.report.snapshot import Snapshot
 from tests.scenarios.test_mta_trouble_replies import all_is_deferred
@@ -25,7 +25,7 @@ def test_days_of_an_mta_that_is_down_give_up_no_recipient_and_the_next_deferral_
     under = (sys.executable, "-m", "tests.scenarios.with_clock", str(offset))
     refusing = [True]
 
-    def greylist(step: Step) -> Behaviour | None:
+    def greylist(step: SinkStep) -> Behaviour | None:
         return answer("450 4.2.0 greylisted") if step.stage == "rcpt" and refusing else None
 
     feed = {"retry_first": "15m", "retry_longest": "1h"}
@@ -55,7 +55,7 @@ def test_entry_that_always_makes_the_mta_hang_up_is_never_given_up_since_no_repl
     capture = tmp_path / "capture.jsonl"
     broken, hang_ups = [True], []
 
-    def hang_up(step: Step) -> Behaviour | None:
+    def hang_up(step: SinkStep) -> Behaviour | None:
         if step.stage != "rcpt" or not broken:
             return None
         hang_ups.append(step.recipient)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from drainer.demo.misbehaviour import Behaviour, Greylisting, Script, Step, answer
+from drainer.demo.misbehaviour import Behaviour, Greylisting, Script, SinkStep, answer
 from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.report.snapshot import Snapshot
 from tests.scenarios.running import drainer
@@ -29,7 +29,7 @@ class FirstTries:
         self.times = times
         self.tries: Counter[tuple[str, ...]] = Counter()
 
-    def __call__(self, step: Step) -> Behaviour | None:
+    def __call__(self, step: SinkStep) -> Behaviour | None:
         if step.stage != self.stage:
             return None
         key = (step.reverse_path, step.recipient, *step.recipients)
@@ -72,7 +72,7 @@ def test_temporary_refusal_defers_and_what_is_deferred_is_delivered(tmp_path: Pa
 def test_delays_grow_until_feed_give_up_after_and_then_the_recipient_has_failed(tmp_path: Path) -> None:
     tried_s: list[float] = []
 
-    def script(step: Step) -> Behaviour | None:
+    def script(step: SinkStep) -> Behaviour | None:
         if not step.recipient.startswith("cem2."):
             return None
         tried_s.append(time.monotonic())
@@ -94,7 +94,7 @@ def test_delays_grow_until_feed_give_up_after_and_then_the_recipient_has_failed(
 
 
 def test_permanent_refusal_is_recorded_and_the_others_are_delivered(tmp_path: Path) -> None:
-    def script(step: Step) -> Behaviour | None:
+    def script(step: SinkStep) -> Behaviour | None:
         return answer("550 5.1.1 no such user") if step.recipient.startswith("ada0.") else None
 
     capture = tmp_path / "capture.jsonl"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from drainer.clock import StoppedClock
-from drainer.demo.misbehaviour import TAKE_AND_HANG_UP, Behaviour, Step, answer
+from drainer.demo.misbehaviour import TAKE_AND_HANG_UP, Behaviour, SinkStep, answer
 from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.estimate.eta import Eta
 from drainer.ledger.sqlite import SqliteLedger
@@ -45,7 +45,7 @@ class Misbehaves:
         self.refused = ""
         self.doubts = 1
 
-    def __call__(self, step: Step) -> Behaviour | None:
+    def __call__(self, step: SinkStep) -> Behaviour | None:
         if step.stage == "rcpt" and step.recipient == self.refused:
             return answer(REPLY)
         if step.stage == "dot" and step.reverse_path and self.doubts:

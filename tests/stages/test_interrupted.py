@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drainer.control.messages.pauses_and_rates import PauseRequest, ResumeRequest
-from drainer.demo.misbehaviour import Behaviour, Rule, Step
+from drainer.demo.misbehaviour import Behaviour, Rule, SinkStep
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
 from tests.stages.inside import ME, Inside, inside
@@ -20,7 +20,7 @@ class Withheld:
         self.begun = asyncio.Event()
         self._behaviour = behaviour
 
-    def __call__(self, step: Step) -> Behaviour | None:
+    def __call__(self, step: SinkStep) -> Behaviour | None:
         if step.stage != "dot" or self.begun.is_set():
             return None
         self.begun.set()

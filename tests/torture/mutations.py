@@ -82,7 +82,7 @@ MUTATIONS = (
     ),
     Mutation(
         "who is in doubt is sent to again without asking", "in_doubt/resolve.py",
-        (("decide(doubtful, policy.in_doubt, policy", 'decide(doubtful, "resend", policy'),),
+        (("resolutions(doubtful, policy.in_doubt, policy", 'resolutions(doubtful, "resend", policy'),),
         _tests("crash/test_kill_at_named_points.py", "log_of_the_mta"),
     ),
     Mutation(
