@@ -23,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from drainer.demo.misbehaviour import Behaviour, Step
+from drainer.demo.misbehaviour import Behaviour, SinkStep
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
 from tests.stages.inside import inside
@@ -118,7 +118,7 @@ class HangsUpOnce:
     def __init__(self) -> None:
         self._done = False
 
-    def __call__(self, step: Step) -> Behaviour | None:
+    def __call__(self, step: SinkStep) -> Behaviour | None:
         if step.stage != "dot" or self._done:
             return None
         self._done = True
