@@ -17,6 +17,7 @@ MARKED = frozenset(
     errors settings
     text/logfmt text/wording text/columns text/markup
     pickles/restricted pickles/allowed pickles/standins pickles/narrowed pickles/prescan
+    pickles/machine pickles/opcodes
     queuedir/filebase queuedir/entry queuedir/misplaced queuedir/plaintext queuedir/list_names
     ledger/states ledger/records ledger/contract
     duplicates/canonical duplicates/decoration duplicates/mail_facts duplicates/fingerprint duplicates/summary

@@ -31,6 +31,8 @@ _LOG_LINE = "mta_log/test_answer.py::test_any_octets_are_lines_or_passed_over"
 
 COVERED = {
     "pickles/prescan": _BYTES,
+    "pickles/machine": _BYTES,
+    "pickles/opcodes": _BYTES,
     "pickles/restricted": _BYTES,
     "pickles/standins": _BYTES,
     "pickles/narrowed": _METADATA,

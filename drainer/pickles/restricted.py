@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from drainer.errors import EntryEmpty, EntryGarbage, UnsafePickle
 from drainer.pickles.allowed import ALLOWED
-from drainer.pickles.prescan import MAX_DEPTH, pickle_end
+from drainer.pickles.machine import MAX_DEPTH
+from drainer.pickles.prescan import pickle_end
 
 METADATA_MAX_DEPTH = 100
 _PREFETCH_BYTES = 2**17
