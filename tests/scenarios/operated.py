@@ -17,7 +17,15 @@ from typing import Any
 from drainer.demo.sample_queue import Outage, write_outage
 from drainer.ledger.records import JournalLine
 from tests.command_line import run_process
-from tests.scenarios.running import Service, SinkProcess, drainer, running_service, running_sink, site_settings
+from tests.scenarios.running import (
+    Service,
+    SinkProcess,
+    answer,
+    drainer,
+    running_service,
+    running_sink,
+    site_settings,
+)
 
 SOON_S = 60.0
 
@@ -76,15 +84,8 @@ class Site:
         return found
 
     def answer(self, path: str) -> tuple[str, bytes]:
-        """Head and body, asked on the socket as `curl --unix-socket` would: a poll that costs no process."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as service:
-            service.settimeout(SOON_S)
-            service.connect(str(self.home / "control.sock"))
-            service.sendall(f"GET {path} HTTP/1.1\r\nHost: drainer\r\nConnection: close\r\n\r\n".encode())
-            with service.makefile("rb") as answer:
-                head, _, body = answer.read().partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 "), (head, body)
-        return head.decode(), body
+        """Head and body of what the service says at this path of its socket."""
+        return answer(self.home / "control.sock", path)
 
     def post(self, path: str, **body: object) -> tuple[int, dict[str, Any]]:
         """Status and JSON of what `curl --unix-socket` would have from a request that changes something."""

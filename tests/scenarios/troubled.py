@@ -6,7 +6,6 @@ socket, and the comparison of what was owed with what a sink wrote down.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import smtplib
@@ -18,11 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drainer.control.client import ControlClient
 from drainer.demo.sample_queue import Outage, write_outage
-from drainer.errors import ServiceNotRunning
 from drainer.report.snapshot import Snapshot
-from tests.scenarios.running import Service, running_service, site_settings
+from tests.scenarios.running import Service, answer, running_service, site_settings
 
 WITHIN_S = 60.0
 """Deadline of every condition waited for: far more than any needs, so that a slow machine fails nothing."""
@@ -67,7 +64,11 @@ class Outbreak:
 
     def status(self) -> Snapshot | None:
         """The service's own word; None while it does not listen."""
-        return asyncio.run(_status(self.home / "control.sock"))
+        try:
+            _, said = answer(self.home / "control.sock", "/status")
+        except (FileNotFoundError, ConnectionError):
+            return None
+        return Snapshot.model_validate_json(said)
 
     def status_when(self, what: str, true_of: Callable[[Snapshot], bool]) -> Snapshot:
         """The first status this is true of."""
@@ -77,7 +78,7 @@ class Outbreak:
             if snapshot is not None and true_of(snapshot):
                 return snapshot
             assert time.monotonic() < deadline_s, f"not within {WITHIN_S} s: {what}\n{snapshot}\n{self._end_of_log()}"
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def lines(self) -> list[dict[str, str]]:
         """Every log line's fields, of all runs."""
@@ -101,7 +102,7 @@ class Outbreak:
         deadline_s = time.monotonic() + WITHIN_S
         while not is_so():
             assert time.monotonic() < deadline_s, f"not within {WITHIN_S} s: {what}\n{self._end_of_log()}"
-            time.sleep(0.01)
+            time.sleep(0.03)
 
     def _end_of_log(self) -> str:
         return self.log.read_text()[-4000:] if self.log.exists() else ""
@@ -137,14 +138,6 @@ def every_session_read(port: int) -> None:
     for _ in range(2):
         with smtplib.SMTP("127.0.0.1", port) as client:
             client.noop()
-
-
-async def _status(socket: Path) -> Snapshot | None:
-    try:
-        async with ControlClient(socket) as client:
-            return await client.status()
-    except (ServiceNotRunning, FileNotFoundError):
-        return None
 
 
 def _plain(value: str) -> str:
