@@ -83,7 +83,7 @@ class Decide:
 
     async def _undecided(self, record: MessageRecord) -> History | None:
         """What became of mails that may be this one. The ledger has all of it: waiting entries have done nothing yet, and no
-        entry with the same names is in delivery now (backlog/index.py, next_waiting)."""
+        entry with the same names is in delivery now (backlog/order.py)."""
         return undecided_among(await self._resources.ledger.akin(record.identity), record.identity)
 
     async def _history(self, filebase: str, record: MessageRecord, digests: tuple[bytes, ...]) -> History:

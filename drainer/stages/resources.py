@@ -1,4 +1,4 @@
-"""What every stage works with: one of each, put together at the start (service.py), handed to every stage.
+"""What every stage works with: one of each, put together at the start (start/assembly.py), and given to every stage.
 
 Not here  what the stages know of single entries (entry_facts.py), and of the run so far (progress.py)
 """

@@ -107,6 +107,6 @@ class SetAside:
             self.halt(filebase, halt)
 
     def halt(self, filebase: str, exc: HaltError) -> None:
-        """Send nothing more until the ledger can be written again (service.py tries)."""
+        """Send nothing more until the ledger can be written again (rounds/ledger_upkeep.py tries)."""
         self._resources.gate.close("ledger", str(exc))
         log.error(logfmt(outcome="halt", filebase=filebase, detail=exc))

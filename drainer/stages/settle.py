@@ -229,7 +229,7 @@ class Settle:
         ]  # fmt: skip
 
     async def _defer(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
-        """ReversibleFailures for now: try again later, and later, until feed.give_up_after."""
+        """Refused for now: try again after a delay that grows each time, until feed.give_up_after."""
         resources, feed, filebase = self._resources, self._resources.settings.feed, entry.filebase
         now_s = resources.clock.now_s()
         before = await resources.ledger.deferral(filebase)
