@@ -10,7 +10,7 @@ Where lines are few, calm rows are left out first, then those that are only good
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import tzinfo
 
@@ -61,27 +61,34 @@ def status_lines(
     above += [_Block(NEEDED, line) for line in [_progress_line(snapshot, width)] if line]
     above += _blocks(below_the_bar(snapshot, zone), width, colour)
     hints_ = _blocks((Row("" if at else "Next", hint) for at, hint in enumerate(hints(snapshot))), width, colour)
-    while height is not None:
-        others = sum(len(block.lines) for block in (*above, *hints_))
-        fitting = height - others - len(_table(snapshot, width, lists, zone))
-        if fitting >= 0:
-            break
-        if lists > _FEWEST_LISTS:
-            lists = max(_FEWEST_LISTS, lists + fitting)
-        elif (calmest := max((block.rank for block in above), default=NEEDED)) > USEFUL:
-            last = max(at for at, block in enumerate(above) if block.rank == calmest)
-            del above[last]
-        elif lists:
-            lists = 0
-        elif any(block.rank for block in above):
-            above = [block for block in above if not block.rank]
-        else:
-            break
-    lines = [line for block in above for line in block.lines] + _table(snapshot, width, lists, zone)
-    lines += [line for block in hints_ for line in block.lines]
+    below = [line for block in hints_ for line in block.lines]
+    if height is not None:
+        room = height - len(below)
+        above, lists = _fitted(above, lists, lambda fewer: room - len(_table(snapshot, width, fewer, zone)))
+    lines = [line for block in above for line in block.lines] + _table(snapshot, width, lists, zone) + below
     if height is not None and len(lines) > height:
         lines = [*lines[: max(0, height - 1)], cut("... more than fits: `drainer status`", width)][-max(1, height) :]
     return lines
+
+
+def _fitted(above: list[_Block], lists: int, room_above: Callable[[int], int]) -> tuple[list[_Block], int]:
+    """The blocks and the number of lists that fit: the table shrinks, then calm blocks go, then the table, then the rest.
+
+    room_above  from a number of lists to the lines that its table leaves for the blocks
+    """
+    while (missing := sum(len(block.lines) for block in above) - room_above(lists)) > 0:
+        calmest = max((block.rank for block in above), default=NEEDED)
+        if lists > _FEWEST_LISTS:
+            lists = max(_FEWEST_LISTS, lists - missing)
+        elif calmest > USEFUL:
+            del above[max(at for at, block in enumerate(above) if block.rank == calmest)]
+        elif lists:
+            lists = 0
+        elif calmest > NEEDED:
+            above = [block for block in above if block.rank == NEEDED]
+        else:
+            break
+    return above, lists
 
 
 def _blocks(rows: Iterable[Row], width: int, colour: bool) -> list[_Block]:
