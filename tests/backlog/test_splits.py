@@ -10,7 +10,7 @@ from drainer.backlog.splits import Splits
 from drainer.backlog.work import ToSend, expected_by_list
 
 
-def told(*entries: tuple[str, list[int]], ended: bool = True, owed: int = 0) -> Splits:
+def splits_of(*entries: tuple[str, list[int]], ended: bool = True, owed: int = 0) -> Splits:
     """entries: list, and the recipients of each transaction; 1,000 octets each. owed: recipients when it began; 0: these."""
     splits = Splits()
     for at, (list_id, transactions) in enumerate(entries):
@@ -33,30 +33,30 @@ def waiting(
 
 
 def test_a_personalised_list_takes_a_transaction_for_each_recipient() -> None:
-    splits = told(*[("choir", [1] * 30)] * 40)
+    splits = splits_of(*[("choir", [1] * 30)] * 40)
     assert splits.learnt.transactions("choir", 100, 3000) == pytest.approx(3000, rel=0.01)
     assert splits.learnt.octets("choir", 100_000, 3_000_000) == pytest.approx(3_000_000, rel=0.01)
 
 
 def test_a_bulk_list_takes_as_many_as_its_entries_took_so_far() -> None:
-    splits = told(*[("board", [200, 100])] * 40)
+    splits = splits_of(*[("board", [200, 100])] * 40)
     assert splits.learnt.transactions("board", 100, 30_000) == pytest.approx(200, rel=0.01)
     assert splits.learnt.octets("board", 100_000, 30_000_000) == pytest.approx(200_000, rel=0.01)
 
 
 def test_an_entry_owed_to_one_recipient_takes_one_transaction_on_any_list() -> None:
-    splits = told(("choir", [1] * 30), ("board", [200, 100]))
+    splits = splits_of(("choir", [1] * 30), ("board", [200, 100]))
     for name in ("choir", "board", "unknown"):
         assert splits.learnt.transactions(name, 7, 7) == 7
 
 
 def test_a_list_nothing_was_sent_of_is_as_the_others() -> None:
-    assert told(*[("choir", [1] * 30)] * 40).learnt.transactions("new", 10, 300) == pytest.approx(300, rel=0.01)
-    assert told(*[("board", [200, 100])] * 40).learnt.transactions("new", 10, 3000) == pytest.approx(20, rel=0.05)
+    assert splits_of(*[("choir", [1] * 30)] * 40).learnt.transactions("new", 10, 300) == pytest.approx(300, rel=0.01)
+    assert splits_of(*[("board", [200, 100])] * 40).learnt.transactions("new", 10, 3000) == pytest.approx(20, rel=0.05)
 
 
 def test_entries_still_waiting_for_their_second_transaction_do_not_seem_to_take_one() -> None:
-    splits = told(*[("board", [200, 100])] * 40)
+    splits = splits_of(*[("board", [200, 100])] * 40)
     for at in range(40):
         splits.begun(f"more {at}", "board", 1000, 300)
         splits.sent(f"more {at}", 200, 200)
@@ -65,7 +65,7 @@ def test_entries_still_waiting_for_their_second_transaction_do_not_seem_to_take_
 
 def test_a_list_is_known_by_the_first_transactions_of_its_entries() -> None:
     """Side by side with short ones, an entry of many transactions ends last."""
-    splits = told(*[("choir", [1, 1])] * 10, ended=False, owed=30)
+    splits = splits_of(*[("choir", [1, 1])] * 10, ended=False, owed=30)
     for at in range(40):
         splits.begun(f"bulk {at}", "board", 1000, 300)
         splits.sent(f"bulk {at}", 300, 300)
@@ -82,13 +82,13 @@ def test_a_list_is_known_by_the_first_transactions_of_its_entries() -> None:
 def test_there_are_never_fewer_than_entries_nor_more_than_recipients(
     entries: list[tuple[str, list[int]]], left: int, each: int
 ) -> None:
-    splits = told(*entries)
+    splits = splits_of(*entries)
     for name in "abc":
         assert left <= splits.learnt.transactions(name, left, left * each) <= left * each
 
 
 def test_what_an_entry_in_delivery_has_done_is_no_work_left() -> None:
-    splits = told(("choir", [1] * 30), ended=False)
+    splits = splits_of(("choir", [1] * 30), ended=False)
     (left,) = expected_by_list([waiting("choir", 1, 100)], splits, with_resends=False, whole=False).values()
     assert left.recipients == 70
     assert left.messages == pytest.approx(70, rel=0.15)
@@ -105,11 +105,11 @@ def test_resends_are_work_only_where_they_are_to_be_sent() -> None:
 
 
 def test_an_entry_for_mailmans_runner_is_one_message() -> None:
-    left = expected_by_list([waiting("choir", 3, 10)], told(("choir", [1] * 30)), with_resends=False, whole=True)
+    left = expected_by_list([waiting("choir", 3, 10)], splits_of(("choir", [1] * 30)), with_resends=False, whole=True)
     assert left["choir"].messages == 3
 
 
-def test_recipients_put_off_for_their_domain_are_told_from_those_the_mta_deferred() -> None:
+def test_recipients_put_off_for_their_domain_differ_from_those_that_the_mta_deferred() -> None:
     to_send = [
         waiting("choir", 3, 10, limited=(5, 1)),
         waiting("choir", 2, 4, deferred=True),

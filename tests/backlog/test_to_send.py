@@ -48,7 +48,7 @@ def test_recipients_of_limited_domains_follow_what_is_owed(index: BacklogIndex) 
     assert only(index).limited == (5, 0)
 
 
-def test_an_entry_put_off_for_its_domain_alone_is_told_from_one_the_mta_deferred(index: BacklogIndex) -> None:
+def test_entry_put_off_for_its_domain_only_differs_from_one_that_the_mta_deferred(index: BacklogIndex) -> None:
     fill(index, limited("1.5+a", 10, 4), limited("2.5+b", 10, 4))
     index.set_owed("1.5+a", 4, (4,))
     for filebase in ("1.5+a", "2.5+b"):

@@ -1,4 +1,4 @@
-"""What is left, with entries nobody has read yet."""
+"""What is left, with entries that are not read yet."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_show_tells_headers_recipients_and_deliveries(cli: CommandLine, service:
     assert json.loads(cli("show", "1772438467", "--json").out)["entry"]["list"] == "orchard@example.org"
 
 
-def test_entry_nobody_knows_exits_1(cli: CommandLine, service: SmallService) -> None:
+def test_unknown_entry_exits_1(cli: CommandLine, service: SmallService) -> None:
     ran = cli("show", "4711")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == "drainer: no entry and no message known as '4711'\n"
@@ -145,7 +145,7 @@ def test_eta_tells_the_interval_what_if_and_the_rate_needed(cli: CommandLine, se
     assert timedelta(minutes=119) < datetime.fromtimestamp(by, UTC) - datetime.now(UTC) <= timedelta(hours=2)
 
 
-def test_eta_of_a_list_is_asked_for_by_its_name_and_told_beside_that_of_all(
+def test_eta_of_a_list_is_asked_for_by_its_name_and_shown_beside_that_of_all(
     cli: CommandLine, service: SmallService
 ) -> None:
     ran = cli("eta", "--list", "orchard@example.org", "--at", "20/s")
@@ -273,7 +273,7 @@ def test_every_command_has_a_help_with_an_example(cli: CommandLine, command: str
         (("report", "--format", "pdf"), "'pdf' is not one of 'markdown', 'html', 'json'."),
     ],
 )
-def test_wrong_option_is_told_with_its_value_and_what_would_be_right(
+def test_wrong_option_is_reported_with_its_value_and_what_would_be_right(
     cli: CommandLine, arguments: tuple[str, ...], said: str
 ) -> None:
     ran = cli(*arguments)
@@ -281,7 +281,7 @@ def test_wrong_option_is_told_with_its_value_and_what_would_be_right(
     assert ran.err.splitlines()[-1] == f"Error: Invalid value for '{arguments[1]}': {said}"
 
 
-def test_why_an_entry_is_held_is_told_at_every_width(cli: CommandLine, service: SmallService) -> None:
+def test_why_an_entry_is_held_is_shown_at_every_width(cli: CommandLine, service: SmallService) -> None:
     held = [one for one in service.backlog if one.state == "held"]
     assert held and all(one.reason for one in held)
     for width in ("40", "80", "160"):

@@ -9,12 +9,12 @@ from tests.control.small_service import SmallService
 
 
 def test_journal_says_who_did_what_and_how_to_take_it_back_until_when(cli: CommandLine, service: SmallService) -> None:
-    told = cli.process("journal").out.splitlines()
-    assert [line.split()[0] for line in told[::2]] == ["1", "2"]
-    assert "bob  drop  5 entries: list=orchard spam" in told[2]
-    assert "\x1b" not in told[2]
-    assert told[1].strip() == "`drainer undo 1` takes it back"
-    assert told[3].strip().startswith("`drainer undo 2` takes it back until 2026-03-10 ")
+    shown = cli.process("journal").out.splitlines()
+    assert [line.split()[0] for line in shown[::2]] == ["1", "2"]
+    assert "bob  drop  5 entries: list=orchard spam" in shown[2]
+    assert "\x1b" not in shown[2]
+    assert shown[1].strip() == "`drainer undo 1` takes it back"
+    assert shown[3].strip().startswith("`drainer undo 2` takes it back until 2026-03-10 ")
     (last,) = json.loads(cli("journal", "--limit", "1", "--json").out)["actions"]
     assert (last["number"], last["by"], last["entries"], last["undoable"]) == (2, "bob", 5, True)
 

@@ -56,7 +56,7 @@ def test_scan_takes_the_directory_as_it_is_given(cli: CommandLine, tmp_path: Pat
         ('[log]\nlevel = "loud"', "log.level = 'loud': not one of 'debug', 'info', 'warning' or 'error'"),
     ],
 )
-def test_wrong_value_is_told_in_an_operators_words(tmp_path: Path, line: str, said: str) -> None:
+def test_wrong_value_is_reported_in_an_operators_words(tmp_path: Path, line: str, said: str) -> None:
     file = tmp_path / "drainer.toml"
     file.write_text(f"{line}\n")
     with pytest.raises(SettingsError) as wrong:

@@ -63,7 +63,7 @@ def test_counts_add_up(document: dict[str, Any]) -> None:
     assert backlog["claimed_entries"] == 1 and backlog["bytes"] == sum(entry["size"] for entry in entries)
 
 
-def test_a_queue_dir_and_a_queue_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+def test_queue_dir_and_a_single_queue_are_distinguished(capsys: pytest.CaptureFixture[str]) -> None:
     assert scan_command(QFILES, "out", as_json=True, with_entries=False) == 0
     holding = json.loads(capsys.readouterr().out)
     assert (holding["queue_dir"], holding["queue"], "entries" in holding) == (str(QFILES), "out", False)

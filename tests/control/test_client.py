@@ -69,7 +69,7 @@ async def test_round_trip_of_every_kind_of_request(path: Path) -> None:
         await server.stop()
 
 
-async def test_nobody_there_is_not_running(path: Path) -> None:
+async def test_socket_without_a_service_is_not_running(path: Path) -> None:
     async with ControlClient(path) as client:
         with pytest.raises(ServiceNotRunning, match="nobody answers"):
             await client.status()
@@ -88,7 +88,7 @@ async def test_service_that_dies_over_a_change_leaves_it_open_and_says_so(path: 
         assert not isinstance(raised.value, ServiceNotRunning)
 
 
-async def test_somebody_else_on_the_socket_is_told_apart(path: Path) -> None:
+async def test_another_program_on_the_socket_is_recognised(path: Path) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
     async with answering(path, answer), ControlClient(path) as client:
         with pytest.raises(DrainerError, match="not as drainer does"):

@@ -241,7 +241,7 @@ async def test_decision_that_could_not_be_made_durable_is_a_500_with_the_reason(
         )
 
 
-async def test_failure_nobody_foresaw_is_answered_and_the_service_goes_on(
+async def test_unexpected_failure_is_answered_and_the_service_goes_on(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = SmallService()

@@ -122,7 +122,7 @@ async def test_known_host_is_answered(listener: StatusListener, host: str) -> No
         "xlists.example.org", "lists.example.org.evil.example.com:8025", "evil.example.com:80:127.0.0.1", "127.1", "",
     ],
 )  # fmt: skip
-async def test_host_of_somebody_else_is_told_nothing(listener: StatusListener, host: str) -> None:
+async def test_request_for_another_host_gets_nothing(listener: StatusListener, host: str) -> None:
     for path in (*PATHS, "/none"):
         status, _, body = await asked(listener.port, path, host=host)
         assert (status, body) == (421, b"421 Misdirected Request\n"), path
@@ -249,7 +249,7 @@ async def test_answer_that_is_not_read_ends_the_connection(monkeypatch: pytest.M
     await listener.stop()
 
 
-async def test_failure_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_failure_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     async def fails() -> Snapshot:
         raise OSError(28, "No space left on device", "/var/lib/drainer/ledger.sqlite")
 

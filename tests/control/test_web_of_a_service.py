@@ -110,7 +110,7 @@ def test_port_in_use_ends_the_start_with_2_and_the_setting_to_change(tmp_path: P
     assert "Traceback" not in done.stderr
 
 
-def test_impossible_address_is_told_by_config_check(tmp_path: Path) -> None:
+def test_impossible_address_is_reported_by_config_check(tmp_path: Path) -> None:
     with site(tmp_path / "site", 1, web={"listen": "::1:8025"}) as here:
         said = here.refuses(2, "config", "--check")
     assert "web.listen = '::1:8025': not an address; right would be" in said

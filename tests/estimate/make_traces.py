@@ -38,7 +38,7 @@ SHIPPED = {
     "limit_bound": 210,
     "incident_2014": 0,
 }
-"""Kind to seed: short drains, chosen for being typical of their kind. How good the estimate is on drains that nobody
+"""Kind to seed: short drains, chosen for being typical of their kind. How good the estimate is on drains that no one
 chose is for tests/estimate/test_aims.py to say."""
 DIRECTORY = Path(__file__).parent / "traces"
 HEADER = "t_s,arrived_entries,arrived_recipients,finished_entries,finished_recipients,limit_recipients_per_s,state"

@@ -80,13 +80,13 @@ def test_every_row_of_a_shipped_drain_that_moves_has_a_forecast() -> None:
             assert shipped(kind).unanswered <= 0.05 * shipped(kind).ours.forecasts, kind
 
 
-def test_interval_holds_on_drains_nobody_chose() -> None:
+def test_interval_holds_on_random_drains() -> None:
     by_kind = {kind: statistics.fmean(map(coverage, held_out(kind))) for kind in KINDS}
     assert 0.7 <= statistics.fmean(by_kind.values()) <= 0.9, by_kind
     assert min(by_kind.values()) >= 0.65, by_kind
 
 
-def test_pinball_loss_on_drains_nobody_chose_is_below_the_better_plain_estimator() -> None:
+def test_pinball_loss_on_random_drains_is_below_the_better_plain_estimator() -> None:
     by_kind = {kind: statistics.fmean(map(ratio, held_out(kind))) for kind in KINDS}
     assert statistics.fmean(by_kind.values()) <= 0.72, by_kind
 

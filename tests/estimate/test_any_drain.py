@@ -46,7 +46,7 @@ def is_told_of(eta: Eta | None) -> bool:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(_spans, max_size=8), _states)
-def test_no_course_of_a_drain_leaves_an_estimate_that_cannot_be_told(
+def test_no_course_of_a_drain_leaves_an_estimate_that_cannot_be_shown(
     spans: list[tuple[tuple[float, int, int, int, int, bool, bool], Left, Ceilings, int]], state: ServiceState
 ) -> None:
     seen, rates, counts = Forecaster(), RateSeries(), Counts(0.0, 0, 0)

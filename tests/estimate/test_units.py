@@ -67,7 +67,7 @@ def test_a_domain_that_is_held_back_stalls_the_drain_and_says_so() -> None:
     assert drain_time(LEFT, seen("messages"), never, "paused", NOW_S) == Eta(state="paused")
 
 
-def test_seconds_in_which_nobody_looked_are_no_slow_pace() -> None:
+def test_seconds_without_a_look_are_not_a_slow_pace() -> None:
     """The host slept for an hour and a half."""
     forecaster = seen("messages")
     forecaster.observe(Counts(7000.0, 24_400, 6_100), Left(3_000, 12_000), Ceilings())

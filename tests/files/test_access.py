@@ -96,7 +96,7 @@ def test_advice_names_the_group_the_owner_or_the_directory_to_make_and_is_silent
     assert "[Service]" not in done.stdout
 
 
-def test_program_that_needs_its_set_id_bits_is_told_apart_where_they_do_not_count(home: Path) -> None:
+def test_program_that_needs_its_set_id_bits_is_recognised_where_they_do_not_count(home: Path) -> None:
     shutil.copy("/bin/false", home / "postqueue")
     owned(home / "postqueue", "root", "adm", 0o2755)
     shutil.copy("/bin/false", home / "exim")

@@ -1,4 +1,4 @@
-"""A ledger that forgot, and one of another queue, are told from the one that knows, over crashes at every step."""
+"""A ledger that lost deliveries, and one of another queue, are recognised, also after a crash at any step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger's file: whom it belongs to, what it refuses, what survives an upgrade."""
+"""The ledger's file: its owner, what it refuses, what survives an upgrade."""
 
 # ruff: noqa: ASYNC221, ASYNC240 - nothing else runs in these tests' event loops
 
@@ -60,7 +60,7 @@ def test_setting_that_does_not_take_ends_the_start() -> None:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o277])
-async def test_nobody_else_can_read_it_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+async def test_no_other_user_can_read_it_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         ledger = SqliteLedger(tmp_path / "ledger.sqlite")

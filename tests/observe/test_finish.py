@@ -137,7 +137,7 @@ def test_the_limit_to_raise_is_named_with_what_it_would_have_to_be() -> None:
     assert reply.raise_recipients_per_s == pytest.approx(80)
 
 
-def test_what_the_mta_has_shown_is_told_beside_the_rate_needed() -> None:
+def test_rate_that_the_mta_has_reached_is_shown_beside_the_rate_needed() -> None:
     reply = answer(drain(), None, NOW_S + 3600, "")
     assert reply.verdict == "likely"
     assert reply.sustained_recipients_per_s == pytest.approx(PER_S, rel=0.01)

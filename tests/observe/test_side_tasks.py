@@ -95,11 +95,11 @@ async def test_every_side_task_may_fail_and_the_mail_goes_out_all_the_same(
             await run.until("all are delivered", lambda: run.taken() == run.owed())
             await run.until("it listens", lambda: (tmp_path / "control.sock").exists())
             snapshot = await run.status()
-            told = {one.task: one for one in snapshot.side_failures}
-            assert set(told) == others
-            assert told["record"].failures > 1 and "surrogates not allowed" in told["record"].detail
+            failures = {one.task: one for one in snapshot.side_failures}
+            assert set(failures) == others
+            assert failures["record"].failures > 1 and "surrogates not allowed" in failures["record"].detail
             page = exposition(snapshot).decode()
-            for name in told:
+            for name in failures:
                 assert f'drainer_side_task_failures_total{{task="{name}"}}' in page
             assert "record, " in "\n".join(status_lines(snapshot, 100)), "said to an operator"
             run.service.stop("it is enough")
@@ -134,7 +134,7 @@ def test_each_task_of_the_service_is_listed_with_what_its_failure_means() -> Non
 async def test_a_task_of_the_data_path_that_fails_ends_the_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """systemd starts it again; without it mail would stand still and nobody would know."""
+    """systemd starts it again; otherwise mail would not move, and no one would notice."""
     work = Service._work
     monkeypatch.setattr(Service, "_work", lambda service: {**work(service), "bounces": fails_later})
     outage = write_plain(tmp_path, 1, 3)

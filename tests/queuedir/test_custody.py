@@ -424,18 +424,18 @@ def unused_directory(tmp_path: Path) -> Path:
 def test_what_was_moved_is_durable_when_sync_returns_though_another_thread_is_at_it(
     queue_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
+    order: list[str] = []
     begun, may_end = threading.Event(), threading.Event()
     ours = custody(queue_dir)
 
     def slowly(directory: Path | str) -> None:
         begun.set()
         may_end.wait()
-        told.append("durable")
+        order.append("durable")
 
     def second() -> None:
         ours.sync()
-        told.append("returned")
+        order.append("returned")
 
     ours.take("out", put(queue_dir))
     monkeypatch.setattr("drainer.queuedir.moves.sync_directory", slowly)
@@ -447,7 +447,7 @@ def test_what_was_moved_is_durable_when_sync_returns_though_another_thread_is_at
     may_end.set()
     for thread in threads:
         thread.join()
-    assert told[-1] == "returned" and len(told) > 1
+    assert order[-1] == "returned" and len(order) > 1
 
 
 def test_finished_entry_that_was_held_leaves_no_file(queue_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""Killed between any two steps of a move: afterwards each entry is in one place, whole, and nobody owns it twice."""
+"""Killed between any two steps of a move: afterwards each entry is in one place, complete, and is owned once."""
 
 from __future__ import annotations
 

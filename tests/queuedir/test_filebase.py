@@ -1,4 +1,4 @@
-"""Names of entries: what Mailman writes is read, what it dies on is told, and nothing else ever raises."""
+"""Names of entries: those of Mailman are read, those that end its runner are reported, and no name raises."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_where_one_list_is_wanted_a_star_is_refused() -> None:
         lists_meant("*", OF_3, several=False)
 
 
-def test_settings_may_name_what_nobody_has_yet_and_order_what_there_is() -> None:
+def test_settings_may_name_lists_that_do_not_exist_yet() -> None:
     known = [*OF_3, ELSEWHERE]
     assert in_order(["members", "gone", "tenor", "c*", "members"], known) == (
         f"members.{HOST}", f"tenor.{HOST}", "tenor.archive.example", f"choir.{HOST}", f"choir-board.{HOST}"

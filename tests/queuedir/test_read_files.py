@@ -110,7 +110,7 @@ def test_recipients_of_mailman_3_are_sorted_when_a_set_and_keep_their_order_when
     )
 
 
-def test_empty_undelivered_means_nobody_whatever_recips_says(tmp_path: Path) -> None:
+def test_empty_undelivered_means_no_recipient_whatever_recips_says(tmp_path: Path) -> None:
     metadata = {"listname": "kites", "recips": ["ann@example.com"], "undelivered": []}
     assert read_entry(written(tmp_path, metadata)).recipients == ()
 

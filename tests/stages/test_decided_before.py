@@ -42,7 +42,7 @@ async def test_duplicate_released_a_second_time_is_released_over_a_restart_too(t
 
 
 @pytest.mark.parametrize("policies", [("suppress", "deliver"), ("deliver", "suppress")])
-async def test_part_delivered_entry_goes_to_nobody_twice_when_duplicates_are_treated_otherwise(
+async def test_part_delivered_entry_sends_no_second_copy_after_duplicates_settings_change(
     tmp_path: Path, policies: tuple[str, str]
 ) -> None:
     """Its own deliveries are known under another identity then."""
@@ -94,7 +94,7 @@ async def test_entries_tried_again_are_known_though_the_ledger_cannot_be_written
 
 
 async def test_restart_finds_as_many_owed_as_there_were(tmp_path: Path) -> None:
-    """Of an entry that is part-delivered; whom it reached is not to be told as waiting again."""
+    """A part-delivered entry: recipients that it reached must not be counted as waiting again."""
     outage = write_plain(tmp_path, 1, 3)
     file = only(outage)
     found: list[tuple[int, int, int]] = []

@@ -24,7 +24,7 @@ SHOWN = "serveur momentan\\xe9ment indisponible"
 
 
 class Busy(Sink):
-    """An MTA that takes nobody, and says so in Latin-1."""
+    """An MTA that refuses all, and says so in Latin-1."""
 
 
 @asynccontextmanager
@@ -41,19 +41,21 @@ async def busy() -> AsyncIterator[Busy]:
         yield sink
 
 
-async def test_latin_1_banner_and_list_name_are_shown_recorded_and_told_at_every_start(
+async def test_latin_1_banner_and_list_name_are_shown_recorded_and_notified_at_every_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drainer.report.record_writer, "SAVED_AFTER_CHANGE_S", -1.0)
     outage = write_plain(tmp_path, 2, 3)
     put(outage.queue_dir, mail("<odd@x>"), meant_for("ann@example.org", list_name="caf\xe9\x1b"))
-    told, program = tmp_path / "told", tmp_path / "page-me"
-    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$DRAINER_TEXT" >>{told}.text\ncat >>{told}\necho >>{told}\n')
+    notices, program = tmp_path / "notices", tmp_path / "page-me"
+    program.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$DRAINER_TEXT" >>{notices}.text\ncat >>{notices}\necho >>{notices}\n'
+    )
     program.chmod(0o755)
-    told.touch()
+    notices.touch()
     notify = {"command": [str(program)], "after": "0s"}
     async with busy() as sink, inside(tmp_path, outage, sink, notify=notify) as run:
-        await run.until("it was told", lambda: SHOWN in told.read_text().replace("\\\\", "\\"))
+        await run.until("the notice came", lambda: SHOWN in notices.read_text().replace("\\\\", "\\"))
         snapshot = await run.status()
         assert snapshot.state == "mta_down" and SHOWN in snapshot.reason
         odd = (await run.asks.entries(Selectors(message_id="odd@x"), 10)).entries[0]
@@ -72,9 +74,9 @@ async def test_latin_1_banner_and_list_name_are_shown_recorded_and_told_at_every
         run.service.stop("enough")
         assert await run.ended() == 0
         assert not run.service.side_tasks.failures
-    for line in told.read_text().splitlines():
+    for line in notices.read_text().splitlines():
         assert json.loads(line)["text"].isprintable()
-    assert "indisponible\\x1b[2J\\x07\\x00" in (tmp_path / "told.text").read_text(), (
+    assert "indisponible\\x1b[2J\\x07\\x00" in (tmp_path / "notices.text").read_text(), (
         "whole, and nothing steers a terminal"
     )
     async with Sink() as good, inside(tmp_path, outage, good) as again:

@@ -29,9 +29,9 @@ class Foretold:
         self._made += 1
         snapshot = await self._run.status()
         eta = Eta(state="draining", seconds=3000.0, low_s=2000.0, high_s=4000.0, confidence=0.8)
-        told = {"at": snapshot.at - 1000 + 10 * self._made, "state": "draining", "eta": eta}
+        changes = {"at": snapshot.at - 1000 + 10 * self._made, "state": "draining", "eta": eta}
         situation = self._run.service.situation
-        situation.record_writer.observe(snapshot.model_copy(update=told), situation.limits_set())
+        situation.record_writer.observe(snapshot.model_copy(update=changes), situation.limits_set())
         assert situation.record_writer.forecasts.open == 1
 
     @property
@@ -48,7 +48,7 @@ async def test_every_change_of_an_operator_sets_aside_what_was_foretold_before_i
     async with Sink() as sink, inside(tmp_path, outage, sink, feed=SLOW) as run:
         totals = run.resources.index.totals.overall
         await run.until("all is read", lambda: totals().entries and not totals().unread_entries)
-        told = Foretold(run)
+        foretold = Foretold(run)
         expected: dict[str, int] = {}
         entry, everything = run.of(one), SelectRequest(selectors=Selectors(), yes=True)
         changes: dict[str, Callable[[], Awaitable[object]]] = {
@@ -60,29 +60,29 @@ async def test_every_change_of_an_operator_sets_aside_what_was_foretold_before_i
             "a handback": lambda: run.asks.handback(everything, ME),
         }
         for why, change in changes.items():
-            await told.one()
+            await foretold.one()
             await change()
             expected[why] = 1
-            assert told.set_aside == expected
+            assert foretold.set_aside == expected
         last = await run.status()
         assert last.eta.state == "done"
         run.service.situation.record_writer.observe(last, run.service.situation.limits_set())
-        assert told.set_aside == expected, "the end that came was the handback's"
+        assert foretold.set_aside == expected, "the end that came was the handback's"
 
 
 async def test_new_settings_or_another_rate_set_aside_what_was_foretold_before(tmp_path: Path) -> None:
     outage = write_plain(tmp_path, 2, 3)
     async with Sink() as sink, inside(tmp_path, outage, sink, feed=SLOW) as run:
-        told = Foretold(run)
-        await told.one()
+        foretold = Foretold(run)
+        await foretold.one()
         mailman = {"flavour": "mailman2", "queue_dir": outage.queue_dir, "lists_dir": outage.lists_dir}
         feed = {**SLOW, "domains": {"example.com": "1/h"}}
         site_settings(tmp_path, sink.port, mailman, custody={"poll": "20ms"}, feed=feed)
         run.service.reload()
-        assert told.set_aside == {"changed settings": 1}
-        await told.one()
+        assert foretold.set_aside == {"changed settings": 1}
+        await foretold.one()
         run.service.reload()
-        nothing = await run.asks.hold(SelectRequest(selectors=Selectors(subject="nobody's"), yes=True), ME)
-        assert (nothing.changed, told.set_aside) == (0, {"changed settings": 1}), "nothing was changed"
+        nothing = await run.asks.hold(SelectRequest(selectors=Selectors(subject="no such subject"), yes=True), ME)
+        assert (nothing.changed, foretold.set_aside) == (0, {"changed settings": 1}), "nothing was changed"
         await run.asks.set_rate(RateRequest(messages=0.5), ME)
-        await run.until("it is seen", lambda: told.set_aside == {"a change of rate": 1, "changed settings": 1})
+        await run.until("it is seen", lambda: foretold.set_aside == {"a change of rate": 1, "changed settings": 1})

@@ -36,7 +36,7 @@ async def paused_in_the_middle(run: Inside, withheld: Withheld) -> None:
 
 
 async def test_doubt_that_arises_while_paused_is_resolved(tmp_path: Path) -> None:
-    """`drainer pause; systemctl restart postfix; drainer resume`: nobody else tells that there is a doubt."""
+    """`drainer pause; systemctl restart postfix; drainer resume`: nothing else shows that there is a doubt."""
     outage = write_plain(tmp_path, 1, 3)
     lost = Withheld(Behaviour(b"", "hang_up", delay_s=0.3))
     settings: dict[str, dict[str, Any]] = {"ledger": {"in_doubt": "resend"}, "mta": {"sessions": 1}}

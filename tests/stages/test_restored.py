@@ -81,7 +81,7 @@ async def test_copies_back_from_a_backup_count_as_suppressed_in_the_same_run_and
         async with inside(tmp_path, outage, sink, until_empty=True) as run:
             assert await run.ended() == 0
             assert len(run.files("duplicates")) == 4
-        assert len(run.taken()) == run.taken().total() == 11, "nobody got a second copy"
+        assert len(run.taken()) == run.taken().total() == 11, "no recipient got a second copy"
     account = await account_of(tmp_path)
     assert tuple(account.totals.counts.get(name, 0) for name in COUNTED) == (4, 11, 4, 11, 1)
     by_fate = {(one.fate.value, one.kind): one.entries for one in account.ended}

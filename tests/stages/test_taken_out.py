@@ -1,4 +1,4 @@
-"""An operator has an entry in his hands for moments: nobody takes it meanwhile, it is neither lost nor counted twice."""
+"""An operator's action holds an entry for moments: nothing else takes it, and it is neither lost nor counted twice."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_entry_whose_end_an_operator_interrupts_is_counted_once(tmp_path: 
 
 
 async def test_copy_does_not_wait_for_an_entry_whose_file_was_taken_away(tmp_path: Path) -> None:
-    """The original deferred a recipient, whom nobody else would have tried again."""
+    """The original deferred a recipient; no other entry would have tried it again."""
     outage = write_plain(tmp_path, 1, 3)
     original = only(outage)
     copy = copied(original)

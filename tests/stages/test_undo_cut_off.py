@@ -1,4 +1,4 @@
-"""The service is told to stop while an undo waits for the ledger: what the ledger has is what is done, and no more is."""
+"""The service stops while an undo waits for the ledger: exactly what the ledger has is done."""
 
 from __future__ import annotations
 

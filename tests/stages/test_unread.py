@@ -46,7 +46,7 @@ async def test_entry_that_may_not_be_read_is_held_once_and_read_when_released(tm
         await run.until("all is delivered", lambda: run.taken() == run.owed())
 
 
-async def test_held_entry_that_nobody_can_read_is_dropped_and_brought_back_like_any_other(tmp_path: Path) -> None:
+async def test_held_unreadable_entry_is_dropped_and_brought_back_like_any_other(tmp_path: Path) -> None:
     outage = write_plain(tmp_path, 1, 3)
     async with Sink() as sink, inside(tmp_path, outage, sink) as run:
         odd = next((Path(__file__).parents[1] / "samples" / "odd" / "no-recipient-key").iterdir())
@@ -91,7 +91,7 @@ async def test_while_entries_are_unread_no_answer_says_that_they_have_no_recipie
         assert (reply.recipients, reply.unread) == (6, 0)
 
 
-async def test_entry_nobody_can_read_that_is_removed_by_hand_before_it_is_set_aside_ends_nothing(
+async def test_unreadable_entry_removed_by_hand_before_it_is_set_aside_ends_nothing(
     tmp_path: Path,
 ) -> None:
     outage = write_plain(tmp_path, 1, 3)
