@@ -69,7 +69,7 @@ class Fingerprint:
     """What a message is. Every digest has 16 bytes and begins with the version of the rules that made it.
 
     identity    two entries carry the same message if they share any of these
-    resend      list + author + subject + canonical body; None where a resend cannot be told from routine (notices)
+    resend      list + author + subject + canonical body; None where a resend looks like routine mail (notices)
     message_id  list + Message-ID; None if the mail has none
     copy        identity and metadata together: equal for an entry and its restored backup
     """
