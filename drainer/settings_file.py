@@ -47,42 +47,10 @@ def load_settings(path: Path | None = None, *, required: bool = True) -> Setting
     Raises SettingsError: the file is missing, is not TOML, or has an unknown key or an impossible value
     """
     chosen = path or DEFAULT_PATH
+    _require_regular_file(chosen, required)
     try:
-        there = kind_of(chosen.stat().st_mode)
-    except FileNotFoundError:
-        there = None
-    except (OSError, ValueError) as exc:
-        raise SettingsError(f"{chosen}: cannot be read: {getattr(exc, 'strerror', exc)}{and_advice(chosen)}") from exc
-    if there:
-        raise SettingsError(f"{chosen} is {there}; right would be a regular file, which can be read again at SIGHUP")
-    if required and there is None:
-        raise SettingsError(
-            f"no settings file at {chosen}; name one with --config FILE (config/drainer.toml is a sample)"
-        )
-
-    class _Loaded(BaseSettings, Settings):
-        model_config = SettingsConfigDict(
-            env_prefix=ENVIRONMENT_PREFIX,
-            env_nested_delimiter="__",
-            toml_file=chosen,
-            frozen=True,
-            extra="forbid",
-        )
-
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (EnvSettingsSource(settings_cls), _TomlFile(settings_cls))
-
-    try:
-        loaded = _Loaded()
-        # Validated a moment ago, as this very model's fields; to validate again would build every model a second time.
+        loaded = _settings_from(chosen)()
+        # These values were validated by the same fields just now. To validate them again would build every model twice.
         return Settings.model_construct(**{name: getattr(loaded, name) for name in Settings.model_fields})
     except tomllib.TOMLDecodeError as exc:
         raise SettingsError(f"{chosen}: not TOML: {exc}") from exc
@@ -99,6 +67,47 @@ def load_settings(path: Path | None = None, *, required: bool = True) -> Setting
         raise SettingsError(f"{chosen}: cannot be read: {exc.strerror}{and_advice(chosen)}") from exc
     except ValidationError as exc:
         raise SettingsError(f"{chosen}:\n" + "\n".join(mistakes(exc))) from exc
+
+
+def _require_regular_file(path: Path, required: bool) -> None:
+    try:
+        there = kind_of(path.stat().st_mode)
+    except FileNotFoundError:
+        there = None
+    except (OSError, ValueError) as exc:
+        raise SettingsError(f"{path}: cannot be read: {getattr(exc, 'strerror', exc)}{and_advice(path)}") from exc
+    if there:
+        raise SettingsError(f"{path} is {there}; right would be a regular file, which can be read again at SIGHUP")
+    if required and there is None:
+        raise SettingsError(
+            f"no settings file at {path}; name one with --config FILE (config/drainer.toml is a sample)"
+        )
+
+
+def _settings_from(file: Path) -> type[BaseSettings]:
+    """The model that reads the file, and the environment over it."""
+
+    class _Loaded(BaseSettings, Settings):
+        model_config = SettingsConfigDict(
+            env_prefix=ENVIRONMENT_PREFIX,
+            env_nested_delimiter="__",
+            toml_file=file,
+            frozen=True,
+            extra="forbid",
+        )
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (EnvSettingsSource(settings_cls), _TomlFile(settings_cls))
+
+    return _Loaded
 
 
 def written(path: Path) -> Mapping[str, Any]:
