@@ -87,8 +87,8 @@ def _why_none(log: Path, times: DeliveryTimes) -> str:
             f"the delivery in {log} failed" if times.failed == 1 else f"all {times.failed:,} deliveries in {log} failed"
         )
         return f"{failed}: the MTA accepted nobody (last reply: {shown(shortened(times.last_refusal or 'not logged', 80))})"
-    if times.untold:
-        what = count(times.untold, "delivery", "deliveries")
+    if times.unclear:
+        what = count(times.unclear, "delivery", "deliveries")
         told = f"{log} has {what} and does not tell whether the MTA accepted them"
         beside = " and ".join(end.name for end in ends_beside(log))
         if beside:
@@ -136,7 +136,7 @@ def forecast_object(found: Forecast) -> dict[str, object]:
         "log_since": times.since_s if times else None,
         "log_until": times.until_s if times else None,
         "log_failed_deliveries": times.failed if times else 0,
-        "log_untold_deliveries": times.untold if times else 0,
+        "log_untold_deliveries": times.unclear if times else 0,
         "log_failing_deliveries": times.failing if times else 0,
         "log_failing_since": times.failing_since_s if times else None,
         "log_recipients_per_s": found.recipients_per_s,

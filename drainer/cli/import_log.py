@@ -96,7 +96,7 @@ def import_log_command(
                 "refused_recipients": unused.refused_recipients,
                 "undelivered_recipients": unused.undelivered_recipients,
                 "failed_deliveries": unused.failed_deliveries,
-                "untold_deliveries": unused.untold_deliveries,
+                "untold_deliveries": unused.unclear_deliveries,
             }
         )
         return
@@ -216,7 +216,7 @@ def _unused(found: DeliveriesInLog) -> list[str]:
         (unused.undelivered_recipients, "recipient", "recipients", "left the MTA's queue undelivered"),
         (unused.failed_deliveries, "delivery", "deliveries", "of Mailman's failed: the MTA accepted nobody"),
         (
-            unused.untold_deliveries,
+            unused.unclear_deliveries,
             "delivery",
             "deliveries",
             "of Mailman's: the log does not tell whom the MTA accepted (Mailman 3: templates of [logging.smtp];"

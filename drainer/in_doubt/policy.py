@@ -1,11 +1,11 @@
-"""After a crash, or a lost reply: what to do with each attempt whose outcome nobody knows.
+"""After a crash or a lost reply: what becomes of each attempt whose outcome is unknown.
 
 In    unresolved attempts, the policy, and what the MTA's log says of each recipient
 Out   one Resolution per attempt: the states it is to be moved through, and why
 Pure  no ledger, no log file, no clock
 
-An attempt found ATTEMPTING was cut short with its content perhaps out: it goes IN_DOUBT first, always, and only from
-there by a resolution (states.py). A resolution is per attempt, because one final dot accepts or refuses all its recipients.
+An attempt found ATTEMPTING was cut short, and its content may be out. It always goes IN_DOUBT first, and from there by a
+resolution (states.py). A resolution is per attempt, because one final dot accepts or refuses all its recipients.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ Fallback = Literal["resend", "hold"]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What the MTA's log answers for the recipients of one attempt; if it cannot say, why."""
+class LogAnswer:
+    """What the MTA's log says about the recipients of one attempt. why: the reason if it cannot say."""
 
     answers: frozenset[Answer]
     why: str = ""
 
 
-Ask = Callable[[OpenAttempt], Told]
+Ask = Callable[[OpenAttempt], LogAnswer]
 
 
 def asking(evidence: MtaEvidence) -> Ask:
     """Ask the MTA's log.
 
-    A reverse-path may be unknown: of a .bak, of an entry handed over to Mailman (its mark stands in that place). It may be
-    null, since the ledger has nothing else for these. Then the log is never taken to say no.
+    The reverse-path of a .bak is unknown (the ledger has the null one), and so is that of an entry handed over to Mailman
+    (the ledger has the handover's mark). Then the log is never taken to say no.
     """
 
-    def ask(attempt: OpenAttempt) -> Told:
+    def ask(attempt: OpenAttempt) -> LogAnswer:
         reverse_path = None if handover_mark(attempt.reverse_path) else attempt.reverse_path or None
         answers = frozenset(
             evidence.answers(attempt.message_id, reverse_path, attempt.recipients, attempt.at_s).values()
         )
         if Answer.CANNOT_SAY not in answers:
-            return Told(answers)
+            return LogAnswer(answers)
         if not attempt.message_id:
-            return Told(answers, "the mail has no Message-ID")
+            return LogAnswer(answers, "the mail has no Message-ID")
         if reverse_path is None:
-            return Told(answers, "the reverse-path is not known")
-        return Told(
+            return LogAnswer(answers, "the reverse-path is not known")
+        return LogAnswer(
             answers, evidence.why_silent(attempt.message_id, attempt.at_s) or "it has mail that may be this one"
         )
 
@@ -66,7 +66,7 @@ class Resolution:
     steps  states to move it through with Ledger.resolve, in order; the last is PENDING (to be sent again), DELIVERED or
            HELD
     why    for the ledger, the log line and the operator
-    final  False: for want of a better answer, which the log may have later
+    final  False: the log may have a better answer later
     """
 
     attempt: OpenAttempt
@@ -85,7 +85,7 @@ def resolutions(
     """A resolution of each attempt that is ATTEMPTING or IN_DOUBT.
 
     in_doubt    ledger.in_doubt: "ask" the MTA's log, "resend" or "hold" without asking
-    fallback    ledger.in_doubt_fallback: when it is asked and cannot say, or there is no log
+    fallback    ledger.in_doubt_fallback: the log cannot say, or there is none
     ask         the log; None if none is configured or it cannot be read
     unreadable  why it cannot be read; "" if none is configured
     Source      DESIGN §5; RFC 5321 §6.1 and RFC 1047: without knowledge, resending is what the standard has
@@ -101,17 +101,17 @@ def _resolved(
     if ask is None:
         why = unreadable or "no MTA log to ask"
         return _by_policy(attempt, fallback, f"{why}: {fallback}", final=not unreadable)
-    told = ask(attempt)
-    if told.answers == {Answer.YES}:
+    found = ask(attempt)
+    if found.answers == {Answer.YES}:
         return _resolution(attempt, State.DELIVERED, "the MTA's log shows it accepted")
-    if told.answers == {Answer.NO}:
+    if found.answers == {Answer.NO}:
         return _resolution(attempt, State.PENDING, "the MTA's log covers that moment and does not have it")
-    if Answer.YES in told.answers:
-        # Some recipients of one transaction are in the log: it was accepted, or the log mixes it up with another.
-        # Sending again would make second copies for certain, so no policy of resending applies.
-        final = Answer.CANNOT_SAY not in told.answers
+    if Answer.YES in found.answers:
+        # The log has some recipients of the transaction: the MTA accepted it, or the log mixes it up with another one.
+        # Resending would certainly make second copies, so the fallback "resend" does not apply.
+        final = Answer.CANNOT_SAY not in found.answers
         return _resolution(attempt, State.HELD, "the MTA's log shows some of its recipients only", final)
-    return _by_policy(attempt, fallback, f"the MTA's log cannot say ({told.why}): {fallback}", final=False)
+    return _by_policy(attempt, fallback, f"the MTA's log cannot say ({found.why}): {fallback}", final=False)
 
 
 def _by_policy(attempt: OpenAttempt, policy: Fallback, why: str, final: bool = True) -> Resolution:

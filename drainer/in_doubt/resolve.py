@@ -1,11 +1,11 @@
-"""Recipients in doubt: asks the MTA's log as the policy says, and writes the answer to the ledger.
+"""Recipients in doubt: asks the MTA's log as the policy says, and writes the decision to the ledger.
 
-In    attempts the ledger has open or in doubt
-Out   the same attempts moved to DELIVERED, PENDING (to be sent again) or HELD, each with a log line; the pipeline is told
+In    attempts that the ledger has open or in doubt, of this queue
+Out   the same attempts moved to DELIVERED, PENDING (to be sent again) or HELD, each with a log line; its entry is woken
 Not here  what the answers mean (in_doubt/policy.py), reading the log (mta_log/file.py)
 
-A log that cannot say yet is asked again until `ledger.in_doubt_wait` is over: the MTA may still be at work on the mail, and
-"no" needs a line later than the attempt. Only then the fallback is taken.
+A log that cannot say yet is asked again until `ledger.in_doubt_wait` is over: the MTA may still work on the mail, and "no"
+needs a line later than the attempt. Only then the fallback applies.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger("drainer")
 
 ASK_EVERY_S = 2.0
 READING_SHARE = 5.0
-"""A log of many gigabytes is not read all the time: between two readings lies so many times what one took."""
+"""The pause between two readings of the log, as a multiple of the time one took: a log may have many gigabytes."""
 
 
 class InDoubt:
@@ -50,9 +50,9 @@ class InDoubt:
         self._since_s: dict[AttemptId, float] = {}
 
     async def recover(self) -> None:
-        """At start, before anything is sent: what was being attempted when an earlier run died is in doubt now."""
+        """At start, before anything is sent: attempts that an earlier run left open are in doubt now."""
         for attempt in await self._ledger.unresolved_attempts():
-            # What was handed over to Mailman is still there, or can be found again: via_mailman/follow.py does it.
+            # An entry handed over to Mailman is still there or can be found again: via_mailman/follow.py does it.
             if attempt.state is State.ATTEMPTING and handover_mark(attempt.reverse_path) is None:
                 why = "the service ended before the outcome was written"
                 await self._ledger.resolve(attempt.attempt_id, State.IN_DOUBT, why, self._clock.now_s())

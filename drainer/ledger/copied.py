@@ -8,7 +8,7 @@ Opened where it lies, SQLite would make files beside it that belong to whoever l
 starts. So whoever may read the ledger may look, root and the user the service runs as; the ledger stays as it is.
 
 INVARIANT copied-whole: the copy is what some moment had. A checkpoint writes the file and only then may the log begin anew;
-  so as long as the file did not change while both were copied, it and a beginning of the log belong together.
+  so if the file did not change while both were copied, it and a beginning of the log belong together.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every change to the DSNs that are owed, inside the writer's transaction: check first, then write.
+"""DSNs that are owed: every change to them, inside the writer's transaction. Check first, then write.
 
 In    a Writer, and calls from within a group's transaction (group_commit.py)
 Out   rows; IllegalTransition, with nothing written, for what states.py does not allow

@@ -1,8 +1,8 @@
-"""What the ledger keeps for the report: why an entry, or a recipient, had another fate than a plain delivery.
+"""What the ledger keeps for the report: why an entry or a recipient ended otherwise than by a plain delivery.
 
 Pure  values only
 
-A plain delivery leaves no evidence: the ledger's size is that of what went otherwise.
+A plain delivery leaves no evidence, so the size of this part is that of the exceptions.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ BASELINES_APART = 0.1
 
 
 class Fate(StrEnum):
-    """What an Evidence is of. The first six are how an entry left our custody (SETTLED: delivered to nobody by it, since all
-    it owed failed, was skipped or was had by then); a DOUBT ends as its word says."""
+    """What an Evidence is of. The first six say how an entry left our custody (SETTLED: it delivered to no recipient, since
+    each had failed, was skipped or had the mail already). A DOUBT ended as its word says."""
 
     DELIVERED = "delivered"
     SETTLED = "settled"
@@ -51,7 +51,7 @@ class Evidence:
     """One line of it.
 
     at_s        when it was decided, seconds since the epoch
-    recipients  how many it is about
+    recipients  how many it concerns
     of, of_at_s SUPPRESSED: the entry that had delivered to them, and when it last had; "" and 0.0 otherwise
     addresses   in clear: of a doubt, of a DSN; else empty
     detail      why: of a doubt its resolution, of a drop who and why, of an unreadable file what is wrong with it
@@ -87,7 +87,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """From at_s on something was so. kind: "state", "run" (started, stopped) or "notice"."""
+    """What began at at_s, and lasted until the next event of its kind: "state", "run" (started, stopped) or "notice"."""
 
     at_s: float
     kind: str
@@ -126,13 +126,13 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """All a report is made of, from one moment; or all of it since a baseline: totals.since_s says since when.
+    """What a report is made of, read at one moment; or what came after a baseline: totals.since_s says since when.
 
     ended      summed up per fate, list and kind
     evidence   per fate; a fate without any is absent
     dsns       fate of the DSN for each failed recipient that is among `failures`: (filebase, address) to DSN_SENT or
                DSN_DROPPED
-    dsns_owed  the same pairs of those whose DSN is not settled; none was due for whom neither has
+    dsns_owed  the same pairs of those whose DSN is not settled. A failed recipient in neither was owed none
     by_people, by_service  the journal, newest last
     kept       what the service wrote under a name (Ledger.keep)
     baselines  when baselines were written (Ledger.write_baseline) that had counted something, oldest first

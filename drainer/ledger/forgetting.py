@@ -1,5 +1,4 @@
-"""What is added to the ledger or taken from it beside mail that is sent: logs imported, failures undone, entries renamed,
-messages that are too old.
+"""Changes that no sending causes: logs imported, failures undone, entries renamed, old messages forgotten.
 
 In    a Writer, inside its transaction
 Out   rows of `messages` and `deliveries`

@@ -14,7 +14,7 @@ the directory has it too. Attempts, holds, deferrals, DSNs and counters in the l
 INVARIANT ledger-before-queue: the next generation is committed in the ledger before it is written to the queue.
   Crash before: both have the old one. Crash between: the ledger is ahead, which is never objected to (a queue directory put
   back from a backup is behind as well, and its ledger knows more, not less). Behind is only a ledger that forgot.
-What it cannot see: ledger and queue put back from one backup together; a backup younger than the last generation.
+What it cannot see: ledger and queue restored from one backup together; a backup younger than the last generation.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """what: what is wrong and what would follow; grave: not to be started with before an operator accepts it."""
+    """what: what is wrong and what would follow. grave: the service does not start before an operator accepts it."""
 
     what: str
     grave: bool
@@ -79,7 +79,7 @@ def next_stamp(ledgers: Stamp | None, queues: Stamp | None, queue_dir: str, new_
 
 
 def objection(ledgers: Stamp | None, queues: Stamp | None, queue_dir: str, has_custody: bool) -> Objection | None:
-    """What speaks against draining this queue with this ledger.
+    """Why this queue should not be drained with this ledger; None: no objection.
 
     ledgers, queues  their stamps; None: it has none
     queue_dir        the queue's directory now, without symbolic links

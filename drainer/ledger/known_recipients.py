@@ -1,4 +1,4 @@
-"""What is remembered of messages between transactions: whose recipients are delivered, and whose are final for an entry.
+"""What is remembered of a message between transactions: recipients that are delivered, and those final for an entry.
 
 In    the writer's connection, inside its transaction
 Out   KnownMessage, from memory or read

@@ -22,10 +22,10 @@ RecipientKey = bytes
 
 DIGEST_BYTES = 16
 KIN_BYTES = 8
-"""Two digests that begin alike for so long are of mails that are called the same, whatever they say
+"""Digests of mails with the same name (list, author, Message-ID) begin with the same octets, whatever their bodies are
 (duplicates/fingerprint.py)."""
 DECORATED_BIT = 1
-"""The last bit of a digest, set: Mailman has put a list's header and footer into what this mail says."""
+"""The last bit of a digest. Set: the mail has the list's header and footer in it already."""
 
 
 def kin_of(digest: bytes) -> bytes:
@@ -37,12 +37,12 @@ def is_of_decorated(digest: bytes) -> bool:
 
 
 _REMEMBERED_KEYS = 16_384
-"""An address is asked for some six times in the life of an entry, and again with the next entry of its list. About 4 MB."""
+"""The key of an address is wanted some six times for one entry, and again for the next entry of its list. About 4 MB."""
 
 
 @functools.lru_cache(_REMEMBERED_KEYS)
 def recipient_key(address: str) -> RecipientKey:
-    """The ten bytes an address is remembered by: local part as it is, domain in lower case (RFC 5321 §2.4)."""
+    """The ten bytes that stand for an address: local part as it is, domain in lower case (RFC 5321 §2.4)."""
     local, at, domain = address.rpartition("@")
     text = local + at + domain.lower()
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=RECIPIENT_KEY_BYTES).digest()
@@ -136,7 +136,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class DsnRecipient:
-    """One recipient a DSN tells of.
+    """One recipient that a DSN reports.
 
     owed, sent  as the entry has it, and as it stood in RCPT
     reply       the MTA's last answer "550 5.1.1 no such user", or our reason
@@ -211,7 +211,7 @@ class DsnBacklog:
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """Recipients that had a message before, as a log tells. at_s: when the last of them had it."""
+    """Recipients that had a message before, according to a log. at_s: when the last of them had it."""
 
     message: MessageRecord
     recipients: frozenset[RecipientKey]
@@ -253,7 +253,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Akin:
-    """A message that is called as another one is and shares no digest with it.
+    """A message with the same name as another one (kin_of) that shares no digest with it.
 
     is_decorated  an entry of it had the list's header and footer in it already
     """
@@ -291,7 +291,7 @@ class Hold:
 
 
 INTAKE = "*"
-"""Pause.list_id for taking entries from Mailman's queues: paused after a hand-back, or they would be taken again."""
+"""Pause.list_id that pauses intake from Mailman's queues. Set after a hand-back, or the entries would be taken again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,18 @@
 """The ledger kept on disk: SQLite, group commit.
 
 In    the calls of contract.py
-Out   rows; History for a message in a few reads
-Not here  the file itself (sqlite_file.py); when a write is durable (group_commit.py); what a change may do (attempts.py,
-          outcomes.py, forgetting.py, dsns.py); the reads (tables.py, account.py, action_rows.py)
+Out   rows
+Not here  the questions (sqlite_reads.py); the file itself (sqlite_file.py); when a write is durable (group_commit.py);
+          what a change may do (attempts.py, outcomes.py, forgetting.py, dsns.py)
 
 Size      a plain delivery is one small row of keys; addresses in clear live in `attempts` while it is open, and that
           table's pages are used again. Nothing is kept in memory per message but a bounded cache.
-Reading   history() and other reads of a few rows run on a connection of their own, in the caller's thread: some microseconds
-          each, and a WAL reader never waits for the writer. Searches over a whole table run in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,35 +21,29 @@ from typing import TypeVar
 from drainer.clock import Clock, SystemClock
 from drainer.errors import LedgerNotDurable
 from drainer.ledger import account, action_rows, entry_rows, forgetting, operator_rows, queue_rows, tables
-from drainer.ledger.actions import Action, NewAction, PutBack, Step
+from drainer.ledger.actions import NewAction, PutBack, Step
 from drainer.ledger.attempts import Attempts
-from drainer.ledger.columns import keys_of, stored_filebase, text_in
+from drainer.ledger.columns import keys_of, stored_filebase
 from drainer.ledger.dsns import Dsns
-from drainer.ledger.evidence import Account, Ended, Event, Evidence
+from drainer.ledger.evidence import Ended, Event, Evidence
 from drainer.ledger.group_commit import GroupCommit
 from drainer.ledger.outcomes import Outcomes
 from drainer.ledger.records import (
-    Akin,
     AttemptId,
     Deferral,
-    DsnBacklog,
-    History,
     Hold,
     JournalLine,
     Learnt,
     MessageRecord,
     NewAttempt,
     NewDsn,
-    OpenAttempt,
     OperatorState,
     Outcome,
-    OwedDsn,
     Queue,
-    Totals,
-    kin_of,
 )
 from drainer.ledger.settle_rows import drop_waiting
-from drainer.ledger.sqlite_file import LedgerFile, open_ledger_file, open_reader, translated
+from drainer.ledger.sqlite_file import LedgerFile, open_ledger_file, translated
+from drainer.ledger.sqlite_reads import SqliteReads
 from drainer.ledger.states import DsnState, State
 from drainer.ledger.writer import Writer
 
@@ -73,7 +62,7 @@ class _Opened:
     dsns: Dsns
 
 
-class SqliteLedger:
+class SqliteLedger(SqliteReads):
     """The Ledger on disk. All calls from one event loop.
 
     path      the SQLite file; PATH.lock, PATH-wal and PATH-shm stand beside it
@@ -119,9 +108,8 @@ class SqliteLedger:
             raise LedgerNotDurable(f"the ledger {self._path} is not open")
         return self._maybe_opened
 
-    async def queues(self) -> list[Queue]:
-        with self._reading() as (reader, _):
-            return queue_rows.queues(reader)
+    def _source(self) -> tuple[LedgerFile, int]:
+        return self._opened.file, self._opened.writer.queue
 
     async def claim(self, queue: Queue, known_as: str | None = None) -> None:
         opened = self._opened
@@ -129,19 +117,6 @@ class SqliteLedger:
         own = await self._write(partial(queue_rows.claim, opened.file.writer, queue, now_s, known_as))
         opened.writer.become(own)
         opened.attempts.claimed()
-
-    async def history(self, identity: Sequence[bytes]) -> History:
-        with self._reading() as (reader, queue):
-            found = tables.messages_sharing(reader, identity)
-            return tables.history(reader, queue, found) if found else History()
-
-    async def kin_known(self, digests: Collection[bytes]) -> frozenset[bytes]:
-        with self._reading() as (reader, _):
-            return tables.kin_known(reader, sorted(set(map(kin_of, digests))))
-
-    async def akin(self, identity: Sequence[bytes]) -> list[Akin]:
-        with self._reading() as (reader, queue):
-            return tables.akin(reader, queue, identity)
 
     async def open_attempt(self, attempt: NewAttempt) -> AttemptId:
         attempts = self._opened.attempts
@@ -153,10 +128,6 @@ class SqliteLedger:
 
         await self._write(partial(attempts.open, attempt, keys), undo=withdraw)
         return attempt.attempt_id
-
-    async def attempt(self, attempt_id: AttemptId) -> State | None:
-        with self._reading() as (reader, queue):
-            return tables.attempt_state(reader, queue, attempt_id)
 
     async def close_attempt(
         self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
@@ -183,10 +154,6 @@ class SqliteLedger:
 
         await self._write(change)
 
-    async def unresolved_attempts(self) -> list[OpenAttempt]:
-        with self._reading() as (reader, queue):
-            return tables.unresolved_attempts(reader, queue)
-
     async def resolve(self, attempt_id: AttemptId, state: State, why: str, at_s: float) -> None:
         await self._write(partial(self._opened.attempts.resolve, attempt_id, state, why, at_s))
 
@@ -210,16 +177,6 @@ class SqliteLedger:
             action_rows.write_step(writer.connection, step)
 
         await self._write(change)
-
-    async def dsns(
-        self, state: DsnState, limit: int, due_by_s: float = math.inf, except_lists: Collection[str] = ()
-    ) -> list[OwedDsn]:
-        with self._reading() as (reader, queue):
-            return tables.dsns(reader, queue, state, limit, due_by_s, except_lists)
-
-    async def dsn_backlog(self) -> DsnBacklog:
-        with self._reading() as (reader, queue):
-            return tables.dsn_backlog(reader, queue)
 
     async def move_dsns(
         self,
@@ -254,14 +211,6 @@ class SqliteLedger:
     async def defer(self, deferral: Deferral) -> None:
         writer = self._opened.writer
         await self._write(partial(entry_rows.write_deferral, writer.connection, writer.queue, deferral))
-
-    async def deferrals(self) -> list[Deferral]:
-        with self._reading() as (reader, queue):
-            return entry_rows.deferrals(reader, queue)
-
-    async def deferral(self, filebase: str) -> Deferral | None:
-        with self._reading() as (reader, queue):
-            return entry_rows.deferral(reader, queue, filebase)
 
     async def hold(self, holds: Sequence[Hold], step: Step | None = None) -> None:
         writer = self._opened.writer
@@ -313,20 +262,6 @@ class SqliteLedger:
 
         await self._write(change)
 
-    async def held_recipients(self, filebases: Collection[str]) -> int:
-        with self._reading() as (reader, queue):
-            return sum(
-                tables.waiting_recipients(reader, queue, stored_filebase(name), State.HELD) for name in filebases
-            )
-
-    async def holds(self) -> list[Hold]:
-        with self._reading() as (reader, queue):
-            return entry_rows.holds(reader, queue)
-
-    async def hold_of(self, filebase: str) -> Hold | None:
-        with self._reading() as (reader, queue):
-            return entry_rows.hold(reader, queue, filebase)
-
     async def rename_entry(self, before: str, after: str) -> None:
         writer = self._opened.writer
         old, new = stored_filebase(before), stored_filebase(after)
@@ -339,10 +274,6 @@ class SqliteLedger:
             action_rows.rename(writer.connection, writer.queue, old, new)
 
         await self._write(change)
-
-    async def operator_state(self) -> OperatorState:
-        with self._reading() as (reader, _):
-            return operator_rows.operator_state(reader)
 
     async def set_operator_state(
         self, state: OperatorState, journal: JournalLine, action: NewAction | None = None
@@ -362,25 +293,6 @@ class SqliteLedger:
     async def end_action(self, number: int, detail: str, at_s: float | None) -> None:
         await self._write(partial(action_rows.end_action, self._opened.file.writer, number, detail, at_s))
 
-    async def actions(self, limit: int = 100) -> list[Action]:
-        with self._reading() as (reader, queue):
-            return action_rows.actions(reader, queue, limit)
-
-    async def action(self, number: int) -> Action | None:
-        with self._reading() as (reader, queue):
-            return action_rows.action(reader, queue, number)
-
-    async def steps(self, number: int) -> list[Step]:
-        return await self._search(lambda reader: action_rows.steps(reader, number))
-
-    async def steps_after(self, number: int) -> dict[str, int]:
-        queue = self._opened.writer.queue
-        return await self._search(lambda reader: action_rows.steps_after(reader, queue, number))
-
-    async def journal(self, limit: int = 100) -> list[JournalLine]:
-        with self._reading() as (reader, queue):
-            return action_rows.journal(reader, queue, limit)
-
     async def write_event(self, event: Event) -> None:
         writer = self._opened.writer
         await self._write(partial(account.write_event, writer.connection, writer.queue, event))
@@ -394,10 +306,6 @@ class SqliteLedger:
 
         await self._write(change)
 
-    async def kept(self, name: str) -> bytes | None:
-        with self._reading() as (reader, queue):
-            return account.kept(reader, queue, name)
-
     async def write_baseline(self, at_s: float) -> None:
         writer = self._opened.writer
 
@@ -407,28 +315,8 @@ class SqliteLedger:
 
         await self._write(change)
 
-    async def account(self, limit: int, since_s: float | None = None) -> Account:
-        queue = self._opened.writer.queue
-        return await self._search(lambda reader: account.account(reader, queue, limit, since_s))
-
-    async def evidence_of(self, message_id: str, limit: int) -> list[Evidence]:
-        queue = self._opened.writer.queue
-        return await self._search(lambda reader: account.evidence_of(reader, queue, message_id, limit))
-
     async def count(self, counts: Mapping[str, int]) -> None:
         await self._write(partial(self._opened.writer.count_all, counts))
-
-    async def totals(self) -> Totals:
-        with self._reading() as (reader, queue):
-            return account.totals(reader, queue)
-
-    async def messages_by_message_id(self, message_id: str) -> list[tuple[MessageRecord, History]]:
-        queue = self._opened.writer.queue
-        return await self._search(lambda reader: tables.messages_by_message_id(reader, queue, message_id))
-
-    async def lists(self) -> list[str]:
-        with self._reading() as (reader, _):
-            return [text_in(name) for (name,) in reader.execute("SELECT name FROM lists").fetchall()]
 
     async def expire(self, older_than_s: float) -> int:
         writer = self._opened.writer
@@ -450,26 +338,3 @@ class SqliteLedger:
 
     async def _write(self, change: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
         return await self._opened.commits.write(change, undo)
-
-    @contextmanager
-    def _reading(self) -> Iterator[tuple[sqlite3.Connection, int]]:
-        """The connection that reads, and the number of the queue."""
-        opened = self._opened
-        try:
-            yield opened.file.reader, opened.writer.queue
-        except sqlite3.Error as exc:
-            raise translated(exc, opened.file.path) from exc
-
-    async def _search(self, search: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a search that may take long in a thread, on a connection and a snapshot of its own."""
-        path = self._opened.file.path
-
-        def run() -> T:
-            try:
-                with closing(open_reader(path)) as reader:
-                    reader.execute("BEGIN")
-                    return search(reader)
-            except sqlite3.Error as exc:
-                raise translated(exc, path) from exc
-
-        return await asyncio.to_thread(run)

@@ -57,7 +57,7 @@ class LedgerFile:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the file that is written still has its name; nobody deleted it, or put another there."""
+        """Whether the open file still has its name: it was neither deleted nor replaced."""
         try:
             return _inode(self.path) == self.inode
         except OSError:
@@ -71,7 +71,7 @@ class LedgerFile:
         saved = None if self.is_in_place else self._save()
         try:
             self.reader.close()
-            self.writer.close()  # takes the -wal and -shm of that name away, which would be no other file's
+            self.writer.close()  # removes the -wal and -shm of that name, so they cannot be taken for another file's
             if saved is not None:
                 self._put_back(saved)
         finally:

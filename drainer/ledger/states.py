@@ -61,8 +61,8 @@ DSN_LEGAL: dict[DsnState, frozenset[DsnState]] = {
     DsnState.SENT: frozenset(),
     DsnState.DROPPED: frozenset(),
 }
-"""SENDING to OWED: deferred. IN_DOUBT to OWED: only on the word of the MTA's log that it has none; a DSN is not worth a
-second one, so all other doubts end DROPPED."""
+"""SENDING to OWED: deferred. IN_DOUBT to OWED: only when the MTA's log shows that it has none. A second copy would be worse
+than no DSN, so all other doubts end DROPPED."""
 
 
 def check_dsn(before: DsnState | None, after: DsnState) -> None:
@@ -85,7 +85,7 @@ def check_close(before: State, after: State) -> None:
 
 
 def check_resolve(before: State, after: State) -> None:
-    """As check, for an attempt nobody will end: it goes in doubt first, and from there by a decision."""
+    """As check, for an attempt that will not end by itself: it goes in doubt first, and from there by a decision."""
     if before is State.ATTEMPTING and after is not State.IN_DOUBT:
         raise IllegalTransition(f"an open attempt cannot be resolved to {after}: it has to be in doubt first")
     check(before, after)

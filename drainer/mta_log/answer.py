@@ -1,13 +1,13 @@
-"""What the MTA's log says about a message that may or may not have been handed over.
+"""Did the MTA accept this transaction? What its log says.
 
 In    lines of the log of Postfix or Exim, in order (mta_log/lines.py)
 Out   one Answer per recipient: did the MTA accept it in this transaction, from this reverse-path, at that moment?
 Pure  no file is read (mta_log/file.py), no clock
 
-NO needs a log that covers the moment, and nothing in it that could be this transaction. Everything else is CANNOT_SAY:
-a wrong NO makes a second copy, a wrong YES loses mail. A log covers a moment if it is one that shows mail being accepted,
-has lines of the MTA's shortly before and after, and is not known to have lost any between. Of several MTAs (instances of
-Postfix, hosts) that write to it, it has to do so for each that accepts mail: which of them we feed, a log does not tell.
+NO needs a log that covers the moment and has nothing that could be this transaction. Everything else is CANNOT_SAY: a
+wrong NO makes a second copy, a wrong YES loses mail. A log covers a moment if it shows mail being accepted, has lines of the
+MTA shortly before and after, and is not known to have lost lines between. If several MTAs write to it (instances of Postfix,
+hosts), it has to cover the moment for each one that accepts mail: the log does not say which of them we feed.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from drainer.mta_log.lines import LogLine, MailLine, Sign
 from drainer.mta_log.postfix import DAEMONS, PostfixReader
 
 LINE_WITHIN_S = 900.0
-"""How long after the attempt began the line of acceptance may still come: 600 s for the final dot, and then some. Also how
-long after it the MTA may be silent altogether: a session that breaks off is logged when it times out."""
+"""How long after the attempt began the line of acceptance may still come: 600 s for the final dot, and a margin. The MTA may
+also be silent for so long after the attempt: a session that breaks off is logged when it times out."""
 
 ALIVE_BEFORE_S = 300.0
-"""How long before the attempt the MTA's last line may lie: RCPT was answered in between, and a session began."""
+"""How old the MTA's last line before the attempt may be: since then it began a session and answered RCPT."""
 
 SETTLED_AFTER_S = 30.0
-"""How long after the attempt the log has to go on for its silence to count: what was under way had reached it by then."""
+"""The log has to go on for so long after the attempt before its silence counts: by then it has what was under way."""
 
 LOST_WITHIN_S = 120.0
-"""How far back a logger's word that it dropped lines reaches, and what a machine that went down may not have written."""
+"""How far back lines may be missing, when a logger says that it dropped some, or when the machine went down."""
 
 CLOCK_STEP_S = 2.0
-"""How much earlier: traditional stamps have whole seconds, and so may the attempt."""
+"""How much earlier than the attempt a line may be: traditional stamps have whole seconds."""
 
 _LOST = re.compile(r"rate-limit|[Ss]uppressed [0-9]+ messages|lost [0-9]+ messages|[0-9]+ messages lost")
 _ADDRESS_CHANGED = re.compile(r"\A\"?(.*?)\"?(@[^@]*)\Z")
@@ -54,7 +54,7 @@ class Answer(StrEnum):
 
 
 def signs_of(line: LogLine, postfix: PostfixReader) -> MailLine | Sign:
-    """What a line says, by whichever of the MTAs we know wrote it, or by the logger."""
+    """What a line of Postfix, of Exim or of the logger says."""
     if _EXIM.match(line.program):
         return read_exim(line)
     if "/" in line.program and line.program.rpartition("/")[2] in DAEMONS:
@@ -66,11 +66,11 @@ def signs_of(line: LogLine, postfix: PostfixReader) -> MailLine | Sign:
 class _Mail:
     """One queue id's life. `accepted_s` is None until the MTA has it for good.
 
-    message_id  "" if the log does not tell
-    count       recipients it was accepted for, None if the log does not tell (yet)
-    everybody   these, if the log names them
+    message_id  "" if the log does not say
+    count       recipients it was accepted for; None if the log does not say (yet)
+    all_recipients  these, if the log names them
     seen        recipients shown, after aliases
-    ordered_as  what the client had called some of them
+    ordered_as  the names that the client gave for some of them
     """
 
     first_s: float
@@ -78,16 +78,16 @@ class _Mail:
     accepted_s: float | None = None
     reverse_path: str = ""
     count: int | None = None
-    everybody: frozenset[RecipientKey] | None = None
+    all_recipients: frozenset[RecipientKey] | None = None
     seen: set[RecipientKey] = field(default_factory=set)
     ordered_as: set[RecipientKey] = field(default_factory=set)
 
     def shown(self) -> frozenset[RecipientKey]:
-        return frozenset(self.seen | self.ordered_as | (self.everybody or frozenset()))
+        return frozenset(self.seen | self.ordered_as | (self.all_recipients or frozenset()))
 
     def shows_all(self) -> bool:
         """Every recipient it was accepted for has been shown, so it has room for no other."""
-        return self.everybody is not None or (self.count is not None and len(self.seen) >= self.count)
+        return self.all_recipients is not None or (self.count is not None and len(self.seen) >= self.count)
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ class _Instance:
         return self.spans[-1][1] if self.spans else 0.0
 
     def before_s(self, at_s: float) -> float | None:
-        """The last line until then; within a span it is not told more exactly."""
+        """The last line until then; within a span, that moment itself."""
         return max((min(end_s, at_s) for start_s, end_s in self.spans if start_s <= at_s), default=None)
 
     def after_s(self, at_s: float) -> float | None:
@@ -116,14 +116,14 @@ class _Instance:
 
 
 LOGGED_WHOLE = 900
-"""Characters of a Message-ID that are sure to be in the log. Syslog daemons cut lines, some at 1,024 octets (RFC 3164
-§4.1), and what was cut is found under no Message-ID."""
+"""A Message-ID up to this length is logged whole. Syslog daemons cut lines, some at 1,024 octets (RFC 3164 §4.1), and a
+Message-ID that was cut cannot be found."""
 
 
 class MtaEvidence:
     """Fed the lines of a log in order, answers for single transactions.
 
-    message_ids  remember only mail with these, and what cannot be told apart from it; None remembers all
+    message_ids  remember only mail with these, and mail that may be the same; None remembers all
     """
 
     def __init__(self, message_ids: Iterable[str] | None = None) -> None:
@@ -177,7 +177,7 @@ class MtaEvidence:
             if said.count is not None:
                 mail.count = max(said.count, mail.count or 0)
             if said.all_recipients is not None:
-                mail.everybody = frozenset(map(_address_key, said.all_recipients))
+                mail.all_recipients = frozenset(map(_address_key, said.all_recipients))
         if said.to is not None:
             mail.seen.add(_address_key(said.to))
         if said.ordered_as is not None:
@@ -215,11 +215,11 @@ class MtaEvidence:
 
         message_id    as in the content, angle brackets included; "" can never be found
         reverse_path  of the envelope; None if it is not known (a .bak): then a NO is never given
-        recipients    all of the transaction's
-        at_s          when the attempt was written down, seconds since the epoch
+        recipients    all of the transaction
+        at_s          when the attempt was written to the ledger, seconds since the epoch
 
-        YES         accepted mail of that Message-ID and reverse-path shows the recipient, by the name we gave it or another,
-                    or shows others of this transaction and is exactly as large
+        YES         accepted mail of that Message-ID and reverse-path shows the recipient, under our name or another one; or
+                    it shows others of this transaction and has exactly as many recipients
         NO          the log covers the moment, and no mail in it could be this transaction
         CANNOT_SAY  anything else; `why_silent` says what
         """
@@ -232,7 +232,7 @@ class MtaEvidence:
         shown = {key for mail in mine for key in mail.shown()}
         found = {recipient: Answer.YES for recipient, key in keys.items() if key in shown}
         if found:
-            # One transaction is accepted as a whole: the rest are in the same mail, if the numbers agree.
+            # One transaction is accepted as a whole: if the numbers agree, the others are in the same mail.
             whole = any(mail.seen and mail.seen <= wanted and mail.count == len(wanted) for mail in mine)
             return dict.fromkeys(recipients, Answer.YES) if whole else unknown | found
         alike = [*mine, *self._candidates("", reverse_path, at_s)]
@@ -251,7 +251,7 @@ class MtaEvidence:
         ]
 
     def why_silent(self, message_id: str, at_s: float) -> str:
-        """Why finding nothing in this log about an attempt would prove nothing; "" if it proves that there was nothing."""
+        """Why this log proves nothing if it has nothing about an attempt; "" if it proves that the MTA accepted nothing."""
         receiving = {name: instance for name, instance in self._instances.items() if instance.accepts}
         of_one_host = len({name.partition("@")[2] for name in receiving}) < 2
         if not receiving:

@@ -4,9 +4,9 @@ In    LogLines of Postfix or Exim; text lines of Mailman's smtp log (2.1: logs/s
 Out   Delivered, one per message and list; and how much there was that could not be used
 Pure  no file is read, no clock
 
-Delivered is who the MTA passed on ("sent"), and who was deferred and is in its queue at the end of the log: the MTA goes on
-with them. Who was refused for good is not, nor what was taken out of the queue undelivered. Mailman's own log names only
-those whom the MTA refused. It counts if it tells that the MTA accepted all others, and names every one it refused.
+Delivered are recipients that the MTA passed on ("sent"), and those deferred in its queue at the end of the log: the MTA goes
+on with them. Recipients refused for good are not, nor those whose mail left the queue undelivered. Mailman's own log names
+only refused recipients. It counts if it names every one of them and says that the MTA accepted all others.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from drainer.mta_log.postfix import PostfixReader
 class Delivered:
     """Of one message on one list.
 
-    lists       names the list may have in an entry; recipients: who had it
-    carried     None, or for how many recipients a delivery of Mailman's was; then `recipients` is who was refused in it,
-                and the MTA accepted it for all others
+    lists       names the list may have in an entry
+    recipients  those that had it
+    carried     None, or how many recipients a delivery of Mailman's had. Then `recipients` are those refused in it, and the
+                MTA accepted it for all others
     """
 
     lists: tuple[str, ...]
@@ -39,10 +40,10 @@ class Delivered:
 
 @dataclass(slots=True)
 class Unused:
-    """Mails and recipients of the log that nothing was learnt from.
+    """Mails and recipients of the log that taught nothing.
 
-    failed_deliveries  Mailman's, of which the MTA accepted nobody
-    untold_deliveries  Mailman's, of which the log does not tell whom the MTA accepted
+    failed_deliveries   Mailman's, without an accepted recipient
+    unclear_deliveries  Mailman's, where the log does not say which recipients the MTA accepted
     """
 
     mails_of_no_list: int = 0
@@ -50,7 +51,7 @@ class Unused:
     refused_recipients: int = 0
     undelivered_recipients: int = 0
     failed_deliveries: int = 0
-    untold_deliveries: int = 0
+    unclear_deliveries: int = 0
 
 
 @dataclass(slots=True)
@@ -92,7 +93,7 @@ class DeliveriesInLog:
         mail.reverse_path = said.reverse_path if said.reverse_path is not None else mail.reverse_path
         if said.to is not None and said.status:
             mail.at_s = at_s
-            # Who was delivered to under another name had it under the name the client used.
+            # A recipient delivered to under another name counts under the name that the client used.
             mail.states[said.ordered_as or said.to] = said.status
         if said.ended or said.refused:
             self._end(name)
@@ -114,11 +115,11 @@ class DeliveriesInLog:
             recipients = self._done.setdefault((lists, mail.message_id), {})
             recipients.update((address, mail.at_s) for address, state in mail.states.items() if state in had)
 
-    def deliveries(self, refused_content_is_told: bool = True) -> Iterator[Delivered]:
-        """All that was learnt; the logs are at their end then.
+    def deliveries(self, has_failure_log: bool = True) -> Iterator[Delivered]:
+        """All that the logs taught, once they have been fed.
 
-        refused_content_is_told  whether 2.1's logs/smtp-failure was among them: 2.1 writes "success" to logs/post also when
-                                 the MTA refused the content
+        has_failure_log  whether 2.1's logs/smtp-failure was among them: 2.1 writes "success" to logs/post also when the MTA
+                         refused the content
         """
         for name in list(self._open):
             self._end(name, in_queue=True)
@@ -128,9 +129,7 @@ class DeliveriesInLog:
         for message_id, one in self._mailman.deliveries():
             if one.accepted == 0:
                 self.unused.failed_deliveries += 1
-            elif not (message_id and one.list_name and one.names_all_refused) or (
-                one.is_of_21 and not refused_content_is_told
-            ):
-                self.unused.untold_deliveries += 1
+            elif not (message_id and one.list_name and one.names_all_refused) or (one.is_of_21 and not has_failure_log):
+                self.unused.unclear_deliveries += 1
             else:
                 yield Delivered(lists_named(one.list_name), message_id, tuple(one.refusals), one.at_s, one.recipients)

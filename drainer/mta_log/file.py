@@ -4,9 +4,9 @@ In    where the log is (setting mta.log_file), the moment from which lines are w
 Out   an MtaEvidence that was fed them, oldest first; or MtaLogUnreadable with the reason
 Not here  what the lines mean (mta_log/answer.py and the files beside it)
 
-A file whose last change lies before the wanted moment holds nothing of it and is not read. A predecessor that should be
-read and cannot be is a gap: the evidence then says "cannot say". All of logrotate's names are known: mail.log.1,
-mail.log.2.gz, mail.log-20261122, mail.log-20261122.xz; what zstd has packed needs its `zstd` command.
+A file that was last changed before the wanted moment is not read. A predecessor that should be read and cannot be is a gap:
+then the evidence says "cannot say". All of logrotate's names are known: mail.log.1, mail.log.2.gz, mail.log-20261122,
+mail.log-20261122.xz. A file packed by zstd needs the `zstd` command.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ PACKED = frozenset({*_UNPACKED, ".zst"})
 
 
 class _LocalTime(tzinfo):
-    """This machine's own zone, summer time included. The hour that comes twice is taken for the first."""
+    """This machine's own zone, summer time included. Of the hour that comes twice, the first is meant."""
 
     def utcoffset(self, moment: datetime | None) -> timedelta:
         assert moment is not None
@@ -106,7 +106,7 @@ def is_journal(where: Path) -> bool:
 
 
 def journal_files(where: Path) -> list[Path]:
-    """The files of a journal that hold what is asked for, whether we may read them or not; [] where there is no journal."""
+    """The files of a journal, readable or not; [] where there is no journal."""
     directory = str(where).partition(":")[2]
     places = [Path(directory)] if directory.startswith("/") else [Path("/var/log/journal"), Path("/run/log/journal")]
     try:
@@ -151,7 +151,7 @@ def _unpacked(file: Path) -> Iterator[_Octets]:
 def _journal_lines(where: Path, from_s: float, now_s: float) -> Iterator[LogLine]:
     """What journald keeps of the mail system since then. Raises MtaLogUnreadable, perhaps after some lines."""
     _, _, which = str(where).partition(":")
-    # journald's own lines come along, since it says there when it dropped any.
+    # journald's own lines are read too: they say when it dropped lines.
     match = ["SYSLOG_FACILITY=2", "+", "SYSLOG_IDENTIFIER=systemd-journald"]
     if which.startswith("/"):
         match += ["--directory", which]
@@ -165,7 +165,7 @@ def _journal_lines(where: Path, from_s: float, now_s: float) -> Iterator[LogLine
 
 @contextmanager
 def _output_of(command: list[str], given: BinaryIO | None = None) -> Iterator[IO[bytes]]:
-    """A command's standard output, with its input from a file; what it complains of is the reason when it fails.
+    """A command's standard output, with its input from a file. If it fails, its standard error is the reason.
 
     Raises MtaLogUnreadable
     """

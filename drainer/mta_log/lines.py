@@ -1,12 +1,12 @@
-"""A log's lines, whoever wrote them and in whatever frame: when, which program, what it said.
+"""A log's lines in all their formats: when, which program, what it said.
 
 In    octets of a log: traditional or RFC 3339 syslog, what `journalctl` prints (-o export, json, short and its kin),
       Exim's own main log
 Out   LogLine; and the values MTA's own readers (mta_log/postfix.py, mta_log/exim.py) make of it: MailLine, Sign
 Pure  no file is read, no clock
 
-What is not a line of any of these is passed over: logs hold torn lines, other programs' dumps and plain garbage. A last
-line without its end is still being written, and is left alone.
+Anything else is skipped: logs hold torn lines, other programs' dumps and plain garbage. A last line without its end is
+still being written, and is left alone.
 """
 
 from __future__ import annotations
@@ -70,9 +70,10 @@ class MailLine:
     instance, queue_id  which mail
     message_id    named here; reverse_path: it was accepted from there
     count         how many recipients it was accepted for; all_recipients: these
-    to, ordered_as  a recipient delivered to, and what the client had called it
+    to, ordered_as  a recipient delivered to, and the name that the client gave
     status        of that recipient
-    ended         it has left the queue; refused: it never was in it
+    ended         the mail has left the queue
+    refused       it never was in the queue
     """
 
     instance: str
@@ -94,7 +95,7 @@ class Sign(StrEnum):
     ALIVE  the MTA wrote it in the course of its work
     BEGUN  it started;  STOPPED  it was stopped in order, so that nothing was lost when it starts again
     LOST   the logger dropped lines
-    NONE   nothing: another program's, or a warning, which may reach a file that nothing else does
+    NONE   nothing: another program's line, or a warning, which may go to a file of its own
     """
 
     ALIVE = "alive"
@@ -194,7 +195,7 @@ def _binary(pieces: Iterator[bytes]) -> bytes | None:
 
 
 def _journal_line(fields: dict[str, bytes]) -> LogLine | None:
-    # The writer's moment, where it is told; the other is when journald came to it.
+    # The moment at which the program wrote it, if the journal has that; otherwise when journald received it.
     stamp = fields.get("_SOURCE_REALTIME_TIMESTAMP") or fields.get("__REALTIME_TIMESTAMP", b"")
     message = fields.get("MESSAGE", b"")
     program = fields.get("SYSLOG_IDENTIFIER", b"")
@@ -225,7 +226,7 @@ def _stamp_s(stamp: str, latest_s: float, zone: tzinfo) -> float | None:
 
 
 def _traditional_s(stamp: str, latest_s: float, zone: tzinfo) -> float | None:
-    """ "Nov 22 06:13:01", with a fraction or a year behind it where the logger was told so."""
+    """ "Nov 22 06:13:01", followed by a fraction or a year where the logger is configured so."""
     month, day = _MONTHS[stamp[:3]], int(stamp[4:6])
     hour, minute, second = (int(part) for part in stamp[7:15].split(":"))
     clock = timedelta(hours=hour, minutes=minute, seconds=min(second, 59))

@@ -45,7 +45,7 @@ _OPEN_AT_MOST = 1000
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A recipient the MTA refused. is_final: Mailman has made a bounce of it; otherwise it tries again by retry/."""
+    """A recipient the MTA refused. is_final: Mailman has made a bounce of it; otherwise retry/ tries it again."""
 
     at_s: float
     recipient: str
@@ -70,7 +70,7 @@ class LoggedDelivery:
     took_s      None if the log does not say
     refused     how many of them the MTA refused; None if the log does not say
     refusals    by recipient, as far as the log names them
-    content_refused  the MTA refused the content for some of them, the log does not say for whom
+    content_refused  the MTA refused the content for some of them; the log does not say which
     """
 
     at_s: float
@@ -96,7 +96,7 @@ class LoggedDelivery:
 
     @property
     def names_all_refused(self) -> bool:
-        """Whether the log tells who was accepted: all but the refusals."""
+        """Whether the log says which recipients were accepted: all but the refusals."""
         return self.refused == len(self.refusals) and not self.content_refused
 
     def is_of_list(self, list_id: str) -> bool:
@@ -109,10 +109,10 @@ class DeliveryTimes:
 
     deliveries     of which it accepted recipients, oldest first; recipients are those accepted
     since_s, until_s  when the first and the last of them ended; None if there is none
-    failed         deliveries of which it accepted nobody
-    failing        how many of those come after the last it accepted
+    failed         deliveries without an accepted recipient
+    failing        how many of those come after the last accepted one
     failing_since_s  when the first of those ended
-    untold         deliveries of which the log does not say whether the MTA accepted them, or how long they took
+    unclear        deliveries where the log does not say whether the MTA accepted them, or how long they took
     last_refusal   the words of the last refusal
     """
 
@@ -122,19 +122,19 @@ class DeliveryTimes:
     failed: int = 0
     failing: int = 0
     failing_since_s: float | None = None
-    untold: int = 0
+    unclear: int = 0
     last_refusal: str = ""
 
 
 def delivery_times(lines: Iterable[str], at_most: int) -> DeliveryTimes:
     """Of a log's last `at_most` deliveries that the MTA accepted. lines: of 2.1's three logs together, see `in_order`."""
     found: deque[tuple[float, PastDelivery]] = deque(maxlen=at_most)
-    failed = failing = untold = 0
+    failed = failing = unclear = 0
     failing_since_s: float | None = None
     log = _Attempts()
     for one in log.in_order(lines, _OPEN_AT_MOST):
         if one.accepted is None or (one.accepted and one.took_s is None):
-            untold += 1
+            unclear += 1
         elif one.accepted == 0:
             failed += 1
             failing += 1
@@ -144,7 +144,7 @@ def delivery_times(lines: Iterable[str], at_most: int) -> DeliveryTimes:
             failing, failing_since_s = 0, None
     since_s, until_s = (found[0][0], found[-1][0]) if found else (None, None)
     return DeliveryTimes(
-        tuple(past for _, past in found), since_s, until_s, failed, failing, failing_since_s, untold, log.last_refusal
+        tuple(past for _, past in found), since_s, until_s, failed, failing, failing_since_s, unclear, log.last_refusal
     )
 
 
@@ -211,37 +211,38 @@ class SmtpLog:
             del self._refusals[message_id]
 
     def refusals(self, message_id: str, since_s: float) -> list[Refusal]:
-        """Refused for good since a release (stamps have whole seconds)."""
-        return [told for told in self._refusals.get(message_id, ()) if told.is_final and told.at_s >= int(since_s)]
+        """Refused for good since a handover (stamps have whole seconds)."""
+        return [one for one in self._refusals.get(message_id, ()) if one.is_final and one.at_s >= int(since_s)]
 
     def refused_last(self, message_id: str, list_id: str, since_s: float) -> list[Refusal]:
-        """Refused for now in the last delivery of the message to this list since a release.
+        """Refused for now in the last delivery of the message to this list since a handover.
 
         Mailman keeps those for retry/, unless it gives up on them.
         """
-        last = max(self._since(message_id, list_id, since_s), key=lambda told: told.at_s, default=None)
-        return [told for told in last.refusals.values() if not told.is_final] if last else []
+        last = max(self._since(message_id, list_id, since_s), key=lambda delivery: delivery.at_s, default=None)
+        return [one for one in last.refusals.values() if not one.is_final] if last else []
 
     def delivery(self, message_id: str, list_id: str, recipients: int, since_s: float) -> LoggedDelivery | None:
-        """The delivery of this message to so many of this list's since the release, if the log tells who was accepted."""
+        """The delivery of this message to so many recipients of this list since the handover, if the log says which were
+        accepted."""
         found = [
-            told
-            for told in self._since(message_id, list_id, since_s)
-            if told.recipients == recipients and told.names_all_refused
+            delivery
+            for delivery in self._since(message_id, list_id, since_s)
+            if delivery.recipients == recipients and delivery.names_all_refused
         ]
         return found[-1] if found else None
 
     def deliveries(self) -> Iterator[tuple[str, LoggedDelivery]]:
         """Every delivery, with its Message-ID."""
-        for message_id, told in self._deliveries.items():
-            for delivery in told:
+        for message_id, deliveries in self._deliveries.items():
+            for delivery in deliveries:
                 yield message_id, delivery
 
     def _since(self, message_id: str, list_id: str, since_s: float) -> list[LoggedDelivery]:
         return [
-            told
-            for told in self._deliveries.get(message_id, ())
-            if told.at_s >= int(since_s) and told.is_of_list(list_id)
+            delivery
+            for delivery in self._deliveries.get(message_id, ())
+            if delivery.at_s >= int(since_s) and delivery.is_of_list(list_id)
         ]
 
 
@@ -343,7 +344,7 @@ class _Attempts:
         return None
 
     def _before(self, name: tuple[str, str], at_s: float) -> Iterator[LoggedDelivery]:
-        """Deliveries whose end may be told at that time, the last one first."""
+        """Deliveries whose end a line of that time may report, the last one first."""
         for known in reversed(self._known.get(name, []) if name[1] else []):
             if 0 <= at_s - known.at_s <= _END_WITHIN_S:
                 yield known
@@ -371,9 +372,9 @@ class _Attempts:
         return delivery
 
     def keep(self, message_ids: Collection[str]) -> None:
-        for told in (self._known, self._content_refused):
-            for name in [name for name in told if name[1] not in message_ids]:
-                del told[name]
+        for remembered in (self._known, self._content_refused):
+            for name in [name for name in remembered if name[1] not in message_ids]:
+                del remembered[name]
 
 
 def _is_final(code: int) -> bool:

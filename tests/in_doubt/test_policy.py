@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drainer.in_doubt.policy import Fallback, InDoubt, Told, resolutions
+from drainer.in_doubt.policy import Fallback, InDoubt, LogAnswer, resolutions
 from drainer.ledger.records import OpenAttempt, new_attempt_id
 from drainer.ledger.states import State, check_resolve
 from drainer.mta_log.answer import Answer
@@ -35,7 +35,7 @@ def test_policy_and_log_decide(
     attempt: OpenAttempt, policy: InDoubt, fallback: Fallback, answers: tuple[Answer, ...] | None, outcome: State
 ) -> None:
     (resolution,) = resolutions(
-        [attempt], policy, fallback, None if answers is None else lambda _: Told(frozenset(answers))
+        [attempt], policy, fallback, None if answers is None else lambda _: LogAnswer(frozenset(answers))
     )
     assert resolution.outcome is outcome
     assert resolution.why

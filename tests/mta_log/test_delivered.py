@@ -91,7 +91,7 @@ def test_mailmans_log_of_a_time_with_the_mta_down_shows_no_delivery() -> None:
     found = DeliveriesInLog()
     found.feed_mailman((MAILMAN_LOGS / "mailman3-mta-down.log").read_text().splitlines())
     assert list(found.deliveries()) == []
-    assert (found.unused.failed_deliveries, found.unused.untold_deliveries) == (40, 0)
+    assert (found.unused.failed_deliveries, found.unused.unclear_deliveries) == (40, 0)
     found = DeliveriesInLog()
     found.feed_mailman((MAILMAN_LOGS / "mailman3-partly-refused.log").read_text().splitlines())
     had = {one.message_id: one for one in found.deliveries()}
@@ -110,9 +110,9 @@ def test_log_of_21_proves_nothing_without_the_one_that_tells_of_refused_content(
             "Nov 22 06:13:01 2026 (1234) post to choir from a@x, size=9, message-id=<1@x>, success\n",
         ]
     )
-    assert [one.carried for one in found.deliveries(refused_content_is_told=True)] == [3]
-    assert list(found.deliveries(refused_content_is_told=False)) == []
-    assert found.unused.untold_deliveries == 1
+    assert [one.carried for one in found.deliveries(has_failure_log=True)] == [3]
+    assert list(found.deliveries(has_failure_log=False)) == []
+    assert found.unused.unclear_deliveries == 1
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def known(*lines: str) -> SmtpLog:
 
 def test_genuine_log_of_an_mta_that_was_down_has_deliveries_and_nobody_accepted() -> None:
     times = delivery_times((LOGS / "mailman3-mta-down.log").read_text().splitlines(), EVERYTHING)
-    assert (times.deliveries, times.failed, times.failing, times.untold) == ((), 40, 40, 0)
+    assert (times.deliveries, times.failed, times.failing, times.unclear) == ((), 40, 40, 0)
     assert times.last_refusal == "444 [Errno 111] Connection refused"
 
 
@@ -55,9 +55,9 @@ def test_delivery_of_21_counts_as_its_post_log_says_and_not_without() -> None:
     smtp, post = [line(COMPLETED), line(COMPLETED.replace("<1@x>", "<2@x>"), 1)], [line(FAILURES)]
     times = delivery_times(in_order(smtp, post), EVERYTHING)
     assert [past.recipients for past in times.deliveries] == [1]
-    assert times.untold == 1
+    assert times.unclear == 1
     alone = delivery_times(smtp, EVERYTHING)
-    assert (alone.deliveries, alone.failed, alone.untold) == ((), 0, 2)
+    assert (alone.deliveries, alone.failed, alone.unclear) == ((), 0, 2)
 
 
 def test_two_deliveries_of_one_second_keep_their_own_ends() -> None:
