@@ -137,10 +137,10 @@ async def test_older_queue_and_ledger_know_each_other_and_the_queue_gets_its_id(
     clock, ledger = StoppedClock(), SqliteLedger(path, StoppedClock())
     await ledger.open()
     with Custody(queue_dir, clock=clock) as custody:
-        custody.mark_ledger(f"ledger 00000000000000aa {4:018d}")
+        custody.premises.stamp_ledger(f"ledger 00000000000000aa {4:018d}")
         (custody.backlog / f"{FIRST}.pck").write_bytes(b"entry")
         await LedgerCheck(custody, ledger, "ledger", clock).recognise()
         (queue,) = await ledger.queues()
-        assert custody.ledger_mark() == f"ledger 00000000000000aa {5:018d} queue {queue.queue_id}"
+        assert custody.premises.ledger_stamp() == f"ledger 00000000000000aa {5:018d} queue {queue.queue_id}"
     assert len(queue.queue_id) == 16 and await ledger.hold_of(FIRST) is not None
     await ledger.close()
