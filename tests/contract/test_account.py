@@ -33,7 +33,7 @@ async def test_evidence_of_a_suppression_is_there_after_a_restart_with_what_it_w
     assert await ledger.evidence_of("<one@example.org>", 10) == []
 
 
-async def test_long_list_is_cut_and_its_length_told(ledger: Ledger) -> None:
+async def test_long_list_is_cut_and_its_length_shown(ledger: Ledger) -> None:
     for number in range(5):
         await ledger.write_journal(JournalLine(AT + number, "ann", "pause", str(number)))
         await ledger.write_journal(JournalLine(AT + number, "drainer", "resume", str(number)))
@@ -44,7 +44,7 @@ async def test_long_list_is_cut_and_its_length_told(ledger: Ledger) -> None:
     assert account.by_service.total == 5
 
 
-async def test_failed_recipient_is_told_with_its_reply_and_what_became_of_its_dsn(ledger: Ledger) -> None:
+async def test_failed_recipient_is_listed_with_its_reply_and_the_state_of_its_dsn(ledger: Ledger) -> None:
     await fail(ledger, ANN, BOB)
     account = await ledger.account(10)
     assert account.failures.lines[0] == Failure(FIRST, "list.example.org", "<one@example.org>", ANN, REPLY, int(AT))
@@ -57,7 +57,7 @@ async def test_failed_recipient_is_told_with_its_reply_and_what_became_of_its_ds
     assert account.dsn_backlog.owed == 0
 
 
-async def test_doubt_is_told_while_it_is_open_and_how_it_ended_afterwards(ledger: Ledger) -> None:
+async def test_doubt_is_listed_while_it_is_open_and_with_its_end_afterwards(ledger: Ledger) -> None:
     opened = await ledger.open_attempt(attempt(ANN, BOB))
     await ledger.close_attempt(opened, State.IN_DOUBT, "reply lost", AT)
     (doubt,) = (await ledger.account(10)).open_doubts

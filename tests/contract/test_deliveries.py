@@ -87,7 +87,7 @@ async def test_what_is_called_the_same_and_says_something_else_is_akin_and_no_co
     assert await ledger.akin([B]) == []
 
 
-async def test_delivered_recipients_are_told_with_entry_and_whole_second(ledger: Ledger) -> None:
+async def test_delivered_recipients_are_given_with_entry_and_whole_second(ledger: Ledger) -> None:
     await deliver(ledger, ANN, BOB)
     await ledger.finish_entry(FIRST)
     assert (await ledger.history([A])).coverage == (
@@ -95,13 +95,13 @@ async def test_delivered_recipients_are_told_with_entry_and_whole_second(ledger:
     )
 
 
-async def test_failed_recipients_are_told_with_address_and_reply_after_finish(ledger: Ledger) -> None:
+async def test_failed_recipients_are_given_with_address_and_reply_after_finish(ledger: Ledger) -> None:
     await ledger.record(FIRST, MESSAGE, [Outcome(State.FAILED, (ANN,), "550 5.1.1 no such user", AT)])
     opened = await ledger.open_attempt(attempt(BOB))
     await ledger.close_attempt(opened, State.FAILED, "554 5.7.1 spam", AT)
     await ledger.finish_entry(FIRST)
-    told = {(part.addresses, part.reply) for part in (await ledger.history([A])).coverage}
-    assert told == {((ANN,), "550 5.1.1 no such user"), ((BOB,), "554 5.7.1 spam")}
+    failed = {(part.addresses, part.reply) for part in (await ledger.history([A])).coverage}
+    assert failed == {((ANN,), "550 5.1.1 no such user"), ((BOB,), "554 5.7.1 spam")}
 
 
 async def test_open_attempt_is_found_after_restart(ledger: Ledger) -> None:
@@ -271,7 +271,7 @@ async def test_record_is_all_or_nothing(ledger: Ledger) -> None:
     assert await states(ledger) == row(FIRST, State.FAILED, ANN)
 
 
-async def test_record_cannot_claim_a_delivery_nobody_attempted(ledger: Ledger) -> None:
+async def test_record_cannot_claim_a_delivery_that_was_not_attempted(ledger: Ledger) -> None:
     with pytest.raises(IllegalTransition):
         await ledger.record(FIRST, MESSAGE, [Outcome(State.DELIVERED, (ANN,), "250", AT)])
     assert await states(ledger) == set()
@@ -360,8 +360,8 @@ async def test_strange_addresses_come_back_as_they_were(ledger: Ledger, address:
     (found,) = await ledger.unresolved_attempts()
     assert (found.filebase, found.reverse_path, found.recipients) == (filebase, address, (address, ANN))
     assert (found.list_id, found.message_id) == (message.list_id, message.message_id)
-    (told,) = await ledger.messages_by_message_id("<\udcff@x>")
-    assert told[0] == message
+    (pair,) = await ledger.messages_by_message_id("<\udcff@x>")
+    assert pair[0] == message
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ async def test_every_filebase_comes_back_as_it_was(ledger: Ledger, filebase: str
 
 
 async def test_attempt_of_a_cancelled_caller_is_withdrawn(ledger: Ledger) -> None:
-    """Nobody has the attempt's id, so nothing was sent under it; left open it would bind its recipients for ever."""
+    """No caller has the attempt's id, so nothing was sent under it. Open, it would bind its recipients for ever."""
     for turns in range(6):
         opening = asyncio.ensure_future(ledger.open_attempt(attempt(ANN)))
         for _ in range(turns):
@@ -455,7 +455,7 @@ async def test_what_was_learnt_covers_its_recipients_is_counted_nowhere_and_can_
 
 
 async def test_attempt_whose_caller_is_cancelled_just_as_it_became_durable_is_withdrawn(ledger: Ledger) -> None:
-    """A pause written in the same commit wakes first, and cancels whoever waits: nobody has the attempt's id then."""
+    """A pause written in the same commit wakes first and cancels the waiting caller: none has the attempt's id then."""
 
     async def paused() -> None:
         await ledger.set_operator_state(OperatorState(), JournalLine(AT, "ann", "pause", ""))

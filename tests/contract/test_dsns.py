@@ -17,8 +17,8 @@ OTHER = MessageRecord((B,), "other.example.org", "<two@example.org>")
 
 
 def dsn(*recipients: str, filebase: str = FIRST, message: MessageRecord = MESSAGE, at_s: float = AT) -> NewDsn:
-    told = tuple(DsnRecipient(address, address, REPLY) for address in recipients)
-    return NewDsn(filebase, message, BOUNCES, told, b"Subject: \xfc\r\n", "id \xe9", at_s)
+    reported = tuple(DsnRecipient(address, address, REPLY) for address in recipients)
+    return NewDsn(filebase, message, BOUNCES, reported, b"Subject: \xfc\r\n", "id \xe9", at_s)
 
 
 async def fail(
@@ -41,9 +41,9 @@ async def test_dsn_is_owed_whole_after_a_restart(ledger: Ledger) -> None:
     await ledger.close()
     await ledger.open()
     (found,) = await owed(ledger)
-    told = (DsnRecipient(ANN, ANN, REPLY), DsnRecipient(BOB, BOB, REPLY))
+    reported = (DsnRecipient(ANN, ANN, REPLY), DsnRecipient(BOB, BOB, REPLY))
     assert found == OwedDsn(
-        found.dsn_id, DsnState.OWED, FIRST, "list.example.org", "<one@example.org>", BOUNCES, told, b"Subject: \xfc\r\n",
+        found.dsn_id, DsnState.OWED, FIRST, "list.example.org", "<one@example.org>", BOUNCES, reported, b"Subject: \xfc\r\n",
         "id \xe9", AT, None, AT, 0,
     )  # fmt: skip
 

@@ -74,7 +74,7 @@ async def test_holds_survive_restart_and_go_on_release(ledger: Ledger) -> None:
     assert await ledger.deferrals() == []
 
 
-async def test_release_frees_held_recipients_of_that_entry_only_and_if_told_to(ledger: Ledger) -> None:
+async def test_release_frees_held_recipients_of_that_entry_only_and_on_request(ledger: Ledger) -> None:
     for filebase in (FIRST, SECOND):
         await ledger.record(
             filebase, MESSAGE, [Outcome(State.HELD, (ANN,), "resend", AT), Outcome(State.DEFERRED, (BOB,), "450", AT)]

@@ -69,7 +69,7 @@ async def accounted(ledger: Ledger) -> Account:
     return replace(account, failures=Some(account.failures.total, tuple(failures)))
 
 
-def told(history: History) -> list[tuple[Any, ...]]:
+def comparable(history: History) -> list[tuple[Any, ...]]:
     return sorted(
         (part.filebase, part.state, part.at_s, sorted(part.recipients), part.reply, sorted(part.addresses))
         for part in history.coverage
@@ -201,7 +201,9 @@ class SameAnswers(RuleBasedStateMachine):
     @invariant()
     def answers_are_the_same(self) -> None:
         for digest in DIGESTS:
-            first, second = (told(self.loop.run_until_complete(ledger.history([digest]))) for ledger in self.ledgers)
+            first, second = (
+                comparable(self.loop.run_until_complete(ledger.history([digest]))) for ledger in self.ledgers
+            )
             assert first == second
         self.both(lambda ledger: ledger.unresolved_attempts())
         self.both(lambda ledger: ledger.deferrals())

@@ -128,7 +128,7 @@ async def test_dsns_counters_journal_and_what_is_kept_are_the_queues_own(both: t
     assert [await ledger.kept("name") for ledger in both] == [None, b"two"]
     assert [await ledger.action(number) is None for ledger in both] == [True, False]
     assert [len(await ledger.journal()) for ledger in both] == [0, 1]
-    # The recipient was told once, whichever host's copy failed first.
+    # One DSN reported the recipient, whichever host's copy failed first.
     await fail(two, ANN, BOB)
     assert [[recipient.owed for recipient in found.recipients] for found in await owed(two)] == [[BOB]]
 

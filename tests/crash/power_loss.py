@@ -1,12 +1,13 @@
 """Power lost at every moment of a recorded drain: what is on the disk, and whether it keeps the promises.
 
-`record` runs one real service through a story that renames, rewrites, settles, defers, suppresses, holds, drops and
-hands back; `Cuts` goes through the recording and stops before and after every sync and every send that matters;
-`judge` looks at what a disk may show then. For each:
+`record` runs one real service through a scenario that renames, rewrites, settles, defers, suppresses, holds, drops and
+hands back. `Cuts` goes through the recording and stops before and after every sync and every send that matters.
+`judge` looks at what a disk may contain then. For each:
 
-  nothing lost     everybody an entry owed is named by a whole file of it, or settled in the ledger
-  nobody twice     whose content was begun has an attempt in the ledger, and whose entry was fed is not in out/ again
-  told means kept  what the log or the control socket said was delivered, paused or dropped is still so
+  nothing lost      every recipient that an entry owed is in a complete file of it, or settled in the ledger
+  no second copy    a recipient whose content was begun has an attempt in the ledger, and an entry that was fed is not in
+                    out/ again
+  reported is kept  deliveries, pauses and drops that the log or the control socket reported are still there
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ from tests.scenarios.troubled import Outbreak, given, outbreak
 BROKEN = f"1700000000.5+{'ab' * 20}.pck"
 REPORTED = re.compile(rb"outcome=delivered filebase=(\S+).*? recipient(s?)=(\S+)")
 DEFERRED, REFUSED = "ada0.harbour@*", "bela1.night-sky@*"
-"""Recipients the sink never accepts, so that it is known from the envelope alone to whom the content went."""
+"""Recipients that the sink never accepts, so that the envelope alone shows the recipients of the content."""
 
 NOT_MODELLED = ("-shm", "/drainer-", ".lock", ".log", ".sock")
-"""Rebuilt or made anew at every start: SQLite's shared memory, the index, the lock; and what nobody needs after a power
+"""Rebuilt at every start: SQLite's shared memory, the index, the lock; and files that are not needed after a power
 failure."""
 
 _ATTEMPTED = (State.ATTEMPTING, State.IN_DOUBT, State.HELD, State.DELIVERED)
@@ -138,12 +139,12 @@ def _nothing_is_waiting(said: Snapshot) -> bool:
 
 @dataclass(slots=True)
 class Known:
-    """What the world knows at a moment, and may therefore rely on.
+    """What was reported up to a moment, and must therefore be true.
 
-    begun       (list, Message-ID) -> recipients to whom the content was begun, with the moment of the last time
+    begun       (list, Message-ID) -> recipients for which sending the content was begun, with the moment of the last time
     delivered   filebase -> recipients the log called delivered
     counted     recipients delivered by the control socket's word
-    paused      told as done, and no end of it asked for
+    paused      reported as done, and no end of it requested
     """
 
     begun: dict[tuple[str, str], dict[bytes, int]] = field(default_factory=lambda: defaultdict(dict))
@@ -172,7 +173,7 @@ class Cuts:
         self._sessions: dict[str, _Session] = defaultdict(_Session)
 
     def __iter__(self) -> Iterator[Cut]:
-        """Before and after each sync that kept something, and whenever a peer or the log was told something."""
+        """Before and after each sync that kept something, and at each message to a peer or the log."""
         for moment, has_ended, call in moments(self._recording.calls):
             is_sync = call.name in ("fsync", "fdatasync")
             if is_sync and has_ended:
@@ -182,19 +183,19 @@ class Cuts:
             elif not is_sync and not has_ended:
                 if self._disk.may_have_begun(call):
                     yield self._cut(moment, f"{call.name} {_concerned(call)}")
-                elif told := self._told(call):
-                    yield self._cut(moment, told)
+                elif reported := self._reported(call):
+                    yield self._cut(moment, reported)
 
     def _cut(self, moment: int, why: str) -> Cut:
         return Cut(moment, why, self._disk, self._known)
 
-    def _told(self, call: Call) -> str:
-        """What a send or a line of the log let the world know, "" if nothing that matters."""
+    def _reported(self, call: Call) -> str:
+        """What a send or a line of the log reports; "" if it does not matter."""
         if call.name not in ("write", "writev", "sendto", "sendmsg"):
             return ""
         peer, data = call.descriptor(), b"".join(call.texts())
         if peer == str(self._recording.site.log):
-            return self._told_in_the_log(data)
+            return self._reported_in_the_log(data)
         if peer.endswith(f":{self._recording.port}]"):
             begun = self._sessions[peer].sent(data)
             for list_name, message_id, recipients in begun:
@@ -203,19 +204,19 @@ class Cuts:
             return "content begun" if begun else ""
         if found := re.search(rb'"delivered_recipients": ?(\d+)', data):
             self._known.counted = max(self._known.counted, int(found[1]))
-            return "status told"
+            return "status reported"
         return ""
 
-    def _told_in_the_log(self, data: bytes) -> str:
-        told = ""
+    def _reported_in_the_log(self, data: bytes) -> str:
+        reported = ""
         for filebase, several, value in REPORTED.findall(data):
             self._known.delivered[filebase.decode()] += int(value) if several else 1
-            told = "delivery told"
+            reported = "delivery reported"
         for action in re.findall(rb"action=(\w+) .*result=done", data):
-            # Nobody tells when the request to resume comes, only when it was done; the hand-back is shortly before.
+            # The recording shows when a resume was done, not when it was requested; the hand-back is shortly before.
             self._known.paused = action != b"handback" and (self._known.paused or action == b"pause")
-            told = "decision told"
-        return told
+            reported = "decision reported"
+        return reported
 
 
 class _Session:
@@ -374,7 +375,7 @@ class Judge:
             for part in history.coverage:
                 delivered[part.filebase] += len(part.recipients) if part.state is State.DELIVERED else 0
         if forgotten := known.delivered - delivered:
-            yield f"told as delivered, and forgotten: {forgotten}"
+            yield f"reported as delivered, and forgotten: {forgotten}"
         if ledger.delivered < known.counted:
             yield f"status said {known.counted} were delivered, the ledger {ledger.delivered}"
         if known.paused and "" not in {pause.list_id for pause in ledger.operator.pauses}:

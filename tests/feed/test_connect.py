@@ -17,7 +17,7 @@ from drainer.settings import MtaSettings
 from tests.feed.conftest import mta_settings, sent
 
 
-async def test_nobody_listening_is_unreachable(mta: MtaSettings, sink: Sink) -> None:
+async def test_port_without_a_listener_is_unreachable(mta: MtaSettings, sink: Sink) -> None:
     await sink.close()
     with pytest.raises(MtaUnreachable, match=str(mta.port)):
         await Session.open(mta)
@@ -77,7 +77,7 @@ async def test_encrypted_session_with_login_carries_mail(tmp_path: Path, tls: st
 
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
-async def test_certificate_nobody_vouches_for_is_refused(tls: str) -> None:
+async def test_untrusted_certificate_is_refused(tls: str) -> None:
     async with Sink(SinkOptions(tls=tls, tls_context=server_context())) as sink:  # type: ignore[arg-type]
         with pytest.raises(MtaRefusesLogin):
             await Session.open(mta_settings(sink.port, tls=tls))

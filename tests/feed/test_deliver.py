@@ -131,7 +131,7 @@ async def test_recipients_beyond_the_mtas_limit_are_owed_as_before(
     assert done.untouched == () and done.trouble == "" and done.recipients(State.DEFERRED) == ()
 
 
-async def test_session_lost_behind_the_mtas_limit_leaves_everybody_untouched(
+async def test_session_lost_after_the_mtas_limit_leaves_every_recipient_untouched(
     sink: Sink, mta: MtaSettings, ledger: MemoryLedger
 ) -> None:
     sink.scripts += [Rule.parse("rcpt 421 4.3.2 closing recipient=cat@*"), Rule.parse("rcpt 452 4.5.3 many beyond=1")]
@@ -140,7 +140,7 @@ async def test_session_lost_behind_the_mtas_limit_leaves_everybody_untouched(
 
 
 @pytest.mark.parametrize("step", ["mail", "data", "dot"])
-async def test_refusal_of_the_message_fails_nobody_where_the_entry_is_held_for_it(
+async def test_refusal_of_the_message_fails_no_recipient_where_the_entry_is_held_for_it(
     sink: Sink, mta: MtaSettings, ledger: MemoryLedger, step: str
 ) -> None:
     sink.scripts += [
@@ -260,7 +260,7 @@ async def test_early_refusal_of_large_content_is_the_outcome(
     assert done.outcomes[0].reply == "552 5.3.4 too big"
 
 
-async def test_message_nobody_may_receive_sends_no_data_and_session_carries_the_next(
+async def test_message_without_accepted_recipients_sends_no_data_and_session_carries_the_next(
     sink: Sink, mta: MtaSettings, ledger: MemoryLedger
 ) -> None:
     sink.scripts.append(Rule.parse("rcpt 550 5.1.1 no such user recipient=ann@*"))

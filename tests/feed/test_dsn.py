@@ -19,7 +19,7 @@ FILEBASE = "1772438466.0116487+" + "a" * 40
 BOUNCES = "choir-bounces@lists.example.org"
 ANN, BEN = "ann@example.org", "ben@example.net"
 MAIL = b"From: poster@example.org\r\nSubject: Kites\r\nMessage-ID: <1@example.org>\r\n\r\nbody\r\n"
-NOBODY = "550 5.1.1 no such user"
+NO_SUCH_USER = "550 5.1.1 no such user"
 AT = 1_772_438_999.5
 
 
@@ -61,7 +61,7 @@ def fields(block: Message) -> dict[str, str]:
 
 
 def test_report_has_the_parts_and_fields_of_rfc_3464() -> None:
-    content = sent_as(new({ANN: NOBODY, BEN: "554 content refused"}, parameters=("ENVID=a+2Bb",)))
+    content = sent_as(new({ANN: NO_SUCH_USER, BEN: "554 content refused"}, parameters=("ENVID=a+2Bb",)))
     report = email.message_from_bytes(content, policy=default)
     assert report.get_content_type() == "multipart/report" and not report.defects
     assert dict(report["Content-Type"].params)["report-type"] == "delivery-status"
@@ -86,28 +86,28 @@ def test_report_has_the_parts_and_fields_of_rfc_3464() -> None:
         "Action": "failed",
         "Status": "5.1.1",
         "Remote-MTA": "dns; [192.0.2.25]",
-        "Diagnostic-Code": f"smtp; {NOBODY}",
+        "Diagnostic-Code": f"smtp; {NO_SUCH_USER}",
         "Last-Attempt-Date": "Mon, 02 Mar 2026 08:09:59 +0000",
     }
     assert (ben["Final-Recipient"], ben["Status"]) == (f"rfc822; {BEN}", "5.0.0")
     assert b"Subject: Kites\r\n" in content and b"body" not in content
 
 
-def test_null_reverse_path_and_nobody_failed_owe_nothing() -> None:
-    assert new({ANN: NOBODY}, reverse_path="") == ()
+def test_null_reverse_path_or_no_failure_owes_no_dsn() -> None:
+    assert new({ANN: NO_SUCH_USER}, reverse_path="") == ()
     composed = ComposedMessage(Envelope(BOUNCES, (ANN,)), MAIL, (ANN,))
     assert owed_dsn(composed, FILEBASE, MessageRecord((b"x",), "", ""), {}, AT) == ()
 
 
-def test_dsn_is_the_same_at_every_try_and_goes_from_nobody() -> None:
-    (dsn,) = new({ANN: NOBODY})
+def test_dsn_is_the_same_at_every_try_and_has_the_null_reverse_path() -> None:
+    (dsn,) = new({ANN: NO_SUCH_USER})
     first, second = (dsn_message(kept(dsn), "a.example.org", "b.example.org", False) for _ in range(2))
     assert first == second and first.envelope == Envelope("", (BOUNCES,)) and first.owed_for == (BOUNCES,)
     assert message_id(kept(dsn)).encode() in dsn_message(kept(dsn), "other.example.org", "x", False).content
     assert message_id(kept(dsn)) != message_id(kept(dsn, 8))
 
 
-def test_recipient_given_up_is_told_with_its_last_answer() -> None:
+def test_recipient_given_up_is_reported_with_its_last_reply() -> None:
     _, ann = map(fields, blocks(sent_as(new({ANN: "451 4.2.0 busy"}, status=EXPIRED))))
     assert (ann["Action"], ann["Status"], ann["Diagnostic-Code"]) == ("failed", "4.4.7", "smtp; 451 4.2.0 busy")
 
@@ -125,8 +125,8 @@ def test_reason_of_our_own_is_not_put_into_the_mouth_of_the_mta() -> None:
 def test_original_recipient_is_named_where_it_is_another_plain_address(
     owed: str, sent: str, original: str | None
 ) -> None:
-    _, told = blocks(sent_as(new({owed: NOBODY}, sent=(sent,))))
-    assert (told["Original-Recipient"], told["Final-Recipient"]) == (original, f"rfc822; {sent}")
+    _, block = blocks(sent_as(new({owed: NO_SUCH_USER}, sent=(sent,))))
+    assert (block["Original-Recipient"], block["Final-Recipient"]) == (original, f"rfc822; {sent}")
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_status_is_the_enhanced_code_or_what_the_reply_code_stands_for(reply: st
     assert status_of(reply) == status
 
 
-def test_address_outside_ascii_is_told_as_it_is_or_in_seven_bits() -> None:
-    dsns = new({"jörg@exämple.org": NOBODY}, content="Subject: Grüße\r\n\r\n".encode())
+def test_address_outside_ascii_is_reported_unchanged_or_in_seven_bits() -> None:
+    dsns = new({"jörg@exämple.org": NO_SUCH_USER}, content="Subject: Grüße\r\n\r\n".encode())
     seven = sent_as(dsns)
     assert seven.isascii() and b"Final-Recipient: utf-8; j\\x{F6}rg@ex\\x{E4}mple.org\r\n" in seven
     eight = sent_as(dsns, smtputf8=True)
@@ -153,7 +153,7 @@ def test_address_outside_ascii_is_told_as_it_is_or_in_seven_bits() -> None:
 
 def test_long_lines_outside_ascii_stay_within_what_smtp_carries() -> None:
     address, header = "ö" * 400 + "@example.org", b"Subject: " + "ü".encode() * 1500 + b"\r\n"
-    content = sent_as(new({address: NOBODY + " é" * 2000}, content=header), smtputf8=True)
+    content = sent_as(new({address: NO_SUCH_USER + " é" * 2000}, content=header), smtputf8=True)
     assert max(map(len, content.split(b"\r\n"))) <= 998
 
 
@@ -161,7 +161,7 @@ def test_header_of_any_size_and_octets_comes_back_bounded_and_in_seven_bits() ->
     header = (
         b"Subject: caf\xe9 \x00\r\nX-Long: " + b"y" * 2000 + b"\r\n" + b"".join(b"X: %d\r\n" % n for n in range(9999))
     )
-    content = sent_as(new({ANN: NOBODY}, content=header + b"\r\nbody"))
+    content = sent_as(new({ANN: NO_SUCH_USER}, content=header + b"\r\nbody"))
     assert content.isascii() and len(content) < 4 * HEADERS_BYTES
     part = email.message_from_bytes(content).get_payload(2)
     assert isinstance(part, Message)
@@ -176,7 +176,7 @@ def test_header_of_any_size_and_octets_comes_back_bounded_and_in_seven_bits() ->
 def test_whatever_is_said_stays_inside_its_field(
     reply: str, address: str, reverse_path: str, header: bytes, smtputf8: bool
 ) -> None:
-    content = sent_as(new({address: reply, ANN: NOBODY}, header, reverse_path, sent=(address, ANN)), smtputf8)
+    content = sent_as(new({address: reply, ANN: NO_SUCH_USER}, header, reverse_path, sent=(address, ANN)), smtputf8)
     assert content.count(b"\r\n") == content.count(b"\n") == content.count(b"\r")
     assert max(map(len, content.split(b"\r\n"))) <= 998
     report = email.message_from_bytes(content)
@@ -186,9 +186,9 @@ def test_whatever_is_said_stays_inside_its_field(
     parts = report.get_payload()
     assert isinstance(parts, list) and len(parts) == 3 and isinstance(parts[1], Message)
     if parts[1].get_content_type() == "message/delivery-status":
-        told = [block for block in blocks(content) if block["Final-Recipient"]]
-        assert len(blocks(content)) == 3 and len(told) == 2
-        assert fields(told[1])["Final-Recipient"] == f"rfc822; {ANN}"
+        recipients = [block for block in blocks(content) if block["Final-Recipient"]]
+        assert len(blocks(content)) == 3 and len(recipients) == 2
+        assert fields(recipients[1])["Final-Recipient"] == f"rfc822; {ANN}"
 
 
 @pytest.mark.parametrize(

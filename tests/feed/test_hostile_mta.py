@@ -1,4 +1,4 @@
-"""Many transactions against an MTA that does everything wrong: nobody gets two copies, nobody is forgotten."""
+"""Many transactions against an MTA that does everything wrong: no recipient gets two copies, none is forgotten."""
 
 from __future__ import annotations
 

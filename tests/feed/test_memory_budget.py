@@ -14,7 +14,7 @@ LIMIT = 100
 
 
 @given(st.lists(st.integers(1, 250), max_size=40), st.sets(st.integers(0, 39)))
-def test_no_more_than_the_budget_is_used_but_by_one_alone_and_everybody_gets_a_turn(
+def test_no_more_than_the_budget_is_used_except_by_one_alone_and_each_gets_a_turn(
     sizes: list[int], cancelled: set[int]
 ) -> None:
     async def story() -> list[int]:

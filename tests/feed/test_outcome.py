@@ -51,7 +51,7 @@ def test_any_code_and_text_give_a_printable_reply_or_a_value_error(code: int, te
         ("421 ", Reply(421, "", "")),
     ],
 )
-def test_enhanced_status_code_is_told_from_text(text: str, expected: Reply) -> None:
+def test_enhanced_status_code_is_separated_from_text(text: str, expected: Reply) -> None:
     assert reply(text) == expected
 
 
@@ -73,7 +73,7 @@ def test_enhanced_status_code_is_told_from_text(text: str, expected: Reply) -> N
         ("550 5.1.1 no such user", False),
     ],
 )
-def test_limit_on_recipients_is_told_from_faults_of_recipients(text: str, is_limit: bool) -> None:
+def test_limit_on_recipients_is_distinguished_from_faults_of_recipients(text: str, is_limit: bool) -> None:
     assert is_recipient_limit(parse_reply(int(text[:3]), text[4:])) is is_limit
 
 

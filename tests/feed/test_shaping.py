@@ -1,4 +1,4 @@
-"""Ceilings per recipient domain hold over any time, and slow nobody else."""
+"""Ceilings per recipient domain hold over any time, and slow no other domain."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_no_domain_gets_more_than_its_ceiling_over_any_time(per_s: float, waits:
 
 
 @given(st.floats(0.01, 500), st.integers(1, 50))
-def test_waiting_until_due_always_gets_somebody_through(per_s: float, backlog: int) -> None:
+def test_waiting_until_due_always_lets_a_recipient_go(per_s: float, backlog: int) -> None:
     recipients = tuple(f"member{number}@gmail.com" for number in range(backlog))
     ceilings = {"gmail.com": per_s}
     shaping, now_s = Shaping(), 1_000.0

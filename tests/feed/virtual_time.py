@@ -1,4 +1,4 @@
-"""An event loop whose time passes only when everybody sleeps: spacing is counted exactly, and nobody waits for it."""
+"""An event loop whose time passes only while every task sleeps: spacing is counted exactly, and no test waits for it."""
 
 from __future__ import annotations
 

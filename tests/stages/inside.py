@@ -105,7 +105,7 @@ class Inside:
 
     @contextmanager
     def held_up(self, method: str, *, after: bool = False) -> Iterator[HeldUp]:
-        """The next calls of a method of the ledger wait, until told to go on or the block ends."""
+        """The next calls of a method of the ledger wait until go_on() or the end of the block."""
         ledger, held = self.resources.ledger, HeldUp()
         original = getattr(ledger, method)
 
@@ -142,7 +142,7 @@ class Inside:
 
     @contextmanager
     def not_reading(self, *, after: bool = False) -> Iterator[HeldUp]:
-        """Entries are read once told to go on; `after`: they were read, and nobody knows yet. The block ends it."""
+        """Entries are read only after go_on(); `after`: they are read, but the result is held back. The block ends it."""
         readers, held, loop = self.resources.readers, HeldUp(), asyncio.get_running_loop()
         read = readers.read
 

@@ -23,7 +23,7 @@ async def test_entry_gone_from_out_was_delivered(site: Site) -> None:
     assert site.index.state_of(NAME) is None
 
 
-async def test_refusals_for_good_are_told_by_mailmans_log_and_recorded_as_failed(site: Site) -> None:
+async def test_permanent_refusals_in_mailmans_log_are_recorded_as_failed(site: Site) -> None:
     record = await site.handed_over(ANN, BOB)
     stamp = datetime.now().strftime("%b %d %H:%M:%S %Y")
     site.smtp_log.write_text(f"{stamp} (7) <one@example.org> delivery to {BOB} failed with code 550, b'no such user'\n")
@@ -42,7 +42,7 @@ async def test_bak_of_a_dead_runner_whose_delivery_is_in_mailmans_log_was_delive
     assert await site.followed(record) == {State.DELIVERED: {ANN, BOB}}
 
 
-async def test_bak_of_a_dead_runner_is_in_doubt_for_whom_the_mta_refused_for_now(site: Site) -> None:
+async def test_bak_of_a_dead_runner_is_in_doubt_for_recipients_the_mta_refused_temporarily(site: Site) -> None:
     """Mailman may have put them into retry/ before its runner died, or not."""
     record = await site.handed_over(ANN, BOB, EVE)
     stamp = datetime.now().strftime("%b %d %H:%M:%S %Y")
@@ -56,18 +56,18 @@ async def test_bak_of_a_dead_runner_is_in_doubt_for_whom_the_mta_refused_for_now
     assert await site.followed(record) == {State.DELIVERED: {ANN}, State.FAILED: {BOB}, State.IN_DOUBT: {EVE}}
 
 
-@pytest.mark.parametrize("end", ["", ", 2 failures"], ids=["no end", "failures nobody names"])
+@pytest.mark.parametrize("end", ["", ", 2 failures"], ids=["no end", "failures without names"])
 async def test_bak_of_a_dead_runner_whose_log_tells_no_end_is_in_doubt(site: Site, end: str) -> None:
     record = await site.handed_over(ANN, BOB)
     stamp = datetime.now().strftime("%b %d %H:%M:%S %Y")
     line = f"{stamp} (7) <one@example.org> smtp to choir@example.org for 2 recips, completed in 0.1 seconds\n"
-    told = f"{stamp} (7) <one@example.org> post to choir@example.org from ann@example.org, 90 bytes{end}\n"
-    site.smtp_log.write_text(line + (told if end else ""))
+    end_line = f"{stamp} (7) <one@example.org> post to choir@example.org from ann@example.org, 90 bytes{end}\n"
+    site.smtp_log.write_text(line + (end_line if end else ""))
     site.out().rename(site.out(".bak"))
     assert await site.followed(record) == {State.IN_DOUBT: {ANN, BOB}}
 
 
-async def test_whom_mailman_gave_up_on_is_failed_and_not_delivered(site: Site) -> None:
+async def test_recipient_that_mailman_gave_up_is_failed_and_not_delivered(site: Site) -> None:
     """Its retry period was over: the entry is in no queue any more, and only the log says why."""
     record = await site.handed_over(ANN, BOB)
     stamp = datetime.now().strftime("%b %d %H:%M:%S %Y")
@@ -164,7 +164,7 @@ async def test_crash_before_the_rename_owes_again_unless_the_machine_went_down(
     restarted.close()
 
 
-async def test_what_was_gone_while_nobody_looked_is_not_sent_again(site: Site) -> None:
+async def test_entry_gone_between_two_looks_is_not_sent_again(site: Site) -> None:
     record = await site.handed_over(ANN)
     site.out().unlink()
     restarted = site.restarted()
