@@ -4,8 +4,8 @@ In    keys as 64-bit numbers, evenly spread (parts of digests)
 Out   False for a key never added; True for every other, and for a few that were not (Bloom, CACM 13/7, 1970)
 Pure  values only
 
-Nearly every mail of a backlog is like no other. To find that in the tables took three look-ups, a quarter of what it took
-to write the entry down.
+Nearly every mail of a backlog has no key in common with another one. To find that in the tables took three look-ups: a
+quarter of the time that it took to write the entry.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _BITS = 2**25
-"""4 MiB: of 100,000 entries of five keys each, one key in a thousand is looked for in vain; of a million, one in fifteen."""
+"""4 MiB. With 100,000 entries of five keys each, one key in a thousand is looked up in vain; with a million, one in 15."""
 
 
 class KeyFilter:
-    """Grows by nothing. A key that was taken out of the index stays in it, and is looked for in vain."""
+    """Has a fixed size. A key that is removed from the index stays here, and is looked up in vain."""
 
     def __init__(self) -> None:
         self._octets = bytearray(_BITS // 8)

@@ -2,12 +2,12 @@
 
 In    paths of .pck and .bak files
 Out   for each, in the same order, a summary or the named reason why there is none
-Refuses to know  what is a duplicate of what
+Not here  which entry is a duplicate of which
 
-Workers are the second line of defence behind the restricted unpickler. Each is bound in address space and, per file, in
-processor time; a file that needs more costs itself only. A worker that dies (the kernel's out-of-memory killer, a crash)
-takes its batch with it; the batch is read again one file at a time, and only a file that kills its worker again is blamed.
-Processes are started by `spawn`, which needs no file, no inode and no fork of a process with threads.
+Workers are the second line of defence behind the restricted unpickler. Each has a limit on address space and, per file, on
+processor time; a file that needs more fails alone. If a worker dies (the kernel's out-of-memory killer, a crash), its
+batch is read again one file at a time, and only a file that kills its worker again is blamed. Processes are started by
+`spawn`, which needs no file, no inode and no fork of a process with threads.
 """
 
 from __future__ import annotations

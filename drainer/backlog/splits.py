@@ -1,12 +1,12 @@
-"""How many transactions the entries of a list take: learnt from those that were sent.
+"""How many transactions the entries of a list need: learnt from the entries that were sent.
 
-In    entries whose turn came, and every transaction of theirs, with its recipients and the size of the entry
-Out   the transactions, and the octets they carry, that entries still to be sent will take
+In    entries whose turn came, and each of their transactions, with its recipients and the size of the entry
+Out   the transactions that entries still to be sent are expected to need, and the octets these carry
 Pure  values only; three numbers for each list, one for each entry in delivery
 
-An entry owed to n recipients takes 1 + beyond * (n - 1) transactions, `beyond` being the list's own: 1 under VERP or on
-a personalised list, little where Mailman splits by top-level domain or by the size of a chunk. Whoever knows how a list
-is composed could say so at once; but then it would have to be known twice, and plugins may change it.
+An entry owed to n recipients needs 1 + beyond * (n - 1) transactions. `beyond` belongs to the list: it is 1 under VERP or
+on a personalised list, and small where Mailman splits by top-level domain or by the size of a chunk. The composer could
+say it at once; but then it would be known in two places, and plugins may change it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 _AT_FIRST = 0.1
 _LIKE_OTHERS = 3.0
-"""A list of which nothing was sent yet is as all the others, as if so many further recipients of it had been seen."""
+"""A list of which nothing was sent yet is taken to be like all the others, with the weight of this many recipients."""
 
 
 @dataclass(slots=True)
@@ -41,9 +41,9 @@ class _Seen:
 
 @dataclass(frozen=True, slots=True)
 class InDelivery:
-    """Of an entry whose turn it is: its transactions so far, whom they were for, and how many of these are settled.
+    """An entry whose turn it is: its transactions so far, their recipients, and how many of these are settled.
 
-    owed  recipients it was to be sent to when it began
+    owed  recipients owed when its turn began
     """
 
     list_id: str
@@ -56,7 +56,7 @@ class InDelivery:
 
 @dataclass(slots=True)
 class Splits:
-    """octets: of all transactions so far, an entry's size for each."""
+    """octets: carried by all transactions so far, an entry's size for each."""
 
     octets: int = 0
     _lists: dict[str, _Seen] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Splits:
     _in_delivery: dict[str, InDelivery] = field(default_factory=dict)
 
     def begun(self, filebase: str, list_id: str, size_bytes: int, owed: int) -> None:
-        """An entry is about to be sent to somebody."""
+        """An entry is about to be sent."""
         self._in_delivery[filebase] = InDelivery(list_id, size_bytes, owed)
 
     def sent(self, filebase: str, recipients: int, settled: int) -> None:
@@ -79,7 +79,7 @@ class Splits:
         self.octets += before.size_bytes
 
     def ended(self, filebase: str) -> None:
-        """The index knows by now what is owed."""
+        """The turn is over: the index knows what is owed."""
         if (entry := self._in_delivery.pop(filebase, None)) is not None:
             entry = replace(entry, owed=entry.recipients)
             for seen in (self._all, self._lists.setdefault(entry.list_id, _Seen())):
@@ -91,8 +91,8 @@ class Splits:
 
     @property
     def learnt(self) -> Learnt:
-        """As things are now. Entries in delivery count as what they have done makes expect of them: where all go side by
-        side, those of many transactions end last, and would be heard of too late."""
+        """As of now. Entries in delivery count by what their transactions so far suggest: entries of many transactions end
+        last, so what they teach would come too late."""
         everything, lists = replace(self._all), dict(self._lists)
         touched = {entry.list_id for entry in self._in_delivery.values() if entry.transactions}
         lists |= {name: replace(lists.get(name, _Seen())) for name in touched}
@@ -105,19 +105,19 @@ class Splits:
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """others: transactions for each recipient beyond an entry's first, on a list of which nothing was sent."""
+    """others: transactions for each recipient after an entry's first, on a list of which nothing was sent."""
 
     others: float
     lists: Mapping[str, _Seen]
 
     def transactions(self, list_id: str, entries: float, recipients: float) -> float:
-        """That so many entries of a list, owed to so many recipients, will take."""
+        """Transactions that these entries are expected to need."""
         return entries + self._beyond(list_id) * max(0.0, recipients - entries)
 
     def octets(self, list_id: str, bytes_once: float, bytes_each: float) -> float:
-        """That they will carry.
+        """Octets that these transactions are expected to carry.
 
-        bytes_once, bytes_each  sum of the entries' sizes: each counted once; each as often as it is owed to somebody
+        bytes_once, bytes_each  sum of the entries' sizes: each counted once; each counted for every recipient owed
         """
         return bytes_once + self._beyond(list_id) * max(0.0, bytes_each - bytes_once)
 

@@ -45,12 +45,12 @@ class IndexedRow:
 
     @property
     def limited_left(self) -> Iterator[int]:
-        """What is covered is taken to be spread evenly."""
+        """Owed and not covered, in each limited domain; covered recipients are taken to be spread evenly."""
         return (count * (self.owed - self.covered) // self.owed for count in self.limited if self.owed)
 
 
 _Key = tuple[int, EntryState, DuplicateClass, bool, bool]
-"""List, state, duplicate, whether it was read, whether all it owes is in domains that have a ceiling."""
+"""List, state, duplicate; whether it was read; whether all that it owes is in domains with a ceiling."""
 
 
 @dataclass(slots=True)
@@ -152,7 +152,7 @@ class IndexSums:
         ]
 
     def by_list_and_class(self, names: Sequence[str]) -> list[tuple[str, str, int, int, int]]:
-        """List, class, entries, recipients they name, bytes of all there is, held entries too; unread ones as "" and ""."""
+        """As Totals.by_list_and_class."""
         found: dict[tuple[str, str], tuple[int, int, int]] = {}
         for (number, _, duplicate, is_read, _), part in self._sums.items():
             key = (names[number], duplicate.value) if is_read else ("", "")
@@ -161,7 +161,7 @@ class IndexSums:
         return [(*key, *sums) for key, sums in sorted(found.items()) if sums[0]]
 
     def per_list(self) -> dict[int, Counter[str]]:
-        """Of entries read, for each list that has any: the counts of ListTotals, by their names."""
+        """The counts of ListTotals by their names, for each list that has entries; entries not read yet are left out."""
         numbers: dict[int, Counter[str]] = {}
         for (number, state, _, is_read, _), part in self._sums.items():
             if not part.entries or not is_read:

@@ -1,4 +1,4 @@
-"""What the backlog index is told and what it answers with.
+"""Values that go into the backlog index, and values that come out of it.
 
 Pure  values only
 """
@@ -21,9 +21,13 @@ Order = Literal["fifo", "fresh", "fair", "priority"]
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What reading an entry showed. `duplicate`, `of`, `covered`: the forecast of duplicates/decision.py, `covered` being
-    how many of its recipients an earlier entry or the ledger covers. `limited`: how many are in each of the domains that
-    have a ceiling, () if none is. `owed`: how many it has not settled itself, in an earlier run; None: none of them."""
+    """What reading an entry showed.
+
+    duplicate, of  the forecast (duplicates/)
+    covered        how many of its recipients an earlier entry or the ledger covers
+    limited        how many recipients are in each of the domains that have a ceiling; () if none is
+    owed           how many recipients the entry did not settle in an earlier run; None: all of them
+    """
 
     summary: EntrySummary
     duplicate: DuplicateClass = DuplicateClass.NONE
@@ -35,7 +39,7 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class WaitingEntry:
-    """One that may go next. `recipients`: still owed, as far as the index was told."""
+    """An entry that may go next. `recipients`: how many it owes, by the last set_owed."""
 
     filebase: str
     when_s: float
@@ -48,7 +52,7 @@ class WaitingEntry:
 
 @dataclass(frozen=True, slots=True)
 class RelatedEntry:
-    """One that shares a key. `recipient_keys` concatenated, as in EntrySummary."""
+    """An entry that shares a key with another one. `recipient_keys`: joined, as in EntrySummary."""
 
     filebase: str
     when_s: float
@@ -64,7 +68,7 @@ class RelatedEntry:
 
 @dataclass(frozen=True, slots=True)
 class SameTextEntry:
-    """One with the same text, finished or not. `recipient_keys` is empty: its recipients are not those of a copy."""
+    """An entry with the same text, finished or not. `recipient_keys` is empty: for what is no copy they do not count."""
 
     filebase: str
     when_s: float
@@ -74,12 +78,12 @@ class SameTextEntry:
 
 @dataclass(frozen=True, slots=True)
 class BacklogTotals:
-    """All that is not finished; what is held is counted apart, since nothing will happen to it by itself.
+    """All entries that are not finished. Held entries are counted apart, since they wait for a person.
 
     recipients       still owed by entries read so far; deferred_recipients is a part of it
-    unread_entries   entries (held ones too) not read yet: their recipients are in no count
+    unread_entries   entries not read yet, held ones too; their recipients are in no count
     duplicate_*      forecast: entries expected to be suppressed whole, recipients not expected to be sent
-    resend_*         not in these: of mails a person sent again, which duplicates.resend decides about
+    resend_*         mails that a person sent again, about which duplicates.resend decides; not in duplicate_*
     oldest_s         least received time, seconds since the epoch; None if nothing waits
     """
 
@@ -102,7 +106,7 @@ class BacklogTotals:
 
 @dataclass(frozen=True, slots=True)
 class ListTotals:
-    """The same for one list; entries not read yet have no list. last_due_s: when the last deferred one of it is due."""
+    """The same for one list; entries not read yet have no list. last_due_s: when its last deferred entry is due."""
 
     list_id: str
     entries: int
@@ -116,8 +120,8 @@ class ListTotals:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`total` and `recipients` count all that matched; `lines` holds at most the number asked for, oldest first. Of the
-    `unread` among them no recipient is known."""
+    """`total` and `recipients` count all entries that matched. `lines` has at most the number asked for, oldest first.
+    `unread` of them were not read yet: their recipients are not known."""
 
     total: int
     recipients: int
@@ -126,7 +130,7 @@ class Selection:
 
 
 def tie_order(summary: EntrySummary) -> int:
-    """What decision.fifo_key says between received time and filebase, as one number: an entry with the less comes first."""
+    """The part of fifo_key between received time and filebase, as one number: the entry with the lower one comes first."""
     fewer_recipients = _MOST_RECIPIENTS - min(summary.recipients, _MOST_RECIPIENTS)
     smaller = _MOST_BYTES - min(summary.size_bytes, _MOST_BYTES)
     return (summary.decorated * (_MOST_RECIPIENTS + 1) + fewer_recipients) * (_MOST_BYTES + 1) + smaller

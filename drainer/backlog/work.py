@@ -1,6 +1,6 @@
 """How much is left to do, in recipients, transactions and octets.
 
-In    counts of the entries read so far and of those nobody has read yet
+In    counts of the entries read so far, and of the entries not read yet
 Out   Amount: recipients still to be serviced, with a standard deviation; the transactions and octets that takes
 Pure  values only
 """
@@ -46,11 +46,11 @@ class EntrySizes:
 
 @dataclass(frozen=True, slots=True)
 class ToSend:
-    """What the entries of one list, in one state, are expected to take: nothing held, no duplicate of what is sent.
+    """What the entries of one list, in one state, are expected to send. Held entries and covered recipients do not count.
 
-    is_resend    mails a person sent again, which duplicates.resend decides about
-    is_deferred  not due yet when it was deferred; is_limited: for no other reason than the ceilings of recipient domains
-    bytes        of the entries; bytes_each: each as often as it is still owed to somebody
+    is_resend    mails that a person sent again, about which duplicates.resend decides
+    is_deferred  deferred; is_limited: only because of the ceilings of recipient domains
+    bytes        sizes of the entries; bytes_each: each size once for every recipient owed
     limited      recipients in each of the domains that have a ceiling, in their order; () if there are none
     """
 
@@ -67,10 +67,10 @@ class ToSend:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What some lists still take.
+    """What some lists still have to send.
 
-    deferred_recipients  of `recipients`; limited_recipients: of these, put off for the ceiling of their domain alone
-    messages, octets     transactions, and what they carry
+    deferred_recipients  part of `recipients`; limited_recipients: the part of these deferred only by their domain's ceiling
+    messages, octets     transactions, and the octets they carry
     limited              recipients in each of the domains that have a ceiling, in their order
     """
 
@@ -93,10 +93,10 @@ class Expected:
 
 
 def expected_by_list(to_send: Iterable[ToSend], splits: Splits, with_resends: bool, whole: bool) -> dict[str, Expected]:
-    """What each list still takes, without what the entries in delivery have done already.
+    """What each list still has to send, less what the entries in delivery have done already.
 
-    with_resends  those are sent too
-    whole         an entry is one transaction, whatever its recipients: Mailman is given it as it is
+    with_resends  resends are sent too
+    whole         each entry counts as one transaction: Mailman's runner gets it as it is
     """
     found: dict[str, Expected] = {}
     learnt = splits.learnt
@@ -125,15 +125,15 @@ def expected_by_list(to_send: Iterable[ToSend], splits: Splits, with_resends: bo
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is still to be serviced. Held entries and recipients expected to be suppressed are no work and not in it.
+    """What is still to be serviced, without held entries and without recipients expected to be suppressed.
 
     recipients           owed by entries that were read, deferred ones included
-    deferred_recipients  of these, not due before some moment; the last of them is due in `last_due_in_s`
-    retry_wait_s         how long one waits that is deferred once more
+    deferred_recipients  the part of these that is deferred; the last of them is due in `last_due_in_s`
+    retry_wait_s         how long a recipient waits that is deferred once more
     paused_recipients    owed on lists the operator paused; not in `recipients`, nor the others in `messages`, `octets`
-    unread_entries       entries nobody has read yet; they count by the mean of `sizes`
-    messages             transactions they take, as far as it can be known (backlog/splits.py); 0: not known
-    octets               these carry, an entry's size for each; 0: not known
+    unread_entries       entries not read yet; each counts as the mean of `sizes`
+    messages             transactions they are expected to need (backlog/splits.py); 0: not known
+    octets               octets that these carry: an entry's size for each; 0: not known
     """
 
     recipients: int
@@ -150,7 +150,7 @@ class Work:
 
     @property
     def resumed(self) -> Work:
-        """With what is owed on paused lists."""
+        """The same after the end of all pauses."""
         return replace(
             self,
             recipients=self.recipients + self.paused_recipients,
@@ -173,16 +173,16 @@ class Amount:
 
 
 def amount(work: Work) -> Amount | None:
-    """All that is left; None while entries are unread and none was read to tell their size."""
+    """All that is left; None while entries are unread and no entry was read whose size could stand for theirs."""
     if not work.unread_entries:
         return Amount(float(work.recipients), 0.0, work.messages, work.octets)
     mean = work.sizes.mean
     if mean is None:
         return None
     unread, read = work.unread_entries, work.sizes.entries
-    # The scatter of the unread entries, and how unsure the mean of the read ones is, for all of them alike.
+    # The scatter of the unread entries, and the uncertainty of the mean, which is the same for all of them.
     variance = work.sizes.variance * unread * (1 + unread / read)
-    # What nobody has read yet is taken to be as what was read.
+    # Entries not read yet are taken to be like the entries read.
     more = unread * mean / work.recipients if work.recipients else 0.0
     return Amount(
         work.recipients + unread * mean, math.sqrt(variance), work.messages * (1 + more), work.octets * (1 + more)

@@ -1,12 +1,12 @@
-"""Why this process may not read or write a path, and what would let it: for a unit of systemd, the lines to add.
+"""Why this process may not read or write a path, and what would allow it; for a systemd unit, the lines to add.
 
 In    a path that was refused, and for what
 Out   advice for the operator; None where nothing here refuses it
 Shell looks at modes, mounts and the process itself; changes nothing
 
-Under systemd most refusals are the unit's own: ProtectSystem=strict makes all read-only that ReadWritePaths= does not name,
-User= may not be the user Mailman runs as, ProtectHome= and PrivateTmp= hide directories. The kernel says "Read-only file
-system", "Permission denied" or "No such file" for all of it, which tells an operator nothing.
+Under systemd the unit itself is behind most refusals. ProtectSystem=strict makes everything read-only that
+ReadWritePaths= does not name, User= may not be the user Mailman runs as, ProtectHome= and PrivateTmp= hide directories. The
+kernel only says "Read-only file system", "Permission denied" or "No such file", which does not help an operator.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def set_id_advice(program: Path) -> Advice | None:
     if os.geteuid() == 0 or "NoNewPrivs:\t1" not in Path("/proc/self/status").read_text():
         return None
     if status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid():
-        # Exim, whose queue nobody but its own user may list.
+        # Exim: only its own user may list its queue.
         return Advice(f"it needs to become {_user(status.st_uid)}, which the unit does not let it (NoNewPrivileges=)")
     if not status.st_mode & stat.S_ISGID or status.st_gid in {os.getegid(), *os.getgroups()}:
         return None

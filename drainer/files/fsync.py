@@ -3,8 +3,8 @@
 In    directories
 Out   their entries on disk
 
-fsync of a file keeps its content, not its name: the name is an entry of its directory, and a directory a name in the one
-above (fsync(2); POSIX promises no more, though ext4 and XFS keep a new file's name with it).
+fsync of a file keeps its content, not its name. The name is an entry of its directory, and the directory's own name is an
+entry of the directory above. (fsync(2); POSIX promises no more, though ext4 and XFS keep a new file's name with it.)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def sync_directory(directory: Path | str) -> None:
 def make_directories(directory: Path, mode: int) -> None:
     """The directory and what is missing above it, with `mode` whatever the umask, all of it durable. Raises OSError.
 
-    Its own name is synced in any case: whoever made it may have been killed before that.
+    Its own name is synced in any case: the process that made it may have been killed before that.
     """
     missing = [new for new in (directory, *directory.parents) if not new.exists()]
     for new in reversed(missing):

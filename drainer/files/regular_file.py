@@ -1,12 +1,12 @@
-"""Opens the files that somebody else names or makes: regular files, and nothing that could hang, or never end.
+"""Opens files that others name or make: regular files only, and nothing that could hang or never end.
 
 In    a path
 Out   the file, open for reading; its bytes; or an OSError whose text says what is there instead
 Used by  everything that reads a path of Mailman's, of the settings or of a command line. What is opened otherwise, with its
          reason, is listed in tests/files/test_regular_file.py
 
-To open a FIFO waits for a writer for ever, a thread of ours with it; to open a device may already do something; /dev/zero
-never ends. So a name is looked at before it is opened, opened without waiting, and looked at again.
+Opening a FIFO waits for a writer for ever, and our thread with it. Opening a device may already do something. /dev/zero
+never ends. So a path is checked before it is opened, opened without waiting, and checked again.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _KINDS = {
 
 
 class NotRegular(OSError):
-    """There is something, and it is no regular file. `strerror` says what."""
+    """The path is no regular file. `strerror` says what it is."""
 
 
 class TooLarge(OSError):
-    """More than is read of such a file. `strerror` says how much."""
+    """The file is larger than we read. `strerror` says how large."""
 
 
 def kind_of(mode: int) -> str:
@@ -75,7 +75,7 @@ def _descriptor(path: Path | str, follow: bool) -> int:
     _require_regular(path, os.stat(path, follow_symlinks=follow))  # noqa: PTH116 - a Path for each of 100,000 entries takes longer
     descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
     try:
-        _require_regular(path, os.fstat(descriptor))  # what was put there in between waits for nobody either
+        _require_regular(path, os.fstat(descriptor))  # another file may have been put there in between
     except BaseException:
         os.close(descriptor)
         raise

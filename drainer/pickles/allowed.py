@@ -1,4 +1,4 @@
-"""The names a pickle of Mailman's may use, each with its reason; everything else is refused.
+"""The names that a pickle of Mailman's may use, each with its reason; every other name is refused.
 
 In    the (module, name) a pickle gives
 Out   the inert class or constructor that takes its place

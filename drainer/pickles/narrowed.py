@@ -1,13 +1,13 @@
-"""A metadata pickle with some of its recipients taken out, everything else in it untouched.
+"""A metadata pickle without some of its recipients; everything else in it stays as it is.
 
-In    the bytes of a metadata pickle that prescan.py let pass, and the addresses to keep
+In    the bytes of a metadata pickle that prescan.py has accepted, and the addresses to keep
 Out   the bytes of another one
 Pure  bytes in, bytes out
 
-Pickling the metadata anew would turn the byte strings of a Python 2 pickle into unicode and stand-ins into something
-Mailman cannot load. So the program is edited instead: an element is still made and memoized as before, then popped
-before its list or set takes it in. Memo numbers stay right, and whatever else refers to the element finds it. FRAMEs,
-whose lengths would no longer be true, are left out: they are optional.
+A new pickle of the metadata would turn the byte strings of Python 2 into unicode, and stand-ins into something Mailman
+cannot load. So the program of the pickle is edited instead. An element is made and memoized as before, and then popped
+before its list or set takes it in. Memo numbers stay right, and other references to the element still find it. FRAMEs are
+left out: their lengths would be wrong, and they are optional.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ class _Edit(NamedTuple):
 
 
 class _Element(NamedTuple):
-    """Something a container took in, and the edit that would keep it out."""
+    """A member of a container, and the edit that leaves it out."""
 
     value: _Value
     drop: _Edit
 
 
 class _Pair(NamedTuple):
-    """A key and a value that a dictionary took in, and the edits that would keep both out."""
+    """A key and a value of a dictionary, and the edits that leave both out."""
 
     key: _Value
     value: _Value
@@ -74,7 +74,7 @@ class _Pair(NamedTuple):
 
 @dataclass(slots=True)
 class _Value:
-    """What stands on the stack: where its program begins, and as much of it as matters here."""
+    """A slot of the stack: where its program begins, and as much of its value as matters here."""
 
     start: int
     text: str | None = None

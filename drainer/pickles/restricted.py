@@ -4,8 +4,8 @@ In    the bytes of a queue entry (two pickles) or of a config.pck (one)
 Out   inert objects: text, bytes, numbers, containers, stand-ins
 Pure  nothing in a pickle is ever run; nothing is imported for it
 
-A pickle is first worked through on shapes (prescan.py), then given to C's unpickler, which asks the table in allowed.py
-for every class.
+A pickle is first checked without loading it (prescan.py). Then C's unpickler loads it, and asks the table in allowed.py for
+every class.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class LoadedPair:
     """The two pickles of an entry.
 
     message_bytes   length of the first pickle; the metadata pickle begins there
-    metadata_end    where the metadata pickle ends; what stands behind it means nothing to Mailman
+    metadata_end    where the metadata pickle ends; Mailman ignores the bytes after it
     """
 
     message_object: object
@@ -80,5 +80,5 @@ def _load(pickled: bytes) -> object:
     except (EOFError, ValueError) as exc:
         raise EntryGarbage(f"{type(exc).__name__}: {exc}"[:200]) from exc
     except (pickle.UnpicklingError, TypeError, AttributeError, LookupError, OverflowError) as exc:
-        # It may be the stand-ins alone that cannot do it.
+        # Mailman may be able to load it: perhaps only our stand-ins cannot.
         raise UnsafePickle(f"{type(exc).__name__}: {exc}"[:200]) from exc

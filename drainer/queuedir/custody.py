@@ -114,7 +114,7 @@ class Custody:
 
         Returns  its name in drainer/backlog/: its own, or another with the same time if that is in use there. From
                  retry/ it carries the queue's name. A .bak from out/ is still a .bak: its recipients are in doubt until
-                 the ledger says so (promote_bak). A .bak from retry/ is a .pck: RetryRunner delivers to nobody
+                 the ledger says so (promote_bak). A .bak from retry/ becomes a .pck: RetryRunner delivers nothing
         Raises   EntryVanished: somebody else took it, or it was a second name of a file already ours
         """
         # Names are put together as text here and below: for 100,000 entries Path objects took twice as long as the renames.

@@ -4,9 +4,9 @@ In    the two inert pickles of an entry
 Out   a QueueEntry
 Pure  no file is touched; read.py does that
 
-What Mailman would do with the recipients is done here, once: 2.1's `undelivered` in place of `recips`, an address named
-twice taken once. What it could only do wrong is refused: `recips` as plain text makes a recipient of every character, and
-an entry without `recips` is lost. Only an empty list of recipients is an entry for nobody.
+What Mailman would do with the recipients is done here, once: 2.1's `undelivered` replaces `recips`, and an address named
+twice is taken once. Entries that Mailman could only treat wrongly are refused: from `recips` as plain text it would make a
+recipient of every character, and an entry without `recips` it would delete. Only an empty list means: no recipients.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class QueueEntry:
 
     filebase       its name without suffix
     flavour        which Mailman wrote it
-    list_id        2.1: `listname`, "mailman" when absent, as Mailman does; 3: `listid`, "" when absent. As pickled: its
-                   directory is found by it; people, the index and the ledger know the list by `list_shown`
+    list_id        2.1: `listname`, "mailman" if absent, as Mailman does; 3: `listid`, "" if absent. As pickled: it leads to
+                   the list's directory. People, the index and the ledger know the list by `list_shown`
     recipients     the addresses still owed, in Mailman's order (3 pickles a set: sorted), each once;
                    2.1: `undelivered` replaces `recips` where present, as in Mailman's own delivery
     message        the inert message; of an entry pickled as plain text (`_parsemsg`), what parsing the text gives
@@ -113,9 +113,9 @@ def list_id_of(metadata: Mapping[str, object], flavour: Flavour) -> str:
 
 
 def flavour_of(metadata: Mapping[str, object], message_object: object) -> Flavour:
-    """Which Mailman wrote an entry: told by its metadata, and by the class of its message where that has neither key.
+    """Which Mailman wrote an entry. Its metadata says it, or, if that has no such key, the class of its message.
 
-    Raises  EntryNotUnderstood when nothing tells
+    Raises  EntryNotUnderstood if neither says it
     """
     if "listid" in metadata or "recipients" in metadata:
         return Flavour.MAILMAN3

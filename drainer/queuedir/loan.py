@@ -1,20 +1,20 @@
-"""Entries carried to another filesystem for as long as the queue's has no inode for our directories.
+"""Entries carried to another filesystem while the queue's filesystem has no inode for our directories.
 
 In    Mailman's out/, a place on another filesystem (beside the ledger)
-Out   room for drainer/, made once; the same entries in drainer/backlog/ as soon as finished ones have left room
+Out   room for drainer/, made once; the same entries in drainer/backlog/ as soon as finished entries have left room
 
-The first start needs five inodes (drainer/, backlog/, held/, duplicates/, lock), and a full queue filesystem has none: the
-newest entries make room, since they are delivered last. Three names tell how far one is:
+The first start needs five inodes (drainer/, backlog/, held/, duplicates/, lock), and a full queue filesystem has none. So
+the newest entries make room, since they are delivered last. The name of a file says how far its move has come:
 
     NAME.tmp     half a copy; the entry is in out/, Mailman's
     NAME.copy    a whole copy, durable; the entry may be in out/ still
-    NAME.pck     the entry in out/ was removed by us, durably: this is the only one
+    NAME.pck     we removed the entry in out/, durably: this file is the only one
 
-INVARIANT loan-is-ours: the unlink in out/ decides. It fails when Mailman's runner claimed the entry first: then it is
-  Mailman's, and the copy goes. Crash before: the entry is in out/, the copy goes at the next start. Crash after, as
-  NAME.copy without an entry: Mailman may have had it, so it comes back as a .bak, its recipients in doubt.
-INVARIANT back-before-fed: an entry is durable in backlog/, and its loan durably gone, before anybody learns of it.
-  Crash between: it has both names; what is in custody counts, and the loan goes.
+INVARIANT loan-is-ours: the unlink in out/ decides. It fails if Mailman's runner claimed the entry first: then the entry is
+  Mailman's, and the copy is removed. Crash before: the entry is in out/, and the next start removes the copy. Crash after,
+  seen as NAME.copy without an entry: Mailman may have had it, so it comes back as a .bak, its recipients in doubt.
+INVARIANT back-before-fed: an entry is durable in backlog/, and its loan durably removed, before the index lists it.
+  Crash between: it has both names; the file in custody counts, and the loan is removed.
 Held by tests/queuedir/test_loan.py.
 """
 
@@ -38,11 +38,11 @@ from drainer.queuedir.read import DEFAULT_MAX_BYTES
 from drainer.queuedir.scan import scan_queue
 
 LENT_ENTRIES = 8
-"""Five are needed; some more so that there is room to bring them back one at a time, whatever is held meanwhile."""
+"""Five are needed. Some more leave room to bring entries back one at a time, even if others are held meanwhile."""
 
 
 class Loan:
-    """What is lent lies in `place`, a directory that is made when it is needed."""
+    """The entries carried over lie in `place`, a directory that is made when it is needed."""
 
     def __init__(self, queue_dir: Path, place: Path) -> None:
         self._out = queue_dir / HOME_QUEUE
@@ -59,7 +59,8 @@ class Loan:
         return sorted(path for path in self._place.iterdir() if path.suffix in (Suffix.WAITING, Suffix.CLAIMED))
 
     def make_room(self) -> int:
-        """Carry the newest entries of out/ over. Returns how many. Raises CustodyRefused where that makes no room."""
+        """Carry the newest entries of out/ over. Returns how many; 0 if `place` is on the same filesystem. Raises
+        CustodyRefused."""
         with refusing(f"carry entries over to {self._place}"):
             self._place.mkdir(mode=0o700, exist_ok=True)
             sync_directory(self._place.parent)
@@ -72,7 +73,7 @@ class Loan:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Custody's lock needs an inode too; until it can be made, this is in its stead."""
+        """Custody's lock needs an inode too; until it can be made, this lock stands in for it."""
         fd = os.open(self._place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with refusing(f"lock {self._place}: another drainer starts there"):
@@ -101,7 +102,7 @@ class Loan:
         return True
 
     def settle(self) -> None:
-        """After a crash: what is only a copy goes, what may be the last one is ours. Raises CustodyRefused."""
+        """After a crash: remove what is only a copy; keep, as a .bak, what may be the last file. Raises CustodyRefused."""
         if not self._place.is_dir():
             return
         with refusing(f"clear up {self._place}"):

@@ -1,4 +1,4 @@
-"""Which queue an entry belongs in that somebody moved into out/ by hand.
+"""Which queue an entry belongs in, if a person moved it into out/ by hand.
 
 In    an entry's metadata
 Out   the name of the queue, and what in the metadata says so

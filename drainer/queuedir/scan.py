@@ -3,9 +3,9 @@
 In    a directory of Mailman's, or one of ours beside it
 Out   well-formed entries with size and age, streamed in the order of the directory (the index sorts them); names that
       are no entry's, with the reason; how many of each there were
-Refuses to know  what is in a file
+Not here  what is in a file
 
-A million files pass through without being held: one DirEntry at a time, one stat each.
+A million files pass through one at a time, with one stat each, and none is kept in memory.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ class QueueScan:
 
     @property
     def skipped(self) -> list[ForeignName]:
-        """Of `foreign`, what lies there for good: nobody is writing it just now."""
+        """The part of `foreign` that is not being written just now."""
         return sorted((name for name in self.foreign if not name.name.endswith(HALF_WRITTEN)), key=lambda one: one.name)
 
     @property
     def skipped_count(self) -> int:
-        """How many they are, also where `foreign` does not hold them all."""
+        """How many, also if `foreign` does not hold them all."""
         return self.foreign_count - (len(self.foreign) - len(self.skipped))
 
     def _note(self, name: ForeignName) -> None:
@@ -113,8 +113,8 @@ class QueueScan:
 
 
 def waiting_in(directory: Path, written_until_s: float = math.inf) -> Iterator[tuple[float, int]]:
-    """Received time and size in bytes of every .pck a scan would list, written no later than that: for sums, which are
-    wanted before anything else is done, in 60 % of the time."""
+    """Received time and size in bytes of every .pck that a scan would list, written no later than that. For sums that are
+    wanted first: it takes 60 % of the time of a scan."""
     with os.scandir(directory) as listing:
         for found in listing:
             when_s = received_s(found.name) if found.name.endswith(_WAITING) else None
@@ -150,7 +150,7 @@ class QueueCensus:
     """Counts every queue of a queue_dir; a queue whose directory has not changed since is not listed again.
 
     settled_s  a directory modified less than this before the count is counted again next time: its mtime may be too
-               coarse to tell (a kernel tick on Linux, up to two seconds elsewhere)
+               coarse to show a later change (a kernel tick on Linux, up to two seconds elsewhere)
     """
 
     def __init__(self, queue_dir: Path, settled_s: float = 2.0) -> None:

@@ -2,7 +2,7 @@
 
 In    directories, an interval, a clock and a sleep
 Out   the directories whose listing may have changed
-Refuses to know  what is in them
+Not here  what is in them
 
 No file events: they overflow in exactly the burst we exist for. A directory's mtime changes with every name that comes
 or goes, but only as finely as the filesystem keeps time (a kernel tick on ext4 and tmpfs, two seconds on the coarsest),
@@ -21,7 +21,7 @@ _Seen = tuple[int, int, int]
 
 
 class DirectoryWatch:
-    """Says whether one directory is worth a listing. The first question is answered yes, if the directory is there."""
+    """Says whether one directory is worth a listing. The first answer is yes if the directory is there."""
 
     def __init__(self, directory: Path, clock: Clock, grace_s: float = 2.0) -> None:
         self.directory = directory
@@ -63,7 +63,7 @@ async def changed_directories(
 ) -> AsyncIterator[list[Path]]:
     """For ever: the directories worth listing, as soon as there is one; at once for the first time.
 
-    wanted   while it says no, nothing is looked at, and no change is missed by that
+    wanted   while it says no, no directory is looked at; a change meanwhile shows afterwards
     due      whether a directory is to be listed although no name came or went in it
     poll_s   gives the seconds between two looks
     grace_s  coarsest mtime expected
