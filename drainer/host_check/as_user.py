@@ -1,7 +1,7 @@
 """Runs checks as the user that the service runs as: root starts a child process that becomes that user.
 
 In    settings; drainer.service, if it is installed; the user database
-Out   the user as whom the checks ran, and their findings
+Out   the user that the checks ran as, and their findings
 """
 
 from __future__ import annotations

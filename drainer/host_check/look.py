@@ -20,7 +20,7 @@ from drainer.settings import Settings
 
 
 def look(settings: Settings, written: Mapping[str, Any]) -> tuple[RunsAs, list[Finding]]:
-    """The user as whom the checks ran, and all findings.
+    """The user that the checks ran as, and all findings.
 
     written  the settings as they are in the file
     Raises   SettingsError: the user that the service should run as does not exist

@@ -1,4 +1,4 @@
-"""What becomes of attempts whose outcome nobody knows."""
+"""What becomes of attempts whose outcome is not known."""
 
 from __future__ import annotations
 

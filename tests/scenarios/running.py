@@ -1,4 +1,4 @@
-"""The real service and the real sink as processes, for stories told end to end.
+"""The real service and the real sink as processes, for scenarios from end to end.
 
 `Drain` is one site: a queue directory, a settings file, a sink, and as many runs of the service as the story needs.
 """
@@ -128,7 +128,7 @@ def status(settings: Path) -> dict[str, Any]:
 def answer(control: Path, path: str) -> tuple[str, bytes]:
     """Head and body, asked on the socket as `curl --unix-socket` would: a poll that costs no process.
 
-    Raises  OSError where nobody answers
+    Raises  OSError if nothing answers
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as service:
         service.settimeout(READY_WITHIN_S)

@@ -220,10 +220,10 @@ def test_looks_of_root_are_made_as_the_user_the_queue_belongs_to(monkeypatch: py
         assert not [one for one in findings if one.about == "user"]
         assert "mta.log_file" not in {one.about for one in findings if one.level == "error"}
 
-        # A person who is not root cannot become that user, and is told so.
+        # A caller who is not root cannot become that user; the finding says so.
         home.joinpath(as_user.UNIT).write_text("[Service]\nUser=daemon\n")
         shutil.rmtree(home / f"{as_user.UNIT}.d")
         asked = as_user.RunsAs(nobody.pw_uid, nobody.pw_gid, (nobody.pw_gid,), "nobody", "the caller")
-        told = as_user.looked(asked, lambda: look(load_settings(place.settings), {})[1])
-        (said,) = [one for one in told if one.about == "user"]
+        checked = as_user.looked(asked, lambda: look(load_settings(place.settings), {})[1])
+        (said,) = [one for one in checked if one.about == "user"]
         assert said.text.startswith("you are nobody, and the service runs as daemon (User= of drainer.service)")

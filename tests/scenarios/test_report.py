@@ -243,7 +243,7 @@ def test_report_of_a_second_outage_leaves_out_the_first(reported: Reported) -> N
     site, queue_dir = reported.site, reported.site.outage.queue_dir
     before = reported.json("after")
     begin = datetime.now().astimezone()
-    # Whom nobody had, the next copy is offered to again; those of the refused mails are not to come back.
+    # The next copy is offered again to recipients that had none; those of the refused mails must not come back.
     refused = {line["message_id"] for line in before["bounced"]["lines"]}
     wanted = {line["entry"] for line in before["suppressed"]["lines"] if line["message_id"] not in refused}
     kept = sorted((queue_dir / "drainer/duplicates").glob("*.pck"))
