@@ -1,11 +1,11 @@
-"""Work that may never come back, such as reading from an NFS server that is gone: waited for only so long.
+"""Blocking work that may never return, such as reading from an NFS server that is gone: the wait for it has a limit.
 
 In    a function that blocks, a name for what it asks
 Out   its result or its error; TimeoutError when it takes too long
 
-It runs in a thread of its own that nobody waits for at the end: asyncio joins the threads of its executor before a process
-ends, for ever if need be, and has only a few of them for everything. While one thread hangs, whoever asks the same waits for
-that one, so a thousand entries of a list leave one thread behind and not a thousand.
+Each question runs in a thread of its own, and the process ends without waiting for it. asyncio's executor would not do: it
+has few threads, and the process waits for all of them at its end, even for ever. While one thread hangs, the same question
+waits for that thread: a thousand entries of a list leave one thread behind, not a thousand.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class InTime(Generic[T]):
         self._asked: dict[Hashable, asyncio.Future[T]] = {}
 
     async def ask(self, question: Hashable, work: Callable[[], T]) -> T:
-        """Raises  TimeoutError; what `work` raises. Who is cancelled leaves at once, the thread behind him."""
+        """Raises  TimeoutError; what `work` raises. A cancelled caller leaves at once; its thread goes on."""
         answer = self._asked.get(question)
         if answer is None:
             if len(self._asked) >= MOST_AT_A_TIME:
@@ -52,7 +52,7 @@ class InTime(Generic[T]):
     def _forget(self, question: Hashable, done: asyncio.Future[T]) -> None:
         del self._asked[question]
         if not done.cancelled():
-            done.exception()  # looked at, even if everybody who asked has left
+            done.exception()  # looked at, even if every caller has left
 
 
 def _work(answer: asyncio.Future[T], work: Callable[[], T]) -> None:
@@ -60,7 +60,7 @@ def _work(answer: asyncio.Future[T], work: Callable[[], T]) -> None:
     error: BaseException | None = None
     try:
         result = work()
-    except BaseException as exc:  # noqa: BLE001 - it goes to whoever asked
+    except BaseException as exc:  # noqa: BLE001 - it goes to the caller
         error = exc
     with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
         answer.get_loop().call_soon_threadsafe(_tell, answer, result, error)

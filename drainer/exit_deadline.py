@@ -1,9 +1,9 @@
-"""The end of the process comes, whatever hangs: a thread on an NFS server that is gone, a child that cannot be killed.
+"""The process ends even if something hangs: a thread on an NFS server that is gone, a child that cannot be killed.
 
-In    how long an end in order may take
-Out   the process ended, with a word on standard error, if it took longer
+In    how long an orderly end may take
+Out   the process ended, with a line on standard error, if it took longer
 
-What is in order by then is in the ledger, durably, as after kill -9. Nothing here waits for anybody.
+All that is settled by then is in the ledger, as after kill -9. Nothing in this file waits.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import threading
 
 
 class LastResort:
-    """`within` as soon as the end was asked for, and again for what comes after it; `cancel` when it has come."""
+    """`within` when the end begins, and again for its second part; `cancel` when it is reached."""
 
     def __init__(self) -> None:
         self._timer: threading.Timer | None = None
 
     def within(self, seconds: float, status: int, waits_for: str) -> None:
-        """End the process after that time with this exit status. waits_for: what it is that takes so long, for the log."""
+        """End the process after that time with this exit status. waits_for: for the log, what takes so long."""
         self.cancel()
         self._timer = threading.Timer(seconds, _end, (seconds, status, waits_for))
         self._timer.daemon = True

@@ -162,7 +162,7 @@ class Service:
         _warn(settings)
         self._use(await assemble(settings, self._clock, self.side_tasks, stack))
         await recover(self._assembled, self.side_tasks)
-        # What is finished before the first tick was backlog too.
+        # Before the first tick: entries finished until then were backlog too, and a notice counts them.
         with self.side_tasks.guarded("show"):
             self._notifier.observe(await self.situation.snapshot())
         operations = ServiceOperations(self.pipeline, self.situation, self.limits)
@@ -267,7 +267,7 @@ class Service:
 
 
 def _warn(settings: Settings) -> None:
-    """Say what is unwise in the settings. Raises SettingsError for what is worse than that."""
+    """Log what is unwise in the settings. Raises SettingsError for what is dangerous."""
     warnings = password_warnings(settings.mta)
     if open_to_all := exposed(settings.web.listen):
         warnings.append(f"web.listen: {open_to_all}")

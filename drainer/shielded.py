@@ -1,4 +1,4 @@
-"""What is begun and must not be left half done: a cancellation waits until it has ended.
+"""Work that must not be left half done: a cancellation waits until it has ended.
 
 In    a coroutine; the cancellation of whoever awaits it
 Out   its result, or its error; or else the cancellation, once it has ended

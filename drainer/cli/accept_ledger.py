@@ -21,9 +21,9 @@ from drainer.text.wording import count
 def accept_ledger_command(config: ConfigOption = None, yes: YesOption = False, reason: ReasonOption = "") -> None:
     """Drain this queue with this ledger, although it is new, an old backup, or another queue's.
 
-    The service must be stopped. Waiting mail goes to every recipient this ledger does not know: those who have had it get
-    it twice, unless `drainer import-log` has told the ledger before. Without --yes it only says what is wrong, and how
-    much waits.
+    The service must be stopped. Waiting mail goes to every recipient this ledger does not know. A recipient who has had it
+    gets it twice, unless the ledger learnt that from `drainer import-log` before. Without --yes it only says what is wrong,
+    and how much waits.
 
     \b
     drainer accept-ledger

@@ -2,7 +2,7 @@
 
 In    the queue directory and the settings
 Out   Measures; one that this user may not make has the reason in place of a value
-Refuses to know  what is too much (report/check.py)
+Not here  how much is too much (report/check.py)
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _orphaned(entries: int, service: Service) -> Measure:
         return Measure("backlog.orphaned", None, f"whether drainer delivers its backlog: {service.silent}")
     waits = count(entries, "entry waits", "entries wait")
     if service.silent:
-        # Whether it hangs or is only slow cannot be told from here, and a monitor asks again before it calls somebody.
+        # It may hang or only be slow. A monitor asks again before it calls a person.
         return Measure("backlog.orphaned", entries, f"drainer does not answer and {waits} in its backlog")
     return Measure("backlog.orphaned", entries, f"drainer is not running and {waits} in its backlog")
 
@@ -198,9 +198,9 @@ def _outgoing(lives: bool, service: Service) -> Iterator[Measure]:
     if service.silent and not lives:
         yield Measure("outgoing.missing", None, f"Mailman's outgoing runner does not run; drainer: {service.silent}")
     else:
-        nobody = not lives and not drains
+        missing = not lives and not drains
         yield Measure(
-            "outgoing.missing", nobody, "no outgoing runner: nobody delivers out/" if nobody else "out/ is delivered"
+            "outgoing.missing", missing, "no outgoing runner: out/ is not delivered" if missing else "out/ is delivered"
         )
     said = "Mailman's outgoing runner works beside drainer, past its rate limit and its check for duplicates"
     yield Measure("runners.competing", lives and drains, said if lives and drains else "no competing runner")

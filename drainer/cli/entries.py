@@ -43,7 +43,7 @@ AS_THINGS_ARE = "`--yes` looks again: mail that comes or goes until then changes
 _GONE = {
     "finished": "no longer here: delivered in between, or another operator was faster",
     "vanished": "the file was taken out of the queue directory",
-    "settled": "nobody is left to deliver to",
+    "settled": "no recipient is left to deliver to",
     "copy_goes": "the recipients go back with another copy of the mail",
 }
 
@@ -128,7 +128,7 @@ def show_command(
 def entry_table(entries: Sequence[EntryLine], width: int | None) -> list[str]:
     """One row per entry, with list and subject beside it, or below it where a terminal has no room for them.
 
-    width  columns of the terminal: names are cut to what is still unique among some thousands, and can be given back to us.
+    width  columns of the terminal. Names are cut to a beginning that is unique among thousands, and that we accept again.
            None: a pipe or file, one line per entry, and nothing is cut
     """
     if not entries:
@@ -145,17 +145,17 @@ def entry_table(entries: Sequence[EntryLine], width: int | None) -> list[str]:
     ]
     heads = ("entry", "state", "age", "rcpts", "class")
     widths = [max(len(head), *(len(row[at]) for row in rows)) for at, head in enumerate(heads)]
-    told = "list: subject (why)"
+    last = "list: subject (why)"
     if width is None:
         return [
-            _row(heads, widths) + told,
+            _row(heads, widths) + last,
             *(_row(row, widths) + _told(one) for one, row in zip(entries, rows, strict=True)),
         ]
     rest = width - sum(widths) - 2 * len(widths)
     if rest < _ROOM_BESIDE:
-        lines = [_row(heads, widths).rstrip(), shortened(f"    {told}", width)]
+        lines = [_row(heads, widths).rstrip(), shortened(f"    {last}", width)]
     else:
-        lines = [_row(heads, widths) + told]
+        lines = [_row(heads, widths) + last]
     for one, row in zip(entries, rows, strict=True):
         room = rest if rest >= _ROOM_BESIDE else max(20, width - 4)
         # Why an entry is held is what it is listed for: without room beside it, it goes below and is never cut.

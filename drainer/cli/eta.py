@@ -38,7 +38,7 @@ def eta_command(
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
-    """When the backlog is drained, with the interval that holds in 80 % of cases; or why nobody can say.
+    """When the backlog is drained, with the interval that holds in 80 % of cases; or why there is no forecast.
 
     \b
     drainer eta
@@ -71,7 +71,7 @@ def eta_command(
 def _lines(reply: EtaReply, at_per_s: float | None, by_s: float | None, now_s: float) -> Iterator[str]:
     everything = recipients_of(reply.backlog_recipients, reply.unread_entries)
     if reply.unread_entries and not reply.backlog_recipients:
-        everything = "recipients that nobody has counted yet"
+        everything = "recipients not counted yet"
     without = reply.without_service
     finish = _when(reply.eta, reply.if_resumed, without, now_s)
     yield f"{everything} to deliver, not counting expected duplicates: {finish}"

@@ -1,4 +1,4 @@
-"""The forecast of `drainer scan`: when a backlog would be through if it were begun now, from Mailman's own smtp log.
+"""The forecast of `drainer scan`: when a backlog would be done if the drain began now, from Mailman's own smtp log.
 
 In    a log named, set (mailman.smtp_log) or found beside the queue; what is still to be sent; the limits of the settings
 Out   Forecast: an Eta and what it is based on; or the reason why there is none
@@ -55,7 +55,7 @@ class Forecast:
 def forecast(
     named: Path | None, queue_dir: Path | None, settings: Settings, entries: int, recipients: int, now_s: float
 ) -> Forecast:
-    """When so many entries, owed to so many recipients, would be through.
+    """When this number of entries, owed to this number of recipients, would be done.
 
     named      the log, by the operator; it has to be readable
     queue_dir  holds Mailman's queues; its log may be found beside it
@@ -75,26 +75,27 @@ def forecast(
         return Forecast(None, limits, _why_none(log, times), log, times)
     eta = forecast_from_log(times.deliveries, entries, recipients, now_s, limits)
     if eta.state == "measuring":
-        told = count(len(times.deliveries), "delivery", "deliveries")
-        return Forecast(None, limits, f"{log} tells of {told} only that the MTA accepted", log, times)
+        found = count(len(times.deliveries), "delivery", "deliveries")
+        return Forecast(None, limits, f"{log} has only {found} that the MTA accepted", log, times)
     return Forecast(eta, limits, "", log, times)
 
 
 def _why_none(log: Path, times: DeliveryTimes) -> str:
-    """Why a log gives no rate in which the MTA accepted nothing."""
+    """Why a log without an accepted delivery gives no rate."""
     if times.failed:
         failed = (
             f"the delivery in {log} failed" if times.failed == 1 else f"all {times.failed:,} deliveries in {log} failed"
         )
-        return f"{failed}: the MTA accepted nobody (last reply: {shown(shortened(times.last_refusal or 'not logged', 80))})"
+        last_reply = shown(shortened(times.last_refusal or "not logged", 80))
+        return f"{failed}: the MTA accepted no recipient (last reply: {last_reply})"
     if times.unclear:
         what = count(times.unclear, "delivery", "deliveries")
-        told = f"{log} has {what} and does not tell whether the MTA accepted them"
+        unclear = f"{log} has {what} and does not say whether the MTA accepted them"
         beside = " and ".join(end.name for end in ends_beside(log))
         if beside:
-            return f"{told}; Mailman 2.1 writes that to {beside} beside it"
-        return f"{told}; Mailman 3 does by the templates success, refused and failure of [logging.smtp]"
-    return f"{log} tells of no delivery and how long it took"
+            return f"{unclear}; Mailman 2.1 writes that to {beside} beside it"
+        return f"{unclear}; Mailman 3 does by the templates success, refused and failure of [logging.smtp]"
+    return f"{log} has no delivery with the time it took"
 
 
 def forecast_lines(found: Forecast, now_s: float, by_settings: bool = True) -> list[str]:
@@ -106,7 +107,7 @@ def forecast_lines(found: Forecast, now_s: float, by_settings: bool = True) -> l
     deliveries = count(len(found.times.deliveries), "delivery", "deliveries")
     lines = [
         "",
-        f"Forecast, if it were begun now: {eta_text(found.eta, now_s)}",
+        f"Forecast, if the drain began now: {eta_text(found.eta, now_s)}",
         f"  from {deliveries} to {count(found.recipients, 'recipient')} in {found.log},",
         f"  {since} to {until}",
     ]
@@ -115,13 +116,13 @@ def forecast_lines(found: Forecast, now_s: float, by_settings: bool = True) -> l
         began = clock_time(times.failing_since_s or now_s, now_s)
         words = shown(shortened(times.last_refusal or "no reply logged", 80))
         lines.append(
-            f"  since {began} the MTA accepted nobody in {failing} (last reply: {words}): it has to be up again"
+            f"  since {began} the MTA accepted no recipient in {failing} (last reply: {words}): it has to be up again"
         )
     if found.recipients_per_s is not None:
         lines.append(f"  {rate(found.recipients_per_s)} recipients while delivering, one message after the other")
     limits = f"{limit(found.limits.messages_per_s)} messages, {limit(found.limits.recipients_per_s)} recipients"
-    whose = "the limits of the settings" if by_settings else "drainer's default limits"
-    return [*lines, f"  within {whose}: {limits}"]
+    which = "the limits of the settings" if by_settings else "drainer's default limits"
+    return [*lines, f"  within {which}: {limits}"]
 
 
 def forecast_object(found: Forecast) -> dict[str, object]:

@@ -35,7 +35,7 @@ def handback_command(
     try:
         reply = ask(config, lambda service: service.handback(request), ANSWER_WITHIN_S)
     except ServiceNotRunning as exc:
-        # Who owes what is known to the service alone; and who wants to give back wants nothing more to go out.
+        # Only the service knows which recipients are still owed. An operator who hands back wants no more mail to go out.
         raise ServiceNotRunning(f"{exc}\n{_WITHOUT_SENDING}") from exc
     if as_json:
         print_json(reply)

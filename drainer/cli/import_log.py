@@ -1,6 +1,6 @@
 """`drainer import-log`: learn from logs what was delivered before. A dry run unless --yes.
 
-With the service running it is told; without it the ledger is written here, and the queue is looked through for what the log
+A running service gets the deliveries; without one the ledger is written here, and the queue is searched for what the log
 concerns.
 """
 
@@ -40,7 +40,7 @@ RECIPIENTS_AT_A_TIME = 2000
 _QUEUES = ("drainer/backlog", "drainer/held", "out", "retry")
 _ENTRIES_SHOWN = 20
 
-_Tell = Callable[[ImportRequest], Awaitable[ImportReply]]
+_Send = Callable[[ImportRequest], Awaitable[ImportReply]]
 
 
 def import_log_command(
@@ -55,10 +55,10 @@ def import_log_command(
 ) -> None:
     """Learn from logs what was delivered before, so that it is not delivered again. Without --yes it only says what.
 
-    Logs of Postfix and Exim (also what `journalctl -o export` prints) name recipients; Mailman's own smtp log names how
-    many: that counts for an entry with exactly as many recipients, if the log tells whom the MTA accepted. For Mailman 2.1's
-    logs/smtp the logs post and smtp-failure beside it are read too. What is known of a message is its list, Message-ID and
-    recipients, not its text. Mail counts as a list's if its reverse-path is the list's bounces address.
+    Logs of Postfix and Exim (also the output of `journalctl -o export`) name the recipients. Mailman's own smtp log only
+    counts them: such a line covers an entry with exactly that number of recipients, if the log says which of them the MTA
+    accepted. With logs/smtp of Mailman 2.1, its logs post and smtp-failure are read too. A log has the list, the Message-ID
+    and the recipients of a message, not its text. A mail is a list's if its reverse-path is the list's bounces address.
 
     \b
     drainer import-log /var/log/mail.log.1 /var/log/mail.log
@@ -68,40 +68,53 @@ def import_log_command(
     if bool(files) == bool(undo):
         raise UsageError("name the logs to learn from, or an import with --undo")
     if undo:
-        reply = _exchange(config, [ImportRequest(name=_checked(undo), undo=True, note="forgotten")])
-        if as_json:
-            print_json(reply)
-        else:
-            print(f"{count(reply.learnt, 'delivery', 'deliveries')} forgotten that {undo} had learnt.")
-        return
-    found = DeliveriesInLog()
-    for file in files or ():
-        found.feed(file_lines(file, time.time()))
-        found.feed_mailman(text_lines(file))
-    ends = [end for file in files or () for end in ends_beside(file) if end.is_file() and end not in (files or ())]
-    for file in ends:
-        found.feed_mailman(text_lines(file))
-    failures_read = any(is_failure_log(file) for file in [*(files or ()), *ends])
-    name = import_name(f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
-    deliveries = list(found.deliveries(failures_read))
-    reply = _exchange(config, list(_requests(name, deliveries, yes, ", ".join(str(file) for file in files or ()))))
+        _forget(undo, config, as_json)
+    else:
+        _learn(files or [], config, yes, as_json)
+
+
+def _forget(name: str, config: Path | None, as_json: bool) -> None:
+    reply = _exchange(config, [ImportRequest(name=_checked(name), undo=True, note="forgotten")])
     if as_json:
-        unused = found.unused
-        print_json(
-            {
-                **reply.model_dump(mode="json"),
-                "mails": found.mails,
-                "mails_of_no_list": unused.mails_of_no_list,
-                "mails_without_message_id": unused.mails_without_message_id,
-                "refused_recipients": unused.refused_recipients,
-                "undelivered_recipients": unused.undelivered_recipients,
-                "failed_deliveries": unused.failed_deliveries,
-                "untold_deliveries": unused.unclear_deliveries,
-            }
-        )
+        print_json(reply)
+    else:
+        print(f"{count(reply.learnt, 'delivery', 'deliveries')} forgotten that {name} had learnt.")
+
+
+def _learn(files: Sequence[Path], config: Path | None, yes: bool, as_json: bool) -> None:
+    found, deliveries = _read(files)
+    name = import_name(f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    reply = _exchange(config, list(_requests(name, deliveries, yes, ", ".join(map(str, files)))))
+    if as_json:
+        print_json({**reply.model_dump(mode="json"), "mails": found.mails, **_unused_as_json(found)})
         return
     for line in [*_unused(found), *_lines(reply)]:
         print_folded(line)
+
+
+def _read(files: Sequence[Path]) -> tuple[DeliveriesInLog, list[Delivered]]:
+    """What the logs say, and the deliveries in that. The logs of Mailman 2.1 beside a log of its own are read too."""
+    found = DeliveriesInLog()
+    for file in files:
+        found.feed(file_lines(file, time.time()))
+        found.feed_mailman(text_lines(file))
+    beside = [log for file in files for log in ends_beside(file) if log.is_file() and log not in files]
+    for log in beside:
+        found.feed_mailman(text_lines(log))
+    has_failures = any(is_failure_log(file) for file in [*files, *beside])
+    return found, list(found.deliveries(has_failures))
+
+
+def _unused_as_json(found: DeliveriesInLog) -> dict[str, object]:
+    unused = found.unused
+    return {
+        "mails_of_no_list": unused.mails_of_no_list,
+        "mails_without_message_id": unused.mails_without_message_id,
+        "refused_recipients": unused.refused_recipients,
+        "undelivered_recipients": unused.undelivered_recipients,
+        "failed_deliveries": unused.failed_deliveries,
+        "untold_deliveries": unused.unclear_deliveries,
+    }
 
 
 def _checked(name: str) -> str:
@@ -133,8 +146,8 @@ def _requests(name: str, deliveries: Sequence[Delivered], yes: bool, files: str)
 def _exchange(config: Path | None, requests: Sequence[ImportRequest]) -> ImportReply:
     """All requests of one import, answered as one: by the service, or here where none runs."""
 
-    async def told(tell: _Tell) -> ImportReply:
-        replies = [await tell(request) for request in requests]
+    async def all_sent(send: _Send) -> ImportReply:
+        replies = [await send(request) for request in requests]
         return replies[-1].model_copy(
             update={
                 **{
@@ -146,18 +159,18 @@ def _exchange(config: Path | None, requests: Sequence[ImportRequest]) -> ImportR
         )
 
     try:
-        return ask(config, lambda service: told(service.import_log))
+        return ask(config, lambda service: all_sent(service.import_log))
     except ServiceNotRunning:
         return asyncio.run(
-            _here(client_settings(config), any(request.yes or request.undo for request in requests), told)
+            _here(client_settings(config), any(request.yes or request.undo for request in requests), all_sent)
         )
 
 
-async def _here(settings: Settings, writes: bool, told: Callable[[_Tell], Awaitable[ImportReply]]) -> ImportReply:
+async def _here(settings: Settings, writes: bool, all_sent: Callable[[_Send], Awaitable[ImportReply]]) -> ImportReply:
     from drainer.operate.import_log import carry_out
 
     async with _ledger_and_queue(settings, writes) as (ledger, index):
-        return await told(lambda request: carry_out(ledger, index, request, getpass.getuser(), time.time()))
+        return await all_sent(lambda request: carry_out(ledger, index, request, getpass.getuser(), time.time()))
 
 
 @asynccontextmanager
@@ -195,7 +208,7 @@ async def _ledger_and_queue(settings: Settings, writes: bool) -> AsyncIterator[t
 
 
 def _refuse_as_root(settings: Settings) -> None:
-    """Files of the ledger that root makes are none the service's user can write."""
+    """The service's user could not write a ledger that root made."""
     try:
         owner = settings.mailman.queue_dir.stat().st_uid
     except OSError as exc:
@@ -209,21 +222,21 @@ def _refuse_as_root(settings: Settings) -> None:
 
 def _unused(found: DeliveriesInLog) -> list[str]:
     unused = found.unused
-    told = [
+    reasons = [
         (unused.mails_of_no_list, "mail", "mails", "went out under no list's bounces address"),
         (unused.mails_without_message_id, "mail", "mails", "had no Message-ID in the log"),
         (unused.refused_recipients, "recipient", "recipients", "refused for good: did not get it"),
         (unused.undelivered_recipients, "recipient", "recipients", "left the MTA's queue undelivered"),
-        (unused.failed_deliveries, "delivery", "deliveries", "of Mailman's failed: the MTA accepted nobody"),
+        (unused.failed_deliveries, "delivery", "deliveries", "of Mailman's failed: the MTA accepted no recipient"),
         (
             unused.unclear_deliveries,
             "delivery",
             "deliveries",
-            "of Mailman's: the log does not tell whom the MTA accepted (Mailman 3: templates of [logging.smtp];"
+            "of Mailman's: the log does not say which recipients the MTA accepted (Mailman 3: templates of [logging.smtp];"
             " 2.1: name its logs post and smtp-failure too)",
         ),
     ]
-    return [f"not used: {count(number, one, many)} {why}" for number, one, many, why in told if number]
+    return [f"not used: {count(number, one, many)} {why}" for number, one, many, why in reasons if number]
 
 
 def _lines(reply: ImportReply) -> list[str]:
@@ -236,15 +249,18 @@ def _lines(reply: ImportReply) -> list[str]:
         lines.append(f"... {count(len(reply.entries) - _ENTRIES_SHOWN)} more")
     if reply.unmatched:
         lines.append(
-            f"not used: {count(reply.unmatched, 'delivery', 'deliveries')} of Mailman's that fit no entry here"
+            f"not used: {count(reply.unmatched, 'delivery', 'deliveries')} of Mailman's that match no entry here"
         )
     covered = sum(one.covered for one in reply.entries)
     found = f"{count(reply.deliveries, 'delivery', 'deliveries')} in the log"
     waiting = f"{count(covered, 'recipient')} of {count(len(reply.entries), 'entry', 'entries')} here"
     if not reply.done:
-        return [*lines, f"Dry run: nothing was changed. {found}; they cover {waiting}. With --yes they are remembered."]
+        return [
+            *lines,
+            f"Dry run: nothing was changed. {found}; they cover {waiting}. With --yes the ledger remembers them.",
+        ]
     return [
         *lines,
-        f"{found}, {count(reply.learnt)} of them news; they cover {waiting}, who get no second copy.",
+        f"{found}, {count(reply.learnt)} of them new; they cover {waiting}. These get no second copy.",
         f"`drainer import-log --undo {reply.name}` forgets them.",
     ]

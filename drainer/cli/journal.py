@@ -53,7 +53,7 @@ def journal_command(
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, metavar="N", help="The last N.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """What operators and the service decided: number, when, who, what, why; and what can be undone until when.
+    """List what operators and the service decided: number, time, who, what and why; what can be undone, and until when.
 
     \b
     drainer journal

@@ -156,7 +156,7 @@ def main() -> None:
         print_folded(f"drainer: {exc}", sys.stderr)
         sys.exit(exit_status(exc))
     except OSError as exc:
-        # Nobody foresaw that this file may be out of reach: the path, and what would be right, say more than a traceback.
+        # No code expected this file to be out of reach. The path and the remedy say more than a traceback.
         advice = (
             advice_for(Path(os.fsdecode(exc.filename)), writing=exc.errno == errno.EROFS) if _names_path(exc) else None
         )

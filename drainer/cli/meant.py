@@ -1,4 +1,4 @@
-"""Command lines that are not as we have them, and yet clear: done as they are meant, or told how.
+"""Command lines in another order than ours whose meaning is clear: carried out as meant, or answered with the right one.
 
 Pure  arguments in, arguments out
 """

@@ -37,8 +37,8 @@ def settings_for(queue_dir: Path | None, config: Path | None) -> tuple[Settings,
     are_of_a_site = "queue_dir" in settings.mailman.model_fields_set or (file.is_file() and theirs.is_dir())
     if queue_dir is None or not are_of_a_site or _is_in(queue_dir, theirs):
         return settings, ""
-    whose = file if file.is_file() else "the environment"
-    return Settings(), f"{whose} is for {theirs}; its log, limits and lists do not count here"
+    source = file if file.is_file() else "the environment"
+    return Settings(), f"{source} is for {theirs}; its log, limits and lists do not count here"
 
 
 def configured_queue_dir(config: Path | None) -> Path:

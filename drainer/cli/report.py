@@ -45,7 +45,7 @@ def report_command(
         ),
     ] = None,
 ) -> None:
-    """The incident report of the drain: what was found, what became of it, who did what, how good the forecasts were.
+    """Write the incident report: what was found, what became of it, who did what, how good the forecasts were.
 
     While the service runs it is asked; afterwards the report is made from its ledger, which is not changed.
 
@@ -60,15 +60,15 @@ def report_command(
     """
     now = datetime.now().astimezone()
     since_s = None if since is None else past(since, now).timestamp()
-    told = incident_now(config, since_s)
+    incident = incident_now(config, since_s)
     form = form or _SUFFIXES.get(output.suffix.lower() if output else "", "markdown")
-    octets = rendered(told, form)
+    octets = rendered(incident, form)
     if output is None:
         sys.stdout.buffer.write(octets)
         sys.stdout.buffer.flush()
         return
     _write(output, octets)
-    print(f"{output}: {len(octets):,} bytes, {'from the running service' if told.live else 'from the ledger'}")
+    print(f"{output}: {len(octets):,} bytes, {'from the running service' if incident.live else 'from the ledger'}")
 
 
 def incident_now(config: Path | None, since_s: float | None) -> Incident:
@@ -91,21 +91,21 @@ def incident_now(config: Path | None, since_s: float | None) -> Incident:
         raise type(why)(f"{why}\n{exc}") from exc
 
 
-def rendered(told: Incident, form: Format) -> bytes:
+def rendered(incident: Incident, form: Format) -> bytes:
     match form:
         case "json":
             from drainer.control.replies import as_json
 
-            return as_json(told) + b"\n"
+            return as_json(incident) + b"\n"
         case "html":
             from drainer.report.incident.html_page import html
 
             style = (resources.files("drainer.report.web") / "page.css").read_text("utf-8")
-            return html(told, style).encode("utf-8", "replace")
+            return html(incident, style).encode("utf-8", "replace")
         case _:
             from drainer.report.incident.markdown import markdown
 
-            return markdown(told).encode("utf-8", "replace")
+            return markdown(incident).encode("utf-8", "replace")
 
 
 def _write(path: Path, octets: bytes) -> None:

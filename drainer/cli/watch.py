@@ -86,12 +86,12 @@ async def watch(service: ControlClient, every_s: float | None, lists: int) -> No
 
 async def _line_by_line(service: ControlClient, seen: _Seen, every_s: float) -> None:
     """A line each time, with the time; of a service that is gone only once."""
-    told = ""
+    shown_trouble = ""
     while True:
-        if not (seen.trouble and seen.trouble == told):
+        if not (seen.trouble and seen.trouble == shown_trouble):
             text = seen.trouble or status_line(seen.snapshot)
             print(f"{time.strftime('%Y-%m-%d %H:%M:%S %Z')} {shown(text)}", flush=True)
-        told = seen.trouble
+        shown_trouble = seen.trouble
         await asyncio.sleep(every_s)
         await seen.look(service)
 

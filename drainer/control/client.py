@@ -181,7 +181,7 @@ class ControlClient:
 
     def _unreachable(self, exc: OSError) -> DrainerError:
         if isinstance(exc, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
-            return ServiceNotRunning(f"drainer is not running: nobody answers on {self._path}")
+            return ServiceNotRunning(f"drainer is not running: nothing listens on {self._path}")
         if isinstance(exc, PermissionError):
             return DrainerError(
                 f"not allowed to use {self._path}; its group may operate: ask for membership, or use sudo"

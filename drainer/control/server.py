@@ -58,7 +58,7 @@ class ControlServer:
         self._bound: tuple[int, int] | None = None
 
     async def start(self) -> None:
-        """Listen. A socket file nobody answers on (a service that died) is replaced.
+        """Listen. A socket file without a listener (its service died) is replaced.
 
         Raises  RequestRefused when another service answers there; SettingsError when the path cannot be listened on;
                 NoRoomForSocket when it could be, with room on its filesystem: call again later
@@ -211,7 +211,7 @@ class ControlServer:
 
 
 class _OneLine(logging.Filter):
-    """What is no HTTP is answered with 400, and is worth a line; aiohttp would log a traceback of its own parser."""
+    """One line for octets that are no HTTP (answered with 400); aiohttp would log a traceback of its parser."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info:
@@ -233,7 +233,7 @@ def _no_such(text: str) -> web.HTTPNotFound:
 
 @web.middleware
 async def _errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Every error leaves as {"error": text for the operator}; what nobody foresaw is logged with its traceback."""
+    """Every error is answered as {"error": text for the operator}; an unexpected one is logged with its traceback."""
     try:
         refuse_broken_target(request)
         return await handler(request)

@@ -1,6 +1,6 @@
 """The read-only TCP listener of `web.listen`: the page, and the same figures for programs.
 
-In    GET and HEAD of a few paths, from whoever can reach the port
+In    GET and HEAD of a few paths, from any client that reaches the port
 Out   the page, JSON, metrics; everything else is refused with a status code and no more
 Cannot change anything: it is given two functions that read, and never the operations of the control socket
 
@@ -31,7 +31,7 @@ from drainer.text.logfmt import logfmt
 from drainer.text.quantities import tcp_address
 
 AS_OLD_AS_S = 1.0
-"""Whoever asks within this time of another is given the same figures: many readers cost the drain no more than one."""
+"""Requests within this time get the same figures: many readers cost the drain no more than one."""
 _SHUTDOWN_S = 2.0
 _FILES = {"/page.css": "text/css", "/page.js": "text/javascript", "/icon.svg": "image/svg+xml"}
 """Beside page.html in drainer/report/, sent as they are."""
@@ -117,7 +117,7 @@ class StatusListener:
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Refuse what is not for us; let no answer say more than its status when something fails."""
+        """Refuse requests that are not for us; when something fails, answer with a status and no more."""
         status = self._reason_to_refuse(request)
         if status:
             return refusal(status)
@@ -151,7 +151,7 @@ class StatusListener:
         return web.Response(text=self._files[request.path], content_type=_FILES[request.path], charset="utf-8")
 
     async def _face(self, request: web.Request) -> web.Response:
-        """The figures in the form that the path asks for, made once for all who ask in the same second."""
+        """The figures in the form that the path asks for, made once for all requests of the same second."""
         snapshot = await self._figures()
         kept = self._kept.get(request.path)
         if kept is None or kept[0] is not snapshot:

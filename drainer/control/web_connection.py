@@ -1,8 +1,8 @@
 """One connection of the read-only TCP listener: one request, no body, a time limit, and never more than a few at once.
 
-In    bytes from anybody who can reach the port
+In    bytes from any client that reaches the port
 Out   at most one request for aiohttp to answer; the connection is closed after it, or when it takes too long
-Refuses to know what is asked for
+Not here  what is asked for (web.py)
 
 A client that sends its request byte by byte, or reads the answer as slowly, holds one of `MOST_CONNECTIONS` until its
 time is over; a newcomer takes the place of whoever has been longest without having asked anything. The control socket
@@ -40,8 +40,8 @@ class Connections:
         self._has_ended = False
 
     def end(self) -> None:
-        """Admit nobody any more: what the listening socket had accepted before it was closed is made only after that, when
-        the server no longer closes anything."""
+        """Admit no connection any more. Some that the listening socket accepted before it was closed are made only now, when
+        the server no longer closes any."""
         self._has_ended = True
 
     def __call__(self) -> asyncio.Protocol:
@@ -65,7 +65,7 @@ class Connections:
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's, which has no time limit for a request's header, nor for its answer, and tells its version in its errors."""
+    """aiohttp's, with time limits for a request's header and for its answer, and without its version in the errors."""
 
     def __init__(self, connections: Connections) -> None:
         loop = asyncio.get_running_loop()
@@ -124,7 +124,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What is not HTTP, or failed: a word for the client, and a line in the log only for what is our fault."""
+        """Not HTTP, or a failure: a status for the client, and a line in the log only if the fault is ours."""
         if status >= 500:
             log.error(logfmt(event="request_failed", method=request.method, path=request.path), exc_info=exc)
         return refusal(status if status >= 500 else 400)

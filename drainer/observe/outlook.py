@@ -43,7 +43,7 @@ class Outlook:
     def backlog(self) -> BacklogTotals:
         """The index's totals, and what the first listing has still to take, or there was no room for yet.
 
-        What is held since it cannot be read is not among the unread: nobody will read it before a person does something.
+        Entries held because they cannot be read do not count as unread: they stay so until an operator acts.
         """
         totals, outside = self._pipeline.resources.index.totals.overall(), self._pipeline.progress.outside
         to_read = totals.unread_entries - len(self._pipeline.facts.left_unread())
@@ -62,7 +62,7 @@ class Outlook:
         )
 
     def observe(self, totals: Totals, state: ServiceState) -> None:
-        """Tell the rates and the estimate what has happened by now."""
+        """Give the rates and the estimate the counters as they are now."""
         counts, work = self._counts(totals, state), self._work_left(self.backlog())
         self._rates.observe(counts)
         left = amount(work)
@@ -83,7 +83,7 @@ class Outlook:
         )
 
     def _is_nothing_due(self) -> bool:
-        """Nothing waits but what is held, paused, or deferred until later."""
+        """Every waiting entry is held, paused, or deferred until later."""
         totals, going = self.backlog(), self._expected()[0]
         return not (totals.unread_entries or totals.active_entries) and going.recipients <= going.deferred_recipients
 
@@ -92,7 +92,7 @@ class Outlook:
         return self.settings.feed.via == "mailman"
 
     def _expected(self) -> tuple[Expected, Expected]:
-        """What is still to be sent: on lists that may go, and on those that the operator paused."""
+        """Recipients still to be sent to: on open lists, and on paused ones."""
         resources = self._pipeline.resources
         # A resend waits to be held or suppressed; those that an operator released are few, and soon gone.
         by_list = expected_by_list(

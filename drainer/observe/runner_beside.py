@@ -2,7 +2,7 @@
 
 In    the snapshot's word on it, now and then
 Out   lines in the journal, and so in the incident report
-Not here  what is said of it (report/snapshot.py), whether we start beside it (guards/beside_runner.py)
+Not here  its words in the status (guards/mailman.py); whether we start beside it (guards/beside_runner.py)
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 In    the service's tasks, by name
 Out   the side tasks kept going; what failed of them, for log, status and metrics
 
-The drain is what matters. A task of the data path that fails in a way nobody foresaw ends the service: without it mail
-would stand still unseen, or go out twice; systemd starts the service again, and the ledger knows where it stood. Any other
-task is beside the drain: recording, telling and showing may go wrong, and the mail goes on.
+The drain is what matters. A task of the data path that fails unexpectedly ends the service: without it mail would stand
+still unseen, or go out twice. systemd starts the service again, and the ledger knows where it stood. Any other
+task is beside the drain: recording, notices and displays may fail, and the mail goes on.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ MAY_END = {
     "survey": "without it entries stay unread, and the numbers are wrong",
     "bring_back": "without it entries lent to the ledger's disk stay outside the queue",
     "feed": "without it nothing is delivered",
-    "follow": "without it nobody knows what Mailman made of the entries it was given",
+    "follow": "without it entries handed to Mailman are never concluded",
     "in_doubt": "without it recipients in doubt wait for ever",
-    "bounces": "without it nobody hears of recipients that failed",
+    "bounces": "without it failed recipients are never reported",
     "operator": "without it a pause never ends, and a clock that is set back stops deferred mail",
     "ledger": "a ledger that was deleted or replaced does not know who has had their mail",
 }
@@ -53,7 +53,7 @@ SIDE_TASKS = {
 AGAIN_S = 5.0
 """A side task that failed is begun again after this time."""
 SAID_AGAIN_S = 300.0
-"""The same failure is logged at most so often; every one is counted."""
+"""The same failure is logged once in this time; every one is counted."""
 
 
 class SideTasks:
@@ -69,8 +69,8 @@ class SideTasks:
 
     @contextlib.contextmanager
     def guarded(self, name: str) -> Iterator[None]:
-        """Whatever the body raises is said and counted, and goes no further. This is the one place where that is right:
-        what is done in here is not needed for the drain, and nobody can foresee everything that may go wrong with it."""
+        """Any error of the body is logged and counted, and goes no further. This is the one place where that is right: the
+        drain does not need the body, and not every way in which it may fail is known."""
         assert name in SIDE_TASKS, f"{name} is no side task"
         try:
             yield

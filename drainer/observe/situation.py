@@ -11,14 +11,17 @@ import dataclasses
 import logging
 import math
 import os
+from collections.abc import Mapping
 
 from drainer import __version__
 from drainer.backlog.selection import Selectors
+from drainer.backlog.values import BacklogTotals
 from drainer.clock import Clock
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.control.messages.finish import EtaReply
 from drainer.estimate.eta import ServiceState
 from drainer.estimate.per_list import ListFinish
+from drainer.estimate.rates import Measured
 from drainer.guards.mailman import Mailman
 from drainer.ledger.records import INTAKE, OperatorState, Totals
 from drainer.observe.finish import answer
@@ -161,7 +164,7 @@ class Situation:
         return make_incident(account, present, history, version=__version__, now_s=now_s, live=True, since_s=since_s)
 
     def present(self, snapshot: Snapshot) -> Inventory:
-        """What is here beside the figures of this snapshot."""
+        """The snapshot, and beside its figures the entries that wait and those that are held."""
         index = self._pipeline.resources.index
         held = index.lines.select(Selectors(state="held"), snapshot.at, HELD_KEPT).lines
         return Inventory(
@@ -194,9 +197,7 @@ class Situation:
             self.update_state()  # as old as the figures beside it: never "idle" over a backlog
         totals, now_s = self._outlook.backlog(), self._clock.now_s()
         drain = self._outlook.drain(totals, self.state, now_s)
-        measured, eta = drain.measured, drain.eta
-        list_finishes = drain.list_finishes(eta)
-        mta = resources.pool.state
+        eta = drain.eta
         return Snapshot(
             version=__version__,
             at=now_s,
@@ -204,70 +205,90 @@ class Situation:
             state=self.state,
             reason=self._reason,
             since=self._since_s,
-            backlog=Backlog(
-                entries=totals.entries,
-                recipients=totals.recipients,
-                bytes=totals.bytes,
-                oldest_age_s=None if totals.oldest_s is None else max(0.0, now_s - totals.oldest_s),
-                deferred_recipients=totals.deferred_recipients,
-                in_doubt_recipients=self._in_doubt_recipients,
-                held_entries=totals.held_entries,
-                unread_entries=totals.unread_entries,
-                duplicate_entries=totals.duplicate_entries,
-                duplicate_recipients=totals.duplicate_recipients,
-                dsns_owed=self._dsns_owed,
-                next_due_s=resources.index.order.next_due_s(),
-            ),
+            backlog=self._backlog(totals, now_s),
             done=done_of(self.totals),
-            rate=Rate(
-                limit_messages_per_s=resources.rate.messages_per_s,
-                limit_recipients_per_s=resources.rate.recipients_per_s,
-                messages_per_s=measured.service_messages_per_s if measured else None,
-                recipients_per_s=measured.service_recipients_per_s if measured else None,
-                arrivals_recipients_per_s=measured.arrival_recipients_per_s if measured else None,
-                binding=resources.rate.binding if self.state == "draining" else "",
-            ),
+            rate=self._rate(drain.measured),
             eta=eta,
             if_resumed=drain.if_resumed,
             guards=surroundings.guards,
-            mta=Mta(
-                host=self.settings.mta.host,
-                port=self.settings.mta.port,
-                state=mta.state,
-                reason=mta.reason,
-                sessions=mta.sessions,
-                next_try_s=mta.next_try_s,
-                recipient_limit=self._pipeline.limits.most,
-            ),
+            mta=self._mta(),
             mailman=self.mailman(),
-            lists=[
-                ListBacklog(
-                    list=line.list_id,
-                    entries=line.entries,
-                    recipients=line.recipients,
-                    oldest_age_s=None if line.oldest_s is None else max(0.0, now_s - line.oldest_s),
-                    paused=line.list_id in resources.gate.closed_lists,
-                    **_when(list_finishes.get(line.list_id), now_s),
-                )
-                for line in resources.index.totals.per_list()
-                if line.entries
-            ],
-            pauses=[
-                PauseInForce(
-                    list=pause.list_id, by=pause.by, reason=pause.reason, since=pause.since_s, until=pause.until_s
-                )
-                for pause in self.operator.pauses
-                if pause.list_id != INTAKE
-            ],
+            lists=self._lists(drain.list_finishes(eta), now_s),
+            pauses=self._pauses(),
             stops=[Stop(name=name, reason=reason) for name, reason in resources.gate.reasons.items()],
             side_failures=list(self._side_tasks.failures.values()),
             forecasts=self.record_writer.forecasts,
             needs_restart=list(self._needs_restart),
         )
 
+    def _backlog(self, totals: BacklogTotals, now_s: float) -> Backlog:
+        return Backlog(
+            entries=totals.entries,
+            recipients=totals.recipients,
+            bytes=totals.bytes,
+            oldest_age_s=_age_s(totals.oldest_s, now_s),
+            deferred_recipients=totals.deferred_recipients,
+            in_doubt_recipients=self._in_doubt_recipients,
+            held_entries=totals.held_entries,
+            unread_entries=totals.unread_entries,
+            duplicate_entries=totals.duplicate_entries,
+            duplicate_recipients=totals.duplicate_recipients,
+            dsns_owed=self._dsns_owed,
+            next_due_s=self._pipeline.resources.index.order.next_due_s(),
+        )
+
+    def _rate(self, measured: Measured | None) -> Rate:
+        rate = self._pipeline.resources.rate
+        return Rate(
+            limit_messages_per_s=rate.messages_per_s,
+            limit_recipients_per_s=rate.recipients_per_s,
+            messages_per_s=measured.service_messages_per_s if measured else None,
+            recipients_per_s=measured.service_recipients_per_s if measured else None,
+            arrivals_recipients_per_s=measured.arrival_recipients_per_s if measured else None,
+            binding=rate.binding if self.state == "draining" else "",
+        )
+
+    def _mta(self) -> Mta:
+        state = self._pipeline.resources.pool.state
+        return Mta(
+            host=self.settings.mta.host,
+            port=self.settings.mta.port,
+            state=state.state,
+            reason=state.reason,
+            sessions=state.sessions,
+            next_try_s=state.next_try_s,
+            recipient_limit=self._pipeline.limits.most,
+        )
+
+    def _lists(self, finishes: Mapping[str, ListFinish], now_s: float) -> list[ListBacklog]:
+        resources = self._pipeline.resources
+        return [
+            ListBacklog(
+                list=line.list_id,
+                entries=line.entries,
+                recipients=line.recipients,
+                oldest_age_s=_age_s(line.oldest_s, now_s),
+                paused=line.list_id in resources.gate.closed_lists,
+                **_when(finishes.get(line.list_id), now_s),
+            )
+            for line in resources.index.totals.per_list()
+            if line.entries
+        ]
+
+    def _pauses(self) -> list[PauseInForce]:
+        return [
+            PauseInForce(list=pause.list_id, by=pause.by, reason=pause.reason, since=pause.since_s, until=pause.until_s)
+            for pause in self.operator.pauses
+            if pause.list_id != INTAKE
+        ]
+
+
+def _age_s(oldest_s: float | None, now_s: float) -> float | None:
+    return None if oldest_s is None else max(0.0, now_s - oldest_s)
+
 
 def _when(finish: ListFinish | None, now_s: float) -> dict[str, float]:
-    """The fields of ListBacklog that say when a list is finish."""
+    """The fields of ListBacklog that say when a list is finished."""
     if finish is None:
         return {}
     return {"finish": now_s + finish.seconds, **dataclasses.asdict(finish)}

@@ -1,4 +1,4 @@
-"""What is around us: free disk, load, the MTA's queue, Mailman's processes and queues. Looked at now and then.
+"""The host around us: free disk, load, the MTA's queue, Mailman's processes and queues. Looked at every few seconds.
 
 Out   the guards' verdicts, and Mailman as it is, for the snapshot
 Not here  what follows from a verdict (service.py), how each is reached (guards/)
@@ -25,7 +25,7 @@ from drainer.text.logfmt import logfmt
 log = logging.getLogger("drainer")
 
 LOOK_WITHIN_S = 30.0
-"""What is looked at on a disk that does not answer in this time is said to have failed, and looked at again."""
+"""A look at a disk that does not answer in this time counts as failed; the next look tries again."""
 
 
 class Surroundings:
@@ -120,5 +120,5 @@ class Surroundings:
 
 
 def mta_queue(mta: MtaSettings, stopped: bool = False) -> MtaQueue:
-    """Whose length is watched, as the settings say. stopped: feeding is stopped for it."""
+    """The MTA's queue that the settings name. stopped: feeding is stopped because of its length."""
     return MtaQueue(mta.queue, mta.queue_high, mta.queue_low, stopped=stopped, config=mta.queue_config)

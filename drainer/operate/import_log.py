@@ -1,6 +1,6 @@
-"""What a log from before told, matched with the queue and written to the ledger: the work of `drainer import-log`.
+"""Deliveries that a log shows, matched with the queue and written to the ledger: the work of `drainer import-log`.
 
-In    deliveries a log tells of (mta_log/delivered.py), the index of what waits, the ledger
+In    deliveries from a log (mta_log/delivered.py), the backlog index, the ledger
 Out   the ledger knowing them as DELIVERED under the import's name; which entries that concerns
 Not here  reading logs; who asked (operate/operations.py through the running service, cli/import_log.py without it)
 
@@ -29,7 +29,7 @@ IMPORT = "import"
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """An entry of the message a log tells of."""
+    """An entry whose message is in the log."""
 
     filebase: str
     list_id: str
@@ -37,7 +37,7 @@ class _Waiting:
 
 
 async def carry_out(ledger: Ledger, index: BacklogIndex, request: ImportRequest, by: str, now_s: float) -> ImportReply:
-    """What one request asks for, in the journal with who asked."""
+    """Carry out one request; the journal gets a line with who sent it."""
     if request.undo:
         reply = ImportReply(done=True, name=request.name, learnt=await ledger.unlearn(request.name))
     else:
@@ -56,7 +56,7 @@ async def _learn(
 ) -> ImportReply:
     """Write what was delivered; without `yes` only say what that would mean for the queue.
 
-    A delivery of Mailman's that names nobody counts for an entry with exactly as many recipients, and for nobody else.
+    A delivery of Mailman's that names no recipients covers an entry with exactly as many recipients, and no other.
     """
     learnt: list[Learnt] = []
     entries: list[ImportedEntry] = []

@@ -1,4 +1,4 @@
-"""The journal: what is written with each action of an operator, and how one is taken back.
+"""The journal: the line of each action of an operator, and how an action is undone.
 
 In    actions as they begin and end; an UndoRequest
 Out   their lines in the ledger; a JournalReply, an UndoReply
@@ -32,12 +32,12 @@ log = logging.getLogger("drainer")
 
 SERVICE = "drainer"
 _LOOKED_AT = 10_000
-"""So many lines of the journal are looked at for what took back what."""
+"""Lines of the journal that are searched for which action undoes which."""
 _NAMED = 5
 
 _CANNOT = {
     "accept-ledger": "the ledger is in use since, and nothing was changed in it; a better one has to be put in its place",
-    "import-log --undo": "what a log tells is learnt again by `drainer import-log`",
+    "import-log --undo": "`drainer import-log` learns the log again",
     "handback": "see the next line, which has the entries",
 }
 
@@ -65,11 +65,11 @@ class Journal:
         await self._resources.ledger.end_action(doing.number, detail, self._now_s())
 
     def has_ended(self, doing: Doing) -> None:
-        """Whether or not `end` could be written: it is not being carried out any more."""
+        """It is not being carried out any more, whether or not `end` could be written."""
         self._under_way.discard(doing.number)
 
     async def recover(self) -> None:
-        """Actions that an earlier run did not come to the end of say so. Before anything is asked for."""
+        """Mark the actions that an earlier run did not finish. Before the first request."""
         for action in await self._resources.ledger.actions(_LOOKED_AT):
             if action.new is not None and action.new.ended_s is None and not action.detail.startswith(_CUT_OFF):
                 detail = f"{_CUT_OFF} after {count(action.entries, 'entry', 'entries')}: {action.detail}"
@@ -86,7 +86,7 @@ class Journal:
         return JournalReply(actions=[await self._shown(action, undone) for action in actions[-limit:]])
 
     async def undo(self, request: UndoRequest, peer: Peer) -> UndoReply:
-        """Raises RequestRefused: there is no such action, it cannot be taken back, or nothing of it is left to take back."""
+        """Raises RequestRefused: there is no such action, it cannot be undone, or nothing of it is left to undo."""
         async with self._turn:
             actions = await self._resources.ledger.actions(_LOOKED_AT)
             target = await self._meant(request, actions)
@@ -98,7 +98,7 @@ class Journal:
             looked = await self._undo.possible(steps, later)
             _, words, kept = undone(self._limits.state, _payload(target), self._now_s())
             if forgets := _import_of(target):
-                words.append(f"{forgets}: what it taught is forgotten")
+                words.append(f"{forgets}: what was learnt by it is forgotten")
             if not (looked.changed or words):
                 raise RequestRefused(_nothing_left(target, looked, kept))
             if not request.yes:
@@ -203,11 +203,11 @@ def _why_not(action: Action) -> str:
     if action.by == SERVICE and action.new is None:
         return "the service did this by itself"
     if action.new is None:
-        return _CANNOT.get(action.verb, "nothing was written down that it could be undone by")
+        return _CANNOT.get(action.verb, "the journal has nothing by which to undo it")
     if not changed_something(action):
         return "it changed nothing"
     if name := _named(action, _FORGOT):
-        return f"what a log taught as {name} is learnt again by `drainer import-log`"
+        return f"`drainer import-log` learns again what was learnt as {name}"
     return ""
 
 
@@ -232,8 +232,8 @@ def _reply(shown: JournalAction, found: TakenBack, decided: list[str], kept: lis
 
 def _nothing_left(target: Action, looked: TakenBack, kept: Sequence[str]) -> str:
     reasons = [f"{count(len(names), 'entry', 'entries')}: {why}" for why, names in looked.left.items()]
-    told = "; ".join([*reasons, *kept]) or "all of it was undone before"
+    why = "; ".join([*reasons, *kept]) or "all of it was undone before"
     return (
-        f"nothing of action {target.number} ({target.verb}) can be taken back: {told}; `drainer journal` lists the others, "
-        "`drainer undo N` takes back another one"
+        f"nothing of action {target.number} ({target.verb}) can be undone: {why}; `drainer journal` lists the others, "
+        "`drainer undo N` undoes another one"
     )

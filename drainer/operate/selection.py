@@ -1,4 +1,4 @@
-"""What an operator's words mean here: selectors with the list and the entry they name looked up.
+"""What an operator's words mean here: the list and the entry that selectors name are looked up.
 
 In    Selectors as they were asked, the index, the lists there are
 Out   a Meant, which the index takes
@@ -63,12 +63,12 @@ class Selection:
         resources = self._resources
         paused = [pause.list_id for pause in operator.pauses if pause.list_id != INTAKE] if operator else []
         seen = [*(line.list_id for line in resources.index.totals.per_list()), *paused, *await resources.ledger.lists()]
-        told = await self._told()
-        ids = {one.list_id for one in told}
+        named = await self._lists_of_mailman()
+        ids = {one.list_id for one in named}
         others = await asyncio.to_thread(self._known.all, seen, asked)
-        return [*told, *(one for one in others if one.list_id not in ids)]
+        return [*named, *(one for one in others if one.list_id not in ids)]
 
-    async def _told(self) -> list[MailingList]:
+    async def _lists_of_mailman(self) -> list[MailingList]:
         """As the Mailman of the co-process says; none of one that does not answer soon: it may be why drainer is here."""
         composer = next(iter(self._resources.composers.values()))
         if isinstance(composer, Mailman3Composer):
@@ -78,7 +78,7 @@ class Selection:
         return []
 
     async def trouble_in_settings(self, settings: Settings) -> list[str]:
-        """What is wrong with each list that the settings name, as far as lists are known now."""
+        """The mistakes in list names of the settings, as far as lists are known now."""
         named = [("feed.priority", name) for name in settings.feed.priority]
         named += [("mailman.release_lists", name) for name in settings.mailman.release_lists]
         found = []

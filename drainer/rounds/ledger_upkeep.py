@@ -1,7 +1,7 @@
 """The ledger while it is in use: whether its file is still there, whether it can commit again, what it may forget.
 
 In    the ledger, the mark that binds it to this queue
-Out   sending stopped or let go on; the mark renewed; what is past its time removed from ledger and duplicates/
+Out   sending stopped or let go on; the mark renewed; old rows and old duplicates removed
 Raises  LedgerUnusable, which ends the service: the ledger's file was deleted or replaced
 """
 

@@ -1,4 +1,4 @@
-"""The ledger and the queue know each other: looked at before anything is sent, renewed while mail goes out.
+"""This ledger belongs to this queue: checked before anything is sent, renewed while mail goes out.
 
 In    the stamp in the ledger, the stamp in drainer/lock
 Out   both renewed, and the queue claimed in the ledger; or UsageError with what is wrong and what would be right
@@ -23,11 +23,11 @@ from drainer.text.logfmt import logfmt
 log = logging.getLogger("drainer")
 
 RENEW_S = 60.0
-"""While mail goes out; a backup of the ledger that is younger than this cannot be told from the ledger itself."""
+"""While mail goes out; a backup of the ledger that is younger than this looks like the ledger itself."""
 
 _WAYS_OUT = """\
 {path}: {what}.
-Nothing was touched. Recipients who have had their mail are unknown to such a ledger, and would get it a second time.
+Nothing was changed. Such a ledger does not know the recipients who have had their mail; they would get it a second time.
 Right would be, best first:
   1. the ledger that was in use last: put it back, or set ledger.path to it
   2. to learn from the MTA's log what was delivered:  drainer import-log --yes /var/log/mail.log
@@ -60,7 +60,7 @@ class LedgerCheck:
         if found is not None:
             detail = (
                 f"{self._place}: {found.what}; nothing is in custody, so it goes on, but a mail delivered before, and put "
-                "back or sent again, is not known as a duplicate (`drainer import-log` can tell it)"
+                "back or sent again, is not known as a duplicate (`drainer import-log` can teach it)"
             )
             log.warning(logfmt(event="ledger", detail=detail))
             await self._ledger.write_journal(JournalLine(self._clock.now_s(), "drainer", "ledger", detail))

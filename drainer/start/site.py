@@ -1,4 +1,4 @@
-"""The site as the service finds it when it starts: whose queue it is, which Mailman wrote it, what directories there are.
+"""The site as the service finds it when it starts: the owner of the queue, the Mailman that wrote it, the directories.
 
 In    settings, the queue directory
 Out   the flavour to compose for; directories made
@@ -83,7 +83,7 @@ def prepare(custody: Custody, loan: Loan, ledger: LedgerSettings) -> None:
 def out_of_reach(settings: Settings) -> list[str]:
     """Files the settings name that are there and may not be read, a sentence each with what would be right.
 
-    What is said here ends no start, and is found out much too late: a log is asked only when somebody is in doubt.
+    These do not end the start. Without this warning they are found too late: a log is read only for a recipient in doubt.
     """
     mta, notify = settings.mta, settings.notify
     named = {

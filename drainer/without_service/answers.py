@@ -49,7 +49,7 @@ class FromDisk:
     async def eta(
         self, at_recipients_per_s: float | None = None, by_s: float | None = None, list_name: str = ""
     ) -> EtaReply:
-        """No finish time: what is left, the rate last recorded, and what a rate asked about would mean from now on."""
+        """No finish time, but the recipients left, the rate last recorded, and what the rate asked about would mean."""
         await self._site.read(None if list_name else READ_AT_MOST)
         reply = await self._operations.eta(at_recipients_per_s, by_s, list_name)
         snapshot = await self._site.snapshot(self._why)

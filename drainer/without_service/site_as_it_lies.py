@@ -98,7 +98,7 @@ class SiteAsItLies:
 
 
 class _CustodyAsItLies(Custody):
-    """Custody that is looked at, by anybody who may read it: there is no lock, and nothing is moved."""
+    """Custody for reading alone: no lock is taken, and nothing is moved. Any user who may read the files can use it."""
 
     def _rename(self, source: Path | str, destination: Path | str) -> None:
         raise CustodyRefused(f"{source} is only looked at")

@@ -159,7 +159,7 @@ def test_outage_of_2023_is_critical_at_the_first_check_and_a_healthy_site_is_ok(
 
     write_entries(queues / "out", 4_000, 48 * HOUR, 20)
     line = first_line(check(*(name for name in RUNNERS if name != "out")), "CRITICAL", 2)
-    assert "no outgoing runner: nobody delivers out/" in line
+    assert "no outgoing runner: out/ is not delivered" in line
     assert "out 4,003 entries" in line and "out oldest 2 d" in line
 
     line = first_line(check("out", "in"), "CRITICAL", 2)

@@ -61,7 +61,7 @@ def test_log_beside_the_queue_gives_a_forecast_that_names_it(
     assert low <= seconds <= high
     # All between "as many transactions as entries" (2 s each) and "as many recipients a second" (5).
     assert 100 < seconds < 500
-    assert "Forecast, if it were begun now: about " in text
+    assert "Forecast, if the drain began now: about " in text
     assert f"from 300 deliveries to 3,000 recipients in {log}" in text
     assert "5/s recipients while delivering, one message after the other" in text
     assert "within the limits of the settings: 20/s messages, unlimited recipients" in text
@@ -88,7 +88,7 @@ def test_without_a_log_or_with_a_silent_one_the_reason_is_given_in_place_of_a_nu
     few = tmp_path / "few"
     few.write_text(log_lines(3))
     assert "No forecast:" in scanned(site, capsys, few)[1]
-    assert "tells of 3 deliveries only that the MTA accepted" in scanned(site, capsys, few)[1]
+    assert "has only 3 deliveries that the MTA accepted" in scanned(site, capsys, few)[1]
     assert scan_command(site, "out", as_json=False, with_entries=False, smtp_log=tmp_path / "none") == 2
     assert "--smtp-log" in capsys.readouterr().err
 
@@ -105,7 +105,7 @@ def test_deliveries_that_all_failed_forecast_nothing_and_the_reply_says_why(
     found, text = scanned(site, capsys, log)
     assert (found["seconds"], found["log_recipients_per_s"], found["log_recipients"]) == (None, None, 0)
     assert (found["log_deliveries"], found["log_failed_deliveries"]) == (0, 40)
-    assert f"No forecast: all 40 deliveries in {log} failed: the MTA accepted nobody" in text
+    assert f"No forecast: all 40 deliveries in {log} failed: the MTA accepted no recipient" in text
     assert "(last reply: 444 [Errno 111] Connection refused)" in text
     assert "while delivering" not in text
 
@@ -121,7 +121,7 @@ def test_only_accepted_recipients_make_the_rate_and_an_mta_down_since_is_named(t
     assert (found["log_deliveries"], found["log_recipients"], found["log_failing_deliveries"]) == (50, 300, 9)
     assert found["log_recipients_per_s"] == pytest.approx(3.0)
     assert "3/s recipients while delivering" in text
-    assert "the MTA accepted nobody in 9 deliveries (last reply: -1 (111, 'no')): it has to be up again" in text
+    assert "the MTA accepted no recipient in 9 deliveries (last reply: -1 (111, 'no')): it has to be up again" in text
 
 
 def test_log_whose_templates_tell_no_end_forecasts_nothing_and_names_those_that_would(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_log_whose_templates_tell_no_end_forecasts_nothing_and_names_those_that_
     log.write_text("".join(line for line in genuine if "completed in" in line))
     found, text = forecast_of(log)
     assert (found["seconds"], found["log_deliveries"], found["log_untold_deliveries"]) == (None, 0, 40)
-    assert "has 40 deliveries and does not tell whether the MTA accepted them" in text
+    assert "has 40 deliveries and does not say whether the MTA accepted them" in text
     assert "the templates success, refused and failure of [logging.smtp]" in text
 
 
@@ -139,7 +139,7 @@ def test_log_of_21_is_read_with_the_logs_beside_it_that_tell_how_deliveries_ende
     both = log_lines(40).splitlines(keepends=True)
     log.write_text("".join(both[::2]))
     assert (
-        "does not tell whether the MTA accepted them; Mailman 2.1 writes that to post and smtp-failure"
+        "does not say whether the MTA accepted them; Mailman 2.1 writes that to post and smtp-failure"
         in (forecast_of(log)[1])
     )
     (tmp_path / "post").write_text("".join(line.replace("success", "4 failures") for line in both[1::2]))

@@ -34,7 +34,7 @@ def test_command_says_the_service_is_not_running_and_exits_3(cli: CommandLine, a
     ran = cli(*arguments)
     assert ran.code == 3
     assert ran.out == ""
-    assert ran.err.splitlines()[0] == f"drainer: drainer is not running: nobody answers on {cli.socket}"
+    assert ran.err.splitlines()[0] == f"drainer: drainer is not running: nothing listens on {cli.socket}"
     assert "systemctl start drainer" in ran.err
     assert "drainer scan" in ran.err
     no_ledger = [f"{cli.socket.parent}/ledger.sqlite: there is no ledger; was drainer ever run with these settings?"]

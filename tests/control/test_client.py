@@ -71,7 +71,7 @@ async def test_round_trip_of_every_kind_of_request(path: Path) -> None:
 
 async def test_socket_without_a_service_is_not_running(path: Path) -> None:
     async with ControlClient(path) as client:
-        with pytest.raises(ServiceNotRunning, match="nobody answers"):
+        with pytest.raises(ServiceNotRunning, match="nothing listens"):
             await client.status()
 
 

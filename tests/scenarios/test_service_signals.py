@@ -196,7 +196,7 @@ def test_asking_a_service_that_does_not_run_exits_3_and_says_so(tmp_path: Path) 
     with site(tmp_path, 1) as lists:
         for command in (("status",), ("pause",), ("drop", "--all", "--yes"), ("handback", "--yes")):
             said = lists.refuses(3, *command)
-            assert said.startswith("drainer: drainer is not running: nobody answers on "), (command, said)
+            assert said.startswith("drainer: drainer is not running: nothing listens on "), (command, said)
         assert "to send nothing meanwhile, start it with `DRAINER_FEED__MESSAGES=0 drainer run`" in said
 
 

@@ -388,7 +388,7 @@ def test_without_the_service_the_advice_names_a_user_with_permission(home: Path)
     for command in ("status", "report"):
         done = asked(command)
         assert (done.returncode, done.stdout) == (3, ""), done
-        assert done.stderr.startswith("drainer: drainer is not running: nobody answers on "), done.stderr
+        assert done.stderr.startswith("drainer: drainer is not running: nothing listens on "), done.stderr
         last = done.stderr.splitlines()[-1]
         assert last.endswith("cannot be read by this user; right would be to ask as root, or as user root"), last
     site.custody.chmod(0o700)

@@ -174,5 +174,5 @@ def test_without_service_and_ledger_the_commands_exit_3_and_say_what_is_missing(
     with site(tmp_path, 1) as lists:
         for command in (("status",), ("entries",), ("show", "1700000000"), ("eta", "--json"), ("report",)):
             out, refused = run(lists, command, exit_status=3)
-            assert refused.startswith("drainer: drainer is not running: nobody answers on "), (command, refused)
+            assert refused.startswith("drainer: drainer is not running: nothing listens on "), (command, refused)
             assert f"{tmp_path}/ledger.sqlite: there is no ledger" in refused and not out, (command, out, refused)

@@ -33,7 +33,7 @@ class DeliveryLine(Reply):
     (ledger/evidence.py): suppressed, doubt_delivered, dropped, ...
 
     of, of_at         suppressed: the entry that had delivered to them, and when
-    addresses, reply  failed, held, in doubt: who, and the answer
+    addresses, reply  failed, held, in doubt: the recipients, and the reply
     """
 
     list: str
@@ -53,7 +53,7 @@ class ShowReply(Reply):
     """`entry` None: no such entry waits; `others` wait as well under that Message-ID; `fates` is what the ledger knows.
 
     recipients  all that the entry names
-    owed        of these, whom nothing is settled about yet; null from a service before this field
+    owed        those of them that are not settled yet; null from a service older than this field
     """
 
     entry: EntryLine | None
@@ -79,8 +79,8 @@ class SelectReply(Reply):
     be done now, with the reason (an entry in delivery, for example).
 
     gone         how many were settled, or another operator's, before their turn came
-    gone_why     of these by reason: finished (no longer in custody), vanished (its file was taken away), settled (nobody
-                 is owed), copy_goes (its recipients go back with another copy of the mail)
+    gone_why     of these by reason: finished (no longer in custody), vanished (its file was taken away), settled (no
+                 recipient is owed), copy_goes (its recipients go back with another copy of the mail)
     unread       how many of the matched are not read yet: their recipients are not counted
     may_have_it  of a release: recipients held because they were in doubt, who get a second copy if the MTA has theirs
     number, undo_until  of the action in the journal, for undo, and until when (seconds since the epoch) that is possible;

@@ -1,4 +1,4 @@
-"""Requests and replies about the journal: what was done by whom, undo, and the incident report.
+"""Requests and replies about the journal: who did what, undo, and the incident report.
 
 Pure  values only
 """
@@ -25,7 +25,7 @@ class JournalAction(Reply):
     undo_until  seconds since the epoch; null: not limited by time
     undone_by   the undo that took it back, and undone_entries of how many entries
     undoes      of an undo: the action it took back
-    cut_off     the service ended before it was through
+    cut_off     the service ended before the action was finished
     """
 
     number: int
@@ -52,7 +52,7 @@ class JournalReply(Reply):
 
 
 class UndoRequest(Request):
-    """number None: the last action that stands. Without `yes` nothing is done: the reply says what would be."""
+    """number None: the last action that is not undone. Without `yes` nothing is done: the reply says what would be."""
 
     number: int | None = Field(None, ge=1, le=2**53, strict=True)
     yes: bool = False

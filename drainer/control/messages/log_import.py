@@ -11,7 +11,7 @@ from drainer.control.messages.base import Reply, Request
 
 
 class DeliveryInLog(Request):
-    """Recipients of one message that had it, as a log tells. Fields as in mta_log/delivered.py, Delivered."""
+    """Recipients of one message who had it, according to a log. Fields as in mta_log/delivered.py, Delivered."""
 
     lists: tuple[str, ...] = Field(min_length=1)
     message_id: str = Field(min_length=1)
@@ -21,7 +21,7 @@ class DeliveryInLog(Request):
 
 
 class ImportRequest(Request):
-    """Some of what logs tell, under one name; many requests make an import. With `undo` all under that name is forgotten.
+    """Some deliveries from logs, under one name; many requests make an import. With `undo` all under that name is forgotten.
 
     note  for the journal, with the last request of an import; empty: more are to come
     """
@@ -45,7 +45,7 @@ class ImportedEntry(Reply):
 
 class ImportReply(Reply):
     """`deliveries`: recipients the log tells of that can be known again; `learnt` of them were news to the ledger (or were
-    forgotten). `unmatched`: deliveries of Mailman's that name nobody, and fit no entry."""
+    forgotten). `unmatched`: deliveries of Mailman's that name no recipients, and match no entry."""
 
     done: bool
     name: str
