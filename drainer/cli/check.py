@@ -1,9 +1,9 @@
-"""`drainer check`: a plugin for Icinga, Nagios and whatever else runs those.
+"""`drainer check`: a plugin for Icinga, Nagios and other monitors that run such plugins.
 
 In    the queue directory, the filesystems, Mailman's processes; the service, if it answers
 Out   a plugin's lines and exit status: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN; nothing of Mailman's is changed
 
-What cannot be read (a plugin runs as a user of its own) is UNKNOWN with the reason; the rest is judged all the same.
+A plugin runs as a user of its own. A thing it cannot read is UNKNOWN with the reason; the others are judged all the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from drainer.report.check import DEFAULTS, Measure, PluginState, check_result, f
 from drainer.text.wording import duration
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""Of click, or of the copy of it that typer brings along."""
+"""click's, or that of the copy of click inside typer."""
 
 
 class PluginCommand(TyperCommand):
@@ -71,7 +71,7 @@ def check_command(
     def check() -> None:
         finished.append(_checked(queue_dir, config, state_file, warning or [], critical or [], limit_s))
 
-    # A thread, since a filesystem that hangs (NFS, a dying disk) holds a system call no signal ends.
+    # A thread: a filesystem that hangs (NFS, a dying disk) holds a system call that no signal ends.
     thread = threading.Thread(target=check, daemon=True)
     thread.start()
     thread.join(limit_s)
@@ -135,7 +135,7 @@ def _checked(
     critical: list[str],
     limit_s: float,
 ) -> tuple[PluginState, list[str]]:
-    """PluginState and output."""
+    """The state, and the lines to print."""
     try:
         limits = thresholds(warning, critical)
         settings, _ = settings_for(queue_dir, config)

@@ -1,7 +1,7 @@
 """What `drainer check` measures: queues, filesystems, Mailman's processes; and the service, if it answers.
 
 In    the queue directory and the settings
-Out   Measures; one that this user may not make has the reason in place of a value
+Out   Measures; a measure that this user may not take has the reason in place of a value
 Not here  how much is too much (report/check.py)
 """
 
@@ -36,8 +36,8 @@ class Service:
     """What the service says.
 
     snapshot               None: it does not run, or `silent` says why there is no answer
-    leaves_out_to_mailman  by its settings Mailman's outgoing runner has to run beside it
-    is_hidden              it may run and this user may not ask it
+    leaves_out_to_mailman  its settings need Mailman's outgoing runner beside it
+    is_hidden              it may be running, but this user may not ask it
     """
 
     snapshot: Snapshot | None = None
@@ -49,7 +49,7 @@ class Service:
 def measured(
     queue_dir: Path, settings: Settings, state_file: Path | None, within_s: float
 ) -> tuple[list[Measure], str]:
-    """Everything that can be measured, and how it stands in one line."""
+    """Every measure, and the state in one line."""
     now_s = time.time()
     service = _service(settings, queue_dir, within_s)
     queues, measures = _queues(queue_dir, now_s)
@@ -91,7 +91,7 @@ def _queues(queue_dir: Path, now_s: float) -> tuple[list[QueueCounts], list[Meas
 
 
 def _listed(directory: Path) -> tuple[list[QueueCounts], list[str]]:
-    """The queues in it, and the names of those that this user may not list. Raises OSError if it cannot be listed."""
+    """The queues of a directory, and the names of those this user may not list. Raises OSError if it cannot be listed."""
     found = queue_counts(directory)
     names = {entry.name for entry in os.scandir(directory) if entry.is_dir() and not entry.name.startswith(".")}
     return found, sorted(names - {queue.name for queue in found} - {CUSTODY_DIRECTORY})
@@ -193,7 +193,7 @@ def _runners(queue_dir: Path, settings: Settings, service: Service) -> Iterator[
 
 
 def _outgoing(lives: bool, service: Service) -> Iterator[Measure]:
-    """Whether anybody delivers out/, and whether two do. lives: Mailman's outgoing runner."""
+    """Whether out/ is delivered, and whether by two at once. lives: Mailman's outgoing runner."""
     drains = service.snapshot is not None and not service.leaves_out_to_mailman
     if service.silent and not lives:
         yield Measure("outgoing.missing", None, f"Mailman's outgoing runner does not run; drainer: {service.silent}")
@@ -237,7 +237,7 @@ def _standstill(out: QueueCounts, state_file: Path, queue_dir: Path, now_s: floa
         known = json.loads(read_regular(state_file, _MOST_STATE_BYTES))
         before = QueueSeen(**known[str(queue_dir)])
     except (OSError, ValueError, TypeError, KeyError):
-        # The first check, another queue, or a file that is none of ours: there is nothing to compare with.
+        # The first check, another queue, or a file of another program: there is nothing to compare with.
         known, before = known if isinstance(known, dict) else {}, None
     seen = seen_now(out.entries, out.oldest_s, now_s, before)
     try:
@@ -283,7 +283,7 @@ def _service(settings: Settings, queue_dir: Path, within_s: float) -> Service:
     except ServiceNotRunning:
         return Service()
     except DrainerError as exc:
-        # What may still happen to a change that was asked for does not matter to a question.
+        # A question changes nothing, so it does not matter what the service still does with it.
         return Service(silent=shown(str(exc)).partition(";")[0])
     theirs = Path(snapshot.mailman.queue_dir)
     if theirs != queue_dir and not (theirs.exists() and theirs.samefile(queue_dir)):

@@ -1,7 +1,7 @@
-"""Questions that change nothing: the service is asked; if it does not run or does not answer, its ledger and the queue.
+"""Questions that change nothing: put to the service; if it does not run or answer, to its ledger and the queue.
 
 In    a question to Answers (control/operations.py)
-Out   its answer; the lines that stand above one that is not the service's
+Out   the answer; the lines above an answer that is not the service's
 Not here  what is read from the disk, and how (without_service/)
 """
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from drainer.report.snapshot import SilentState, WithoutService
 
 SILENT_AFTER_S = 5.0
-"""A service that gives no answer to a question for so long is taken to hang; the disk is asked then."""
+"""A service without an answer for this time counts as hanging; then the disk is read."""
 
 _Answer = TypeVar("_Answer")
 
 
 def consult(config: Path | None, question: Callable[[Answers], Awaitable[_Answer]]) -> _Answer:
-    """What the service answers, or else what ledger and custody tell.
+    """The answer of the service, or else of ledger and custody.
 
-    Raises  as ask; ServiceNotRunning, ServiceSilent where the disk cannot tell either, with both reasons
+    Raises  as ask; ServiceNotRunning, ServiceSilent where the disk has no answer either, with both reasons
     """
     try:
         return ask(config, question, answer_within_s=SILENT_AFTER_S)

@@ -53,7 +53,7 @@ _ROOM_BESIDE = 50
 
 
 def selected(**given: str | float | None) -> Selectors:
-    """The selectors given. Raises UsageError for an empty one: it would match everything, and means an unset variable."""
+    """The selectors given. Raises UsageError for an empty one: an unset variable, which would match everything."""
     for name, value in given.items():
         if isinstance(value, str) and not value.strip():
             option = {"duplicate": "class", "message_id": "message-id"}.get(name, name)
@@ -158,7 +158,7 @@ def entry_table(entries: Sequence[EntryLine], width: int | None) -> list[str]:
         lines = [_row(heads, widths) + last]
     for one, row in zip(entries, rows, strict=True):
         room = rest if rest >= _ROOM_BESIDE else max(20, width - 4)
-        # Why an entry is held is what it is listed for: without room beside it, it goes below and is never cut.
+        # A held entry is listed for its reason: without room beside the row, the reason goes below and is never cut.
         below = shown(one.reason) if one.state == "held" and len(_told(one)) > room else ""
         text = shortened(_told(one, why=not below), room)
         lines += [_row(row, widths) + text] if rest >= _ROOM_BESIDE else [_row(row, widths).rstrip(), f"    {text}"]

@@ -1,4 +1,4 @@
-"""`drainer eta`: when it ends; what if; the rate needed, and whether it can be had; when one list is through."""
+"""`drainer eta`: when it ends; what if; the rate needed, and whether it is possible; when one list is done."""
 
 from __future__ import annotations
 

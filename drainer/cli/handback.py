@@ -24,8 +24,8 @@ def handback_command(
 ) -> None:
     """Give every entry in custody back to Mailman's queue. Without --yes it only says how many.
 
-    Untouched entries go back unchanged; of part-delivered ones only the recipients still owed. Copies of one mail go back
-    together; if one has to stay (its recipients are in doubt), all of them do.
+    Untouched entries go back unchanged. Part-delivered ones go back with the recipients still owed. Copies of one mail go
+    back together: if one has to stay because its recipients are in doubt, all of them stay.
 
     \b
     drainer handback

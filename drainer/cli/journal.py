@@ -1,4 +1,4 @@
-"""`drainer journal` and `drainer undo`: what operators did, and taking it back."""
+"""`drainer journal` and `drainer undo`: what operators did, and how to undo it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def undo_command(
     """Take back what an operator did. Without --yes it only says what that would be.
 
     Held entries are released, released ones held again, dropped ones brought back as long as their files are kept
-    (duplicates.keep); pauses and limits are as they were before. Whoever has had a mail does not get it again. Without N the
-    last action that stands is meant; an undo is taken back by its own number.
+    (duplicates.keep); pauses and limits are as they were before. A recipient who has had a mail does not get it
+    again. Without N the last action that is not undone is meant. To undo an undo, give its number.
 
     \b
     drainer undo

@@ -40,7 +40,7 @@ Exit status: 0 done, 1 failed, 2 usage or settings, 3 service not running.
 
 
 class _PlainErrors(TyperGroup):
-    """What is wrong with an option without pydantic's words around it, and with the value that was given."""
+    """Says what is wrong with an option, with the value given and without pydantic's words."""
 
     def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
         return super().parse_args(context, as_meant(arguments))

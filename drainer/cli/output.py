@@ -33,8 +33,8 @@ def wants_colour() -> bool:
 
 
 def print_folded(text: str, stream: TextIO | None = None) -> None:
-    """Print to standard output, or to `stream`. A terminal would break long lines within words, so there they are broken
-    between words; a file or pipe gets the lines as they are, for grep."""
+    """Print to standard output, or to `stream`. On a terminal long lines are broken between words, since it would
+    break them within words. A file or pipe gets whole lines, for grep."""
     stream = stream or sys.stdout
     if not stream.isatty():
         print(text, file=stream)
@@ -45,7 +45,7 @@ def print_folded(text: str, stream: TextIO | None = None) -> None:
 
 
 def _folded(line: str, width: int) -> list[str]:
-    """The line, or its pieces: what stands in cells before the last one stays as it is, and the pieces are indented."""
+    """The line, or its pieces. Cells before the last one stay as they are; the pieces of the last are indented."""
     if columns(line) <= width:
         return [line]
     cells = _CELLS.match(line)

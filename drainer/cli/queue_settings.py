@@ -1,7 +1,7 @@
-"""Which settings count for a queue that an operator names: those of another site do not.
+"""Which settings apply to a queue that an operator names: those of another site do not.
 
 In    --queue-dir and --config, as far as they were given
-Out   the settings to go by, and why the settings file was left out; the queue directory of the settings
+Out   the settings that apply, and why the settings file was left out; the queue directory of the settings
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _USUAL_QUEUE_DIRS = (
 
 
 def settings_for(queue_dir: Path | None, config: Path | None) -> tuple[Settings, str]:
-    """The settings that count for a queue, and why those of the settings file do not; "" if they do.
+    """The settings that apply to a queue, and why those of the settings file do not; "" if they do.
 
     queue_dir  named by the operator; None: the one of the settings
     config     the settings file, named by the operator; None: the usual one, if it is there
@@ -33,7 +33,7 @@ def settings_for(queue_dir: Path | None, config: Path | None) -> tuple[Settings,
             raise
         return Settings(), f"they cannot be read ({str(exc).splitlines()[0]}); the defaults count here"
     theirs, file = settings.mailman.queue_dir, config or DEFAULT_PATH
-    # A file that names no queue directory is for the default one, if that is there.
+    # A file without a queue directory is for the default one, if that exists.
     are_of_a_site = "queue_dir" in settings.mailman.model_fields_set or (file.is_file() and theirs.is_dir())
     if queue_dir is None or not are_of_a_site or _is_in(queue_dir, theirs):
         return settings, ""

@@ -47,7 +47,7 @@ def report_command(
 ) -> None:
     """Write the incident report: what was found, what became of it, who did what, how good the forecasts were.
 
-    While the service runs it is asked; afterwards the report is made from its ledger, which is not changed.
+    The running service makes it. Afterwards it is made from the ledger, which is not changed.
 
     \b
     drainer report
@@ -55,8 +55,8 @@ def report_command(
     drainer report --format json | jq .done
     drainer report --since "yesterday 18:00"     this outage, not the one before
 
-    What has been counted is written down every half hour and when the service starts or ends; a report begins with the
-    last of these before the time asked for.
+    The counters are saved every half hour, and when the service starts or ends. A report begins with the last ones saved
+    before the time asked for.
     """
     now = datetime.now().astimezone()
     since_s = None if since is None else past(since, now).timestamp()
@@ -72,11 +72,11 @@ def report_command(
 
 
 def incident_now(config: Path | None, since_s: float | None) -> Incident:
-    """since_s: seconds since the epoch. Raises DrainerError where neither the service nor its ledger can tell."""
+    """since_s: seconds since the epoch. Raises DrainerError where neither the service nor its ledger has it."""
     silent: SilentState
     why: DrainerError
     try:
-        # A report of a long drain may take longer than a service that lives takes to say so.
+        # The report of a long drain takes longer than other answers.
         ask(config, lambda service: service.status(), answer_within_s=SILENT_AFTER_S)
         return ask(config, lambda service: service.report(since_s))
     except ServiceNotRunning as exc:
@@ -109,7 +109,7 @@ def rendered(incident: Incident, form: Format) -> bytes:
 
 
 def _write(path: Path, octets: bytes) -> None:
-    """Whole or not at all: beside it first. It names recipients, so it is not for everybody to read."""
+    """Whole or not at all: written beside it, then renamed. It names recipients, so others may not read it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)

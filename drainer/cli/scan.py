@@ -2,7 +2,7 @@
 
 In    a directory of Mailman's
 Out   counts, lists, ages, classes of duplicates, unreadable and foreign files: as text, or as one JSON object
-Not here  how it is said (report/queue_scan.py, report/terminal/scan.py)
+Not here  how it is shown (report/queue_scan.py, report/terminal/scan.py)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from drainer.report.terminal.scan import as_lines, entry_lines
 from drainer.settings import DuplicateSettings, MailmanSettings
 
 OUTGOING = ("out", "retry")
-"""Queues of mail that only has to be delivered: after an outage of the MTA most of it is in retry/."""
+"""The queues of mail that is ready to be delivered. After an outage of the MTA most of it is in retry/."""
 
 
 def scan_subcommand(
@@ -66,7 +66,7 @@ def scan_subcommand(
         ),
     ] = None,
 ) -> None:
-    """What is in the queue, and when would it be done? Reads files, changes nothing; needs neither service nor settings.
+    """Count what is in the queue, and say when it would be done. Reads files only; needs neither service nor settings.
 
     \b
     drainer scan --queue-dir /var/lib/mailman3/queue
@@ -141,8 +141,8 @@ def scan(
     queue_dir      holds Mailman's queues, or is a queue itself (then `queue` is not looked at)
     queue          read only this one; None: those of OUTGOING that are there, as one backlog
     window_s       how far apart two sendings of one text count as a resend; None: the default of duplicates.window
-    decoration_of  tells the header and footer in a decorated entry's text; without it an entry of retry/ may not be
-                   known for the same mail submitted anew
+    decoration_of  finds a list's header and footer in an entry's text; without it an entry of retry/ may not be recognised
+                   as the same mail submitted again
     taken          queues that drainer takes from (custody.queues)
     Raises  UsageError if there is no such directory or it is no queue of Mailman's; DrainerError if it cannot be listed
     """
@@ -186,7 +186,7 @@ _File = tuple[str, QueueFile]
 
 
 def _place(name: str) -> tuple[str, str]:
-    """Queue and file name, of what stands in the place of the filebase: several queues are one backlog here."""
+    """Queue and file name, which stand in the place of the filebase: several queues are one backlog here."""
     queue, _, file = name.partition("/")
     return queue, file
 

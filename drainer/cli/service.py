@@ -32,7 +32,7 @@ def ask(
     question: Callable[[ControlClient], Awaitable[_Answer]],
     answer_within_s: float | None = None,
 ) -> _Answer:
-    """What the service answers. answer_within_s: to each request; None: as the client has it.
+    """The service's answer. answer_within_s: the limit for each request; None: the client's.
 
     Raises  ServiceNotRunning with what to do about it; RequestRefused, UsageError, DrainerError as the client does
     """
@@ -49,7 +49,7 @@ def ask(
 
 
 def with_way_out(exc: ServiceNotRunning, config: Path | None) -> ServiceNotRunning:
-    """The same error, with how to start the service and what can be seen without it."""
+    """The same error, with how to start the service and which command works without it."""
     text = f"{exc}\nstart it with {start_command(config)}; `drainer scan` counts the backlog without it"
     if config is None and not DEFAULT_PATH.is_file():
         text += f" (there is no {DEFAULT_PATH}; name your settings with --config FILE)"

@@ -14,7 +14,7 @@ from drainer.errors import UsageError
 from drainer.report.terminal.status import status_lines
 
 WATCH_ANSWER_WITHIN_S = 10.0
-"""Without an answer for so long, the watch says so."""
+"""Without an answer for this time, the watch says so."""
 
 
 def status_command(
@@ -38,7 +38,7 @@ def status_command(
 ) -> None:
     """Show where the drain stands: state and reason, backlog, finish time, rate, guards.
 
-    While the service does not run, ledger and queue are looked at instead, and the output says as of when.
+    If the service does not run, the figures come from ledger and queue, and the output says of which time they are.
 
     \b
     drainer status

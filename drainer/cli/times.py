@@ -1,8 +1,8 @@
-"""Times as an operator writes them: `--by` one that comes, `--since` one that has been.
+"""Times as an operator writes them: `--by` a time to come, `--since` a time past.
 
 In    the text, and now with its zone; a time without zone is this machine's
 Out   a datetime with its zone
-Refuses to know  the time of day, but for `now`
+Not here  reading the clock: `now` is handed in
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def coming(text: str, now: datetime, option: str = "--by") -> datetime:
 
 
 def past(text: str, now: datetime, option: str = "--since") -> datetime:
-    """The time meant by "18:00" (the last one), "yesterday 06:00", "2026-01-31 18:00" or "2h", so long ago.
+    """The time meant by "18:00" (the last one), "yesterday 06:00", "2026-01-31 18:00", or "2h" for two hours ago.
 
     Raises UsageError, also for a time that is still to come
     """

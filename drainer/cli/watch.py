@@ -3,7 +3,7 @@
 On a terminal  on the alternate screen, so that what was there comes back, and the last status stays below it at the
                end; each picture is one write, line by line over the last one, so nothing flickers
 Ends           by Ctrl-C, q or SIGTERM, with exit status 0: the watch was ended, the drain goes on
-Service gone   is said, with what it said last; the watch goes on by itself when it is back
+Service gone   is shown, with its last answer; the watch goes on when the service is back
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _KEYS_THAT_END = frozenset(b"qQ")
 
 
 class _Seen:
-    """What the service said last, and why it says no more."""
+    """The last answer of the service, and why none came since."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -85,7 +85,7 @@ async def watch(service: ControlClient, every_s: float | None, lists: int) -> No
 
 
 async def _line_by_line(service: ControlClient, seen: _Seen, every_s: float) -> None:
-    """A line each time, with the time; of a service that is gone only once."""
+    """A line each time, with the time; one line only while the service is gone."""
     shown_trouble = ""
     while True:
         if not (seen.trouble and seen.trouble == shown_trouble):
@@ -145,7 +145,7 @@ class _Screen:
             termios.tcsetattr(self._keys, termios.TCSADRAIN, self._before)
 
     def stop(self, again: asyncio.Event) -> None:
-        """Ctrl-Z: the shell gets its screen as it was; afterwards the picture is drawn anew."""
+        """Ctrl-Z: the shell gets its screen back; afterwards the picture is drawn again."""
         self.leave()
         os.kill(os.getpid(), signal.SIGSTOP)
         self.enter()
@@ -186,7 +186,7 @@ def _screen() -> Iterator[_Screen]:
 
 
 def _is_ours(terminal: int) -> bool:
-    """Whether we are in the foreground of it: whoever is not is stopped for changing its settings."""
+    """Whether we are in its foreground: a background process that changes its settings is stopped."""
     try:
         return os.isatty(terminal) and os.tcgetpgrp(terminal) == os.getpgrp()
     except OSError:

@@ -1,4 +1,4 @@
-"""What can be asked of the service, as the control socket sees it.
+"""The requests that the service answers, as the control socket sees it.
 
 Answers     questions: the service answers them, or without_service/ from ledger and custody
 Operations  all requests: operate/operations.py carries them out

@@ -1,4 +1,4 @@
-"""What the service says, as JSON that any parser reads: the replies of both listeners.
+"""The replies of both listeners, as JSON that any parser reads.
 
 In    a model, or a mapping of anything
 Out   an HTTP response
@@ -29,7 +29,7 @@ def as_json(value: BaseModel | Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: object) -> Any:
-    """`value` as JSON can carry it: what mail headers and metadata hold is not always text, nor every text UTF-8."""
+    """`value` in types that JSON has. Mail headers and metadata hold other types too, and text that is no UTF-8."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):

@@ -55,7 +55,7 @@ async def request_of(request: web.Request, kind: type[_Request]) -> _Request:
 
 
 def _refuse_broken_text(value: object) -> None:
-    """Raises UsageError for half a character (a lone surrogate): it could not be written down, nor answered."""
+    """Raises UsageError for half a character (a lone surrogate): it can be neither stored nor answered."""
     if has_surrogate(json.dumps(value, ensure_ascii=False)):
         raise UsageError('the body has half a character in it, such as "\\ud800"; right would be whole ones')
 

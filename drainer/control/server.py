@@ -189,7 +189,7 @@ class ControlServer:
         kind: type[_Request],
         operation: Callable[[_Request, Peer], Awaitable[BaseModel]],
     ) -> web.Response:
-        """Let one peer change something, and write down who asked for what and how it ended."""
+        """Carry out a change; log who asked for what, and how it ended."""
         peer = peer_of(request)
         asked = await request_of(request, kind)
         action = request.path.lstrip("/")

@@ -41,7 +41,7 @@ def refuse_unless_free(path: Path) -> None:
         except (ConnectionRefusedError, FileNotFoundError):
             return
         except OSError as exc:
-            # Neither dead nor ours to judge (no permission, a full accept queue): replacing it could hide a live service.
+            # It may be alive (no permission, a full accept queue): replacing it could hide a live service.
             raise RequestRefused(
                 f"{path} may belong to a drainer that is running ({exc.strerror or exc}); stop that one first"
             ) from exc
@@ -65,8 +65,8 @@ def group_id(group: str) -> int:
 def listening_socket(path: Path, group_id: int) -> socket.socket:
     """A socket listening under `path`.
 
-    Bound under a name of its own and renamed, so the name never leads to a socket that is not listening yet or whose
-    mode is not yet right. fchmod before bind keeps the mode from being wider even for a moment under umask 0.
+    It is bound under another name, then renamed: under `path` there is never a socket that does not listen yet, or has
+    another mode. fchmod before bind: otherwise the mode would be too wide for a moment under umask 0.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

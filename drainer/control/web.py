@@ -2,10 +2,10 @@
 
 In    GET and HEAD of a few paths, from any client that reaches the port
 Out   the page, JSON, metrics; everything else is refused with a status code and no more
-Cannot change anything: it is given two functions that read, and never the operations of the control socket
+Promise  it changes nothing: it gets two functions that read, and never the operations of the control socket
 
-A web page anywhere may make a browser ask 127.0.0.1, under a name of its own that it lets point there (DNS rebinding); so a
-request is answered only if its Host is one that the operator knows: the address listened on, localhost, `web.hosts`.
+Any web page can make a browser ask 127.0.0.1, under a name that points there (DNS rebinding). So a request is answered only
+if its Host is one that the operator knows: the address listened on, localhost, `web.hosts`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class StatusListener:
             self._server = await asyncio.get_running_loop().create_server(self._connections, self.host, self.port)
         except OSError as exc:
             await self.stop()
-            # asyncio puts a sentence of its own, with the address once more, where the system's words were.
+            # asyncio replaces the system's words with a sentence of its own, which repeats the address.
             said = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror or exc
             raise SettingsError(
                 f"web.listen = {self._listen!r}: cannot listen there: {said}; "

@@ -5,8 +5,8 @@ Out   at most one request for aiohttp to answer; the connection is closed after 
 Not here  what is asked for (web.py)
 
 A client that sends its request byte by byte, or reads the answer as slowly, holds one of `MOST_CONNECTIONS` until its
-time is over; a newcomer takes the place of whoever has been longest without having asked anything. The control socket
-and the drain share nothing with it but the event loop, and a connection costs that loop a timer and some kilobytes.
+time is over. A new connection replaces the oldest one that has sent no request yet. The control socket and the drain share
+only the event loop with it; a connection costs that loop a timer and some kilobytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Connections:
-    """Those open now, oldest first, and how each new one is made."""
+    """The open ones, oldest first; makes new ones."""
 
     def __init__(self, server: web.Server) -> None:
         self.server = server
@@ -48,7 +48,7 @@ class Connections:
         return Connection(self)
 
     def admit(self, newcomer: Connection) -> bool:
-        """Whether it may stay; makes room by closing the oldest that has not asked yet."""
+        """Whether it may stay. Makes room by closing the oldest one without a request."""
         if self._has_ended:
             return False
         if len(self._open) >= MOST_CONNECTIONS:
@@ -131,7 +131,7 @@ class Connection(web.RequestHandler):
 
 
 def refusal(status: int, allow: str = "") -> web.Response:
-    """A response that says no more than its status code does."""
+    """A response with its status code and no more."""
     response = web.Response(status=status)
     response.text = f"{response.status} {response.reason}\n"
     if allow:

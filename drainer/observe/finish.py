@@ -1,7 +1,7 @@
-"""What is answered to "when does it end": `drainer eta`, the status, the page.
+"""The answers to "when does it end?": for `drainer eta`, the status, the page.
 
-In    Drain: all that is known of a drain at one moment; what was asked (a rate, a time, a list)
-Out   EtaReply; per list, when it is through
+In    Drain: all that is known of a drain at one moment; the question (a rate, a time, a list)
+Out   EtaReply; for each list, when it is done
 Pure  values only
 """
 
@@ -57,13 +57,13 @@ class Drain:
 
     @property
     def if_resumed(self) -> Eta | None:
-        """None while nothing is paused, or nothing can be said."""
+        """None while nothing is paused, or without a forecast."""
         is_paused = self.state == "paused" or bool(self.paused_lists & self.lists.keys())
         found = if_resumed(self.work, self.seen, self.ceilings, self.now_s) if is_paused else None
         return found if found is not None and found.state in ("draining", "growing") else None
 
     def list_finishes(self, eta: Eta) -> dict[str, ListFinish]:
-        """When each list that may go is through, while there is a forecast (`eta`) for all of them."""
+        """When each open list is done, if there is a forecast (`eta`) for all of them."""
         if eta.state != "draining":
             return {}
         return self._finishes(drain_model(self.work, self.seen, self.ceilings), self.paused_lists)
@@ -97,7 +97,7 @@ class Drain:
         )
 
     def _of_list(self, name: str, overall: Eta, lists: Mapping[str, ListFinish]) -> Eta:
-        """Of a list that has no time of its own it is known only that it is through when everything is."""
+        """A list without a forecast of its own is done when everything is."""
         found = lists.get(name)
         if overall.state != "draining" or found is None:
             return overall

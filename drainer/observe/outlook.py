@@ -1,8 +1,8 @@
-"""What is left to do and when it ends, from the pipeline as it stands; the answers themselves are estimate/'s.
+"""The work left, and when it ends, as the pipeline stands now.
 
-In    the index's totals, what the feed has learnt of transactions, limits, the ledger's counters
+In    the index's totals, what the feed has learnt about transactions, limits, the ledger's counters
 Out   the backlog, and a Drain to be asked for its finish time
-Not here  how the finish time is made (estimate/); what is said of it (observe/situation.py)
+Not here  how the finish time is computed (estimate/); the snapshot (situation.py)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from drainer.stages.set_aside import LOOK_AGAIN_S
 
 
 class Outlook:
-    """`observe` now and then; the more often, the sooner a change of pace is known."""
+    """Call `observe` every second or so: the more often, the sooner it sees a change of pace."""
 
     def __init__(self, settings: Settings, clock: Clock, pipeline: Pipeline, loan: Loan) -> None:
         self.settings = settings
@@ -41,7 +41,7 @@ class Outlook:
         self.settings = settings
 
     def backlog(self) -> BacklogTotals:
-        """The index's totals, and what the first listing has still to take, or there was no room for yet.
+        """The index's totals, and the entries that the first listing has still to take, or had no room for.
 
         Entries held because they cannot be read do not count as unread: they stay so until an operator acts.
         """
@@ -74,7 +74,7 @@ class Outlook:
         return Counts(
             at_s=self._clock.monotonic_s(),
             serviced_recipients=delivered,
-            # Of what Mailman's runner delivers, only whole entries are known.
+            # Mailman's runner delivers whole entries: only these can be counted.
             serviced_messages=totals.get("delivered_entries" if self.via_mailman else "transactions"),
             arrived_recipients=self._pipeline.progress.arrived_recipients,
             feeding=state in ("draining", "scanning", "idle"),
@@ -115,7 +115,7 @@ class Outlook:
         last_due_in_s = 0.0 if latest is None else max(0.0, latest - self._clock.now_s())
         deferred = going.deferred_recipients
         if last_due_in_s <= LOOK_AGAIN_S:
-            # Put off for the ceiling of a domain is at work, at the domain's pace.
+            # Recipients put off for the ceiling of their domain count as at work, at the domain's pace.
             deferred -= going.limited_recipients
         return Work(
             recipients=round(going.recipients),

@@ -1,6 +1,6 @@
-"""Writes down in the journal when Mailman's outgoing runner comes to work beside us unasked, and when it is gone.
+"""A line in the journal when Mailman's outgoing runner starts to work beside us unasked, and when it is gone.
 
-In    the snapshot's word on it, now and then
+In    what the snapshot says of it, every few seconds
 Out   lines in the journal, and so in the incident report
 Not here  its words in the status (guards/mailman.py); whether we start beside it (guards/beside_runner.py)
 """
@@ -15,7 +15,7 @@ from drainer.text.wording import count
 
 
 class RunnerBeside:
-    """`note` whenever it was looked for."""
+    """`note` after each look."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger

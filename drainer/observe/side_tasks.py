@@ -1,7 +1,7 @@
 """Which of the service's tasks may end it, and what becomes of the others when they fail.
 
 In    the service's tasks, by name
-Out   the side tasks kept going; what failed of them, for log, status and metrics
+Out   the side tasks kept going; their failures, for log, status and metrics
 
 The drain is what matters. A task of the data path that fails unexpectedly ends the service: without it mail would stand
 still unseen, or go out twice. systemd starts the service again, and the ledger knows where it stood. Any other
@@ -34,7 +34,7 @@ MAY_END = {
     "operator": "without it a pause never ends, and a clock that is set back stops deferred mail",
     "ledger": "a ledger that was deleted or replaced does not know who has had their mail",
 }
-"""Task -> why it ends the service when it fails. So does an end in order: a signal, `run --until-empty`."""
+"""Task -> why it ends the service when it fails. So does an orderly end: a signal, `run --until-empty`."""
 
 SIDE_TASKS = {
     "show": "the snapshot, `systemctl status`, notices and the burn-down of each second",
@@ -51,13 +51,13 @@ SIDE_TASKS = {
 """Task -> what does not happen while it fails. None of them ends the service, whatever it raises."""
 
 AGAIN_S = 5.0
-"""A side task that failed is begun again after this time."""
+"""A side task that failed starts again after this time."""
 SAID_AGAIN_S = 300.0
 """The same failure is logged once in this time; every one is counted."""
 
 
 class SideTasks:
-    """What is done beside the drain.
+    """The tasks beside the drain.
 
     failures  of each task that failed: how often, when last, and how
     """
@@ -100,6 +100,6 @@ class SideTasks:
 
 
 def _place(exc: Exception) -> str:
-    """Where it was raised, on one line: a traceback in the log would be no line of ours."""
+    """Where it was raised, on one line: the log has one line for each event."""
     frames = traceback.extract_tb(exc.__traceback__)[-4:]
     return " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))

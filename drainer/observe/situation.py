@@ -1,8 +1,8 @@
-"""How things stand at this moment: the state with its reason, and the snapshot every face of the report is made of.
+"""How things stand at this moment: the state with its reason, and the snapshot for status, page, metrics and report.
 
-In    the pipeline's parts, what is around us (surroundings.py), what is left (outlook.py), the operator's decisions
+In    the pipeline, the host (surroundings.py), the work left (outlook.py), the operator's pauses and rates
 Out   Snapshot, Incident, the answer to `drainer eta`
-Not here  how any of it is shown (report/, cli/); what the state follows from (report/service_state.py)
+Not here  how it is shown (report/, cli/); how the state is derived (report/service_state.py)
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ log = logging.getLogger("drainer")
 
 
 class Situation:
-    """`look` each second; `snapshot` whenever somebody asks.
+    """`look` each second; `snapshot` for each question.
 
     state     what the service is doing
     operator  the pauses and rates in force
@@ -189,7 +189,7 @@ class Situation:
         )
 
     async def snapshot(self) -> Snapshot:
-        """All we say of ourselves, of this moment."""
+        """All figures, of this moment."""
         resources, surroundings = self._pipeline.resources, self._surroundings
         self.totals = await resources.ledger.totals()
         self._dsns_owed = (await resources.ledger.dsn_backlog()).owed

@@ -1,7 +1,7 @@
 """The host around us: free disk, load, the MTA's queue, Mailman's processes and queues. Looked at every few seconds.
 
 Out   the guards' verdicts, and Mailman as it is, for the snapshot
-Not here  what follows from a verdict (service.py), how each is reached (guards/)
+Not here  what follows from a verdict (rounds/looking_around.py), how each is reached (guards/)
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Surroundings:
         self._unmeasured = ""
 
     def reconfigure(self, settings: Settings) -> None:
-        """Settings read again. The MTA's queue is judged afresh only if something about it changed: a length between the
-        marks stops or lets go by what came before."""
+        """Settings read again. The judgement of the MTA's queue starts anew only if its settings changed: between the two
+        marks, a length stops or lets go as before."""
         if settings.mta != self.settings.mta:
             self._mta_queue = mta_queue(settings.mta, self._mta_queue.stopped)
         self.settings = settings
@@ -101,7 +101,7 @@ class Surroundings:
         return strictest(self.guards)
 
     async def count_queues(self) -> None:
-        """How much lies in each of Mailman's queues; the figures from before stay where one cannot be read."""
+        """Count the entries in each of Mailman's queues; a queue that cannot be read keeps its last figures."""
         now_s = self._clock.now_s()
         try:
             counted = await self._counts.ask("Mailman's queues", lambda: self._census.count(now_s))

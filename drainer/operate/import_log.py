@@ -1,11 +1,11 @@
 """Deliveries that a log shows, matched with the queue and written to the ledger: the work of `drainer import-log`.
 
 In    deliveries from a log (mta_log/delivered.py), the backlog index, the ledger
-Out   the ledger knowing them as DELIVERED under the import's name; which entries that concerns
-Not here  reading logs; who asked (operate/operations.py through the running service, cli/import_log.py without it)
+Out   the ledger has them as DELIVERED under the import's name; the entries concerned
+Not here  reading logs; the request (operations.py in the running service, cli/import_log.py without it)
 
-A log has neither body nor digest: what is matched is list, Message-ID and recipient. The ledger keeps them by a digest of
-list and Message-ID (duplicates/known_from_log.py), for which every decision asks, also for entries that arrive later.
+A log has neither body nor digest, so list, Message-ID and recipient are matched. The ledger keeps them by a digest of list
+and Message-ID (duplicates/known_from_log.py). Every decision asks for that digest, also for entries that arrive later.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from drainer.ledger.records import RECIPIENT_KEY_BYTES, JournalLine, Learnt, Mes
 from drainer.text.wording import count
 
 IMPORT = "import"
-"""Key of NewAction.payload for the name of an import, by which it is forgotten again."""
+"""Key of NewAction.payload for the name of an import, which undo needs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 In    actions as they begin and end; an UndoRequest
 Out   their lines in the ledger; a JournalReply, an UndoReply
-Promise   an action that a crash cut off is in the journal with the steps it came to; undoing goes on with what is left
+Promise   an action interrupted by a crash is in the journal with the steps it made; undo goes on with the rest
 Not here  what is done to an entry (stages/operator_actions.py, stages/undo.py); which action is meant (undo_target.py)
 """
 
@@ -56,7 +56,7 @@ class Journal:
         self._turn = asyncio.Lock()
 
     async def begin(self, peer: Peer, verb: str, what: str, new: NewAction) -> Doing:
-        """what: was asked for, in words; until the end it stands alone. Raises LedgerNotDurable."""
+        """what: the request in words; `end` adds the result. Raises LedgerNotDurable."""
         number = await self._resources.ledger.write_journal(JournalLine(self._now_s(), peer.user, verb, what), new)
         self._under_way.add(number)
         return Doing(number, peer.user, new.undoes)
@@ -77,7 +77,7 @@ class Journal:
                 log.warning(logfmt(event="cut_off", action=action.verb, number=action.number, entries=action.entries))
 
     def until_s(self, verb: StepKind, at_s: float) -> float | None:
-        """Until when entries to which this was done can be put back; None: as long as they are here."""
+        """Until when these entries can be put back; None: as long as they are here."""
         return at_s + self._resources.settings.duplicates.keep if verb is StepKind.DROP else None
 
     async def lines(self, limit: int) -> JournalReply:
@@ -185,7 +185,7 @@ class Journal:
         )
 
     async def _until_s(self, action: Action) -> float | None:
-        """Dropping has an end; an undo is a drop where it took back one that brought back."""
+        """A drop can be undone for a limited time. So can an undo that dropped entries again."""
         is_drop = action.verb == "drop"
         if action.verb == "undo":
             is_drop = any(step.kind is StepKind.DROP for step in await self._resources.ledger.steps(action.number))

@@ -1,4 +1,4 @@
-"""Everything an operator can ask of the service: one method for each request of the control socket.
+"""Everything an operator can ask of the service: one method for each request.
 
 In    requests of control/messages/, with who sent them
 Out   their replies

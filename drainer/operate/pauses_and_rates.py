@@ -24,7 +24,7 @@ class PausesAndRates:
     """Those in force.
 
     state  what the ledger holds of them
-    turn   whoever makes a new state of the one in force holds it: of two at once the second would undo the first
+    turn   held while a new state is made of the one in force: of two at once, the second would undo the first
     """
 
     def __init__(self, pipeline: Pipeline, situation: Situation, clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""What can be asked while the service does not run or does not answer: from a copy of its ledger, and custody as it lies.
+"""Answers while the service does not run or does not answer: from a copy of its ledger, and custody as it lies.
 
 Order     site_as_it_lies.py (ledger and custody, put together as at a start) > answers.py (the same questions as to the
           service); reason.py (why there is no service, and since when).

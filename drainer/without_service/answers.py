@@ -30,8 +30,8 @@ from drainer.without_service.site_as_it_lies import SiteAsItLies, put_together
 log = logging.getLogger("drainer")
 
 READ_AT_MOST = 2_000
-"""Entries that are read to count recipients; a status of a million entries must not take minutes. (2,000 take two workers
-about two seconds.) The others are counted as not read yet."""
+"""Entries that are read to count recipients. (2,000 take two workers about two seconds; a status of a million entries must
+not take minutes.) The others count as not read yet."""
 
 
 class FromDisk:
@@ -69,7 +69,7 @@ class FromDisk:
         )
 
     async def entries(self, selectors: Selectors, limit: int) -> EntriesReply:
-        """All are read where the selectors ask for what only reading shows; else only those that are listed."""
+        """Reads all entries if a selector needs their content, else only those that are listed."""
         read_for = (selectors.list, selectors.sender, selectors.subject, selectors.message_id, selectors.duplicate)
         if any(one is not None for one in read_for):
             await self._site.read(None)
@@ -84,7 +84,7 @@ class FromDisk:
         return reply.model_copy(update={"without_service": self._why})
 
     async def show(self, key: str) -> ShowReply:
-        """Raises DrainerError if nothing is known as that."""
+        """Raises DrainerError if neither an entry nor a message of that name is known."""
         if "@" in key:
             await self._site.read(None)
         else:
@@ -99,7 +99,7 @@ class FromDisk:
 
 @asynccontextmanager
 async def from_disk(settings: Settings, state: SilentState, reason: str = "") -> AsyncIterator[FromDisk]:
-    """reason: why the service was not asked; "": how it ended, as far as it wrote that down.
+    """reason: why the service was not asked; "": how the service ended, as far as the ledger has it.
 
     Raises  SiteUnreadable: ledger or custody is not there, or not for this user to read; LedgerUnusable
     """
@@ -136,7 +136,7 @@ def _require_readable(custody: Path) -> None:
 
 @contextlib.contextmanager
 def _no_log_lines() -> Iterator[None]:
-    """What the stages log is of the copy, and nothing that happened."""
+    """The stages work on a copy here, so their log lines would be about nothing that happened."""
     before, log.disabled = log.disabled, True
     try:
         yield

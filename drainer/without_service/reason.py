@@ -1,4 +1,4 @@
-"""Why the service does not answer, and since when, as far as it wrote that down.
+"""Why the service does not answer, and since when, as far as the ledger has it.
 
 In    the copy of the ledger, custody's lock
 Out   a WithoutService, as the snapshot shows it

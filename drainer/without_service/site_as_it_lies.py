@@ -3,9 +3,8 @@
 In    settings, a copy of the ledger, the files in custody
 Out   index, situation and operations as the service would have them; a snapshot of that
 
-The ledger's holds, deferrals and doubts, the files in custody and what reading them shows are put together by the
-service's own code, so the figures are those of its next start. What still lies in Mailman's own queues is counted there, as
-Mailman's.
+The service's own code puts together the ledger's holds, deferrals and doubts and the files in custody, so the figures are
+those of its next start. Entries still in Mailman's own queues are counted there, as Mailman's.
 
 INVARIANT only-looked: nothing of the site changes. The ledger is a copy, and this custody renames and unlinks nothing.
 Held by tests/scenarios/test_without_service.py.
@@ -43,7 +42,7 @@ from drainer.start.site import flavour_of
 from drainer.without_service.reason import lock_holder
 
 ONE_READS = 200
-"""Fewer entries than that one worker has read before a second would have started."""
+"""One worker reads fewer entries than this before a second one would have started."""
 
 
 class SiteAsItLies:
@@ -60,7 +59,7 @@ class SiteAsItLies:
         self._settings = settings
 
     async def read(self, most: int | None) -> None:
-        """Read entries, oldest first, until `most` were read at all; None: all there are."""
+        """Read entries, oldest first, until `most` are read in all; None: all of them."""
         index = self.pipeline.resources.index
         totals = index.totals.overall()
         there, unread = totals.entries + totals.held_entries, totals.unread_entries
@@ -72,7 +71,7 @@ class SiteAsItLies:
             await self.pipeline.survey.look(filebases)
 
     async def snapshot(self, why: WithoutService) -> Snapshot:
-        """With what only a running service can see left out, or as it was when last recorded."""
+        """Without the figures that only a running service has, or with those last recorded."""
         found, in_doubt = await self.situation.snapshot(), await self.pipeline.in_doubt.recipients()
         recorded, settings = self.recorded, self._settings
         last = recorded.rate if recorded else Rate()

@@ -34,7 +34,7 @@ class EtaQuery(Request):
 
 
 class ListEta(Reply):
-    """When one list is through. `eta` "paused" if it or everything is; `what_if` at the rate asked about."""
+    """When one list is done. `eta` "paused" if it or everything is; `what_if` at the rate asked about."""
 
     list: str
     entries: int
@@ -51,8 +51,8 @@ class EtaReply(Reply):
     what_if      the estimate at the rate asked about
     if_resumed   while paused: the estimate if everything, paused lists too, went on now
     by           the time asked about, seconds since the epoch
-    needed_recipients_per_s     to be through by then; null: no rate would do, or the work is unknown
-    chance       of being through by then as things go, 0 to 1; null while there is no forecast
+    needed_recipients_per_s     to be done by then; null: no rate would do, or the work is unknown
+    chance       of being done by then at the present rate, 0 to 1; null while there is no forecast
     verdict      whether that rate can be had: estimate/drain_time.py, ByTime
     raise_messages_per_s, raise_recipients_per_s  limits in force that do not allow it, and what they would have to be
     shown_recipients_per_s      the fastest the MTA has been seen to take, over ten seconds
