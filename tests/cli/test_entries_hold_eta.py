@@ -238,7 +238,7 @@ def test_config_shows_what_is_in_force_from_file_and_environment(cli: CommandLin
     shown = Settings.model_validate(tomllib.loads(ran.out))
     assert shown.control.socket == cli.socket
     assert shown.feed.messages == 10
-    assert "# ceiling on transactions begun" in ran.out
+    assert "# highest rate of transactions" in ran.out
     assert json.loads(cli("config", "--json").out)["feed"]["messages"] == 20
 
 
