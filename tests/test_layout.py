@@ -154,3 +154,28 @@ def test_every_marked_module_is_on_disk() -> None:
 def _is_module(dotted: str) -> bool:
     path = PACKAGE.parent / dotted.replace(".", "/")
     return path.with_suffix(".py").is_file()
+
+
+MOST_LINES = 400
+MOST_ON_TOP = 12
+
+
+def test_no_module_is_longer_than_a_sitting() -> None:
+    lines = {
+        path.relative_to(PACKAGE).as_posix(): len(path.read_text("utf-8").splitlines())
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}, "split by responsibility"
+
+
+def test_top_level_stays_small() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= MOST_ON_TOP, "a new module belongs into a package"
+
+
+def test_every_package_says_what_it_is_for() -> None:
+    silent = [
+        path.parent.name
+        for path in PACKAGE.rglob("__init__.py")
+        if not ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    ]
+    assert silent == []
