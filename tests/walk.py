@@ -39,7 +39,7 @@ FACTS = re.compile(
 LEFT_OUT = frozenset(
     {
         "InDoubt.recipients", "OpenHandovers.entries", "OpenHandovers.retrying_recipients", "Feed.active",
-        "Decision.outcome", "Transaction.recipients",
+        "Resolution.outcome", "Transaction.recipients",
     }
 )  # fmt: skip
 """What the snapshot asks each second, whatever the entry does; and properties of values."""
