@@ -1,7 +1,7 @@
 """Processes of `python -m drainer run` and the like that begin with everything imported: forked from one that has it.
 
 In    the words after `python -m`, files for standard output and error, the environment
-Out   a process of its own: pid, signals, exit status, children, as subprocess gives them
+Out   a process of its own in the project's directory: pid, signals, exit status, children, as subprocess gives them
 Not here  what /proc says of it (command line, environment, memory at the start) is what it was forked from: where a test
           looks there, or at the start itself, it takes subprocess
 
@@ -22,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ class Forked:
     def __init__(self, words: Sequence[str], output: IO[Any], errors: IO[Any], environment: Mapping[str, str]) -> None:
         self.args = list(words)
         self.returncode: int | None = None
-        request = json.dumps({"words": self.args, "environment": dict(environment), "cwd": str(Path.cwd())}).encode()
+        request = json.dumps({"words": self.args, "environment": dict(environment)}).encode()
         assert len(request) < _MOST_OCTETS
         reports, to_report = os.pipe()
         self._reports = os.fdopen(reports, "rb", buffering=0)
@@ -87,8 +88,16 @@ class Forked:
         return int.from_bytes(octets, "little", signed=True)
 
 
-@functools.cache
+_first_asked = threading.Lock()
+
+
 def _forking() -> socket.socket:
+    with _first_asked:
+        return _begun()
+
+
+@functools.cache
+def _begun() -> socket.socket:
     """The way to this worker's process that forks. It ends with the worker, since no process holds the other end then."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with there:
@@ -143,7 +152,6 @@ def _become(request: dict[str, Any], output: int, errors: int) -> None:
     os.dup2(output, 1)
     os.dup2(errors, 2)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])
     time.tzset()
