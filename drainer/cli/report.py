@@ -86,7 +86,7 @@ def incident_now(config: Path | None, since_s: float | None) -> Incident:
     from drainer.report.incident.from_ledger import incident_of
 
     try:
-        return incident_of(client_settings(config).ledger.path, time.time(), since_s, silent)
+        return incident_of(client_settings(config).ledger, time.time(), since_s, silent)
     except SiteUnreadable as exc:
         raise type(why)(f"{why}\n{exc}") from exc
 

@@ -9,11 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from drainer.ledger.columns import DELIVERY_BITS, Stored, delivery_ids, stored_filebase
+from drainer.ledger.columns import (
+    CODES,
+    DELIVERY_BITS,
+    Stored,
+    addresses_in,
+    delivery_ids,
+    keys_of,
+    stored_addresses,
+    stored_filebase,
+)
 from drainer.ledger.records import Learnt
 from drainer.ledger.settle_rows import write_final
 from drainer.ledger.states import State
-from drainer.ledger.tables import UndoneFailure, is_expired, messages_sharing
+from drainer.ledger.tables import is_expired, messages_sharing, reported_failures
 from drainer.ledger.writer import Writer
 
 _MESSAGES_AT_A_TIME = 500
@@ -46,17 +55,31 @@ def forget_deliveries(writer: Writer, rows: Iterable[int]) -> None:
         writer.execute(f"DELETE FROM identities WHERE message IN ({places})", some)
 
 
-def undo_failures(writer: Writer, failures: Sequence[UndoneFailure]) -> int:
-    """failures: as found before; a row that is gone meanwhile undoes none. Returns how many recipients were undone."""
-    writer.forget_rows()
+def undo_failures(writer: Writer, rows: Sequence[int]) -> int:
+    """rows: of `deliveries`, found before; one that is gone meanwhile counts none. Returns how many recipients were undone.
+
+    What a DSN has reported is read here, under the lock: a DSN may have been begun since the rows were found.
+    """
+    reported = reported_failures(writer.connection, writer.queue)
     undone, gone = 0, []
-    for one in failures:
-        changed = writer.execute(
-            "UPDATE deliveries SET recipients = ?, addresses = ? WHERE id = ?", (one.keys, one.addresses, one.row)
-        ).rowcount
-        undone += one.undone * changed
-        if changed and not one.keys:
-            gone.append(one.row)
+    for row in rows:
+        found = writer.execute(
+            "SELECT coalesce(d.filebase, m.filebase), d.addresses FROM deliveries d"
+            f" JOIN messages m ON m.id = d.id >> {DELIVERY_BITS} WHERE d.id = ? AND d.state = {CODES[State.FAILED]}",
+            (row,),
+        ).fetchone()
+        if found is None:
+            continue
+        addresses = addresses_in(found[1])
+        left = [address for address in addresses if address in reported.get(found[0], ())]
+        undone += len(addresses) - len(left)
+        if left:
+            writer.execute(
+                "UPDATE deliveries SET recipients = ?, addresses = ? WHERE id = ?",
+                (b"".join(keys_of(left)), stored_addresses(left), row),
+            )
+        else:
+            gone.append(row)
     forget_deliveries(writer, gone)
     writer.count("undone_recipients", undone)
     return undone

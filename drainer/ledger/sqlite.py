@@ -205,7 +205,7 @@ class SqliteLedger(SqliteReads):
 
     async def undo_failures(self, filebases: Collection[str]) -> int:
         writer = self._opened.writer
-        found = await self._search(lambda reader: tables.failures_not_reported(reader, writer.queue, filebases))
+        found = await self._search(lambda reader: tables.failures_of(reader, writer.queue, filebases))
         return await self._write(partial(forgetting.undo_failures, writer, found))
 
     async def defer(self, deferral: Deferral) -> None:

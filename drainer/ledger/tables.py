@@ -11,7 +11,6 @@ import math
 import sqlite3
 import zlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from drainer.ledger.columns import (
     CODES,
@@ -28,7 +27,6 @@ from drainer.ledger.columns import (
     filebase_in,
     keys_of,
     split_keys,
-    stored_addresses,
     stored_filebase,
     stored_text,
     text_in,
@@ -178,42 +176,30 @@ def learnt_as(reader: sqlite3.Connection, name: str) -> list[tuple[int, int]]:
     ).fetchall()
 
 
-@dataclass(frozen=True, slots=True)
-class UndoneFailure:
-    """A row of `deliveries`: how many of its recipients are undone, and the others with their addresses."""
-
-    row: int
-    undone: int
-    keys: bytes
-    addresses: str
-
-
-def failures_not_reported(reader: sqlite3.Connection, queue: int, filebases: Collection[str]) -> list[UndoneFailure]:
-    """Failures by these entries that no DSN has reported, nor may have. Reads the whole table."""
+def failures_of(reader: sqlite3.Connection, queue: int, filebases: Collection[str]) -> list[int]:
+    """Rows of `deliveries` that have failures by these entries. Reads the whole table."""
     wanted = set(map(stored_filebase, filebases))
-    reported: dict[Stored, set[str]] = {}
-    for filebase, joined in reader.execute(
-        "SELECT filebase, addresses FROM evidence WHERE fate = 'dsn_sent' AND queue = ?", (queue,)
-    ):
-        reported.setdefault(filebase, set()).update(addresses_in(joined))
-    for filebase, joined in reader.execute(
-        "SELECT filebase, recipients FROM dsns WHERE tried IS NOT NULL AND queue = ?", (queue,)
-    ):
-        reported.setdefault(filebase, set()).update(recipient.owed for recipient in dsn_recipients_in(joined))
-    found = []
-    for row, filebase, joined in reader.execute(
-        "SELECT d.id, coalesce(d.filebase, m.filebase), d.addresses FROM deliveries d"
+    rows = reader.execute(
+        "SELECT d.id, coalesce(d.filebase, m.filebase) FROM deliveries d"
         f" JOIN messages m ON m.id = d.id >> {DELIVERY_BITS}"
         f" WHERE d.state = {CODES[State.FAILED]} AND coalesce(d.queue, m.queue) = ?",
         (queue,),
+    )
+    return [row for row, filebase in rows if filebase in wanted]
+
+
+def reported_failures(connection: sqlite3.Connection, queue: int) -> dict[Stored, set[str]]:
+    """By entry, the recipients that a DSN has reported, or may have."""
+    reported: dict[Stored, set[str]] = {}
+    for filebase, joined in connection.execute(
+        "SELECT filebase, addresses FROM evidence WHERE fate = 'dsn_sent' AND queue = ?", (queue,)
     ):
-        if filebase in wanted:
-            addresses = addresses_in(joined)
-            left = [address for address in addresses if address in reported.get(filebase, ())]
-            found.append(
-                UndoneFailure(row, len(addresses) - len(left), b"".join(keys_of(left)), stored_addresses(left))
-            )
-    return found
+        reported.setdefault(filebase, set()).update(addresses_in(joined))
+    for filebase, joined in connection.execute(
+        "SELECT filebase, recipients FROM dsns WHERE tried IS NOT NULL AND queue = ?", (queue,)
+    ):
+        reported.setdefault(filebase, set()).update(recipient.owed for recipient in dsn_recipients_in(joined))
+    return reported
 
 
 def rows_named(reader: sqlite3.Connection, queue: int, filebase: Stored) -> tuple[list[int], list[int]]:

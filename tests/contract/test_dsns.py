@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from drainer.errors import IllegalTransition
@@ -76,6 +78,16 @@ async def test_undone_failure_is_reported_when_it_comes_again_unless_a_dsn_repor
     await fail(ledger, ANN, BOB, filebase=SECOND)
     assert await reported(ledger) == [BOB]
     assert done_of(await ledger.totals()).bounced_recipients == 3
+
+
+async def test_failure_that_a_dsn_reports_meanwhile_is_not_undone(ledger: Ledger) -> None:
+    await fail(ledger, ANN)
+    (found,) = await owed(ledger)
+    undone, _ = await asyncio.gather(
+        ledger.undo_failures([FIRST]), ledger.move_dsns([found.dsn_id], DsnState.SENDING, AT + 1)
+    )
+    (part,) = (await ledger.history(MESSAGE.identity)).coverage or (None,)
+    assert undone == (part is None)
 
 
 async def test_failures_of_one_row_are_undone_apart(ledger: Ledger) -> None:

@@ -33,6 +33,7 @@ from drainer.queuedir.custody import Custody
 from drainer.queuedir.read import read_file
 from drainer.report.incident.from_ledger import read_account
 from drainer.secret_files import secret_in
+from drainer.settings import LedgerSettings
 from drainer.settings_file import load_settings
 from tests.queuedir.conftest import make_queue_dir
 
@@ -89,7 +90,7 @@ READERS: dict[str, tuple[_Reader, type[Exception]]] = {
     "log to import": (lambda path: list(text_lines(path)), MtaLogUnreadable),
     "ledger": (lambda path: open_ledger_file(path, 0.0), DrainerError),
     "ledger's lock": (ledger_lock, DrainerError),
-    "ledger of a report": (lambda path: read_account(path, None), DrainerError),
+    "ledger of a report": (lambda path: read_account(LedgerSettings(path=path), None), DrainerError),
     "queue's lock": (queue_lock, CustodyRefused),
 }
 
