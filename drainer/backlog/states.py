@@ -26,7 +26,7 @@ LEGAL: dict[EntryState, frozenset[EntryState]] = {
     EntryState.LISTED: frozenset(
         {EntryState.LISTED, EntryState.WAITING, EntryState.ACTIVE, EntryState.DEFERRED, EntryState.HELD}
     ),
-    EntryState.WAITING: frozenset({EntryState.ACTIVE, EntryState.DEFERRED, EntryState.HELD}),
+    EntryState.WAITING: frozenset({EntryState.WAITING, EntryState.ACTIVE, EntryState.DEFERRED, EntryState.HELD}),
     EntryState.ACTIVE: frozenset(
         {EntryState.ACTIVE, EntryState.LISTED, EntryState.WAITING, EntryState.DEFERRED, EntryState.HELD}
     ),
@@ -42,6 +42,7 @@ LISTED to ACTIVE    an operator's action took it out before it was read; or Mail
 ACTIVE to LISTED    such an entry is put back
 LISTED to DEFERRED  the ledger knows the deferral from before a restart
 HELD to HELD, DEFERRED to DEFERRED   another reason, another time
+WAITING to WAITING  woken twice: a copy was settled, and an operator released it
 ACTIVE to ACTIVE    Mailman's runner has it, and the ledger has an attempt for each part of its recipients
 """
 
