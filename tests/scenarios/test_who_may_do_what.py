@@ -365,7 +365,7 @@ def _text(stored: object) -> str:
 
 _ASK_AS = """
 import os, sys
-import drainer.control.client, drainer.without_service.answers, drainer.report.incident.from_ledger
+import drainer.control.client, drainer.settings_file, drainer.without_service.answers, drainer.report.incident.from_ledger
 from drainer.cli.main import application, main
 application([])
 uid, sys.argv = int(sys.argv[1]), ["drainer", *sys.argv[2:]]

@@ -143,7 +143,7 @@ def test_answers_about_a_killed_service_equal_those_of_its_next_run(tmp_path: Pa
         assert "killed" in dead["reason"] and dead["backlog"]["deferred_recipients"] > 0
         assert dead["backlog"]["in_doubt_recipients"] == attempted(tmp_path / "ledger.sqlite")
         assert "no finish time: drainer does not run" in eta and "if it goes on now, at 50/s recipients: about " in eta
-        assert "list harbour: " in list_eta and "about" not in list_eta
+        assert "list harbour: " in list_eta and " about " not in list_eta
         assert any(one["state"] == "delivered" for one in fate["fates"]), fate
         assert table["total"] == dead["backlog"]["entries"] + dead["backlog"]["held_entries"]
         assert {line["list"] for line in of_list["entries"]} == {"harbour"}

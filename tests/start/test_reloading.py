@@ -205,7 +205,7 @@ async def test_running_service_keeps_no_old_value_of_a_setting_that_needs_no_res
         path.unlink()
     own: dict[str, dict[str, Any]] = {
         "mailman": {"queue_dir": outage.queue_dir, "lists_dir": outage.lists_dir},
-        "ledger": {"path": tmp_path / "ledger.sqlite"},
+        "ledger": {"path": tmp_path / "ledger.sqlite", "state_dir": tmp_path},
         "control": {"socket": tmp_path / "control.sock"},
     }
     before, again = settings_of(0, **own), settings_of(1)
