@@ -44,9 +44,11 @@ LONGEST_FIRST = (
 
 
 def pytest_configure() -> None:
-    """The processes that tests start keep what they compile, as those of an installed drainer do: else each of the thousand
-    compiles the whole of it again, for two thirds of its processor time. They also hear Ctrl-C: a shell that starts the suite
-    in the background has it ignored, and every child would inherit that."""
+    """Processes that tests start keep what they compile, as those of an installed drainer do. Else each of the thousand compiles
+    the whole of it again, for two thirds of its processor time.
+
+    They also hear Ctrl-C. A shell that starts the suite in the background has it ignored, and every child inherits that.
+    """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,7 +14,7 @@ import psutil
 
 from drainer.demo.sample_queue import write_plain
 from tests.scenarios.operated import Site, site, when
-from tests.scenarios.running import drainer, running_service, running_sink, site_settings, status
+from tests.scenarios.running import drainer, running_service, running_sink, site_settings
 
 PAUSED = {"messages": "0"}
 
