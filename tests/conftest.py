@@ -44,8 +44,8 @@ LONGEST_FIRST = (
 
 
 def pytest_configure() -> None:
-    """Processes that tests start keep what they compile, as those of an installed drainer do. Else each of the thousand compiles
-    the whole of it again, for two thirds of its processor time.
+    """Processes that tests start keep what they compile, as those of an installed drainer do. Else each of the thousand
+    compiles the whole of it again, for two thirds of its processor time.
 
     They also hear Ctrl-C. A shell that starts the suite in the background has it ignored, and every child inherits that.
     """
