@@ -219,7 +219,9 @@ class SmtpLog:
 
         Mailman keeps those for retry/, unless it gives up on them.
         """
-        last = max(self._since(message_id, list_id, since_s), key=lambda delivery: delivery.at_s, default=None)
+        # Of two in the same second (stamps have whole seconds) the later line counts: max takes the first of equals.
+        ended = reversed(self._since(message_id, list_id, since_s))
+        last = max(ended, key=lambda delivery: delivery.at_s, default=None)
         return [one for one in last.refusals.values() if not one.is_final] if last else []
 
     def delivery(self, message_id: str, list_id: str, recipients: int, since_s: float) -> LoggedDelivery | None:

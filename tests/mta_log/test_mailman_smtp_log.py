@@ -114,6 +114,13 @@ def test_who_was_accepted_is_known_only_if_everybody_refused_is_named() -> None:
     assert whole.refused_last("<1@x>", "choir", 0.0) == [], "it was accepted later"
 
 
+def test_recipient_refused_and_accepted_within_one_second_was_accepted_last() -> None:
+    once = [COMPLETED, FAILURES, REFUSED.format("bob@x", 451)]
+    again = [COMPLETED.replace("3 recips", "1 recips"), SUCCESS]
+    assert known(*map(line, once + again)).refused_last("<1@x>", "choir", 0.0) == []
+    assert [one.recipient for one in known(*map(line, again + once)).refused_last("<1@x>", "choir", 0.0)] == ["bob@x"]
+
+
 @pytest.mark.parametrize(
     ("name", "ends"),
     [
