@@ -28,7 +28,7 @@ from tests.postfix import free_port
 from tests.report.browser import chromium, tab
 from tests.report.staged import NOW_S, moment
 from tests.scenarios import operated
-from tests.scenarios.running import drainer
+from tests.scenarios.running import drainer, eventually
 from tests.scenarios.troubled import Outbreak, given, outbreak
 
 MAILS = 54
@@ -78,9 +78,15 @@ def says(site: Outbreak, *arguments: str) -> str:
     return done.stdout
 
 
+def as_json(site: Outbreak) -> dict[str, Any]:
+    found = json.loads(says(site, "report", "--format", "json"))
+    assert isinstance(found, dict)
+    return found
+
+
 def reports(site: Outbreak) -> dict[str, dict[str, Any] | str]:
     return {
-        "json": json.loads(says(site, "report", "--format", "json")),
+        "json": as_json(site),
         "markdown": says(site, "report"),
         "html": says(site, "report", "--format", "html"),
     }
@@ -115,6 +121,8 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reported]:
                     said.state == "idle" and not said.backlog.in_doubt_recipients and not said.backlog.dsns_owed
                 ),
             )
+            # A task of its own writes down what the state became.
+            eventually(lambda: "idle" in [line["what"] for line in as_json(site)["timeline"]["lines"]], service.log_text)
             said = asked(site.settings, f"http://127.0.0.1:{web}")
             html = says(site, "report", "--format", "html")
             live: dict[str, dict[str, Any] | str] = {"json": said.report, "markdown": said.report_text, "html": html}
