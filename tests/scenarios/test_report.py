@@ -84,6 +84,11 @@ def as_json(site: Outbreak) -> dict[str, Any]:
     return found
 
 
+def written_down(site: Outbreak, state: str) -> None:
+    """Wait until the report has this state: a task of its own writes down what the state became."""
+    eventually(lambda: state in [line["what"] for line in as_json(site)["timeline"]["lines"]])
+
+
 def reports(site: Outbreak) -> dict[str, dict[str, Any] | str]:
     return {
         "json": as_json(site),
@@ -112,6 +117,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reported]:
                     and said.backlog.entries + said.backlog.held_entries == site.outage.entries
                 ),
             )
+            written_down(site, "paused")
             says(site, "pause", "--reason", REASON)
             says(site, "rate", "--messages", "500/s", "--reason", "the provider agreed")
             says(site, "resume", "--reason", "room again")
@@ -121,8 +127,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reported]:
                     said.state == "idle" and not said.backlog.in_doubt_recipients and not said.backlog.dsns_owed
                 ),
             )
-            # A task of its own writes down what the state became.
-            eventually(lambda: "idle" in [line["what"] for line in as_json(site)["timeline"]["lines"]], service.log_text)
+            written_down(site, "idle")
             said = asked(site.settings, f"http://127.0.0.1:{web}")
             html = says(site, "report", "--format", "html")
             live: dict[str, dict[str, Any] | str] = {"json": said.report, "markdown": said.report_text, "html": html}
