@@ -2,7 +2,7 @@
 
 In    a connection: the reader's, or the writer's inside its transaction; values of actions.py
 Out   rows, and back
-Not here  what a step does to deliveries (deliveries.py)
+Not here  what a step does to deliveries (outcomes.py)
 """
 
 from __future__ import annotations

@@ -48,6 +48,8 @@ class Custody:
     all in.)
     """
 
+    _moved_by: type[Moves] = Moves
+
     def __init__(
         self,
         queue_dir: Path,
@@ -65,7 +67,7 @@ class Custody:
         self._bak_age_s = bak_age_s
         self._clock = clock
         self._step = step
-        self._moves = Moves(step)
+        self._moves = self._moved_by(step)
 
     def reconfigure(self, bak_age_s: float) -> None:
         """Settings read again."""

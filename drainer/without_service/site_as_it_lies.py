@@ -7,7 +7,7 @@ The service's own code puts together the ledger's holds, deferrals and doubts an
 those of its next start. Entries still in Mailman's own queues are counted there, as Mailman's.
 
 INVARIANT only-looked: nothing of the site changes. The ledger is a copy, and this custody renames and unlinks nothing.
-Held by tests/scenarios/test_without_service.py.
+Held by tests/scenarios/test_without_service.py and tests/without_service/.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from drainer.operate.pauses_and_rates import PausesAndRates
 from drainer.pipeline import Pipeline
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour
+from drainer.queuedir.moves import Moves
 from drainer.report.snapshot import Mta, Rate, Snapshot, WithoutService
 from drainer.settings import Settings
 from drainer.start.assembly import custody_of, loan_of, pipeline_of
@@ -96,14 +97,20 @@ class SiteAsItLies:
         )
 
 
+class _NoMoves(Moves):
+    """Refuses each move: the file stays as it lies."""
+
+    def rename(self, source: Path | str, destination: Path | str) -> None:
+        raise CustodyRefused(f"{source} is only looked at")
+
+    def unlink(self, path: Path | str) -> None:
+        raise CustodyRefused(f"{path} is only looked at")
+
+
 class _CustodyAsItLies(Custody):
     """Custody for reading alone: no lock is taken, and nothing is moved. Any user who may read the files can use it."""
 
-    def _rename(self, source: Path | str, destination: Path | str) -> None:
-        raise CustodyRefused(f"{source} is only looked at")
-
-    def _unlink(self, path: Path | str) -> None:
-        raise CustodyRefused(f"{path} is only looked at")
+    _moved_by = _NoMoves
 
     def promote_bak(self, filebase: str) -> None:
         """Stays as it lies; its recipients are in doubt in the copy of the ledger, as they will be at the next start."""

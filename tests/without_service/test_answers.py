@@ -46,3 +46,23 @@ def test_entries_beyond_the_bound_are_counted_as_not_read_and_held_ones_that_can
     text = " ".join(" ".join(status_lines(some, 200)).split())
     assert f"{not_read} entries not read yet" in text
     assert f"the service counted {whole.backlog.recipients} recipients in all" in text
+
+
+def test_hold_that_a_crash_kept_from_its_file_is_counted_and_the_file_stays_where_it_lies(tmp_path: Path) -> None:
+    """The hold was committed, then the service died before the move. Its next start moves the file, a question does not."""
+    with site(tmp_path, 2, feed={"messages": "0"}) as lists:
+        shutil.copy(NOBODY_READS_IT, lists.out)
+        with lists.run() as service:
+            lists.surveyed(lists.outage.entries + 1)
+            assert service.terminate() == 0
+        held = lists.custody / "held" / NOBODY_READS_IT.name
+        not_moved = lists.custody / "backlog" / NOBODY_READS_IT.name
+        held.rename(not_moved)
+        settings = load_settings(lists.settings)
+
+    async def asked() -> Snapshot:
+        async with answers.from_disk(settings, "not_running") as disk:
+            return await disk.status()
+
+    assert asyncio.run(asked()).backlog.held_entries == 1
+    assert not_moved.exists() and not held.exists()
