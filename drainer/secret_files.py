@@ -19,7 +19,7 @@ from pathlib import Path
 from drainer.errors import SettingsError
 from drainer.files.access import and_advice
 from drainer.files.regular_file import open_regular
-from drainer.settings import MtaSettings
+from drainer.settings.mta import MtaSettings
 
 _EVERYBODY = stat.S_IRWXO
 _GROUP = stat.S_IRWXG

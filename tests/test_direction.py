@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "drainer"
 ORDER = """
     text errors clock shielded blocking exit_deadline files settings settings_file secret_files
     pickles queuedir ledger duplicates mta_log backlog guards estimate
-    compose feed via_mailman in_doubt stages pipeline
+    compose destinations feed via_mailman in_doubt stages pipeline
     report control observe operate start host_check rounds without_service service
     demo cli __main__
 """.split()

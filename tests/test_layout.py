@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "drainer"
 
 MARKED = frozenset(
     """
-    errors settings
+    errors settings/section settings/mailman settings/mta settings/feed settings/ledger settings/surroundings
     text/logfmt text/wording text/columns text/markup
     pickles/restricted pickles/allowed pickles/standins pickles/narrowed pickles/prescan
     pickles/machine pickles/opcodes

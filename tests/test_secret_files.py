@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from drainer.errors import SettingsError
 from drainer.secret_files import password, password_warnings, without_secrets
-from drainer.settings import MtaSettings
+from drainer.settings.mta import MtaSettings
 
 
 @pytest.fixture

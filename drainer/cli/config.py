@@ -20,7 +20,8 @@ from drainer.compose.mm_cfg import MmCfg, mm_cfg
 from drainer.errors import SettingsError, UsageError
 from drainer.files.regular_file import read_regular
 from drainer.host_check.finding import in_order, lines, summary
-from drainer.settings import DEFAULT_PATH, Duration, Rate, Settings, Size
+from drainer.settings import DEFAULT_PATH, Settings
+from drainer.settings.section import Duration, Rate, Size
 from drainer.settings_file import load_settings, written
 
 _WIDTH = 100

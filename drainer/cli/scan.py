@@ -36,7 +36,8 @@ from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, QueueScan, queue_counts, scan_queue
 from drainer.report.queue_scan import Foreign, QueueSize, ScannedEntry, ScanReport, Unreadable, as_object
 from drainer.report.terminal.scan import as_lines, entry_lines
-from drainer.settings import DuplicateSettings, MailmanSettings
+from drainer.settings.ledger import DuplicateSettings
+from drainer.settings.mailman import MailmanSettings
 
 OUTGOING = ("out", "retry")
 """The queues of mail that is ready to be delivered. After an outage of the MTA most of it is in retry/."""

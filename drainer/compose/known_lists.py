@@ -17,7 +17,7 @@ from drainer.compose.list_settings import ListSettingsStore
 from drainer.errors import EntryError
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.list_names import MailingList, is_wildcard, list_of, lists_named
-from drainer.settings import MailmanSettings
+from drainer.settings.mailman import MailmanSettings
 
 _CONFIG = ("config.pck", "config.pck.last")
 

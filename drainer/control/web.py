@@ -26,7 +26,7 @@ from drainer.report.burn_down import BurnDown
 from drainer.report.metrics import CONTENT_TYPE, exposition
 from drainer.report.snapshot import Snapshot
 from drainer.report.web.page import page
-from drainer.settings import WebSettings
+from drainer.settings.surroundings import WebSettings
 from drainer.text.logfmt import logfmt
 from drainer.text.quantities import tcp_address
 

@@ -20,7 +20,7 @@ from drainer.errors import MtaError, MtaRefusesLogin, MtaUnreachable, SettingsEr
 from drainer.feed.login_trouble import login_refused, not_offered, tls_failed
 from drainer.files.regular_file import read_regular
 from drainer.secret_files import password, without_secrets
-from drainer.settings import MtaSettings
+from drainer.settings.mta import MtaSettings
 
 _MOST_CERTIFICATE_BYTES = 16 * 2**20
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import ssl
 
-from drainer.settings import MtaSettings
+from drainer.settings.mta import MtaSettings
 
 _EXPIRED, _NOT_YET_VALID = 10, 9
 _OTHER_NAME, _OTHER_ADDRESS = 62, 64

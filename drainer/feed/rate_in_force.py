@@ -15,7 +15,7 @@ from drainer.feed.throttle import Throttle
 from drainer.feed.transaction import Transaction
 from drainer.guards.verdict import Guard, bound_by_guard
 from drainer.ledger.states import State
-from drainer.settings import FeedSettings
+from drainer.settings.feed import FeedSettings
 
 SLOW_SHARE = 0.5
 """Part of the rate that is left while a guard says slow."""

@@ -22,7 +22,7 @@ from drainer.errors import EntryError
 from drainer.feed.connect import connected, error_text
 from drainer.feed.outcome import Reply, SessionLost, Stage, parse_reply
 from drainer.feed.wire_replies import UnreadableReply, WireReplies
-from drainer.settings import MtaSettings
+from drainer.settings.mta import MtaSettings
 
 _UNSAFE_IN_PATH = re.compile(r"[\t<>]")
 _UNSAFE_IN_PARAMETER = re.compile(r"[^\x21-\x7e]|[<>]")

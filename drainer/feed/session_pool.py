@@ -22,7 +22,7 @@ from drainer.clock import Clock
 from drainer.errors import MtaError, MtaUnreachable
 from drainer.feed.outcome import Stage
 from drainer.feed.session import Session
-from drainer.settings import MtaSettings
+from drainer.settings.mta import MtaSettings
 
 BACK_OFF_FIRST_S = 1.0
 BACK_OFF_LONGEST_S = 60.0

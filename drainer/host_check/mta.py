@@ -24,7 +24,8 @@ from drainer.mta_log.file import LOCAL, PACKED, file_lines, is_journal, read_mta
 from drainer.mta_log.lines import Sign, log_lines
 from drainer.mta_log.postfix import PostfixReader
 from drainer.observe.surroundings import mta_queue
-from drainer.settings import MtaSettings, Settings
+from drainer.settings import Settings
+from drainer.settings.mta import MtaSettings
 from drainer.text.wording import count, size
 
 _PATIENCE_S = 15.0

@@ -13,7 +13,8 @@ from typing import Any, get_args
 
 from drainer.guards.beside_runner import wanted_by
 from drainer.host_check.finding import Finding
-from drainer.settings import Duration, Rate, Settings, Size
+from drainer.settings import Settings
+from drainer.settings.section import Duration, Rate, Size
 from drainer.text.quantities import tcp_address
 
 _TAKEN_AS = ((Rate, "/s"), (Duration, "s"), (Size, "B"))

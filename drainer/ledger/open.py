@@ -16,7 +16,7 @@ from drainer.clock import Clock
 from drainer.ledger.contract import Ledger
 from drainer.ledger.copied import CopiedLedger, copied_ledger
 from drainer.ledger.sqlite import SqliteLedger
-from drainer.settings import LedgerSettings
+from drainer.settings.ledger import LedgerSettings
 
 
 def ledger_of(settings: LedgerSettings, clock: Clock | None = None) -> Ledger:

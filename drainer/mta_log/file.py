@@ -80,7 +80,7 @@ def read_mta_log(
 ) -> MtaEvidence:
     """Evidence from the log since `from_s`.
 
-    where        a file; or "journal", "journal:UNIT", "journal:/DIRECTORY" (settings.py, mta.log_file)
+    where        a file; or "journal", "journal:UNIT", "journal:/DIRECTORY" (settings/mta.py, log_file)
     from_s       the oldest attempt's moment, seconds since the epoch; an hour before it is read as well
     now_s        dates traditional stamps, which name no year
     message_ids  only mail with these is remembered, whatever the size of the log

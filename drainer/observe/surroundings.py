@@ -19,7 +19,8 @@ from drainer.guards.mta_queue import MtaQueue
 from drainer.guards.verdict import Guard, strictest
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.scan import QueueCensus, QueueCounts
-from drainer.settings import MtaSettings, Settings
+from drainer.settings import Settings
+from drainer.settings.mta import MtaSettings
 from drainer.text.logfmt import logfmt
 
 log = logging.getLogger("drainer")

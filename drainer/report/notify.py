@@ -26,7 +26,7 @@ from drainer.errors import SettingsError
 from drainer.report.notices import Notice, NoticeKind, NoticeState, after_snapshot
 from drainer.report.snapshot import Snapshot
 from drainer.secret_files import secret_in
-from drainer.settings import NotifySettings
+from drainer.settings.surroundings import NotifySettings
 from drainer.text.clean_model import CleanModel
 from drainer.text.logfmt import logfmt
 

@@ -26,7 +26,9 @@ from drainer.queuedir.entry import Flavour
 from drainer.queuedir.loan import Loan
 from drainer.queuedir.read import read_entry
 from drainer.queuedir.scan import scan_queue
-from drainer.settings import LedgerSettings, MailmanSettings, Settings
+from drainer.settings import Settings
+from drainer.settings.ledger import LedgerSettings
+from drainer.settings.mailman import MailmanSettings
 from drainer.text.logfmt import logfmt
 from drainer.text.wording import count
 

@@ -17,7 +17,7 @@ from drainer.control.web import StatusListener
 from drainer.control.web_connection import MOST_BYTES, MOST_CONNECTIONS
 from drainer.errors import SettingsError
 from drainer.report.snapshot import Snapshot
-from drainer.settings import WebSettings
+from drainer.settings.surroundings import WebSettings
 from drainer.text.quantities import tcp_address
 from tests.control.small_service import SmallService, control_routes
 

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from drainer.cli.config import as_toml
-from drainer.settings import Duration, Rate, Settings, Size
+from drainer.settings import Settings
+from drainer.settings.section import Duration, Rate, Size
 from drainer.start.reloading import BUILT_ONCE
 
 PAGE = Path(__file__).parents[2] / "docs/settings.md"

@@ -11,7 +11,7 @@ from drainer.compose.wire import ComposedMessage, Envelope
 from drainer.demo.sink import Sink, SinkOptions
 from drainer.feed.session import Session
 from drainer.ledger.records import MessageRecord
-from drainer.settings import MtaSettings
+from drainer.settings.mta import MtaSettings
 from tests.ledger.memory import MemoryLedger
 
 CONTENT = b"Message-ID: <1@example.org>\r\n\r\nText\r\n"

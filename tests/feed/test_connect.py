@@ -13,7 +13,7 @@ from drainer.demo.sink import Sink, SinkOptions
 from drainer.errors import MtaRefusesLogin, MtaUnreachable
 from drainer.feed.connect import MtaBusy
 from drainer.feed.session import Session
-from drainer.settings import MtaSettings
+from drainer.settings.mta import MtaSettings
 from tests.feed.conftest import mta_settings, sent
 
 

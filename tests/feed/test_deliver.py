@@ -26,7 +26,7 @@ from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import AttemptId, NewAttempt, NewDsn, recipient_key
 from drainer.ledger.states import DsnState, State
-from drainer.settings import MtaSettings
+from drainer.settings.mta import MtaSettings
 from tests.feed.conftest import composed, mta_settings, record_of
 from tests.ledger.memory import MemoryLedger
 

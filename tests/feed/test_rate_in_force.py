@@ -10,7 +10,7 @@ from drainer.feed.throttle import Throttle
 from drainer.guards.verdict import between_limits
 from drainer.report.metrics import exposition
 from drainer.report.snapshot import Rate
-from drainer.settings import FeedSettings
+from drainer.settings.feed import FeedSettings
 from tests.feed.test_throttle import granted
 from tests.feed.virtual_time import run_in_virtual_time
 from tests.promtool import series

@@ -12,7 +12,7 @@ from drainer.demo.sink import Sink, SinkOptions
 from drainer.demo.sink_session import SinkSession
 from drainer.feed.outcome import SessionLost, Stage
 from drainer.feed.session import NeedsSmtputf8, Session, UnsafeAddress
-from drainer.settings import MtaSettings
+from drainer.settings.mta import MtaSettings
 from tests.feed.conftest import CONTENT, mta_settings, sent
 
 

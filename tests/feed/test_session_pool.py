@@ -16,7 +16,7 @@ from drainer.feed.session import Session
 from drainer.feed.session_pool import SessionPool
 from drainer.feed.transaction import Transaction
 from drainer.ledger.states import State
-from drainer.settings import MtaSettings
+from drainer.settings.mta import MtaSettings
 from tests.feed.conftest import composed, mta_settings, record_of
 from tests.ledger.memory import MemoryLedger
 

@@ -33,7 +33,7 @@ from drainer.queuedir.custody import Custody
 from drainer.queuedir.read import read_file
 from drainer.report.incident.from_ledger import read_account
 from drainer.secret_files import secret_in
-from drainer.settings import LedgerSettings
+from drainer.settings.ledger import LedgerSettings
 from drainer.settings_file import load_settings
 from tests.queuedir.conftest import make_queue_dir
 

@@ -17,7 +17,7 @@ import uvloop
 from drainer.demo.sink import SinkOptions, SinkThread
 from drainer.report.notify import Notifier
 from drainer.report.snapshot import Backlog
-from drainer.settings import NotifySettings
+from drainer.settings.surroundings import NotifySettings
 from tests.report.staged import NOW_S, moment
 from tests.scenarios.troubled import given, once, outbreak
 

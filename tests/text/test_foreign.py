@@ -18,7 +18,7 @@ import drainer
 from drainer.backlog.selection import Selectors
 from drainer.control.messages.base import Request
 from drainer.control.messages.entries import ShowReply
-from drainer.settings import _Section
+from drainer.settings.section import Section
 from drainer.text.clean_model import CleanModel
 from drainer.text.foreign import MOST, UNPRINTABLE, clean, has_surrogate, printable
 from drainer.text.logfmt import logfmt
@@ -92,7 +92,7 @@ def holds_text(kind: object) -> bool:
 
 def test_every_model_that_says_a_text_makes_it_clean() -> None:
     """Requests are refused instead (400), and settings are the operator's own."""
-    asked = (Request, Selectors, _Section)
+    asked = (Request, Selectors, Section)
     bare = {
         model.__name__
         for model in models()

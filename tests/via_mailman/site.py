@@ -17,7 +17,9 @@ from drainer.ledger.states import State
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.filebase import QueueFile, Suffix
 from drainer.queuedir.read import read_entry
-from drainer.settings import CustodySettings, FeedSettings, MailmanSettings, Settings
+from drainer.settings import Settings
+from drainer.settings.feed import FeedSettings
+from drainer.settings.mailman import CustodySettings, MailmanSettings
 from drainer.via_mailman.follow import Follow
 from drainer.via_mailman.handover import Handover
 from drainer.via_mailman.open_handovers import OpenHandovers

@@ -22,7 +22,7 @@ from drainer.report.incident.facts import make_incident
 from drainer.report.inventory import Inventory
 from drainer.report.record_writer import HISTORY, PRESENT, unpacked
 from drainer.report.snapshot import SilentState
-from drainer.settings import LedgerSettings
+from drainer.settings.ledger import LedgerSettings
 
 
 def incident_of(

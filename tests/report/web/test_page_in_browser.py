@@ -18,7 +18,7 @@ from drainer.control.web import StatusListener
 from drainer.estimate.eta import ServiceState
 from drainer.guards.verdict import Guard
 from drainer.report.snapshot import Backlog, ListBacklog, Mta, Snapshot
-from drainer.settings import WebSettings
+from drainer.settings.surroundings import WebSettings
 from tests.report.browser import Tab, chromium, tab
 from tests.report.staged import HOSTILE, moment
 

@@ -1,0 +1,60 @@
+"""[feed]: how fast, in which order, and for how long. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from drainer.settings.section import Duration, Rate, Section, Size
+
+
+class FeedSettings(Section):
+    via: Literal["smtp", "mailman"] = Field(
+        "smtp", description="smtp: drainer delivers; mailman: Mailman's own runner delivers, and must be running"
+    )
+    messages: Rate = Field(20.0, description="highest rate of transactions; 0 pauses")
+    recipients: Rate = Field(None, description="highest rate of recipients; 0 pauses")
+    adaptive: bool = Field(True, description="start slowly, and slow down on 4xx replies and connection trouble")
+    order: Literal["fair", "fresh", "fifo", "priority"] = Field(
+        "fifo",
+        description="fifo: oldest first; fresh: newest first; fair: lists take turns; priority: in the order of `priority`",
+    )
+    priority: tuple[str, ...] = Field(
+        (),
+        description="lists (name, address or list-id), first one first; for order = priority; other lists come after them",
+    )
+    max_recipients: int = Field(
+        0, ge=0, description="most recipients in one transaction; 0: as Mailman itself splits them"
+    )
+    window: int = Field(100, ge=1, description="most entries of drainer in Mailman's out/ at one time")
+    memory: Size = Field(
+        536_870_912,
+        ge=1,
+        description="about the most memory for messages that are being read, composed and sent; a larger message goes alone",
+    )
+    retry_first: Duration = Field(300.0, gt=0, description="wait before the second attempt at a deferred recipient")
+    retry_longest: Duration = Field(3600.0, gt=0, description="the wait doubles with each attempt, up to this")
+    give_up_after: Duration = Field(
+        432_000.0, gt=0, description="a recipient that is still deferred after this fails; RFC 5321 §4.5.4.1: 4-5 days"
+    )
+    dsn: bool = Field(
+        True,
+        description="true: a DSN (RFC 3464) reports a failed recipient to the reverse-path, so that Mailman's bounce"
+        " processing scores it; false: no report is sent, and DSNs that are still owed are dropped",
+    )
+    dsn_wait: Duration = Field(
+        300.0,
+        description="a DSN waits until the MTA accepts another recipient, or refuses none for this long, so that a wrong"
+        " relay setting does not bounce members",
+    )
+    domains: dict[str, Rate] = Field(
+        default_factory=dict,
+        description='highest rate of recipients for single domains, such as { "gmail.com" = "10/s" }',
+    )
+
+    @model_validator(mode="after")
+    def _waits_in_order(self) -> FeedSettings:
+        if self.retry_first > self.retry_longest:
+            raise ValueError("retry_first is longer than retry_longest; right would be retry_first <= retry_longest")
+        return self
