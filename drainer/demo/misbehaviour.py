@@ -2,7 +2,7 @@
 
 In    where a session stands
 Out   what to do instead of the ordinary answer
-Not here  sockets and time (sink_session.py)
+Not here  sockets and time (sink_session.py): a step says when it is
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class SinkStep:
     session, transaction  their numbers, from 1, in the life of the sink and of the session
     recipient   address at rcpt; "" elsewhere
     recipients  accepted so far
+    at_s        monotonic seconds
     """
 
     stage: StageName
@@ -33,6 +34,7 @@ class SinkStep:
     reverse_path: str
     recipient: str
     recipients: tuple[str, ...]
+    at_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +74,46 @@ Script = Callable[[SinkStep], Behaviour | None]
 
 
 @dataclass(slots=True)
+class TokenBucket:
+    """How providers limit a rate: each recipient taken costs a token, and tokens come back at the rate.
+
+    rate_per_s  tokens that come back each second; 0: none ever
+    burst       most tokens that are kept; the bucket is full at first
+
+    A transaction may cost more than there is, so that a large one is taken too: the bucket is in debt then.
+    """
+
+    rate_per_s: float
+    burst: float
+    _tokens: float = field(init=False)
+    _at_s: float | None = None
+
+    def __post_init__(self) -> None:
+        self._tokens = self.burst
+
+    def takes(self, cost: int, at_s: float) -> bool:
+        """Whether there is a token; if so, `cost` of them are gone. at_s: monotonic seconds."""
+        since_s = 0.0 if self._at_s is None else max(0.0, at_s - self._at_s)
+        self._at_s = at_s
+        self._tokens = min(self.burst, self._tokens + since_s * self.rate_per_s)
+        if self._tokens < 1:
+            return False
+        self._tokens -= cost
+        return True
+
+
+@dataclass(slots=True)
 class Rule:
     """A line of the small language, as a Script.
 
-        STAGE WHAT [recipient=GLOB] [sender=GLOB] [beyond=N] [first=N] [after=N] [every=N] [chance=P]
+        STAGE WHAT [recipient=GLOB] [sender=GLOB] [beyond=N] [first=N] [after=N] [every=N] [chance=P] [rate=N]
 
     WHAT  a reply "450 4.2.0 greylisted" | hang-up | silence | take-and-hang-up | take-and-silence | garbage | half |
           endless (a reply without a last line) | delay=SECONDS | twice REPLY (the ordinary reply, and this one behind it)
-    recipient, sender  only for addresses that match; `beyond=N`: only once the transaction has N recipients; `first=N`:
-          the first N times it matches; `after=N`: not the first N times; `every=N`: each Nth time; `chance=P`: with this
-          probability, from a fixed seed
+    recipient, sender  only for addresses that match; from data on: if one of the accepted recipients matches;
+          `beyond=N`: only once the transaction has N recipients; `first=N`: the first N times it matches; `after=N`: not
+          the first N times; `every=N`: each Nth time; `chance=P`: with this probability, from a fixed seed; `rate=N`: only
+          above N a second, of the recipients that match or, where there are none, of the times it matches
     """
 
     stage: str
@@ -94,6 +126,7 @@ class Rule:
     every: int = 1
     chance: float = 1.0
     twice: bool = False
+    bucket: TokenBucket | None = None
     _matched: int = 0
     _random: random.Random = field(default_factory=lambda: random.Random(1))
 
@@ -105,7 +138,7 @@ class Rule:
             raise ValueError(f"{stage!r} is no stage; right would be one of {', '.join(STAGES)}")
         words = rest.split()
         options: dict[str, str] = {}
-        while words and re.fullmatch(r"(recipient|sender|beyond|first|after|every|chance)=\S*", words[-1]):
+        while words and re.fullmatch(r"(recipient|sender|beyond|first|after|every|chance|rate)=\S*", words[-1]):
             name, _, value = words.pop().partition("=")
             options[name] = value
         what = " ".join(words)
@@ -133,12 +166,15 @@ class Rule:
             int(options.get("every", 1)),
             float(options.get("chance", 1)),
             twice,
+            TokenBucket(rate, max(1.0, rate)) if (rate := float(options.get("rate", 0))) else None,
         )
 
     def __call__(self, step: SinkStep) -> Behaviour | None:
         if step.stage != self.stage or len(step.recipients) < self.beyond:
             return None
-        if not fnmatch.fnmatchcase(step.recipient, self.recipient) and self.recipient != "*":
+        addresses = (step.recipient,) if step.recipient else step.recipients
+        matching = sum(1 for address in addresses if fnmatch.fnmatchcase(address, self.recipient))
+        if not matching and self.recipient != "*":
             return None
         if not fnmatch.fnmatchcase(step.reverse_path, self.sender) and self.sender != "*":
             return None
@@ -146,6 +182,8 @@ class Rule:
         if self._matched <= self.after or (self.first and self._matched > self.after + self.first):
             return None
         if (self._matched - self.after) % self.every or self._random.random() >= self.chance:
+            return None
+        if self.bucket is not None and self.bucket.takes(max(1, matching), step.at_s):
             return None
         if self.twice:
             ordinary = {"connect": b"220 sink\r\n", "data": b"354 go ahead\r\n"}.get(step.stage, b"250 2.0.0 Ok\r\n")

@@ -245,7 +245,13 @@ class SinkSession(asyncio.Protocol):
 
     def _step(self, stage: StageName, recipient: str = "") -> SinkStep:
         return SinkStep(
-            stage, self._number, self._transactions, self._reverse_path or "", recipient, tuple(self._recipients)
+            stage,
+            self._number,
+            self._transactions,
+            self._reverse_path or "",
+            recipient,
+            tuple(self._recipients),
+            time.monotonic(),
         )
 
     def _reply(self, stage: StageName, ordinary: bytes, recipient: str = "") -> bytes:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -105,6 +106,27 @@ def test_rule_counts_only_what_it_matches() -> None:
     third = Rule.parse("dot hang-up every=3 sender=ants*")
     assert [bool(third(step("dot", sender="ants@x"))) for _ in range(6)] == [False, False, True, False, False, True]
     assert third(step("dot", sender="bees@x")) is None
+
+
+def test_a_rate_refuses_what_is_above_it_and_only_that_domain() -> None:
+    rule = Rule.parse("rcpt 421 4.7.28 unusual rate recipient=*@a.example rate=2")
+
+    def refused(recipient: str, at_s: float) -> bool:
+        return rule(replace(step("rcpt", recipient), at_s=at_s)) is not None
+
+    assert [refused("x@a.example", 100.0) for _ in range(4)] == [False, False, True, True]
+    assert not refused("x@b.example", 100.0)
+    assert [refused("x@a.example", 100.5) for _ in range(2)] == [False, True]
+    assert [refused("x@a.example", 160.0) for _ in range(3)] == [False, False, True], (
+        "no more than a second is saved up"
+    )
+
+
+def test_a_rate_at_the_final_dot_counts_the_recipients_that_match() -> None:
+    rule = Rule.parse("dot 450 4.2.1 later recipient=*@a.example rate=2")
+    three = replace(step("dot"), recipients=("1@a.example", "2@a.example", "3@a.example", "4@b.example"))
+    assert [rule(replace(three, at_s=at_s)) is None for at_s in (10.0, 10.9, 11.0)] == [True, False, True]
+    assert rule(replace(step("dot"), recipients=("4@b.example",))) is None
 
 
 def test_greylisting_takes_the_second_attempt() -> None:
