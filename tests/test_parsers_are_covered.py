@@ -55,6 +55,7 @@ COVERED = {
     "control/requests": "control/test_any_request.py::test_any_json_is_done_or_refused_with_words",
     "control/messages/finish": "control/test_any_request.py::test_any_query_is_answered_or_refused_with_words",
     "text/quantities": "test_any_settings.py::test_any_rate_duration_or_size_is_a_number_in_bounds_or_a_value_error",
+    "schedule/windows": "schedule/test_windows.py::test_any_text_is_a_window_within_the_week_or_a_mistake_in_words",
     "settings_file": "test_any_settings.py::test_any_values_are_settings_that_read_back_or_named_mistakes",
     "feed/wire_replies": "feed/test_any_reply.py::test_any_bytes_give_replies_or_a_named_end_however_they_are_cut",
     "mta_log/mailman_smtp_log": "mta_log/test_mailman_smtp_log.py::test_any_lines_give_counts_within_what_was_tried",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from drainer.schedule.time_zone import zone_of
+from drainer.schedule.windows import windows_of
 from drainer.settings.section import Duration, Rate, Section, Size
 
 
@@ -15,6 +17,19 @@ class FeedSettings(Section):
     )
     messages: Rate = Field(20.0, description="highest rate of transactions; 0 pauses")
     recipients: Rate = Field(None, description="highest rate of recipients; 0 pauses")
+    windows: tuple[str, ...] = Field(
+        (),
+        description="rates of transactions by time of day, in place of `messages`; the first that covers the moment counts,"
+        ' such as ["22:00-06:00 unlimited", "Sat,Sun 50/s", "else 20/s"]; 0 or pause sends nothing',
+    )
+    time_zone: str = Field("", description='time zone of `windows`, such as "Europe/Berlin"; empty: the system\'s own')
+    hourly: int = Field(
+        0,
+        ge=0,
+        le=10**9,
+        description="most recipients within any hour, whatever is retried; for a provider's limit; 0: no cap",
+    )
+    daily: int = Field(0, ge=0, le=10**9, description="most recipients within any 24 hours, likewise; 0: no cap")
     adaptive: bool = Field(True, description="start slowly, and slow down on 4xx replies and connection trouble")
     order: Literal["fair", "fresh", "fifo", "priority"] = Field(
         "fifo",
@@ -52,6 +67,18 @@ class FeedSettings(Section):
         default_factory=dict,
         description='highest rate of recipients for single domains, such as { "gmail.com" = "10/s" }',
     )
+
+    @field_validator("windows")
+    @classmethod
+    def _are_windows(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        windows_of(texts)
+        return texts
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_a_time_zone(cls, name: str) -> str:
+        zone_of(name)
+        return name
 
     @model_validator(mode="after")
     def _waits_in_order(self) -> FeedSettings:
