@@ -65,11 +65,14 @@ class Attempts:
             stored_addresses(attempt.recipients),
         )  # fmt: skip
         self._writer.open_attempts[attempt.attempt_id.bytes] = AttemptRow(message, State.ATTEMPTING, filebase, keys)
+        self._writer.count_sent(attempt.at_s, len(attempt.recipients))
         return True
 
-    def withdraw(self, attempt_id: AttemptId) -> None:
+    def withdraw(self, attempt: NewAttempt) -> None:
+        attempt_id = attempt.attempt_id
         self._writer.open_attempts.pop(attempt_id.bytes, None)
         self._execute("DELETE FROM attempts WHERE id = ?", (attempt_id.bytes,))
+        self._writer.count_sent(attempt.at_s, -len(attempt.recipients))
 
     def close(
         self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()

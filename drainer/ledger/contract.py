@@ -130,6 +130,13 @@ class Ledger(Protocol):
         Raises IllegalTransition if the attempt is not ATTEMPTING (or this queue has none of this id)
         """
 
+    async def sent_since(self, since_s: float) -> list[tuple[float, int]]:
+        """How many recipients this queue's attempts and DSNs were begun for, by ten seconds: (the first of these seconds,
+        recipients), oldest first.
+
+        Counted in the commit that opens the attempt or begins the DSN, whatever becomes of them. Two days are kept.
+        """
+
     async def split_attempt(self, attempt_id: AttemptId, recipients: Sequence[str], part_id: AttemptId) -> None:
         """Some recipients of an open attempt end apart from the others: they get an attempt of their own, alike in all else.
 

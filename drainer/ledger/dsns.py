@@ -73,6 +73,7 @@ class Dsns:
         self._connection.executemany(f"UPDATE dsns SET state = {DSN_CODES[state]} WHERE id = ?", ids)
         if state is DsnState.SENDING:
             self._connection.executemany("UPDATE dsns SET tried = ? WHERE id = ?", [(at_s, *one) for one in ids])
+            self._writer.count_sent(at_s, len(ids))
         elif state is DsnState.OWED:
             self._connection.executemany(
                 "UPDATE dsns SET due = ?, attempts = attempts + 1, tried = coalesce(tried, ?) WHERE id = ?",

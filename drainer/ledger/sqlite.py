@@ -124,7 +124,7 @@ class SqliteLedger(SqliteReads):
 
         def withdraw(is_new: bool) -> None:
             if is_new:
-                attempts.withdraw(attempt.attempt_id)
+                attempts.withdraw(attempt)
 
         await self._write(partial(attempts.open, attempt, keys), undo=withdraw)
         return attempt.attempt_id

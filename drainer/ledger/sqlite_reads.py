@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TypeVar
 
-from drainer.ledger import account, action_rows, entry_rows, operator_rows, queue_rows, tables
+from drainer.ledger import account, action_rows, entry_rows, operator_rows, queue_rows, sent_rows, tables
 from drainer.ledger.actions import Action, Step
 from drainer.ledger.columns import stored_filebase, text_in
 from drainer.ledger.evidence import Account, Evidence
@@ -84,6 +84,10 @@ class SqliteReads:
     async def dsn_backlog(self) -> DsnBacklog:
         with self._reading() as (reader, queue):
             return tables.dsn_backlog(reader, queue)
+
+    async def sent_since(self, since_s: float) -> list[tuple[float, int]]:
+        with self._reading() as (reader, queue):
+            return sent_rows.sent_since(reader, queue, since_s)
 
     async def deferrals(self) -> list[Deferral]:
         with self._reading() as (reader, queue):

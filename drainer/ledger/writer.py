@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from drainer.ledger import account, queue_rows
+from drainer.ledger import account, queue_rows, sent_rows
 from drainer.ledger.columns import Stored, stored_text
 from drainer.ledger.evidence import Ended, Evidence, sum_of
 from drainer.ledger.known_recipients import EntryKey, KnownMessage, KnownRecipients
@@ -47,6 +47,7 @@ class Writer:
         self.open_attempts: dict[bytes, AttemptRow] = {}
         self._lists: dict[str, int] = {}
         self._counted: dict[str, int] = {}
+        self._sent: dict[int, int] = {}
         self._ended: dict[tuple[str, str, str], Ended] = {}
         self._data_version = self._now_version()
 
@@ -70,6 +71,7 @@ class Writer:
     def forget(self) -> None:
         """Drop all that is remembered: after a rollback, a change of names, a commit by another connection."""
         self._counted.clear()
+        self._sent.clear()
         self._ended.clear()
         self.forget_rows()
 
@@ -85,6 +87,11 @@ class Writer:
 
     def count(self, name: str, count: int) -> None:
         self._counted[name] = self._counted.get(name, 0) + count
+
+    def count_sent(self, at_s: float, recipients: int) -> None:
+        """So many recipients are about to be sent to; fewer than nothing: they were not, after all."""
+        bucket = sent_rows.bucket_of(at_s)
+        self._sent[bucket] = self._sent.get(bucket, 0) + recipients
 
     def count_all(self, counts: Mapping[str, int]) -> None:
         for name, count in counts.items():
@@ -108,6 +115,9 @@ class Writer:
                 (self.queue, name, count),
             )
         self._counted.clear()
+        if self._sent:
+            sent_rows.write_sent(self.connection, self.queue, self._sent)
+            self._sent.clear()
         if self._ended:
             account.write_ended(self.connection, self.queue, self._ended.values())
             self._ended.clear()

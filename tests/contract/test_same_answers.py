@@ -183,6 +183,7 @@ class SameAnswers(RuleBasedStateMachine):
     def undo_failures(self, some: list[str]) -> None:
         self.both(lambda ledger: ledger.undo_failures(some))
         self.both(lambda ledger: ledger.totals())
+        self.both(lambda ledger: ledger.sent_since(0))
 
     @rule(older_than_s=times)
     def expire(self, older_than_s: float) -> None:

@@ -112,6 +112,7 @@ class MemoryLedger:
         self._ended: dict[tuple[str, str, str], Ended] = {}
         self._events: list[Event] = []
         self._kept: dict[str, bytes] = {}
+        self._sent: dict[float, int] = {}
         self._baselines: list[Baseline] = []
 
     async def open(self) -> None:
@@ -173,7 +174,16 @@ class MemoryLedger:
                 attempt.attempt_id,
             )
         )
+        self._count_sent(attempt.at_s, len(attempt.recipients))
         return attempt.attempt_id
+
+    def _count_sent(self, at_s: float, recipients: int) -> None:
+        bucket = at_s // 10 * 10
+        self._sent[bucket] = self._sent.get(bucket, 0) + recipients
+        self._sent = {at: number for at, number in self._sent.items() if at >= max(self._sent) - 2 * 86_400}
+
+    async def sent_since(self, since_s: float) -> list[tuple[float, int]]:
+        return sorted((at_s, number) for at_s, number in self._sent.items() if at_s >= since_s // 10 * 10)
 
     async def attempt(self, attempt_id: AttemptId) -> State | None:
         for row in self._rows:
@@ -307,6 +317,7 @@ class MemoryLedger:
             dsn = self._dsns.pop(dsn_id)
             if state is DsnState.SENDING:
                 self._dsns[dsn_id] = replace(dsn, state=state, tried_at_s=at_s)
+                self._count_sent(at_s, 1)
             elif state is DsnState.OWED:
                 tried_at_s = at_s if dsn.tried_at_s is None else dsn.tried_at_s
                 self._dsns[dsn_id] = replace(
