@@ -20,7 +20,7 @@ PIP_INSTALL = pip install --quiet --disable-pip-version-check
 demo: .venv/installed
 	.venv/bin/drainer demo
 
-test: .venv/installed-test .venv-mailman3/installed .venv-mailman338/installed
+test: .venv/installed-test .venv-mailman3/installed .venv-mailman338/installed .cache/exim
 	.venv/bin/pytest
 
 lint: .venv/installed-test
@@ -56,7 +56,7 @@ places: .venv/installed-test
 eta: .venv/installed-test
 	.venv/bin/python -m tests.estimate.real_drains
 
-bench: .venv/installed-test .venv-mailman3/installed
+bench: .venv/installed-test .venv-mailman3/installed .cache/exim
 	.venv/bin/python -m tests.bench
 
 .venv/bin/python:
@@ -85,5 +85,10 @@ bench: .venv/installed-test .venv-mailman3/installed
 	.venv-mailman338/bin/$(PIP_INSTALL) 'mailman==3.3.8' 'sqlalchemy<2' psycopg2-binary
 	@touch $@
 
+# A genuine Exim for the tests: unpacked, because Debian's exim4 and postfix exclude each other.
+.PHONY: .cache/exim
+.cache/exim:
+	tests/unpack_exim $@
+
 clean:
-	rm -rf .venv .venv-mailman3 .venv-mailman338 build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .cache .venv .venv-mailman3 .venv-mailman338 build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,10 +1,11 @@
-"""A private, genuine Postfix for tests: own configuration, queue, log and port; delivers everything into maildirs.
+"""A private, genuine Postfix for tests: own configuration, queue, log and port. It delivers into maildirs, or relays.
 
 Needs root and Debian's postfix package. `needed()` says why a test cannot run, and never excuses a run under CI.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
@@ -12,7 +13,7 @@ import shutil
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +38,6 @@ mynetworks = 127.0.0.0/8
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_recipient_limit = 2000
 smtpd_client_connection_count_limit = 100
-default_transport = virtual
-local_transport = virtual
-virtual_mailbox_base = {root}/mail
-virtual_mailbox_maps = static:everybody/
-virtual_uid_maps = static:{uid}
-virtual_gid_maps = static:{gid}
-virtual_minimum_uid = 1
 alias_maps =
 alias_database =
 biff = no
@@ -70,8 +64,27 @@ anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 """
+_INTO_MAILDIRS = """\
+default_transport = virtual
+local_transport = virtual
+virtual_mailbox_base = {root}/mail
+virtual_mailbox_maps = static:everybody/
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{gid}
+virtual_minimum_uid = 1
+"""
+# What is deferred is tried again after seconds, not after minutes; the concurrency is Postfix's own default.
+_RELAYS = """\
+default_transport = smtp
+transport_maps = inline:{transports}
+relayhost = [{others[0]}]:{others[1]}
+smtp_host_lookup = native
+minimal_backoff_time = {retry_s}s
+maximal_backoff_time = {retry_s}s
+queue_run_delay = {queue_run_s}s
+"""
 _MESSAGE_ID = re.compile(r"postfix/cleanup\[\d+\]: (\w+): message-id=(<[^>]*>)")
-_SENT = re.compile(r"postfix/virtual\[\d+\]: (\w+): to=<([^>]*)>.* status=sent")
+_SENT = re.compile(r"postfix/(?:virtual|smtp)\[\d+\]: (\w+): to=<([^>]*)>.* status=sent")
 
 
 def needed() -> None:
@@ -85,6 +98,10 @@ def needed() -> None:
         pytest.fail(f"under CI this must run: {why}")
     if why:
         pytest.skip(why)
+
+
+Address = tuple[str, int]
+"""Host and port, on loopback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +124,24 @@ class Postfix:
                 delivered[message_ids[found[1]], found[2]] += 1
         return delivered
 
-    def queued(self) -> int:
-        """Messages Postfix still holds."""
+    def queue_listing(self) -> list[str]:
+        """The lines of `postqueue -j`, one for each message Postfix still holds."""
         found = subprocess.run(
             ["/usr/sbin/postqueue", "-c", str(self.root / "etc"), "-j"], capture_output=True, text=True, check=True
         )
-        return len(found.stdout.splitlines())
+        return found.stdout.splitlines()
+
+    def queued(self) -> int:
+        """Messages Postfix still holds."""
+        return len(self.queue_listing())
+
+    def queued_by_domain(self) -> Counter[str]:
+        """Recipients that Postfix still owes, by domain."""
+        return Counter(
+            recipient["address"].rpartition("@")[2]
+            for line in self.queue_listing()
+            for recipient in json.loads(line)["recipients"]
+        )
 
     def command(self, word: str) -> None:
         subprocess.run(["/usr/sbin/postfix", "-c", str(self.root / "etc"), word], check=True, capture_output=True)
@@ -125,10 +154,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_postfix(root: Path, *parameters: str) -> Iterator[Postfix]:
+def running_postfix(root: Path, *parameters: str, outbound: str = _INTO_MAILDIRS) -> Iterator[Postfix]:
     """Start a private Postfix under `root` (must be reachable by every user), stop it at the end.
 
     parameters  further lines of main.cf
+    outbound    lines of main.cf that say where mail goes: into maildirs, or relaying_to()
     """
     owner = pwd.getpwnam("postfix")
     port = free_port()
@@ -137,7 +167,7 @@ def running_postfix(root: Path, *parameters: str) -> Iterator[Postfix]:
     os.chown(root / "data", owner.pw_uid, owner.pw_gid)
     nobody = pwd.getpwnam("nobody")
     os.chown(root / "mail", nobody.pw_uid, nobody.pw_gid)
-    main = _MAIN.format(root=root, uid=nobody.pw_uid, gid=nobody.pw_gid)
+    main = (_MAIN + outbound).format(root=root, uid=nobody.pw_uid, gid=nobody.pw_gid)
     (root / "etc/main.cf").write_text("\n".join([main, *parameters, ""]))
     (root / "etc/master.cf").write_text(_MASTER.format(port=f"127.0.0.1:{port}"))
     postfix = Postfix(root, port)
@@ -146,3 +176,17 @@ def running_postfix(root: Path, *parameters: str) -> Iterator[Postfix]:
         yield postfix
     finally:
         postfix.command("stop")
+
+
+def relaying_to(providers: Mapping[str, Address], *, retry_s: int = 5, queue_run_s: int = 2) -> str:
+    """Lines of main.cf for a Postfix that relays to sinks on loopback, for `outbound` of running_postfix().
+
+    providers    recipient domain -> where its mail goes; "*": all other domains
+    retry_s      wait before the next attempt; queue_run_s: between two looks at what is deferred
+    """
+    transports = ", ".join(
+        f"{{{{ {domain} = smtp:[{host}]:{port} }}}}" for domain, (host, port) in providers.items() if domain != "*"
+    )
+    return _RELAYS.format(
+        transports=f"{{{{ {transports} }}}}", others=providers["*"], retry_s=retry_s, queue_run_s=queue_run_s
+    )

@@ -57,8 +57,11 @@ class Behaviour:
 
 
 def answer(text: str) -> Behaviour:
-    """Answer with this reply, such as "550 5.1.1 no such user". 421 also hangs up (RFC 5321 §3.8)."""
-    return Behaviour(text.encode() + b"\r\n", "hang_up" if text.startswith("421") else "go_on")
+    """Answer with this reply, such as "550 5.1.1 no such user". 421 also hangs up (RFC 5321 §3.8).
+
+    text  \\n, a backslash and an n, stands between the lines of a longer reply: "421-4.7.28 one\\n421 4.7.28 two"
+    """
+    return Behaviour(text.replace("\\n", "\r\n").encode() + b"\r\n", "hang_up" if text.startswith("421") else "go_on")
 
 
 HANG_UP = Behaviour(b"", "hang_up")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 import signal
 import sys
 import threading
@@ -34,7 +35,7 @@ class Sink(SinkState):
 
     def __init__(self, options: SinkOptions | None = None, *scripts: Script) -> None:
         options = options or SinkOptions()
-        if options.host not in ("127.0.0.1", "::1", "localhost"):
+        if options.host != "localhost" and not _is_loopback(options.host):
             raise ValueError(f"the sink listens on loopback only, not on {options.host!r}")
         super().__init__(options, *scripts)
         self.port = 0
@@ -72,6 +73,13 @@ class Sink(SinkState):
         self.close_files()
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class SinkThread:
     """A sink in a thread of its own with its own event loop: `with SinkThread(options) as sink: sink.port`."""
 
@@ -107,7 +115,7 @@ async def _serve(options: SinkOptions) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sink as a process; its first line of output says where it listens."""
     parser = argparse.ArgumentParser(prog="python -m drainer.demo.sink", description="SMTP sink on loopback")
-    parser.add_argument("--host", default="127.0.0.1", help="127.0.0.1 or ::1")
+    parser.add_argument("--host", default="127.0.0.1", help="an address of loopback, such as 127.0.0.2")
     parser.add_argument("--port", type=int, default=0, help="0: any free one, printed at start")
     parser.add_argument("--capture", type=Path, help="append a JSON line for every message taken")
     parser.add_argument("--log", type=Path, help="append a mail log as Postfix writes it")

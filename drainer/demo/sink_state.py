@@ -21,7 +21,7 @@ from drainer.demo.taken import Taken
 
 @dataclass(frozen=True, slots=True)
 class SinkOptions:
-    """host is 127.0.0.1 or ::1; port 0: any free one.
+    """host is an address of loopback; port 0: any free one.
 
     scripts        asked in turn; the first one that gives a Behaviour is followed
     capture        file for JSON lines of messages taken, appended to; log: likewise, in Postfix's mail log format
