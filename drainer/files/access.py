@@ -22,6 +22,8 @@ from pathlib import Path
 _HOMES = ("/home", "/root", "/run/user")
 """What ProtectHome= hides."""
 _TMP = ("/tmp", "/var/tmp")
+_EXIM_GROUPS = ("Debian-exim", "exim")
+"""Of Debian, and of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,15 @@ def set_id_advice(program: Path) -> Advice | None:
     if os.geteuid() == 0 or "NoNewPrivs:\t1" not in Path("/proc/self/status").read_text():
         return None
     if status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid():
-        # Exim: only its own user may list its queue.
-        return Advice(f"it needs to become {_user(status.st_uid)}, which the unit does not let it (NoNewPrivileges=)")
+        # Members of Exim's group are its admin users, and they may read its spool: the bit is not needed for a listing.
+        groups = [found for found in grp.getgrall() if found.gr_name in _EXIM_GROUPS]
+        if any(found.gr_gid in {os.getegid(), *os.getgroups()} for found in groups):
+            return None
+        group = groups[0].gr_name if groups else ""
+        return Advice(
+            f"its set-user-ID bit does not count in the unit (NoNewPrivileges=): it needs the group {group or 'of Exim'}",
+            (f"SupplementaryGroups={group}",) if group else (),
+        )
     if not status.st_mode & stat.S_ISGID or status.st_gid in {os.getegid(), *os.getgroups()}:
         return None
     group = _group(status.st_gid)

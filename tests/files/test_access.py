@@ -112,7 +112,7 @@ def test_program_that_needs_its_set_id_bits_is_recognised_where_they_do_not_coun
         found.append(json.loads(done.stdout))
     assert found[0] == [None, None]
     assert "it needs the group adm" in found[1][0]
-    assert "it needs to become root" in found[1][1]
+    assert "its set-user-ID bit does not count in the unit" in found[1][1] and "it needs the group" in found[1][1]
 
 
 def test_root_is_refused_nothing_that_it_may_do(tmp_path: Path) -> None:
