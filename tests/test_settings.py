@@ -69,7 +69,12 @@ CHANGED = Settings.model_validate(
         "mailman": {"settings": {"VERP_FORMAT": '%(bounces)s+"x"', "SMTP_MAX_RCPTS": 5, "ON": True, "F": 1.5}},
         "custody": {"queues": ["out", "retry"], "poll": "500ms"},
         "mta": {"log_file": "/var/log/m\u00e4il.log", "username": "a\\b\x7f\n"},
-        "feed": {"messages": "5000/h", "recipients": 0, "domains": {"gmail.com": "10/s", "slow.example": "unlimited"}},
+        "feed": {
+            "messages": "5000/h",
+            "recipients": 0,
+            "domains": {"gmail.com": "10/s", "slow.example": "unlimited"},
+            "weights": {"*": 2, "a@b.example": 0.5},
+        },
         "duplicates": {"window": "90m"},
         "guards": {"min_free_bytes": 1000, "max_load": 2.5},
     }
@@ -80,6 +85,11 @@ CHANGED = Settings.model_validate(
 def test_settings_shown_read_back_as_the_same(written: Path, chosen: Settings) -> None:
     written.write_text("\n".join(as_toml(chosen, commented=False)))
     assert load_settings(written) == chosen
+
+
+def test_order_of_the_oldest_has_its_older_name_too(written: Path) -> None:
+    written.write_text('[feed]\norder = "fifo"')
+    assert load_settings(written).feed.order == "oldest"
 
 
 @settings(deadline=None)
@@ -101,6 +111,9 @@ def test_rates_shown_read_back(per_s: float) -> None:
         ('[ledger]\nkeep = "soon"', "not a duration"),
         ('[guards]\nmin_free_bytes = "64 elephants"', "not a size"),
         ("[feed\n", "not TOML"),
+        ('[feed]\norder = "newest"', "'fair', 'fresh', 'oldest' or 'priority'"),
+        ("[feed]\nweights = { choir = 0 }", "feed.weights.choir = 0"),
+        ("[feed]\nweights = { choir = inf }", "feed.weights.choir = inf"),
         ("[mta]\nqueue_high = 10\nqueue_low = 20", "queue_low = 20 is above queue_high = 10"),
         ('[mailman]\nqueue_dir = "qfiles"', "mailman.queue_dir = 'qfiles': not a full path; right would"),
         ('[ledger]\npath = "ledger.sqlite"', "not a full path; right would begin with /, such as '/etc/ledger.sqlite'"),

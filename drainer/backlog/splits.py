@@ -78,12 +78,13 @@ class Splits:
         )
         self.octets += before.size_bytes
 
-    def ended(self, filebase: str) -> None:
-        """The turn is over: the index knows what is owed."""
+    def ended(self, filebase: str) -> int:
+        """The turn is over: the index knows what is owed. Returns how many recipients its transactions had."""
         if (entry := self._in_delivery.pop(filebase, None)) is not None:
             entry = replace(entry, owed=entry.recipients)
             for seen in (self._all, self._lists.setdefault(entry.list_id, _Seen())):
                 seen.learn(entry)
+        return entry.recipients if entry else 0
 
     @property
     def in_delivery(self) -> list[InDelivery]:

@@ -40,6 +40,11 @@ class Totals:
         """Lists of all entries read since the start, finished entries included."""
         return tuple(self._store.list_names[1:])
 
+    @property
+    def list_count(self) -> int:
+        """How many these are."""
+        return len(self._store.list_names) - 1
+
     def per_list(self) -> list[ListTotals]:
         """One for each list that has entries, most recipients first."""
         found = []

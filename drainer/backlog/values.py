@@ -16,7 +16,7 @@ from drainer.ledger.records import is_of_decorated
 _MOST_RECIPIENTS = 2**24 - 1
 _MOST_BYTES = 2**36 - 1
 
-Order = Literal["fifo", "fresh", "fair", "priority"]
+Order = Literal["oldest", "fresh", "fair", "priority"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,11 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class WaitingEntry:
-    """An entry that may go next. `recipients`: how many it owes, by the last set_owed."""
+    """An entry that may go next.
+
+    recipients  how many it owes, by the last set_owed
+    expected    how many of these it is expected to send to, at least 1
+    """
 
     filebase: str
     when_s: float
@@ -48,6 +52,7 @@ class WaitingEntry:
     identity: tuple[bytes, ...]
     duplicate: DuplicateClass
     message_id: str
+    expected: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,18 +40,24 @@ class ListFinish:
     high_s: float
 
 
-def share_done(lists: Mapping[str, ListLeft], order: str, priority: Sequence[str] = ()) -> dict[str, float]:
+def share_done(
+    lists: Mapping[str, ListLeft],
+    order: str,
+    priority: Sequence[str] = (),
+    weights: Mapping[str, float] | None = None,
+) -> dict[str, float]:
     """The part (0 to 1) of all work that is done when a list is finished; 0 for a list with nothing left.
 
-    order  as feed.order. "fair": lists take turns with an entry each, so lists with few entries finish early.
+    order  as feed.order. "fair": lists share by recipients, each by its weight (1 if it has none), so lists with few
+           recipients finish early.
            "priority": the lists named in `priority` one after the other, the rest by age.
-           "fifo", "fresh": by age; every list has entries of every age and finishes about when everything does
+           "oldest", "fresh": by age; every list has entries of every age and finishes about when everything does
     """
     total = sum(one.recipients for one in lists.values())
     if not total:
         return dict.fromkeys(lists, 0.0)
     if order == "fair":
-        done = _by_turns(lists)
+        done = _by_weight(lists, weights or {})
     elif order == "priority":
         done = _in_order(lists, priority)
     else:
@@ -92,19 +98,22 @@ def not_before_due(
     return lifted
 
 
-def _by_turns(lists: Mapping[str, ListLeft]) -> dict[str, float]:
-    """When a list has sent its E entries, every other list has sent as many, or all it had."""
-    rising = sorted(lists, key=lambda name: lists[name].entries)
-    per_entry = {name: one.recipients / max(1, one.entries) for name, one in lists.items()}
-    finished, still = 0.0, sum(per_entry.values())
+def _by_weight(lists: Mapping[str, ListLeft], weights: Mapping[str, float]) -> dict[str, float]:
+    """When a list of the weight w has sent its r recipients, one of the weight v has sent r / w * v, or all it had."""
+
+    def rounds(name: str) -> float:
+        return lists[name].recipients / weights.get(name, 1.0)
+
+    rising = sorted(lists, key=rounds)
+    finished, still = 0.0, sum(weights.get(name, 1.0) for name in lists)
     done: dict[str, float] = {}
     for name in rising:
+        still -= weights.get(name, 1.0)
         finished += lists[name].recipients
-        still -= per_entry[name]
-        done[name] = finished + lists[name].entries * max(0.0, still)
-    # Lists with the same number of entries finish together.
+        done[name] = finished + rounds(name) * max(0.0, still)
+    # Lists that need the same number of rounds finish together.
     for before, name in pairwise(reversed(rising)):
-        if lists[before].entries == lists[name].entries:
+        if rounds(before) == rounds(name):
             done[name] = done[before]
     return done
 

@@ -17,6 +17,7 @@ from drainer.compose.list_settings import extended_lists, what_extensions_mean
 from drainer.compose.mailman2_site import site_settings
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.errors import ComposerUnavailable, SettingsError
+from drainer.feed.named_lists import names_in
 from drainer.guards.beside_runner import wanted_by
 from drainer.guards.mailman import HOW_TO_STOP_RUNNER
 from drainer.guards.mailman_processes import MailmanProcesses, mailman_processes
@@ -135,7 +136,7 @@ def runner(settings: Settings, found: MailmanProcesses, flavour: Flavour) -> Ite
 
 def _lists_named(settings: Settings, flavour: Flavour) -> Iterator[Finding]:
     lists = KnownLists(settings.mailman, flavour)
-    named = [("feed.priority", name) for name in settings.feed.priority]
+    named = names_in(settings.feed)
     named += [("mailman.release_lists", name) for name in settings.mailman.release_lists]
     for about, name in named:
         known = lists.all((), name)

@@ -47,6 +47,7 @@ def unwise(settings: Settings) -> Iterator[Finding]:
         (0 in (feed.messages, feed.recipients), "feed", "a limit of 0 sends nothing until `drainer rate` raises it"),
         (feed.order == "priority" and not feed.priority, "feed.priority", 'empty, and feed.order = "priority"'),
         (feed.order != "priority" and bool(feed.priority), "feed.priority", f'not used: feed.order = "{feed.order}"'),
+        (feed.order != "fair" and bool(feed.weights), "feed.weights", f'not used: feed.order = "{feed.order}"'),
         (
             feed.give_up_after <= feed.retry_first,
             "feed.give_up_after",

@@ -8,7 +8,7 @@ Pure  values only
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from drainer.backlog.work import Work
 from drainer.control.messages.finish import EtaReply, ListEta
@@ -37,7 +37,7 @@ class Drain:
     now_s         seconds since the epoch
     lists         what is left of each, paused ones too
     paused_lists  by name
-    order, priority  of feeding, as the settings say
+    order, priority, weights  of feeding, as the settings say
     """
 
     work: Work
@@ -49,7 +49,8 @@ class Drain:
     lists: Mapping[str, ListLeft]
     paused_lists: frozenset[str]
     order: str
-    priority: Sequence[str]
+    priority: Sequence[str] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def eta(self) -> Eta:
@@ -70,7 +71,9 @@ class Drain:
 
     def _finishes(self, model: DrainModel | None, without: frozenset[str]) -> dict[str, ListFinish]:
         lists = {name: left for name, left in self.lists.items() if name not in without}
-        found = {} if model is None else list_finishes(share_done(lists, self.order, self.priority), model)
+        found = (
+            {} if model is None else list_finishes(share_done(lists, self.order, self.priority, self.weights), model)
+        )
         return not_before_due(found, lists, self.work.retry_wait_s)
 
     def list_eta(self, name: str, at_recipients_per_s: float | None) -> ListEta:

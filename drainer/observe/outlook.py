@@ -158,5 +158,6 @@ class Outlook:
             },
             paused_lists=frozenset(resources.gate.closed_lists),
             order=feed.order,
-            priority=resources.priority,
+            priority=resources.named_lists.priority,
+            weights=resources.named_lists.weights,
         )

@@ -16,6 +16,7 @@ from drainer.backlog.selection import Selectors, entry_name
 from drainer.compose.known_lists import KnownLists
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.errors import AmbiguousEntry, ComposeError, ComposerUnavailable
+from drainer.feed.named_lists import names_in
 from drainer.ledger.records import INTAKE, OperatorState
 from drainer.queuedir.list_names import NOTHING_DONE, MailingList, lists_meant, trouble_with
 from drainer.settings import Settings
@@ -79,7 +80,7 @@ class Selection:
 
     async def trouble_in_settings(self, settings: Settings) -> list[str]:
         """The mistakes in list names of the settings, as far as lists are known now."""
-        named = [("feed.priority", name) for name in settings.feed.priority]
+        named = names_in(settings.feed)
         named += [("mailman.release_lists", name) for name in settings.mailman.release_lists]
         found = []
         for setting, name in named:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from drainer.schedule.time_zone import zone_of
 from drainer.schedule.windows import windows_of
 from drainer.settings.section import Duration, Rate, Section, Size
+
+_HEAVIEST = 1_000_000
 
 
 class FeedSettings(Section):
@@ -31,13 +33,19 @@ class FeedSettings(Section):
     )
     daily: int = Field(0, ge=0, le=10**9, description="most recipients within any 24 hours, likewise; 0: no cap")
     adaptive: bool = Field(True, description="start slowly, and slow down on 4xx replies and connection trouble")
-    order: Literal["fair", "fresh", "fifo", "priority"] = Field(
-        "fifo",
-        description="fifo: oldest first; fresh: newest first; fair: lists take turns; priority: in the order of `priority`",
+    order: Literal["fair", "fresh", "oldest", "priority"] = Field(
+        "oldest",
+        description="oldest: oldest first; fresh: newest first; fair: lists share the rate by recipients and `weights`;"
+        " priority: in the order of `priority`",
     )
     priority: tuple[str, ...] = Field(
         (),
         description="lists (name, address or list-id), first one first; for order = priority; other lists come after them",
+    )
+    weights: dict[str, Annotated[float, Field(gt=0, le=_HEAVIEST)]] = Field(
+        default_factory=dict,
+        description='for order = fair: shares of lists, such as { "announce@lists.example.org" = 4 }, four recipients for'
+        ' each one of another list; a list that is not named has 1, or what "*" has',
     )
     max_recipients: int = Field(
         0, ge=0, description="most recipients in one transaction; 0: as Mailman itself splits them"
@@ -79,6 +87,11 @@ class FeedSettings(Section):
     def _is_a_time_zone(cls, name: str) -> str:
         zone_of(name)
         return name
+
+    @field_validator("order", mode="before")
+    @classmethod
+    def _by_its_older_name(cls, value: object) -> object:
+        return "oldest" if value == "fifo" else value
 
     @model_validator(mode="after")
     def _waits_in_order(self) -> FeedSettings:

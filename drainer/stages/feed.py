@@ -60,8 +60,11 @@ class Feed:
             await resources.gate.opened()
             feed, now_s = resources.settings.feed, resources.clock.now_s()
             room = entries_to_begin(resources.settings.mta.sessions, self.active)
+            named = resources.named_lists
             picked = (
-                index.order.next_waiting(feed.order, now_s, resources.gate.closed_lists, room, resources.priority)
+                index.order.next_waiting(
+                    feed.order, now_s, resources.gate.closed_lists, room, named.priority, named.weights
+                )
                 if room
                 else []
             )
@@ -83,11 +86,14 @@ class Feed:
         task = asyncio.create_task(self._turn.take(waiting), name=f"entry {filebase}")
         self._tasks[filebase] = task
         self._resources.gate.admit(task, waiting.list_id)
-        task.add_done_callback(lambda _: self._ended(filebase))
+        task.add_done_callback(lambda _: self._ended(waiting))
 
-    def _ended(self, filebase: str) -> None:
+    def _ended(self, waiting: WaitingEntry) -> None:
+        filebase = waiting.filebase
         task, index = self._tasks.pop(filebase), self._resources.index
-        self._transmit.splits.ended(filebase)
+        sent = self._transmit.splits.ended(filebase)
+        if not self._at_mailman.has(filebase):
+            index.order.not_sent(waiting.list_id, waiting.expected - max(sent, 1))
         if not task.cancelled() and (error := task.exception()):
             # A bug that one entry brought to light must not stop the others, nor come back with it at each turn.
             log.error(logfmt(outcome="internal_error", filebase=filebase), exc_info=error)

@@ -17,14 +17,16 @@ from drainer.compose.mailman3_decorations import Mailman3Decorations
 from drainer.duplicates.decoration import Decoration
 from drainer.errors import OtherMailman
 from drainer.feed.gate import Gate
+from drainer.feed.named_lists import NamedLists, named_lists
 from drainer.feed.rate_in_force import RateInForce
 from drainer.feed.session_pool import SessionPool
 from drainer.feed.throttle import Throttle
 from drainer.ledger.contract import Ledger
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour, QueueEntry
-from drainer.queuedir.list_names import in_order, list_of
+from drainer.queuedir.list_names import list_of
 from drainer.settings import Settings
+from drainer.settings.feed import FeedSettings
 
 
 @dataclass(slots=True)
@@ -49,17 +51,17 @@ class Resources:
     limited_domains: tuple[str, ...] = ()
     decoration_of: Callable[[QueueEntry], Decoration | None] | None = None
     mailman3_decorations: Mailman3Decorations | None = None
-    _priority: tuple[tuple[object, ...], tuple[str, ...]] = ((), ())
+    _named: tuple[FeedSettings, int, NamedLists] | None = None
 
     @property
-    def priority(self) -> tuple[str, ...]:
-        """List-ids of the lists that `feed.priority` names, in that order. Cheap enough for each pick."""
-        known_by = (self.settings.feed.priority, len(ids := self.index.totals.list_ids()))
-        if self._priority[0] != known_by:
+    def named_lists(self) -> NamedLists:
+        """What [feed] says of the lists that have entries, by list-id. Cheap enough for each pick."""
+        feed, known = self.settings.feed, self.index.totals.list_count
+        if self._named is None or self._named[0] is not feed or self._named[1] != known:
             flavour = next(iter(self.composers))
-            lists = [list_of(list_id, flavour) for list_id in ids]
-            self._priority = known_by, in_order(self.settings.feed.priority, lists)
-        return self._priority[1]
+            lists = [list_of(list_id, flavour) for list_id in self.index.totals.list_ids()]
+            self._named = feed, known, named_lists(feed, lists)
+        return self._named[2]
 
     def composer_of(self, entry: QueueEntry) -> Composer:
         """Raises OtherMailman."""
@@ -73,6 +75,6 @@ class Resources:
 
     def reconfigure(self, settings: Settings) -> None:
         """Settings read again."""
-        self.settings = settings
+        self.settings, self._named = settings, None
         self.custody.reconfigure(settings.custody.bak_age)
         self.pool.reconfigure(settings.mta)

@@ -61,7 +61,7 @@ def fill(index: BacklogIndex, *descriptions: Description) -> None:
 
 
 def following(
-    index: BacklogIndex, order: Order = "fifo", limit: int = 100, paused: frozenset[str] = frozenset(), **more: object
+    index: BacklogIndex, order: Order = "oldest", limit: int = 100, paused: frozenset[str] = frozenset(), **more: object
 ) -> list[str]:
     priority = more.get("priority", ())
     assert isinstance(priority, tuple)

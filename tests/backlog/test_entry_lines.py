@@ -69,7 +69,7 @@ def test_lines_say_what_the_operator_needs(index: BacklogIndex) -> None:
 @pytest.mark.parametrize("text", ["caf\udce9", "\ud800", "a\x00b", "\u202e", "🐦"])
 def test_any_text_of_a_mail_can_be_kept_as_it_is_and_is_shown_clean(index: BacklogIndex, text: str) -> None:
     fill(index, described("1.5+a", list_id=text, subject=text, sender=text))
-    (row,) = index.order.next_waiting("fifo", NOW_S)
+    (row,) = index.order.next_waiting("oldest", NOW_S)
     assert row.list_id == text
     index.set_state("1.5+a", EntryState.HELD, text)
     (line,) = index.lines.select(Selectors(), NOW_S, 1).lines

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,9 +27,8 @@ def test_orders(index: BacklogIndex) -> None:
         described("1003.5+e", list_id="clocks"),
     )
     assert following(index, "fair") == ["999.5+b", "1002.5+d", "1003.5+e", "1000.5+a", "1001.5+c"]
-    assert following(index, "fair", limit=2) == ["1002.5+d", "1003.5+e"], "the list served last waits for its turn"
-    assert following(index, "fifo") == ["999.5+b", "1000.5+a", "1001.5+c", "1002.5+d", "1003.5+e"]
-    assert following(index, "fresh") == ["1003.5+e", "1002.5+d", "1001.5+c", "1000.5+a", "999.5+b"]
+    assert following(index, "oldest") == ["999.5+b", "1000.5+a", "1001.5+c", "1002.5+d", "1003.5+e"]
+    assert following(index, "fresh") == following(index, "oldest")
     assert following(index, "priority", priority=("clocks", "none", "ships")) == [
         "1003.5+e",
         "1002.5+d",
@@ -49,11 +50,44 @@ def test_fair_order_gives_each_list_a_turn_also_when_asked_for_one_at_a_time(ind
     assert lists[3:] == ["flood"] * 3
 
 
+def test_fair_order_counts_recipients_by_the_weights_of_the_lists(index: BacklogIndex) -> None:
+    fill(index, *(described(f"{number}.5+a", list_id="letters", recipients=40) for number in range(30)))
+    fill(index, *(described(f"{number}.5+b", list_id="chat", recipients=2) for number in range(400)))
+    fill(index, *(described(f"{number}.5+c", list_id="alerts", recipients=5) for number in range(200)))
+    served: Counter[str] = Counter()
+    for _ in range(20):
+        for row in index.order.next_waiting("fair", NOW_S, limit=10, weights={"alerts": 4.0, "gone": 9.0}):
+            index.set_state(row.filebase, EntryState.ACTIVE)
+            served[row.list_id] += row.recipients
+    assert served["letters"] == pytest.approx(served["chat"], abs=42)
+    assert served["alerts"] == pytest.approx(4 * served["chat"], abs=4 * (5 / 4 + 2))
+
+
+def test_a_list_whose_entries_were_put_off_has_not_had_its_turn(index: BacklogIndex) -> None:
+    fill(index, *(described(f"{number}.5+a", list_id="blocked", recipients=50) for number in range(9)))
+    fill(index, *(described(f"{number}.5+b", list_id="other", recipients=50) for number in range(9)))
+    (first,) = index.order.next_waiting("fair", NOW_S)
+    index.set_state(first.filebase, EntryState.DEFERRED, "ceiling", NOW_S + 60)
+    index.order.not_sent(first.list_id, first.expected)
+    (second,) = index.order.next_waiting("fair", NOW_S)
+    assert (first.list_id, second.list_id) == ("blocked", "blocked")
+
+
+def test_entries_of_closed_lists_are_passed_over_in_the_same_order_many_or_few(index: BacklogIndex) -> None:
+    fill(index, *(described(f"{number}.5+a", list_id="closed") for number in range(300)))
+    fill(index, *(described(f"{number}.5+{number % 3}", list_id=f"open {number % 3}") for number in range(60)))
+    expected = [f"{number}.5+{number % 3}" for number in range(60)]
+    assert following(index, "oldest", paused=frozenset({"closed"})) == expected, "each list is asked by itself"
+    for number in range(280):
+        index.remove(f"{number}.5+a")
+    assert following(index, "oldest", paused=frozenset({"closed"})) == expected, "the few are passed over"
+
+
 def test_paused_lists_are_passed_over_in_every_order(index: BacklogIndex) -> None:
     fill(
         index, described("1.5+a", list_id="birds"), described("2.5+b", list_id="ships"), described("3.5+c", list_id="x")
     )
-    orders: tuple[Order, ...] = ("fifo", "fresh", "fair", "priority")
+    orders: tuple[Order, ...] = ("oldest", "fresh", "fair", "priority")
     for order in orders:
         assert set(following(index, order, paused=frozenset({"birds", "unknown"}), priority=("birds",))) == {
             "2.5+b",
@@ -84,7 +118,7 @@ def test_deferred_entries_go_again_when_due_and_not_before(index: BacklogIndex) 
     index.set_state("1.5+a", EntryState.DEFERRED, "451 later", NOW_S + 60)
     assert following(index) == ["2.5+b"]
     assert index.order.next_due_s() == NOW_S + 60
-    assert [row.filebase for row in index.order.next_waiting("fifo", NOW_S + 60, limit=9)] == ["1.5+a", "2.5+b"]
+    assert [row.filebase for row in index.order.next_waiting("oldest", NOW_S + 60, limit=9)] == ["1.5+a", "2.5+b"]
     assert index.totals.overall().deferred_recipients == 2, "due, but still one that was deferred"
     assert index.state_of("1.5+a") is EntryState.DEFERRED
     index.set_state("1.5+a", EntryState.ACTIVE)
@@ -102,7 +136,7 @@ def test_deferral_known_from_the_ledger_waits_for_its_time_although_not_read_yet
 
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(1, 3)), min_size=2, max_size=8),
-    st.sampled_from(["fifo", "fair", "priority"]),
+    st.sampled_from(["oldest", "fair", "priority"]),
 )
 @settings(max_examples=40, deadline=None)
 def test_entries_received_at_the_same_time_go_in_the_order_a_scan_tells(

@@ -58,7 +58,7 @@ def test_every_pair_is_changed_or_refused_as_the_table_says(
     if asked in (EntryState.WAITING, EntryState.LISTED):
         after = EntryState.WAITING if is_read else EntryState.LISTED
     brought_to(index, before, is_read)
-    totals, names = index.totals.overall(), index.order.next_waiting("fifo", NOW_S)
+    totals, names = index.totals.overall(), index.order.next_waiting("oldest", NOW_S)
     if after in LEGAL[before]:
         assert index.set_state(NAME, asked, due_s=due_s(asked))
         assert index.state_of(NAME) is after
@@ -66,7 +66,7 @@ def test_every_pair_is_changed_or_refused_as_the_table_says(
         with pytest.raises(IllegalTransition, match=f"{before} to {after}"):
             index.set_state(NAME, asked, due_s=due_s(asked))
         assert index.state_of(NAME) is before
-        assert (index.totals.overall(), index.order.next_waiting("fifo", NOW_S)) == (totals, names), "nothing changed"
+        assert (index.totals.overall(), index.order.next_waiting("oldest", NOW_S)) == (totals, names), "nothing changed"
 
 
 def test_held_entry_cannot_become_active_without_a_release() -> None:
@@ -94,6 +94,6 @@ def test_entry_described_twice_while_active_blocks_its_copies_no_longer_than_it_
         index.describe([described(name, identity=("same",))])
     index.set_state(NAME, EntryState.ACTIVE)
     index.describe([described(NAME, identity=("same",))])
-    assert index.order.next_waiting("fifo", NOW_S) == []
+    assert index.order.next_waiting("oldest", NOW_S) == []
     index.remove(NAME)
-    assert [row.filebase for row in index.order.next_waiting("fifo", NOW_S)] == ["2.5+b"]
+    assert [row.filebase for row in index.order.next_waiting("oldest", NOW_S)] == ["2.5+b"]

@@ -102,5 +102,5 @@ def test_totals_equal_a_count_of_the_rows_after_any_changes(
         if line.recipients is not None
         and (line.state == "waiting" or (line.state == "deferred" and line.due is not None and line.due <= now_s))
     }
-    assert going == {row.filebase for row in index.order.next_waiting("fifo", now_s, limit=100)}
+    assert going == {row.filebase for row in index.order.next_waiting("oldest", now_s, limit=100)}
     index.close()

@@ -23,27 +23,36 @@ LISTS = {
 }
 
 
-def simulated_turns(lists: dict[str, ListLeft]) -> dict[str, float]:
-    """Recipients done when each list is finished, with an entry of each in turn."""
+WEIGHTS = {"all": 8.0, "news": 0.5}
+
+
+def simulated_shares(lists: dict[str, ListLeft], weights: dict[str, float]) -> dict[str, float]:
+    """Recipients done when each list is finished: entry by entry, the list that has had least for its weight."""
     left = {name: one.entries for name, one in lists.items() if one.entries}
-    done, through_at = 0.0, {}
+    had, done, through_at = dict.fromkeys(left, 0.0), 0.0, {}
     while left:
-        for name in list(left):
-            done += lists[name].recipients / lists[name].entries
-            left[name] -= 1
-            if not left[name]:
-                del left[name]
-                through_at[name] = done
+        name = min(left, key=lambda name: had[name])
+        recipients = lists[name].recipients / lists[name].entries
+        done += recipients
+        had[name] += recipients / weights.get(name, 1.0)
+        left[name] -= 1
+        if not left[name]:
+            del left[name]
+            through_at[name] = done
     return through_at
 
 
-def test_fair_feeding_has_small_lists_through_early_as_in_a_simulation() -> None:
+@pytest.mark.parametrize("weights", [{}, WEIGHTS])
+def test_fair_feeding_has_lists_through_by_recipients_and_weight_as_in_a_simulation(weights: dict[str, float]) -> None:
     total = sum(one.recipients for one in LISTS.values())
-    shares = share_done(LISTS, "fair")
-    for name, done in simulated_turns(LISTS).items():
+    shares = share_done(LISTS, "fair", weights=weights)
+    for name, done in simulated_shares(LISTS, weights).items():
         assert shares[name] == pytest.approx(done / total, abs=0.02), name
     assert shares["none"] == 0
-    assert shares["choir"] == shares["board"] < shares["news"] < shares["all"] == 1
+    if not weights:
+        assert shares["board"] < shares["choir"] < shares["news"] < shares["all"] == 1
+    else:
+        assert shares["all"] < shares["news"], "a heavy list is through before a light one with fewer recipients"
 
 
 def test_priority_has_the_named_lists_through_one_after_the_other() -> None:
@@ -54,7 +63,7 @@ def test_priority_has_the_named_lists_through_one_after_the_other() -> None:
 
 
 def test_by_age_no_list_is_through_before_all_are() -> None:
-    assert {share for name, share in share_done(LISTS, "fifo").items() if name != "none"} == {1.0}
+    assert {share for name, share in share_done(LISTS, "oldest").items() if name != "none"} == {1.0}
 
 
 def test_no_list_is_through_before_its_last_deferred_recipient_is_due() -> None:

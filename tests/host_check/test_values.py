@@ -29,6 +29,7 @@ from drainer.settings import Settings
         ({"feed": {"messages": 0}}, "feed", "a limit of 0 sends nothing"),
         ({"feed": {"order": "priority"}}, "feed.priority", "empty"),
         ({"feed": {"priority": ["a"]}}, "feed.priority", "not used"),
+        ({"feed": {"weights": {"a": 2}}}, "feed.weights", "not used"),
         ({"feed": {"give_up_after": "5m"}}, "feed.give_up_after", "fails at its second attempt"),
         ({"custody": {"beside_runner": True}}, "custody.beside_runner", "second copies"),
     ],

@@ -68,7 +68,7 @@ a_drain = st.builds(
     paused=st.frozensets(st.sampled_from(["choir", "harbour"])),
     ceilings=st.builds(Ceilings, *[st.none() | st.sampled_from([0.0, 0.5, 20.0, 1e6])] * 2),
     state=st.sampled_from(["draining", "paused", "mta_down", "scanning", "starting"]),
-    order=st.sampled_from(["fair", "fifo", "fresh", "priority"]),
+    order=st.sampled_from(["fair", "oldest", "fresh", "priority"]),
     seen=st.sampled_from([SEEN, Forecaster()]),
 )
 

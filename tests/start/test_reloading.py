@@ -68,8 +68,9 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "feed.hourly": (3_000_001, 3_000_002),
     "feed.daily": (30_000_001, 30_000_002),
     "feed.adaptive": (True, False),
-    "feed.order": ("fifo", "fair"),
+    "feed.order": ("oldest", "fair"),
     "feed.priority": (("a@example.org",), ("b@example.org",)),
+    "feed.weights": ({"a@example.org": 4.5}, {"b@example.org": 5.5}),
     "feed.max_recipients": (401, 402),
     "feed.window": (501, 502),
     "feed.memory": (2**29 + 1, 2**29 + 3),
@@ -158,7 +159,7 @@ def test_every_setting_has_two_values_here_that_differ() -> None:
     assert words - set(BUILT_ONCE) <= set(ASKED), "a word or a switch: say who goes by it"
 
 
-WORDS = frozenset({"mailman2", "all", "none", "smtp", "fifo", "suppress", "hold", "ask", "resend", "info"})
+WORDS = frozenset({"mailman2", "all", "none", "smtp", "oldest", "suppress", "hold", "ask", "resend", "info"})
 
 
 def test_each_changed_setting_alone_is_in_force_or_named() -> None:
