@@ -21,6 +21,7 @@ from drainer.queuedir.loan import Loan
 from drainer.settings import Settings
 from drainer.stages.bounces import Bounces
 from drainer.stages.decide import Decide
+from drainer.stages.domain_ceilings import DomainCeilings
 from drainer.stages.entry_facts import EntryFacts
 from drainer.stages.feed import Feed
 from drainer.stages.handback import HandBack
@@ -77,17 +78,18 @@ class Pipeline:
         self.failures = ReversibleFailures(resources)
         self.trust = MtaTrust(resources, self.failures)
         self.decide = Decide(resources, self.facts)
+        self.domains = DomainCeilings(resources)
         self.set_aside = SetAside(resources, self.facts, waiters)
         self.settle = Settle(
-            resources, self.facts, self.set_aside, self.failures, self.trust, self.at_mailman, waiters
+            resources, self.facts, self.domains, self.set_aside, self.failures, self.trust, self.at_mailman, waiters
         )  # fmt: skip
 
         self.intake = Intake(resources, self.facts, self.progress, self.follow, loan)
         self.survey = Survey(resources, self.facts, self.progress, self.intake, self.set_aside, self.at_mailman)
         self.limits = RecipientLimits(resources)
         self.transmit = Transmit(resources, self.limits, self.trust)
-        self.turn = Turn(resources, self.facts, self.decide, self.transmit, self.settle, self.handover)
-        self.feed = Feed(resources, self.turn, self.transmit, self.set_aside, self.at_mailman)
+        self.turn = Turn(resources, self.facts, self.decide, self.domains, self.transmit, self.settle, self.handover)
+        self.feed = Feed(resources, self.domains, self.turn, self.transmit, self.set_aside, self.at_mailman)
         self.bounces = Bounces(resources, self.trust)
 
         self.actions = EntryActions(resources, self.facts, self.decide, self.set_aside)
@@ -105,6 +107,7 @@ class Pipeline:
         self.turn.reconfigure(settings)
         self.transmit.reconfigure(settings)
         self.resources.reconfigure(settings)
+        self.domains.reconfigure(settings)
         self.in_doubt.reconfigure(settings)
         self.handover.reconfigure(settings)
         self.follow.reconfigure(settings)

@@ -250,18 +250,15 @@ class Service:
         ):
             self.situation.record_writer.overtaken("changed settings")
         logging.getLogger().setLevel(self.settings.log.level.upper())
-        limits, limited_domains = self.limits.state, self.pipeline.resources.limited_domains
+        limits = self.limits.state
         set_rates = {"feed.messages": limits.messages_per_s, "feed.recipients": limits.recipients_per_s}
         overruled = [name for name, rate in set_rates.items() if rate is not None]
-        unforeseen = [domain for domain in self.settings.feed.domains if domain not in limited_domains]
         log.log(
             logging.WARNING if needs_restart else logging.INFO,
             logfmt(
                 event="reloaded",
                 needs_restart=",".join(needs_restart) or None,
                 overruled_by_drainer_rate=",".join(overruled) or None,
-                # Counted by the survey alone, when it reads an entry: the ceiling is in force all the same.
-                finish_time_without_ceiling_of=",".join(unforeseen) or None,
             ),
         )
 

@@ -19,11 +19,12 @@ from drainer.backlog.related import RelatedLookup
 from drainer.backlog.selection import stored_octets
 from drainer.backlog.states import EntryState, check, check_first
 from drainer.backlog.store import Store, joined_counts
-from drainer.backlog.sums import IndexSums
+from drainer.backlog.sums import IndexSums, NumberedCounts
 from drainer.backlog.totals import Totals
 from drainer.backlog.values import Description, tie_order
 from drainer.duplicates.classes import DuplicateClass
 from drainer.ledger.evidence import Ended, Fate
+from drainer.queuedir.domains import DomainCounts
 from drainer.queuedir.filebase import QueueFile
 
 
@@ -88,16 +89,16 @@ class BacklogIndex:
             row.recipients = summary.recipients
             row.owed = summary.recipients if described.owed is None else described.owed
             row.size_bytes, row.is_read = summary.size_bytes, True
-            row.limited = _spread(described.limited, summary.recipients, row.owed)
+            row.domains = _spread(self._store.numbered(described.domains), summary.recipients, row.owed)
             row.ready = row.state is EntryState.WAITING
             self._sums.add(row)
             entries.append(
                 (row.state.value, row.ready, row.list, row.recipients, row.owed, row.covered, row.duplicate.value,
-                 described.of, row.size_bytes, tie_order(summary), joined_counts(row.limited), row.id)
+                 described.of, row.size_bytes, tie_order(summary), joined_counts(row.domains), row.id)
             )  # fmt: skip
         self._store.execute_many(
             "UPDATE entry SET state=?, is_read=1, ready=?, list=?, recipients=?, owed=?, covered=?, duplicate=?, of=?,"
-            " size_bytes=?, tie=?, limited=? WHERE id=?",
+            " size_bytes=?, tie=?, domains=? WHERE id=?",
             entries,
         )
         self.related.add((row.id, described_by_name[filebase].summary) for filebase, row in rows.items())
@@ -110,11 +111,14 @@ class BacklogIndex:
         row = self._store.row(filebase)
         return row.state if row else None
 
-    def set_state(self, filebase: str, state: EntryState, reason: str = "", due_s: float | None = None) -> bool:
+    def set_state(
+        self, filebase: str, state: EntryState, reason: str = "", due_s: float | None = None, lane: str = ""
+    ) -> bool:
         """Move an entry; WAITING is LISTED for one that was not read yet, and LISTED is WAITING for one that was. Returns
         False if the index has no such entry.
 
         due_s  for DEFERRED: when it may go again, seconds since the epoch
+        lane   for WAITING: the destination whose ceiling it waits for; it is picked from that lane only
         Raises ValueError for DEFERRED without due_s; IllegalTransition, with nothing changed (states.py)
         """
         if state is EntryState.DEFERRED and due_s is None:
@@ -128,9 +132,10 @@ class BacklogIndex:
         self._sums.subtract(row)
         row.state = state
         row.ready = state is EntryState.WAITING
+        row.lane = self._store.lane_number(lane) if row.ready else 0
         self._store.execute(
-            "UPDATE entry SET state=?, ready=?, reason=CAST(? AS TEXT), due_s=? WHERE id=?",
-            (state.value, row.ready, stored_octets(reason), due_s, row.id),
+            "UPDATE entry SET state=?, ready=?, reason=CAST(? AS TEXT), due_s=?, lane=? WHERE id=?",
+            (state.value, row.ready, stored_octets(reason), due_s, row.lane, row.id),
         )
         self._sums.add(row)
         if state is EntryState.ACTIVE:
@@ -139,22 +144,36 @@ class BacklogIndex:
             self.order.end(row.id)
         return True
 
-    def set_owed(self, filebase: str, recipients: int, limited: tuple[int, ...] | None = None) -> bool:
+    def leave_lane(self, destination: str, limit: int) -> int:
+        """Entries in this lane wait for no destination any more, `limit` at most. Returns how many that were."""
+        number = self._store.lane_number(destination)
+        query = "SELECT filebase FROM entry WHERE ready = 1 AND lane = ? ORDER BY when_s LIMIT ?"
+        rows = self._store.rows([str(name) for (name,) in self._store.query(query, (number, limit))])
+        self._store.execute_many("UPDATE entry SET lane=0, reason='' WHERE id=?", [(row.id,) for row in rows.values()])
+        for row in rows.values():
+            self._sums.subtract(row)
+            row.lane = 0
+            self._sums.add(row)
+        return len(rows)
+
+    def set_owed(self, filebase: str, recipients: int, domains: DomainCounts | None = None) -> bool:
         """Some recipients were settled: this many are still owed. Returns False if the index has no such entry, or the
         entry was not read yet.
 
-        limited  as in Description; None: spread as they were
+        domains  as in Description; None: spread as they were
         """
         row = self._store.row(filebase)
         if row is None or not row.is_read:
             return False
         self._sums.subtract(row)
-        if limited is None:
-            limited = _spread(row.limited, row.owed, recipients)
-        row.owed, row.covered, row.limited = recipients, min(row.covered, recipients), limited
+        if domains is None:
+            row.domains = _spread(row.domains, row.owed, recipients)
+        else:
+            row.domains = self._store.numbered(domains)
+        row.owed, row.covered = recipients, min(row.covered, recipients)
         self._store.execute(
-            "UPDATE entry SET owed=?, covered=?, limited=? WHERE id=?",
-            (row.owed, row.covered, joined_counts(limited), row.id),
+            "UPDATE entry SET owed=?, covered=?, domains=? WHERE id=?",
+            (row.owed, row.covered, joined_counts(row.domains), row.id),
         )
         self._sums.add(row)
         return True
@@ -201,6 +220,8 @@ class BacklogIndex:
         return Ended(fate, self._store.list_names[row.list], row.duplicate.value, 1, recipients, row.size_bytes)
 
 
-def _spread(limited: tuple[int, ...], before: int, owed: int) -> tuple[int, ...]:
-    """Recipients in each limited domain when `owed` of `before` are left: in proportion."""
-    return tuple(count * owed // before for count in limited if before)
+def _spread(domains: NumberedCounts, before: int, owed: int) -> NumberedCounts:
+    """Recipients in each domain when `owed` of `before` are left: in proportion."""
+    if owed == before:
+        return domains
+    return tuple((number, left) for number, count in domains if (left := count * owed // before)) if before else ()

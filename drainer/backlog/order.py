@@ -1,6 +1,6 @@
 """Which entry goes next: waiting entries, and deferred ones that are due, in the order the settings ask for.
 
-In    the order, the lists that are closed, the weights of lists, the time
+In    the order, the lists that are closed, the weights of lists, the time; the lane of a destination that has room
 Out   entries that may become active
 Raises    IndexUnusable
 Not here  the change to ACTIVE (index.py); how many are asked for, and when (feed/); whose turn it is (fair_shares.py)
@@ -14,13 +14,13 @@ from collections.abc import Generator, Mapping, Sequence, Set
 from contextlib import ExitStack, closing
 
 from drainer.backlog.fair_shares import LEAST_COST, FairShares
-from drainer.backlog.store import Store, split
+from drainer.backlog.store import Store, counts_in, split
 from drainer.backlog.sums import IndexSums
 from drainer.backlog.values import Order, WaitingEntry
 from drainer.duplicates.classes import DuplicateClass
 from drainer.ledger.records import kin_of
 
-_Candidate = tuple[str, float, int, int, str, bytes, str, int, int]
+_Candidate = tuple[str, float, int, int, str, bytes, str, int, int, str]
 _SKIPPED_FOR_A_LIST = 20
 """Passing over this many entries of closed lists takes as long as asking for the first entry of one list (measured)."""
 
@@ -33,7 +33,7 @@ class PickOrder:
         self._sums = sums
         self._names_by_entry: dict[int, frozenset[bytes]] = {}
         self._active_names: Counter[bytes] = Counter()
-        self._shares = FairShares()
+        self._shares: dict[int, FairShares] = {}
 
     def next_waiting(
         self,
@@ -43,12 +43,14 @@ class PickOrder:
         limit: int = 1,
         priority: Sequence[str] = (),
         weights: Mapping[str, float] | None = None,
+        lane: str = "",
     ) -> list[WaitingEntry]:
         """Entries that may become active, in order: waiting ones, and deferred ones that are due.
 
         closed_lists  paused, or not served: none of their entries is read
         priority  list-ids in the order they go, for order "priority"; the other lists follow, oldest entry first
         weights   by list-id, > 0, for order "fair"; a list without one has the weight 1
+        lane      entries that wait for the ceiling of this destination; "": those that wait for none
         Returns   at most `limit`. No digest of them begins like one of an active entry, or of another one returned
                   (records.kin_of): two such entries may be one mail, and the outcome of the first decides about the
                   second. The entries stay as they are: the caller calls set_state(ACTIVE). In order "fair" they count as
@@ -60,15 +62,16 @@ class PickOrder:
         by_number = {lists[name]: weight for name, weight in (weights or {}).items() if name in lists}
         found: list[WaitingEntry] = []
         taken: set[bytes] = set()
-        with closing(self._in_order(order, closed, priority, by_number)) as candidates:
-            for filebase, when_s, number, owed, duplicate, joined, message_id, _, cost in candidates:
+        of_lane = self._store.lane_number(lane)
+        with closing(self._in_order(order, closed, priority, by_number, of_lane)) as candidates:
+            for filebase, when_s, number, owed, duplicate, joined, message_id, _, cost, domains in candidates:
                 identity = split(joined)
                 names = set(map(kin_of, identity))
                 if any(name in self._active_names or name in taken for name in names):
                     continue
                 taken |= names
                 if order == "fair":
-                    self._shares.charge(number, cost)
+                    self._shares_of(of_lane).charge(number, cost)
                 found.append(
                     WaitingEntry(
                         filebase,
@@ -79,16 +82,22 @@ class PickOrder:
                         DuplicateClass(duplicate),
                         message_id,
                         cost,
+                        self._store.named(counts_in(domains)),
+                        lane,
                     )
                 )
                 if len(found) == limit:
                     break
         return found
 
-    def not_sent(self, list_id: str, recipients: int) -> None:
+    def not_sent(self, list_id: str, recipients: int, lane: str = "") -> None:
         """So many recipients of a picked entry were expected to be sent to, and were not: its list has not had its turn."""
         if recipients > 0 and list_id in self._store.lists:
-            self._shares.refund(self._store.lists[list_id], recipients)
+            self._shares_of(self._store.lane_number(lane)).refund(self._store.lists[list_id], recipients)
+
+    def _shares_of(self, lane: int) -> FairShares:
+        """The lists take turns in each lane by itself."""
+        return self._shares.setdefault(lane, FairShares())
 
     def begin(self, id_: int, identity: Sequence[bytes]) -> None:
         """An entry is active from now on. Called again, it counts once, with the digests it has now."""
@@ -127,56 +136,62 @@ class PickOrder:
         )
         if due:
             self._store.execute_many("UPDATE entry SET ready = 1 WHERE id = ?", [(id_,) for id_, _ in due])
-            self._sums.ready.update(number for _, number in due)
+            self._sums.ready.update((0, number) for _, number in due)
 
     def _in_order(
-        self, order: Order, closed: Set[int], priority: Sequence[str], weights: Mapping[int, float]
+        self, order: Order, closed: Set[int], priority: Sequence[str], weights: Mapping[int, float], lane: int
     ) -> Generator[_Candidate, None, None]:
-        lists = [number for number, count in self._sums.ready.items() if count and number not in closed]
+        ready = self._sums.ready.items()
+        lists = [number for (of_lane, number), count in ready if of_lane == lane and count and number not in closed]
         match order:
             case "fair":
-                yield from self._in_turns(lists, weights)
+                yield from self._in_turns(lane, lists, weights)
             case "priority":
                 numbers, there = self._store.lists, set(lists)
                 first = [numbers[name] for name in dict.fromkeys(priority) if numbers.get(name) in there]
                 for number in first:
-                    yield from self._ready_of(number)
+                    yield from self._ready_of(lane, number)
                 set_apart = set(first)
-                yield from self._by_age([number for number in lists if number not in set_apart])
+                yield from self._by_age(lane, [number for number in lists if number not in set_apart])
             case "fresh" | "oldest":
-                yield from self._by_age(lists)
+                yield from self._by_age(lane, lists)
 
-    def _in_turns(self, lists: Sequence[int], weights: Mapping[int, float]) -> Generator[_Candidate, None, None]:
+    def _in_turns(
+        self, lane: int, lists: Sequence[int], weights: Mapping[int, float]
+    ) -> Generator[_Candidate, None, None]:
         """The next entry of the list whose turn it is, until no list has any."""
-        self._shares.enter(lists, weights)
-        turns = self._shares.next_in_turn()
+        shares = self._shares_of(lane)
+        shares.enter(lists, weights)
+        turns = shares.next_in_turn()
         with ExitStack() as opened:
             sources: dict[int, Generator[_Candidate, None, None]] = {}
             number = next(turns, None)
             while number is not None:
                 if number not in sources:
-                    sources[number] = opened.enter_context(closing(self._ready_of(number)))
+                    sources[number] = opened.enter_context(closing(self._ready_of(lane, number)))
                 if (candidate := next(sources[number], None)) is not None:
                     yield candidate
                 number = _sent(turns, candidate is None)
 
-    def _by_age(self, lists: Sequence[int]) -> Generator[_Candidate, None, None]:
+    def _by_age(self, lane: int, lists: Sequence[int]) -> Generator[_Candidate, None, None]:
         """Entries of these lists, oldest first. Entries of others are passed over where they are few; where they are many,
         every list is asked by itself, or each pick would read a million paused entries on its way."""
-        passed_over = sum(self._sums.ready.values()) - sum(self._sums.ready[number] for number in lists)
+        ready = self._sums.ready
+        in_lane = sum(count for (of_lane, _), count in ready.items() if of_lane == lane)
+        passed_over = in_lane - sum(ready[lane, number] for number in lists)
         if passed_over <= _SKIPPED_FOR_A_LIST * len(lists):
             wanted = set(lists)
-            for candidate in self._ready_of(None):
+            for candidate in self._ready_of(lane, None):
                 if candidate[2] in wanted:
                     yield candidate
         else:
-            yield from self._merged(lists)
+            yield from self._merged(lane, lists)
 
-    def _merged(self, lists: Sequence[int]) -> Generator[_Candidate, None, None]:
+    def _merged(self, lane: int, lists: Sequence[int]) -> Generator[_Candidate, None, None]:
         """Oldest first. A list's own query begins when its turn has come: a thousand open ones took 260 ms (measured)."""
-        query = "SELECT min(when_s) FROM entry WHERE ready = 1 AND list = ?"
+        query = "SELECT min(when_s) FROM entry WHERE ready = 1 AND lane = ? AND list = ?"
         waiting: list[tuple[float, int, str, int, _Candidate | None]] = [
-            (self._store.query(query, (number,))[0][0], -1, "", number, None) for number in lists
+            (self._store.query(query, (lane, number))[0][0], -1, "", number, None) for number in lists
         ]
         heapq.heapify(waiting)
         with ExitStack() as opened:
@@ -184,7 +199,7 @@ class PickOrder:
             while waiting:
                 *_, number, candidate = waiting[0]
                 if candidate is None:
-                    sources[number] = opened.enter_context(closing(self._ready_of(number)))
+                    sources[number] = opened.enter_context(closing(self._ready_of(lane, number)))
                 else:
                     yield candidate
                 if (following := next(sources[number], None)) is None:
@@ -192,12 +207,13 @@ class PickOrder:
                 else:
                     heapq.heapreplace(waiting, (following[1], following[7], following[0], number, following))
 
-    def _ready_of(self, number: int | None) -> Generator[_Candidate, None, None]:
+    def _ready_of(self, lane: int, number: int | None) -> Generator[_Candidate, None, None]:
         of_list = "" if number is None else "AND e.list = ?"
         cursor = self._store.execute(
-            f"SELECT {_CANDIDATE} FROM entry e JOIN detail d ON d.id = e.id WHERE e.ready = 1 {of_list}"
+            f"SELECT {_CANDIDATE} FROM entry e JOIN detail d ON d.id = e.id WHERE e.ready = 1 AND e.lane = ?"
+            f" {of_list}"
             " ORDER BY e.when_s, e.tie, e.filebase",
-            () if number is None else (number,),
+            (lane,) if number is None else (lane, number),
         )
         with closing(cursor):
             yield from cursor
@@ -205,7 +221,7 @@ class PickOrder:
 
 _CANDIDATE = (
     "e.filebase, e.when_s, e.list, e.owed, e.duplicate, d.identity, d.message_id, e.tie,"
-    f" max(e.owed - e.covered, {LEAST_COST})"
+    f" max(e.owed - e.covered, {LEAST_COST}), e.domains"
 )
 
 

@@ -21,7 +21,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from typing import Self
 from drainer.duplicates.decoration import Decoration
 from drainer.duplicates.summary import EntrySummary, summarise
 from drainer.errors import EntryError, EntryUnreadable, UnsafePickle
-from drainer.queuedir.domains import in_domains
+from drainer.queuedir.domains import DomainCounts, domain_counts
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.filebase import ForeignName, parse_name
 from drainer.queuedir.read import DEFAULT_MAX_BYTES, read_entry
@@ -65,7 +65,7 @@ class EntryRead:
     detail         one clause for the operator
     is_unreadable  Mailman could not load it either: it belongs in bad/. False for what may yet be readable: it is held
     recipients     the addresses, only where they were asked for
-    limited        how many are in each of the domains that were asked for; () if none is
+    domains        how many are in each of its largest domains, and in each of those that were asked for
     """
 
     path: str
@@ -74,11 +74,11 @@ class EntryRead:
     detail: str = ""
     is_unreadable: bool = False
     recipients: tuple[str, ...] = ()
-    limited: tuple[int, ...] = ()
+    domains: DomainCounts = ()
 
     def __reduce__(self) -> tuple[type[EntryRead], tuple[object, ...]]:
         return EntryRead, (
-            self.path, self.summary, self.reason, self.detail, self.is_unreadable, self.recipients, self.limited,
+            self.path, self.summary, self.reason, self.detail, self.is_unreadable, self.recipients, self.domains,
         )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ class _Task:
     file_processor_s: float
     with_recipients: bool
     decoration_of: Callable[[QueueEntry], Decoration | None] | None
-    limited_domains: tuple[str, ...]
+    counted_domains: frozenset[str]
 
 
 _END_WITHIN_S = 5.0
@@ -103,7 +103,7 @@ class EntryReaders:
     with_recipients      give the addresses back too
     decoration_of        the header and footer in a decorated entry's text; called in the workers, so it has to be
                          picklable, and gives None, rather than an error, where the list cannot be read
-    limited_domains      count the recipients in these, in lower case
+    counted_domains      count the recipients in these, in lower case, however few they are
     address_space_bytes  bound of each worker (RLIMIT_AS); an entry that needs more is "unsafe_pickle"
     file_processor_s     processor time one file may take; one that needs more is "reader_killed"
     """
@@ -115,13 +115,13 @@ class EntryReaders:
         max_bytes: int = DEFAULT_MAX_BYTES,
         with_recipients: bool = False,
         decoration_of: Callable[[QueueEntry], Decoration | None] | None = None,
-        limited_domains: Sequence[str] = (),
+        counted_domains: Collection[str] = (),
         address_space_bytes: int = WORKER_ADDRESS_SPACE_BYTES,
         file_processor_s: float = FILE_PROCESSOR_S,
     ) -> None:
         self._workers = workers or min(_DEFAULT_WORKERS, os.cpu_count() or 1)
         self._task = _Task(
-            max_bytes, address_space_bytes, file_processor_s, with_recipients, decoration_of, tuple(limited_domains)
+            max_bytes, address_space_bytes, file_processor_s, with_recipients, decoration_of, frozenset(counted_domains)
         )
         self._pool: ProcessPoolExecutor | None = None
 
@@ -244,7 +244,9 @@ def read_in_this_process(path: str, task: _Task) -> EntryRead:
     except OSError as exc:
         return EntryRead(path, None, CANNOT_READ, exc.strerror or str(exc))
     recipients = entry.recipients if task.with_recipients else ()
-    return EntryRead(path, summary, recipients=recipients, limited=in_domains(entry.recipients, task.limited_domains))
+    return EntryRead(
+        path, summary, recipients=recipients, domains=domain_counts(entry.recipients, task.counted_domains)
+    )
 
 
 def _decoration(entry: QueueEntry, task: _Task) -> Decoration | None:

@@ -18,14 +18,16 @@ from typing import Any, TypeVar
 
 from drainer.backlog.selection import contains_folded
 from drainer.backlog.states import EntryState
-from drainer.backlog.sums import IndexedRow
+from drainer.backlog.sums import IndexedRow, NumberedCounts
 from drainer.duplicates.classes import DuplicateClass
 from drainer.errors import IndexUnusable
 from drainer.ledger.records import DIGEST_BYTES
+from drainer.queuedir.domains import DomainCounts
 
 _Value = TypeVar("_Value")
 
 _CACHE_KIB = 32_768
+MOST_DOMAINS = 5_000
 _MOST_VALUES_A_QUERY = 500
 
 SCHEMA = """
@@ -48,13 +50,14 @@ CREATE TABLE entry (
     reason TEXT NOT NULL DEFAULT '',
     due_s REAL,
     tie INTEGER NOT NULL DEFAULT 0,
-    limited TEXT NOT NULL DEFAULT ''
+    domains TEXT NOT NULL DEFAULT '',
+    lane INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX unfinished ON entry (when_s) WHERE state <> 'held';
 CREATE INDEX unfinished_of_list ON entry (list, when_s) WHERE state <> 'held' AND is_read = 1;
 CREATE INDEX unread ON entry (when_s) WHERE is_read = 0;
-CREATE INDEX ready ON entry (when_s) WHERE ready = 1;
-CREATE INDEX ready_of_list ON entry (list, when_s) WHERE ready = 1;
+CREATE INDEX ready ON entry (lane, when_s) WHERE ready = 1;
+CREATE INDEX ready_of_list ON entry (lane, list, when_s) WHERE ready = 1;
 CREATE INDEX due ON entry (due_s) WHERE state = 'deferred' AND ready = 0;
 CREATE INDEX deferred_of_list ON entry (list, due_s) WHERE state = 'deferred';
 CREATE TABLE detail (
@@ -83,7 +86,7 @@ CREATE INDEX text_key ON text (start);
 _STATES = {state.value: state for state in EntryState}
 _DUPLICATES = {kind.value: kind for kind in DuplicateClass}
 
-_ROW = "id, list, state, duplicate, is_read, ready, recipients, owed, covered, size_bytes, limited"
+_ROW = "id, list, state, duplicate, is_read, ready, recipients, owed, covered, size_bytes, domains, lane"
 
 
 class Store:
@@ -95,6 +98,10 @@ class Store:
         """The number of each list seen since the start, by list-id; number 0 stands for entries not read yet."""
         self.list_names: list[str] = [""]
         """The other way round."""
+        self.domain_names: list[str] = []
+        self.lanes: dict[str, int] = {"": 0}
+        """The number of each destination that entries have waited for; number 0 stands for no lane."""
+        self._domains: dict[str, int] = {}
         try:
             if str(path) != ":memory:":
                 for leftover in (path, *(path.with_name(path.name + end) for end in ("-journal", "-wal", "-shm"))):
@@ -144,10 +151,24 @@ class Store:
         for some in in_portions(filebases):
             marks = ",".join("?" * len(some))
             for row in self.query(f"SELECT filebase, {_ROW} FROM entry WHERE filebase IN ({marks})", some):
-                filebase, id_, number, state, duplicate, is_read, ready, recipients, owed, covered, size, limited = row
+                (
+                    filebase,
+                    id_,
+                    number,
+                    state,
+                    duplicate,
+                    is_read,
+                    ready,
+                    recipients,
+                    owed,
+                    covered,
+                    size,
+                    domains,
+                    lane,
+                ) = row
                 found[filebase] = IndexedRow(
                     id_, number, _STATES[state], _DUPLICATES[duplicate], bool(is_read), bool(ready), recipients, owed,
-                    covered, size, _counts(limited),
+                    covered, size, counts_in(domains), lane,
                 )  # fmt: skip
         return {filebase: found[filebase] for filebase in filebases if filebase in found}
 
@@ -157,6 +178,31 @@ class Store:
         if number == len(self.list_names):
             self.list_names.append(name)
         return number
+
+    def lane_number(self, destination: str) -> int:
+        """The number of a destination's lane, a new one when an entry waits for it first."""
+        return self.lanes.setdefault(destination, len(self.lanes))
+
+    def numbered(self, domains: DomainCounts) -> NumberedCounts:
+        """Counts by the number of the domain. Of domains that come once MOST_DOMAINS have a number, nothing is counted."""
+        found = []
+        for name, count in domains:
+            number = self._domains.get(name)
+            if number is None:
+                if len(self.domain_names) == MOST_DOMAINS:
+                    continue
+                number = self._domains[name] = len(self.domain_names)
+                self.domain_names.append(name)
+            found.append((number, count))
+        return tuple(found)
+
+    def named(self, counts: NumberedCounts) -> DomainCounts:
+        """Counts by the name of the domain."""
+        return tuple((self.domain_names[number], count) for number, count in counts)
+
+    def domain_number(self, name: str) -> int | None:
+        """None: no recipient in this domain was counted."""
+        return self._domains.get(name)
 
 
 def in_portions(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
@@ -170,13 +216,15 @@ def split(joined: bytes, size: int = DIGEST_BYTES) -> tuple[bytes, ...]:
     return tuple(joined[start : start + size] for start in range(0, len(joined), size))
 
 
-def joined_counts(counts: Sequence[int]) -> str:
-    """Counts as the column `limited` holds them."""
-    return " ".join(map(str, counts))
+def joined_counts(counts: NumberedCounts) -> str:
+    """Recipients by the number of their domain, as the column `domains` holds them."""
+    return " ".join(f"{number}:{count}" for number, count in counts)
 
 
-def _counts(joined: str) -> tuple[int, ...]:
-    return tuple(map(int, joined.split())) if joined else ()
+def counts_in(joined: str) -> NumberedCounts:
+    """What joined_counts made a text of."""
+    pairs = (pair.partition(":") for pair in joined.split())
+    return tuple((int(number), int(count)) for number, _, count in pairs)
 
 
 def _text(stored: bytes) -> str:

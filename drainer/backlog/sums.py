@@ -8,8 +8,8 @@ Pure  values only; lists are numbers, as the index has them
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from drainer.backlog.states import EntryState
 from drainer.backlog.values import BacklogTotals
@@ -36,21 +36,26 @@ class IndexedRow:
     owed: int
     covered: int
     size_bytes: int
-    limited: tuple[int, ...]
+    domains: NumberedCounts
+    lane: int
 
     @property
     def key(self) -> _Key:
-        is_limited = bool(self.limited) and 0 < self.owed == sum(self.limited)
-        return self.list, self.state, self.duplicate, self.is_read, is_limited
+        return self.list, self.state, self.duplicate, self.is_read, self.lane != 0
 
     @property
-    def limited_left(self) -> Iterator[int]:
-        """Owed and not covered, in each limited domain; covered recipients are taken to be spread evenly."""
-        return (count * (self.owed - self.covered) // self.owed for count in self.limited if self.owed)
+    def to_send_by_domain(self) -> NumberedCounts:
+        """Owed and not covered, in each domain that is counted; covered recipients are taken to be spread evenly."""
+        if not self.covered or not self.owed:
+            return self.domains
+        return tuple((number, count * (self.owed - self.covered) // self.owed) for number, count in self.domains)
 
+
+NumberedCounts = tuple[tuple[int, int], ...]
+"""Recipients by the number of their domain."""
 
 _Key = tuple[int, EntryState, DuplicateClass, bool, bool]
-"""List, state, duplicate; whether it was read; whether all that it owes is in domains with a ceiling."""
+"""List, state, duplicate; whether it was read; whether it waits in the lane of a destination."""
 
 
 @dataclass(slots=True)
@@ -63,7 +68,6 @@ class _Sum:
     sending: int = 0
     sending_bytes: int = 0
     sending_bytes_each: int = 0
-    limited: list[int] = field(default_factory=list)
 
     def change(self, row: IndexedRow, by: int) -> None:
         """by: 1 to add, -1 to take away."""
@@ -76,22 +80,21 @@ class _Sum:
             self.sending += by
             self.sending_bytes += by * row.size_bytes
             self.sending_bytes_each += by * row.size_bytes * sending
-        if row.limited:
-            for at, count in enumerate(row.limited_left):
-                if at == len(self.limited):
-                    self.limited.append(0)
-                self.limited[at] += by * count
 
 
 class IndexSums:
     """A small table: one line for each list, state, class, and whether read.
 
-    ready  entries of each list that can be picked now
+    ready   entries that can be picked now, by lane and list; lane 0: those that wait for no destination
+    parked  recipients owed by the entries in each lane; in_lane: how many entries that are
     """
 
     def __init__(self) -> None:
         self._sums: dict[_Key, _Sum] = {}
-        self.ready: Counter[int] = Counter()
+        self._by_domain: dict[tuple[int, bool], Counter[int]] = {}
+        self.ready: Counter[tuple[int, int]] = Counter()
+        self.parked: Counter[int] = Counter()
+        self.in_lane: Counter[int] = Counter()
 
     def add_listed(self, state: EntryState, entries: int, octets: int) -> None:
         """Entries of which only the size is known."""
@@ -105,11 +108,38 @@ class IndexSums:
         if total is None:
             total = self._sums[key] = _Sum()
         total.change(row, 1)
-        self.ready[row.list] += row.ready
+        self._change(row, 1)
 
     def subtract(self, row: IndexedRow) -> None:
         self._sums[row.key].change(row, -1)
-        self.ready[row.list] -= row.ready
+        self._change(row, -1)
+
+    def _change(self, row: IndexedRow, by: int) -> None:
+        self.ready[row.lane, row.list] += by * row.ready
+        if row.lane:
+            self.parked[row.lane] += by * row.owed
+            self.in_lane[row.lane] += by
+        if row.domains and row.state is not EntryState.HELD:
+            of_list = self._by_domain.setdefault((row.list, row.duplicate is DuplicateClass.RESEND), Counter())
+            for number, count in row.to_send_by_domain:
+                of_list[number] += by * count
+
+    def by_domain(self, with_resends: bool, without: Collection[int] = ()) -> Counter[int]:
+        """Recipients to be sent to, by the number of their domain. without: numbers of lists that do not count."""
+        found = Counter[int]()
+        for (number, is_resend), counted in self._by_domain.items():
+            if number not in without and (with_resends or not is_resend):
+                for domain, count in counted.items():
+                    found[domain] += count
+        return found
+
+    def in_domain(self, domain: int, with_resends: bool, without: Collection[int] = ()) -> int:
+        """The same for one domain."""
+        return sum(
+            counted[domain]
+            for (number, is_resend), counted in self._by_domain.items()
+            if number not in without and (with_resends or not is_resend)
+        )
 
     def totals(self, oldest_s: float | None) -> BacklogTotals:
         counted: Counter[str] = Counter()
@@ -140,14 +170,13 @@ class IndexSums:
                 names[number],
                 duplicate is DuplicateClass.RESEND,
                 state is EntryState.DEFERRED,
-                is_limited,
+                is_parked,
                 part.sending,
                 part.owed - part.covered,
                 part.sending_bytes,
                 part.sending_bytes_each,
-                tuple(part.limited),
             )
-            for (number, state, duplicate, is_read, is_limited), part in self._sums.items()
+            for (number, state, duplicate, is_read, is_parked), part in self._sums.items()
             if part.sending and is_read and state is not EntryState.HELD
         ]
 

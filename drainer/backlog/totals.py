@@ -9,6 +9,8 @@ Cheap enough to be asked each second.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from drainer.backlog.store import Store
 from drainer.backlog.sums import IndexSums
 from drainer.backlog.values import BacklogTotals, ListTotals
@@ -35,6 +37,28 @@ class Totals:
         """List, class, entries, recipients they name, bytes; of all entries, held ones too. List and class of entries not
         read yet are ""."""
         return self._sums.by_list_and_class(self._store.list_names)
+
+    def lanes(self) -> dict[str, int]:
+        """Destinations that entries wait for, each with the recipients that those entries owe."""
+        in_lane, parked = self._sums.in_lane, self._sums.parked
+        return {name: parked[number] for name, number in self._store.lanes.items() if in_lane[number]}
+
+    def by_domain(self, with_resends: bool, without_lists: Collection[str] = ()) -> dict[str, int]:
+        """Recipients to be sent to, in each domain that is counted (queuedir/domains.py, store.MOST_DOMAINS); duplicates and
+        held entries do not count.
+
+        with_resends  mails that a person sent again count too
+        """
+        names, without = self._store.domain_names, self._numbers(without_lists)
+        return {names[at]: left for at, left in self._sums.by_domain(with_resends, without).items() if left > 0}
+
+    def in_domain(self, domain: str, with_resends: bool, without_lists: Collection[str] = ()) -> int:
+        """The same for one domain."""
+        number = self._store.domain_number(domain)
+        return 0 if number is None else self._sums.in_domain(number, with_resends, self._numbers(without_lists))
+
+    def _numbers(self, lists: Collection[str]) -> set[int]:
+        return {self._store.lists[name] for name in lists if name in self._store.lists}
 
     def list_ids(self) -> tuple[str, ...]:
         """Lists of all entries read since the start, finished entries included."""

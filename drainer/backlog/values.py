@@ -12,6 +12,7 @@ from drainer.backlog.selection import EntryLine
 from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.summary import EntrySummary
 from drainer.ledger.records import is_of_decorated
+from drainer.queuedir.domains import DomainCounts
 
 _MOST_RECIPIENTS = 2**24 - 1
 _MOST_BYTES = 2**36 - 1
@@ -25,7 +26,7 @@ class Description:
 
     duplicate, of  the forecast (duplicates/)
     covered        how many of its recipients an earlier entry or the ledger covers
-    limited        how many recipients are in each of the domains that have a ceiling; () if none is
+    domains        how many recipients are in each of the domains that are counted (queuedir/domains.py)
     owed           how many recipients the entry did not settle in an earlier run; None: all of them
     """
 
@@ -33,7 +34,7 @@ class Description:
     duplicate: DuplicateClass = DuplicateClass.NONE
     of: str | None = None
     covered: int = 0
-    limited: tuple[int, ...] = ()
+    domains: DomainCounts = ()
     owed: int | None = None
 
 
@@ -43,6 +44,9 @@ class WaitingEntry:
 
     recipients  how many it owes, by the last set_owed
     expected    how many of these it is expected to send to, at least 1
+    domains     how many of these are in each domain that is counted; those in others are not in it
+    lane        the destination in whose lane it waited; "" none
+    booked      a destination, and how many of its recipients may go now, counted already; None: nothing was counted
     """
 
     filebase: str
@@ -53,6 +57,9 @@ class WaitingEntry:
     duplicate: DuplicateClass
     message_id: str
     expected: int = 1
+    domains: DomainCounts = ()
+    lane: str = ""
+    booked: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

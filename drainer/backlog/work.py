@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 
 from drainer.backlog.splits import Splits
 
@@ -49,46 +48,41 @@ class ToSend:
     """What the entries of one list, in one state, are expected to send. Held entries and covered recipients do not count.
 
     is_resend    mails that a person sent again, about which duplicates.resend decides
-    is_deferred  deferred; is_limited: only because of the ceilings of recipient domains
+    is_deferred  deferred by the MTA; is_parked: it waits for the ceiling of a recipient domain
     bytes        sizes of the entries; bytes_each: each size once for every recipient owed
-    limited      recipients in each of the domains that have a ceiling, in their order; () if there are none
     """
 
     list_id: str
     is_resend: bool
     is_deferred: bool
-    is_limited: bool
+    is_parked: bool
     entries: int
     recipients: int
     bytes: int
     bytes_each: int
-    limited: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What some lists still have to send.
 
-    deferred_recipients  part of `recipients`; limited_recipients: the part of these deferred only by their domain's ceiling
+    deferred_recipients  part of `recipients`; parked_recipients: another part, which waits for the ceilings of domains
     messages, octets     transactions, and the octets they carry
-    limited              recipients in each of the domains that have a ceiling, in their order
     """
 
     recipients: float = 0.0
     deferred_recipients: float = 0.0
-    limited_recipients: float = 0.0
+    parked_recipients: float = 0.0
     messages: float = 0.0
     octets: float = 0.0
-    limited: tuple[float, ...] = ()
 
     def __add__(self, other: Expected) -> Expected:
         return Expected(
             self.recipients + other.recipients,
             self.deferred_recipients + other.deferred_recipients,
-            self.limited_recipients + other.limited_recipients,
+            self.parked_recipients + other.parked_recipients,
             self.messages + other.messages,
             self.octets + other.octets,
-            tuple(map(sum, zip_longest(self.limited, other.limited, fillvalue=0.0))),
         )
 
 
@@ -107,10 +101,9 @@ def expected_by_list(to_send: Iterable[ToSend], splits: Splits, with_resends: bo
         found[name] = found.get(name, Expected()) + Expected(
             recipients=recipients,
             deferred_recipients=recipients if part.is_deferred else 0,
-            limited_recipients=recipients if part.is_deferred and part.is_limited else 0,
+            parked_recipients=recipients if part.is_parked else 0,
             messages=part.entries if whole else learnt.transactions(name, part.entries, recipients),
             octets=part.bytes if whole else learnt.octets(name, part.bytes, part.bytes_each),
-            limited=part.limited,
         )
     for entry in splits.in_delivery:
         if (left := found.get(entry.list_id)) is not None:

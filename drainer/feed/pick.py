@@ -11,11 +11,12 @@ starves another: a domain without a ceiling never waits for one that has used up
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
+from drainer.destinations.limits import Limits
 from drainer.errors import ComposeError
-from drainer.feed.shaping import Ceilings, Shaped, Shaping, after_sending, shape
+from drainer.feed.shaping import Shaped, Shaping, Turn, after_sending, shape
 from drainer.ledger.records import recipient_key
 
 _YEAR_10000_S = 253_402_300_800.0
@@ -53,15 +54,21 @@ def deliver_after_s(metadata: Mapping[str, object]) -> float:
 
 
 def recipients_to_send(
-    shaping: Shaping, owed: Sequence[str], ceilings: Ceilings, now_s: float
+    shaping: Shaping,
+    owed: Sequence[str],
+    limits: Limits,
+    now_s: float,
+    lanes: Collection[str] = (),
+    turn: Turn | None = None,
 ) -> tuple[Shaped, Shaping]:
-    """The recipients of an entry that go now, and what their domains have used up after that.
+    """The recipients of an entry that go now, and what their destinations have used up after that.
 
     owed   recipients that the decision says to deliver to
     now_s  monotonic seconds
+    lanes, turn  as in `shape`
     """
-    shaped = shape(shaping, one_per_recipient(owed), ceilings, now_s)
-    return shaped, after_sending(shaping, shaped.ready, ceilings, now_s) if shaped.ready else shaping
+    shaped = shape(shaping, one_per_recipient(owed), limits, now_s, lanes, turn)
+    return shaped, after_sending(shaping, shaped.ready, limits, now_s, turn) if shaped.ready or turn else shaping
 
 
 def one_per_recipient(addresses: Sequence[str]) -> tuple[str, ...]:

@@ -1,32 +1,33 @@
-"""Ceilings per recipient domain: which of an entry's recipients may go now, and when the others may.
+"""Ceilings per destination: which of an entry's recipients may go now, and when the next ones may.
 
-In    recipients, ceilings per domain, what each domain has used up, the time
-Out   those ready, those to wait and until when; what the domains have used up after a transaction
+In    recipients, the ceilings in force, what each destination has used up, the time
+Out   those ready, those to wait and for which destination; what the destinations have used up
 Pure  no clock; Shaping is a value
 
-Recipients in a domain without a ceiling never wait for recipients in one that has a ceiling: they go first, in a
-transaction of their own.
-A domain may use up at once what it is due in BATCH_S: 10/s means transactions of ten rather than ten transactions.
+Recipients without a ceiling never wait for recipients that have one: they go first, in a transaction of their own. Those
+that have to wait stand in the lane of their destination, first come, first served: while somebody stands there, a
+newcomer goes to its end. An entry leaves the lane when there is room for it, so it is read once for each transaction.
+
+The rule is that of a leaky bucket used as a meter (GCRA, ITU-T I.371): each recipient moves the moment at which its
+destination is due by 1/rate, and may go while that moment is less than BATCH_S ahead. So 10/s means transactions of ten
+rather than ten transactions, and a wake-up that comes late is made up for.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from drainer.queuedir.domains import domain_of
+from drainer.destinations.limits import Limits
 
 BATCH_S = 1.0
-
-Ceilings = Mapping[str, float | None]
-"""Recipients per second by domain in lower case; None is unlimited, zero holds the domain back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shaping:
-    """When each domain with a ceiling is due again, monotonic seconds; a domain that is absent is due."""
+    """When each destination with a ceiling is due, monotonic seconds; one that is absent is due."""
 
     due_s: Mapping[str, float] = field(default_factory=dict)
 
@@ -37,56 +38,128 @@ class Shaped:
 
     ready   may be sent now
     later   have to wait
-    due_s   when the first of `later` may go, monotonic seconds; infinite if only a changed ceiling can tell
+    lane    the destination of `later` that is due first; "" if nobody waits
     """
 
     ready: tuple[str, ...]
-    later: tuple[str, ...]
-    due_s: float
+    later: tuple[str, ...] = ()
+    lane: str = ""
 
 
-def shape(shaping: Shaping, recipients: Sequence[str], ceilings: Ceilings, now_s: float) -> Shaped:
-    """Which recipients may go at `now_s`."""
-    if not ceilings:
-        return Shaped(tuple(recipients), (), now_s)
-    left: dict[str, int] = {}
-    ready: list[str] = []
-    later: list[str] = []
-    due_s = math.inf
-    for recipient in recipients:
-        domain = domain_of(recipient)
-        per_s = ceilings.get(domain)
-        if per_s is None:
-            ready.append(recipient)
-            continue
-        if domain not in left:
-            left[domain] = _allowed(per_s, shaping.due_s.get(domain, -math.inf), now_s)
-        if left[domain] > 0:
-            left[domain] -= 1
-            ready.append(recipient)
-        else:
-            later.append(recipient)
-            due_s = min(due_s, _due_s(per_s, shaping.due_s.get(domain, now_s), now_s))
-    return Shaped(tuple(ready), tuple(later), due_s if later else now_s)
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """It is the turn of this destination's lane: so many of its recipients may go, and are counted already."""
+
+    destination: str
+    recipients: int
 
 
-def after_sending(shaping: Shaping, recipients: Iterable[str], ceilings: Ceilings, now_s: float) -> Shaping:
-    """What the domains have used up once these recipients were sent at `now_s`; domains due since are forgotten."""
-    due_s = {domain: due for domain, due in shaping.due_s.items() if due > now_s and ceilings.get(domain)}
-    for domain, count in Counter(map(domain_of, recipients)).items():
-        if per_s := ceilings.get(domain):
-            due_s[domain] = max(due_s.get(domain, now_s), now_s) + count / per_s
-    return Shaping(due_s)
-
-
-def _allowed(per_s: float, due_s: float, now_s: float) -> int:
-    if per_s == 0 or due_s > now_s:
+def room(shaping: Shaping, destination: str, limits: Limits, now_s: float) -> float:
+    """How many recipients of a destination may go at `now_s`; infinite if it has no ceiling."""
+    per_s = limits.ceiling(destination)
+    if math.isinf(per_s):
+        return math.inf
+    if per_s == 0:
         return 0
-    return max(1, math.floor(per_s * BATCH_S))
+    ahead_s = max(0.0, shaping.due_s.get(destination, now_s) - now_s)
+    whole = math.floor((BATCH_S - ahead_s) * per_s + _ROUNDING)
+    return max(whole, 0 if ahead_s > 0 else 1)
 
 
-def _due_s(per_s: float, due_s: float, now_s: float) -> float:
-    """When a domain is due after `now_s`, once the recipients that may go now have gone."""
+def due_s(shaping: Shaping, destination: str, limits: Limits, now_s: float) -> float:
+    """When at least one recipient of it may go; infinite if only a changed ceiling can tell."""
+    per_s = limits.ceiling(destination)
     if per_s == 0:
         return math.inf
-    return due_s if due_s > now_s else now_s + _allowed(per_s, -math.inf, now_s) / per_s
+    due = shaping.due_s.get(destination, now_s)
+    if math.isinf(per_s):
+        return now_s
+    return max(now_s, due - max(0.0, BATCH_S - 1 / per_s))
+
+
+def shape(
+    shaping: Shaping,
+    recipients: Sequence[str],
+    limits: Limits,
+    now_s: float,
+    lanes: Collection[str] = (),
+    turn: Turn | None = None,
+) -> Shaped:
+    """Which recipients may go at `now_s`.
+
+    lanes  destinations for which others wait already
+    turn   the lane that this entry was picked from; None: it stood in none
+    """
+    if not limits.per_s:
+        return Shaped(tuple(recipients))
+    left: dict[str, float] = {} if turn is None else {turn.destination: turn.recipients}
+    destinations = [limits.of_recipient(recipient) for recipient in recipients]
+    goes: list[bool] = []
+    for destination in destinations:
+        if destination not in left:
+            limited = destination in limits.per_s
+            left[destination] = 0 if limited and destination in lanes else room(shaping, destination, limits, now_s)
+        goes.append(left[destination] > 0)
+        left[destination] -= 1
+    goes = _apart(destinations, goes, limits.alone, turn)
+    later = dict.fromkeys(name for name, may_go in zip(destinations, goes, strict=True) if not may_go)
+    return Shaped(
+        tuple(recipient for recipient, may_go in zip(recipients, goes, strict=True) if may_go),
+        tuple(recipient for recipient, may_go in zip(recipients, goes, strict=True) if not may_go),
+        min(later, key=lambda name: due_s(shaping, name, limits, now_s)) if later else "",
+    )
+
+
+def _apart(destinations: Sequence[str], goes: list[bool], alone: frozenset[str], turn: Turn | None) -> list[bool]:
+    """A destination that goes in transactions of its own waits while others of the entry go: a reply that is about it alone
+    would hit them too."""
+    going = {name for name, may_go in zip(destinations, goes, strict=True) if may_go}
+    if len(going) < 2 or alone.isdisjoint(going):
+        return goes
+    if turn is not None and turn.destination in alone:
+        chosen = {turn.destination}
+    else:
+        chosen = going.difference(alone) or {min(going)}
+    return [may_go and name in chosen for name, may_go in zip(destinations, goes, strict=True)]
+
+
+def after_sending(
+    shaping: Shaping, recipients: Iterable[str], limits: Limits, now_s: float, turn: Turn | None = None
+) -> Shaping:
+    """What the destinations have used up once these recipients go at `now_s`. What was counted for `turn` and does not go
+    is given back."""
+    counted = Counter(map(limits.of_recipient, recipients))
+    if turn is not None:
+        counted[turn.destination] -= turn.recipients
+    return _moved(shaping, counted, limits, now_s)
+
+
+def booked(shaping: Shaping, turn: Turn, limits: Limits, now_s: float) -> Shaping:
+    """What they have used up once a turn has been given."""
+    return _moved(shaping, {turn.destination: turn.recipients}, limits, now_s)
+
+
+def _moved(shaping: Shaping, counted: Mapping[str, int], limits: Limits, now_s: float) -> Shaping:
+    """Destinations due since are forgotten."""
+    due = {name: at_s for name, at_s in shaping.due_s.items() if at_s > now_s and limits.ceiling(name) < math.inf}
+    for destination, count in counted.items():
+        per_s = limits.per_s.get(destination)
+        if per_s and count:
+            at_s = max(shaping.due_s.get(destination, now_s), now_s) + count / per_s
+            due[destination] = at_s
+    return Shaping({name: at_s for name, at_s in due.items() if at_s > now_s})
+
+
+def at_new_ceilings(shaping: Shaping, before: Limits, after: Limits, now_s: float) -> Shaping:
+    """What was used up, where ceilings have changed: recipients that went count at the new ceiling, so that one lowered for
+    a moment does not hold a destination back for hours."""
+    due = {}
+    for name, at_s in shaping.due_s.items():
+        old, new = before.ceiling(name), after.ceiling(name)
+        if at_s > now_s and new and not math.isinf(new):
+            due[name] = now_s + min((at_s - now_s) * (old / new if not math.isinf(old) else 1.0), BATCH_S + 1 / new)
+    return Shaping(due)
+
+
+_ROUNDING = 1e-6
+"""Seconds on the monotonic clock are sums: a whole recipient must not fall short by the last bit."""

@@ -12,6 +12,7 @@ import dataclasses
 from drainer.backlog.values import BacklogTotals
 from drainer.backlog.work import Expected, Work, amount, expected_by_list
 from drainer.clock import Clock
+from drainer.destinations.limits import domains_of
 from drainer.estimate.ceilings import Ceilings, slowest_domain_s
 from drainer.estimate.eta import ServiceState
 from drainer.estimate.forecaster import Forecaster, Left
@@ -22,7 +23,6 @@ from drainer.observe.finish import Drain
 from drainer.pipeline import Pipeline
 from drainer.queuedir.loan import Loan
 from drainer.settings import Settings
-from drainer.stages.set_aside import LOOK_AGAIN_S
 
 
 class Outlook:
@@ -83,9 +83,11 @@ class Outlook:
         )
 
     def _is_nothing_due(self) -> bool:
-        """Every waiting entry is held, paused, or deferred until later."""
+        """Every waiting entry is held, paused, deferred until later, or waits for the ceiling of a domain."""
         totals, going = self.backlog(), self._expected()[0]
-        return not (totals.unread_entries or totals.active_entries) and going.recipients <= going.deferred_recipients
+        return not (totals.unread_entries or totals.active_entries) and (
+            going.recipients <= going.deferred_recipients + going.parked_recipients
+        )
 
     @property
     def via_mailman(self) -> bool:
@@ -113,13 +115,9 @@ class Outlook:
         going, paused = self._expected()
         latest = self._pipeline.resources.index.order.last_due_s()
         last_due_in_s = 0.0 if latest is None else max(0.0, latest - self._clock.now_s())
-        deferred = going.deferred_recipients
-        if last_due_in_s <= LOOK_AGAIN_S:
-            # Recipients put off for the ceiling of their domain count as at work, at the domain's pace.
-            deferred -= going.limited_recipients
         return Work(
             recipients=round(going.recipients),
-            deferred_recipients=round(deferred),
+            deferred_recipients=round(going.deferred_recipients),
             last_due_in_s=last_due_in_s,
             retry_wait_s=self.settings.feed.retry_first,
             paused_recipients=round(paused.recipients),
@@ -132,10 +130,16 @@ class Outlook:
         )
 
     def _ceilings(self) -> Ceilings:
-        resources, domains = self._pipeline.resources, self.settings.feed.domains
-        limited = zip(resources.limited_domains, self._expected()[0].limited, strict=False) if domains else ()
-        earliest_s = slowest_domain_s((recipients, domains.get(name)) for name, recipients in limited)
+        resources, limits = self._pipeline.resources, self._pipeline.domains.limits
+        earliest_s = slowest_domain_s((self._left_for(name), per_s) for name, per_s in limits.per_s.items())
         return Ceilings(resources.rate.messages_per_s, resources.rate.recipients_per_s, earliest_s)
+
+    def _left_for(self, destination: str) -> float:
+        """Recipients on open lists that are still to be sent to in a destination, as far as they are counted."""
+        resources, with_resends = self._pipeline.resources, self.settings.duplicates.resend == "deliver"
+        domains = domains_of(destination, self.settings.feed.domain_groups)
+        closed = resources.gate.closed_lists
+        return float(sum(resources.index.totals.in_domain(domain, with_resends, closed) for domain in domains))
 
     def drain(self, totals: BacklogTotals, state: ServiceState, now_s: float) -> Drain:
         feed, resources = self.settings.feed, self._pipeline.resources

@@ -1,4 +1,4 @@
-"""The domain of a recipient, and how an entry's recipients are spread over some domains.
+"""The domain of a recipient, and how an entry's recipients are spread over domains.
 
 Pure  values only
 """
@@ -6,7 +6,14 @@ Pure  values only
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
+
+LARGEST_OF_AN_ENTRY = 8
+"""So many domains of an entry are counted, beside those asked for. A list's members crowd in a few domains: eight of them
+hold most recipients of an entry, and a backlog of a million entries stays small."""
+
+DomainCounts = tuple[tuple[str, int], ...]
+"""Recipients by domain, in lower case, most first."""
 
 
 def domain_of(recipient: str) -> str:
@@ -15,8 +22,11 @@ def domain_of(recipient: str) -> str:
     return domain.lower() if at else ""
 
 
-def in_domains(recipients: Iterable[str], domains: Sequence[str]) -> tuple[int, ...]:
-    """How many recipients are in each of these domains, in lower case; () if none is."""
-    counted = Counter(map(domain_of, recipients)) if domains else Counter[str]()
-    found = tuple(counted[domain] for domain in domains)
-    return found if any(found) else ()
+def domain_counts(recipients: Iterable[str], always: Collection[str] = ()) -> DomainCounts:
+    """How many recipients are in each of the domains `always`, and in the LARGEST_OF_AN_ENTRY others that have the most."""
+    counted = sorted(Counter(map(domain_of, recipients)).items(), key=lambda item: (-item[1], item[0]))
+    others = [item for item in counted if item[0] not in always][:LARGEST_OF_AN_ENTRY]
+    if len(others) == len(counted):
+        return tuple(others)
+    kept = {domain for domain, _ in others}
+    return tuple(item for item in counted if item[0] in always or item[0] in kept)

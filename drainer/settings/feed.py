@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from drainer.schedule.time_zone import zone_of
 from drainer.schedule.windows import windows_of
-from drainer.settings.section import Duration, Rate, Section, Size
+from drainer.settings.section import DomainName, Duration, Rate, Section, Size
 
 _HEAVIEST = 1_000_000
 
@@ -71,9 +71,15 @@ class FeedSettings(Section):
         description="a DSN waits until the MTA accepts another recipient, or refuses none for this long, so that a wrong"
         " relay setting does not bounce members",
     )
-    domains: dict[str, Rate] = Field(
+    domains: dict[DomainName, Rate] = Field(
         default_factory=dict,
-        description='highest rate of recipients for single domains, such as { "gmail.com" = "10/s" }',
+        description='highest rate of recipients for single domains or groups of them, such as { "gmail.com" = "10/s" };'
+        " 0 holds a domain back",
+    )
+    domain_groups: dict[str, tuple[DomainName, ...]] = Field(
+        default_factory=dict,
+        description="domains that share one pace and one ceiling, since one provider has them all, such as"
+        ' { google = ["gmail.com", "googlemail.com"] }',
     )
 
     @field_validator("windows")
@@ -98,3 +104,30 @@ class FeedSettings(Section):
         if self.retry_first > self.retry_longest:
             raise ValueError("retry_first is longer than retry_longest; right would be retry_first <= retry_longest")
         return self
+
+    @model_validator(mode="after")
+    def _groups_are_told_apart(self) -> FeedSettings:
+        seen: dict[str, str] = {}
+        for name, domains in self.domain_groups.items():
+            if not name or "." in name or "@" in name or not name.isprintable() or " " in name:
+                raise ValueError(
+                    f"domain_groups: {name!r} could be taken for a domain; right would be one word without a dot, such as"
+                    " google"
+                )
+            for domain in domains:
+                if domain in seen:
+                    raise ValueError(
+                        f"domain_groups: {domain} is in {seen[domain]} and in {name}; right would be in one group only"
+                    )
+                seen[domain] = name
+                if domain in self.domains:
+                    raise ValueError(
+                        f"domains: {domain} is in the group {name} and shares its ceiling; right would be one for {name}"
+                    )
+        return self
+
+    @property
+    def limited_domains(self) -> frozenset[str]:
+        """Domains that a ceiling or a group of the settings names."""
+        grouped = {domain for domains in self.domain_groups.values() for domain in domains}
+        return frozenset(grouped | (self.domains.keys() - self.domain_groups.keys()))

@@ -21,6 +21,18 @@ Rate = Annotated[float | None, BeforeValidator(rate_per_s)]
 Size = Annotated[int, BeforeValidator(size_bytes)]
 
 
+def _domain_name(value: object) -> object:
+    """In lower case, as domains are compared; an address or a wildcard would never match anything."""
+    if not isinstance(value, str):
+        return value
+    if not value or any(character in "@*/ " or not character.isprintable() for character in value):
+        raise ValueError(f'{value!r} is not the name of a domain; right would be "gmail.com"')
+    return value.lower()
+
+
+DomainName = Annotated[str, BeforeValidator(_domain_name)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 

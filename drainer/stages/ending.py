@@ -23,6 +23,7 @@ from drainer.errors import (
     MtaError,
 )
 from drainer.ledger.records import MessageRecord
+from drainer.queuedir.domains import DomainCounts
 from drainer.queuedir.entry import QueueEntry
 
 
@@ -41,16 +42,22 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class NotBefore:
-    """It waits for a moment, `due_s` (seconds since the epoch): Mailman's, or that of its domains' ceilings.
-
-    owed     recipients it owes; None: as the index has it
-    limited  how many of them are in each domain that has a ceiling
-    """
+    """It waits for a moment of Mailman's, `due_s` (seconds since the epoch)."""
 
     due_s: float
     reason: str
-    owed: int | None = None
-    limited: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """The recipients that are left wait for the ceiling of this destination, and perhaps for others.
+
+    owed     recipients it owes; domains: how many of them are in each domain that is counted
+    """
+
+    lane: str
+    owed: int
+    domains: DomainCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,7 @@ class WithMailman:
 
 
 Ending = (
-    Decided | NotBefore | LookAgain | Held | Unreadable | Vanished | Halted | MtaUnavailable | WithMailman
+    Decided | NotBefore | Parked | LookAgain | Held | Unreadable | Vanished | Halted | MtaUnavailable | WithMailman
 )  # fmt: skip
 
 ENDS_TURN = (EntryError, ComposerUnavailable, CustodyRefused, HaltError, MtaError, OSError)

@@ -21,6 +21,7 @@ from drainer.errors import EntryFinished, EntryVanished, RequestRefused
 from drainer.feed.pick import entries_to_begin
 from drainer.ledger.records import Deferral
 from drainer.stages.background import Background
+from drainer.stages.domain_ceilings import DomainCeilings
 from drainer.stages.resources import Resources
 from drainer.stages.set_aside import SetAside
 from drainer.stages.transmit import Transmit
@@ -36,9 +37,16 @@ class Feed:
     are finished first (feed/deliver.py)."""
 
     def __init__(
-        self, resources: Resources, turn: Turn, transmit: Transmit, set_aside: SetAside, at_mailman: OpenHandovers
+        self,
+        resources: Resources,
+        domains: DomainCeilings,
+        turn: Turn,
+        transmit: Transmit,
+        set_aside: SetAside,
+        at_mailman: OpenHandovers,
     ) -> None:
         self._resources = resources
+        self._domains = domains
         self._turn = turn
         self._transmit = transmit
         self._set_aside = set_aside
@@ -61,6 +69,8 @@ class Feed:
             feed, now_s = resources.settings.feed, resources.clock.now_s()
             room = entries_to_begin(resources.settings.mta.sessions, self.active)
             named = resources.named_lists
+            began = self._begin_in_turn(room)
+            room = max(0, room - began)
             picked = (
                 index.order.next_waiting(
                     feed.order, now_s, resources.gate.closed_lists, room, named.priority, named.weights
@@ -70,15 +80,33 @@ class Feed:
             )
             for waiting in picked:
                 # One that put itself back may be here before its task is known to have ended.
-                if waiting.filebase not in self._tasks:
-                    self._begin(waiting)
-            if not picked:
+                if waiting.filebase in self._tasks:
+                    continue
+                if (admitted := self._domains.admitted(waiting)) is not None:
+                    self._begin(admitted)
+                else:
+                    index.order.not_sent(waiting.list_id, waiting.expected)
+            if not picked and not began:
                 resources.signals.news.clear()
-                next_due_s = index.order.next_due_s() if room else None
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(None if next_due_s is None else max(0.05, next_due_s - now_s)):
+                    async with asyncio.timeout(self._next_due_in_s(now_s) if room else None):
                         await resources.signals.news.wait()
             await asyncio.sleep(0)
+
+    def _begin_in_turn(self, room: int) -> int:
+        """Entries whose turn it is in the lane of a destination: half of the room at most, so that the others go on. Returns
+        how many were begun."""
+        began = 0
+        for waiting in self._domains.in_turn((room + 1) // 2, self._tasks):
+            self._begin(waiting)
+            began += 1
+        return began
+
+    def _next_due_in_s(self, now_s: float) -> float | None:
+        """When something may go that cannot go now; None if only news can tell."""
+        deferred_s, in_lane_s = self._resources.index.order.next_due_s(), self._domains.next_due_in_s()
+        due = [] if deferred_s is None else [max(0.05, deferred_s - now_s)]
+        return min(due if in_lane_s is None else [*due, max(0.002, in_lane_s)], default=None)
 
     def _begin(self, waiting: WaitingEntry) -> None:
         filebase = waiting.filebase
@@ -93,7 +121,7 @@ class Feed:
         task, index = self._tasks.pop(filebase), self._resources.index
         sent = self._transmit.splits.ended(filebase)
         if not self._at_mailman.has(filebase):
-            index.order.not_sent(waiting.list_id, waiting.expected - max(sent, 1))
+            index.order.not_sent(waiting.list_id, waiting.expected - max(sent, 1), waiting.lane)
         if not task.cancelled() and (error := task.exception()):
             # A bug that one entry brought to light must not stop the others, nor come back with it at each turn.
             log.error(logfmt(outcome="internal_error", filebase=filebase), exc_info=error)

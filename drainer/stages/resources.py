@@ -31,7 +31,7 @@ from drainer.settings.feed import FeedSettings
 
 @dataclass(slots=True)
 class Resources:
-    """limited_domains  those the readers counts recipients of: all that had a ceiling when the service started
+    """counted_domains  those that the readers count in each entry, however few: all that had a ceiling at the start
     mailman3_decorations  the survey asks it for decorated entries of Mailman 3; the reading workers cannot ask it
     decoration_of  the same as the readers have, so that survey and delivery give an entry one fingerprint; may read a file
     """
@@ -48,7 +48,7 @@ class Resources:
     gate: Gate
     rate: RateInForce
     signals: Signals = field(default_factory=Signals)
-    limited_domains: tuple[str, ...] = ()
+    counted_domains: frozenset[str] = frozenset()
     decoration_of: Callable[[QueueEntry], Decoration | None] | None = None
     mailman3_decorations: Mailman3Decorations | None = None
     _named: tuple[FeedSettings, int, NamedLists] | None = None

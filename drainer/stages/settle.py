@@ -26,6 +26,7 @@ from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
 from drainer.shielded import carried_through
 from drainer.stages.decide import why_held_back
+from drainer.stages.domain_ceilings import DomainCeilings
 from drainer.stages.ending import (
     ENDS_SETTLING,
     ENDS_TURN,
@@ -36,6 +37,7 @@ from drainer.stages.ending import (
     LookAgain,
     MtaUnavailable,
     NotBefore,
+    Parked,
     Unreadable,
     Vanished,
     WithMailman,
@@ -62,6 +64,7 @@ class Settle:
         self,
         resources: Resources,
         facts: EntryFacts,
+        domains: DomainCeilings,
         set_aside: SetAside,
         failures: ReversibleFailures,
         trust: MtaTrust,
@@ -70,6 +73,7 @@ class Settle:
     ) -> None:
         self._resources = resources
         self._facts = facts
+        self._domains = domains
         self._set_aside = set_aside
         self._failures = failures
         self._trust = trust
@@ -91,10 +95,11 @@ class Settle:
         match ending:
             case Decided(entry, record, decision, blameless):
                 await self.apply(entry, record, decision, blameless)
-            case NotBefore(due_s, reason, owed, limited):
-                if owed is not None:
-                    index.set_owed(filebase, owed, limited)
+            case NotBefore(due_s, reason):
                 index.set_state(filebase, EntryState.DEFERRED, reason, due_s)
+            case Parked(lane, owed, domains):
+                index.set_owed(filebase, owed, domains)
+                self._domains.park(filebase, lane)
             case LookAgain(reason, level, error):
                 set_aside.look_again(filebase, reason)
                 if level:

@@ -36,6 +36,7 @@ from drainer.ledger.records import (
     recipient_key,
 )
 from drainer.ledger.states import SETTLED, State
+from drainer.queuedir.domains import DomainCounts
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.read import read_entry
 from drainer.stages.entry_facts import EntryFacts
@@ -97,9 +98,9 @@ class Survey:
             await self._set_aside_unread([(filebase, read) for filebase, read in finished if read.summary is None])
             found = await self._undecorated([read.summary for _, read in finished if read.summary is not None])
             summaries = sorted(found, key=fifo_key)
-            limited = {filebase: read.limited for filebase, read in finished if read.limited}
+            domains = {filebase: read.domains for filebase, read in finished}
             for some in batched(summaries, DESCRIBED_AT_A_TIME):
-                await self._describe(some, limited)
+                await self._describe(some, domains)
                 await asyncio.sleep(0)
             if finished:
                 self._resources.signals.wake()
@@ -113,8 +114,9 @@ class Survey:
         found = await asyncio.to_thread(self._resources.readers.read, list(where.values()))
         self._facts.illegible |= {name for name, read in zip(where, found, strict=True) if read.summary is None}
         summaries = sorted((read.summary for read in found if read.summary is not None), key=fifo_key)
+        domains = {name: read.domains for name, read in zip(where, found, strict=True)}
         for some in batched(summaries, DESCRIBED_AT_A_TIME):
-            await self._describe(some, {})
+            await self._describe(some, domains)
 
     def _where(self, filebase: str) -> Path | None:
         with contextlib.suppress(EntryVanished):
@@ -183,7 +185,7 @@ class Survey:
         except (EntryError, OSError):
             return summary  # the next reader of it finds out what is wrong
 
-    async def _describe(self, summaries: Sequence[EntrySummary], limited: Mapping[str, tuple[int, ...]]) -> None:
+    async def _describe(self, summaries: Sequence[EntrySummary], domains: Mapping[str, DomainCounts]) -> None:
         """Make entries known to the index, in FIFO order where it matters. Most mails have nothing in common with any other;
         one query finds those for the whole lot."""
         strangers = self._resources.index.related.unrelated(summaries) - self._facts.claimed
@@ -191,12 +193,12 @@ class Survey:
         kin = await self._resources.ledger.kin_known([digest for digests in known_as for digest in digests])
         described: list[Description] = []
         for summary, digests in zip(summaries, known_as, strict=True):
-            in_domains = limited.get(summary.filebase, ())
+            counted = domains.get(summary.filebase, ())
             if summary.filebase in strangers and kin.isdisjoint(map(kin_of, digests)):
-                described.append(Description(summary, limited=in_domains))
+                described.append(Description(summary, domains=counted))
             else:
                 try:
-                    self._note([replace(await self._compared(summary), limited=in_domains)])
+                    self._note([replace(await self._compared(summary), domains=counted)])
                 except LedgerNotDurable as exc:
                     await self._read_again(summary.filebase, exc)
                 except (EntryError, CustodyRefused, OSError) as exc:

@@ -18,19 +18,17 @@ from drainer.backlog.values import WaitingEntry
 from drainer.duplicates.decision import Claim, Decision, NextStep
 from drainer.feed.memory_budget import ENTRY_COPIES, MemoryBudget
 from drainer.feed.outcome import ContentRefused
-from drainer.feed.pick import deliver_after_s, one_per_recipient, recipients_to_send
-from drainer.feed.shaping import Shaped, Shaping
+from drainer.feed.pick import deliver_after_s, one_per_recipient
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import MessageRecord, recipient_key
 from drainer.ledger.states import SETTLED, State
-from drainer.queuedir.domains import in_domains
 from drainer.queuedir.entry import QueueEntry
 from drainer.settings import Settings
 from drainer.stages.decide import Decide, why_held_back
-from drainer.stages.ending import ENDS_TURN, Decided, Ending, Held, LookAgain, NotBefore, WithMailman, ending_of
+from drainer.stages.domain_ceilings import DomainCeilings
+from drainer.stages.ending import ENDS_TURN, Decided, Ending, Held, LookAgain, NotBefore, Parked, WithMailman, ending_of
 from drainer.stages.entry_facts import EntryFacts
 from drainer.stages.resources import Resources
-from drainer.stages.set_aside import LOOK_AGAIN_S
 from drainer.stages.settle import Settle
 from drainer.stages.transmit import Transmit
 from drainer.via_mailman.handover import Handover
@@ -48,6 +46,7 @@ class Turn:
         resources: Resources,
         facts: EntryFacts,
         decide: Decide,
+        domains: DomainCeilings,
         transmit: Transmit,
         settle: Settle,
         handover: Handover,
@@ -55,12 +54,12 @@ class Turn:
         self._resources = resources
         self._facts = facts
         self._decide = decide
+        self._domains = domains
         self._transmit = transmit
         self._settle = settle
         self._handover = handover
         # Apart from the budget for content, or entries that wait for that could keep all the room themselves.
         self._memory = MemoryBudget(resources.settings.feed.memory // 2)
-        self._shaping = Shaping()
         self._losses: dict[str, int] = {}
 
     def reconfigure(self, settings: Settings) -> None:
@@ -89,7 +88,7 @@ class Turn:
         decision = await decide()
         if decision.deliver and self._is_for_mailman(entry):
             return await self._hand_over(entry, record, decision)
-        going = self._pick_recipients(decision)
+        going = self._domains.pick(decision.deliver, waiting)
         sent: list[Transaction] = []
         interrupted = False
         if going.ready:
@@ -101,7 +100,8 @@ class Turn:
             ):
                 raise ContentRefused(f"{reply} ({len(decision.deliver)} recipients have not had it)")
         if decision.deliver and set(one_per_recipient(decision.deliver)) <= set(going.later):
-            return self._wait_for_ceilings(decision, going)
+            owed = len(decision.deliver) + len(decision.wait)
+            return Parked(going.lane, owed, self._domains.counts(decision.deliver, going.lane))
         return Decided(entry, record, decision, interrupted or not self._is_to_blame(filebase, decision, sent))
 
     async def _read(self, filebase: str, memory: contextlib.AsyncExitStack) -> QueueEntry:
@@ -129,12 +129,6 @@ class Turn:
         why_not = await self._handover.hand_over(entry, record, one_per_recipient(decision.deliver))
         return LookAgain(why_not) if why_not else WithMailman()
 
-    def _pick_recipients(self, decision: Decision) -> Shaped:
-        """Those that the ceilings of their domains let go now; the ceilings count them from now on."""
-        ceilings, moment_s = self._resources.settings.feed.domains, self._resources.clock.monotonic_s()
-        going, self._shaping = recipients_to_send(self._shaping, decision.deliver, ceilings, moment_s)
-        return going
-
     async def _send(
         self, entry: QueueEntry, record: MessageRecord, recipients: Sequence[str]
     ) -> tuple[list[Transaction], bool]:
@@ -146,14 +140,6 @@ class Turn:
             if task := asyncio.current_task():
                 task.uncancel()
             return [], True
-
-    def _wait_for_ceilings(self, decision: Decision, going: Shaped) -> NotBefore:
-        """The recipients that are left wait for the ceilings of their domains."""
-        clock = self._resources.clock
-        wait_s = min(going.due_s - clock.monotonic_s(), LOOK_AGAIN_S)
-        limited = in_domains(decision.deliver, self._resources.limited_domains)
-        owed = len(decision.deliver) + len(decision.wait)
-        return NotBefore(clock.now_s() + max(0.0, wait_s), "ceiling of a recipient domain", owed, limited)
 
     def _is_to_blame(self, filebase: str, decision: Decision, sent: Sequence[Transaction]) -> bool:
         """Whether the entry has to wait longer each time: recipients of it were refused, or the MTA hangs up on it.

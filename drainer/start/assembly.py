@@ -131,7 +131,7 @@ def pipeline_of(
     readers: EntryReaders,
     decoration_of: Callable[[QueueEntry], Decoration | None] | None,
     mailman3_decorations: Mailman3Decorations | None = None,
-    limited_domains: tuple[str, ...] = (),
+    counted_domains: frozenset[str] = frozenset(),
     loan: Loan | None = None,
 ) -> Pipeline:
     """The data path with all it needs to send and to count; nothing runs yet."""
@@ -151,7 +151,7 @@ def pipeline_of(
             throttle=throttle,
             gate=Gate(),
             rate=rate,
-            limited_domains=limited_domains,
+            counted_domains=counted_domains,
             decoration_of=decoration_of,
             mailman3_decorations=mailman3_decorations,
         ),
@@ -193,8 +193,8 @@ async def _pipeline(
         mailman2_decorations = ListDecorations(settings.mailman.lists_dir, settings.mailman.settings)
     else:
         mailman3_decorations = _mailman3_decorations(settings, clock, composer, stack)
-    limited_domains = tuple(settings.feed.domains)
-    readers = stack.enter_context(EntryReaders(decoration_of=mailman2_decorations, limited_domains=limited_domains))
+    counted_domains = settings.feed.limited_domains
+    readers = stack.enter_context(EntryReaders(decoration_of=mailman2_decorations, counted_domains=counted_domains))
     return pipeline_of(
         settings,
         clock,
@@ -205,7 +205,7 @@ async def _pipeline(
         readers,
         mailman2_decorations,
         mailman3_decorations,
-        limited_domains,
+        counted_domains,
         loan,
     )
 

@@ -97,5 +97,5 @@ def test_index_on_a_full_disk_halts_instead_of_forgetting(small_filesystem: Path
 
 def test_entry_without_recipients_is_known_where_domains_have_ceilings(index: BacklogIndex) -> None:
     index.add_listed(listed("1700000001.1+ab"))
-    index.describe([replace(described("1700000001.1+ab", recipients=0), limited=(0,))])
+    index.describe([replace(described("1700000001.1+ab", recipients=0), domains=((("example.org", 0),)))])
     assert index.state_of("1700000001.1+ab") is EntryState.WAITING

@@ -23,13 +23,10 @@ def splits_of(*entries: tuple[str, list[int]], ended: bool = True, owed: int = 0
 
 
 def waiting(
-    list_id: str, entries: int, each: int, *, deferred: bool = False, resend: bool = False, **limits: object
+    list_id: str, entries: int, each: int, *, deferred: bool = False, resend: bool = False, parked: bool = False
 ) -> ToSend:
-    limited = limits.get("limited", ())
-    assert isinstance(limited, tuple)
-    is_limited = limits.get("is_limited") is True
     owed, size = entries * each, entries * 1000
-    return ToSend(list_id, resend, deferred, is_limited, entries, owed, size, size * each, limited)
+    return ToSend(list_id, resend, deferred, parked, entries, owed, size, size * each)
 
 
 def test_a_personalised_list_takes_a_transaction_for_each_recipient() -> None:
@@ -109,12 +106,11 @@ def test_an_entry_for_mailmans_runner_is_one_message() -> None:
     assert left["choir"].messages == 3
 
 
-def test_recipients_put_off_for_their_domain_differ_from_those_that_the_mta_deferred() -> None:
+def test_recipients_that_wait_for_a_ceiling_differ_from_those_that_the_mta_deferred() -> None:
     to_send = [
-        waiting("choir", 3, 10, limited=(5, 1)),
+        waiting("choir", 3, 10),
         waiting("choir", 2, 4, deferred=True),
-        waiting("choir", 1, 7, deferred=True, is_limited=True, limited=(7,)),
+        waiting("choir", 1, 7, parked=True),
     ]
     left = expected_by_list(to_send, Splits(), with_resends=False, whole=False)["choir"]
-    assert (left.recipients, left.deferred_recipients, left.limited_recipients) == (45, 15, 7)
-    assert left.limited == (12, 1)
+    assert (left.recipients, left.deferred_recipients, left.parked_recipients) == (45, 8, 7)

@@ -1,4 +1,4 @@
-"""What of the backlog is expected to be sent: per list, with sizes and recipients of limited domains."""
+"""What of the backlog is expected to be sent: per list, with sizes; and by recipient domain."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from drainer.backlog.states import EntryState
 from drainer.backlog.values import Description
 from drainer.backlog.work import ToSend
 from drainer.duplicates.classes import DuplicateClass
-from drainer.queuedir.domains import in_domains
-from tests.backlog.entries import NOW_S, described, fill
+from drainer.queuedir.domains import LARGEST_OF_AN_ENTRY, domain_counts
+from tests.backlog.entries import NOW_S, described, fill, following
 
 
-def limited(filebase: str, recipients: int, *counts: int, covered: int = 0) -> Description:
+def in_domains(filebase: str, recipients: int, covered: int = 0, **counts: int) -> Description:
+    """counts  recipients by the first label of their domain"""
     plain = described(filebase, recipients=recipients, covered=covered)
-    return Description(plain.summary, covered=covered, limited=counts)
+    domains = tuple((f"{name}.example", count) for name, count in counts.items())
+    return Description(plain.summary, covered=covered, domains=domains)
 
 
 def only(index: BacklogIndex) -> ToSend:
@@ -30,7 +32,7 @@ def test_held_entries_and_expected_duplicates_are_not_to_be_sent(index: BacklogI
         described("4.5+d", recipients=7),
     )
     index.set_state("4.5+d", EntryState.HELD)
-    assert only(index) == ToSend("birds.example.org", False, False, False, 2, 10, 200, 1000, ())
+    assert only(index) == ToSend("birds.example.org", False, False, False, 2, 10, 200, 1000)
 
 
 def test_only_the_uncovered_part_of_a_partial_duplicate_is(index: BacklogIndex) -> None:
@@ -39,26 +41,47 @@ def test_only_the_uncovered_part_of_a_partial_duplicate_is(index: BacklogIndex) 
     assert (found.entries, found.recipients, found.bytes, found.bytes_each) == (1, 2, 100, 200)
 
 
-def test_recipients_of_limited_domains_follow_what_is_owed(index: BacklogIndex) -> None:
-    fill(index, limited("1.5+a", 10, 4, 0), limited("2.5+b", 10, 0, 2), limited("3.5+c", 10, 6, 0, covered=5))
-    assert only(index).limited == (7, 2)
+def test_recipients_of_domains_follow_what_is_owed(index: BacklogIndex) -> None:
+    fill(index, in_domains("1.5+a", 10, web=4), in_domains("2.5+b", 10, gmx=2), in_domains("3.5+c", 10, 5, web=6))
+    by_domain = index.totals.by_domain
+    assert by_domain(False) == {"web.example": 7, "gmx.example": 2}
     index.set_owed("1.5+a", 5)
-    assert only(index).limited == (5, 2)
+    assert by_domain(False) == {"web.example": 5, "gmx.example": 2}
     index.remove("2.5+b")
-    assert only(index).limited == (5, 0)
+    assert by_domain(False) == {"web.example": 5} and by_domain(False, {"birds.example.org"}) == {}
+    index.set_state("3.5+c", EntryState.HELD)
+    assert index.totals.in_domain("web.example", False) == 2 and index.totals.in_domain("new.example", False) == 0
 
 
-def test_entry_put_off_for_its_domain_only_differs_from_one_that_the_mta_deferred(index: BacklogIndex) -> None:
-    fill(index, limited("1.5+a", 10, 4), limited("2.5+b", 10, 4))
-    index.set_owed("1.5+a", 4, (4,))
-    for filebase in ("1.5+a", "2.5+b"):
-        index.set_state(filebase, EntryState.DEFERRED, "later", NOW_S + 9)
-    by_reason = {found.is_limited: found for found in index.totals.to_send()}
-    assert (by_reason[True].recipients, by_reason[True].limited, by_reason[True].is_deferred) == (4, (4,), True)
-    assert (by_reason[False].recipients, by_reason[False].limited, by_reason[False].is_deferred) == (10, (4,), True)
+def test_entry_that_waits_for_a_ceiling_stands_in_a_lane_and_is_not_deferred(index: BacklogIndex) -> None:
+    fill(index, in_domains("1.5+a", 10, web=4), in_domains("2.5+b", 10, web=4), described("3.5+c"))
+    index.set_owed("1.5+a", 4, (("web.example", 4),))
+    index.set_state("1.5+a", EntryState.WAITING, "ceiling of web.example", lane="web.example")
+    index.set_state("2.5+b", EntryState.DEFERRED, "later", NOW_S + 9)
+    assert following(index) == ["3.5+c"] and index.order.next_due_s() == NOW_S + 9
+    (waiting,) = index.order.next_waiting("oldest", NOW_S, lane="web.example")
+    assert (waiting.filebase, waiting.recipients, waiting.domains) == ("1.5+a", 4, (("web.example", 4),))
+    assert index.totals.lanes() == {"web.example": 4}
+    parked = [found for found in index.totals.to_send() if found.is_parked]
+    assert [(found.recipients, found.is_deferred) for found in parked] == [(4, False)]
+    assert index.totals.overall().deferred_recipients == 10
+    assert index.leave_lane("web.example", 9) == 1
+    assert following(index) == ["1.5+a", "3.5+c"] and index.totals.lanes() == {}
 
 
-def test_domains_are_counted_whatever_the_case() -> None:
-    assert in_domains(["a@Example.ORG", "b@example.org", "c@example.com"], ("example.com", "example.org")) == (1, 2)
-    assert in_domains(["a@example.net"], ("example.org",)) == ()
-    assert in_domains(["a@example.net"], ()) == ()
+def test_lane_keeps_to_the_order_and_to_pauses_of_lists(index: BacklogIndex) -> None:
+    fill(index, described("1.5+a", list_id="one"), described("2.5+b", list_id="two"), described("3.5+c", list_id="one"))
+    for filebase in ("1.5+a", "2.5+b", "3.5+c"):
+        index.set_state(filebase, EntryState.WAITING, lane="google")
+    names = [row.filebase for row in index.order.next_waiting("fresh", NOW_S, {"one"}, 9, lane="google")]
+    assert names == ["2.5+b"]
+    index.set_state("2.5+b", EntryState.ACTIVE)
+    assert index.totals.lanes() == {"google": 4}, "who is being sent to stands there no longer"
+
+
+def test_largest_domains_of_an_entry_are_counted_whatever_the_case() -> None:
+    many = [f"a{number}@d{at}.example" for at in range(20) for number in range(at)]
+    found = domain_counts([*many, "b@Example.ORG", "b@example.org"], {"example.org", "none.example"})
+    assert found[:2] == (("d19.example", 19), ("d18.example", 18))
+    assert found[-1] == ("example.org", 2) and len(found) == LARGEST_OF_AN_ENTRY + 1
+    assert domain_counts([]) == ()

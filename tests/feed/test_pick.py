@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from drainer.destinations.limits import Limits
 from drainer.feed.pick import entries_to_begin, one_per_recipient, recipients_to_send
 from drainer.feed.shaping import Shaping
 
@@ -20,16 +21,15 @@ def test_some_more_entries_than_sessions_are_begun_several_at_a_time(
 
 
 def test_domain_without_a_ceiling_goes_though_another_has_used_up_its_own() -> None:
-    ceilings = {"example.net": 1.0}
-    going, after = recipients_to_send(Shaping(), (ANN, BOB, EVE), ceilings, 100.0)
-    assert (going.ready, going.later, going.due_s) == ((ANN, BOB), (EVE,), 101.0)
-    assert recipients_to_send(after, (ANN, EVE), ceilings, 100.5)[0].ready == (ANN,)
+    limits = Limits({"example.net": 1.0})
+    going, after = recipients_to_send(Shaping(), (ANN, BOB, EVE), limits, 100.0)
+    assert (going.ready, going.later, going.lane) == ((ANN, BOB), (EVE,), "example.net")
+    assert recipients_to_send(after, (ANN, EVE), limits, 100.5)[0].ready == (ANN,)
 
 
 def test_ceilings_count_nothing_when_nothing_goes() -> None:
-    ceilings = {"example.net": 0.0}
     before = Shaping({"example.net": 7.0})
-    going, after = recipients_to_send(before, (BOB,), ceilings, 1.0)
+    going, after = recipients_to_send(before, (BOB,), Limits({"example.net": 0.0}), 1.0)
     assert going.ready == () and after is before
 
 

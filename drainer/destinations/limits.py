@@ -1,0 +1,53 @@
+"""The ceilings in force by destination: a recipient domain, or a group of domains that share their provider's patience.
+
+In    groups of domains from the settings; ceilings per second
+Out   which destination a domain belongs to, and what that destination may take
+Pure  values only
+
+A destination is what providers count by: gmail.com and googlemail.com are one to Google. A domain that is in no group is a
+destination by itself; its name is the domain's, in lower case. A group's name has no dot, so the two are never mixed up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from drainer.queuedir.domains import domain_of
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Ceilings in force.
+
+    per_s    recipients per second by destination; absent: unlimited, 0: held back
+    group_of the group of each domain that is in one
+    alone    destinations whose recipients go in transactions of their own, since the MTA's replies speak of them only
+    """
+
+    per_s: Mapping[str, float] = field(default_factory=dict)
+    group_of: Mapping[str, str] = field(default_factory=dict)
+    alone: frozenset[str] = frozenset()
+
+    def of_recipient(self, recipient: str) -> str:
+        """The destination of an address."""
+        return self.of_domain(domain_of(recipient))
+
+    def of_domain(self, domain: str) -> str:
+        """The destination of a domain in lower case."""
+        return self.group_of.get(domain, domain)
+
+    def ceiling(self, destination: str) -> float:
+        """Recipients per second; infinite if there is no ceiling."""
+        return self.per_s.get(destination, math.inf)
+
+
+def group_by_domain(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The group of each domain that is in one. groups: domains by the name of their group."""
+    return {domain: name for name, domains in groups.items() for domain in domains}
+
+
+def domains_of(destination: str, groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The domains that a destination stands for."""
+    return tuple(groups.get(destination, (destination,)))

@@ -1,0 +1,161 @@
+"""Ceilings per recipient domain, in force: who goes, who stands in the lane of a destination, and whose turn it is there.
+
+In    the ceilings of the settings; entries that are picked; recipients of an entry in its turn
+Out   recipients that go now; entries parked in a lane of the index, and picked from it as soon as there is room
+Not here  the rule itself (feed/shaping.py); the index's lanes (backlog/order.py)
+
+An entry whose recipients all have to wait is parked without being read. One that is read is parked with what is left of it,
+and is read again when it is its turn: thousands of parked entries cost the others nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+from drainer.backlog.states import EntryState
+from drainer.backlog.values import WaitingEntry
+from drainer.destinations.limits import Limits, domains_of, group_by_domain
+from drainer.duplicates.classes import DuplicateClass
+from drainer.feed.pick import recipients_to_send
+from drainer.feed.shaping import Shaped, Shaping, Turn, at_new_ceilings, booked, due_s, room
+from drainer.queuedir.domains import DomainCounts, domain_counts
+from drainer.settings import Settings
+from drainer.settings.feed import FeedSettings
+from drainer.stages.resources import Resources
+from drainer.via_mailman.whereabouts import is_released_list
+
+_LEAVE_AT_A_TIME = 500
+_SENT_AT_ONCE = frozenset({DuplicateClass.EXACT, DuplicateClass.RESTORED})
+"""Classes of entries that are expected to send nothing."""
+
+
+class DomainCeilings:
+    """limits  the ceilings in force"""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._shaping = Shaping()
+        self.limits = _limits(resources.settings.feed)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Settings read again."""
+        self._put_in_force(_limits(settings.feed))
+
+    def _put_in_force(self, limits: Limits) -> None:
+        if limits == self.limits:
+            return
+        self._shaping = at_new_ceilings(self._shaping, self.limits, limits, self._moment_s())
+        self.limits = limits
+        self._resources.signals.wake()
+
+    def _moment_s(self) -> float:
+        return self._resources.clock.monotonic_s()
+
+    @property
+    def _lanes(self) -> dict[str, int]:
+        return self._resources.index.totals.lanes()
+
+    def pick(self, owed: Sequence[str], waiting: WaitingEntry) -> Shaped:
+        """Those of the recipients that go now; the ceilings count them from now on."""
+        turn = None if waiting.booked is None else Turn(*waiting.booked)
+        going, self._shaping = recipients_to_send(
+            self._shaping, owed, self.limits, self._moment_s(), self._lanes if self.limits.per_s else (), turn
+        )
+        return going
+
+    def counts(self, recipients: Sequence[str], lane: str) -> DomainCounts:
+        """How many are in each domain, for the index; all domains of this destination are counted."""
+        always = {*domains_of(lane, self._resources.settings.feed.domain_groups), *self._resources.counted_domains}
+        return domain_counts(recipients, always)
+
+    def in_turn(self, limit: int, busy: Collection[str]) -> Iterator[WaitingEntry]:
+        """Entries whose turn it is in a lane, `limit` at most, each to be begun before the next one is asked for.
+
+        busy  entries in delivery
+        Entries leave a lane whose destination has no ceiling any more.
+        """
+        resources, index = self._resources, self._resources.index
+        for lane in sorted(self._lanes, key=lambda name: due_s(self._shaping, name, self.limits, self._moment_s())):
+            free = room(self._shaping, lane, self.limits, self._moment_s())
+            if math.isinf(free):
+                index.leave_lane(lane, _LEAVE_AT_A_TIME)
+                continue
+            if free < 1 or limit < 1:
+                continue
+            named = resources.named_lists
+            found = index.order.next_waiting(
+                resources.settings.feed.order,
+                resources.clock.now_s(),
+                resources.gate.closed_lists,
+                min(limit, int(free)),
+                named.priority,
+                named.weights,
+                lane,
+            )
+            for waiting in found:
+                if free < 1 or waiting.filebase in busy:
+                    continue
+                turn = Turn(lane, min(int(free), self._of_lane(waiting, lane)))
+                free -= turn.recipients
+                limit -= 1
+                yield self._with_booking(waiting, turn)
+
+    def _of_lane(self, waiting: WaitingEntry, lane: str) -> int:
+        """Recipients that it owes in this destination, at least one."""
+        return self._by_destination(waiting)[lane] or max(1, waiting.recipients)
+
+    def _by_destination(self, waiting: WaitingEntry) -> Counter[str]:
+        found = Counter[str]()
+        for domain, count in waiting.domains:
+            found[self.limits.of_domain(domain)] += count
+        return found
+
+    def _with_booking(self, waiting: WaitingEntry, turn: Turn) -> WaitingEntry:
+        self._shaping = booked(self._shaping, turn, self.limits, self._moment_s())
+        return replace(waiting, booked=(turn.destination, turn.recipients))
+
+    def admitted(self, waiting: WaitingEntry) -> WaitingEntry | None:
+        """The entry, if its turn may begin; None: all its recipients have to wait, and it is parked."""
+        if not self._is_limited(waiting):
+            return waiting
+        owed, lanes, now_s = self._by_destination(waiting), self._lanes, self._moment_s()
+        free = [name for name in owed if name not in lanes and room(self._shaping, name, self.limits, now_s) >= 1]
+        if not free:
+            self.park(waiting.filebase, min(owed, key=lambda name: due_s(self._shaping, name, self.limits, now_s)))
+            return None
+        if len(owed) > 1:
+            return waiting
+        most = int(room(self._shaping, free[0], self.limits, now_s))
+        return self._with_booking(waiting, Turn(free[0], min(most, owed[free[0]])))
+
+    def _is_limited(self, waiting: WaitingEntry) -> bool:
+        """Whether all its recipients are known to be in destinations with a ceiling, and we are to deliver to them."""
+        limits, settings = self.limits, self._resources.settings
+        if not limits.per_s or not waiting.domains or waiting.duplicate in _SENT_AT_ONCE:
+            return False
+        if sum(count for _, count in waiting.domains) < waiting.recipients:
+            return False
+        if not all(limits.of_domain(domain) in limits.per_s for domain, _ in waiting.domains):
+            return False
+        flavour = next(iter(self._resources.composers))
+        return settings.feed.via == "smtp" and not is_released_list(
+            waiting.list_id, flavour, settings.mailman.release_lists
+        )
+
+    def park(self, filebase: str, lane: str) -> None:
+        """It waits in this lane from now on."""
+        self._resources.index.set_state(filebase, EntryState.WAITING, f"ceiling of {lane}", lane=lane)
+
+    def next_due_in_s(self) -> float | None:
+        """When the next lane has room, seconds from now; None if none will by itself."""
+        now_s = self._moment_s()
+        due = min((due_s(self._shaping, lane, self.limits, now_s) for lane in self._lanes), default=math.inf)
+        return None if math.isinf(due) else due - now_s
+
+
+def _limits(feed: FeedSettings) -> Limits:
+    ceilings = {name: per_s for name, per_s in feed.domains.items() if per_s is not None}
+    return Limits(ceilings, group_by_domain(feed.domain_groups))
