@@ -150,14 +150,14 @@ def _moved(shaping: Shaping, counted: Mapping[str, int], limits: Limits, now_s: 
     return Shaping({name: at_s for name, at_s in due.items() if at_s > now_s})
 
 
-def at_new_ceilings(shaping: Shaping, before: Limits, after: Limits, now_s: float) -> Shaping:
-    """What was used up, where ceilings have changed: recipients that went count at the new ceiling, so that one lowered for
-    a moment does not hold a destination back for hours."""
+def at_new_ceilings(shaping: Shaping, limits: Limits, now_s: float) -> Shaping:
+    """What was used up, where ceilings have changed. A destination waits no longer than the new ceiling asks for: one that
+    was low for a moment does not hold it back for hours, and one that rises allows no burst."""
     due = {}
     for name, at_s in shaping.due_s.items():
-        old, new = before.ceiling(name), after.ceiling(name)
-        if at_s > now_s and new and not math.isinf(new):
-            due[name] = now_s + min((at_s - now_s) * (old / new if not math.isinf(old) else 1.0), BATCH_S + 1 / new)
+        per_s = limits.ceiling(name)
+        if at_s > now_s and per_s and not math.isinf(per_s):
+            due[name] = min(at_s, now_s + max(BATCH_S, 1 / per_s))
     return Shaping(due)
 
 

@@ -47,7 +47,7 @@ class DomainCeilings:
     def _put_in_force(self, limits: Limits) -> None:
         if limits == self.limits:
             return
-        self._shaping = at_new_ceilings(self._shaping, self.limits, limits, self._moment_s())
+        self._shaping = at_new_ceilings(self._shaping, limits, self._moment_s())
         self.limits = limits
         self._resources.signals.wake()
 

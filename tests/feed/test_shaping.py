@@ -85,7 +85,7 @@ def test_ceiling_that_rises_lets_those_go_at_once_that_a_low_one_held_for_hours(
     slow = Limits({"gmail.com": 0.001})
     shaping = after_sending(Shaping(), MANY[:1], slow, 0)
     assert due_s(shaping, "gmail.com", slow, 0) == 1000
-    assert due_s(at_new_ceilings(shaping, slow, TEN, 0), "gmail.com", TEN, 0) < 0.2
+    assert due_s(at_new_ceilings(shaping, TEN, 0), "gmail.com", TEN, 0) < 0.2
 
 
 @given(

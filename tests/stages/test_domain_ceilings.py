@@ -1,0 +1,149 @@
+"""Thousands of entries wait for the ceiling of a domain: each is read once for the transaction that it causes, and the
+others go on as if they were not there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from drainer.backlog.index import BacklogIndex
+from drainer.backlog.states import EntryState
+from drainer.backlog.values import Description, WaitingEntry
+from drainer.feed.shaping import BATCH_S
+from drainer.queuedir.domains import domain_counts
+from drainer.queuedir.entry import Flavour
+from drainer.settings import Settings
+from drainer.stages.domain_ceilings import DomainCeilings
+from drainer.stages.resources import Resources
+from tests.backlog.entries import described, listed
+
+PARKED, OTHERS = 5_000, 1_000
+STEP_S, MTA_PER_STEP = 0.05, 10
+"""The MTA takes 200 entries a second."""
+BAD, GOOD = "bad.example", "good.example"
+
+
+@dataclass
+class StoppedClock:
+    at_s: float = 1_000_000.0
+
+    def now_s(self) -> float:
+        return self.at_s
+
+    def monotonic_s(self) -> float:
+        return self.at_s
+
+
+@dataclass
+class Drain:
+    """The feed's choice in virtual time: what it begins is read at once, and sent."""
+
+    ceiling: float | None
+    mixed: bool = False
+    parked: int = 500
+    reads: Counter[str] = field(default_factory=Counter)
+    transactions: Counter[str] = field(default_factory=Counter)
+    sent: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.clock = StoppedClock()
+        self.index = BacklogIndex(cast(Any, ":memory:"))
+        unused = cast(Any, None)
+        gate = cast(Any, type("Gate", (), {"closed_lists": frozenset()}))
+        self.resources = Resources(
+            settings_of(self.ceiling), self.clock, unused, self.index, unused, {Flavour.MAILMAN2: unused}, unused,
+            unused, unused, gate, unused,
+        )  # fmt: skip
+        self.domains = DomainCeilings(self.resources)
+        self.owed: dict[str, list[str]] = {}
+        entries = []
+        for number in range(self.parked + OTHERS):
+            name = f"{number}.5+{number:040x}"
+            bad = number < self.parked
+            self.owed[name] = [f"ann@{BAD if bad else GOOD}", *(["bob@good.example"] if bad and self.mixed else [])]
+            plain = described(name, recipients=len(self.owed[name]))
+            entries.append(Description(plain.summary, domains=domain_counts(self.owed[name])))
+        self.index.add_listed(listed(*self.owed))
+        self.index.describe(entries)
+
+    def set_ceiling(self, ceiling: float | None) -> None:
+        settings = settings_of(ceiling)
+        self.resources.settings = settings
+        self.domains.reconfigure(settings)
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / STEP_S)):
+            self.clock.at_s += STEP_S
+            room = MTA_PER_STEP
+            for waiting in self.domains.in_turn((room + 1) // 2, ()):
+                self._turn(waiting)
+                room -= 1
+            while room and (found := self.index.order.next_waiting("oldest", self.clock.now_s(), limit=room)):
+                for waiting in found:
+                    if (admitted := self.domains.admitted(waiting)) is not None:
+                        self._turn(admitted)
+                        room -= 1
+
+    def _turn(self, waiting: WaitingEntry) -> None:
+        name = waiting.filebase
+        self.reads[name] += 1
+        self.index.set_state(name, EntryState.ACTIVE)
+        going = self.domains.pick(self.owed[name], waiting)
+        self.sent.update(address.partition("@")[2] for address in going.ready)
+        self.transactions[name] += bool(going.ready)
+        self.owed[name] = list(going.later)
+        if not going.later:
+            self.index.remove(name)
+            return
+        self.index.set_owed(name, len(going.later), self.domains.counts(going.later, going.lane))
+        self.domains.park(name, going.lane)
+
+
+def settings_of(ceiling: float | None) -> Settings:
+    return Settings.model_validate({"feed": {"domains": {} if ceiling is None else {BAD: f"{ceiling}/s"}}})
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["of_that_domain_alone", "of_others_too"])
+def test_each_parked_entry_is_read_once_for_each_transaction_it_causes(mixed: bool) -> None:
+    drain = Drain(20.0, mixed)
+    drain.run(15)
+    assert drain.reads == drain.transactions, "nothing was read in vain"
+    assert drain.sent[BAD] == pytest.approx(20 * 15, rel=0.1)
+
+
+def test_others_are_as_fast_as_without_the_entries_that_wait() -> None:
+    drain = Drain(20.0, parked=PARKED)
+    drain.run(5)
+    assert drain.reads == drain.transactions
+    assert drain.sent[GOOD] >= 0.95 * (200 - 20) * 5
+
+
+def test_ceiling_that_changes_all_the_time_costs_no_reading() -> None:
+    drain = Drain(20.0)
+    for ceiling in (5.0, 80.0, 0.0, 40.0, 0.5, 10.0) * 3:
+        drain.set_ceiling(ceiling)
+        drain.run(1)
+    assert drain.reads == drain.transactions
+    assert drain.sent[BAD] <= 3 * (1 + BATCH_S) * (5 + 80 + 40 + 0.5 + 10) + 18
+
+
+def test_domain_that_is_held_back_has_nobody_read_and_goes_on_once_it_may() -> None:
+    drain = Drain(0.0)
+    drain.run(1)
+    assert drain.sent[BAD] == 0 and drain.sent[GOOD] == sum(drain.reads.values()) > 0
+    assert drain.index.totals.lanes() == {BAD: drain.parked} and drain.domains.next_due_in_s() is None
+    drain.set_ceiling(None)
+    drain.run(8)
+    assert drain.index.totals.lanes() == {} and drain.sent[BAD] == drain.parked, "in the order of all"
+    assert drain.reads == drain.transactions
+
+
+def test_wake_up_that_comes_late_is_made_up_for() -> None:
+    drain = Drain(20.0)
+    for _ in range(20):
+        drain.clock.at_s += 0.23
+        drain.run(STEP_S)
+    assert drain.sent[BAD] == pytest.approx(20 * 20 * 0.28, rel=0.1)
