@@ -99,6 +99,7 @@ class Pipeline:
     def clock_was_set_back(self, by_s: float) -> None:
         """What waits is due as if the clock had not been set back."""
         self.resources.index.order.shift_due(-by_s)
+        self.feed.clock_was_set_back(by_s)
         self.bounces.clock_was_set_back(by_s)
         self.trust.clock_was_set_back(by_s)
 

@@ -9,6 +9,7 @@ Not here  the change to ACTIVE (index.py); how many are asked for, and when (fee
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence, Set
 from contextlib import ExitStack, closing
@@ -60,32 +61,46 @@ class PickOrder:
         lists = self._store.lists
         closed = {lists[name] for name in closed_lists if name in lists}
         by_number = {lists[name]: weight for name, weight in (weights or {}).items() if name in lists}
+        of_lane = self._store.lane_number(lane)
+        candidates = self._in_order(order, closed, priority, by_number, of_lane)
+        return self._picked(candidates, limit, lane, shares=self._shares_of(of_lane) if order == "fair" else None)
+
+    def next_fresh(
+        self, received_s: tuple[float, float], closed_lists: Set[str] = frozenset(), limit: int = 1
+    ) -> list[WaitingEntry]:
+        """Fresh entries that may become active, oldest first: received between these moments, never deferred, and no copy of
+        another entry as far as the survey can tell. Otherwise as next_waiting; a list is not charged for them."""
+        numbers = self._store.lists
+        closed = {numbers[name] for name in closed_lists if name in numbers}
+        return self._picked(self._fresh(received_s, closed), limit, "", is_fresh=True)
+
+    def _picked(
+        self,
+        candidates: Generator[_Candidate, None, None],
+        limit: int,
+        lane: str,
+        *,
+        shares: FairShares | None = None,
+        is_fresh: bool = False,
+    ) -> list[WaitingEntry]:
         found: list[WaitingEntry] = []
         taken: set[bytes] = set()
-        of_lane = self._store.lane_number(lane)
-        with closing(self._in_order(order, closed, priority, by_number, of_lane)) as candidates:
+        with closing(candidates):
             for filebase, when_s, number, owed, duplicate, joined, message_id, _, cost, domains in candidates:
                 identity = split(joined)
                 names = set(map(kin_of, identity))
                 if any(name in self._active_names or name in taken for name in names):
                     continue
                 taken |= names
-                if order == "fair":
-                    self._shares_of(of_lane).charge(number, cost)
+                if shares is not None:
+                    shares.charge(number, cost)
+                list_id, kind = self._store.list_names[number], DuplicateClass(duplicate)
+                counts = self._store.named(counts_in(domains))
                 found.append(
                     WaitingEntry(
-                        filebase,
-                        when_s,
-                        self._store.list_names[number],
-                        owed,
-                        identity,
-                        DuplicateClass(duplicate),
-                        message_id,
-                        cost,
-                        self._store.named(counts_in(domains)),
-                        lane,
+                        filebase, when_s, list_id, owed, identity, kind, message_id, cost, counts, lane, None, is_fresh
                     )
-                )
+                )  # fmt: skip
                 if len(found) == limit:
                     break
         return found
@@ -187,11 +202,15 @@ class PickOrder:
         else:
             yield from self._merged(lane, lists)
 
-    def _merged(self, lane: int, lists: Sequence[int]) -> Generator[_Candidate, None, None]:
+    def _merged(
+        self, lane: int, lists: Sequence[int], fresh_s: tuple[float, float] | None = None
+    ) -> Generator[_Candidate, None, None]:
         """Oldest first. A list's own query begins when its turn has come: a thousand open ones took 260 ms (measured)."""
-        query = "SELECT min(when_s) FROM entry WHERE ready = 1 AND lane = ? AND list = ?"
+        query = "SELECT min(when_s) FROM entry WHERE ready = 1 AND lane = ? AND list = ? AND when_s >= ?"
+        since_s = fresh_s[0] if fresh_s else -math.inf
+        heads = ((self._store.query(query, (lane, number, since_s))[0][0], number) for number in lists)
         waiting: list[tuple[float, int, str, int, _Candidate | None]] = [
-            (self._store.query(query, (lane, number))[0][0], -1, "", number, None) for number in lists
+            (head_s, -1, "", number, None) for head_s, number in heads if head_s is not None
         ]
         heapq.heapify(waiting)
         with ExitStack() as opened:
@@ -199,7 +218,7 @@ class PickOrder:
             while waiting:
                 *_, number, candidate = waiting[0]
                 if candidate is None:
-                    sources[number] = opened.enter_context(closing(self._ready_of(lane, number)))
+                    sources[number] = opened.enter_context(closing(self._ready_of(lane, number, fresh_s)))
                 else:
                     yield candidate
                 if (following := next(sources[number], None)) is None:
@@ -207,13 +226,28 @@ class PickOrder:
                 else:
                     heapq.heapreplace(waiting, (following[1], following[7], following[0], number, following))
 
-    def _ready_of(self, lane: int, number: int | None) -> Generator[_Candidate, None, None]:
+    def _fresh(self, received_s: tuple[float, float], closed: Set[int]) -> Generator[_Candidate, None, None]:
+        """Oldest first; none of those that wait for a destination."""
+        ready = {number: count for (lane, number), count in self._sums.ready.items() if not lane and count}
+        if sum(ready.get(number, 0) for number in closed) <= _SKIPPED_FOR_A_LIST * len(ready):
+            for candidate in self._ready_of(0, None, received_s):
+                if candidate[2] not in closed:
+                    yield candidate
+            return
+        yield from self._merged(0, [number for number in ready if number not in closed], received_s)
+
+    def _ready_of(
+        self, lane: int, number: int | None, fresh_s: tuple[float, float] | None = None
+    ) -> Generator[_Candidate, None, None]:
+        """number: of the list, None for all. fresh_s: only those received between these moments that are fresh."""
         of_list = "" if number is None else "AND e.list = ?"
+        fresh = (
+            "" if fresh_s is None else "AND e.when_s BETWEEN ? AND ? AND e.duplicate = 'none' AND e.state = 'waiting'"
+        )
         cursor = self._store.execute(
             f"SELECT {_CANDIDATE} FROM entry e JOIN detail d ON d.id = e.id WHERE e.ready = 1 AND e.lane = ?"
-            f" {of_list}"
-            " ORDER BY e.when_s, e.tie, e.filebase",
-            (lane,) if number is None else (lane, number),
+            f" {of_list} {fresh} ORDER BY e.when_s, e.tie, e.filebase",
+            [lane, *(() if number is None else (number,)), *(fresh_s or ())],
         )
         with closing(cursor):
             yield from cursor

@@ -47,6 +47,7 @@ class WaitingEntry:
     domains     how many of these are in each domain that is counted; those in others are not in it
     lane        the destination in whose lane it waited; "" none
     booked      a destination, and how many of its recipients may go now, counted already; None: nothing was counted
+    is_fresh    it was picked as fresh mail (feed/fresh_lane.py)
     """
 
     filebase: str
@@ -60,6 +61,7 @@ class WaitingEntry:
     domains: DomainCounts = ()
     lane: str = ""
     booked: tuple[str, int] | None = None
+    is_fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

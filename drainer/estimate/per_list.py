@@ -65,13 +65,16 @@ def share_done(
     return {name: done[name] / total if one.recipients else 0.0 for name, one in lists.items()}
 
 
-def list_finishes(shares: Mapping[str, float], model: DrainModel) -> dict[str, ListFinish]:
+def list_finishes(
+    shares: Mapping[str, float], model: DrainModel, *, arrivals_first: bool = False
+) -> dict[str, ListFinish]:
     """When each list is finished; lists that will not finish are left out.
 
     shares  as share_done returns them
     model   of all work left
+    arrivals_first  what arrives goes ahead of the backlog of every list (the lane of fresh mail)
     """
-    asked = [(share, completion(_part(model, share))) for share in _ASKED_AT] if shares else []
+    asked = [(share, completion(_part(model, share, arrivals_first))) for share in _ASKED_AT] if shares else []
     ending = [(share, found) for share, found in asked if found.chance >= 0.5]
     known = [(0.0, Completion(0.0, 0.0, 0.0, 1.0)), *ending]
     furthest = known[-1][0]
@@ -129,12 +132,12 @@ def _in_order(lists: Mapping[str, ListLeft], priority: Sequence[str]) -> dict[st
     return done
 
 
-def _part(model: DrainModel, share: float) -> DrainModel:
+def _part(model: DrainModel, share: float, arrivals_first: bool) -> DrainModel:
     return replace(
         model,
         left=model.left * share,
         left_deviation=model.left_deviation * share**0.5,
-        arrivals=_shared(model.arrivals, share),
+        arrivals=model.arrivals if arrivals_first else _shared(model.arrivals, share),
     )
 
 

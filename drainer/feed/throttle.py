@@ -1,7 +1,7 @@
 """Waits until the rate allows one more transaction.
 
 In    ceilings in messages and in recipients per second; how many recipients the next transaction has
-Out   permission, evenly spaced, to one waiter after the other in the order they came
+Out   permission, evenly spaced, to one waiter after the other: fresh mail first (fresh_lane.py), then in the order they came
 Not here  which ceiling is right (adaptive_rate.py, the operator)
 
 asyncio_throttle.Throttler alone counts calls in a window: its first `rate_limit` calls pass in one burst, and waiters poll.
@@ -19,6 +19,8 @@ import math
 from asyncio_throttle.throttler import Throttler
 
 from drainer.clock import Clock, SystemClock
+from drainer.feed.fresh_lane import LaneCredit, cost_s
+from drainer.feed.lane_queue import LaneQueue
 
 CATCH_UP_S = 0.01
 """How far permission may lag and still be made up for: no window holds more than rate * (window + this) + 1."""
@@ -86,12 +88,16 @@ class Throttle:
     def __init__(
         self, messages_per_s: float | None, recipients_per_s: float | None, clock: Clock | None = None
     ) -> None:
-        """Raises ValueError for a negative ceiling. `clock` must run as time.monotonic does: the library reads that."""
+        """Raises ValueError for a negative ceiling. `clock` must run as time.monotonic does: the library reads that.
+
+        lanes  the credit of fresh mail, which every transaction counts for
+        """
         clock = clock or SystemClock()
         self._clock = clock
         self._messages = _Ceiling(messages_per_s, clock)
         self._recipients = _Ceiling(recipients_per_s, clock)
-        self._turn = asyncio.Lock()
+        self.lanes = LaneCredit()
+        self._turn = LaneQueue(1, self.lanes)
         self._waiting_for: asyncio.Future[None] | None = None
         self._binding = ""
 
@@ -116,25 +122,39 @@ class Throttle:
         if self._waiting_for is not None:
             self._waiting_for.cancel()
 
-    async def acquire(self, recipients: int) -> None:
-        """Wait for permission to begin a transaction with so many recipients; first come, first served.
+    async def acquire(self, recipients: int, *, is_fresh: bool = False, others_wait: bool = False) -> None:
+        """Wait for permission to begin a transaction with so many recipients; fresh mail first, then as they came.
+
+        others_wait  transactions of the backlog wait elsewhere for what this one has already
 
         A large transaction goes when its turn comes and makes the next ones wait for it: 100 recipients at 10/s are
         followed by ten seconds of nothing.
         """
-        async with self._turn:
-            binding = ""
-            while True:
-                name, ceiling = ("messages", self._messages)
-                if self._recipients.due() > ceiling.due():
-                    name, ceiling = ("recipients", self._recipients)
-                if ceiling.due() <= self._clock.monotonic_s():
-                    break
-                self._binding = binding = name
-                await self._wait_for(ceiling)
-            self._binding = binding
-            self._messages.grant(1)
-            self._recipients.grant(recipients)
+        has_waited = False
+        while True:
+            async with self._turn.place(is_fresh, at_front=has_waited):
+                await self._until_due()
+                if not self._turn.is_overtaken(is_fresh):
+                    backlog_waits = others_wait or self._turn.backlog_waits
+                    cost = cost_s(recipients, self.messages_per_s, self.recipients_per_s)
+                    self.lanes.went(cost, is_fresh=is_fresh, backlog_waits=backlog_waits)
+                    self._messages.grant(1)
+                    self._recipients.grant(recipients)
+                    return
+                has_waited = True
+
+    async def _until_due(self) -> None:
+        """Until the ceilings allow one more transaction."""
+        binding = ""
+        while True:
+            name, ceiling = ("messages", self._messages)
+            if self._recipients.due() > ceiling.due():
+                name, ceiling = ("recipients", self._recipients)
+            if ceiling.due() <= self._clock.monotonic_s():
+                break
+            self._binding = binding = name
+            await self._wait_for(ceiling)
+        self._binding = binding
 
     async def _wait_for(self, ceiling: _Ceiling) -> None:
         """Until the ceiling may allow one more, or the ceilings change (which cancels what is waited for)."""

@@ -37,7 +37,7 @@ class Drain:
     now_s         seconds since the epoch
     lists         what is left of each, paused ones too
     paused_lists  by name
-    order, priority, weights  of feeding, as the settings say
+    order, priority, weights, has_fresh_lane  of feeding, as the settings say
     """
 
     work: Work
@@ -51,6 +51,7 @@ class Drain:
     order: str
     priority: Sequence[str] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
+    has_fresh_lane: bool = False
 
     @property
     def eta(self) -> Eta:
@@ -71,9 +72,8 @@ class Drain:
 
     def _finishes(self, model: DrainModel | None, without: frozenset[str]) -> dict[str, ListFinish]:
         lists = {name: left for name, left in self.lists.items() if name not in without}
-        found = (
-            {} if model is None else list_finishes(share_done(lists, self.order, self.priority, self.weights), model)
-        )
+        shares = share_done(lists, self.order, self.priority, self.weights)
+        found = {} if model is None else list_finishes(shares, model, arrivals_first=self.has_fresh_lane)
         return not_before_due(found, lists, self.work.retry_wait_s)
 
     def list_eta(self, name: str, at_recipients_per_s: float | None) -> ListEta:

@@ -164,4 +164,5 @@ class Outlook:
             order=feed.order,
             priority=resources.named_lists.priority,
             weights=resources.named_lists.weights,
+            has_fresh_lane=feed.has_fresh_lane,
         )

@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from weakref import WeakValueDictionary
 
 from drainer.backlog.states import EntryState
 from drainer.backlog.values import WaitingEntry
 from drainer.errors import EntryFinished, EntryVanished, RequestRefused
+from drainer.feed.fresh_lane import fresh_between_s, fresh_to_begin
 from drainer.feed.pick import entries_to_begin
 from drainer.ledger.records import Deferral
 from drainer.stages.background import Background
@@ -52,9 +53,15 @@ class Feed:
         self._set_aside = set_aside
         self._at_mailman = at_mailman
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._fresh: set[str] = set()
+        self._started_s = resources.clock.now_s()
         self._taken_out: set[str] = set()
         self._one_at_a_time: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._background = Background()
+
+    def clock_was_set_back(self, by_s: float) -> None:
+        """What is fresh stays so."""
+        self._started_s -= by_s
 
     @property
     def active(self) -> int:
@@ -63,30 +70,14 @@ class Feed:
 
     async def run(self) -> None:
         """For ever: as many entries in delivery as there are sessions, and some more, each a task of its own."""
-        resources, index = self._resources, self._resources.index
+        resources = self._resources
         while True:
             await resources.gate.opened()
-            feed, now_s = resources.settings.feed, resources.clock.now_s()
-            room = entries_to_begin(resources.settings.mta.sessions, self.active)
-            named = resources.named_lists
+            now_s = resources.clock.now_s()
+            room = entries_to_begin(resources.settings.mta.sessions, len(self._tasks) - len(self._fresh))
             began = self._begin_in_turn(room)
             room = max(0, room - began)
-            picked = (
-                index.order.next_waiting(
-                    feed.order, now_s, resources.gate.closed_lists, room, named.priority, named.weights
-                )
-                if room
-                else []
-            )
-            for waiting in picked:
-                # One that put itself back may be here before its task is known to have ended.
-                if waiting.filebase in self._tasks:
-                    continue
-                if (admitted := self._domains.admitted(waiting)) is not None:
-                    self._begin(admitted)
-                else:
-                    index.order.not_sent(waiting.list_id, waiting.expected)
-            if not picked and not began:
+            if not began + self._begin_fresh(now_s) + self._begin_of_backlog(now_s, room):
                 resources.signals.news.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._next_due_in_s(now_s) if room else None):
@@ -108,19 +99,56 @@ class Feed:
         due = [] if deferred_s is None else [max(0.05, deferred_s - now_s)]
         return min(due if in_lane_s is None else [*due, max(0.002, in_lane_s)], default=None)
 
+    def _begin_fresh(self, now_s: float) -> int:
+        """Begin fresh entries, if they have a lane of their own. Returns how many were found."""
+        resources = self._resources
+        if not resources.settings.feed.has_fresh_lane:
+            return 0
+        room = fresh_to_begin(resources.settings.mta.sessions, len(self._fresh))
+        if not room:
+            return 0
+        received_s = fresh_between_s(self._started_s, now_s)
+        return self._begin_all(resources.index.order.next_fresh(received_s, resources.gate.closed_lists, room))
+
+    def _begin_of_backlog(self, now_s: float, room: int) -> int:
+        """Begin so many entries in the order of the settings. Returns how many were found."""
+        if not room:
+            return 0
+        resources = self._resources
+        order, named = resources.settings.feed.order, resources.named_lists
+        return self._begin_all(
+            resources.index.order.next_waiting(
+                order, now_s, resources.gate.closed_lists, room, named.priority, named.weights
+            )
+        )
+
+    def _begin_all(self, picked: Sequence[WaitingEntry]) -> int:
+        for waiting in picked:
+            # One that put itself back may be here before its task is known to have ended.
+            if waiting.filebase in self._tasks:
+                continue
+            if (admitted := self._domains.admitted(waiting)) is not None:
+                self._begin(admitted)
+            elif not waiting.is_fresh:
+                self._resources.index.order.not_sent(waiting.list_id, waiting.expected)
+        return len(picked)
+
     def _begin(self, waiting: WaitingEntry) -> None:
         filebase = waiting.filebase
         self._resources.index.set_state(filebase, EntryState.ACTIVE)
         task = asyncio.create_task(self._turn.take(waiting), name=f"entry {filebase}")
         self._tasks[filebase] = task
+        if waiting.is_fresh:
+            self._fresh.add(filebase)
         self._resources.gate.admit(task, waiting.list_id)
         task.add_done_callback(lambda _: self._ended(waiting))
 
     def _ended(self, waiting: WaitingEntry) -> None:
         filebase = waiting.filebase
         task, index = self._tasks.pop(filebase), self._resources.index
+        self._fresh.discard(filebase)
         sent = self._transmit.splits.ended(filebase)
-        if not self._at_mailman.has(filebase):
+        if not (waiting.is_fresh or self._at_mailman.has(filebase)):
             index.order.not_sent(waiting.list_id, waiting.expected - max(sent, 1), waiting.lane)
         if not task.cancelled() and (error := task.exception()):
             # A bug that one entry brought to light must not stop the others, nor come back with it at each turn.

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from drainer.backlog.splits import Splits
 from drainer.compose.wire import ComposedMessage, is_empty_address, why_unfit
 from drainer.feed.deliver import deliver
+from drainer.feed.lane_queue import LaneQueue
 from drainer.feed.memory_budget import CONTENT_COPIES, MemoryBudget
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import MessageRecord, Outcome
@@ -36,7 +37,7 @@ class Transmit:
         self._limits = limits
         self._trust = trust
         self._sessions = resources.settings.mta.sessions
-        self._slots = asyncio.Semaphore(self._sessions)
+        self._slots = LaneQueue(self._sessions, resources.throttle.lanes)
         self._content = MemoryBudget(resources.settings.feed.memory // 2)
         self._in_flight = 0
         self._background = Background()
@@ -50,13 +51,15 @@ class Transmit:
     def reconfigure(self, settings: Settings) -> None:
         """Settings read again: more sessions, another bound on memory."""
         self._content.resize(settings.feed.memory // 2)
-        for _ in range(settings.mta.sessions - self._sessions):
-            self._slots.release()
         self._sessions = settings.mta.sessions
+        self._slots.resize(self._sessions)
 
-    async def send(self, entry: QueueEntry, record: MessageRecord, recipients: Sequence[str]) -> list[Transaction]:
+    async def send(
+        self, entry: QueueEntry, record: MessageRecord, recipients: Sequence[str], *, is_fresh: bool = False
+    ) -> list[Transaction]:
         """Compose and deliver to these recipients; returns each transaction, all of them in the ledger.
 
+        is_fresh  it goes in the lane of fresh mail
         Raises  CancelledError, EntryError, HaltError, once nothing of this entry is in flight any more
         """
         resources = self._resources
@@ -72,9 +75,9 @@ class Transmit:
                     for piece in composed.cut(self._limits.most):
                         # Before the next one is composed, or an entry of many large copies would have them all in memory.
                         with contextlib.ExitStack() as place:
-                            await self._take_place(piece, place)
+                            await self._take_place(piece, place, is_fresh)
                             covered.update(piece.owed_for)
-                            deliveries.append(asyncio.create_task(self._deliver_whole(piece, entry, record)))
+                            deliveries.append(asyncio.create_task(self._deliver_whole(piece, entry, record, is_fresh)))
                             deliveries[-1].add_done_callback(functools.partial(_leave, place.pop_all()))
             skipped = tuple(address for address in recipients if address not in covered)
             if skipped:
@@ -87,14 +90,28 @@ class Transmit:
                 delivery.cancel()
             await asyncio.gather(*deliveries, return_exceptions=True)
 
-    async def _take_place(self, piece: ComposedMessage, place: contextlib.ExitStack) -> None:
+    async def _take_place(self, piece: ComposedMessage, place: contextlib.ExitStack, is_fresh: bool) -> None:
         """Wait for room in memory, for a session, and for the rate. `place` gives the first two back."""
         octets = CONTENT_COPIES * len(piece.content)
         await self._content.take(octets)
         place.callback(self._content.give, octets)
-        await self._slots.acquire()
-        place.callback(self._slots.release)
-        await self._resources.throttle.acquire(len(piece.envelope.recipients))
+        self._follow_pool()
+        await self._slots.enter(is_fresh)
+        place.callback(self._leave_slot)
+        await self._acquire(len(piece.envelope.recipients), is_fresh)
+
+    async def _acquire(self, recipients: int, is_fresh: bool) -> None:
+        """Wait for the rate."""
+        await self._resources.throttle.acquire(recipients, is_fresh=is_fresh, others_wait=self._slots.backlog_waits)
+
+    def _leave_slot(self) -> None:
+        self._follow_pool()
+        self._slots.leave()
+
+    def _follow_pool(self) -> None:
+        """As many places as the MTA gets sessions just now, and one: those who wait for a session itself are not sorted by
+        lane."""
+        self._slots.resize(min(self._sessions, self._resources.pool.limit + 1))
 
     async def _without_unfit(self, entry: QueueEntry, record: MessageRecord, owed: Sequence[str]) -> Sequence[str]:
         """Fail addresses that cannot appear in an SMTP command before anything is composed: Mailman's own code, and ours,
@@ -120,7 +137,7 @@ class Transmit:
             log_outcome(entry, record, outcome)
 
     async def _deliver_whole(
-        self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord
+        self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord, is_fresh: bool
     ) -> list[Transaction]:
         """To all its recipients, in as many transactions as the MTA's limit on recipients makes of it. Each that is followed
         by others delivers to one recipient at least, so it ends."""
@@ -128,7 +145,7 @@ class Transmit:
         for transaction in done:
             if transaction.over_limit and transaction.recipients(State.DELIVERED):
                 for piece in composed.only(transaction.over_limit).cut(self._limits.most):
-                    await self._resources.throttle.acquire(len(piece.owed_for))
+                    await self._acquire(len(piece.owed_for), is_fresh)
                     done.append(await self._deliver(piece, entry, record))
         return done
 

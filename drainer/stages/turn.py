@@ -87,12 +87,12 @@ class Turn:
         decide = functools.partial(self._decide.now, entry, record, waiting.duplicate, waiting.identity)
         decision = await decide()
         if decision.deliver and self._is_for_mailman(entry):
-            return await self._hand_over(entry, record, decision)
+            return await self._hand_over(entry, record, decision, waiting.is_fresh)
         going = self._domains.pick(decision.deliver, waiting)
         sent: list[Transaction] = []
         interrupted = False
         if going.ready:
-            sent, interrupted = await self._send(entry, record, going.ready)
+            sent, interrupted = await self._send(entry, record, going.ready, waiting.is_fresh)
             settled = None if interrupted else _settled_by(decision, sent, filebase)
             decision = settled or await decide()
             if decision.deliver and (
@@ -118,7 +118,7 @@ class Turn:
             entry.list_id, entry.flavour, settings.mailman.release_lists
         )
 
-    async def _hand_over(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> Ending:
+    async def _hand_over(self, entry: QueueEntry, record: MessageRecord, decision: Decision, is_fresh: bool) -> Ending:
         """To Mailman, with all recipients it owes at once, since there is one file. It waits while one of them cannot be
         settled yet."""
         if decision.hold:
@@ -126,16 +126,16 @@ class Turn:
         if decision.wait:
             claim = decision.wait[0]
             return LookAgain(f"{claim.state} by {claim.filebase}")
-        why_not = await self._handover.hand_over(entry, record, one_per_recipient(decision.deliver))
+        why_not = await self._handover.hand_over(entry, record, one_per_recipient(decision.deliver), is_fresh=is_fresh)
         return LookAgain(why_not) if why_not else WithMailman()
 
     async def _send(
-        self, entry: QueueEntry, record: MessageRecord, recipients: Sequence[str]
+        self, entry: QueueEntry, record: MessageRecord, recipients: Sequence[str], is_fresh: bool
     ) -> tuple[list[Transaction], bool]:
         """Compose, throttle, deliver. Returns the transactions, and whether the turn was interrupted: then what was in
         flight has been finished, and the ledger says where the entry stands."""
         try:
-            return await self._transmit.send(entry, record, recipients), False
+            return await self._transmit.send(entry, record, recipients, is_fresh=is_fresh), False
         except asyncio.CancelledError:
             if task := asyncio.current_task():
                 task.uncancel()

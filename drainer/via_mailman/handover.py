@@ -62,10 +62,13 @@ class Handover:
         """Settings read again."""
         self._settings = settings
 
-    async def hand_over(self, entry: QueueEntry, record: MessageRecord, owed: Sequence[str]) -> str:
+    async def hand_over(
+        self, entry: QueueEntry, record: MessageRecord, owed: Sequence[str], *, is_fresh: bool = False
+    ) -> str:
         """Give Mailman an entry for the recipients it owes, when the window and the rate allow.
 
         owed     at least one of entry.recipients, each once
+        is_fresh  it goes in the lane of fresh mail
         Returns  "", or why it could not be done: try later
         Raises   ComposeError: its recipients cannot be narrowed; LedgerNotDurable: nothing was done; CancelledError: nothing
                  was done, or it is in Mailman's hands (`has`)
@@ -77,7 +80,7 @@ class Handover:
             except EntryNotUnderstood as exc:
                 raise ComposeError(f"it cannot be handed over for some of its recipients only: {exc.detail}") from exc
         async with self._open.place(self._settings.feed.window):
-            await self._throttle.acquire(len(owed))
+            await self._throttle.acquire(len(owed), is_fresh=is_fresh)
             mark = HandoverMark(mailman_filebase(entry.filebase), enqueued_digest(entry.metadata), record.identity)
             if any((self._custody.queue_dir / HOME_QUEUE / (mark.name + suffix)).exists() for suffix in Suffix):
                 return "Mailman has an entry of that name"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from drainer.backlog.index import BacklogIndex
 from drainer.backlog.states import EntryState
 from drainer.backlog.values import Order, tie_order
+from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.summary import fifo_key
 from tests.backlog.entries import NOW_S, described, digest, fill, following, listed
 
@@ -158,3 +159,25 @@ def test_entries_received_at_the_same_time_go_in_the_order_a_scan_tells(
         index.remove(picked[-1])
     index.close()
     assert picked == [summary.filebase for summary in in_order]
+
+
+def test_the_fresh_lane_has_what_is_young_never_deferred_and_no_copy(index: BacklogIndex) -> None:
+    fill(
+        index,
+        described("100.5+old"),
+        described("901.5+b", list_id="closed"),
+        described("902.5+copy", duplicate=DuplicateClass.EXACT, of="100.5+old"),
+        described("903.5+resent", duplicate=DuplicateClass.RESEND, of="100.5+old"),
+        described("905.5+new", list_id="two"),
+        described("904.5+new"),
+        described("906.5+deferred"),
+        described("2000.5+ahead"),
+    )
+    index.set_state("906.5+deferred", EntryState.DEFERRED, "451", NOW_S - 1)
+    index.order.next_waiting("oldest", NOW_S)
+    for closed in (frozenset[str](), frozenset({"closed"})):
+        found = [row.filebase for row in index.order.next_fresh((900.0, 1000.0), closed, 9)]
+        assert found == ["901.5+b"] * (not closed) + ["904.5+new", "905.5+new"]
+    fill(index, *(described(f"950.5+{number}", list_id="closed") for number in range(200)))
+    found = [row.filebase for row in index.order.next_fresh((900.0, 1000.0), frozenset({"closed"}), 9)]
+    assert found == ["904.5+new", "905.5+new"], "also where many of a closed list are young"

@@ -69,6 +69,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "feed.daily": (30_000_001, 30_000_002),
     "feed.adaptive": (True, False),
     "feed.order": ("oldest", "fair"),
+    "feed.fresh_lane": (False, True),
     "feed.priority": (("a@example.org",), ("b@example.org",)),
     "feed.weights": ({"a@example.org": 4.5}, {"b@example.org": 5.5}),
     "feed.max_recipients": (401, 402),
@@ -117,6 +118,7 @@ ASKED: dict[str, Callable[[Service], object]] = {
     "mta.queue": lambda service: service._assembled.surroundings._mta_queue._kind,
     "feed.adaptive": lambda service: service.pipeline.resources.rate._adaptive,
     "feed.order": lambda service: service.pipeline.resources.settings.feed.order,
+    "feed.fresh_lane": lambda service: service.pipeline.resources.settings.feed.has_fresh_lane,
     "feed.dsn": lambda service: service.pipeline.resources.settings.feed.dsn,
     "duplicates.exact": lambda service: service.pipeline.resources.settings.duplicates.exact,
     "duplicates.resend": lambda service: service.pipeline.resources.settings.duplicates.resend,
@@ -131,7 +133,7 @@ DERIVED: dict[str, tuple[Callable[[Service], object], Callable[[Any], object]]] 
     "feed.memory": (lambda service: service.pipeline.transmit._content.limit_bytes, lambda size: size // 2),
     "feed.messages": (lambda service: service.pipeline.resources.rate.messages_per_s, lambda rate: rate),
     "feed.recipients": (lambda service: service.pipeline.resources.rate.recipients_per_s, lambda rate: rate),
-    "mta.sessions": (lambda service: service.pipeline.transmit._slots._value, lambda sessions: sessions),
+    "mta.sessions": (lambda service: service.pipeline.transmit._sessions, lambda sessions: sessions),
     "custody.bak_age": (lambda service: service.pipeline.resources.custody._bak_age_s, lambda age: age),
 }
 """Settings of which something else is made, or whose old value is remembered as what was in force then (rates)."""
