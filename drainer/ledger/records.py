@@ -306,10 +306,27 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class DomainOrder:
+    """What an operator ordered for a destination: a recipient domain in lower case, or a group of the settings.
+
+    per_s           recipients per second, whatever was learnt; infinite: no ceiling, None: as learnt
+    paused_until_s  held back until then, seconds since the epoch; infinite: until ordered otherwise, None: not held back
+    """
+
+    destination: str
+    per_s: float | None
+    paused_until_s: float | None
+    since_s: float
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorState:
     """What the operator decided, as it survives a restart.
 
     messages_per_s, recipients_per_s  None: as the settings file says
+    domains  at most one for each destination
     version  grows by one with every decision; 0: nothing was decided yet
     """
 
@@ -317,6 +334,7 @@ class OperatorState:
     messages_per_s: float | None = None
     recipients_per_s: float | None = None
     version: int = 0
+    domains: tuple[DomainOrder, ...] = ()
 
     def changed(self, **changes: Any) -> OperatorState:
         """The next state: this one with other pauses or rates."""

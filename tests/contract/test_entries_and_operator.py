@@ -8,7 +8,16 @@ import math
 from drainer.clock import StoppedClock
 from drainer.errors import OperatorStateChanged
 from drainer.ledger.contract import Ledger
-from drainer.ledger.records import Deferral, Hold, JournalLine, MessageRecord, OperatorState, Outcome, Pause
+from drainer.ledger.records import (
+    Deferral,
+    DomainOrder,
+    Hold,
+    JournalLine,
+    MessageRecord,
+    OperatorState,
+    Outcome,
+    Pause,
+)
 from drainer.ledger.states import State
 from tests.contract.test_deliveries import (
     ANN,
@@ -129,13 +138,18 @@ async def test_operators_orders_survive_restart_with_their_journal_line(ledger: 
         pauses=(Pause("", AT, None, "ann", "MTA upgrade"), Pause("liste.example.org", AT, AT + 60, "jörg", "")),
         messages_per_s=0.0,
         recipients_per_s=math.inf,
+        domains=(
+            DomainOrder("gmail.com", 5.0, AT + 60, AT, "ann", "421 4.7.28"),
+            DomainOrder("google", math.inf, None, AT, "jörg", ""),
+            DomainOrder("zürich.example", None, math.inf, AT, "ann", ""),
+        ),
     )
     await ledger.set_operator_state(order, JournalLine(AT, "ann", "pause", "MTA upgrade"))
     await ledger.close()
     await ledger.open()
     assert await ledger.operator_state() == order
     assert await ledger.journal() == [JournalLine(AT, "ann", "pause", "MTA upgrade")]
-    resumed = order.changed(pauses=(), messages_per_s=None, recipients_per_s=None)
+    resumed = order.changed(pauses=(), messages_per_s=None, recipients_per_s=None, domains=())
     await ledger.set_operator_state(resumed, JournalLine(AT + 9, "ann", "resume", ""))
     assert await ledger.operator_state() == OperatorState(version=2)
 

@@ -536,7 +536,11 @@ class MemoryLedger:
     ) -> int:
         if state.version != self._operator.version + 1:
             raise OperatorStateChanged(state.version - 1)
-        self._operator = replace(state, pauses=tuple(sorted(state.pauses, key=lambda pause: pause.list_id)))
+        self._operator = replace(
+            state,
+            pauses=tuple(sorted(state.pauses, key=lambda pause: pause.list_id)),
+            domains=tuple(sorted(state.domains, key=lambda order: order.destination)),
+        )
         return await self.write_journal(journal, action)
 
     async def write_journal(self, line: JournalLine, action: NewAction | None = None) -> int:
