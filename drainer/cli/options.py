@@ -32,6 +32,11 @@ def parse_duration(text: str) -> float:
         raise typer.BadParameter(f"{text!r} is {exc}") from exc
 
 
+def parse_new_rate(text: str) -> float | str:
+    """As parse_rate; "settings" gives the limit back to the settings."""
+    return text if text == "settings" else parse_rate(text)
+
+
 def parse_rate(text: str) -> float | str:
     """A rate per second, or "unlimited"."""
     try:

@@ -6,23 +6,28 @@ from typing import Annotated
 
 import typer
 
-from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, parse_rate
+from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, parse_new_rate
 from drainer.cli.output import print_json
 from drainer.cli.service import ask
 from drainer.control.messages.pauses_and_rates import RateReply, RateRequest
-from drainer.text.wording import limit, rate
+from drainer.report.words import schedule_lines
+from drainer.text.wording import limit, rate, shown
 
-_HELP = '"20/s", "600/m", "5000/h", "unlimited"; "0" pauses.'
+_HELP = '"20/s", "600/m", "5000/h", "unlimited"; "0" pauses; "settings": as the settings say.'
 
 
 def rate_command(
     config: ConfigOption = None,
     messages: Annotated[
-        str | None, typer.Option("--messages", metavar="R", parser=parse_rate, help=f"Limit on messages: {_HELP}")
+        str | None, typer.Option("--messages", metavar="R", parser=parse_new_rate, help=f"Limit on messages: {_HELP}")
     ] = None,
     recipients: Annotated[
-        str | None, typer.Option("--recipients", metavar="R", parser=parse_rate, help="Limit on recipients, likewise.")
+        str | None,
+        typer.Option("--recipients", metavar="R", parser=parse_new_rate, help="Limit on recipients, likewise."),
     ] = None,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Give both limits back to the settings and their windows (feed.windows).")
+    ] = False,
     reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -31,7 +36,10 @@ def rate_command(
     \b
     drainer rate
     drainer rate --messages 50/s --recipients unlimited
+    drainer rate --auto             as the settings and their windows say, from now on
     """
+    if auto:
+        messages, recipients = messages or "settings", recipients or "settings"
     changes = messages is not None or recipients is not None
     if changes:
         request = RateRequest.model_validate({"messages": messages, "recipients": recipients, "reason": reason})
@@ -44,15 +52,24 @@ def rate_command(
     print("Limits are now:" if changes else "Limits:")
     for line in _lines(reply):
         print(line)
-    if changes and 0 in (reply.messages, reply.recipients):
+    if changes and (reply.recipients == 0 or (reply.messages == 0 and reply.messages_by != "window")):
         print("A limit of 0 means nothing is sent; `drainer rate --messages 20/s` would start it again.")
 
 
 def _lines(reply: RateReply) -> list[str]:
+    measured = (
+        ("messages", reply.messages, reply.messages_per_s),
+        ("recipients", reply.recipients, reply.recipients_per_s),
+    )
+    by = {"messages": _by(reply.messages_by), "recipients": _by(reply.recipients_by)}
     return [
-        f"  messages    {limit(reply.messages):>12}   now {_measured(reply.messages_per_s)}",
-        f"  recipients  {limit(reply.recipients):>12}   now {_measured(reply.recipients_per_s)}",
+        *(f"  {name:10}  {limit(most):>12}   now {_measured(per_s)}{by[name]}" for name, most, per_s in measured),
+        *(f"  {shown(line)}" for line in schedule_lines(reply.window, reply.caps)),
     ]
+
+
+def _by(whose: str) -> str:
+    return {"operator": "   (set by `drainer rate`)", "window": "   (of its window)"}.get(whose, "")
 
 
 def _measured(per_s: float | None) -> str:

@@ -74,6 +74,12 @@ class ComposedMessage:
         envelope = replace(self.envelope, recipients=tuple(recipient for recipient, _ in kept))
         return replace(self, envelope=envelope, owed_for=tuple(owed_for for _, owed_for in kept))
 
+    def parted(self, first: int) -> tuple[ComposedMessage, ComposedMessage | None]:
+        """The message for the first so many recipients, and for the others; None: there are none."""
+        if first >= len(self.owed_for):
+            return self, None
+        return self.only(self.owed_for[:first]), self.only(self.owed_for[first:])
+
     def cut(self, most: int) -> Iterator[ComposedMessage]:
         """The message in pieces of at most `most` recipients each; 0: in one piece."""
         if not most or len(self.owed_for) <= most:

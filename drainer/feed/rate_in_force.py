@@ -11,10 +11,13 @@ import math
 
 from drainer.clock import Clock
 from drainer.feed.adaptive_rate import Outcomes, first_pace, next_pace
+from drainer.feed.scheduled import Scheduled
 from drainer.feed.throttle import Throttle
 from drainer.feed.transaction import Transaction
 from drainer.guards.verdict import Guard, bound_by_guard
 from drainer.ledger.states import State
+from drainer.schedule.caps import CAPS
+from drainer.schedule.words import cap_words, window_words
 from drainer.settings.feed import FeedSettings
 
 SLOW_SHARE = 0.5
@@ -28,16 +31,18 @@ class RateInForce:
         self._throttle = throttle
         self._clock = clock
         self._adaptive = settings.adaptive
-        self._messages_per_s = settings.messages
+        self.schedule = Scheduled(settings, clock)
+        self._messages_per_s = self.schedule.messages_per_s
         self._recipients_per_s = settings.recipients
         self._slow: Guard | None = None
         self._seen = Outcomes()
-        self._borne = first_pace(clock.monotonic_s(), settings.messages)
+        self._borne = first_pace(clock.monotonic_s(), self._messages_per_s)
+        throttle.cap(settings.hourly, settings.daily)
         self._set()
 
     @property
     def messages_per_s(self) -> float | None:
-        """The limit on transactions, by the operator or the settings; None unlimited, 0 paused."""
+        """The limit on transactions, by the operator, a window or the settings; None unlimited, 0 paused."""
         return self._messages_per_s
 
     @property
@@ -48,8 +53,10 @@ class RateInForce:
     def limit(self, settings: FeedSettings, messages_per_s: float | None, recipients_per_s: float | None) -> None:
         """The limits in force. messages_per_s, recipients_per_s: the operator's; None: as the settings say, inf: none."""
         self._adaptive = settings.adaptive
-        self._messages_per_s = _in_force(messages_per_s, settings.messages)
+        self.schedule.follow(settings, messages_per_s)
+        self._messages_per_s = self.schedule.messages_per_s
         self._recipients_per_s = _in_force(recipients_per_s, settings.recipients)
+        self._throttle.cap(settings.hourly, settings.daily)
         self._set()
 
     def slow(self, guard: Guard | None) -> None:
@@ -71,7 +78,10 @@ class RateInForce:
         )
 
     def look(self) -> None:
-        """Adapt the rate to what was heard since the last look."""
+        """Adapt the rate to what was heard since the last look, and to the window of this moment."""
+        before, self._messages_per_s = self._messages_per_s, self.schedule.messages_per_s
+        if before != self._messages_per_s:
+            self._set()
         self._borne = next_pace(self._borne, self._seen, self._clock.monotonic_s(), self._messages_per_s)
         self._seen = Outcomes()
         if self._adaptive:
@@ -80,14 +90,43 @@ class RateInForce:
     @property
     def binding(self) -> str:
         """What holds the rate down now, in words."""
+        if waits := self.waits:
+            return waits
         limited = self._throttle.binding
         if not limited:
             return "the MTA's pace"
+        if limited in CAPS:
+            return self._caps_in_words(limited)
         if self._slow:
             return bound_by_guard(self._slow.name, self._slow.reason)
         if self._adaptive and limited == "messages" and self._borne.per_s < _or_infinite(self._messages_per_s):
             return self._borne.reason or "slow start"
+        if limited == "messages" and self.schedule.has_windows and not self.schedule.is_overruled:
+            return self._window_in_words()
         return f"limit on {limited}"
+
+    @property
+    def waits(self) -> str:
+        """Why nothing goes although nothing is wrong, and when it goes on: a window that sends nothing, or a cap. "" if it
+        goes."""
+        if self._recipients_per_s == 0:
+            return ""
+        if self.schedule.goes_on is not None:
+            return self._window_in_words()
+        return self._caps_in_words(self._throttle.waits_for) if self._throttle.waits_for in CAPS else ""
+
+    def _window_in_words(self) -> str:
+        window, change = self.schedule.window, self.schedule.goes_on or self.schedule.next_change
+        until_s, now_s = change.at_s if change else None, self._clock.now_s()
+        name = window.text if window else ""
+        return window_words(name, self._messages_per_s, until_s, now_s, self.schedule.zone)
+
+    def _caps_in_words(self, name: str) -> str:
+        now_s = self._clock.now_s()
+        return next(
+            (cap_words(cap, now_s, self.schedule.zone) for cap in self._throttle.caps if cap.name == name),
+            f"{name} cap",
+        )
 
     def _set(self) -> None:
         share = SLOW_SHARE if self._slow else 1.0

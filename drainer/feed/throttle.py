@@ -1,8 +1,8 @@
 """Waits until the rate allows one more transaction.
 
-In    ceilings in messages and in recipients per second; how many recipients the next transaction has
+In    ceilings in messages and in recipients per second, hourly and daily caps; how many recipients the next transaction has
 Out   permission, evenly spaced, to one waiter after the other: fresh mail first (fresh_lane.py), then in the order they came
-Not here  which ceiling is right (adaptive_rate.py, the operator)
+Not here  which ceiling is right (adaptive_rate.py, the operator); what counts against a cap (schedule/caps.py, permit.py)
 
 asyncio_throttle.Throttler alone counts calls in a window: its first `rate_limit` calls pass in one burst, and waiters poll.
 So there is one Throttler per ceiling with `rate_limit=1` and one waiter at a time. Its period is set to the time that the
@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable, Sequence
 
 from asyncio_throttle.throttler import Throttler
 
 from drainer.clock import Clock, SystemClock
 from drainer.feed.fresh_lane import LaneCredit, cost_s
 from drainer.feed.lane_queue import LaneQueue
+from drainer.feed.permit import Permit
+from drainer.schedule.caps import CAPS, Account, CapInForce
 
 CATCH_UP_S = 0.01
 """How far permission may lag and still be made up for: no window holds more than rate * (window + this) + 1."""
@@ -83,7 +86,7 @@ class _Ceiling:
 
 
 class Throttle:
-    """Both ceilings together; None is unlimited, zero pauses. For one event loop."""
+    """Both ceilings together, and the caps; None is unlimited, zero pauses. For one event loop."""
 
     def __init__(
         self, messages_per_s: float | None, recipients_per_s: float | None, clock: Clock | None = None
@@ -96,6 +99,7 @@ class Throttle:
         self._clock = clock
         self._messages = _Ceiling(messages_per_s, clock)
         self._recipients = _Ceiling(recipients_per_s, clock)
+        self._account = Account()
         self.lanes = LaneCredit()
         self._turn = LaneQueue(1, self.lanes)
         self._waiting_for: asyncio.Future[None] | None = None
@@ -111,21 +115,49 @@ class Throttle:
 
     @property
     def binding(self) -> str:
-        """The ceiling that made the last transaction wait, or makes the next one: "messages", "recipients" or ""."""
+        """What made the last transaction wait, or makes the next one: "messages", "recipients", "hourly", "daily" or ""."""
         return self._binding
+
+    @property
+    def waits_for(self) -> str:
+        """As `binding`; "" while nobody waits."""
+        return self._binding if self._waiting_for is not None else ""
+
+    @property
+    def caps(self) -> list[CapInForce]:
+        """The caps that are set, as they stand."""
+        return self._account.in_force(self._clock.monotonic_s())
+
+    @property
+    def most_recipients(self) -> int:
+        """The most recipients of one transaction that a cap ever allows; 0: any number."""
+        return self._account.most
+
+    def cap(self, hourly: int, daily: int) -> None:
+        """Change the caps, in recipients; 0: none. Whoever waits notices at once."""
+        self._account.limit(hourly, daily)
+        self._look_again()
+
+    def restore(self, sent: Sequence[tuple[float, int]]) -> None:
+        """What earlier runs sent: (seconds ago, recipients), the oldest first."""
+        self._account.restore(self._clock.monotonic_s(), sent)
 
     def set(self, messages_per_s: float | None, recipients_per_s: float | None) -> None:
         """Change the ceilings; whoever waits notices at once. Raises ValueError for a negative one."""
         messages_per_s, recipients_per_s = _checked(messages_per_s), _checked(recipients_per_s)
         self._messages.limit(messages_per_s)
         self._recipients.limit(recipients_per_s)
-        if self._waiting_for is not None:
-            self._waiting_for.cancel()
+        self._look_again()
 
-    async def acquire(self, recipients: int, *, is_fresh: bool = False, others_wait: bool = False) -> None:
+    async def acquire(
+        self, recipients: int, *, is_fresh: bool = False, others_wait: bool = False, may_be_cut: bool = False
+    ) -> Permit:
         """Wait for permission to begin a transaction with so many recipients; fresh mail first, then as they came.
 
         others_wait  transactions of the backlog wait elsewhere for what this one has already
+
+        may_be_cut  the permit may be for fewer of them, where a cap has no room for all; else they wait for it
+        Returns     the permit, which the caller ends once the transaction is over
 
         A large transaction goes when its turn comes and makes the next ones wait for it: 100 recipients at 10/s are
         followed by ten seconds of nothing.
@@ -133,33 +165,51 @@ class Throttle:
         has_waited = False
         while True:
             async with self._turn.place(is_fresh, at_front=has_waited):
-                await self._until_due()
+                await self._until_due(recipients, may_be_cut)
                 if not self._turn.is_overtaken(is_fresh):
+                    granted = int(min(recipients, self._account.room(self._clock.monotonic_s())))
                     backlog_waits = others_wait or self._turn.backlog_waits
-                    cost = cost_s(recipients, self.messages_per_s, self.recipients_per_s)
+                    cost = cost_s(granted, self.messages_per_s, self.recipients_per_s)
                     self.lanes.went(cost, is_fresh=is_fresh, backlog_waits=backlog_waits)
+                    self._account.reserve(granted)
                     self._messages.grant(1)
-                    self._recipients.grant(recipients)
-                    return
+                    self._recipients.grant(granted)
+                    return Permit(granted, self._ended)
                 has_waited = True
 
-    async def _until_due(self) -> None:
-        """Until the ceilings allow one more transaction."""
+    async def _until_due(self, recipients: int, may_be_cut: bool) -> None:
+        """Until the ceilings allow one more transaction, and the caps so many recipients, or a piece of it."""
         binding = ""
         while True:
+            now_s = self._clock.monotonic_s()
             name, ceiling = ("messages", self._messages)
             if self._recipients.due() > ceiling.due():
                 name, ceiling = ("recipients", self._recipients)
-            if ceiling.due() <= self._clock.monotonic_s():
+            at_least = min(recipients, self._account.smallest_piece or recipients) if may_be_cut else recipients
+            cap_due_s, cap = self._account.due_s(now_s, at_least)
+            if max(ceiling.due(), cap_due_s) <= now_s:
                 break
-            self._binding = binding = name
-            await self._wait_for(ceiling)
+            if cap and cap_due_s > ceiling.due():
+                self._binding = binding = cap
+                await self._wait_for(cap_due_s, asyncio.sleep, cap_due_s - now_s)
+            else:
+                self._binding = binding = name
+                await self._wait_for(ceiling.due(), ceiling.wait)
         self._binding = binding
 
-    async def _wait_for(self, ceiling: _Ceiling) -> None:
-        """Until the ceiling may allow one more, or the ceilings change (which cancels what is waited for)."""
-        if ceiling.due() < math.inf:
-            self._waiting_for = asyncio.ensure_future(ceiling.wait())
+    def _ended(self, reserved: int, sent: int) -> None:
+        self._account.settle(self._clock.monotonic_s(), reserved, sent)
+        if self._binding in CAPS:
+            self._look_again()
+
+    def _look_again(self) -> None:
+        if self._waiting_for is not None:
+            self._waiting_for.cancel()
+
+    async def _wait_for(self, due_s: float, wait: Callable[..., Awaitable[None]], *arguments: float) -> None:
+        """Until then, or until ceilings or caps change (which cancels what is waited for)."""
+        if due_s < math.inf:
+            self._waiting_for = asyncio.ensure_future(wait(*arguments))
         else:
             self._waiting_for = asyncio.get_running_loop().create_future()
         try:

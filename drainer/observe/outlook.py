@@ -83,7 +83,10 @@ class Outlook:
         )
 
     def _is_nothing_due(self) -> bool:
-        """Every waiting entry is held, paused, deferred until later, or waits for the ceiling of a domain."""
+        """Every waiting entry is held, paused, deferred until later, or waits for the ceiling of a domain; or a window or a
+        cap lets nothing go now."""
+        if self._pipeline.resources.rate.waits:
+            return True
         totals, going = self.backlog(), self._expected()[0]
         return not (totals.unread_entries or totals.active_entries) and (
             going.recipients <= going.deferred_recipients + going.parked_recipients

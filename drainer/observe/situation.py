@@ -26,6 +26,7 @@ from drainer.guards.mailman import Mailman
 from drainer.ledger.records import INTAKE, OperatorState, Totals
 from drainer.observe.finish import answer
 from drainer.observe.outlook import Outlook
+from drainer.observe.schedule import caps_used, window_in_force
 from drainer.observe.side_tasks import SideTasks
 from drainer.observe.surroundings import Surroundings
 from drainer.pipeline import Pipeline
@@ -118,7 +119,10 @@ class Situation:
             mailman_stands_still=self._nobody_composes()
             or (surroundings.mailman.why_nothing_is_delivered if surroundings.guards and self._releases() else ""),
             intruder=self.mailman().intruder,
-            rate_is_zero=totals.entries > 0 and 0 in (resources.rate.messages_per_s, resources.rate.recipients_per_s),
+            rate_is_zero=totals.entries > 0
+            and not resources.rate.waits
+            and 0 in (resources.rate.messages_per_s, resources.rate.recipients_per_s),
+            waits=resources.rate.waits,
         )
         self.set_state(state, reason)
 
@@ -238,7 +242,7 @@ class Situation:
         )
 
     def _rate(self, measured: Measured | None) -> Rate:
-        rate = self._pipeline.resources.rate
+        rate, now_s = self._pipeline.resources.rate, self._clock.now_s()
         return Rate(
             limit_messages_per_s=rate.messages_per_s,
             limit_recipients_per_s=rate.recipients_per_s,
@@ -246,6 +250,8 @@ class Situation:
             recipients_per_s=measured.service_recipients_per_s if measured else None,
             arrivals_recipients_per_s=measured.arrival_recipients_per_s if measured else None,
             binding=rate.binding if self.state == "draining" else "",
+            window=window_in_force(rate.schedule, now_s),
+            caps=caps_used(self._pipeline.resources.throttle.caps, rate.schedule, now_s),
         )
 
     def _mta(self) -> Mta:

@@ -78,19 +78,24 @@ class Pausing:
             return Done(message=f"resumed: {what}{tail}{_still_paused(kept)}", number=number)
 
     async def rate(self) -> RateReply:
-        rates = (await self._situation.snapshot()).rate
+        rates, state = (await self._situation.snapshot()).rate, self._limits.state
+        own: Literal["window", "settings"] = "window" if rates.window is not None and rates.window.name else "settings"
         return RateReply(
             messages=rates.limit_messages_per_s,
             recipients=rates.limit_recipients_per_s,
             messages_per_s=rates.messages_per_s,
             recipients_per_s=rates.recipients_per_s,
+            messages_by=own if state.messages_per_s is None else "operator",
+            recipients_by="settings" if state.recipients_per_s is None else "operator",
+            window=rates.window,
+            caps=rates.caps,
         )
 
     async def set_rate(self, request: RateRequest, peer: Peer) -> RateReply:
         async with self._limits.turn:
             state = self._limits.state
-            messages = state.messages_per_s if request.messages is None else _per_s(request.messages)
-            recipients = state.recipients_per_s if request.recipients is None else _per_s(request.recipients)
+            messages = _decided(state.messages_per_s, request.messages)
+            recipients = _decided(state.recipients_per_s, request.recipients)
             rates = f"messages {_shown(messages)}, recipients {_shown(recipients)}"
             await self._limits.decide(
                 dataclasses.replace(state, messages_per_s=messages, recipients_per_s=recipients),
@@ -127,7 +132,12 @@ def _lists_in_words(names: Sequence[str]) -> str:
     return f"list {names[0]}" if names[0] else "everything"
 
 
-def _per_s(asked: float | Literal["unlimited"]) -> float:
+def _decided(before: float | None, asked: float | Literal["unlimited", "settings"] | None) -> float | None:
+    """The operator's limit from now on; None: as the settings say."""
+    if asked is None:
+        return before
+    if asked == "settings":
+        return None
     return math.inf if asked == "unlimited" else asked
 
 

@@ -21,7 +21,12 @@ def hints(snapshot: Snapshot) -> Iterator[str]:
         yield from _ways_on(snapshot)
         return
     limits = (snapshot.rate.limit_messages_per_s, snapshot.rate.limit_recipients_per_s)
-    if 0 in limits:
+    window = snapshot.rate.window
+    if window is not None and window.overruled:
+        yield "`drainer rate --auto` goes back to the windows of the settings"
+    if window is not None and not window.overruled and limits[0] == 0:
+        yield "`drainer rate --messages 20/s` overrules the windows, `drainer rate --auto` goes back to them"
+    elif 0 in limits:
         yield "a limit of 0 sends nothing; `drainer rate --messages 20/s` (or --recipients) starts it again"
     lists = [pause.list for pause in snapshot.pauses if pause.list]
     given_back = snapshot.state == "paused" and not snapshot.backlog.entries

@@ -43,6 +43,15 @@ _BINDING = {
 }
 
 
+_BINDING_BEGINS = {
+    GUARD_BINDS: "guard",
+    "window ": "window",
+    "no window ": "window",
+    "hourly cap": "hourly_cap",
+    "daily cap": "daily_cap",
+}
+
+
 def exposition(snapshot: Snapshot) -> bytes:
     """The snapshot in the text format 0.0.4, to be served as CONTENT_TYPE.
 
@@ -152,9 +161,15 @@ def _rate(snapshot: Snapshot) -> Iterator[Metric]:
         ("service_recipients_per_second", "Recipients settled, smoothed.", rate.recipients_per_s),
         ("arrival_recipients_per_second", "Recipients of new entries, smoothed.", rate.arrivals_recipients_per_s),
     )
-    bound_by = "guard" if rate.binding.startswith(GUARD_BINDS) else _BINDING.get(rate.binding, OTHER)
-    words = (*_BINDING.values(), "guard", OTHER)
+    begins = (word for start, word in _BINDING_BEGINS.items() if rate.binding.startswith(start))
+    bound_by = next(begins, _BINDING.get(rate.binding, OTHER))
+    words = (*_BINDING.values(), *dict.fromkeys(_BINDING_BEGINS.values()), OTHER)
     yield _one_of("drainer_rate_bound_by", "What limits the rate now.", "limit", words, bound_by)
+    for name, meaning, of in (
+        ("drainer_cap_recipients", "Most recipients within any hour, or any day.", "limit"),
+        ("drainer_cap_used_recipients", "Recipients that count against the cap now.", "used"),
+    ):
+        yield _gauge(name, meaning, [({"cap": cap.name}, getattr(cap, of)) for cap in rate.caps])
 
 
 def _eta(snapshot: Snapshot) -> Iterator[Metric]:

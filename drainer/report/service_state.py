@@ -23,6 +23,7 @@ def service_state(
     paused_lists: Sequence[str] = (),
     others_wait: bool = True,
     rate_is_zero: bool = False,
+    waits: str = "",
     mailman_stands_still: str = "",
     intruder: str = "",
     dsns_owed: int = 0,
@@ -37,6 +38,7 @@ def service_state(
     paused_lists     paused lists that have entries waiting
     others_wait      entries of other lists wait too
     rate_is_zero     a limit of 0 is in force: no transaction begins
+    waits            why nothing goes although nothing is wrong, and when it goes on by itself: a window, a cap
     mailman_stands_still  why Mailman does not compose or deliver the entries it has to; "" while it does
     intruder         which runner of Mailman delivers beside us although no setting allows it, and what to do; "" for none
     dsns_owed        bounces not sent yet
@@ -57,11 +59,11 @@ def service_state(
     if mta_down and (entries or dsns_owed):
         return "mta_down", mta_down
     if active or (entries and mailman_stands_still):
-        return "draining", mailman_stands_still or intruder
+        return "draining", mailman_stands_still or intruder or waits
     if unread or not listed:
         return "scanning", f"{unread} entries to read" if unread else "listing Mailman's queue"
     if entries:
-        return "draining", intruder or "waiting for deferred entries to be due"
+        return "draining", intruder or waits or "waiting for deferred entries to be due"
     if dsns_owed:
         return "idle", f"nothing waits but {dsns_owed} bounces (DSNs) to be sent"
     return "idle", "nothing waits"

@@ -100,8 +100,38 @@ def done_of(totals: Totals) -> Done:
     return Done(**counts, since=totals.since_s or None)
 
 
+class WindowInForce(CleanModel):
+    """What `feed.windows` says of this moment.
+
+    name                 as in the settings, without its rate; "": no window covers the moment, feed.messages stands
+    messages_per_s       while it is in force; null: unlimited; 0: nothing is sent
+    until                when another window, or none, is in force, seconds since the epoch; null: never
+    then_messages_per_s  the limit from then on
+    overruled            the operator's limit stands instead (`drainer rate`)
+    """
+
+    name: str
+    messages_per_s: float | None = None
+    until: float | None = None
+    then_messages_per_s: float | None = None
+    overruled: bool = False
+    text: str = ""
+
+
+class CapUsed(CleanModel):
+    """A cap on recipients within any hour ("hourly") or day ("daily"). next_at: when the next recipient may go, seconds
+    since the epoch; null: now, or as soon as one that is being sent to is not, after all."""
+
+    name: str
+    limit: int
+    used: int
+    next_at: float | None = None
+    text: str = ""
+
+
 class Rate(CleanModel):
-    """Per second. A limit of null is unlimited. `binding` names what limits the rate now."""
+    """Per second. A limit of null is unlimited. `binding` names what limits the rate now. window: null without
+    feed.windows."""
 
     limit_messages_per_s: float | None = None
     limit_recipients_per_s: float | None = None
@@ -109,6 +139,8 @@ class Rate(CleanModel):
     recipients_per_s: float | None = None
     arrivals_recipients_per_s: float | None = None
     binding: str = ""
+    window: WindowInForce | None = None
+    caps: list[CapUsed] = []
 
 
 class Mta(CleanModel):

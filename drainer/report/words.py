@@ -7,12 +7,13 @@ Pure  no clock: "now" is when the snapshot was taken
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import tzinfo
 
 from drainer.estimate.accuracy import ForecastAccuracy
 from drainer.estimate.eta import Eta, ServiceState
 from drainer.guards.mailman import Mailman
-from drainer.report.snapshot import SilentState, Snapshot
+from drainer.report.snapshot import CapUsed, SilentState, Snapshot, WindowInForce
 from drainer.text.wording import (
     backlog_left,
     count,
@@ -123,6 +124,17 @@ def progress(snapshot: Snapshot) -> float | None:
 def is_sending(snapshot: Snapshot) -> bool:
     """Whether mail is being sent now. If not, the rates are those of the last time it was."""
     return snapshot.state in ("scanning", "draining")
+
+
+def schedule_lines(window: WindowInForce | None, caps: Iterable[CapUsed], binding: str = "") -> Iterator[str]:
+    """What windows and caps say of this moment, without what `binding` says already."""
+    if window is not None and window.overruled:
+        yield f"{window.text}, overruled by `drainer rate`; `drainer rate --auto` goes back to it"
+    elif window is not None and window.text != binding:
+        yield window.text
+    for cap in caps:
+        if cap.text != binding:
+            yield cap.text
 
 
 def forecasts_text(scored: ForecastAccuracy) -> str:

@@ -27,6 +27,7 @@ from drainer.errors import HaltError, IllegalTransition, LedgerNotDurable, MtaEr
 from drainer.feed.connect import own_name
 from drainer.feed.deliver import deliver
 from drainer.feed.dsn import dsn_message, message_id
+from drainer.feed.permit import Permit
 from drainer.feed.retry import retry_delay_s, waited_s
 from drainer.ledger.records import AttemptId, JournalLine, MessageRecord, NewAttempt, NewDsn, Outcome, OwedDsn
 from drainer.ledger.states import DsnState, State
@@ -146,9 +147,13 @@ class Bounces:
 
     async def _send(self, dsn: OwedDsn, reporter: str) -> bool:
         """Returns False if it could not be sent now."""
+        with await self._resources.throttle.acquire(1) as permit:
+            return await self._send_now(dsn, reporter, permit)
+
+    async def _send_now(self, dsn: OwedDsn, reporter: str, permit: Permit) -> bool:
         resources = self._resources
+        attempt = permit.counting(_DsnAttempt(resources, self._later, dsn))
         try:
-            await resources.throttle.acquire(1)
             if not resources.gate.allows(dsn.list_id):
                 return False
             async with resources.pool.session() as session:
@@ -157,7 +162,7 @@ class Bounces:
                 composed = dsn_message(dsn, reporter, resources.settings.mta.host, session.offers("smtputf8"))
                 identity = MessageRecord((), dsn.list_id, message_id(dsn))
                 transaction = await deliver(
-                    composed, dsn.filebase, identity, _DsnAttempt(resources, self._later, dsn), session, resources.clock,
+                    composed, dsn.filebase, identity, attempt, session, resources.clock,
                     on_refusal=lambda exc: resources.gate.close("ledger", str(exc)),
                     is_stopping=lambda: "stopping" in resources.gate.reasons,
                 )  # fmt: skip

@@ -17,6 +17,7 @@ from drainer.compose.wire import ComposedMessage, is_empty_address, why_unfit
 from drainer.feed.deliver import deliver
 from drainer.feed.lane_queue import LaneQueue
 from drainer.feed.memory_budget import CONTENT_COPIES, MemoryBudget
+from drainer.feed.permit import Permit
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import MessageRecord, Outcome
 from drainer.ledger.states import SETTLED, State
@@ -72,13 +73,18 @@ class Transmit:
         try:
             async with contextlib.aclosing(resources.composer_of(entry).compose(entry, recipients)) as transactions:
                 async for composed in transactions:
-                    for piece in composed.cut(self._limits.most):
-                        # Before the next one is composed, or an entry of many large copies would have them all in memory.
-                        with contextlib.ExitStack() as place:
-                            await self._take_place(piece, place, is_fresh)
-                            covered.update(piece.owed_for)
-                            deliveries.append(asyncio.create_task(self._deliver_whole(piece, entry, record, is_fresh)))
-                            deliveries[-1].add_done_callback(functools.partial(_leave, place.pop_all()))
+                    left: ComposedMessage | None
+                    for left in composed.cut(self._limits.most):
+                        while left is not None:
+                            # Before the next one is composed, or an entry of many large copies would have them all in
+                            # memory.
+                            with contextlib.ExitStack() as place:
+                                permit = await self._take_place(left, place, is_fresh)
+                                piece, left = left.parted(permit.recipients)
+                                covered.update(piece.owed_for)
+                                whole = self._deliver_whole(piece, entry, record, is_fresh, permit)
+                                deliveries.append(asyncio.create_task(whole))
+                                deliveries[-1].add_done_callback(functools.partial(_leave, place.pop_all()))
             skipped = tuple(address for address in recipients if address not in covered)
             if skipped:
                 reply = "Mailman delivers nothing to such an address"
@@ -90,19 +96,20 @@ class Transmit:
                 delivery.cancel()
             await asyncio.gather(*deliveries, return_exceptions=True)
 
-    async def _take_place(self, piece: ComposedMessage, place: contextlib.ExitStack, is_fresh: bool) -> None:
-        """Wait for room in memory, for a session, and for the rate. `place` gives the first two back."""
+    async def _take_place(self, piece: ComposedMessage, place: contextlib.ExitStack, is_fresh: bool) -> Permit:
+        """Wait for room in memory, for a session, and for the rate. `place` gives back what is not used up."""
         octets = CONTENT_COPIES * len(piece.content)
         await self._content.take(octets)
         place.callback(self._content.give, octets)
         self._follow_pool()
         await self._slots.enter(is_fresh)
         place.callback(self._leave_slot)
-        await self._acquire(len(piece.envelope.recipients), is_fresh)
+        return place.enter_context(await self._acquire(len(piece.envelope.recipients), is_fresh))
 
-    async def _acquire(self, recipients: int, is_fresh: bool) -> None:
-        """Wait for the rate."""
-        await self._resources.throttle.acquire(recipients, is_fresh=is_fresh, others_wait=self._slots.backlog_waits)
+    async def _acquire(self, recipients: int, is_fresh: bool) -> Permit:
+        """Wait for the rate, and for the caps."""
+        throttle, others_wait = self._resources.throttle, self._slots.backlog_waits
+        return await throttle.acquire(recipients, is_fresh=is_fresh, others_wait=others_wait, may_be_cut=True)
 
     def _leave_slot(self) -> None:
         self._follow_pool()
@@ -137,25 +144,31 @@ class Transmit:
             log_outcome(entry, record, outcome)
 
     async def _deliver_whole(
-        self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord, is_fresh: bool
+        self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord, is_fresh: bool, permit: Permit
     ) -> list[Transaction]:
         """To all its recipients, in as many transactions as the MTA's limit on recipients makes of it. Each that is followed
         by others delivers to one recipient at least, so it ends."""
-        done = [await self._deliver(composed, entry, record)]
+        with permit:
+            done = [await self._deliver(composed, entry, record, permit)]
         for transaction in done:
             if transaction.over_limit and transaction.recipients(State.DELIVERED):
-                for piece in composed.only(transaction.over_limit).cut(self._limits.most):
-                    await self._acquire(len(piece.owed_for), is_fresh)
-                    done.append(await self._deliver(piece, entry, record))
+                left: ComposedMessage | None
+                for left in composed.only(transaction.over_limit).cut(self._limits.most):
+                    while left is not None:
+                        with await self._acquire(len(left.owed_for), is_fresh) as permit:
+                            piece, left = left.parted(permit.recipients)
+                            done.append(await self._deliver(piece, entry, record, permit))
         return done
 
-    async def _deliver(self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord) -> Transaction:
+    async def _deliver(
+        self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord, permit: Permit
+    ) -> Transaction:
         resources = self._resources
         async with resources.pool.session() as session:
             self._in_flight += 1
             try:
                 return await deliver(
-                    composed, entry.filebase, record, resources.ledger, session, resources.clock,
+                    composed, entry.filebase, record, permit.counting(resources.ledger), session, resources.clock,
                     on_refusal=lambda exc: resources.gate.close("ledger", str(exc)),
                     is_stopping=lambda: "stopping" in resources.gate.reasons,
                     owes_dsns=resources.settings.feed.dsn,

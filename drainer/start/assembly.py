@@ -46,6 +46,7 @@ from drainer.pipeline import Pipeline
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.queuedir.loan import Loan
+from drainer.schedule.caps import DAY_S, GRAIN_S
 from drainer.settings import Settings
 from drainer.stages.resources import Resources
 from drainer.start.ledger_check import LedgerCheck
@@ -103,6 +104,10 @@ async def recover(assembled: Assembled, side_tasks: SideTasks) -> None:
     await pipeline.bounces.recover()
     await pipeline.failures.recover()
     await pipeline.limits.recover()
+    resources = pipeline.resources
+    now_s = resources.clock.now_s()
+    sent = await resources.ledger.sent_since(now_s - DAY_S - GRAIN_S)
+    resources.throttle.restore([(now_s - at_s - GRAIN_S, recipients) for at_s, recipients in sent])
     await pipeline.intake.recover()
     assembled.limits.apply(await assembled.ledger.operator_state())
 

@@ -18,11 +18,13 @@ Held by tests/via_mailman/ and tests/scenarios/test_via_mailman.py.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 
 from drainer.clock import Clock
 from drainer.errors import ComposeError, CustodyRefused, EntryNotUnderstood, EntryVanished
+from drainer.feed.permit import Permit
 from drainer.feed.throttle import Throttle
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import MessageRecord, NewAttempt
@@ -79,30 +81,53 @@ class Handover:
                 raw = with_recipients(entry, owed)
             except EntryNotUnderstood as exc:
                 raise ComposeError(f"it cannot be handed over for some of its recipients only: {exc.detail}") from exc
+        most = self._throttle.most_recipients
+        if most and len(owed) > most:
+            raise ComposeError(
+                f"it is for {len(owed)} recipients and Mailman delivers it whole, while a cap allows {most}; right would be "
+                'a higher feed.hourly and feed.daily, or feed.via = "smtp", then `drainer release`'
+            )
         async with self._open.place(self._settings.feed.window):
-            await self._throttle.acquire(len(owed), is_fresh=is_fresh)
-            mark = HandoverMark(mailman_filebase(entry.filebase), enqueued_digest(entry.metadata), record.identity)
-            if any((self._custody.queue_dir / HOME_QUEUE / (mark.name + suffix)).exists() for suffix in Suffix):
-                return "Mailman has an entry of that name"
-            attempt = NewAttempt(entry.filebase, record, mark.text(), tuple(owed), self._clock.now_s())
-            attempt_id = await self._ledger.open_attempt(attempt)
-            handover = OpenHandover(attempt_id, entry.filebase, mark, record, tuple(owed), attempt.at_s)
-            # From here to the rename no other task runs: intake and follow.py know of it before it can be seen in out/.
-            self._open.add(handover)
-            self._open.is_in_out(handover)
-            try:
-                if raw is None:
-                    self._custody.hand_back(entry.filebase, HOME_QUEUE)
-                else:
-                    self._custody.hand_back_rewritten(entry.filebase, raw, HOME_QUEUE)
-            except (CustodyRefused, EntryVanished) as exc:
-                self._open.forget(handover)
-                await self._ledger.close_attempt(
-                    attempt_id, State.DEFERRED, f"not handed over: {exc}", self._clock.now_s()
-                )
-                if isinstance(exc, EntryVanished):
-                    raise
-                return str(exc)
+            with contextlib.ExitStack() as unused:
+                permit = unused.enter_context(await self._throttle.acquire(len(owed), is_fresh=is_fresh))
+                return await self._hand_over(entry, record, owed, raw, permit, unused)
+
+    async def _hand_over(
+        self,
+        entry: QueueEntry,
+        record: MessageRecord,
+        owed: Sequence[str],
+        raw: bytes | None,
+        permit: Permit,
+        unused: contextlib.ExitStack,
+    ) -> str:
+        """As hand_over.
+
+        raw     the entry narrowed to `owed`, if that is not all of it
+        unused  ends the permit if nothing comes of it; a handover keeps it until Mailman is done
+        """
+        mark = HandoverMark(mailman_filebase(entry.filebase), enqueued_digest(entry.metadata), record.identity)
+        if any((self._custody.queue_dir / HOME_QUEUE / (mark.name + suffix)).exists() for suffix in Suffix):
+            return "Mailman has an entry of that name"
+        attempt = NewAttempt(entry.filebase, record, mark.text(), tuple(owed), self._clock.now_s())
+        attempt_id = await permit.counting(self._ledger).open_attempt(attempt)
+        handover = OpenHandover(attempt_id, entry.filebase, mark, record, tuple(owed), attempt.at_s)
+        # From here to the rename no other task runs: intake and follow.py know of it before it can be seen in out/.
+        self._open.add(handover)
+        self._open.is_in_out(handover)
+        try:
+            if raw is None:
+                self._custody.hand_back(entry.filebase, HOME_QUEUE)
+            else:
+                self._custody.hand_back_rewritten(entry.filebase, raw, HOME_QUEUE)
+        except (CustodyRefused, EntryVanished) as exc:
+            self._open.forget(handover)
+            await self._ledger.close_attempt(attempt_id, State.DEFERRED, f"not handed over: {exc}", self._clock.now_s())
+            if isinstance(exc, EntryVanished):
+                raise
+            return str(exc)
+        self._open.keep(handover, permit)
+        unused.pop_all()
         log_handover("released", handover)
         try:
             await asyncio.to_thread(self._custody.sync)

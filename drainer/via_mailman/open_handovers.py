@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 
 from drainer.clock import Clock
+from drainer.feed.permit import Permit
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import AttemptId, Outcome, new_attempt_id
 from drainer.mta_log.mailman_smtp_log import SmtpLog
@@ -38,6 +39,7 @@ class OpenHandovers:
         self._smtp_log = smtp_log
         self._open: dict[AttemptId, OpenHandover] = {}
         self._in_out: set[str] = set()
+        self._permits: dict[str, Permit] = {}
         self._reserved = 0
         self._waiting = 0
         self._room = asyncio.Event()
@@ -108,6 +110,10 @@ class OpenHandovers:
         self._smtp_log.wanted.add(handover.record.message_id)
         self.begun.set()
 
+    def keep(self, handover: OpenHandover, permit: Permit) -> None:
+        """Its recipients are about to be sent to until Mailman is done with all of it."""
+        self._permits[handover.mark.name] = permit
+
     def is_in_out(self, handover: OpenHandover) -> None:
         """It takes a place in out/."""
         self._in_out.add(handover.mark.name)
@@ -120,6 +126,8 @@ class OpenHandovers:
         """It has ended."""
         self._open.pop(handover.attempt_id, None)
         self.leaves_out(handover)
+        if handover.mark.name not in self.names and (permit := self._permits.pop(handover.mark.name, None)):
+            permit.end()
         self._smtp_log.forget({other.record.message_id for other in self._open.values()})
 
     async def split(self, handover: OpenHandover, some: Sequence[str]) -> tuple[OpenHandover, OpenHandover | None]:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from drainer.control.messages.base import Reply, Request
+from drainer.report.snapshot import CapUsed, WindowInForce
 from drainer.text.quantities import LONGEST_S, rate_per_s
 
 
@@ -29,14 +30,15 @@ class ResumeRequest(Request):
 
 
 def _new_rate(value: object) -> object:
-    return value if value in (None, "unlimited") else rate_per_s(value)
+    return value if value in (None, "unlimited", "settings") else rate_per_s(value)
 
 
-_NewRate = Annotated[float | Literal["unlimited"] | None, BeforeValidator(_new_rate)]
+_NewRate = Annotated[float | Literal["unlimited", "settings"] | None, BeforeValidator(_new_rate)]
 
 
 class RateRequest(Request):
-    """A rate is per second, or "20/s" as in the settings; "unlimited" lifts the ceiling; None leaves it as it is."""
+    """A rate is per second, or "20/s" as in the settings; "unlimited" lifts the ceiling; "settings" gives it back to the
+    settings and their windows; None leaves it as it is."""
 
     messages: _NewRate = None
     recipients: _NewRate = None
@@ -44,9 +46,13 @@ class RateRequest(Request):
 
 
 class RateReply(Reply):
-    """Per second, None unlimited."""
+    """Per second, None unlimited. messages_by, recipients_by: whose limit it is. window: null without feed.windows."""
 
     messages: float | None
     recipients: float | None
     messages_per_s: float | None = None
     recipients_per_s: float | None = None
+    messages_by: Literal["operator", "window", "settings"] = "settings"
+    recipients_by: Literal["operator", "settings"] = "settings"
+    window: WindowInForce | None = None
+    caps: list[CapUsed] = []

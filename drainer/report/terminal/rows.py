@@ -18,7 +18,15 @@ from drainer.estimate.eta import ServiceState
 from drainer.guards.mailman import Mailman
 from drainer.guards.verdict import Guard
 from drainer.report.snapshot import SideFailure, SilentState, Snapshot
-from drainer.report.words import eta_text, finish_text, forecasts_text, is_sending, missing_runners, state_word
+from drainer.report.words import (
+    eta_text,
+    finish_text,
+    forecasts_text,
+    is_sending,
+    missing_runners,
+    schedule_lines,
+    state_word,
+)
 from drainer.text.wording import clock_time, count, duration, limit, rate, recipients_of, shown, size, skipped_files
 
 _PAUSES_NAMED = 3
@@ -122,6 +130,8 @@ def _how_fast(snapshot: Snapshot) -> Iterator[Row]:
     limits = f"{limit(now.limit_messages_per_s)} messages, {limit(now.limit_recipients_per_s)} recipients"
     held = f"held down by: {shown(now.binding)} ({limits})" if now.binding else f"limit: {limits}"
     yield Row("", held, USEFUL)
+    for line in schedule_lines(now.window, now.caps, now.binding):
+        yield Row("", shown(line), USEFUL)
 
 
 def _guards(guards: list[Guard]) -> Iterator[Row]:

@@ -22,7 +22,7 @@ from drainer.report.hints import hints
 from drainer.report.snapshot import Snapshot
 from drainer.report.web.chart import burn_down_svg
 from drainer.report.web.page_tables import guards_table, history_table, lists_table, queues_table
-from drainer.report.words import eta_text, is_sending, progress, state_word
+from drainer.report.words import eta_text, is_sending, progress, schedule_lines, state_word
 from drainer.text.markup import Markup, joined, tag
 from drainer.text.wording import (
     clock_time,
@@ -245,11 +245,12 @@ def _rate(snapshot: Snapshot) -> tuple[str, list[str]]:
     now = snapshot.rate
     limits = f"limit {limit(now.limit_messages_per_s)} messages, {limit(now.limit_recipients_per_s)} recipients"
     held_down = f"held down by: {now.binding}" if now.binding else ""
+    schedule = list(schedule_lines(now.window, now.caps, now.binding))
     if now.recipients_per_s is None:
-        return "not measured yet", [limits, held_down]
+        return "not measured yet", [limits, held_down, *schedule]
     messages = f"{rate(now.messages_per_s)} messages" if now.messages_per_s is not None else ""
     arriving = f"arriving {rate(now.arrivals_recipients_per_s)}" if now.arrivals_recipients_per_s else ""
-    return f"{rate(now.recipients_per_s)} recipients", [messages, limits, held_down, arriving]
+    return f"{rate(now.recipients_per_s)} recipients", [messages, limits, held_down, *schedule, arriving]
 
 
 def _mta(snapshot: Snapshot) -> Markup:

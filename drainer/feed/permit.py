@@ -1,0 +1,75 @@
+"""The throttle's permission for one transaction, and what became of it: hourly and daily caps count by that.
+
+In    how many recipients may go; the attempt, when it is opened
+Out   the account of the caps, kept right whatever happens in between
+Not here  when permission is given (throttle.py); what a cap allows (schedule/caps.py)
+
+Recipients are reserved when permission is given, and count until the transaction has ended. Then those that an attempt was
+opened for count from that moment, and the others not at all. So whenever the MTA counts them, no window holds too many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from drainer.feed.deliver import Attempts
+from drainer.ledger.records import AttemptId, MessageRecord, NewAttempt, NewDsn, Outcome
+from drainer.ledger.states import State
+
+
+class Permit:
+    """recipients: how many may go. Leaving the block, or `end`, says that the transaction is over."""
+
+    def __init__(self, recipients: int, on_end: Callable[[int, int], None]) -> None:
+        """on_end  called once, with the recipients reserved and those sent to"""
+        self.recipients = recipients
+        self._on_end: Callable[[int, int], None] | None = on_end
+        self._sent = 0
+
+    def sent(self, recipients: int) -> None:
+        """So many are about to be sent to; fewer than nothing: they were not, after all."""
+        self._sent += recipients
+
+    def end(self) -> None:
+        if self._on_end is not None:
+            self._on_end(self.recipients, self._sent)
+            self._on_end = None
+
+    def counting(self, attempts: Attempts) -> Attempts:
+        """The same place to write attempts to; this permit counts them."""
+        return _Counted(attempts, self)
+
+    def __enter__(self) -> Permit:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+
+class _Counted:
+    """Attempts, as deliver() writes them."""
+
+    def __init__(self, attempts: Attempts, permit: Permit) -> None:
+        self._attempts = attempts
+        self._permit = permit
+
+    async def open_attempt(self, attempt: NewAttempt) -> AttemptId:
+        self._permit.sent(len(attempt.recipients))
+        try:
+            return await self._attempts.open_attempt(attempt)
+        except BaseException:
+            self._permit.sent(-len(attempt.recipients))
+            raise
+
+    async def close_attempt(
+        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+    ) -> None:
+        await self._attempts.close_attempt(attempt_id, state, reply, at_s, dsns)
+
+    async def record(
+        self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
+    ) -> None:
+        await self._attempts.record(filebase, message, outcomes, dsns)
