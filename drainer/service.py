@@ -33,6 +33,7 @@ from drainer.operate.pauses_and_rates import PausesAndRates
 from drainer.pipeline import Pipeline
 from drainer.report import systemd
 from drainer.report.notify import Notifier
+from drainer.rounds.behind_the_mta import LookingBehindTheMta
 from drainer.rounds.clock_jumps import ClockJumps
 from drainer.rounds.each_second import EachSecond
 from drainer.rounds.ledger_upkeep import LedgerUpkeep
@@ -112,6 +113,7 @@ class Service:
         self._assembled: Assembled
         self._each_second: EachSecond
         self._looking_around: LookingAround
+        self._looking_behind: LookingBehindTheMta
         self._ledger_upkeep: LedgerUpkeep
 
     async def main(self) -> int:
@@ -151,6 +153,7 @@ class Service:
         """Those tasks of SIDE_TASKS that run for ever; the others are steps of one of these or of `operator`."""
         return {
             "guards": self._looking_around.run,
+            "behind_the_mta": self._looking_behind.run,
             "expire": self._ledger_upkeep.expire,
             "notify": self._notifier.run,
             "record": self.situation.record_writer.run,
@@ -195,6 +198,7 @@ class Service:
         self._looking_around = LookingAround(
             pipeline.resources, assembled.surroundings, situation, RunnerBeside(assembled.ledger, clock), side_tasks
         )
+        self._looking_behind = LookingBehindTheMta(assembled.surroundings.behind_the_mta, side_tasks)
         self._ledger_upkeep = LedgerUpkeep(
             assembled.ledger, assembled.ledger_check, pipeline.resources, situation, side_tasks, clock
         )

@@ -13,20 +13,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from drainer.clock import SystemClock
+from drainer.destinations.queue_reader import QueueReader
 from drainer.errors import MtaError, MtaLogUnreadable, MtaRefusesLogin
 from drainer.feed.session import Session
 from drainer.files.regular_file import open_regular
-from drainer.guards.mta_queue import MtaQueue
 from drainer.host_check.files import unreadable
 from drainer.host_check.finding import Finding
 from drainer.mta_log.answer import signs_of
 from drainer.mta_log.file import LOCAL, PACKED, file_lines, is_journal, read_mta_log
 from drainer.mta_log.lines import Sign, log_lines
 from drainer.mta_log.postfix import PostfixReader
-from drainer.observe.surroundings import mta_queue
 from drainer.settings import Settings
 from drainer.settings.mta import MtaSettings
-from drainer.text.wording import count, size
+from drainer.text.wording import count, duration, size
 
 _PATIENCE_S = 15.0
 _LOG_END_BYTES = 2**18
@@ -38,7 +38,7 @@ def mta(settings: Settings) -> Iterator[Finding]:
     if settings.feed.via == "smtp":
         yield asyncio.run(_session(settings.mta))
     if settings.mta.queue != "none":
-        yield asyncio.run(_queue(settings.mta, mta_queue(settings.mta)))
+        yield asyncio.run(_queue(settings.mta))
     if settings.mta.log_file is not None:
         yield _log(settings.mta.log_file)
 
@@ -67,15 +67,27 @@ async def _session(settings: MtaSettings) -> Finding:
     return Finding("ok", "mta", f"{said}; {used}{logged_in}")
 
 
-async def _queue(settings: MtaSettings, queue: MtaQueue) -> Finding:
+async def _queue(settings: MtaSettings) -> Finding:
+    """Both ways in which the service asks: for the number of messages, and for the whole listing."""
+    queue = QueueReader(settings, SystemClock())
     try:
-        length = await queue.length()
+        length = await queue.messages()
     except MtaError as exc:
         return Finding("warning", "mta.queue", f"{exc}; while its length is not known, drainer sends slowly")
+    listed = await queue.look()
+    if listed.trouble:
+        unlisted = f"{listed.trouble}; drainer sees how long the queue is, and not for which domains its mail is"
+        return Finding("warning", "mta.queue", unlisted)
     if length > settings.queue_high:
         over = f"{count(length, 'message')} in the MTA's queue, above mta.queue_high: feeding stops until it is shorter"
         return Finding("warning", "mta.queue", over)
-    return Finding("ok", "mta.queue", f"{settings.queue}: {count(length, 'message')} in its queue")
+    return Finding(
+        "ok", "mta.queue", f"{settings.queue}: {count(length, 'message')} in its queue{_cost(listed.took_s)}"
+    )
+
+
+def _cost(took_s: float) -> str:
+    return f"; listing it took {duration(took_s)}, so it is looked at less often" if took_s > 1.0 else ""
 
 
 def _log(where: Path) -> Finding:

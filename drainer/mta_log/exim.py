@@ -33,6 +33,9 @@ _DELIVERY = re.compile(
     r'(?P<flag>=>|->|>>|\*>|\*\*|==) (?P<to>"(?:[^"\\]|\\.)*"(?:@[^\s:]+)?|\S+?):?(?= |\Z)'
     r'(?: (?:\([^)]*\) )?<(?P<ordered_as>[^>]*)>)?'
 )  # fmt: skip
+_HOST = re.compile(r" H=(?P<relay>\S+(?: \[[^\]]*\])?)")
+_DEFER = re.compile(r" defer \(-?[0-9]+\)(?: H=\S+(?: \[[^\]]*\])?)?(?: DT=\S+)?:? ?(?P<reply>.*)", re.DOTALL)
+_FAILED = re.compile(r": (?P<reply>.*)", re.DOTALL)
 _STATUS: dict[str, Literal["sent", "deferred", "failed"]] = {"**": "failed", "==": "deferred"}
 _PLAIN_ID = re.compile(r"<[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.:\[\]_-]+>\Z")
 
@@ -63,8 +66,17 @@ def read_exim(line: LogLine) -> MailLine | Sign:
             to, ordered_as = ordered_as, None  # a local delivery names the mailbox first: no redirection
         elif ordered_as and ordered_as.lower() == to.lower():
             to, ordered_as = ordered_as, None  # the same in the letters the client used
+        status, rest = _STATUS.get(delivery["flag"], "sent"), said[delivery.end() :]
+        host = _HOST.search(rest)
+        reply = {"deferred": _DEFER, "failed": _FAILED}[status].search(rest) if status != "sent" else None
         return MailLine(
-            line.instance, queue_id, to=to, ordered_as=ordered_as, status=_STATUS.get(delivery["flag"], "sent")
+            line.instance,
+            queue_id,
+            to=to,
+            ordered_as=ordered_as,
+            status=status,
+            relay=host["relay"] if host else "",
+            reply=reply["reply"] if reply else "",
         )
     return Sign.ALIVE
 

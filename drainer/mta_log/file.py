@@ -17,9 +17,10 @@ import lzma
 import re
 import shutil
 import subprocess
+import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
@@ -129,7 +130,7 @@ def text_lines(file: Path) -> Iterator[str]:
 def _pieces(file: Path) -> Iterator[bytes]:
     try:
         with _unpacked(file) as stream:
-            yield from iter(partial(stream.readline, _LINE_AT_MOST), b"")
+            yield from pieces_of(stream)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else f"damaged: {exc}"
         raise MtaLogUnreadable(f"{file} cannot be read: {reason}") from exc
@@ -150,6 +151,23 @@ def _unpacked(file: Path) -> Iterator[_Octets]:
 
 def _journal_lines(where: Path, from_s: float, now_s: float) -> Iterator[LogLine]:
     """What journald keeps of the mail system since then. Raises MtaLogUnreadable, perhaps after some lines."""
+    since = ("--since", f"@{max(from_s, 0.0):.0f}")
+    with journal_output(where, since) as stream:
+        yield from log_lines(pieces_of(stream), now_s)
+
+
+def pieces_of(stream: _Octets) -> Iterator[bytes]:
+    """Lines with their ends; overlong ones in parts."""
+    return iter(partial(stream.readline, _LINE_AT_MOST), b"")
+
+
+@contextmanager
+def journal_output(where: Path, since: Sequence[str], within_s: float | None = None) -> Iterator[IO[bytes]]:
+    """What `journalctl -o export` says of the mail system. Raises MtaLogUnreadable, perhaps after some of it.
+
+    since     the words that say from where
+    within_s  seconds after which it is ended
+    """
     _, _, which = str(where).partition(":")
     # journald's own lines are read too: they say when it dropped lines.
     match = ["SYSLOG_FACILITY=2", "+", "SYSLOG_IDENTIFIER=systemd-journald"]
@@ -158,13 +176,12 @@ def _journal_lines(where: Path, from_s: float, now_s: float) -> Iterator[LogLine
     elif which:
         match[0] = f"_SYSTEMD_UNIT={which if '.' in which else which + '.service'}"
     fields = "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,SYSLOG_PID,_PID,_SOURCE_REALTIME_TIMESTAMP"
-    command = ["journalctl", "--no-pager", "-o", "export", fields, "--since", f"@{max(from_s, 0.0):.0f}", *match]
-    with _output_of(command) as stream:
-        yield from log_lines(iter(partial(stream.readline, _LINE_AT_MOST), b""), now_s)
+    with _output_of(["journalctl", "--no-pager", "-o", "export", fields, *since, *match], within_s=within_s) as stream:
+        yield stream
 
 
 @contextmanager
-def _output_of(command: list[str], given: BinaryIO | None = None) -> Iterator[IO[bytes]]:
+def _output_of(command: list[str], given: BinaryIO | None = None, within_s: float | None = None) -> Iterator[IO[bytes]]:
     """A command's standard output, with its input from a file. If it fails, its standard error is the reason.
 
     Raises MtaLogUnreadable
@@ -176,12 +193,16 @@ def _output_of(command: list[str], given: BinaryIO | None = None) -> Iterator[IO
         [program, *command[1:]], stdin=given or subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None and process.stderr is not None
+        limit = threading.Timer(within_s or 0.0, process.kill)
+        if within_s is not None:
+            limit.start()
         try:
             yield process.stdout
             said = process.stderr.read(2000).decode("utf-8", "replace").strip().splitlines()
             if process.wait() != 0 or said:
                 raise MtaLogUnreadable(f"{command[0]}: {said[0] if said else f'exit status {process.returncode}'}")
         finally:
+            limit.cancel()
             if process.poll() is None:
                 process.kill()
 

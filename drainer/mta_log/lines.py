@@ -72,6 +72,8 @@ class MailLine:
     count         how many recipients it was accepted for; all_recipients: these
     to, ordered_as  a recipient delivered to, and the name that the client gave
     status        of that recipient
+    relay         where it went: "mx.example.org[192.0.2.1]:25", "local", "none"; Exim: the host, "" if the line names none
+    reply         what that host said, or what the MTA says itself
     ended         the mail has left the queue
     refused       it never was in the queue
     """
@@ -85,6 +87,8 @@ class MailLine:
     to: str | None = None
     ordered_as: str | None = None
     status: Literal["", "sent", "deferred", "failed"] = ""
+    relay: str = ""
+    reply: str = ""
     ended: bool = False
     refused: bool = False
 

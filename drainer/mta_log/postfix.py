@@ -30,7 +30,11 @@ DAEMONS = frozenset(
 _QUEUED = re.compile(r"(?P<queue_id>[0-9A-Za-z]{6,32}): (?P<text>.*)\Z", re.DOTALL)
 _MESSAGE_ID = re.compile(r"(?:resent-)?message-id=(?P<message_id>.*)\Z", re.DOTALL)
 _FROM = re.compile(r"from=<(?P<reverse_path>.*)>, size=[0-9]+, nrcpt=(?P<recipients>[0-9]{1,9}) \(queue active\)")
-_TO = re.compile(r"to=<(?P<to>.*?)>, (?:orig_to=<(?P<orig_to>.*?)>, )?relay=.*?, status=(?P<status>\w+)")
+_TO = re.compile(
+    r"to=<(?P<to>.*?)>, (?:orig_to=<(?P<orig_to>.*?)>, )?relay=(?P<relay>.*?), (?:.*?, )??"
+    r"status=(?P<status>\w+)(?: \((?P<reply>.*))?",
+    re.DOTALL,
+)
 _BROKE_OFF = re.compile(r"(?:lost connection|timeout) after DATA(?: \([0-9]+ bytes\))? from ")
 _COMPLAINT = re.compile(r"(?:warning|error|fatal|panic): ")
 _SMTPD_PROCESSES = 10_000
@@ -85,6 +89,12 @@ def _of_mail(instance: str, service: str, queue_id: str, text: str) -> MailLine 
         return MailLine(instance, queue_id, ended=True)
     if match := _TO.match(text):
         return MailLine(
-            instance, queue_id, to=match["to"], ordered_as=match["orig_to"], status=_STATUS.get(match["status"], "")
+            instance,
+            queue_id,
+            to=match["to"],
+            ordered_as=match["orig_to"],
+            status=_STATUS.get(match["status"], ""),
+            relay=match["relay"],
+            reply=(match["reply"] or "").removesuffix(")"),
         )
     return Sign.ALIVE

@@ -41,6 +41,7 @@ SIDE_TASKS = {
     "record": "what the ledger keeps for the report",
     "notify": "notices to the operator's program and webhook",
     "guards": "disk, load, Mailman's processes, the MTA's queue; the last verdict stays",
+    "behind_the_mta": "what the MTA's queue and log say of recipient domains",
     "queues": "how much lies in each of Mailman's queues",
     "intruder": "the journal's lines on Mailman's own runner beside us",
     "belonging": "the stamp by which ledger and queue know each other",

@@ -11,16 +11,17 @@ from collections.abc import Sequence
 
 from drainer.blocking import InTime
 from drainer.clock import Clock
+from drainer.destinations.looking import BehindTheMta
+from drainer.errors import MtaError
 from drainer.guards.beside_runner import wanted_by
 from drainer.guards.disk import disk_guards, load_guard
 from drainer.guards.mailman import Mailman, QueueCount, SkippedFiles
 from drainer.guards.mailman_processes import MailmanProcesses, mailman_processes
-from drainer.guards.mta_queue import MtaQueue
+from drainer.guards.mta_queue import NOT_WATCHED, MtaQueue, uncounted
 from drainer.guards.verdict import Guard, strictest
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.scan import QueueCensus, QueueCounts
 from drainer.settings import Settings
-from drainer.settings.mta import MtaSettings
 from drainer.text.logfmt import logfmt
 
 log = logging.getLogger("drainer")
@@ -45,7 +46,8 @@ class Surroundings:
         self.queues: list[QueueCount] = []
         self._clock = clock
         self._census = QueueCensus(settings.mailman.queue_dir)
-        self._mta_queue = mta_queue(settings.mta)
+        self._mta_queue = MtaQueue(settings.mta.queue_high, settings.mta.queue_low)
+        self.behind_the_mta = BehindTheMta(settings.mta, clock)
         self.flavour = flavour.value
         self._competing = ""
         self._disks = InTime[list[Guard]](LOOK_WITHIN_S)
@@ -57,7 +59,9 @@ class Surroundings:
         """Settings read again. The judgement of the MTA's queue starts anew only if its settings changed: between the two
         marks, a length stops or lets go as before."""
         if settings.mta != self.settings.mta:
-            self._mta_queue = mta_queue(settings.mta, self._mta_queue.stopped)
+            high, low = settings.mta.queue_high, settings.mta.queue_low
+            self._mta_queue = MtaQueue(high, low, stopped=self._mta_queue.stopped)
+            self.behind_the_mta.reconfigure(settings.mta)
         self.settings = settings
 
     def of_mailman(self, skipped: Sequence[SkippedFiles] = (), **more: int) -> Mailman:
@@ -93,13 +97,22 @@ class Surroundings:
         if competition not in (self._competing, ""):
             log.warning(logfmt(event="competing_runner", detail=competition))
         self._competing = competition
-        queue = await self._mta_queue.look()
+        queue = await self._queue_guard()
         self.guards = [*found, load_guard(guards.max_load), queue, runners]
         unmeasured = queue.reason if queue.value is None and queue.verdict != "go" else ""
         if unmeasured not in (self._unmeasured, ""):
             log.warning(logfmt(event="guard_cannot_tell", guard=queue.name, detail=unmeasured))
         self._unmeasured = unmeasured
         return strictest(self.guards)
+
+    async def _queue_guard(self) -> Guard:
+        reader = self.behind_the_mta.queue
+        if not reader.is_watching:
+            return NOT_WATCHED
+        try:
+            return self._mta_queue.judge(await reader.messages())
+        except MtaError as exc:
+            return uncounted(str(exc))
 
     async def count_queues(self) -> None:
         """Count the entries in each of Mailman's queues; a queue that cannot be read keeps its last figures."""
@@ -118,8 +131,3 @@ class Surroundings:
             )
             for queue in counted
         ]
-
-
-def mta_queue(mta: MtaSettings, stopped: bool = False) -> MtaQueue:
-    """The MTA's queue that the settings name. stopped: feeding is stopped because of its length."""
-    return MtaQueue(mta.queue, mta.queue_high, mta.queue_low, stopped=stopped, config=mta.queue_config)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from drainer.settings.section import Duration, Section
+from drainer.text.safe_pattern import pattern_trouble
+
+_LOG_NAME = re.compile(r"(?:[^\s/@\[\]:]+(?:@[^\s/@\[\]]+)?)?\Z")
 
 
 class MtaSettings(Section):
@@ -45,8 +49,57 @@ class MtaSettings(Section):
         description="Postfix: configuration directory of the instance that is fed, as for `postqueue -c`; not set: the"
         " default instance",
     )
+    queue_command: tuple[str, ...] = Field(
+        (),
+        description="command that lists the queue, word by word, for an MTA on another host, such as"
+        ' ["ssh", "mx1", "postqueue", "-j"] (Exim: ["ssh", "mx1", "exim", "-bp"]); empty: the MTA\'s own command here',
+    )
+    log_name: str = Field(
+        "",
+        description="name of the MTA in its log, where several write to it: Postfix's syslog_name, such as"
+        ' "postfix-out", or "postfix-out@mx1" in a log of several hosts; empty: every MTA of the log',
+    )
+    too_fast: tuple[str, ...] = Field(
+        (),
+        description="regular expressions of replies that say that we are too fast for a provider, besides the known ones,"
+        ' such as ["come back slower", "\\\\bXY12\\\\b"]',
+    )
     queue_high: int = Field(10_000, ge=1, description="feeding stops when the MTA's queue has more messages than this")
     queue_low: int = Field(5_000, ge=0, description="feeding goes on when it has fewer than this")
+
+    @field_validator("queue_command")
+    @classmethod
+    def _is_words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value and not all(value):
+            raise ValueError('has an empty word; right would be ["ssh", "mx1", "postqueue", "-j"]')
+        if len(value) == 1 and len(value[0].split()) > 1:
+            words = ", ".join(f'"{word}"' for word in value[0].split())
+            raise ValueError(f"is one word with spaces in it, and no shell takes it apart; right would be [{words}]")
+        return value
+
+    @field_validator("too_fast")
+    @classmethod
+    def _are_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            if trouble := pattern_trouble(pattern):
+                raise ValueError(f"{pattern!r} {trouble}")
+        return value
+
+    @field_validator("log_name")
+    @classmethod
+    def _is_a_name_in_a_log(cls, value: str) -> str:
+        if not _LOG_NAME.match(value):
+            raise ValueError('is no name of a program in a log; right would be "postfix-out" or "postfix-out@mx1"')
+        return value
+
+    @model_validator(mode="after")
+    def _command_has_a_format(self) -> MtaSettings:
+        if self.queue_command and self.queue == "none":
+            raise ValueError(
+                'queue_command is set and queue = "none", so its output could not be understood; right would be '
+                'queue = "postfix" or queue = "exim"'
+            )
+        return self
 
     @model_validator(mode="after")
     def _marks_in_order(self) -> MtaSettings:

@@ -58,6 +58,9 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "mta.log_file": (HOME / "g1", HOME / "g2"),
     "mta.queue": ("none", "postfix"),
     "mta.queue_config": (HOME / "q1", HOME / "q2"),
+    "mta.queue_command": (("ssh", "1"), ("ssh", "2")),
+    "mta.log_name": ("one", "two"),
+    "mta.too_fast": (("one1",), ("two2",)),
     "mta.queue_high": (20_001, 20_002),
     "mta.queue_low": (5001, 5002),
     "feed.via": ("smtp", "mailman"),
@@ -115,7 +118,7 @@ ASKED: dict[str, Callable[[Service], object]] = {
         service.situation.mailman().runner_wanted_by == "custody.beside_runner = true"
     ),
     "mta.tls": lambda service: service.pipeline.resources.pool._settings.tls,
-    "mta.queue": lambda service: service._assembled.surroundings._mta_queue._kind,
+    "mta.queue": lambda service: service._assembled.surroundings.behind_the_mta.queue._kind,
     "feed.adaptive": lambda service: service.pipeline.resources.rate._adaptive,
     "feed.order": lambda service: service.pipeline.resources.settings.feed.order,
     "feed.fresh_lane": lambda service: service.pipeline.resources.settings.feed.has_fresh_lane,

@@ -1,0 +1,115 @@
+"""Runs a command of the MTA and hands on what it prints, line by line, so that a long listing is never in memory.
+
+In    the command's words; what to do with a line; how long it may take
+Out   nothing: the lines were handed on, and the command ended with status 0
+Raises  MtaError: the command cannot be run, failed, hangs, or prints without end
+
+A command that does not end is killed with all that it started (ssh, a shell), and is waited for: it leaves no zombie. Its
+lines are handled in pieces between which the event loop goes on, because delivery runs in the same loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from drainer.errors import MtaError
+from drainer.files.access import set_id_advice
+
+PIECE_BYTES = 2**16
+LONGEST_LINE_BYTES = 2**23
+"""A message of 50,000 recipients, each with a reason, has such a line in Postfix' listing."""
+MOST_BYTES = 2**29
+_MOST_ERROR_BYTES = 2**14
+_SBIN = "/usr/sbin:/sbin:/usr/local/sbin"
+
+
+def program(*names: str) -> str:
+    """The path of the first program that is installed, in sbin too: the PATH of a service may lack it. Raises MtaError."""
+    search = f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"
+    for name in names:
+        if path := shutil.which(name, path=search):
+            return path
+    raise MtaError(f"{names[0]} is not installed here, or not executable by drainer's user")
+
+
+async def hand_on_lines(
+    command: Sequence[str], take: Callable[[str], None], within_s: float, most_bytes: int = MOST_BYTES
+) -> None:
+    """Run the command; each line of its output, without its end, is given to `take`.
+
+    within_s  seconds from start to end
+    Raises    MtaError; what `take` raises
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as exc:
+        raise MtaError(f"{command[0]}: {exc.strerror}") from exc
+    assert process.stdout is not None and process.stderr is not None
+    complaints = asyncio.create_task(_end_of(process.stderr))
+    try:
+        async with asyncio.timeout(within_s):
+            await _hand_on(process.stdout, take, command[0], most_bytes)
+            await process.wait()
+            said = await complaints
+    except BaseException as exc:
+        complaints.cancel()
+        await _kill(process)
+        if isinstance(exc, TimeoutError):
+            raise MtaError(f"{command[0]} did not answer within {within_s:g} s") from exc
+        raise
+    if process.returncode:
+        raise MtaError(_failed(command[0], process.returncode, said))
+
+
+async def _hand_on(output: asyncio.StreamReader, take: Callable[[str], None], name: str, most_bytes: int) -> None:
+    rest, read = b"", 0
+    while piece := await output.read(PIECE_BYTES):
+        read += len(piece)
+        *lines, rest = (rest + piece).split(b"\n")
+        if len(rest) > LONGEST_LINE_BYTES or read > most_bytes:
+            most = LONGEST_LINE_BYTES if len(rest) > LONGEST_LINE_BYTES else most_bytes
+            what = "a line" if len(rest) > LONGEST_LINE_BYTES else "a listing"
+            raise MtaError(f"{name} printed {what} of more than {most:,} bytes: that is no queue's")
+        for line in lines:
+            take(line.decode("utf-8", "replace"))
+    if rest:
+        take(rest.decode("utf-8", "replace"))
+
+
+async def _end_of(errors: asyncio.StreamReader) -> str:
+    """The end of what it complained of; all of it is read, so that the command never waits for us."""
+    end = b""
+    while piece := await errors.read(_MOST_ERROR_BYTES):
+        end = (end + piece)[-_MOST_ERROR_BYTES:]
+    return end.decode("utf-8", "replace")
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """With all that it started, of which one may still hold its output."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _failed(name: str, status: int, complaints: str) -> str:
+    lines = complaints.strip().splitlines()
+    with suppress(OSError):
+        if advice := set_id_advice(Path(name)):
+            return f"{_ended(name, status, lines)}; {advice.in_one_line()}"
+    return _ended(name, status, lines)
+
+
+def _ended(name: str, status: int, lines: Sequence[str]) -> str:
+    return f"{name} ended with status {status}: {lines[-1] if lines else 'no message'}"

@@ -1,0 +1,101 @@
+"""One look behind the MTA: its queue and what its log says since the last look.
+
+In    the settings of [mta]; queue_reader.py and mta_log/follow.py
+Out   DestinationsSeen; what cannot be read is said in it, and is never taken for zero
+Not here  when a look is taken (rounds/behind_the_mta.py); what follows from it (the law)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from drainer.blocking import InTime
+from drainer.clock import Clock
+from drainer.destinations.log_tally import DomainLogged, LogTally, may_be_a_delivery
+from drainer.destinations.put_together import put_together
+from drainer.destinations.queue_reader import QueueReader
+from drainer.destinations.seen import DestinationsSeen
+from drainer.destinations.too_fast import TooFastReplies
+from drainer.errors import MtaLogUnreadable
+from drainer.mta_log.follow import LogFollower, follower
+from drainer.settings.mta import MtaSettings
+
+LOG_WITHIN_S = 30.0
+_OF_QUEUE = frozenset({"queue", "queue_config", "queue_command"})
+_OF_LOG = frozenset({"log_file", "log_name", "too_fast"})
+
+
+class BehindTheMta:
+    """Looks when it is asked to.
+
+    queue  may be asked by others as well, and is looked at once for all
+    last   the last look; None before the first
+    """
+
+    def __init__(self, mta: MtaSettings, clock: Clock) -> None:
+        self._mta = mta
+        self._clock = clock
+        self.queue = QueueReader(mta, clock)
+        self.last: DestinationsSeen | None = None
+        self._log = _Log(mta, clock) if mta.log_file is not None else None
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether the settings name a queue or a log."""
+        return self.queue.is_watching or self._log is not None
+
+    def reconfigure(self, mta: MtaSettings) -> None:
+        """Settings read again. What did not change goes on: a follower made anew would miss what was written meanwhile."""
+        changed = {name for name in _OF_QUEUE | _OF_LOG if getattr(mta, name) != getattr(self._mta, name)}
+        self._mta = mta
+        if changed & _OF_QUEUE:
+            self.queue = QueueReader(mta, self._clock)  # a look under way ends by itself
+        if changed & _OF_LOG:
+            self._log = _Log(mta, self._clock) if mta.log_file is not None else None
+
+    async def look(self) -> DestinationsSeen:
+        """Of the queue, the last look counts while the next one is not due (queue_reader.py)."""
+        queue = await self.queue.look() if self.queue.is_watching else None
+        logged, log_trouble = await self._log.since_last() if self._log else ({}, "")
+        has_queue = queue is not None and not queue.trouble
+        troubles = filter(None, (queue.trouble if queue else "", log_trouble))
+        listed = queue.queue if queue and has_queue else None
+        self.last = DestinationsSeen(
+            at_s=self._clock.monotonic_s(),
+            domains=put_together(listed, logged, TooFastReplies(self._mta.too_fast)),
+            log_read=self._log is not None and not log_trouble,
+            trouble="; ".join(troubles),
+            messages=listed.messages if listed else None,
+            others=listed.others if listed else 0,
+            took_s=queue.took_s if queue else 0.0,
+        )
+        return self.last
+
+    async def close(self) -> None:
+        await self.queue.close()
+
+
+class _Log:
+    def __init__(self, mta: MtaSettings, clock: Clock) -> None:
+        assert mta.log_file is not None
+        self._path: Path = mta.log_file
+        self._clock = clock
+        self._follower: LogFollower = follower(self._path, may_be_a_delivery, clock.now_s())
+        self._tally = LogTally(TooFastReplies(mta.too_fast), (mta.log_name,) if mta.log_name else ())
+        self._reading = InTime[None](LOG_WITHIN_S)
+
+    async def since_last(self) -> tuple[Mapping[str, DomainLogged], str]:
+        """What was counted since the last call, and "" or why that is not all there was."""
+        now_s = self._clock.now_s()
+        try:
+            await self._reading.ask(f"new lines of {self._path}", lambda: self._read(now_s))
+        except (MtaLogUnreadable, TimeoutError) as exc:
+            if isinstance(exc, MtaLogUnreadable):
+                self._tally.take()
+            return {}, f"mta.log_file: {exc}"
+        return self._tally.take(), ""
+
+    def _read(self, now_s: float) -> None:
+        for line in self._follower.new_lines(now_s):
+            self._tally.feed(line)
