@@ -52,6 +52,8 @@ class BehindTheMta:
         if changed & _OF_QUEUE:
             self.queue = QueueReader(mta, self._clock)  # a look under way ends by itself
         if changed & _OF_LOG:
+            if self._log is not None:
+                self._log.close()
             self._log = _Log(mta, self._clock) if mta.log_file is not None else None
 
     async def look(self) -> DestinationsSeen:
@@ -74,6 +76,8 @@ class BehindTheMta:
 
     async def close(self) -> None:
         await self.queue.close()
+        if self._log is not None:
+            self._log.close()
 
 
 class _Log:
@@ -95,6 +99,9 @@ class _Log:
                 self._tally.take()
             return {}, f"mta.log_file: {exc}"
         return self._tally.take(), ""
+
+    def close(self) -> None:
+        self._follower.close()
 
     def _read(self, now_s: float) -> None:
         for line in self._follower.new_lines(now_s):

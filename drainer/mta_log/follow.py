@@ -42,6 +42,8 @@ class LogFollower(Protocol):
         Raises  MtaLogUnreadable, perhaps after some lines
         """
 
+    def close(self) -> None: ...
+
 
 def follower(where: Path, wanted: Wanted, now_s: float, zone: tzinfo = LOCAL) -> LogFollower:
     """Of a file or a journal, as mta.log_file names it. now_s: a journal's entries since then are new."""
@@ -67,6 +69,11 @@ class FileFollower:
                     yield line
         except OSError as exc:
             raise MtaLogUnreadable(f"{self._path}: {exc.strerror or exc}{and_advice(self._path)}") from exc
+
+    def close(self) -> None:
+        for file in (self._file, self._before):
+            if file is not None:
+                file.close()
 
     def _pieces(self) -> Iterator[bytes]:
         if self._file is None:
@@ -148,6 +155,9 @@ class JournalFollower:
         except MtaLogUnreadable:
             self._since_s, self._cursor = now_s, ""
             raise
+
+    def close(self) -> None:
+        """Nothing is open between two calls."""
 
     def _noted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         read = 0

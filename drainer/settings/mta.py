@@ -40,10 +40,10 @@ class MtaSettings(Section):
     )
     log_file: Path | None = Field(
         None,
-        description="log of Postfix or Exim, with its rotated files, to look up recipients in doubt; or journald:"
-        ' "journal" (the facility mail), "journal:UNIT", "journal:/DIRECTORY"',
+        description="log of Postfix or Exim: its new lines say what providers answer, and with its rotated files it is"
+        ' searched for recipients in doubt; or journald: "journal" (the facility mail), "journal:UNIT", "journal:/DIRECTORY"',
     )
-    queue: Literal["none", "postfix", "exim"] = Field("none", description="the MTA whose queue length is watched")
+    queue: Literal["none", "postfix", "exim"] = Field("none", description="the MTA whose queue is watched")
     queue_config: Path | None = Field(
         None,
         description="Postfix: configuration directory of the instance that is fed, as for `postqueue -c`; not set: the"

@@ -1,0 +1,137 @@
+"""A look behind the MTA: its queue and its log, and what cannot be read of them."""
+
+from __future__ import annotations
+
+import smtplib
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from drainer.clock import StoppedClock, SystemClock
+from drainer.demo.misbehaviour import Rule
+from drainer.demo.sink import SinkOptions, SinkThread
+from drainer.destinations.log_tally import LogTally, may_be_a_delivery
+from drainer.destinations.looking import BehindTheMta
+from drainer.destinations.too_fast import TooFastReplies
+from drainer.mta_log.lines import parse_line
+from drainer.settings.mta import MtaSettings
+from tests import postfix
+
+SAMPLES = Path(__file__).parents[1] / "samples" / "mta_behind"
+LATEST_S = 1_796_100_000.0
+WITHIN_S = 30.0
+TOO_FAST = {
+    "gmail.example": "unusual rate",
+    "googlemail.example": "receiving mail at a rate",
+    "yahoo.example": "[TSS04]",
+    "outlook.example": "4.7.652",
+}
+
+
+def tally(name: str, **of: object) -> LogTally:
+    counted = LogTally(TooFastReplies(), **of)  # type: ignore[arg-type]
+    for piece in (SAMPLES / name).read_bytes().splitlines(keepends=True):
+        if may_be_a_delivery(piece) and (line := parse_line(piece.decode(), LATEST_S, UTC)):
+            counted.feed(line)
+    return counted
+
+
+@pytest.mark.parametrize("name", ["postfix.log", "exim.log"])
+def test_log_says_who_was_accepted_who_deferred_and_who_is_too_fast(name: str) -> None:
+    logged = tally(name).take()
+    assert logged["third.example"].accepted == 8
+    assert logged["third.example"].deferred == 0
+    for domain, words in TOO_FAST.items():
+        if name == "postfix.log" and domain == "yahoo.example":
+            continue  # it limits sessions, and Postfix put all mail into few
+        assert words in logged[domain].too_fast_reply
+        assert 0 < logged[domain].too_fast <= logged[domain].deferred
+    for domain in ("grey.example", "full.example", "down.example"):
+        assert logged[domain].deferred > 0
+        assert logged[domain].too_fast == 0, "greylisting, a full mailbox and a dead host do not depend on our speed"
+    assert logged["down.example"].not_tried > 0 or name == "postfix.log"
+
+
+def test_another_mta_of_the_same_log_is_left_out() -> None:
+    assert tally("postfix.log", names=("postfix-out",)).take() == {}
+    assert tally("postfix.log", names=("postfix",)).take() != {}
+
+
+def test_a_delivery_into_a_mailbox_of_the_mtas_own_is_no_providers() -> None:
+    line = (
+        "2026-11-30T10:00:00Z m postfix/local[7]: 4F1C2D3E4F: to=<a@own.test>, relay=local, dsn=2.0.0, status=sent (ok)"
+    )
+    counted = LogTally(TooFastReplies())
+    parsed = parse_line(line, LATEST_S)
+    assert parsed is not None
+    counted.feed(parsed)
+    assert counted.take() == {}
+
+
+async def test_log_that_cannot_be_read_is_unknown_and_not_zero(tmp_path: Path) -> None:
+    behind = BehindTheMta(MtaSettings(log_file=tmp_path / "mail.log"), StoppedClock())
+    seen = await behind.look()
+    assert not seen.log_read and "mail.log" in seen.trouble
+    (tmp_path / "mail.log").touch()
+    assert (await behind.look()).log_read
+    await behind.close()
+
+
+async def test_queue_that_cannot_be_read_takes_nothing_from_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "mail.log"
+    log.touch()
+    mta = MtaSettings(queue="postfix", queue_command=(sys.executable, "-c", "print('no')"), log_file=log)
+    behind = BehindTheMta(mta, StoppedClock())
+    await behind.look()
+    log.write_bytes((SAMPLES / "postfix.log").read_bytes())
+    seen = await behind.look()
+    assert seen.domains["third.example"].accepted == 8
+    assert seen.domains["third.example"].queued is None and seen.messages is None
+    assert seen.log_read and "'no'" in seen.trouble
+    await behind.close()
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A short path that every user may go through: Postfix's processes are several users'."""
+    postfix.needed()
+    with tempfile.TemporaryDirectory(prefix="drainer-postfix-") as place:
+        Path(place).chmod(0o755)
+        yield Path(place)
+
+
+async def test_genuine_postfix_is_seen_by_queue_and_log(root: Path) -> None:
+    refusing = Rule.parse("rcpt 421 4.7.28 Gmail has detected an unusual rate of mail recipient=*@gmail.test")
+    with SinkThread(SinkOptions(scripts=(refusing,))) as sink:
+        to = ("127.0.0.1", sink.port)
+        outbound = postfix.relaying_to({"gmail.test": to, "*": to}, retry_s=300)
+        with postfix.running_postfix(root, outbound=outbound) as mta:
+            settings = MtaSettings(queue="postfix", queue_config=root / "etc", log_file=mta.log_file)
+            behind = BehindTheMta(settings, SystemClock())
+            await behind.look()
+            with smtplib.SMTP("127.0.0.1", mta.port) as session:
+                for number in range(3):
+                    session.sendmail(
+                        "a@lists.test", [f"m{number}@gmail.test", f"m{number}@fine.test"], b"Subject: x\r\n\r\nx"
+                    )
+            deadline_s = time.monotonic() + WITHIN_S
+            accepted = deferred = 0
+            while (accepted, deferred) < (3, 3) and time.monotonic() < deadline_s:
+                seen = await behind.look()
+                accepted += seen.domains["fine.test"].accepted if "fine.test" in seen.domains else 0
+                deferred += seen.domains["gmail.test"].deferred if "gmail.test" in seen.domains else 0
+            behind.reconfigure(
+                settings.model_copy(update={"queue_command": ("/usr/sbin/postqueue", "-c", str(root / "etc"), "-j")})
+            )
+            seen = await behind.look()
+            await behind.close()
+    assert (accepted, deferred, seen.trouble) == (3, 3, "")
+    gmail = seen.domains["gmail.test"]
+    assert (gmail.queued, gmail.waiting, gmail.waiting_too_fast) == (3, 3, 3)
+    assert gmail.reply.startswith("421 4.7.28 Gmail has detected an unusual rate")
+    assert seen.messages == 3
