@@ -40,8 +40,9 @@ class MtaSettings(Section):
     )
     log_file: Path | None = Field(
         None,
-        description="log of Postfix or Exim: its new lines say what providers answer, and with its rotated files it is"
-        ' searched for recipients in doubt; or journald: "journal" (the facility mail), "journal:UNIT", "journal:/DIRECTORY"',
+        description="log of Postfix or Exim: its new lines say what providers answer, and it is searched, with its"
+        ' rotated files, for recipients in doubt; or journald: "journal" (the facility mail), "journal:UNIT",'
+        ' "journal:/DIRECTORY"',
     )
     queue: Literal["none", "postfix", "exim"] = Field("none", description="the MTA whose queue is watched")
     queue_config: Path | None = Field(
