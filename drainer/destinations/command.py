@@ -74,18 +74,27 @@ async def hand_on_lines(
 
 
 async def _hand_on(output: asyncio.StreamReader, take: Callable[[str], None], name: str, most_bytes: int) -> None:
-    rest, read = b"", 0
+    begun: list[bytes] = []
+    read = of_line = 0
     while piece := await output.read(PIECE_BYTES):
         read += len(piece)
-        *lines, rest = (rest + piece).split(b"\n")
-        if len(rest) > LONGEST_LINE_BYTES or read > most_bytes:
-            most = LONGEST_LINE_BYTES if len(rest) > LONGEST_LINE_BYTES else most_bytes
-            what = "a line" if len(rest) > LONGEST_LINE_BYTES else "a listing"
-            raise MtaError(f"{name} printed {what} of more than {most:,} bytes: that is no queue's")
-        for line in lines:
-            take(line.decode("utf-8", "replace"))
-    if rest:
+        first, *others = piece.split(b"\n")
+        begun.append(first)
+        of_line += len(first)
+        if of_line > LONGEST_LINE_BYTES:
+            raise _too_much(name, "a line", LONGEST_LINE_BYTES)
+        if read > most_bytes:
+            raise _too_much(name, "a listing", most_bytes)
+        if others:
+            for line in (b"".join(begun), *others[:-1]):
+                take(line.decode("utf-8", "replace"))
+            begun, of_line = [others[-1]], len(others[-1])
+    if rest := b"".join(begun):
         take(rest.decode("utf-8", "replace"))
+
+
+def _too_much(name: str, what: str, most: int) -> MtaError:
+    return MtaError(f"{name} printed {what} of more than {most:,} bytes: that is no queue's")
 
 
 async def _end_of(errors: asyncio.StreamReader) -> str:

@@ -88,12 +88,12 @@ async def test_command_that_hangs_is_killed_with_what_it_started() -> None:
 
 
 async def test_output_without_end_is_ended() -> None:
-    endless = printing("", "[sys.stdout.write('x' * 1000) for _ in iter(int, 1)]")
+    endless = printing("", "[sys.stdout.write('x' * 100_000) for _ in iter(int, 1)]")
     with pytest.raises(MtaError, match="a line of more than"):
         await hand_on_lines(endless, lambda line: None, 60.0)
     with pytest.raises(MtaError, match="a listing of more than 1,000,000 bytes"):
         await hand_on_lines(
-            printing("", "[sys.stdout.write('x\\n') for _ in iter(int, 1)]"), lambda line: None, 60.0, 10**6
+            printing("", "[sys.stdout.write('x\\n' * 1000) for _ in iter(int, 1)]"), lambda line: None, 60.0, 10**6
         )
 
 

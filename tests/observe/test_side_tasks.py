@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 import drainer.observe.side_tasks
+import drainer.rounds.behind_the_mta
 import drainer.rounds.clock_jumps
 import drainer.rounds.each_second
 import drainer.rounds.ledger_upkeep
@@ -21,6 +22,7 @@ import drainer.start.listening
 from drainer.control.server import ControlServer
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
+from drainer.destinations.looking import BehindTheMta
 from drainer.errors import NoRoomForSocket
 from drainer.observe.runner_beside import RunnerBeside
 from drainer.observe.side_tasks import MAY_END, SIDE_TASKS
@@ -57,6 +59,7 @@ def listens_at_the_third_try() -> Callable[[ControlServer], Awaitable[None]]:
 
 
 ROUNDS = (
+    drainer.rounds.behind_the_mta,
     drainer.rounds.clock_jumps,
     drainer.rounds.each_second,
     drainer.rounds.ledger_upkeep,
@@ -68,6 +71,7 @@ BROKEN: dict[str, tuple[object, str, object]] = {
     "record": (RecordWriter, "run", fails_later),
     "notify": (Notifier, "run", fails_later),
     "guards": (Surroundings, "look", fails_later),
+    "behind_the_mta": (BehindTheMta, "is_watching", property(fails)),
     "queues": (Surroundings, "count_queues", fails_later),
     "intruder": (RunnerBeside, "note", fails_later),
     "belonging": (LedgerCheck, "renew", fails_later),
