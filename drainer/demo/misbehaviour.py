@@ -8,10 +8,11 @@ Not here  sockets and time (sink_session.py): a step says when it is
 from __future__ import annotations
 
 import fnmatch
+import heapq
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 StageName = Literal["connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "content", "dot", "rset", "quit"]
@@ -106,17 +107,40 @@ class TokenBucket:
 
 
 @dataclass(slots=True)
+class Workers:
+    """How an MTA gets slower and refuses nothing: so many workers, first come, first served, and the rest waits.
+
+    number   workers
+    each_s   how long each of them takes for one
+    """
+
+    number: int
+    each_s: float
+    _free_at_s: list[float] = field(default_factory=list)
+
+    def wait_s(self, at_s: float) -> float:
+        """Seconds until one that comes now is done. at_s: monotonic seconds."""
+        busy = [free_at_s for free_at_s in self._free_at_s if free_at_s > at_s]
+        heapq.heapify(busy)
+        begins_s = at_s if len(busy) < self.number else heapq.heappop(busy)
+        heapq.heappush(busy, begins_s + self.each_s)
+        self._free_at_s = busy
+        return begins_s + self.each_s - at_s
+
+
+@dataclass(slots=True)
 class Rule:
     """A line of the small language, as a Script.
 
-        STAGE WHAT [recipient=GLOB] [sender=GLOB] [beyond=N] [first=N] [after=N] [every=N] [chance=P] [rate=N]
+        STAGE WHAT [recipient=GLOB] [sender=GLOB] [beyond=N] [first=N] [after=N] [every=N] [chance=P] [rate=N] [workers=N]
 
     WHAT  a reply "450 4.2.0 greylisted" | hang-up | silence | take-and-hang-up | take-and-silence | garbage | half |
           endless (a reply without a last line) | delay=SECONDS | twice REPLY (the ordinary reply, and this one behind it)
     recipient, sender  only for addresses that match; from data on: if one of the accepted recipients matches;
           `beyond=N`: only once the transaction has N recipients; `first=N`: the first N times it matches; `after=N`: not
           the first N times; `every=N`: each Nth time; `chance=P`: with this probability, from a fixed seed; `rate=N`: only
-          above N a second, of the recipients that match or, where there are none, of the times it matches
+          above N a second, of the recipients that match or, where there are none, of the times it matches; `workers=N`:
+          with delay, one of N workers is busy for that long, and who comes while all are waits
     """
 
     stage: str
@@ -130,6 +154,7 @@ class Rule:
     chance: float = 1.0
     twice: bool = False
     bucket: TokenBucket | None = None
+    workers: Workers | None = None
     _matched: int = 0
     _random: random.Random = field(default_factory=lambda: random.Random(1))
 
@@ -141,7 +166,7 @@ class Rule:
             raise ValueError(f"{stage!r} is no stage; right would be one of {', '.join(STAGES)}")
         words = rest.split()
         options: dict[str, str] = {}
-        while words and re.fullmatch(r"(recipient|sender|beyond|first|after|every|chance|rate)=\S*", words[-1]):
+        while words and re.fullmatch(r"(recipient|sender|beyond|first|after|every|chance|rate|workers)=\S*", words[-1]):
             name, _, value = words.pop().partition("=")
             options[name] = value
         what = " ".join(words)
@@ -170,6 +195,7 @@ class Rule:
             float(options.get("chance", 1)),
             twice,
             TokenBucket(rate, max(1.0, rate)) if (rate := float(options.get("rate", 0))) else None,
+            Workers(workers, behaviour.delay_s) if (workers := int(options.get("workers", 0))) else None,
         )
 
     def __call__(self, step: SinkStep) -> Behaviour | None:
@@ -188,6 +214,8 @@ class Rule:
             return None
         if self.bucket is not None and self.bucket.takes(max(1, matching), step.at_s):
             return None
+        if self.workers is not None:
+            return replace(self.behaviour, delay_s=self.workers.wait_s(step.at_s))
         if self.twice:
             ordinary = {"connect": b"220 sink\r\n", "data": b"354 go ahead\r\n"}.get(step.stage, b"250 2.0.0 Ok\r\n")
             return Behaviour(ordinary + (self.behaviour.reply or b""), takes=step.stage == "dot" or None)

@@ -1,52 +1,129 @@
-"""Outcomes fed back into the rate: slow start, back off on trouble, creep up while it is calm.
+"""How fast: slow start, a step to just under what was accepted, and a patient search upwards.
 
-In    the outcomes of transactions since the last look, the time, the operator's ceiling
+In    outcomes of transactions since the last look, the time, the operator's ceiling
 Out   the Pace to keep until the next look
 Pure  no clock, no throttle
+Not here  how many sessions (concurrency.py); whether a share of bad ends is unusual (load_evidence.py)
 
-Additive increase, multiplicative decrease, as in TCP (RFC 5681). The question is the same: how much can the other side
-bear, when all it says is "too much"? Hysteresis: trouble is more than TROUBLE_SHARE of recipients deferred, or any
-connection trouble; calm is less than CALM_SHARE; between the two the rate stays. One trouble halves the rate once: more
-trouble within HALVE_AT_MOST_EVERY_S comes from transactions that were under way already.
+    START   the rate doubles while it is used and nothing is unusual
+    CHECK   something became unusual; the rate was lowered to see whether that helps
+    HOLD    the rate stays; the pause before the next search doubles with each search that failed
+    SEARCH  the rate grows by a small step a second
+
+What is taken from where, and why:
+- Additive increase, multiplicative decrease (RFC 5681), but down to what was accepted instead of to a half. TCP has to
+  guess; an MTA that refuses says exactly how much it took. So the accepted rate is the estimate, as the delivery rate is
+  in BBR, measured while the rate was really used. BBR's bound is kept as well: no start faster than a multiple of that.
+- A loss alone is no reason (see load_evidence.py). The slowdown is an experiment: if the bad share is not lower at the
+  lower rate, three times, it is not our load. Then the rate is restored and that share is tolerated from then on.
+- Most of what a limiter refuses, it refuses while it is searched for. Postfix's SCHEDULER_README measures 50 % deferred with
+  feedback of 1 for each delivery, 24 % with 1/sqrt(N), 16 % with 1/N: the slower the feedback, the less. Here it is slower
+  again: a search ends after a handful of refusals, and the pause before the next one grows to SEARCH_LONGEST_S. AWS's
+  adaptive retry holds below the rate of the last throttling and then grows ever faster (CUBIC); so does a search here once
+  it has passed the old limit.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
-START_PER_S = 5.0
+from drainer.feed.binding import LOSES, REFUSES
+from drainer.feed.load_evidence import (
+    NOTHING_KNOWN,
+    Sample,
+    has_helped,
+    is_one_domains,
+    is_unusual,
+)
+
+START_PER_S = 20.0
 SLOWEST_PER_S = 0.2
-DOUBLE_EVERY_S = 2.0
-"""Slow start: a calm rate that is used doubles in this time, until the first trouble or the ceiling."""
-CREEP_SHARE_PER_S = 0.02
-"""After trouble: a calm rate grows by this share of the last good rate per second, so half is won back in 25 s."""
-CALM_BEFORE_CREEP_S = 10.0
-HALVE_AT_MOST_EVERY_S = 5.0
-TROUBLE_SHARE = 0.2
-CALM_SHARE = 0.05
-FEWEST_RECIPIENTS = 10
-"""Fewer deferrals than this in one look say nothing: greylisting and full mailboxes are normal."""
-USED_SHARE = 0.5
-"""A rate that is not even half used says nothing about a higher one."""
 FASTEST_PER_S = 10_000.0
 """Used where the ceiling is unlimited; above this rate our own host is the limit."""
+LOOK_EVERY_S = 0.25
+DOUBLE_EVERY_S = 0.6
+"""Slow start from 20/s to 500/s takes 2.8 s at least. It goes on only as fast as the MTA answers."""
+START_AHEAD = 3.0
+"""Slow start goes no further ahead of the rate that is answered than this many times."""
+USED_SHARE = 0.6
+"""A rate that is used less says nothing about a higher one."""
+RECENT_S = 2.0
+RECENT_TRANSACTIONS = 20
+RECENT_LONGEST_S = 30.0
+"""What counts as now: the last RECENT_S, or longer until there are so many transactions."""
+SHORTEST_MEASURE_S = 0.5
+"""In slow start the accepted rate is the best of this time: over a longer one the rates of before would count as well."""
+JUST_UNDER = 0.96
+HALF_IF_BELOW = 0.25
+"""Where less than this share was accepted, half of the rate is tried first: it may not be our load at all."""
+SETTLE_S = 0.4
+"""After a step down: transactions begun before it end in this time and are not counted."""
+CHECK_BAD_S = 0.5
+CHECK_S = 1.5
+CHECK_LONGEST_S = 15.0
+"""After a step down: bad news is believed after the first time, good news after the second. With few transactions both
+wait, at most for the third."""
+CHECK_TRANSACTIONS = 12
+CHECK_STEPS = 3
+SEARCH_FIRST_S = 8.0
+SEARCH_LONGEST_S = 60.0
+SEARCH_SHARE_PER_S = 0.01
+"""Additive: by this share of the rate that is held. A limiter that saves up one second refuses nothing until the search is
+14 % above it (the root of twice this), and a handful after that."""
+PASSED = 1.3
+"""A search that passed the old limit by this much has shown that it is gone."""
+SEARCH_FASTER_PER_S = 0.2
+
+
+class Phase(StrEnum):
+    START = "start"
+    CHECK = "check"
+    HOLD = "hold"
+    SEARCH = "search"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcomes:
+class Heard:
     """Since the last look.
 
-    transactions  begun
-    answered      recipients that got an answer of any kind
-    deferred      of these, answered 4xx
-    lost          transactions that met connection trouble: 421, a hang-up, a timeout, an MTA that was down
+    transactions  ended
+    deferred      of these, most of their recipients answered 4xx
+    lost          of these, met connection trouble: 421, a hang-up, a timeout
+    domains       recipient domain -> recipients answered, and deferred
+    reply         the last words of one that was deferred or lost
+    seconds       how long the look took; set by next_pace
     """
 
     transactions: int = 0
-    answered: int = 0
     deferred: int = 0
     lost: int = 0
+    domains: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    reply: str = ""
+    seconds: float = 0.0
+
+    @property
+    def accepted(self) -> int:
+        return self.transactions - self.deferred - self.lost
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """An experiment under way.
+
+    kind      "deferred" or "lost"
+    from_per_s, from_phase  where to return to if the trouble is not our load
+    before    the sample that was unusual
+    steps     how often the rate was lowered
+    """
+
+    kind: str
+    from_per_s: float
+    from_phase: Phase
+    before: Sample
+    steps: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +131,35 @@ class Pace:
     """How fast to go, in transactions per second.
 
     per_s        for the throttle, beside the operator's ceiling
-    slow_start   no trouble was met yet
-    good_per_s   the rate at which the last trouble was met
-    looked_at_s, halved_at_s, calm_since_s   monotonic seconds
-    reason       why the rate was last lowered; "" while nothing holds it down
+    since_s      when the phase began, monotonic seconds; in CHECK: the last step
+    recent       what was heard lately, oldest first
+    usual        per kind of trouble: the share that is as likely at any rate, as far as is known
+    limit_per_s  what was accepted when the MTA last had too much; inf: that never happened
+    pause_s      before the next search
+    reason       why the rate is held; "" while nothing holds it down
     """
 
     per_s: float
     looked_at_s: float
-    slow_start: bool = True
-    good_per_s: float = FASTEST_PER_S
-    halved_at_s: float = -math.inf
-    calm_since_s: float = -math.inf
+    phase: Phase = Phase.START
+    since_s: float = -math.inf
+    recent: tuple[Heard, ...] = ()
+    usual: Mapping[str, Sample] = field(default_factory=lambda: {"deferred": NOTHING_KNOWN, "lost": NOTHING_KNOWN})
+    limit_per_s: float = math.inf
+    pause_s: float = SEARCH_FIRST_S
+    check: Check | None = None
     reason: str = ""
 
 
-def first_pace(now_s: float, ceiling_per_s: float | None) -> Pace:
-    """Where to start after an outage."""
-    return Pace(min(START_PER_S, _ceiling(ceiling_per_s)), now_s)
+def first_pace(now_s: float, ceiling_per_s: float | None, borne_per_s: float = 0.0) -> Pace:
+    """Where to start after an outage.
+
+    borne_per_s  what this MTA bore last time; 0: not known
+    """
+    return Pace(_bounded(max(START_PER_S, borne_per_s), _ceiling(ceiling_per_s)), now_s, since_s=now_s)
 
 
-def next_pace(pace: Pace, seen: Outcomes, now_s: float, ceiling_per_s: float | None) -> Pace:
+def next_pace(pace: Pace, heard: Heard, now_s: float, ceiling_per_s: float | None) -> Pace:
     """The pace after a look at its outcomes.
 
     now_s          monotonic seconds, not before pace.looked_at_s
@@ -82,44 +167,175 @@ def next_pace(pace: Pace, seen: Outcomes, now_s: float, ceiling_per_s: float | N
     Returns  per_s between SLOWEST_PER_S and the ceiling (FASTEST_PER_S when unlimited)
     """
     ceiling = _ceiling(ceiling_per_s)
-    if ceiling == 0:
-        return replace(pace, looked_at_s=now_s)
     elapsed_s = max(0.0, now_s - pace.looked_at_s)
-    pace = replace(pace, looked_at_s=now_s, per_s=_bounded(pace.per_s, ceiling))
-    if trouble := _trouble(seen):
-        return _backed_off(pace, trouble, now_s, ceiling)
-    if seen.answered and seen.deferred > CALM_SHARE * seen.answered and seen.deferred >= FEWEST_RECIPIENTS:
-        return replace(pace, calm_since_s=now_s)
-    if seen.transactions < USED_SHARE * pace.per_s * elapsed_s:
+    if ceiling == 0:
+        return replace(pace, looked_at_s=now_s, since_s=pace.since_s + elapsed_s, recent=())
+    heard = replace(heard, seconds=elapsed_s)
+    if pace.check is not None and now_s - pace.since_s <= SETTLE_S:
+        return replace(pace, looked_at_s=now_s, per_s=_bounded(pace.per_s, ceiling))
+    pace = _with(replace(pace, looked_at_s=now_s, per_s=_bounded(pace.per_s, ceiling)), heard)
+    if pace.check is not None:
+        return _checked(pace, pace.check, now_s, ceiling)
+    if kind := _trouble(pace):
+        return _troubled(pace, kind, now_s, ceiling)
+    if pace.phase is Phase.HOLD:
+        return replace(pace, phase=Phase.SEARCH, since_s=now_s) if now_s - pace.since_s >= pace.pause_s else pace
+    used = min(1.0, _per_s(pace.recent[-4:], "transactions") / pace.per_s)
+    if used < USED_SHARE:
         return pace
-    if pace.slow_start:
-        return replace(pace, per_s=_bounded(pace.per_s * 2 ** min(1.0, elapsed_s / DOUBLE_EVERY_S), ceiling))
-    if now_s - pace.calm_since_s < CALM_BEFORE_CREEP_S:
-        return pace
-    crept = _bounded(pace.per_s + CREEP_SHARE_PER_S * pace.good_per_s * elapsed_s, ceiling)
-    return replace(pace, per_s=crept, reason="" if crept >= min(pace.good_per_s, ceiling) else pace.reason)
+    if pace.phase is Phase.START:
+        return _started(pace, elapsed_s * used, ceiling)
+    return _searched(pace, elapsed_s, now_s, ceiling)
 
 
-def _trouble(seen: Outcomes) -> str:
-    if seen.lost:
-        return "connection trouble"
-    if seen.deferred >= FEWEST_RECIPIENTS and seen.deferred > TROUBLE_SHARE * seen.answered:
-        return f"{100 * seen.deferred // seen.answered} % of recipients deferred"
+def _with(pace: Pace, heard: Heard) -> Pace:
+    """What was heard joins what is recent; what is no longer recent becomes usual. An experiment keeps all it has; and a
+    search near the limit forgets, or what it meets would become usual before it is noticed."""
+    recent = (*pace.recent, heard)
+    if pace.check is not None:
+        return replace(pace, recent=recent)
+    seconds, transactions, first = 0.0, 0, len(recent)
+    while first and (seconds < RECENT_S or transactions < RECENT_TRANSACTIONS) and seconds < RECENT_LONGEST_S:
+        first -= 1
+        seconds += recent[first].seconds
+        transactions += recent[first].transactions
+    if not first or (pace.phase is Phase.SEARCH and not _is_past(pace)):
+        return replace(pace, recent=recent[first:])
+    usual = {kind: (known + _sample(recent[:first], kind)).remembered() for kind, known in pace.usual.items()}
+    return replace(pace, recent=recent[first:], usual=usual)
+
+
+def _trouble(pace: Pace) -> str:
+    """The kind of trouble that is unusual now; "" if none is."""
+    for kind in ("deferred", "lost"):
+        if is_unusual(_sample(pace.recent, kind), pace.usual[kind]):
+            if kind == "deferred" and is_one_domains(_domains(pace.recent), pace.usual[kind]):
+                continue
+            return kind
     return ""
 
 
-def _backed_off(pace: Pace, trouble: str, now_s: float, ceiling: float) -> Pace:
-    if now_s - pace.halved_at_s < HALVE_AT_MOST_EVERY_S:
-        return replace(pace, calm_since_s=now_s)
-    return Pace(
-        per_s=_bounded(pace.per_s / 2, ceiling),
-        looked_at_s=now_s,
-        slow_start=False,
-        good_per_s=pace.per_s,
-        halved_at_s=now_s,
-        calm_since_s=now_s,
-        reason=trouble,
+def _troubled(pace: Pace, kind: str, now_s: float, ceiling: float) -> Pace:
+    """Step down, and see whether it helps."""
+    accepted_per_s = _best_per_s(pace.recent) if pace.phase is Phase.START else _per_s(pace.recent, "accepted")
+    check = Check(kind, pace.per_s, pace.phase, _sample(pace.recent, kind))
+    failed = pace.phase is Phase.SEARCH
+    return replace(
+        pace,
+        per_s=_stepped_down(pace.per_s, accepted_per_s, ceiling),
+        phase=Phase.CHECK,
+        since_s=now_s,
+        recent=(),
+        pause_s=min(2 * pace.pause_s, SEARCH_LONGEST_S) if failed else pace.pause_s,
+        check=check,
+        reason=_words(kind, accepted_per_s, pace.recent),
     )
+
+
+def _checked(pace: Pace, check: Check, now_s: float, ceiling: float) -> Pace:
+    """What the experiment shows, once it has gone on for long enough."""
+    after = _sample(pace.recent, check.kind)
+    age_s = now_s - pace.since_s - SETTLE_S
+    is_bad = is_unusual(after, pace.usual[check.kind])
+    if age_s < CHECK_LONGEST_S and (age_s < (CHECK_BAD_S if is_bad else CHECK_S) or after.tried < CHECK_TRANSACTIONS):
+        return pace
+    accepted_per_s = _per_s(pace.recent, "accepted")
+    if not is_bad:
+        return replace(pace, phase=Phase.HOLD, since_s=now_s, recent=(), check=None, limit_per_s=pace.per_s)
+    if check.steps >= CHECK_STEPS and not has_helped(check.before, after):
+        usual = dict(pace.usual) | {check.kind: (check.before + after).remembered()}
+        return replace(
+            pace, per_s=_bounded(check.from_per_s, ceiling), phase=check.from_phase, since_s=now_s, recent=(),
+            usual=usual, check=None, reason="" if math.isinf(pace.limit_per_s) else pace.reason,
+        )  # fmt: skip
+    return replace(
+        pace,
+        per_s=_stepped_down(pace.per_s, accepted_per_s, ceiling),
+        since_s=now_s,
+        recent=(),
+        check=replace(check, steps=check.steps + 1),
+        reason=_words(check.kind, accepted_per_s, pace.recent),
+    )
+
+
+def is_used(pace: Pace) -> bool:
+    """Whether so much was sent lately that the rate is what limits it."""
+    return _per_s(pace.recent[-4:], "transactions") >= USED_SHARE * pace.per_s
+
+
+def _started(pace: Pace, used_s: float, ceiling: float) -> Pace:
+    ahead = START_AHEAD * _per_s(pace.recent[-4:], "transactions")
+    grown = pace.per_s * 2 ** min(1.0, used_s / DOUBLE_EVERY_S)
+    return replace(pace, per_s=_bounded(max(pace.per_s, min(grown, ahead)), ceiling))
+
+
+def _searched(pace: Pace, elapsed_s: float, now_s: float, ceiling: float) -> Pace:
+    passed = _is_past(pace)
+    share = SEARCH_FASTER_PER_S if passed else SEARCH_SHARE_PER_S
+    base = pace.per_s if passed else min(pace.per_s, pace.limit_per_s)
+    return replace(
+        pace,
+        per_s=_bounded(pace.per_s + share * base * elapsed_s, ceiling),
+        pause_s=SEARCH_FIRST_S if passed else pace.pause_s,
+        reason="" if passed else pace.reason,
+    )
+
+
+def _is_past(pace: Pace) -> bool:
+    """The limit that was found once is gone."""
+    return pace.per_s > PASSED * pace.limit_per_s
+
+
+def _stepped_down(per_s: float, accepted_per_s: float, ceiling: float) -> float:
+    if accepted_per_s < HALF_IF_BELOW * per_s:
+        return _bounded(per_s / 2, ceiling)
+    return _bounded(min(per_s, accepted_per_s) * JUST_UNDER, ceiling)
+
+
+def _sample(heard: Iterable[Heard], kind: str) -> Sample:
+    tried = bad = 0
+    for one in heard:
+        tried += one.transactions
+        bad += one.deferred if kind == "deferred" else one.lost
+    return Sample(tried, bad)
+
+
+def _domains(heard: Iterable[Heard]) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for one in heard:
+        for name, (answered, deferred) in one.domains.items():
+            before = found.get(name, (0, 0))
+            found[name] = (before[0] + answered, before[1] + deferred)
+    return found
+
+
+def _per_s(heard: Iterable[Heard], what: str) -> float:
+    count, seconds = 0, 0.0
+    for one in heard:
+        count += one.accepted if what == "accepted" else one.transactions
+        seconds += one.seconds
+    return count / seconds if seconds > 0 else 0.0
+
+
+def _best_per_s(recent: tuple[Heard, ...]) -> float:
+    """The highest accepted rate over SHORTEST_MEASURE_S."""
+    best, first, accepted, seconds = 0.0, 0, 0, 0.0
+    for one in recent:
+        accepted += one.accepted
+        seconds += one.seconds
+        while seconds - recent[first].seconds >= SHORTEST_MEASURE_S:
+            accepted -= recent[first].accepted
+            seconds -= recent[first].seconds
+            first += 1
+        if seconds >= SHORTEST_MEASURE_S:
+            best = max(best, accepted / seconds)
+    return best or _per_s(recent, "accepted")
+
+
+def _words(kind: str, accepted_per_s: float, recent: tuple[Heard, ...]) -> str:
+    reply = next((one.reply for one in reversed(recent) if one.reply), "")
+    what = REFUSES if kind == "deferred" else LOSES
+    return f"{what} {accepted_per_s:.3g} messages/s" + (f": {reply}" if reply else "")
 
 
 def _ceiling(ceiling_per_s: float | None) -> float:

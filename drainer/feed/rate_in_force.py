@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 
 from drainer.clock import Clock
-from drainer.feed.adaptive_rate import Outcomes, first_pace, next_pace
+from drainer.feed.adaptive_rate import LOOK_EVERY_S, Heard, Pace, Phase, first_pace, is_used, next_pace
+from drainer.feed.binding import LIMIT_ON, MTA_PACE, SLOW_START
 from drainer.feed.scheduled import Scheduled
 from drainer.feed.throttle import Throttle
 from drainer.feed.transaction import Transaction
 from drainer.guards.verdict import Guard, bound_by_guard
 from drainer.ledger.states import State
+from drainer.queuedir.domains import domain_of
 from drainer.schedule.caps import CAPS
 from drainer.schedule.words import cap_words, window_words
 from drainer.settings.feed import FeedSettings
@@ -35,8 +37,8 @@ class RateInForce:
         self._messages_per_s = self.schedule.messages_per_s
         self._recipients_per_s = settings.recipients
         self._slow: Guard | None = None
-        self._seen = Outcomes()
-        self._borne = first_pace(clock.monotonic_s(), self._messages_per_s)
+        self._heard = _Counted()
+        self._pace = first_pace(clock.monotonic_s(), self._messages_per_s)
         throttle.cap(settings.hourly, settings.daily)
         self._set()
 
@@ -67,25 +69,30 @@ class RateInForce:
 
     def heard(self, transaction: Transaction) -> None:
         """The outcome of a transaction."""
-        # A message that is refused for its content says nothing about how much the MTA can bear.
-        deferred = 0 if transaction.message_refused else len(transaction.recipients(State.DEFERRED))
-        answered = sum(len(outcome.recipients) for outcome in transaction.outcomes)
-        self._seen = Outcomes(
-            self._seen.transactions + 1,
-            self._seen.answered + answered,
-            self._seen.deferred + deferred,
-            self._seen.lost + bool(transaction.trouble),
-        )
+        self._heard.add(transaction)
+        if self._clock.monotonic_s() - self._pace.looked_at_s >= LOOK_EVERY_S:
+            self.look()
 
     def look(self) -> None:
         """Adapt the rate to what was heard since the last look, and to the window of this moment."""
         before, self._messages_per_s = self._messages_per_s, self.schedule.messages_per_s
         if before != self._messages_per_s:
             self._set()
-        self._borne = next_pace(self._borne, self._seen, self._clock.monotonic_s(), self._messages_per_s)
-        self._seen = Outcomes()
-        if self._adaptive:
+        before_per_s = self._pace.per_s
+        counted, self._heard = self._heard, _Counted()
+        self._pace = next_pace(self._pace, counted.heard(), self._clock.monotonic_s(), self._messages_per_s)
+        if self._adaptive and self._pace.per_s != before_per_s:
             self._set()
+
+    @property
+    def pace(self) -> Pace:
+        """What the MTA bears, as far as is known."""
+        return self._pace
+
+    def begin_with(self, borne_per_s: float) -> None:
+        """Before the first transaction: what this MTA bore last time."""
+        self._pace = first_pace(self._clock.monotonic_s(), self._messages_per_s, borne_per_s)
+        self._set()
 
     @property
     def binding(self) -> str:
@@ -94,16 +101,18 @@ class RateInForce:
             return waits
         limited = self._throttle.binding
         if not limited:
-            return "the MTA's pace"
+            return MTA_PACE
         if limited in CAPS:
             return self._caps_in_words(limited)
         if self._slow:
             return bound_by_guard(self._slow.name, self._slow.reason)
-        if self._adaptive and limited == "messages" and self._borne.per_s < _or_infinite(self._messages_per_s):
-            return self._borne.reason or "slow start"
+        if self._adaptive and limited == "messages" and self._pace.per_s < _or_infinite(self._messages_per_s):
+            if self._pace.phase is Phase.START and not is_used(self._pace):
+                return MTA_PACE
+            return self._pace.reason or SLOW_START
         if limited == "messages" and self.schedule.has_windows and not self.schedule.is_overruled:
             return self._window_in_words()
-        return f"limit on {limited}"
+        return LIMIT_ON + limited
 
     @property
     def waits(self) -> str:
@@ -132,7 +141,7 @@ class RateInForce:
         share = SLOW_SHARE if self._slow else 1.0
         messages = _or_infinite(self._messages_per_s)
         if self._adaptive:
-            messages = min(messages, self._borne.per_s)
+            messages = min(messages, self._pace.per_s)
         self._throttle.set(
             None if math.isinf(messages) else messages * share,
             None if self._recipients_per_s is None else self._recipients_per_s * share,
@@ -147,3 +156,36 @@ def _in_force(operator: float | None, settings: float | None) -> float | None:
 
 def _or_infinite(per_s: float | None) -> float:
     return math.inf if per_s is None else per_s
+
+
+class _Counted:
+    """What was heard since the last look."""
+
+    def __init__(self) -> None:
+        self._transactions = self._deferred = self._lost = 0
+        self._domains: dict[str, tuple[int, int]] = {}
+        self._reply = ""
+
+    def add(self, transaction: Transaction) -> None:
+        self._transactions += 1
+        if transaction.trouble:
+            self._lost += 1
+            self._reply = transaction.trouble
+            return
+        # A message that is refused for its content says nothing about how much the MTA can bear.
+        if transaction.message_refused:
+            return
+        answered = deferred = 0
+        for outcome in transaction.outcomes:
+            bad = len(outcome.recipients) if outcome.state is State.DEFERRED else 0
+            answered += len(outcome.recipients)
+            deferred += bad
+            self._reply = outcome.reply if bad else self._reply
+            for recipient in outcome.recipients:
+                domain = domain_of(recipient)
+                known = self._domains.get(domain, (0, 0))
+                self._domains[domain] = (known[0] + 1, known[1] + (bad > 0))
+        self._deferred += bool(deferred) and 2 * deferred >= answered
+
+    def heard(self) -> Heard:
+        return Heard(self._transactions, self._deferred, self._lost, self._domains, self._reply)

@@ -56,6 +56,8 @@ class Session:
     transactions  transactions that came to an end in order, refused ones included
     got_421       the MTA said it is closing
     lost          the loss that ended it, None while it is usable or when it was closed in order
+    final_dot_s   how long the reply to the final dot of this transaction took; None: it did not get that far
+    errors        4xx and 5xx replies since the MTA last accepted a content
     largest_bytes  the largest content the MTA says it takes (RFC 1870); None: it does not say, or has no limit
     """
 
@@ -69,6 +71,8 @@ class Session:
         self.transactions = 0
         self.got_421 = False
         self.lost: SessionLost | None = None
+        self.final_dot_s: float | None = None
+        self.errors = 0
 
     @classmethod
     async def open(cls, settings: MtaSettings) -> Session:
@@ -142,6 +146,7 @@ class Session:
         return replies[0], to_rcpt
 
     def _mail_line(self, envelope: Envelope, content_bytes: int) -> bytes:
+        self.final_dot_s = None
         smtputf8 = self.offers("smtputf8")
         words = [b"MAIL FROM:" + _path(envelope.reverse_path, smtputf8)]
         if self.offers("size"):
@@ -195,12 +200,17 @@ class Session:
             # with a dot has two. So a loss before this write is safe to try again, and one after it is IN_DOUBT.
             #   Held by tests/feed/test_session.py (hang-ups in the content, before and after the final dot).
             stage = Stage.FINAL_DOT
+            loop = asyncio.get_running_loop()
+            begun_s = loop.time()
             self._wire.write(octets[last:])
             reply = self._reply(stage, await self._wire.reply(self._settings.final_dot_timeout))
+            self.final_dot_s = loop.time() - begun_s
         except BaseException as exc:
             self._fail(stage, exc)
             raise
         self.transactions += 1
+        if reply.code < 400:
+            self.errors = 0
         return reply
 
     async def reset(self) -> None:
@@ -256,6 +266,7 @@ class Session:
         except ValueError as exc:
             raise self._lose(stage, f"unparsable reply: {exc}") from exc
         self.got_421 = self.got_421 or reply.code == 421
+        self.errors += reply.code >= 400
         return reply
 
     def _reply(self, stage: Stage, response: tuple[int, str]) -> Reply:

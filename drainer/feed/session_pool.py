@@ -1,17 +1,19 @@
-"""How many SMTP sessions are open, when one is renewed, and what is known of the MTA.
+"""Sessions that are open, when one is renewed, and whether the MTA is dead.
 
 In    MtaSettings; sessions given back, usable or lost
 Out   a usable Session at a time per task; MtaState for the snapshot
-Not here  what a lost session means for a recipient (outcome.py)
+Not here  what a lost session means for a recipient (outcome.py); how many sessions are right (concurrency.py)
 
 A dead MTA is waited for here, so that no entry is blamed: no task gets a session until it answers. One session at a time
-then tries, after 1 s, 2 s, 4 s, up to 60 s; the others follow once it has carried a transaction. An MTA that says it has
-enough sessions (421, or refuses one while others stand) gets fewer for a while.
+then tries, after 1 s, 2 s, 4 s, up to 60 s; the others follow once it has carried a transaction. One lost session is not
+a dead MTA. As in Postfix's scheduler it takes a cohort: as many failures as sessions stand, from two to DEAD_AFTER, and no
+success between them. A cohort counts once, however many sessions end with it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,18 +22,34 @@ from typing import Literal
 
 from drainer.clock import Clock
 from drainer.errors import MtaError, MtaUnreachable
+from drainer.feed.concurrency import (
+    BUSY_SHARE,
+    Concurrency,
+    RoundCount,
+    first_concurrency,
+    greeted,
+    next_round,
+    refused,
+    restarted,
+)
 from drainer.feed.outcome import Stage
 from drainer.feed.session import Session
 from drainer.settings.mta import MtaSettings
 
 BACK_OFF_FIRST_S = 1.0
 BACK_OFF_LONGEST_S = 60.0
-ONE_MORE_SESSION_S = 15.0
-"""How long an MTA that had enough sessions is left alone before it gets one more."""
+DEAD_AFTER = 5
+DEAD_AFTER_LEAST = 2
+"""Sessions lost in a row, without a transaction that went through: the MTA is dead. Fewer if fewer stand."""
+ONE_MORE_LOOK_S = 5.0
+"""A task that waits for a session looks this often whether one more is allowed."""
 REMEMBER_421_S = 600.0
 """How long sessions are renewed early, after the MTA closed one with 421 (Exim: smtp_accept_max_per_connection)."""
 IDLE_S = 60.0
 """A session idle for longer is renewed, before the MTA hangs up on it (Postfix: 300 s)."""
+ERRORS_PER_SESSION = 10
+"""A session with so many refusals and no mail accepted since is renewed: servers slow it down from here on, and then close
+it (Postfix: smtpd_soft_error_limit = 10, smtpd_hard_error_limit = 20)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +59,11 @@ class MtaState:
     state       up, down, or unknown (no session was tried yet)
     reason      why it is down, or why it gets fewer sessions than the settings allow; "" if neither
     sessions    open now
+    allowed     most that may be open now
+    allowed_why, allowed_since_s  why no more than that, and since when (seconds since the epoch); "" and None: nothing
+                speaks against more than the settings allow
+    final_dot_s, unloaded_s  time from final dot to reply, now and with little to do; None: not known
+    is_bound    every session that is allowed has work, and more tasks wait for one
     next_try_s  when down: next attempt to open a session, seconds since the epoch
     """
 
@@ -48,6 +71,12 @@ class MtaState:
     reason: str
     sessions: int
     next_try_s: float | None
+    allowed: int = 0
+    allowed_why: str = ""
+    allowed_since_s: float | None = None
+    final_dot_s: float | None = None
+    unloaded_s: float | None = None
+    is_bound: bool = False
 
 
 class SessionPool:
@@ -60,8 +89,13 @@ class SessionPool:
         open_session: Callable[[MtaSettings], Awaitable[Session]] = Session.open,
         back_off_first_s: float = BACK_OFF_FIRST_S,
         back_off_longest_s: float = BACK_OFF_LONGEST_S,
+        *,
+        adaptive: bool = True,
     ) -> None:
-        """back_off_*_s  waits between attempts to reach an MTA that is down, in seconds of the event loop"""
+        """adaptive  false: as many sessions as the settings say, and fewer only where the MTA refuses more
+        back_off_*_s  waits between attempts to reach an MTA that is down, in seconds of the event loop
+        """
+        self._adaptive = adaptive
         self._settings = settings
         self._clock = clock
         self._open_session = open_session
@@ -79,7 +113,9 @@ class SessionPool:
         self._probing = True
         self._probe_out = False
         self._probe: Session | None = None
-        self._fewer: tuple[int, float] | None = None
+        self._failed_in_a_row = 0
+        self._concurrency = first_concurrency(clock.monotonic_s())
+        self._round = RoundCount(clock.monotonic_s())
         self._at_421: tuple[int, float] | None = None
         self._closed = False
         self._changed = asyncio.Event()
@@ -89,23 +125,39 @@ class SessionPool:
         next_try_s = None
         if self._state == "down":
             next_try_s = self._clock.now_s() + max(0.0, self._next_try - asyncio.get_running_loop().time())
-        return MtaState(self._state, self._reason, self._open, next_try_s)
+        law, monotonic_s = self._concurrency, self._clock.monotonic_s()
+        limit = self.limit
+        why = law.reason if limit < self._settings.sessions else ""
+        known = self._adaptive and law.unloaded_s < math.inf
+        refuses = why if law.borne is not None else ""
+        return MtaState(
+            self._state, self._reason or refuses, self._open, next_try_s, limit, why,
+            self._clock.now_s() - (monotonic_s - law.since_s) if why else None,
+            round(law.unloaded_s + law.queue_s, 4) if known else None,
+            round(law.unloaded_s, 4) if known else None,
+            bool(self._waiting) and self._open >= limit,
+        )  # fmt: skip
 
     @property
     def limit(self) -> int:
         """Most sessions the MTA gets just now; while it is down or unknown, only one of them tries at a time."""
-        if self._fewer is None:
-            return self._settings.sessions
-        allowed, since = self._fewer
-        limit = allowed + int((asyncio.get_running_loop().time() - since) / ONE_MORE_SESSION_S)
-        if limit >= self._settings.sessions:
-            self._fewer = None
-            self._reason = self._reason if self._state == "down" else ""
-        return min(limit, self._settings.sessions)
+        return self._concurrency.allowed(self._clock.monotonic_s(), self._settings.sessions, adaptive=self._adaptive)
 
-    def reconfigure(self, settings: MtaSettings) -> None:
+    @property
+    def concurrency(self) -> Concurrency:
+        """What is known of the number of sessions."""
+        return self._concurrency
+
+    def begin_with(self, concurrency: Concurrency) -> None:
+        """Before the first session: what this MTA bore last time."""
+        self._concurrency = concurrency
+
+    def reconfigure(self, settings: MtaSettings, *, adaptive: bool | None = None) -> None:
         """Follow new settings at once; sessions opened under the old ones are renewed before their next transaction."""
+        if (settings.host, settings.port) != (self._settings.host, self._settings.port):
+            self._concurrency = first_concurrency(self._clock.monotonic_s())
         self._settings = settings
+        self._adaptive = self._adaptive if adaptive is None else adaptive
         self._next_try = 0.0
         self._wake_all()
 
@@ -146,10 +198,12 @@ class SessionPool:
             elif (session := self._idle_session(loop.time())) is not None:
                 return self._handed_out(session)
             elif self._probing or self._open < self.limit:
-                if (session := await self._opened()) is not None:
+                if not self._probing and (wait_s := self._concurrency.not_before_s - self._clock.monotonic_s()) > 0:
+                    await self._wait(wait_s)
+                elif (session := await self._opened()) is not None:
                     return self._handed_out(session)
             else:
-                await self._wait(ONE_MORE_SESSION_S if self._fewer else None)
+                await self._wait(ONE_MORE_LOOK_S if self._concurrency.borne is not None else None)
 
     def _handed_out(self, session: Session) -> Session:
         if self._probing:
@@ -160,7 +214,7 @@ class SessionPool:
         while self._idle:
             since, session = self._idle.pop()
             fresh = now - since < IDLE_S and self._born[session] is self._settings
-            if session.usable and fresh and self._open <= self.limit:
+            if session.usable and fresh and len(self._born) <= self.limit:
                 return session
             self._leave(session)
         return None
@@ -179,8 +233,9 @@ class SessionPool:
             self._wake_one()
             if not isinstance(exc, MtaError):
                 raise
-            if self._open and not probe:
-                self._take_fewer(self._open, str(exc))
+            if self._born and not probe:
+                why = f"the MTA takes no more: {exc.detail if isinstance(exc, MtaUnreachable) else exc}"
+                self._concurrency = refused(self._concurrency, len(self._born), why, self._clock.monotonic_s())
             else:
                 self._down(str(exc))
             return None
@@ -189,6 +244,7 @@ class SessionPool:
                 self._probe_out and not probe
             )  # set again when it is handed out, if a probe is still wanted
         self._born[session] = settings
+        self._concurrency = greeted(self._concurrency, len(self._born), self._clock.monotonic_s())
         if not self._failures and self._probing:
             self._works()  # the first session of all; after a failure a transaction has to prove it
         elif self._state == "down":
@@ -200,14 +256,19 @@ class SessionPool:
             self._probe_out, self._probe = False, None
         if session.transactions > transactions_before:
             self._works()
+            self._count(session.final_dot_s, failed=False)
+        elif session.lost is not None or session.got_421:
+            self._count(None, failed=True)
         if session.got_421:
             self._learn_from_421(transactions_before)
-        lost_idle = session.lost is not None and session.lost.stage is Stage.MAIL and transactions_before > 0
-        if session.lost is not None and not lost_idle:
-            self._down(str(session.lost))
+        # At its first command after an idle time: the MTA may have closed it long ago.
+        is_fresh = transactions_before == 0
+        if session.lost is not None and (is_fresh or session.lost.stage is not Stage.MAIL):
+            self._failed(str(session.lost))
         elif session.got_421 and not session.transactions:
-            self._down("the MTA closes sessions with 421 before they have carried anything")
-        if session.usable and session.transactions < self._renew_after():
+            self._failed("the MTA closes sessions with 421 before they have carried anything")
+        is_worn_out = session.transactions >= self._renew_after() or session.errors >= ERRORS_PER_SESSION
+        if session.usable and not is_worn_out:
             self._idle.append((asyncio.get_running_loop().time(), session))
             self._changed.set()
             self._wake_one()
@@ -222,14 +283,35 @@ class SessionPool:
         return most
 
     def _learn_from_421(self, transactions: int) -> None:
-        """A session closed by the MTA after some transactions: its limit per session, or else it has too many of them."""
+        """A session closed by the MTA after some transactions. The same number each time is a limit; a smaller one shows
+        that there is no such limit."""
         known = self._renew_after() if self._at_421 is not None else None
-        if transactions and (known is None or transactions < known):
-            self._at_421 = (transactions, asyncio.get_running_loop().time() + REMEMBER_421_S)
-        if not transactions or (known is not None and transactions < known):
-            self._take_fewer(self._open - 1, "the MTA closed a session with 421")
+        if transactions:
+            most = transactions if known is None else self._settings.transactions_per_session
+            if known is None or transactions < known:
+                self._at_421 = (most, asyncio.get_running_loop().time() + REMEMBER_421_S)
+
+    def _count(self, final_dot_s: float | None, *, failed: bool) -> None:
+        """One more transaction of the round; the number of sessions follows once the round is over."""
+        now_s, limit = self._clock.monotonic_s(), self.limit
+        at_work = len(self._born) - len(self._idle)  # this session among them
+        self._round.add(final_dot_s, failed=failed, busy=bool(self._waiting) or at_work >= BUSY_SHARE * limit)
+        if (ended := self._round.ended(now_s, limit)) is not None:
+            self._round = RoundCount(now_s)
+            self._concurrency = next_round(self._concurrency, ended, now_s, self._settings.sessions)
+            for _ in range(self.limit - limit):
+                self._wake_one()
+
+    def _failed(self, reason: str) -> None:
+        """A session came to nothing, by the MTA's doing."""
+        self._failed_in_a_row += 1
+        if self._probing or self._failed_in_a_row >= min(DEAD_AFTER, max(DEAD_AFTER_LEAST, len(self._born))):
+            self._down(reason)
 
     def _works(self) -> None:
+        self._failed_in_a_row = 0
+        if self._failures:
+            self._concurrency = restarted(self._concurrency)
         self._failures = 0
         if self._probing or self._state != "up":
             self._probing = False
@@ -246,13 +328,7 @@ class SessionPool:
         self._state, self._reason = "down", reason
         self._probing = True
         self._next_try = now + delay_s
-        self._fewer = None
         self._wake_all()  # each then waits by the clock, and the first to wake tries
-
-    def _take_fewer(self, sessions: int, reason: str) -> None:
-        self._fewer = (max(1, sessions), asyncio.get_running_loop().time())
-        if self._state == "up":
-            self._reason = reason
 
     def _leave(self, session: Session) -> None:
         """End a session, with QUIT if it still stands; no task waits for that."""

@@ -22,6 +22,7 @@ from drainer.control.messages.finish import EtaReply
 from drainer.estimate.eta import ServiceState
 from drainer.estimate.per_list import ListFinish
 from drainer.estimate.rates import Measured
+from drainer.feed.binding import Kind, kind_of, with_sessions
 from drainer.guards.mailman import Mailman
 from drainer.ledger.records import INTAKE, OperatorState, Totals
 from drainer.observe.finish import answer
@@ -76,6 +77,8 @@ class Situation:
         self._before: tuple[ServiceState, float] = (self.state, self._since_s)
         self._in_doubt_recipients = 0
         self._dsns_owed = 0
+        self._bound_by: Kind = "nothing"
+        self._bound_since_s = self._since_s
         self._needs_restart: tuple[str, ...] = ()
 
     def reconfigure(self, settings: Settings, needs_restart: tuple[str, ...]) -> None:
@@ -90,6 +93,7 @@ class Situation:
 
     def clock_was_set_back(self) -> None:
         self._since_s = min(self._since_s, self._clock.now_s())
+        self._bound_since_s = min(self._bound_since_s, self._clock.now_s())
 
     async def look(self) -> Snapshot:
         """Note what has happened since the last look, for the rates and the estimate."""
@@ -249,10 +253,23 @@ class Situation:
             messages_per_s=measured.service_messages_per_s if measured else None,
             recipients_per_s=measured.service_recipients_per_s if measured else None,
             arrivals_recipients_per_s=measured.arrival_recipients_per_s if measured else None,
-            binding=rate.binding if self.state == "draining" else "",
+            binding=(binding := self._binding()),
+            binding_since=self._bound_since_s if binding else None,
             window=window_in_force(rate.schedule, now_s),
             caps=caps_used(self._pipeline.resources.throttle.caps, rate.schedule, now_s),
         )
+
+    def _binding(self) -> str:
+        """What limits the rate now; notes since when it is of this kind."""
+        resources = self._pipeline.resources
+        mta = resources.pool.state
+        binding = with_sessions(
+            resources.rate.binding, mta.allowed, self.settings.mta.sessions, mta.allowed_why, is_bound=mta.is_bound
+        )
+        binding = binding if self.state == "draining" else ""
+        if (kind := kind_of(binding)) != self._bound_by:
+            self._bound_by, self._bound_since_s = kind, self._clock.now_s()
+        return binding
 
     def _mta(self) -> Mta:
         state = self._pipeline.resources.pool.state
@@ -264,6 +281,11 @@ class Situation:
             sessions=state.sessions,
             next_try_s=state.next_try_s,
             recipient_limit=self._pipeline.limits.most,
+            sessions_allowed=state.allowed,
+            sessions_why=state.allowed_why,
+            sessions_since=state.allowed_since_s,
+            final_dot_s=state.final_dot_s,
+            unloaded_s=state.unloaded_s,
         )
 
     def _lists(self, finishes: Mapping[str, ListFinish], now_s: float) -> list[ListBacklog]:

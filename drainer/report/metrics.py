@@ -20,7 +20,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from drainer.estimate.eta import EtaState, ServiceState
-from drainer.guards.verdict import GUARD_BINDS, Guard, Verdict
+from drainer.feed.binding import KINDS, kind_of
+from drainer.guards.verdict import Guard, Verdict
 from drainer.report.snapshot import ListBacklog, MtaWord, Snapshot
 from drainer.text.wording import shown
 
@@ -33,23 +34,6 @@ OTHER = "other"
 
 STOPS = ("paused", "guard", "ledger", "refusals")
 """Causes for which feeding stands still (feed/gate.py)."""
-
-_BINDING = {
-    "the MTA's pace": "mta_pace",
-    "limit on messages": "limit_messages",
-    "limit on recipients": "limit_recipients",
-    "slow start": "slow_start",
-    "": "nothing",
-}
-
-
-_BINDING_BEGINS = {
-    GUARD_BINDS: "guard",
-    "window ": "window",
-    "no window ": "window",
-    "hourly cap": "hourly_cap",
-    "daily cap": "daily_cap",
-}
 
 
 def exposition(snapshot: Snapshot) -> bytes:
@@ -161,10 +145,8 @@ def _rate(snapshot: Snapshot) -> Iterator[Metric]:
         ("service_recipients_per_second", "Recipients settled, smoothed.", rate.recipients_per_s),
         ("arrival_recipients_per_second", "Recipients of new entries, smoothed.", rate.arrivals_recipients_per_s),
     )
-    begins = (word for start, word in _BINDING_BEGINS.items() if rate.binding.startswith(start))
-    bound_by = next(begins, _BINDING.get(rate.binding, OTHER))
-    words = (*_BINDING.values(), *dict.fromkeys(_BINDING_BEGINS.values()), OTHER)
-    yield _one_of("drainer_rate_bound_by", "What limits the rate now.", "limit", words, bound_by)
+    yield _one_of("drainer_rate_bound_by", "What limits the rate now.", "limit", KINDS, kind_of(rate.binding))
+    yield _gauge("drainer_rate_bound_since_timestamp_seconds", "Since when it does.", rate.binding_since)
     for name, meaning, of in (
         ("drainer_cap_recipients", "Most recipients within any hour, or any day.", "limit"),
         ("drainer_cap_used_recipients", "Recipients that count against the cap now.", "used"),
@@ -223,6 +205,9 @@ def _surroundings(snapshot: Snapshot) -> Iterator[Metric]:
     mta, mailman = snapshot.mta, snapshot.mailman
     yield _one_of("drainer_mta_state", "State of the MTA.", "state", get_args(MtaWord), mta.state)
     yield _gauge("drainer_mta_sessions", "SMTP sessions open.", mta.sessions)
+    yield _gauge("drainer_mta_sessions_allowed", "Most SMTP sessions that may be open now.", mta.sessions_allowed)
+    yield _gauge("drainer_mta_reply_seconds", "Time from final dot to reply, median of a second.", mta.final_dot_s)
+    yield _gauge("drainer_mta_unloaded_reply_seconds", "That time while the MTA has little to do.", mta.unloaded_s)
     yield _gauge("drainer_mta_next_try_timestamp_seconds", "When an MTA that is down is tried again.", mta.next_try_s)
     yield _gauge("drainer_mailman_master_running", "Whether Mailman's master process lives.", mailman.master_running)
     yield _gauge(

@@ -130,8 +130,8 @@ class CapUsed(CleanModel):
 
 
 class Rate(CleanModel):
-    """Per second. A limit of null is unlimited. `binding` names what limits the rate now. window: null without
-    feed.windows."""
+    """Per second. A limit of null is unlimited. `binding` names what limits the rate now, with its cause; `binding_since`:
+    seconds since the epoch. window: null without feed.windows."""
 
     limit_messages_per_s: float | None = None
     limit_recipients_per_s: float | None = None
@@ -141,11 +141,14 @@ class Rate(CleanModel):
     binding: str = ""
     window: WindowInForce | None = None
     caps: list[CapUsed] = []
+    binding_since: float | None = None
 
 
 class Mta(CleanModel):
     """state: up, down, or unknown before the first session. recipient_limit: the most recipients that the MTA takes in one
-    transaction, learnt from its refusals; 0: not known."""
+    transaction, learnt from its refusals; 0: not known. sessions_allowed: most that may be open now, and sessions_why,
+    sessions_since: why no more, and since when. final_dot_s, unloaded_s: time from final dot to reply, now and when the MTA
+    has little to do; null: not known."""
 
     host: str
     port: int
@@ -154,6 +157,11 @@ class Mta(CleanModel):
     sessions: int = 0
     next_try_s: float | None = None
     recipient_limit: int = 0
+    sessions_allowed: int = 0
+    sessions_why: str = ""
+    sessions_since: float | None = None
+    final_dot_s: float | None = None
+    unloaded_s: float | None = None
 
 
 class ListBacklog(CleanModel):

@@ -32,7 +32,10 @@ class FeedSettings(Section):
         description="most recipients within any hour, whatever is retried; for a provider's limit; 0: no cap",
     )
     daily: int = Field(0, ge=0, le=10**9, description="most recipients within any 24 hours, likewise; 0: no cap")
-    adaptive: bool = Field(True, description="start slowly, and slow down on 4xx replies and connection trouble")
+    adaptive: bool = Field(
+        True,
+        description="find out how fast and in how many sessions the MTA takes mail; false: as the limits say",
+    )
     order: Literal["fair", "fresh", "oldest", "priority"] = Field(
         "oldest",
         description="oldest: oldest first; fresh: new mail in a lane of its own, then the oldest first; fair: lists share"

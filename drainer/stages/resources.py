@@ -77,4 +77,4 @@ class Resources:
         """Settings read again."""
         self.settings, self._named = settings, None
         self.custody.reconfigure(settings.custody.bak_age)
-        self.pool.reconfigure(settings.mta)
+        self.pool.reconfigure(settings.mta, adaptive=settings.feed.adaptive)

@@ -152,7 +152,7 @@ def pipeline_of(
             ledger=ledger,
             composers=composers,
             readers=readers,
-            pool=SessionPool(settings.mta, clock),
+            pool=SessionPool(settings.mta, clock, adaptive=settings.feed.adaptive),
             throttle=throttle,
             gate=Gate(),
             rate=rate,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from drainer.clock import SystemClock
+from drainer.clock import StoppedClock, SystemClock
+from drainer.feed.binding import MTA_PACE, REFUSES, SLOW_START, kind_of, with_sessions
 from drainer.feed.rate_in_force import RateInForce
 from drainer.feed.throttle import Throttle
+from drainer.feed.transaction import Transaction
 from drainer.guards.verdict import between_limits
+from drainer.ledger.records import Outcome
+from drainer.ledger.states import State
 from drainer.report.metrics import exposition
 from drainer.report.snapshot import Rate
 from drainer.settings.feed import FeedSettings
@@ -31,3 +35,34 @@ def test_a_guard_that_slows_is_named_with_its_reason_and_counted_as_guard(monkey
     rate.slow(None)
     run_in_virtual_time(monkeypatch, granted(throttle, 3))
     assert rate.binding == "limit on messages"
+
+
+def test_the_mtas_limit_is_named_with_the_reply_that_showed_it() -> None:
+    clock = StoppedClock()
+    rate = RateInForce(FeedSettings(messages=None), throttle := Throttle(None, None, clock), clock)
+    rate.begin_with(100.0)
+    deferred = Outcome(State.DEFERRED, ("ann@example.org",), "451 4.7.1 too much mail", clock.now_s())
+    taken = Outcome(State.DELIVERED, ("ann@example.org",), "250 ok", clock.now_s())
+    for number in range(300):
+        clock.advance(0.01)
+        rate.heard(Transaction((deferred if number > 200 and number % 2 else taken,)))
+    assert rate.pace.reason.startswith(REFUSES) and rate.pace.reason.endswith(": 451 4.7.1 too much mail")
+    assert throttle.messages_per_s is not None and throttle.messages_per_s < 100
+
+
+def test_without_adaptation_nothing_but_the_limits_counts() -> None:
+    clock = StoppedClock()
+    rate = RateInForce(FeedSettings(messages=None, adaptive=False), throttle := Throttle(None, None, clock), clock)
+    for _ in range(100):
+        clock.advance(0.1)
+        rate.heard(Transaction((), trouble="421 too much"))
+    assert throttle.messages_per_s is None
+
+
+def test_each_binding_has_a_kind_and_sessions_are_named_where_they_are_the_limit() -> None:
+    said = with_sessions(MTA_PACE, 8, 20, "the MTA takes no more: 421 4.7.0 too many sessions", is_bound=True)
+    assert said == "sessions: 8 of 20, the MTA takes no more: 421 4.7.0 too many sessions"
+    assert kind_of(with_sessions(MTA_PACE, 20, 20, "", is_bound=True)) == kind_of(said) == "sessions"
+    assert with_sessions(SLOW_START, 8, 20, "why", is_bound=True) == SLOW_START
+    assert kind_of(with_sessions(MTA_PACE, 8, 20, "why", is_bound=False)) == "mta_pace"
+    assert kind_of("") == "nothing" and kind_of("the tide") == "other"

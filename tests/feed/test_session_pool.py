@@ -13,7 +13,7 @@ from drainer.demo.sink import Sink, SinkOptions
 from drainer.errors import MtaUnreachable
 from drainer.feed.deliver import deliver
 from drainer.feed.session import Session
-from drainer.feed.session_pool import SessionPool
+from drainer.feed.session_pool import ERRORS_PER_SESSION, SessionPool
 from drainer.feed.transaction import Transaction
 from drainer.ledger.states import State
 from drainer.settings.mta import MtaSettings
@@ -21,8 +21,8 @@ from tests.feed.conftest import composed, mta_settings, record_of
 from tests.ledger.memory import MemoryLedger
 
 
-def quick_pool(settings: MtaSettings) -> SessionPool:
-    return SessionPool(settings, SystemClock(), back_off_first_s=0.01, back_off_longest_s=0.04)
+def quick_pool(settings: MtaSettings, *, adaptive: bool = False) -> SessionPool:
+    return SessionPool(settings, SystemClock(), back_off_first_s=0.01, back_off_longest_s=0.04, adaptive=adaptive)
 
 
 def seen(pool: SessionPool) -> str:
@@ -110,8 +110,10 @@ async def test_mta_that_is_down_is_waited_for_and_state_says_why(ledger: MemoryL
 
 
 async def test_one_session_at_a_time_tries_an_mta_that_hangs_up(sink: Sink, ledger: MemoryLedger) -> None:
-    sink.scripts.append(Rule.parse("mail hang-up first=4"))
+    sink.scripts.append(Rule.parse("mail hang-up first=5"))
     pool = quick_pool(mta_settings(sink.port, sessions=1))
+    await fed(pool, ledger, "first@example.org")
+    assert seen(pool) == "up", "one lost session is not a dead MTA"
     await fed(pool, ledger, "first@example.org")
     assert seen(pool) == "down"
     pool.reconfigure(mta_settings(sink.port, sessions=8))
@@ -144,8 +146,9 @@ async def test_feeding_goes_on_when_another_session_proves_the_mta_works_while_o
 
     pool = SessionPool(mta_settings(sink.port), SystemClock(), open_session, back_off_first_s=0)
     async with pool.session() as works:
-        async with pool.session() as breaks:
-            await lose(breaks)
+        for _ in range(2):
+            async with pool.session() as breaks:
+                await lose(breaks)
         assert seen(pool) == "down"
         slow = True
         tried = asyncio.create_task(fed(pool, ledger, "tried@example.org"))
@@ -154,8 +157,9 @@ async def test_feeding_goes_on_when_another_session_proves_the_mta_works_while_o
         await deliver(message, "1.0+works", record_of(message), ledger, works, SystemClock())
     may_open.set()
     assert (await tried).recipients(State.DELIVERED) and seen(pool) == "up"
-    async with pool.session() as breaks:
-        await lose(breaks)
+    for _ in range(2):
+        async with pool.session() as breaks:
+            await lose(breaks)
     assert seen(pool) == "down"
     async with asyncio.timeout(10):
         assert (await fed(pool, ledger, "after@example.org")).recipients(State.DELIVERED)
@@ -249,3 +253,28 @@ async def test_new_settings_renew_sessions_before_their_next_transaction(sink: S
         await pool.close()
         assert [recipient for recipient, _ in other.delivered()] == ["ben@example.org"]
     assert sink.commands["QUIT"] == 1
+
+
+async def test_a_flaky_mta_is_neither_dead_nor_short_of_sessions(sink: Sink, ledger: MemoryLedger) -> None:
+    sink.scripts.extend(Rule.parse(rule) for rule in ("mail 421 4.3.2 later every=9", "content hang-up every=13"))
+    pool = quick_pool(mta_settings(sink.port, sessions=4), adaptive=True)
+    seen_down = False
+    for number in range(40):
+        await asyncio.gather(*(fed(pool, ledger, f"member{number}.{place}@example.org") for place in range(4)))
+        seen_down |= seen(pool) == "down"
+    await pool.close()
+    assert not seen_down and pool.limit == 4
+
+
+async def test_a_session_is_renewed_before_a_server_slows_it_down_for_its_refusals(
+    sink: Sink, ledger: MemoryLedger
+) -> None:
+    sink.scripts.append(Rule.parse("rcpt 450 4.2.0 later"))
+    pool = quick_pool(mta_settings(sink.port, sessions=1))
+    for number in range(2 * ERRORS_PER_SESSION):
+        await fed(pool, ledger, f"member{number}@example.org")
+    sink.scripts.clear()
+    for number in range(ERRORS_PER_SESSION):
+        await fed(pool, ledger, f"other{number}@example.org")
+    await pool.close()
+    assert sink.sessions_seen == 3 and sink.commands["QUIT"] == 3

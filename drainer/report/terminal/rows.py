@@ -128,7 +128,8 @@ def _how_fast(snapshot: Snapshot) -> Iterator[Row]:
         text += f"; arriving: {rate(now.arrivals_recipients_per_s)} recipients"
     yield Row("Rate", text)
     limits = f"{limit(now.limit_messages_per_s)} messages, {limit(now.limit_recipients_per_s)} recipients"
-    held = f"held down by: {shown(now.binding)} ({limits})" if now.binding else f"limit: {limits}"
+    since = f", for {duration(snapshot.at - now.binding_since)}" if now.binding_since is not None else ""
+    held = f"held down by: {shown(now.binding)}{since} ({limits})" if now.binding else f"limit: {limits}"
     yield Row("", held, USEFUL)
     for line in schedule_lines(now.window, now.caps, now.binding):
         yield Row("", shown(line), USEFUL)
@@ -244,6 +245,8 @@ def _mta(snapshot: Snapshot) -> Row:
         text += f": {shown(mta.reason)}"
     if mta.next_try_s is not None:
         text += f"; next try in {duration(max(0.0, mta.next_try_s - snapshot.at))}"
+    if mta.state == "up" and mta.sessions_why and mta.sessions_why != mta.reason:
+        text += f"; at most {mta.sessions_allowed}: {shown(mta.sessions_why)}"
     if mta.recipient_limit:
         text += f"; it takes {count(mta.recipient_limit, 'recipient')} in one transaction"
     return Row("MTA", text, NEEDED if mta.state == "down" else GOOD_TO_KNOW)

@@ -244,7 +244,8 @@ def _expected_duplicates(snapshot: Snapshot) -> str:
 def _rate(snapshot: Snapshot) -> tuple[str, list[str]]:
     now = snapshot.rate
     limits = f"limit {limit(now.limit_messages_per_s)} messages, {limit(now.limit_recipients_per_s)} recipients"
-    held_down = f"held down by: {now.binding}" if now.binding else ""
+    since = f", for {duration(snapshot.at - now.binding_since)}" if now.binding_since is not None else ""
+    held_down = f"held down by: {now.binding}{since}" if now.binding else ""
     schedule = list(schedule_lines(now.window, now.caps, now.binding))
     if now.recipients_per_s is None:
         return "not measured yet", [limits, held_down, *schedule]
@@ -259,6 +260,8 @@ def _mta(snapshot: Snapshot) -> Markup:
     text = f" {mta.host}:{mta.port}, {count(mta.sessions, 'session')} open"
     if mta.reason:
         text += f": {mta.reason}"
+    if mta.state == "up" and mta.sessions_why and mta.sessions_why != mta.reason:
+        text += f"; at most {mta.sessions_allowed}: {mta.sessions_why}"
     if mta.next_try_s is not None:
         text += f"; next try in {duration(max(0.0, mta.next_try_s - snapshot.at))}"
     return tag("p", *items, text)

@@ -1,0 +1,314 @@
+"""How well drainer finds what an MTA bears: 1,500 entries into MTAs that misbehave, each kind with its aim.
+
+In    entries as Mailman 2.1 writes them; `drainer run --until-empty`, no limits set; a sink in a process of its own
+Out   a table: messages/s accepted, part of what the MTA could take, the aim, refused, sessions and reply time at the end
+
+    python -m tests.bench.bearing [KIND...]
+
+Counted is what the sink saw, from its first message to the one that makes 98 % of all: the last few wait for their next
+attempt. What an MTA without a limit could take is measured first, with feed.adaptive = false.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from drainer.control.client import ControlClient
+from drainer.demo.misbehaviour import Behaviour, Rule, Script, SinkStep
+from drainer.demo.sample_queue import write_plain
+from drainer.demo.sink import Sink, SinkOptions
+from drainer.errors import DrainerError
+from drainer.report.snapshot import Snapshot
+from tests.scenarios.running import site_settings
+
+ENTRIES = 1500
+SESSIONS = 20
+COUNTED_SHARE = 0.98
+LONGEST_S = 130.0
+DOMAINS = ("a.example", "b.example", "c.example", "bad.example")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """An MTA.
+
+    rules       of the sink (demo/misbehaviour.py)
+    could_per_s what it takes at most; None: as much as drainer can send
+    least       the aim: part of that
+    refused     the aim: most that may be refused, of all tried; None: refusals are not our doing
+    slower      the aim: most that a reply may take at the end, in unloaded ones; None: not measured
+    settings    sections of drainer's settings
+    entries     how many
+    also        a Script made at the first step, for what no rule says
+    """
+
+    rules: tuple[str, ...] = ()
+    could_per_s: float | None = None
+    least: float = 0.6
+    refused: float | None = None
+    slower: float | None = None
+    session_limit: int = 0
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    entries: int = ENTRIES
+    recipients: int = 1
+    also: Callable[[], Script] | None = None
+
+
+class _Since:
+    """A Script by the time since its first step: (from second, script or None) in order."""
+
+    def __init__(self, *parts: tuple[float, Script | None]) -> None:
+        self._parts = parts
+        self._first_s: float | None = None
+
+    def __call__(self, step: SinkStep) -> Behaviour | None:
+        self._first_s = step.at_s if self._first_s is None else self._first_s
+        now = [script for from_s, script in self._parts if step.at_s - self._first_s >= from_s]
+        return now[-1](step) if now and now[-1] is not None else None
+
+
+class _Filling:
+    """Script: a queue that takes 100/s out again, and that makes each reply slower by 1 ms for each message in it."""
+
+    def __init__(self) -> None:
+        self._length, self._at_s = 0.0, 0.0
+
+    def __call__(self, step: SinkStep) -> Behaviour | None:
+        if step.stage != "dot":
+            return None
+        self._length = max(0.0, self._length - 100 * (step.at_s - self._at_s)) + 1
+        self._at_s = step.at_s
+        return Behaviour(delay_s=0.02 + 0.001 * self._length)
+
+
+class _Tarpit:
+    """Script: bad.example is unknown for now, and a session with five such errors gets each reply a second late."""
+
+    def __init__(self) -> None:
+        self._errors: dict[int, int] = {}
+
+    def __call__(self, step: SinkStep) -> Behaviour | None:
+        late_s = 1.0 if self._errors.get(step.session, 0) > 10 else 0.0
+        if step.stage == "rcpt" and step.recipient.endswith("bad.example"):
+            self._errors[step.session] = self._errors.get(step.session, 0) + 1
+            return Behaviour(b"450 4.1.8 no such domain for now\r\n", delay_s=late_s)
+        return Behaviour(delay_s=late_s) if late_s else None
+
+
+_FLAKY = ("mail 421 4.3.2 try again chance=0.03", "content hang-up chance=0.015")
+_BUCKET = "rcpt 451 4.7.1 too much mail rate=60"
+_FOUR_DOMAINS = {"feed": {"max_recipients": 1}}
+
+KINDS: dict[str, Kind] = {
+    "open": Kind(),
+    "flaky": Kind(_FLAKY, least=0.5),
+    "bucket": Kind((_BUCKET,), 60.0, 0.85, refused=0.1),
+    "sessions": Kind(session_limit=8, least=0.8),
+    "workers": Kind(("dot delay=0.1 workers=4",), 40.0, 0.85, slower=2.0),
+    "mixed": Kind((*_FLAKY, _BUCKET), 60.0, 0.75, refused=0.15),
+    "changing": Kind(
+        could_per_s=60.0,
+        least=0.6,
+        refused=0.15,
+        entries=2000,
+        also=lambda: _Since(
+            (0.0, Rule.parse(_BUCKET)),
+            (10.0, Rule.parse(_BUCKET.replace("60", "15"))),
+            (20.0, Rule.parse(_BUCKET.replace("60", "120"))),
+        ),
+    ),
+    "ban": Kind(
+        ("rcpt 451 4.7.1 too much mail rate=200",),
+        least=0.1,
+        also=lambda: _Since((2.0, Rule.parse("mail 421 4.7.0 banned")), (12.0, None)),
+    ),
+    "greylisting": Kind(
+        least=0.1, also=lambda: _Since((0.0, Rule.parse("rcpt 450 4.2.0 greylisted")), (6.0, None))
+    ),
+    "one-bad-domain": Kind(
+        ("rcpt 450 4.2.1 later recipient=*@bad.example first=600",), least=0.5, settings=_FOUR_DOMAINS,
+        entries=ENTRIES // 4, recipients=4,
+    ),
+    "filling": Kind(could_per_s=100.0, least=0.8, also=_Filling),
+    "remote": Kind(
+        tuple(f"{stage} delay=0.08" for stage in ("connect", "ehlo", "mail", "rcpt", "data", "dot")), 50.0, 0.8, slower=1.3
+    ),
+    "tarpit": Kind(least=0.4, settings=_FOUR_DOMAINS, entries=ENTRIES // 4, recipients=4, also=_Tarpit),
+}  # fmt: skip
+
+
+class _CountingSink(Sink):
+    """Counts replies that refuse, and how long each reply to a final dot was held up by a rule."""
+
+    def __init__(self, kind: Kind) -> None:
+        scripts: list[Script] = [Rule.parse(rule) for rule in kind.rules]
+        if kind.also is not None:
+            scripts.append(kind.also())
+        super().__init__(SinkOptions(session_limit=kind.session_limit, keep_taken=False), *scripts)
+        self.refused = 0
+        self.delays_s: list[float] = []
+        self.at_s: list[float] = []
+
+    def behaviour(self, step: SinkStep) -> Behaviour | None:
+        behaviour = super().behaviour(step)
+        if behaviour is not None and behaviour.reply is not None and step.stage != "connect":
+            self.refused += 1
+        if step.stage == "dot":
+            self.delays_s.append(behaviour.delay_s if behaviour is not None else 0.0)
+        return behaviour
+
+    def take(self, taken: Any) -> None:
+        super().take(taken)
+        self.at_s.append(time.monotonic())
+
+
+async def _serve(name: str) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with _CountingSink(KINDS[name]) as sink:
+        print(sink.port, flush=True)
+        await stop.wait()
+        print(
+            json.dumps({
+                "at_s": sink.at_s, "refused": sink.refused, "most_sessions": sink.most_sessions,
+                "delays_s": sink.delays_s,
+            }),
+            flush=True,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Borne:
+    """What the sink counted, and what the service said of itself, oldest first."""
+
+    per_s: float
+    accepted: int
+    refused: int
+    seen: tuple[Snapshot, ...]
+
+    @property
+    def refused_share(self) -> float:
+        return self.refused / max(1, self.accepted + self.refused)
+
+    @property
+    def at_the_end(self) -> Snapshot | None:
+        busy = [one for one in self.seen if one.state == "draining" and one.backlog.entries > SESSIONS]
+        return busy[-1] if busy else None
+
+    @property
+    def slower(self) -> float | None:
+        """Time from final dot to reply in the second half, in unloaded ones."""
+        half = [one.mta for one in self.seen[len(self.seen) // 2 :]]
+        ratios = [mta.final_dot_s / mta.unloaded_s for mta in half if mta.final_dot_s and mta.unloaded_s]
+        return median(ratios) if ratios else None
+
+
+def drained(home: Path, name: str, *, adaptive: bool = True) -> Borne:
+    """One drain into a sink of this kind."""
+    kind = KINDS[name]
+    outage = write_plain(
+        home / "site", kind.entries, kind.recipients, start_s=time.time() - 10 * 86_400, domains=DOMAINS
+    )
+    mailman = {"flavour": "mailman2", "queue_dir": outage.queue_dir, "lists_dir": outage.lists_dir}
+    sink = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.bearing", "--sink", name], stdout=subprocess.PIPE, text=True
+    )
+    assert sink.stdout is not None
+    port = int(sink.stdout.readline())
+    sections: dict[str, dict[str, Any]] = {section: dict(values) for section, values in kind.settings.items()}
+    feed = {"adaptive": adaptive, "retry_first": "3s", "retry_longest": "10s", **sections.pop("feed", {})}
+    own = home / "drainer"
+    own.mkdir()
+    settings = site_settings(own, port, mailman, mta={"sessions": SESSIONS}, feed=feed, **sections)
+    with (own / "drainer.log").open("wb") as log:
+        service = subprocess.Popen(
+            [sys.executable, "-m", "drainer", "run", "--until-empty", "--config", str(settings)], stdout=log, stderr=log
+        )
+    try:
+        seen = asyncio.run(_watched(service, own / "control.sock"))
+    finally:
+        if service.poll() is None:
+            service.send_signal(signal.SIGTERM)
+            service.wait()
+        sink.terminate()
+    counted = json.loads(sink.stdout.readline())
+    sink.wait()
+    at_s = counted["at_s"]
+    owed = kind.entries * kind.recipients if "max_recipients" in feed else kind.entries
+    enough = at_s[: max(2, int(COUNTED_SHARE * owed))]
+    per_s = (len(enough) - 1) / (enough[-1] - enough[0]) if len(enough) > 1 else 0.0
+    return Borne(per_s, len(at_s), counted["refused"], tuple(seen))
+
+
+async def _watched(service: subprocess.Popen[Any], socket: Path) -> list[Snapshot]:
+    seen: list[Snapshot] = []
+    deadline_s = time.monotonic() + LONGEST_S
+    while service.poll() is None and time.monotonic() < deadline_s:
+        try:
+            async with ControlClient(socket) as client:
+                seen.append(await client.status())
+        except DrainerError:
+            pass
+        if seen and os.environ.get("BEARING_VERBOSE"):
+            one = seen[-1]
+            print(
+                f"   {one.backlog.entries:5} {one.rate.messages_per_s or 0:6.1f}/s sessions {one.mta.sessions}/"
+                f"{one.mta.sessions_allowed} {one.mta.state} dot {one.mta.final_dot_s} {one.mta.unloaded_s} "
+                f"| {one.rate.binding} | {one.mta.sessions_why}",
+                flush=True,
+            )
+        await asyncio.sleep(0.5)
+    return seen
+
+
+def main(names: list[str] | None = None) -> None:
+    """Measure and print."""
+    names = names or list(KINDS)
+    load = os.getloadavg()[0]
+    print(
+        f"What an MTA bears: {ENTRIES:,} entries, {SESSIONS} sessions at most, no limit set; load average {load:.2f}.\n"
+    )
+    home = Path(tempfile.mkdtemp(prefix="drainer-bearing-"))
+    try:
+        could_per_s = drained(home / "could", "open", adaptive=False).per_s
+        print(
+            f"{'MTA':16} {'accepted/s':>10} {'could/s':>8} {'part':>6} {'aim':>6} {'refused':>8} {'aim':>5} "
+            f"{'sessions':>8} {'reply x':>8} {'aim':>5}"
+        )
+        for name in names:
+            kind = KINDS[name]
+            print(_row(name, kind, drained(home / name, name), kind.could_per_s or could_per_s), flush=True)
+            shutil.rmtree(home / name)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _row(name: str, kind: Kind, borne: Borne, could_per_s: float) -> str:
+    end = borne.at_the_end
+    sessions = "" if end is None else f"{end.mta.sessions_allowed}"
+    slower = "" if borne.slower is None else f"{borne.slower:.1f}"
+    return (
+        f"{name:16} {borne.per_s:10.1f} {could_per_s:8.0f} {borne.per_s / could_per_s:6.2f} {kind.least:6.2f} "
+        f"{100 * borne.refused_share:7.1f}% {'' if kind.refused is None else f'{100 * kind.refused:.0f}%':>5} "
+        f"{sessions:>8} {slower:>8} {'' if kind.slower is None else kind.slower:>5}"
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--sink"]:
+        asyncio.run(_serve(sys.argv[2]))
+    else:
+        main(sys.argv[1:])
