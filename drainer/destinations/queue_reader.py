@@ -58,6 +58,14 @@ class Look:
         return self.at_s + self.took_s + min(max(LOOK_EVERY_S, PATIENCE * self.took_s), LONGEST_WAIT_S)
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """at_s: when, monotonic seconds."""
+
+    messages: int
+    at_s: float
+
+
 class QueueReader:
     """Of one MTA. Several may ask at a time: one look is taken for all of them."""
 
@@ -93,19 +101,20 @@ class QueueReader:
         assert self._last is not None
         return self._last
 
-    async def messages(self) -> int:
+    async def messages(self) -> Counted:
         """Messages in the queue now, or at the last look. Raises MtaError."""
         if not self._command:
+            now_s = self._clock.monotonic_s()
             if self._kind == "exim":
-                return await self._counted_by_exim()
+                return Counted(await self._counted_by_exim(), now_s)
             if self._config is None:
                 with suppress(PermissionError, FileNotFoundError):
-                    return await asyncio.to_thread(count_postfix_queue, self._spool)
+                    return Counted(await asyncio.to_thread(count_postfix_queue, self._spool), now_s)
         # While a look goes on, the last one counts: a guard does not wait for a long queue.
         seen = self._last if self._looking and self._last else await self.look()
         if seen.trouble:
             raise MtaError(seen.trouble)
-        return seen.queue.messages
+        return Counted(seen.queue.messages, seen.at_s)
 
     async def close(self) -> None:
         """A look under way is ended, and its command with it."""

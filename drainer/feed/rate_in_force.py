@@ -36,7 +36,7 @@ class RateInForce:
         self.schedule = Scheduled(settings, clock)
         self._messages_per_s = self.schedule.messages_per_s
         self._recipients_per_s = settings.recipients
-        self._slow: Guard | None = None
+        self._slow: tuple[Guard, ...] = ()
         self._heard = _Counted()
         self._pace = first_pace(clock.monotonic_s(), self._messages_per_s)
         throttle.cap(settings.hourly, settings.daily)
@@ -61,11 +61,10 @@ class RateInForce:
         self._throttle.cap(settings.hourly, settings.daily)
         self._set()
 
-    def slow(self, guard: Guard | None) -> None:
-        """This guard says slow; None: no guard says so any more."""
-        before, self._slow = self._slow, guard
-        if (before is None) != (guard is None):
-            self._set()
+    def slow(self, *guards: Guard) -> None:
+        """These guards say slow; each of them counts."""
+        self._slow = guards
+        self._set()
 
     def heard(self, transaction: Transaction) -> None:
         """The outcome of a transaction."""
@@ -104,8 +103,8 @@ class RateInForce:
             return MTA_PACE
         if limited in CAPS:
             return self._caps_in_words(limited)
-        if self._slow:
-            return bound_by_guard(self._slow.name, self._slow.reason)
+        if self._slow and (self._share() < 1.0 or self._guards_allow() <= self._without_guards()):
+            return bound_by_guard(self._strictest_slow())
         if self._adaptive and limited == "messages" and self._pace.per_s < _or_infinite(self._messages_per_s):
             if self._pace.phase is Phase.START and not is_used(self._pace):
                 return MTA_PACE
@@ -138,14 +137,27 @@ class RateInForce:
         )
 
     def _set(self) -> None:
-        share = SLOW_SHARE if self._slow else 1.0
-        messages = _or_infinite(self._messages_per_s)
-        if self._adaptive:
-            messages = min(messages, self._pace.per_s)
+        share = self._share()
+        messages = min(self._without_guards() * share, self._guards_allow())
         self._throttle.set(
-            None if math.isinf(messages) else messages * share,
+            None if math.isinf(messages) else messages,
             None if self._recipients_per_s is None else self._recipients_per_s * share,
         )
+
+    def _without_guards(self) -> float:
+        messages = _or_infinite(self._messages_per_s)
+        return min(messages, self._pace.per_s) if self._adaptive else messages
+
+    def _share(self) -> float:
+        return SLOW_SHARE if any(guard.at_most_per_s is None for guard in self._slow) else 1.0
+
+    def _guards_allow(self) -> float:
+        return min((_or_infinite(guard.at_most_per_s) for guard in self._slow), default=math.inf)
+
+    def _strictest_slow(self) -> Guard:
+        """The guard that leaves the least; of those that halve the rate, the first."""
+        halved = self._without_guards() * SLOW_SHARE
+        return min(self._slow, key=lambda guard: halved if guard.at_most_per_s is None else guard.at_most_per_s)
 
 
 def _in_force(operator: float | None, settings: float | None) -> float | None:

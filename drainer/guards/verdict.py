@@ -11,24 +11,29 @@ from collections.abc import Iterable
 from typing import Literal
 
 from drainer.text.clean_model import CleanModel
+from drainer.text.wording import rate
 
 Verdict = Literal["go", "slow", "stop"]
 
 
 class Guard(CleanModel):
+    """at_most_per_s: messages per second that are left while it says slow; None: half of the rate"""
+
     name: str
     verdict: Verdict
     reason: str = ""
     value: float | None = None
     limit: float | None = None
+    at_most_per_s: float | None = None
 
 
 GUARD_BINDS = "the guard "
 """`Rate.binding` begins with this if a guard that says slow limits the rate."""
 
 
-def bound_by_guard(name: str, reason: str) -> str:
-    return f"{GUARD_BINDS}{name}, which halves the rate: {reason or 'it says slow'}"
+def bound_by_guard(guard: Guard) -> str:
+    does = "which halves the rate" if guard.at_most_per_s is None else f"which allows {rate(guard.at_most_per_s)}"
+    return f"{GUARD_BINDS}{guard.name}, {does}: {guard.reason or 'it says slow'}"
 
 
 _STRICTNESS: dict[Verdict, int] = {"go": 0, "slow": 1, "stop": 2}

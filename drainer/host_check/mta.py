@@ -71,7 +71,7 @@ async def _queue(settings: MtaSettings) -> Finding:
     """Both ways in which the service asks: for the number of messages, and for the whole listing."""
     queue = QueueReader(settings, SystemClock())
     try:
-        length = await queue.messages()
+        length = (await queue.messages()).messages
     except MtaError as exc:
         return Finding("warning", "mta.queue", f"{exc}; while its length is not known, drainer sends slowly")
     listed = await queue.look()

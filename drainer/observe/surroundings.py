@@ -81,8 +81,8 @@ class Surroundings:
             **more,
         )
 
-    async def look(self) -> Guard:
-        """Look anew; the strictest verdict."""
+    async def look(self, fed: int = 0) -> Guard:
+        """Look anew; the strictest verdict. fed: messages that the MTA has had from us, in all."""
         mailman, guards = self.settings.mailman, self.settings.guards
         ledger = self.settings.ledger.path
         found = await self._disks.ask(
@@ -97,7 +97,7 @@ class Surroundings:
         if competition not in (self._competing, ""):
             log.warning(logfmt(event="competing_runner", detail=competition))
         self._competing = competition
-        queue = await self._queue_guard()
+        queue = await self._queue_guard(fed)
         self.guards = [*found, load_guard(guards.max_load), queue, runners]
         unmeasured = queue.reason if queue.value is None and queue.verdict != "go" else ""
         if unmeasured not in (self._unmeasured, ""):
@@ -105,12 +105,13 @@ class Surroundings:
         self._unmeasured = unmeasured
         return strictest(self.guards)
 
-    async def _queue_guard(self) -> Guard:
+    async def _queue_guard(self, fed: int) -> Guard:
         reader = self.behind_the_mta.queue
         if not reader.is_watching:
             return NOT_WATCHED
         try:
-            return self._mta_queue.judge(await reader.messages())
+            counted = await reader.messages()
+            return self._mta_queue.judge(counted.messages, counted.at_s, fed)
         except MtaError as exc:
             return uncounted(str(exc))
 

@@ -47,9 +47,11 @@ class LookingAround:
             await asyncio.sleep(LOOK_AROUND_S)
 
     async def _follow_guards(self) -> None:
-        worst = await self._surroundings.look()
+        totals = self._situation.totals
+        fed = totals.get("delivered_entries" if self._resources.settings.feed.via == "mailman" else "transactions")
+        worst = await self._surroundings.look(fed)
         if worst.verdict == "stop":
             self._resources.gate.close("guard", f"{worst.name}: {worst.reason}")
         else:
             self._resources.gate.open("guard")
-        self._resources.rate.slow(worst if worst.verdict == "slow" else None)
+        self._resources.rate.slow(*(guard for guard in self._surroundings.guards if guard.verdict == "slow"))

@@ -66,7 +66,11 @@ class MtaSettings(Section):
         ' such as ["come back slower", "\\\\bXY12\\\\b"]',
     )
     queue_high: int = Field(10_000, ge=1, description="feeding stops when the MTA's queue has more messages than this")
-    queue_low: int = Field(5_000, ge=0, description="feeding goes on when it has fewer than this")
+    queue_low: int = Field(
+        5_000,
+        ge=0,
+        description="feeding goes on when it has fewer than this; from here on the MTA gets about what it passes on",
+    )
 
     @field_validator("queue_command")
     @classmethod

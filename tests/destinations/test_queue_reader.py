@@ -34,7 +34,7 @@ async def test_queue_is_listed_by_the_operators_command() -> None:
     queue = reader(printing(LISTED * 3))
     look = await queue.look()
     assert (look.trouble, look.queue.messages, look.queue.domains["b.test"].queued) == ("", 3, 3)
-    assert await queue.messages() == 3
+    assert (await queue.messages()).messages == 3
 
 
 async def test_two_that_ask_at_a_time_cost_one_look_and_the_next_one_waits_until_it_is_due(tmp_path: Path) -> None:

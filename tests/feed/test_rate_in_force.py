@@ -9,7 +9,7 @@ from drainer.feed.binding import MTA_PACE, REFUSES, SLOW_START, kind_of, with_se
 from drainer.feed.rate_in_force import RateInForce
 from drainer.feed.throttle import Throttle
 from drainer.feed.transaction import Transaction
-from drainer.guards.verdict import between_limits
+from drainer.guards.verdict import Guard, between_limits
 from drainer.ledger.records import Outcome
 from drainer.ledger.states import State
 from drainer.report.metrics import exposition
@@ -32,7 +32,7 @@ def test_a_guard_that_slows_is_named_with_its_reason_and_counted_as_guard(monkey
     )
     found = series(exposition(snapshot(rate=Rate(binding=rate.binding))))
     assert {key[1][0][1] for key, value in found.items() if key[0] == "drainer_rate_bound_by" and value} == {"guard"}
-    rate.slow(None)
+    rate.slow()
     run_in_virtual_time(monkeypatch, granted(throttle, 3))
     assert rate.binding == "limit on messages"
 
@@ -66,3 +66,30 @@ def test_each_binding_has_a_kind_and_sessions_are_named_where_they_are_the_limit
     assert with_sessions(SLOW_START, 8, 20, "why", is_bound=True) == SLOW_START
     assert kind_of(with_sessions(MTA_PACE, 8, 20, "why", is_bound=False)) == "mta_pace"
     assert kind_of("") == "nothing" and kind_of("the tide") == "other"
+
+
+def test_a_guard_that_allows_a_rate_limits_one_that_is_unlimited_and_is_named_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    throttle = Throttle(None, None)
+    rate = RateInForce(FeedSettings(messages=None, adaptive=False), throttle, SystemClock())
+    queue = Guard(name="mta_queue", verdict="slow", reason="it is long", at_most_per_s=30.0)
+    rate.slow(queue)
+    assert throttle.messages_per_s == 30.0
+    run_in_virtual_time(monkeypatch, granted(throttle, 3))
+    assert rate.binding == "the guard mta_queue, which allows 30/s: it is long"
+
+
+def test_each_guard_that_slows_counts_and_the_one_that_leaves_least_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    throttle = Throttle(100, None)
+    rate = RateInForce(FeedSettings(messages=100, adaptive=False), throttle, SystemClock())
+    queue = Guard(name="mta_queue", verdict="slow", reason="it is long", at_most_per_s=70.0)
+    load = Guard(name="load", verdict="slow", reason="load 12, limit 8")
+    for guards, per_s, named in (((queue,), 70.0, "mta_queue"), ((queue, load), 50.0, "load"), ((), 100.0, "limit on")):
+        rate.slow(*guards)
+        assert throttle.messages_per_s == per_s
+        run_in_virtual_time(monkeypatch, granted(throttle, 3))
+        assert named in rate.binding
+    rate.slow(queue.model_copy(update={"at_most_per_s": 150.0}))
+    run_in_virtual_time(monkeypatch, granted(throttle, 3))
+    assert rate.binding == "limit on messages", "a guard that allows more than the limit holds nothing back"
