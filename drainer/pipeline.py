@@ -22,6 +22,7 @@ from drainer.settings import Settings
 from drainer.stages.bounces import Bounces
 from drainer.stages.decide import Decide
 from drainer.stages.domain_ceilings import DomainCeilings
+from drainer.stages.domain_paces import DomainPaces
 from drainer.stages.entry_facts import EntryFacts
 from drainer.stages.feed import Feed
 from drainer.stages.handback import HandBack
@@ -78,7 +79,8 @@ class Pipeline:
         self.failures = ReversibleFailures(resources)
         self.trust = MtaTrust(resources, self.failures)
         self.decide = Decide(resources, self.facts)
-        self.domains = DomainCeilings(resources)
+        self.paces = DomainPaces(resources)
+        self.domains = DomainCeilings(resources, self.paces)
         self.set_aside = SetAside(resources, self.facts, waiters)
         self.settle = Settle(
             resources, self.facts, self.domains, self.set_aside, self.failures, self.trust, self.at_mailman, waiters
@@ -87,7 +89,7 @@ class Pipeline:
         self.intake = Intake(resources, self.facts, self.progress, self.follow, loan)
         self.survey = Survey(resources, self.facts, self.progress, self.intake, self.set_aside, self.at_mailman)
         self.limits = RecipientLimits(resources)
-        self.transmit = Transmit(resources, self.limits, self.trust)
+        self.transmit = Transmit(resources, self.limits, self.domains, self.trust)
         self.turn = Turn(resources, self.facts, self.decide, self.domains, self.transmit, self.settle, self.handover)
         self.feed = Feed(resources, self.domains, self.turn, self.transmit, self.set_aside, self.at_mailman)
         self.bounces = Bounces(resources, self.trust)
@@ -108,6 +110,7 @@ class Pipeline:
         self.turn.reconfigure(settings)
         self.transmit.reconfigure(settings)
         self.resources.reconfigure(settings)
+        self.paces.reconfigure(settings)
         self.domains.reconfigure(settings)
         self.in_doubt.reconfigure(settings)
         self.handover.reconfigure(settings)

@@ -198,7 +198,9 @@ class Service:
         self._looking_around = LookingAround(
             pipeline.resources, assembled.surroundings, situation, RunnerBeside(assembled.ledger, clock), side_tasks
         )
-        self._looking_behind = LookingBehindTheMta(assembled.surroundings.behind_the_mta, side_tasks)
+        self._looking_behind = LookingBehindTheMta(
+            assembled.surroundings.behind_the_mta, side_tasks, pipeline.domains.see
+        )
         self._ledger_upkeep = LedgerUpkeep(
             assembled.ledger, assembled.ledger_check, pipeline.resources, situation, side_tasks, clock
         )

@@ -75,6 +75,7 @@ class PausesAndRates:
         else:
             resources.gate.open("paused")
         resources.rate.limit(resources.settings.feed, state.messages_per_s, state.recipients_per_s)
+        self._pipeline.domains.follow(state.domains)
         self._pipeline.resources.signals.wake()
 
     def apply_unended(self, state: OperatorState) -> None:

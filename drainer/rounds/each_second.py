@@ -61,6 +61,7 @@ class EachSecond:
                     await self._limits.end_pauses()
             resources = self._pipeline.resources
             resources.rate.look()
+            self._pipeline.domains.look()
             # DSNs are asked for last: one is owed before its entry is gone.
             is_over = self._until_empty and self.is_empty() and not (await resources.ledger.dsn_backlog()).owed
             with self._side_tasks.guarded("show"):

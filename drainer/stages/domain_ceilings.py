@@ -1,6 +1,7 @@
 """Ceilings per recipient domain, in force: who goes, who stands in the lane of a destination, and whose turn it is there.
 
-In    the ceilings of the settings; entries that are picked; recipients of an entry in its turn
+In    the ceilings of the settings, of operators, and learnt ones (domain_paces.py); entries that are picked; recipients of
+      an entry in its turn
 Out   recipients that go now; entries parked in a lane of the index, and picked from it as soon as there is room
 Not here  the rule itself (feed/shaping.py); the index's lanes (backlog/order.py)
 
@@ -12,18 +13,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from drainer.backlog.states import EntryState
 from drainer.backlog.values import WaitingEntry
+from drainer.destinations.ceilings import Ceiling, in_force
 from drainer.destinations.limits import Limits, domains_of, group_by_domain
+from drainer.destinations.seen import DestinationsSeen
 from drainer.duplicates.classes import DuplicateClass
 from drainer.feed.pick import recipients_to_send
 from drainer.feed.shaping import Shaped, Shaping, Turn, at_new_ceilings, booked, due_s, room
+from drainer.feed.transaction import Transaction
+from drainer.ledger.records import DomainOrder
 from drainer.queuedir.domains import DomainCounts, domain_counts
 from drainer.settings import Settings
 from drainer.settings.feed import FeedSettings
+from drainer.stages.domain_paces import DomainPaces
 from drainer.stages.resources import Resources
 from drainer.via_mailman.whereabouts import is_released_list
 
@@ -33,16 +39,64 @@ _SENT_AT_ONCE = frozenset({DuplicateClass.EXACT, DuplicateClass.RESTORED})
 
 
 class DomainCeilings:
-    """limits  the ceilings in force"""
+    """limits    what the ceilings in force allow
+    in_force  the ceilings, by destination
+    """
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, paces: DomainPaces) -> None:
         self._resources = resources
+        self._paces = paces
         self._shaping = Shaping()
-        self.limits = _limits(resources.settings.feed)
+        self._orders: dict[str, DomainOrder] = {}
+        self.in_force: Mapping[str, Ceiling] = {}
+        self.limits = Limits()
+        self._renew(resources.settings.feed)
 
     def reconfigure(self, settings: Settings) -> None:
         """Settings read again."""
-        self._put_in_force(_limits(settings.feed))
+        self._renew(settings.feed)
+
+    def follow(self, orders: Sequence[DomainOrder]) -> None:
+        """What operators ordered, from now on."""
+        self._orders = {order.destination: order for order in orders}
+        self.renew()
+
+    def see(self, seen: DestinationsSeen) -> None:
+        """A look behind the MTA."""
+        self._paces.see(seen, self._lanes, self.limits)
+        self.renew()
+
+    def look(self) -> None:
+        """Each second: pauses that end, and paces where nothing behind the MTA is read."""
+        self._paces.look(self._lanes)
+        self.renew()
+
+    def heard(self, transaction: Transaction) -> Transaction:
+        """The outcome of a transaction. Returns what of it is the MTA's own."""
+        of_mta, told = self._paces.heard(transaction, self.limits)
+        if told and self._paces.look_at_once(self._lanes):
+            self.renew()
+        return of_mta
+
+    def is_limited(self, address: str, reply: str) -> bool:
+        """Whether a recipient was refused only because its destination, which has a learnt ceiling, says "too fast"."""
+        return self._paces.is_limited(address, reply, self.limits)
+
+    def renew(self) -> None:
+        """The ceilings of this moment in force."""
+        self._renew(self._resources.settings.feed)
+
+    def _renew(self, feed: FeedSettings) -> None:
+        learnt, now_s = self._paces.learnt, self._resources.clock.now_s()
+        found = {}
+        for name in {*feed.domains, *self._orders, *learnt}:
+            ceiling = in_force(feed.domains.get(name), self._orders.get(name), learnt.get(name), now_s)
+            if ceiling is not None:
+                found[name] = ceiling
+        self.in_force = found
+        alone = frozenset(name for name in self._paces.alone if name in found)
+        per_s = {name: ceiling.per_s for name, ceiling in found.items()}
+        self._put_in_force(Limits(per_s, group_by_domain(feed.domain_groups), alone))
 
     def _put_in_force(self, limits: Limits) -> None:
         if limits == self.limits:
@@ -154,8 +208,3 @@ class DomainCeilings:
         now_s = self._moment_s()
         due = min((due_s(self._shaping, lane, self.limits, now_s) for lane in self._lanes), default=math.inf)
         return None if math.isinf(due) else due - now_s
-
-
-def _limits(feed: FeedSettings) -> Limits:
-    ceilings = {name: per_s for name, per_s in feed.domains.items() if per_s is not None}
-    return Limits(ceilings, group_by_domain(feed.domain_groups))

@@ -24,6 +24,7 @@ from drainer.ledger.states import SETTLED, State
 from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.settings import Settings
 from drainer.stages.background import Background
+from drainer.stages.domain_ceilings import DomainCeilings
 from drainer.stages.mta_trust import MtaTrust
 from drainer.stages.outcome_log import log_outcome
 from drainer.stages.recipient_limits import RecipientLimits
@@ -33,9 +34,12 @@ from drainer.stages.resources import Resources
 class Transmit:
     """splits  how many transactions the entries of a list take, learnt from each one"""
 
-    def __init__(self, resources: Resources, limits: RecipientLimits, trust: MtaTrust) -> None:
+    def __init__(
+        self, resources: Resources, limits: RecipientLimits, domains: DomainCeilings, trust: MtaTrust
+    ) -> None:
         self._resources = resources
         self._limits = limits
+        self._domains = domains
         self._trust = trust
         self._sessions = resources.settings.mta.sessions
         self._slots = LaneQueue(self._sessions, resources.throttle.lanes)
@@ -184,7 +188,7 @@ class Transmit:
         """The MTA's answers, once they are in the ledger. The entry's own task may be cancelled by then; a doubt is to be
         resolved and a DSN to be sent all the same."""
         signals = self._resources.signals
-        self._resources.rate.heard(transaction)
+        self._resources.rate.heard(self._domains.heard(transaction))
         settled = sum(len(outcome.recipients) for outcome in transaction.outcomes if outcome.state in SETTLED)
         self.splits.sent(entry.filebase, len(composed.owed_for) - len(transaction.over_limit), settled)
         if transaction.over_limit and transaction.accepted:

@@ -147,7 +147,14 @@ class Turn:
         A recipient whose doubt was resolved meanwhile is owed, not refused.
         """
         untouched = {address for transaction in sent for address in transaction.untouched}
-        refused = {address for transaction in sent for address in transaction.recipients(State.DEFERRED)} - untouched
+        refused = {
+            address
+            for transaction in sent
+            for outcome in transaction.outcomes
+            if outcome.state is State.DEFERRED
+            for address in outcome.recipients
+            if not self._domains.is_limited(address, outcome.reply)
+        } - untouched
         return bool(refused & set(decision.deliver)) or self._is_poison(filebase, sent)
 
     def _is_poison(self, filebase: str, sent: Sequence[Transaction]) -> bool:

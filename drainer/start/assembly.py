@@ -108,6 +108,7 @@ async def recover(assembled: Assembled, side_tasks: SideTasks) -> None:
     now_s = resources.clock.now_s()
     sent = await resources.ledger.sent_since(now_s - DAY_S - GRAIN_S)
     resources.throttle.restore([(now_s - at_s - GRAIN_S, recipients) for at_s, recipients in sent])
+    await pipeline.paces.recover()
     await pipeline.intake.recover()
     assembled.limits.apply(await assembled.ledger.operator_state())
 

@@ -1,0 +1,209 @@
+"""What is learnt of destinations while the drain runs: each transaction and each look behind the MTA moves their paces.
+
+In    transactions as they end; DestinationsSeen every few seconds
+Out   the learnt ceiling of each destination; what it is kept by in the ledger
+Not here  the law (destinations/domain_pace.py); which ceiling is in force (domain_ceilings.py)
+
+A reply "too fast" of the MTA that we feed counts for a destination only if it is about that one: every recipient it hit is
+there, or it names one of its domains. Any other is the MTA's own, and its rate's business (feed/adaptive_rate.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+
+from drainer.destinations.ceilings import Learnt
+from drainer.destinations.domain_pace import DomainPace, Look, next_pace
+from drainer.destinations.kept_paces import KEPT_AS, kept, learnt, paces_from
+from drainer.destinations.limits import Limits
+from drainer.destinations.looks import Own, looks, own_look
+from drainer.destinations.seen import DestinationsSeen
+from drainer.destinations.too_fast import TooFastReplies
+from drainer.errors import LedgerNotDurable
+from drainer.feed.transaction import Transaction
+from drainer.ledger.records import JournalLine
+from drainer.ledger.states import State
+from drainer.queuedir.domains import domain_of
+from drainer.settings import Settings
+from drainer.stages.background import Background
+from drainer.stages.resources import Resources
+from drainer.text.logfmt import logfmt
+
+log = logging.getLogger("drainer")
+
+LOOK_EVERY_S = 5.0
+AT_ONCE_S = 1.0
+KEEP_EVERY_S = 10.0
+_UNSEEN_S = 20.0
+"""Without a look behind the MTA for this long, our own transactions are all that is known."""
+
+
+class DomainPaces:
+    """seen  the last look behind the MTA; None before the first"""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._too_fast = TooFastReplies(resources.settings.mta.too_fast)
+        self._paces: dict[str, DomainPace] = {}
+        self._own: dict[str, Own] = {}
+        self._about_us: set[str] = set()
+        self._looked_s = resources.clock.monotonic_s()
+        self._own_looked_s: dict[str, float] = {}
+        self._kept_s = -KEEP_EVERY_S
+        self._kept = b""
+        self._background = Background()
+        self.seen: DestinationsSeen | None = None
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Settings read again."""
+        self._too_fast = TooFastReplies(settings.mta.too_fast)
+
+    async def recover(self) -> None:
+        """What earlier runs learnt. Before anything is sent."""
+        clock = self._resources.clock
+        self._kept = await self._resources.ledger.kept(KEPT_AS) or b""
+        self._paces = paces_from(self._kept, clock.now_s(), clock.monotonic_s())
+
+    @property
+    def learnt(self) -> Mapping[str, Learnt]:
+        """The ceilings that were learnt, by destination."""
+        ahead_s = self._ahead_s()
+        return {name: found for name, pace in self._paces.items() if (found := learnt(pace, ahead_s)) is not None}
+
+    @property
+    def alone(self) -> frozenset[str]:
+        """Destinations with a learnt ceiling that the MTA's replies to ourselves were about."""
+        return frozenset(name for name in self._about_us if name in self._paces and self._paces[name].per_s is not None)
+
+    def _ahead_s(self) -> float:
+        return self._resources.clock.now_s() - self._resources.clock.monotonic_s()
+
+    def heard(self, transaction: Transaction, limits: Limits) -> tuple[Transaction, bool]:
+        """The outcome of a transaction. Returns what of it is the MTA's own, for its rate; and whether a destination is
+        slower for it from now on: then `look` is due at once."""
+        told = False
+        kept_outcomes = []
+        for outcome in transaction.outcomes:
+            if outcome.state in (State.DELIVERED, State.IN_DOUBT):
+                for address in outcome.recipients:
+                    self._of(limits.of_recipient(address)).fed += 1
+            elif outcome.state is State.DEFERRED and self._is_of_destination(
+                outcome.reply, outcome.recipients, limits
+            ):
+                told = True
+                continue
+            kept_outcomes.append(outcome)
+        trouble = transaction.trouble
+        if trouble and self._is_of_destination(trouble, transaction.untouched, limits):
+            told, trouble = True, ""
+        return replace(transaction, outcomes=tuple(kept_outcomes), trouble=trouble) if told else transaction, told
+
+    def _is_of_destination(self, reply: str, recipients: Sequence[str], limits: Limits) -> bool:
+        """Whether a reply says that we are too fast for one destination; then it is noted."""
+        if not recipients or self._too_fast.of(reply) is None:
+            return False
+        domains = {domain_of(address) for address in recipients}
+        names = {limits.of_domain(domain) for domain in domains}
+        if len(names) > 1:
+            names = {limits.of_domain(domain) for domain in domains if domain and domain in reply.lower()}
+        if len(names) != 1:
+            return False
+        (name,) = names
+        own = self._of(name)
+        own.refused += sum(limits.of_recipient(address) == name for address in recipients)
+        own.reply = reply
+        self._about_us.add(name)
+        return True
+
+    def _of(self, destination: str) -> Own:
+        return self._own.setdefault(destination, Own())
+
+    def is_limited(self, address: str, reply: str, limits: Limits) -> bool:
+        """Whether a recipient was refused only because its destination, which has a learnt ceiling, says "too fast"."""
+        pace = self._paces.get(limits.of_recipient(address))
+        return bool(pace and pace.per_s and not pace.is_banned) and self._too_fast.of(reply) is not None
+
+    def see(self, seen: DestinationsSeen, bound: Collection[str], limits: Limits) -> None:
+        """A look behind the MTA. One that could read neither queue nor log says nothing."""
+        self.seen = seen
+        if not seen.log_read and seen.messages is None:
+            return
+        lasted_s = max(0.001, seen.at_s - self._looked_s)
+        now_s = self._resources.clock.now_s()
+        self._follow(
+            looks(seen, self._own, self._paces.keys(), bound, limits.of_domain, lasted_s, now_s), seen.at_s
+        )
+
+    def look(self, bound: Collection[str]) -> bool:
+        """Where nothing behind the MTA is read: move the paces by our own transactions. Returns whether that was done."""
+        moment_s, seen = self._resources.clock.monotonic_s(), self.seen
+        if moment_s - self._looked_s < LOOK_EVERY_S:
+            return False
+        reads = seen is not None and (seen.log_read or seen.messages is not None)
+        if seen is not None and reads and moment_s - seen.at_s < _UNSEEN_S:
+            return False
+        names = {*self._paces, *self._own}
+        self._follow({name: self._own_look(name, bound, moment_s) for name in names}, moment_s)
+        return True
+
+    def look_at_once(self, bound: Collection[str]) -> bool:
+        """Destinations that have just refused us: the next look would come too late. Returns whether there is one."""
+        moment_s = self._resources.clock.monotonic_s()
+        found: dict[str, Look] = {}
+        for name, own in self._own.items():
+            if own.refused and moment_s - self._since(name) >= AT_ONCE_S:
+                found[name] = self._own_look(name, bound, moment_s)
+        for name, look in found.items():
+            self._move(name, look)
+            del self._own[name]
+            self._own_looked_s[name] = moment_s
+        return bool(found)
+
+    def _since(self, destination: str) -> float:
+        return self._own_looked_s.get(destination, self._looked_s)
+
+    def _own_look(self, name: str, bound: Collection[str], moment_s: float) -> Look:
+        lasted_s = max(0.001, moment_s - self._since(name))
+        return own_look(self._own.get(name, Own()), name in bound, moment_s, lasted_s)
+
+    def _follow(self, found: Mapping[str, Look], at_s: float) -> None:
+        for name, look in found.items():
+            self._move(name, look)
+        self._own.clear()
+        self._own_looked_s.clear()
+        self._looked_s = at_s
+        self._about_us &= self._paces.keys()
+        if at_s - self._kept_s >= KEEP_EVERY_S:
+            self._kept_s = at_s
+            self._background.begin(self._keep())
+
+    def _move(self, name: str, look: Look) -> None:
+        before = self._paces.get(name, DomainPace())
+        after = next_pace(before, look)
+        if after.open_per_s is None and not (look.fed or look.queued or look.accepted):
+            self._paces.pop(name, None)
+        else:
+            self._paces[name] = after
+        if (before.open_per_s is None) != (after.open_per_s is None):
+            begins = after.open_per_s is not None
+            detail = f"{name}: slowed down: {after.cause}" if begins else f"{name}: not slowed down any more"
+            log.warning(logfmt(event="domain", destination=name, slowed="yes" if begins else "no", reply=after.cause))
+            self._background.begin(self._write_down(detail))
+        elif before.is_banned != after.is_banned:
+            log.warning(logfmt(event="domain", destination=name, banned="yes" if after.is_banned else "no"))
+
+    async def _write_down(self, detail: str) -> None:
+        with contextlib.suppress(LedgerNotDurable):
+            await self._resources.ledger.write_journal(
+                JournalLine(self._resources.clock.now_s(), "drainer", "domain", detail)
+            )
+
+    async def _keep(self) -> None:
+        octets = kept(self._paces, self._ahead_s())
+        if octets != self._kept:
+            with contextlib.suppress(LedgerNotDurable):  # a restart would learn it again within seconds
+                await self._resources.ledger.keep({KEPT_AS: octets})
+                self._kept = octets
