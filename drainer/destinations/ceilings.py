@@ -46,7 +46,9 @@ class Ceiling:
     until_s: float | None = None
 
 
-def in_force(settings_per_s: float | None, order: DomainOrder | None, learnt: Learnt | None, now_s: float) -> Ceiling | None:
+def in_force(
+    settings_per_s: float | None, order: DomainOrder | None, learnt: Learnt | None, now_s: float
+) -> Ceiling | None:
     """None: no ceiling. now_s: seconds since the epoch. Of two that are alike, the operator's counts first."""
     found: list[Ceiling] = []
     if order is not None:

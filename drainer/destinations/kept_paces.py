@@ -15,8 +15,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from drainer.destinations.domain_pace import HOLD_S, DomainPace
 from drainer.destinations.ceilings import Learnt
+from drainer.destinations.domain_pace import HOLD_S, DomainPace
 
 KEPT_AS = "domain_paces"
 FORGOTTEN_AFTER_S = 86_400.0

@@ -25,6 +25,13 @@ class Own:
     refused: int = 0
     reply: str = ""
 
+    def was_fed(self, recipients: int) -> None:
+        self.fed += recipients
+
+    def was_refused(self, recipients: int, reply: str) -> None:
+        self.refused += recipients
+        self.reply = reply
+
 
 @dataclass(slots=True)
 class _Sum:

@@ -68,7 +68,8 @@ class DomainCeilings:
 
     def look(self) -> None:
         """Each second: pauses that end, and paces where nothing behind the MTA is read."""
-        self._paces.look(self._lanes)
+        if not self._paces.look(self._lanes):
+            self._paces.look_at_once(self._lanes)
         self.renew()
 
     def heard(self, transaction: Transaction) -> Transaction:

@@ -89,10 +89,8 @@ class DomainPaces:
         for outcome in transaction.outcomes:
             if outcome.state in (State.DELIVERED, State.IN_DOUBT):
                 for address in outcome.recipients:
-                    self._of(limits.of_recipient(address)).fed += 1
-            elif outcome.state is State.DEFERRED and self._is_of_destination(
-                outcome.reply, outcome.recipients, limits
-            ):
+                    self._of(limits.of_recipient(address)).was_fed(1)
+            elif outcome.state is State.DEFERRED and self._is_of_destination(outcome.reply, outcome.recipients, limits):
                 told = True
                 continue
             kept_outcomes.append(outcome)
@@ -112,9 +110,7 @@ class DomainPaces:
         if len(names) != 1:
             return False
         (name,) = names
-        own = self._of(name)
-        own.refused += sum(limits.of_recipient(address) == name for address in recipients)
-        own.reply = reply
+        self._of(name).was_refused(sum(limits.of_recipient(address) == name for address in recipients), reply)
         self._about_us.add(name)
         return True
 
@@ -133,9 +129,7 @@ class DomainPaces:
             return
         lasted_s = max(0.001, seen.at_s - self._looked_s)
         now_s = self._resources.clock.now_s()
-        self._follow(
-            looks(seen, self._own, self._paces.keys(), bound, limits.of_domain, lasted_s, now_s), seen.at_s
-        )
+        self._follow(looks(seen, self._own, self._paces.keys(), bound, limits.of_domain, lasted_s, now_s), seen.at_s)
 
     def look(self, bound: Collection[str]) -> bool:
         """Where nothing behind the MTA is read: move the paces by our own transactions. Returns whether that was done."""

@@ -34,9 +34,7 @@ from drainer.stages.resources import Resources
 class Transmit:
     """splits  how many transactions the entries of a list take, learnt from each one"""
 
-    def __init__(
-        self, resources: Resources, limits: RecipientLimits, domains: DomainCeilings, trust: MtaTrust
-    ) -> None:
+    def __init__(self, resources: Resources, limits: RecipientLimits, domains: DomainCeilings, trust: MtaTrust) -> None:
         self._resources = resources
         self._limits = limits
         self._domains = domains

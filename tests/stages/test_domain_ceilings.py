@@ -17,6 +17,7 @@ from drainer.queuedir.domains import domain_counts
 from drainer.queuedir.entry import Flavour
 from drainer.settings import Settings
 from drainer.stages.domain_ceilings import DomainCeilings
+from drainer.stages.domain_paces import DomainPaces
 from drainer.stages.resources import Resources
 from tests.backlog.entries import described, listed
 
@@ -57,7 +58,7 @@ class Drain:
             settings_of(self.ceiling), self.clock, unused, self.index, unused, {Flavour.MAILMAN2: unused}, unused,
             unused, unused, gate, unused,
         )  # fmt: skip
-        self.domains = DomainCeilings(self.resources)
+        self.domains = DomainCeilings(self.resources, DomainPaces(self.resources))
         self.owed: dict[str, list[str]] = {}
         entries = []
         for number in range(self.parked + OTHERS):
