@@ -129,7 +129,7 @@ class Exim:
 
 @contextmanager
 def running_exim(
-    root: Path, providers: Mapping[str, Address], *options: str, retry_s: int = 5, queue_run_s: int = 2
+    root: Path, providers: Mapping[str, Address], *options: str, retry_s: int = 5, queue_run_s: int = 1
 ) -> Iterator[Exim]:
     """Start a private Exim under `root` (must be reachable by every user), stop it at the end.
 

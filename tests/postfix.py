@@ -178,7 +178,7 @@ def running_postfix(root: Path, *parameters: str, outbound: str = _INTO_MAILDIRS
         postfix.command("stop")
 
 
-def relaying_to(providers: Mapping[str, Address], *, retry_s: int = 5, queue_run_s: int = 2) -> str:
+def relaying_to(providers: Mapping[str, Address], *, retry_s: int = 5, queue_run_s: int = 1) -> str:
     """Lines of main.cf for a Postfix that relays to sinks on loopback, for `outbound` of running_postfix().
 
     providers    recipient domain -> where its mail goes; "*": all other domains

@@ -1,10 +1,10 @@
-"""python -m tests.bench: how fast drainer feeds, beside others, and counts a large backlog; how soon a command starts."""
+"""python -m tests.bench: how fast drainer feeds, beside others; a large backlog; the start of a command; slow providers."""
 
 from __future__ import annotations
 
 import importlib
 
-from tests.bench import feeding, starting
+from tests.bench import behind, feeding, starting
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def main() -> None:
     else:
         backlog.main()
     starting.main()
+    behind.main()
 
 
 if __name__ == "__main__":
