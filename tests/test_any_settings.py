@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from drainer.cli.config import as_toml
 from drainer.errors import SettingsError
 from drainer.settings import Settings
+from drainer.settings.section import fields_of
 from drainer.settings_file import load_settings
 from drainer.text.quantities import duration_s, rate_per_s, size_bytes
 
-_SECTIONS = {name: type(getattr(Settings(), name)).model_fields for name in Settings.model_fields}
+_SECTIONS = {name: fields_of(type(getattr(Settings(), name))) for name in Settings.model_fields}
 _KEYS = st.sampled_from(sorted(f"{section}.{key}" for section, keys in _SECTIONS.items() for key in keys))
 _TEXTS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
     ["20/s", "5m", "64MiB", "unlimited", "9" * 400 + "s", "\0", "0/s", "1e9/s", "127.0.0.1:1"]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from drainer.cli.config import as_toml, rate_text
 from drainer.errors import SettingsError
 from drainer.settings import Settings
+from drainer.settings.section import fields_of
 from drainer.settings_file import load_settings
 from drainer.text.quantities import duration_s, rate_per_s, size_bytes
 
@@ -45,8 +46,8 @@ def test_sample_file_shows_every_setting_at_its_default() -> None:
     assert Settings.model_validate(enabled) == Settings()
     for section, model in ((name, getattr(Settings(), name)) for name in Settings.model_fields):
         shown = set(enabled[section]) | set(re.findall(r"not set; an example: ([a-z_]+) =", text))
-        assert set(type(model).model_fields) <= shown, section
-        unset = {name for name in type(model).model_fields if name not in enabled[section]}
+        assert set(fields_of(type(model))) <= shown, section
+        unset = {name for name in fields_of(type(model)) if name not in enabled[section]}
         assert all(getattr(model, name) is None for name in unset)
 
 
@@ -74,6 +75,8 @@ CHANGED = Settings.model_validate(
             "recipients": 0,
             "domains": {"gmail.com": "10/s", "slow.example": "unlimited"},
             "weights": {"*": 2, "a@b.example": 0.5},
+            "only": ["a@b.example", "@GMail.com"],
+            "not": ["test-*"],
         },
         "duplicates": {"window": "90m"},
         "guards": {"min_free_bytes": 1000, "max_load": 2.5},
@@ -85,6 +88,14 @@ CHANGED = Settings.model_validate(
 def test_settings_shown_read_back_as_the_same(written: Path, chosen: Settings) -> None:
     written.write_text("\n".join(as_toml(chosen, commented=False)))
     assert load_settings(written) == chosen
+
+
+def test_what_is_not_served_can_be_said_in_the_environment(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written.write_text("")
+    monkeypatch.setenv("DRAINER_FEED__NOT", '["choir", "@Gmail.com"]')
+    feed = load_settings(written).feed
+    assert feed.withheld_lists == ("choir",)
+    assert feed.withheld_domains == {"gmail.com"}
 
 
 def test_order_of_the_oldest_has_its_older_name_too(written: Path) -> None:
@@ -111,6 +122,12 @@ def test_rates_shown_read_back(per_s: float) -> None:
         ('[ledger]\nkeep = "soon"', "not a duration"),
         ('[guards]\nmin_free_bytes = "64 elephants"', "not a size"),
         ("[feed\n", "not TOML"),
+        ('[feed]\nonly = ["@gmail"]', "'@gmail' is no domain; right would be the whole domain, such as \"@gmail.com\""),
+        ('[feed]\nnot = ["@*.example"]', "right would be each domain by itself"),
+        ('[feed]\nnot = ["choir, harbour"]', "right would be one list or one domain in each text"),
+        ('[feed]\nnot = "choir"', "feed.not = 'choir'"),
+        ('[feed]\nonly = ["choir"]\nnot = ["choir"]', "only and not both name choir"),
+        ('[feed]\nvia = "mailman"\nnot = ["@gmail.com"]', 'right would be via = "smtp", or lists only'),
         ('[feed]\norder = "newest"', "'fair', 'fresh', 'oldest' or 'priority'"),
         ("[feed]\nweights = { choir = 0 }", "feed.weights.choir = 0"),
         ("[feed]\nweights = { choir = inf }", "feed.weights.choir = inf"),

@@ -60,6 +60,14 @@ class Totals:
     def _numbers(self, lists: Collection[str]) -> set[int]:
         return {self._store.lists[name] for name in lists if name in self._store.lists}
 
+    def in_lane(self, destination: str) -> dict[str, int]:
+        """Entries that wait for this destination, by list."""
+        lane = self._store.lane_number(destination)
+        ready = self._sums.ready.items()
+        return {
+            self._store.list_names[number]: count for (of_lane, number), count in ready if of_lane == lane and count
+        }
+
     def list_ids(self) -> tuple[str, ...]:
         """Lists of all entries read since the start, finished entries included."""
         return tuple(self._store.list_names[1:])

@@ -86,6 +86,23 @@ class Expected:
         )
 
 
+def without_unserved(going: Expected, recipients: float, entries_left: int) -> Expected:
+    """The same, but so many of the recipients are in domains that are not served.
+
+    entries_left  entries that have recipients in other domains: each needs a transaction
+    """
+    if not going.recipients or not recipients:
+        return going
+    share = max(0.0, 1 - recipients / going.recipients)
+    return Expected(
+        going.recipients * share,
+        min(going.deferred_recipients, going.recipients * share),
+        max(0.0, going.parked_recipients - recipients),
+        max(going.messages * share, min(going.messages, float(entries_left) if share else 0.0)),
+        going.octets * share,
+    )
+
+
 def expected_by_list(to_send: Iterable[ToSend], splits: Splits, with_resends: bool, whole: bool) -> dict[str, Expected]:
     """What each list still has to send, less what the entries in delivery have done already.
 
@@ -124,6 +141,7 @@ class Work:
     deferred_recipients  the part of these that is deferred; the last of them is due in `last_due_in_s`
     retry_wait_s         how long a recipient waits that is deferred once more
     paused_recipients    owed on lists the operator paused; not in `recipients`, nor the others in `messages`, `octets`
+    unserved_recipients  owed on lists, or in domains, that the settings leave out; in no other number
     unread_entries       entries not read yet; each counts as the mean of `sizes`
     messages             transactions they are expected to need (backlog/splits.py); 0: not known
     octets               octets that these carry: an entry's size for each; 0: not known
@@ -140,6 +158,7 @@ class Work:
     octets: float = 0.0
     paused_messages: float = 0.0
     paused_octets: float = 0.0
+    unserved_recipients: int = 0
 
     @property
     def resumed(self) -> Work:

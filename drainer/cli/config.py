@@ -21,7 +21,7 @@ from drainer.errors import SettingsError, UsageError
 from drainer.files.regular_file import read_regular
 from drainer.host_check.finding import in_order, lines, summary
 from drainer.settings import DEFAULT_PATH, Settings
-from drainer.settings.section import Duration, Rate, Size
+from drainer.settings.section import Duration, Rate, Size, attribute_of, fields_of
 from drainer.settings_file import load_settings, written
 
 _WIDTH = 100
@@ -169,8 +169,9 @@ def as_toml(settings: Settings, *, commented: bool) -> list[str]:
     for name in Settings.model_fields:
         section: BaseModel = getattr(settings, name)
         lines += ["", "", f"# {_ABOUT_SECTIONS[name]}", f"[{name}]"]
-        for key, field in type(section).model_fields.items():
-            lines += ["", *_meaning(field), *_assignment(key, getattr(section, key), field, commented)]
+        for key, field in fields_of(type(section)).items():
+            value = getattr(section, attribute_of(type(section), key))
+            lines += ["", *_meaning(field), *_assignment(key, value, field, commented)]
     return lines
 
 

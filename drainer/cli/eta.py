@@ -75,6 +75,9 @@ def _lines(reply: EtaReply, at_per_s: float | None, by_s: float | None, now_s: f
     without = reply.without_service
     finish = _when(reply.eta, reply.if_resumed, without, now_s)
     yield f"{everything} to deliver, not counting expected duplicates: {finish}"
+    if reply.not_served_recipients:
+        left_out = count(reply.not_served_recipients, "recipient")
+        yield f"{left_out} of these are not served (feed.only, feed.not) and do not move"
     if without is not None:
         yield from _last_known(reply, without, now_s)
     at = "if it goes on now, at" if without is not None else "at"

@@ -18,17 +18,41 @@ from drainer.queuedir.domains import domain_of
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """The domains that the settings let us serve; all others are one destination with a ceiling of zero.
+
+    only      empty: every domain
+    withheld  not these
+    """
+
+    only: frozenset[str] = frozenset()
+    withheld: frozenset[str] = frozenset()
+
+    def has(self, domain: str) -> bool:
+        return domain not in self.withheld and (not self.only or domain in self.only)
+
+    @property
+    def otherwise(self) -> str:
+        """The destination of the domains that are not served; "" if all are. It says why, and other settings have another
+        one: so whoever waits there leaves it when they change."""
+        parts = [("feed.not names", self.withheld), ("feed.only names", self.only)]
+        return ", ".join(f"{text} {' '.join(f'@{name}' for name in sorted(names))}" for text, names in parts if names)
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Ceilings in force.
 
-    per_s    recipients per second by destination; absent: unlimited, 0: held back
+    per_s    recipients per second by destination; absent: unlimited, 0: held back, as served.otherwise is
     group_of the group of each domain that is in one
     alone    destinations whose recipients go in transactions of their own, since the MTA's replies speak of them only
+    served   which domains are served
     """
 
     per_s: Mapping[str, float] = field(default_factory=dict)
     group_of: Mapping[str, str] = field(default_factory=dict)
     alone: frozenset[str] = frozenset()
+    served: Served = Served()
 
     def of_recipient(self, recipient: str) -> str:
         """The destination of an address."""
@@ -36,7 +60,9 @@ class Limits:
 
     def of_domain(self, domain: str) -> str:
         """The destination of a domain in lower case."""
-        return self.group_of.get(domain, domain)
+        if self.served.has(domain):
+            return self.group_of.get(domain, domain)
+        return self.served.otherwise
 
     def ceiling(self, destination: str) -> float:
         """Recipients per second; infinite if there is no ceiling."""

@@ -191,7 +191,7 @@ def _word_before_rates(work: Work, left: Amount | None, ceilings: Ceilings, stat
     if state == "starting" or (state == "scanning" and left is not None and left.recipients <= 0):
         return "measuring"
     if left is not None and left.recipients <= 0 and not work.unread_entries:
-        return "paused" if work.paused_recipients else "done"
+        return "paused" if work.paused_recipients or work.unserved_recipients else "done"
     if ceilings.are_zero:
         return "paused"
     if math.isinf(ceilings.earliest_s) and state not in _STANDSTILL:

@@ -17,6 +17,8 @@ _Task = asyncio.Task[Any]
 class Gate:
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
+        self._paused: frozenset[str] = frozenset()
+        self._unserved: frozenset[str] = frozenset()
         self._closed_lists: frozenset[str] = frozenset()
         self._open = asyncio.Event()
         self._open.set()
@@ -30,7 +32,12 @@ class Gate:
 
     @property
     def closed_lists(self) -> frozenset[str]:
+        """Those that are paused, and those that are not served."""
         return self._closed_lists
+
+    @property
+    def paused_lists(self) -> frozenset[str]:
+        return self._paused
 
     def close(self, name: str, reason: str) -> None:
         """A reason arises, or its text changes. Tasks that may not go on are cancelled at once."""
@@ -50,7 +57,18 @@ class Gate:
             self._open.set()
 
     def close_lists(self, lists: frozenset[str]) -> None:
-        """Feed nothing for exactly these lists."""
+        """Feed nothing for exactly these lists, which are paused, and for those that are not served."""
+        self._paused = lists
+        self._close()
+
+    def leave_out(self, lists: frozenset[str]) -> None:
+        """Feed nothing for exactly these lists, which the settings leave out, and for those that are paused."""
+        if lists != self._unserved:
+            self._unserved = lists
+            self._close()
+
+    def _close(self) -> None:
+        lists = self._paused | self._unserved
         closed_now = lists - self._closed_lists
         self._closed_lists = lists
         if closed_now:

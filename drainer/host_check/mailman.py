@@ -17,7 +17,7 @@ from drainer.compose.list_settings import extended_lists, what_extensions_mean
 from drainer.compose.mailman2_site import site_settings
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.errors import ComposerUnavailable, SettingsError
-from drainer.feed.named_lists import names_in
+from drainer.feed.named_lists import names_in, with_hint
 from drainer.guards.beside_runner import wanted_by
 from drainer.guards.mailman import HOW_TO_STOP_RUNNER
 from drainer.guards.mailman_processes import MailmanProcesses, mailman_processes
@@ -141,7 +141,7 @@ def _lists_named(settings: Settings, flavour: Flavour) -> Iterator[Finding]:
     for about, name in named:
         known = lists.all((), name)
         if known and (trouble := trouble_with(name, known)):
-            yield Finding("warning", about, trouble)
+            yield Finding("warning", about, with_hint(about, name, trouble))
 
 
 def _smtp_log(log: Path | None) -> Iterator[Finding]:

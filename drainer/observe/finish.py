@@ -36,7 +36,7 @@ class Drain:
 
     now_s         seconds since the epoch
     lists         what is left of each, paused ones too
-    paused_lists  by name
+    paused_lists, unserved_lists  by name
     order, priority, weights, has_fresh_lane  of feeding, as the settings say
     """
 
@@ -52,10 +52,15 @@ class Drain:
     priority: Sequence[str] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
     has_fresh_lane: bool = False
+    unserved_lists: frozenset[str] = frozenset()
 
     @property
     def eta(self) -> Eta:
         return drain_time(self.work, self.seen, self.ceilings, self.state, self.now_s)
+
+    @property
+    def closed_lists(self) -> frozenset[str]:
+        return self.paused_lists | self.unserved_lists
 
     @property
     def if_resumed(self) -> Eta | None:
@@ -68,7 +73,7 @@ class Drain:
         """When each open list is done, if there is a forecast (`eta`) for all of them."""
         if eta.state != "draining":
             return {}
-        return self._finishes(drain_model(self.work, self.seen, self.ceilings), self.paused_lists)
+        return self._finishes(drain_model(self.work, self.seen, self.ceilings), self.closed_lists)
 
     def _finishes(self, model: DrainModel | None, without: frozenset[str]) -> dict[str, ListFinish]:
         lists = {name: left for name, left in self.lists.items() if name not in without}
@@ -79,16 +84,16 @@ class Drain:
     def list_eta(self, name: str, at_recipients_per_s: float | None) -> ListEta:
         """name: one of `lists`."""
         left, eta = self.lists[name], self.eta
-        is_paused = name in self.paused_lists
+        is_paused = name in self.closed_lists
         asked = None
         if at_recipients_per_s is not None:
             overall = what_if(self.work, self.seen, at_recipients_per_s, self.now_s, self.state)
             model = drain_model_at(self.work, self.seen, at_recipients_per_s)
-            asked = self._of_list(name, overall, self._finishes(model, self.paused_lists - {name}))
+            asked = self._of_list(name, overall, self._finishes(model, self.closed_lists - {name}))
         resumed = None
-        if (overall_resumed := self.if_resumed) is not None:
+        if (overall_resumed := self.if_resumed) is not None and name not in self.unserved_lists:
             model = drain_model(self.work.resumed, self.seen, self.ceilings.lifted_from_zero)
-            resumed = self._of_list(name, overall_resumed, self._finishes(model, frozenset()))
+            resumed = self._of_list(name, overall_resumed, self._finishes(model, self.unserved_lists))
         return ListEta(
             list=name,
             entries=left.entries,
@@ -119,7 +124,8 @@ def answer(drain: Drain, at_recipients_per_s: float | None, by_s: float | None, 
     measured, seen = drain.measured, drain.seen
     reply = EtaReply(
         eta=drain.eta,
-        backlog_recipients=drain.work.recipients + drain.work.paused_recipients,
+        backlog_recipients=drain.work.recipients + drain.work.paused_recipients + drain.work.unserved_recipients,
+        not_served_recipients=drain.work.unserved_recipients,
         unread_entries=drain.work.unread_entries,
         if_resumed=drain.if_resumed,
         shown_recipients_per_s=measured.fastest_recipients_per_s if measured else None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 from drainer.backlog.values import BacklogTotals
-from drainer.backlog.work import Expected, Work, amount, expected_by_list
+from drainer.backlog.work import Expected, Work, amount, expected_by_list, without_unserved
 from drainer.clock import Clock
 from drainer.destinations.limits import domains_of
 from drainer.estimate.ceilings import Ceilings, slowest_domain_s
@@ -96,8 +96,8 @@ class Outlook:
     def via_mailman(self) -> bool:
         return self.settings.feed.via == "mailman"
 
-    def _expected(self) -> tuple[Expected, Expected]:
-        """Recipients still to be sent to: on open lists, and on paused ones."""
+    def _expected(self) -> tuple[Expected, Expected, float]:
+        """Still to be sent to: on open lists, on paused ones; and the recipients that are not served."""
         resources = self._pipeline.resources
         # A resend waits to be held or suppressed; those that an operator released are few, and soon gone.
         by_list = expected_by_list(
@@ -106,16 +106,35 @@ class Outlook:
             with_resends=self.settings.duplicates.resend == "deliver",
             whole=self.via_mailman,
         )
-        going, paused = Expected(), Expected()
+        unserved, gate = resources.named_lists.unserved, resources.gate
+        going, paused, left_out = Expected(), Expected(), 0.0
         for name, one in by_list.items():
-            if name in resources.gate.closed_lists:
+            if name in unserved:
+                left_out += one.recipients
+            elif name in gate.paused_lists:
                 paused += one
             else:
                 going += one
-        return going, paused
+        in_domains = self._in_unserved_domains(going)
+        waiting = sum(self._pipeline.domains.waiting_unserved().values())
+        entries = sum(line.entries for line in resources.index.totals.per_list()) if in_domains else 0
+        return without_unserved(going, in_domains, entries - waiting), paused, left_out + in_domains
+
+    def _in_unserved_domains(self, going: Expected) -> float:
+        """Recipients on open lists in domains that are not served, as far as they are counted."""
+        served = self._pipeline.domains.limits.served
+        if not served.otherwise:
+            return 0.0
+        if served.only:
+            return max(0.0, going.recipients - sum(map(self._in_domain, served.only - served.withheld)))
+        return min(going.recipients, sum(map(self._in_domain, served.withheld)))
+
+    def _in_domain(self, domain: str) -> float:
+        resources, with_resends = self._pipeline.resources, self.settings.duplicates.resend == "deliver"
+        return float(resources.index.totals.in_domain(domain, with_resends, resources.gate.closed_lists))
 
     def _work_left(self, totals: BacklogTotals) -> Work:
-        going, paused = self._expected()
+        going, paused, unserved = self._expected()
         latest = self._pipeline.resources.index.order.last_due_s()
         last_due_in_s = 0.0 if latest is None else max(0.0, latest - self._clock.now_s())
         return Work(
@@ -130,6 +149,7 @@ class Outlook:
             octets=going.octets,
             paused_messages=paused.messages,
             paused_octets=paused.octets,
+            unserved_recipients=round(unserved),
         )
 
     def _ceilings(self) -> Ceilings:
@@ -139,10 +159,8 @@ class Outlook:
 
     def _left_for(self, destination: str) -> float:
         """Recipients on open lists that are still to be sent to in a destination, as far as they are counted."""
-        resources, with_resends = self._pipeline.resources, self.settings.duplicates.resend == "deliver"
-        domains = domains_of(destination, self.settings.feed.domain_groups)
-        closed = resources.gate.closed_lists
-        return float(sum(resources.index.totals.in_domain(domain, with_resends, closed) for domain in domains))
+        served = self._pipeline.domains.limits.served
+        return sum(map(self._in_domain, filter(served.has, domains_of(destination, self.settings.feed.domain_groups))))
 
     def drain(self, totals: BacklogTotals, state: ServiceState, now_s: float) -> Drain:
         feed, resources = self.settings.feed, self._pipeline.resources
@@ -163,7 +181,8 @@ class Outlook:
                 for line in resources.index.totals.per_list()
                 if line.entries
             },
-            paused_lists=frozenset(resources.gate.closed_lists),
+            paused_lists=resources.gate.paused_lists,
+            unserved_lists=frozenset(resources.named_lists.unserved),
             order=feed.order,
             priority=resources.named_lists.priority,
             weights=resources.named_lists.weights,

@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from drainer import __version__
 from drainer.backlog.selection import Selectors
@@ -43,6 +43,9 @@ from drainer.settings import Settings
 from drainer.text.logfmt import logfmt
 
 log = logging.getLogger("drainer")
+
+
+_NAMED = 5
 
 
 class Situation:
@@ -106,8 +109,10 @@ class Situation:
 
     def update_state(self) -> None:
         resources, surroundings, totals = self._pipeline.resources, self._surroundings, self._outlook.backlog()
-        waiting = [line.list_id for line in resources.index.totals.per_list() if line.entries]
-        paused_lists = [name for name in waiting if name in resources.gate.closed_lists]
+        resources.leave_out_unserved()
+        waiting = {line.list_id: line.entries for line in resources.index.totals.per_list() if line.entries}
+        paused_lists = [name for name in waiting if name in resources.gate.paused_lists]
+        in_unserved_domains = self._pipeline.domains.waiting_unserved()
         state, reason = service_state(
             reasons=resources.gate.reasons,
             intake_on=self._pipeline.intake.is_on,
@@ -119,7 +124,12 @@ class Situation:
             dsns_owed=self._dsns_owed,
             intake_reason=next((pause.reason for pause in self.operator.pauses if pause.list_id == INTAKE), ""),
             paused_lists=paused_lists,
-            others_wait=len(paused_lists) < len(waiting),
+            others_wait=any(
+                entries > in_unserved_domains.get(name, 0)
+                for name, entries in waiting.items()
+                if name not in resources.gate.closed_lists
+            ),
+            not_served=self._not_served(waiting, in_domains=bool(in_unserved_domains)),
             mailman_stands_still=self._nobody_composes()
             or (surroundings.mailman.why_nothing_is_delivered if surroundings.guards and self._releases() else ""),
             intruder=self.mailman().intruder,
@@ -129,6 +139,14 @@ class Situation:
             waits=resources.rate.waits,
         )
         self.set_state(state, reason)
+
+    def _not_served(self, waiting: Collection[str], *, in_domains: bool) -> str:
+        """Which of the lists that have entries the settings leave out, and which domains; with the settings' names."""
+        unserved = self._pipeline.resources.named_lists.unserved
+        lists = [f"list {name} ({why})" for name, why in unserved.items() if name in waiting]
+        others = [f"{len(lists) - _NAMED} more lists"] if len(lists) > _NAMED else []
+        domains = self._pipeline.domains.limits.served.otherwise if in_domains else ""
+        return ", ".join([*lists[:_NAMED], *others, *filter(None, [domains])])
 
     def mailman(self) -> Mailman:
         """As it was when it was last looked at."""
@@ -213,7 +231,7 @@ class Situation:
             state=self.state,
             reason=self._reason,
             since=self._since_s,
-            backlog=self._backlog(totals, now_s),
+            backlog=self._backlog(totals, now_s, drain.work.unserved_recipients),
             done=done_of(self.totals),
             rate=self._rate(drain.measured),
             eta=eta,
@@ -229,8 +247,12 @@ class Situation:
             needs_restart=list(self._needs_restart),
         )
 
-    def _backlog(self, totals: BacklogTotals, now_s: float) -> Backlog:
+    def _backlog(self, totals: BacklogTotals, now_s: float, unserved_recipients: int) -> Backlog:
+        index = self._pipeline.resources.index
+        lists = [line.list_id for line in index.totals.per_list() if line.entries] if unserved_recipients else []
         return Backlog(
+            not_served_recipients=unserved_recipients,
+            not_served=self._not_served(lists, in_domains=True) if unserved_recipients else "",
             entries=totals.entries,
             recipients=totals.recipients,
             bytes=totals.bytes,
@@ -296,7 +318,8 @@ class Situation:
                 entries=line.entries,
                 recipients=line.recipients,
                 oldest_age_s=_age_s(line.oldest_s, now_s),
-                paused=line.list_id in resources.gate.closed_lists,
+                paused=line.list_id in resources.gate.paused_lists,
+                not_served=resources.named_lists.unserved.get(line.list_id, ""),
                 **_when(finishes.get(line.list_id), now_s),
             )
             for line in resources.index.totals.per_list()

@@ -76,7 +76,7 @@ class ServiceOperations:
     async def entries(self, selectors: Selectors, limit: int) -> EntriesReply:
         meant = await self._selection.meant(selectors, one_entry=False)
         found = self._resources.index.lines.select(meant.selectors, self._resources.clock.now_s(), limit, meant.lists)
-        return EntriesReply(total=found.total, entries=found.lines)
+        return EntriesReply(total=found.total, entries=self._selection.with_reasons(found.lines))
 
     async def show(self, key: str) -> ShowReply:
         return await self._showing.show(key)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from drainer.backlog.selection import Selectors, entry_name
+from drainer.backlog.selection import EntryLine, Selectors, entry_name
 from drainer.compose.known_lists import KnownLists
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.errors import AmbiguousEntry, ComposeError, ComposerUnavailable
-from drainer.feed.named_lists import names_in
+from drainer.feed.named_lists import names_in, with_hint
 from drainer.ledger.records import INTAKE, OperatorState
 from drainer.queuedir.list_names import NOTHING_DONE, MailingList, lists_meant, trouble_with
 from drainer.settings import Settings
@@ -78,6 +78,16 @@ class Selection:
                     return await composer.lists()
         return []
 
+    def with_reasons(self, lines: Sequence[EntryLine]) -> list[EntryLine]:
+        """The same; an entry that waits since its list is not served says so."""
+        unserved = self._resources.named_lists.unserved
+        return [
+            line.model_copy(update={"reason": f"not served: {unserved[line.list]}"})
+            if line.state == "waiting" and not line.reason and line.list in unserved
+            else line
+            for line in lines
+        ]
+
     async def trouble_in_settings(self, settings: Settings) -> list[str]:
         """The mistakes in list names of the settings, as far as lists are known now."""
         named = names_in(settings.feed)
@@ -86,7 +96,7 @@ class Selection:
         for setting, name in named:
             # Before the first entry was read, and where Mailman's own lists cannot be seen, no name is known to be wrong.
             if (known := await self.known_lists(name)) and (trouble := trouble_with(name, known)):
-                found.append(f"{setting}: {trouble}")
+                found.append(f"{setting}: {with_hint(setting, name, trouble)}")
         return found
 
     def one_entry(self, asked: str) -> str:

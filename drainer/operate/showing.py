@@ -44,7 +44,7 @@ class Showing:
     async def _show(self, key: str) -> ShowReply:
         selectors = Selectors(message_id=key) if "@" in key else Selectors(entry=self._selection.one_entry(key))
         found = self._resources.index.lines.select(selectors, self._resources.clock.now_s(), OTHERS_SHOWN)
-        line = found.lines[0] if found.lines else None
+        line = self._selection.with_reasons(found.lines[:1])[0] if found.lines else None
         message_id = key if "@" in key else line.message_id if line else ""
         fates = await self._fates(message_id) if message_id else []
         if line is None and not fates:

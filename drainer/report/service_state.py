@@ -22,6 +22,7 @@ def service_state(
     intake_reason: str = "",
     paused_lists: Sequence[str] = (),
     others_wait: bool = True,
+    not_served: str = "",
     rate_is_zero: bool = False,
     waits: str = "",
     mailman_stands_still: str = "",
@@ -36,7 +37,8 @@ def service_state(
     entries, unread, active  entries in the backlog; those not read yet; those in delivery
     mta_down         why the MTA is down; "" while it is up
     paused_lists     paused lists that have entries waiting
-    others_wait      entries of other lists wait too
+    others_wait      entries that are neither paused nor left out wait too
+    not_served       what the settings leave out that has entries waiting; "" for nothing
     rate_is_zero     a limit of 0 is in force: no transaction begins
     waits            why nothing goes although nothing is wrong, and when it goes on by itself: a window, a cap
     mailman_stands_still  why Mailman does not compose or deliver the entries it has to; "" while it does
@@ -54,8 +56,10 @@ def service_state(
         return "paused", intake_reason
     if rate_is_zero:
         return "paused", "the rate limit is 0; `drainer rate` shows and changes it"
-    if paused_lists and not (others_wait or active or unread):
-        return "paused", f"all that is left is of paused lists: {', '.join(paused_lists)}"
+    if (paused_lists or not_served) and not (others_wait or active or unread):
+        of_paused = f"of paused lists: {', '.join(paused_lists)}" if paused_lists else ""
+        left_out = f"not served: {not_served}" if not_served else ""
+        return "paused", f"all that is left is {'; '.join(filter(None, [of_paused, left_out]))}"
     if mta_down and (entries or dsns_owed):
         return "mta_down", mta_down
     if active or (entries and mailman_stands_still):

@@ -53,6 +53,8 @@ class Backlog(CleanModel):
     duplicate_entries, duplicate_recipients  expected to be suppressed; part of `entries` and `recipients`
     dsns_owed          bounces for recipients that failed, not sent yet
     next_due_s         when the next deferred entry may go, seconds since the epoch
+    not_served_recipients  part of `recipients`, on lists or in domains that feed.only and feed.not leave out
+    not_served         which these are, and by which setting; "" if everything is served
     """
 
     entries: int = 0
@@ -67,6 +69,8 @@ class Backlog(CleanModel):
     duplicate_recipients: int = 0
     dsns_owed: int = 0
     next_due_s: float | None = None
+    not_served_recipients: int = 0
+    not_served: str = ""
 
 
 class Done(CleanModel):
@@ -165,13 +169,17 @@ class Mta(CleanModel):
 
 
 class ListBacklog(CleanModel):
-    """finish, seconds, low_s, high_s: when this list is finished, as in Eta; null where that is not known."""
+    """finish, seconds, low_s, high_s: when this list is finished, as in Eta; null where that is not known.
+
+    not_served  why the settings leave this list out; "" if they do not
+    """
 
     list: str
     entries: int
     recipients: int
     oldest_age_s: float | None = None
     paused: bool = False
+    not_served: str = ""
     finish: float | None = None
     seconds: float | None = None
     low_s: float | None = None

@@ -49,4 +49,4 @@ class Settings(Section):
 
     def shown(self) -> dict[str, Any]:
         """Every setting as JSON values, for `drainer config`. It contains no secret: passwords are in files."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from drainer.schedule.time_zone import zone_of
 from drainer.schedule.windows import windows_of
-from drainer.settings.section import DomainName, Duration, Rate, Section, Size
+from drainer.settings.section import DomainName, Duration, ListOrDomain, Rate, Section, Size
 
 _HEAVIEST = 1_000_000
 
@@ -54,6 +54,16 @@ class FeedSettings(Section):
         default_factory=dict,
         description='for order = fair: shares of lists, such as { "announce@lists.example.org" = 4 }, four recipients for'
         ' each one of another list; a list that is not named has 1, or what "*" has',
+    )
+    only: tuple[ListOrDomain, ...] = Field(
+        (),
+        description="serve only these lists (name, address or list-id), and only recipients in these domains, such as"
+        ' ["choir", "@gmail.com"]; where it names no list, every list, where it names no domain, every domain',
+    )
+    withheld: tuple[ListOrDomain, ...] = Field(
+        (),
+        alias="not",
+        description="serve none of these lists, and no recipients in these domains, written as in `only`; they wait",
     )
     max_recipients: int = Field(
         0, ge=0, description="most recipients in one transaction; 0: as Mailman itself splits them"
@@ -138,8 +148,43 @@ class FeedSettings(Section):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _is_served_or_not(self) -> FeedSettings:
+        for both in sorted(set(self.only) & set(self.withheld)):
+            raise ValueError(f"only and not both name {both}; right would be one of them")
+        domains = sorted(_domains_in(self.only) | _domains_in(self.withheld))
+        if domains and self.via == "mailman":
+            raise ValueError(
+                f'via = "mailman" hands whole entries over, so @{domains[0]} in only or not cannot be kept apart; right'
+                ' would be via = "smtp", or lists only'
+            )
+        return self
+
+    @property
+    def only_lists(self) -> tuple[str, ...]:
+        """Empty: every list."""
+        return tuple(name for name in self.only if not name.startswith("@"))
+
+    @property
+    def withheld_lists(self) -> tuple[str, ...]:
+        return tuple(name for name in self.withheld if not name.startswith("@"))
+
+    @property
+    def only_domains(self) -> frozenset[str]:
+        """In lower case. Empty: every domain."""
+        return _domains_in(self.only)
+
+    @property
+    def withheld_domains(self) -> frozenset[str]:
+        return _domains_in(self.withheld)
+
     @property
     def limited_domains(self) -> frozenset[str]:
-        """Domains that a ceiling or a group of the settings names."""
+        """Domains that a ceiling, a group, `only` or `not` of the settings names."""
         grouped = {domain for domains in self.domain_groups.values() for domain in domains}
-        return frozenset(grouped | (self.domains.keys() - self.domain_groups.keys()))
+        named = grouped | (self.domains.keys() - self.domain_groups.keys())
+        return frozenset(named) | self.only_domains | self.withheld_domains
+
+
+def _domains_in(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(name[1:] for name in names if name.startswith("@"))

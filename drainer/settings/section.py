@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 
 from drainer.text.quantities import duration_s, rate_per_s, size_bytes
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
+_ONE_LIST = re.compile(r"[^\s,;@\0]+(@[^\s,;@\0]+)?")
 _JOURNAL = re.compile(r"journal(:|\Z)")
 
 Duration = Annotated[float, BeforeValidator(duration_s)]
@@ -31,6 +33,38 @@ def _domain_name(value: object) -> object:
 
 
 DomainName = Annotated[str, BeforeValidator(_domain_name)]
+
+
+def _list_or_domain(value: object) -> object:
+    """A list's name, or "@" and a domain in lower case."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if not text.startswith("@"):
+        if not _ONE_LIST.fullmatch(text):
+            raise ValueError(
+                f'{value!r} is no list; right would be one list or one domain in each text, such as "choir"'
+            )
+        return text
+    domain = text[1:]
+    if "*" in domain:
+        raise ValueError(f'{value!r} is no domain; right would be each domain by itself, such as "@gmail.com"')
+    if "." not in domain.strip("."):
+        raise ValueError(f'{value!r} is no domain; right would be the whole domain, such as "@gmail.com"')
+    return f"@{_domain_name(domain)}"
+
+
+ListOrDomain = Annotated[str, BeforeValidator(_list_or_domain)]
+
+
+def fields_of(section: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The settings of a section by their keys in the file. One key, `not`, is no name in Python."""
+    return {field.alias or name: field for name, field in section.model_fields.items()}
+
+
+def attribute_of(section: type[BaseModel], key: str) -> str:
+    """What a setting is called in Python."""
+    return next(name for name, field in section.model_fields.items() if key in (field.alias, name))
 
 
 class Section(BaseModel):

@@ -19,7 +19,7 @@ from dataclasses import replace
 from drainer.backlog.states import EntryState
 from drainer.backlog.values import WaitingEntry
 from drainer.destinations.ceilings import Ceiling, in_force
-from drainer.destinations.limits import Limits, domains_of, group_by_domain
+from drainer.destinations.limits import Limits, Served, domains_of, group_by_domain
 from drainer.destinations.seen import DestinationsSeen
 from drainer.duplicates.classes import DuplicateClass
 from drainer.feed.pick import recipients_to_send
@@ -97,7 +97,10 @@ class DomainCeilings:
         self.in_force = found
         alone = frozenset(name for name in self._paces.alone if name in found)
         per_s = {name: ceiling.per_s for name, ceiling in found.items()}
-        self._put_in_force(Limits(per_s, group_by_domain(feed.domain_groups), alone))
+        served = Served(feed.only_domains, feed.withheld_domains)
+        if served.otherwise:
+            per_s[served.otherwise] = 0.0
+        self._put_in_force(Limits(per_s, group_by_domain(feed.domain_groups), alone, served))
 
     def _put_in_force(self, limits: Limits) -> None:
         if limits == self.limits:
@@ -202,7 +205,13 @@ class DomainCeilings:
 
     def park(self, filebase: str, lane: str) -> None:
         """It waits in this lane from now on."""
-        self._resources.index.set_state(filebase, EntryState.WAITING, f"ceiling of {lane}", lane=lane)
+        reason = f"not served: {lane}" if lane == self.limits.served.otherwise else f"ceiling of {lane}"
+        self._resources.index.set_state(filebase, EntryState.WAITING, reason, lane=lane)
+
+    def waiting_unserved(self) -> dict[str, int]:
+        """Entries all of whose recipients are in domains that are not served, by list."""
+        served = self.limits.served
+        return self._resources.index.totals.in_lane(served.otherwise) if served.otherwise else {}
 
     def next_due_in_s(self) -> float | None:
         """When the next lane has room, seconds from now; None if none will by itself."""

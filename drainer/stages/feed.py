@@ -73,6 +73,7 @@ class Feed:
         resources = self._resources
         while True:
             await resources.gate.opened()
+            resources.leave_out_unserved()
             now_s = resources.clock.now_s()
             room = entries_to_begin(resources.settings.mta.sessions, len(self._tasks) - len(self._fresh))
             began = self._begin_in_turn(room)

@@ -63,6 +63,10 @@ class Resources:
             self._named = feed, known, named_lists(feed, lists)
         return self._named[2]
 
+    def leave_out_unserved(self) -> None:
+        """Close the lists that feed.only and feed.not leave out, also those that have had their first entry since."""
+        self.gate.leave_out(frozenset(self.named_lists.unserved))
+
     def composer_of(self, entry: QueueEntry) -> Composer:
         """Raises OtherMailman."""
         if entry.flavour not in self.composers:
@@ -76,5 +80,6 @@ class Resources:
     def reconfigure(self, settings: Settings) -> None:
         """Settings read again."""
         self.settings, self._named = settings, None
+        self.leave_out_unserved()
         self.custody.reconfigure(settings.custody.bak_age)
         self.pool.reconfigure(settings.mta, adaptive=settings.feed.adaptive)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from drainer.settings import Settings
+from drainer.settings.section import fields_of
 
 BUILT_ONCE: Mapping[str, str] = {
     "mailman.flavour": "the composer",
@@ -49,7 +50,7 @@ def reloaded(in_force: Settings, read: Settings) -> tuple[Settings, tuple[str, .
 def every_setting() -> Iterator[str]:
     """ "mailman.flavour", ...: all there are."""
     for section in Settings.model_fields:
-        for key in type(getattr(Settings(), section)).model_fields:
+        for key in fields_of(type(getattr(Settings(), section))):
             yield f"{section}.{key}"
 
 

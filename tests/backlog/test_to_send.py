@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from drainer.backlog.index import BacklogIndex
 from drainer.backlog.states import EntryState
 from drainer.backlog.values import Description
-from drainer.backlog.work import ToSend
+from drainer.backlog.work import Expected, ToSend, without_unserved
 from drainer.duplicates.classes import DuplicateClass
 from drainer.queuedir.domains import LARGEST_OF_AN_ENTRY, domain_counts
 from tests.backlog.entries import NOW_S, described, fill, following
@@ -85,3 +89,16 @@ def test_largest_domains_of_an_entry_are_counted_whatever_the_case() -> None:
     assert found[:2] == (("d19.example", 19), ("d18.example", 18))
     assert found[-1] == ("example.org", 2) and len(found) == LARGEST_OF_AN_ENTRY + 1
     assert domain_counts([]) == ()
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1), st.integers(0, 500), st.floats(0, 1), st.floats(0, 1))
+def test_work_without_unserved_recipients_is_no_more_than_before_and_never_negative(
+    recipients: int, unserved: float, entries: int, deferred: float, parked: float
+) -> None:
+    going = Expected(recipients, recipients * deferred, recipients * parked, max(1.0, recipients / 7), recipients * 1e3)
+    found = without_unserved(going, recipients * unserved, entries)
+    assert found.recipients == pytest.approx(recipients * (1 - unserved), abs=1e-6)
+    assert 0 <= found.deferred_recipients <= found.recipients + 1e-6
+    assert 0 <= found.messages <= going.messages
+    assert found.messages >= min(going.messages, entries) or found.recipients == 0, "each entry that goes on needs one"
+    assert without_unserved(going, 0.0, entries) == going

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from drainer.cli.config import as_toml
 from drainer.settings import Settings
-from drainer.settings.section import Duration, Rate, Size
+from drainer.settings.section import Duration, Rate, Size, fields_of
 from drainer.start.reloading import BUILT_ONCE
 
 PAGE = Path(__file__).parents[2] / "docs/settings.md"
@@ -57,7 +57,7 @@ def page() -> str:
         about = lines[at - 1].removeprefix("# ")
         rows = [
             f"| `{key}` | {_kind(field)} | {_default(key, lines[at:])} | {_meaning(f'{name}.{key}', field)} |"
-            for key, field in type(section).model_fields.items()
+            for key, field in fields_of(type(section)).items()
         ]
         parts.append(
             "\n".join(
@@ -97,13 +97,18 @@ def _of_type(annotation: Any) -> str:
     plain = {str: "text", int: "number", float: "number", bool: "`true` or `false`", Path: "path"}
     if annotation in plain:
         return plain[annotation]
-    parts = [part for part in get_args(annotation) if part not in (type(None), ...)]
+    parts = [_plain(part) for part in get_args(annotation) if part not in (type(None), ...)]
     if get_origin(annotation) is tuple:
         return f"array of {_of_type(parts[0])}" if parts[0] is not str else "array of texts"
     if get_origin(annotation) is dict:
         return "table"
     (only,) = parts
     return _of_type(only)
+
+
+def _plain(annotation: Any) -> Any:
+    """Without the checks of an Annotated text."""
+    return str if get_args(annotation)[:1] == (str,) and hasattr(annotation, "__metadata__") else annotation
 
 
 def _bounds(field: FieldInfo) -> str:

@@ -149,6 +149,10 @@ def test_nothing_found_yet_is_not_done() -> None:
     assert eta(Work(0, unread_entries=10), state="draining").state == "measuring"
 
 
+def test_only_what_is_not_served_left_is_paused_not_done() -> None:
+    assert eta(Work(0, unserved_recipients=10)).state == "paused"
+
+
 def test_only_paused_lists_left_is_paused_not_done() -> None:
     assert eta(Work(0, paused_recipients=10)).state == "paused"
 

@@ -22,6 +22,7 @@ from drainer.errors import SettingsError
 from drainer.report.snapshot import Snapshot
 from drainer.service import Service
 from drainer.settings import Settings
+from drainer.settings.section import attribute_of
 from drainer.start.reloading import BUILT_ONCE, every_setting, reloaded
 
 HOME = Path("/nowhere")
@@ -75,6 +76,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "feed.fresh_lane": (False, True),
     "feed.priority": (("a@example.org",), ("b@example.org",)),
     "feed.weights": ({"a@example.org": 4.5}, {"b@example.org": 5.5}),
+    "feed.only": (("one@example.org", "@one.example"), ("two@example.org", "two-*")),
+    "feed.not": (("three@example.org", "@three.example"), ("four@example.org", "four-*")),
     "feed.max_recipients": (401, 402),
     "feed.window": (501, 502),
     "feed.memory": (2**29 + 1, 2**29 + 3),
@@ -153,7 +156,8 @@ def settings_of(at: int, **own: dict[str, Any]) -> Settings:
 
 def value_of(settings: Settings, name: str) -> object:
     section, _, key = name.partition(".")
-    return getattr(getattr(settings, section), key)
+    found = getattr(settings, section)
+    return getattr(found, attribute_of(type(found), key))
 
 
 def test_every_setting_has_two_values_here_that_differ() -> None:
@@ -172,7 +176,8 @@ def test_each_changed_setting_alone_is_in_force_or_named() -> None:
     one, other = settings_of(0), settings_of(1)
     for name in VALUES:
         section, _, key = name.partition(".")
-        changed = getattr(one, section).model_copy(update={key: value_of(other, name)})
+        own = getattr(one, section)
+        changed = own.model_copy(update={attribute_of(type(own), key): value_of(other, name)})
         now, needs_restart = reloaded(one, one.model_copy(update={section: changed}))
         if name in BUILT_ONCE:
             assert (needs_restart, now) == ((name,), one)

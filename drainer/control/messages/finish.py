@@ -49,6 +49,7 @@ class EtaReply(Reply):
     """All rates per second.
 
     what_if      the estimate at the rate asked about
+    not_served_recipients  part of backlog_recipients, on lists or in domains that feed.only and feed.not leave out
     if_resumed   while paused: the estimate if everything, paused lists too, went on now
     by           the time asked about, seconds since the epoch
     needed_recipients_per_s     to be done by then; null: no rate would do, or the work is unknown
@@ -75,4 +76,5 @@ class EtaReply(Reply):
     sustained_recipients_per_s: float | None = None
     list: ListEta | None = None
     unread_entries: int = 0
+    not_served_recipients: int = 0
     without_service: WithoutService | None = None

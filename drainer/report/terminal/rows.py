@@ -93,6 +93,8 @@ def _backlog(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[Row]:
         repeats = count(backlog.duplicate_entries, "entry", "entries")
         text = f"of these expected to be duplicates: {repeats}, {count(backlog.duplicate_recipients, 'recipient')}"
         yield Row("", text, USEFUL)
+    if backlog.not_served_recipients:
+        yield Row("", f"not served: {count(backlog.not_served_recipients, 'recipient')}: {shown(backlog.not_served)}")
 
 
 def below_the_bar(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[Row]:

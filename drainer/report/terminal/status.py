@@ -143,6 +143,8 @@ def _table(snapshot: Snapshot, width: int, rows: int, zone: tzinfo | None) -> li
 
 
 def _cells(one: ListBacklog, now_s: float, zone: tzinfo | None) -> tuple[str, str, str, str, str]:
-    finish = "paused" if one.paused else "" if one.finish is None else short_time(one.finish, now_s, zone)
+    finish = "" if one.finish is None else short_time(one.finish, now_s, zone)
+    if one.paused or one.not_served:
+        finish = "paused" if one.paused else "not served"
     oldest = "" if one.oldest_age_s is None else duration(one.oldest_age_s)
     return shown(one.list), count(one.entries), count(one.recipients), oldest, finish

@@ -144,6 +144,8 @@ def _was(burn_down: BurnDown, at_s: float, now_s: float) -> str:
 def _finish(one: ListBacklog, snapshot: Snapshot, zone: tzinfo | None) -> str:
     if one.paused:
         return "paused"
+    if one.not_served:
+        return "not served"
     now_s, state = snapshot.at, snapshot.eta.state
     if one.seconds is None:
         return "not known yet" if state in ("draining", "done") else state
