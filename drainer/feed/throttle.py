@@ -163,9 +163,11 @@ class Throttle:
         followed by ten seconds of nothing.
         """
         has_waited = False
+        if is_fresh:
+            self._look_again()  # one of the backlog may wait for hours for a cap that has room for this one
         while True:
             async with self._turn.place(is_fresh, at_front=has_waited):
-                await self._until_due(recipients, may_be_cut)
+                await self._until_due(recipients, may_be_cut, is_fresh)
                 if not self._turn.is_overtaken(is_fresh):
                     granted = int(min(recipients, self._account.room(self._clock.monotonic_s())))
                     backlog_waits = others_wait or self._turn.backlog_waits
@@ -177,10 +179,11 @@ class Throttle:
                     return Permit(granted, self._ended)
                 has_waited = True
 
-    async def _until_due(self, recipients: int, may_be_cut: bool) -> None:
-        """Until the ceilings allow one more transaction, and the caps so many recipients, or a piece of it."""
+    async def _until_due(self, recipients: int, may_be_cut: bool, is_fresh: bool) -> None:
+        """Until the ceilings allow one more transaction, and the caps so many recipients, or a piece of it; or until another
+        one goes first."""
         binding = ""
-        while True:
+        while not self._turn.is_overtaken(is_fresh):
             now_s = self._clock.monotonic_s()
             name, ceiling = ("messages", self._messages)
             if self._recipients.due() > ceiling.due():

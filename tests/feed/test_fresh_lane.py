@@ -163,6 +163,26 @@ def test_overtaking_makes_no_burst_and_large_transactions_wait_at_the_front(monk
     ]  # fmt: skip
 
 
+def test_fresh_mail_does_not_wait_with_a_transaction_that_a_cap_has_no_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def capped() -> tuple[float, bool]:
+        throttle = Throttle(None, None)
+        throttle.cap(100, 0)
+        with await throttle.acquire(60) as permit:
+            permit.sent(60)
+        large = asyncio.create_task(throttle.acquire(60))
+        await asyncio.sleep(1)
+        with await throttle.acquire(2, is_fresh=True):
+            went_s = time.monotonic() - 1000
+        still_waits = not large.done()
+        large.cancel()
+        await asyncio.gather(large, return_exceptions=True)
+        return went_s, still_waits
+
+    assert run_in_virtual_time(monkeypatch, capped()) == (1.0, True)
+
+
 def test_a_place_is_not_lost_with_a_waiter_that_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async def given_up() -> list[int]:
         queue, order = LaneQueue(2, LaneCredit()), list[int]()
