@@ -50,6 +50,8 @@ STEADY_S = 5.0
 """What is older than this fades."""
 BEARABLE_LOSS = 0.2
 """A lower number is kept if throughput falls by less than this part of what the sessions fall by."""
+CHANCE = 0.03
+"""Throughput differs by so much from one time to the next without any cause."""
 WORTH_GAIN = 0.5
 TRIAL_AGAIN_FIRST_S = 15.0
 TRIAL_AGAIN_LONGEST_S = 300.0
@@ -130,7 +132,7 @@ class Steady:
         if not self.rounds:
             return replace(self, rounds=1)
         reply_s = self.reply_s if round_.reply_s is None else min(self.reply_s, round_.reply_s)
-        kept = 0.5 if self.seconds > STEADY_S else 1.0
+        kept = 0.5 if self.seconds > STEADY_S and self.is_enough else 1.0
         return Steady(
             self.sessions,
             self.rounds + 1,
@@ -158,7 +160,8 @@ class Concurrency:
     one_more_s  when it is asked again, monotonic seconds; one_more_pause_s: the pause after that
     not_before_s  no new session before
     net         successes less failures since the last change, in sessions
-    unloaded_s  the shortest reply time known; inf: none
+    unloaded_s  the shortest reply time known; inf: none; unloaded_at_s: when it was measured; unloaded_busy: while all
+                sessions had work, so it may hold a wait
     queue_s     how much longer a reply takes now
     steady      throughput with this number of sessions
     trial       another number that is being tried out
@@ -177,6 +180,7 @@ class Concurrency:
     refusals: int = 0
     unloaded_s: float = math.inf
     unloaded_at_s: float = -math.inf
+    unloaded_busy: bool = False
     queue_s: float = 0.0
     steady: Steady = Steady(START_SESSIONS)
     trial: Trial | None = None
@@ -287,7 +291,7 @@ def _measured(concurrency: Concurrency, round_: Round, now_s: float) -> Concurre
     if round_.reply_s is None or round_.done < FEWEST_PER_ROUND:
         return concurrency
     if round_.reply_s < concurrency.unloaded_s:
-        concurrency = replace(concurrency, unloaded_s=round_.reply_s, unloaded_at_s=now_s)
+        concurrency = replace(concurrency, unloaded_s=round_.reply_s, unloaded_at_s=now_s, unloaded_busy=round_.busy)
     return replace(concurrency, queue_s=round_.reply_s - concurrency.unloaded_s)
 
 
@@ -315,6 +319,7 @@ def _judged(concurrency: Concurrency, trial: Trial, now_s: float) -> Concurrency
             trial=None,
             unloaded_s=steady.reply_s,
             unloaded_at_s=now_s,
+            unloaded_busy=False,
             queue_s=0.0,
         )
     if not steady.is_enough:
@@ -323,10 +328,12 @@ def _judged(concurrency: Concurrency, trial: Trial, now_s: float) -> Concurrency
     gained = steady.per_s / trial.per_s - 1
     if trial.kind == "more" and gained >= WORTH_GAIN * changed:
         return replace(concurrency, trial=None, trial_pause_s=TRIAL_AGAIN_FIRST_S)
-    if trial.kind == "fewer" and gained >= BEARABLE_LOSS * changed:
+    if trial.kind == "fewer" and gained >= BEARABLE_LOSS * changed - CHANCE:
         kept = replace(
             concurrency, trial=None, trial_pause_s=TRIAL_AGAIN_FIRST_S, more_at_s=now_s + TRIAL_AGAIN_FIRST_S
         )
+        if concurrency.unloaded_busy:  # there was a queue from the start: how long does a reply take without?
+            kept = replace(kept, unloaded_at_s=-math.inf)
         return _because(kept, ONLY_WAIT, now_s)
     again_s = now_s + concurrency.trial_pause_s
     pause_s = min(2 * concurrency.trial_pause_s, TRIAL_AGAIN_LONGEST_S)
