@@ -8,7 +8,8 @@ What covers a recipient, by the state of another delivery of the same message to
   DELIVERED             by whichever entry: the recipient has the message. Skip.
   IN_DOUBT, ATTEMPTING  the recipient may have it. Wait until the doubt is resolved, or the attempt has ended.
   HELD                  a single recipient is held when it is in doubt and an operator has to decide (an entry held whole
-                        has no rows). Hold, whichever entry it was.
+                        has no rows). Hold, whichever entry it was, and also if that entry was dropped: a drop says
+                        "this entry not", and nothing about what the MTA did.
   FAILED, SKIPPED       settle the entry they belong to, and no other. The refusal of one copy may have been the outage
                         itself (relaying denied, a broken map), and to drop one copy means to keep the other. So a second
                         copy may deliver. Cost: an address that no longer exists is refused once per copy.
@@ -105,7 +106,7 @@ def decide(
 
     A resend is held only if it has not begun, and if a recipient has had the first sending or may still get it. Where every
     recipient of the first sending failed, the second one replaces it and goes out. With "suppress", only recipients who
-    have had the first sending are skipped.
+    have had the first sending are skipped, and those are held that may have had it.
     """
     claims = _by_recipient(history)
     groups = _Groups()
@@ -169,6 +170,7 @@ class _Groups:
             (self.skip, firsts, State.DELIVERED),
             (self.wait, firsts, State.ATTEMPTING),
             (self.wait, firsts, State.IN_DOUBT),
+            (self.hold, firsts, State.HELD),
             (self.hold, doubtful, State.DELIVERED),
             (self.wait, doubtful, State.ATTEMPTING),
             (self.wait, doubtful, State.IN_DOUBT),
@@ -176,7 +178,9 @@ class _Groups:
         )
         for group, found, state in rules:
             if claim := found.get(state):
-                group.append(Claim(address, claim.filebase, state, claim.at_s, is_undecided=found is doubtful))
+                # A resend is held by the policy, so that a release overrules it.
+                by = "" if found is firsts and group is self.hold else claim.filebase
+                group.append(Claim(address, by, state, claim.at_s, is_undecided=found is doubtful))
                 return
         deferred = others.get(State.DEFERRED)
         if deferred and State.DEFERRED not in own:

@@ -58,7 +58,7 @@ class Attempts:
                 if self._is_written(attempt, filebase):
                     return False
                 raise
-            supersede(self._writer, sharing, filebase, wanted)
+            supersede(self._writer, sharing, filebase, wanted, State.ATTEMPTING)
         message = self._writer.message(attempt.message, filebase, sharing)
         self.insert(
             attempt.attempt_id, message, State.ATTEMPTING, attempt.at_s, filebase, stored_text(attempt.reverse_path), "",

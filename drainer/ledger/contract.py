@@ -17,6 +17,10 @@ The state of a recipient belongs to an entry (queue and filebase) of a message; 
 entry of every queue that shares a digest with that message, since a second copy would follow. FAILED, SKIPPED, HELD and
 DEFERRED bind their own entry only: a first copy that fails, or is dropped, leaves the second one free to deliver.
 
+A recipient is HELD because it may have the mail. To drop its entry says nothing about that: the recipient is SKIPPED for
+this entry, and its HELD row stays for the decision about other entries (duplicates/decision.py). The row goes when an
+operator releases an entry that it holds up, or with its message.
+
 Messages are never merged: what binds is a digest shared directly. Were resemblance to spread along a chain (A with B,
 B with C), an original C could be suppressed for the sake of an A that it has nothing in common with.
 """
@@ -45,6 +49,7 @@ from drainer.ledger.records import (
     Outcome,
     OwedDsn,
     Queue,
+    RecipientKey,
     Totals,
 )
 from drainer.ledger.states import DsnState, State
@@ -157,7 +162,8 @@ class Ledger(Protocol):
         """Write outcomes that needed no attempt: refused at MAIL or RCPT, skipped, held, in doubt from a .bak.
 
         All or none, the DSNs among them as in close_attempt. Each replaces the recipients' DEFERRED or HELD rows of this
-        entry. IN_DOUBT becomes an unresolved attempt (Outcome.attempt_id) with an unknown (empty) reverse-path.
+        entry; SKIPPED leaves HELD rows in place. IN_DOUBT becomes an unresolved attempt (Outcome.attempt_id) with an
+        unknown (empty) reverse-path.
         Raises IllegalTransition for what states.py does not allow from the state the recipient has for this entry, and
                for recipients of this entry that are ATTEMPTING or IN_DOUBT: resolve those attempts first
         """
@@ -182,7 +188,11 @@ class Ledger(Protocol):
         step: Step | None = None,
     ) -> None:
         """The entry is settled and about to leave the disk: drop its deferral, hold and DEFERRED rows; add `counts`, and
-        write for the report how it ended and why, all in one commit."""
+        write for the report how it ended and why, all in one commit.
+
+        ended  given: its HELD rows lose the addresses, since nothing of this entry is left to act on; they stay for the
+               decision about other entries, and go with their message (expire)
+        """
 
     async def dsns(
         self, state: DsnState, limit: int, due_by_s: float = ..., except_lists: Collection[str] = ...
@@ -230,10 +240,18 @@ class Ledger(Protocol):
     async def hold(self, holds: Sequence[Hold], step: Step | None = None) -> None:
         """Write that entries are set aside (replaces an earlier reason)."""
 
-    async def release(self, filebases: Sequence[str], *, held_recipients: bool, step: Step | None = None) -> None:
+    async def release(
+        self,
+        filebases: Sequence[str],
+        *,
+        held_recipients: bool,
+        step: Step | None = None,
+        held_elsewhere: tuple[Sequence[bytes], Collection[RecipientKey]] | None = None,
+    ) -> None:
         """Forget holds and deferrals of these entries.
 
         held_recipients  return their HELD recipients to PENDING as well: they may be sent to, perhaps a second time
+        held_elsewhere   identity and recipients: return these to PENDING wherever an entry of any queue has them HELD
         """
 
     async def held_recipients(self, filebases: Collection[str]) -> int:
@@ -331,7 +349,8 @@ class Ledger(Protocol):
     async def expire(self, older_than_s: float) -> int:
         """Forget messages whose last delivery is older than this moment (seconds since the epoch).
 
-        A message with recipients that wait, are held, attempted or in doubt, in any queue, stays. This queue's evidence
+        A message with recipients that wait, are held, attempted or in doubt, in any queue, stays. A HELD row of an entry
+        that has left counts as a delivery does: by its age. This queue's evidence
         older than that goes as well.
         Returns how many messages were forgotten.
         """

@@ -102,6 +102,7 @@ def expire(writer: Writer, messages: Sequence[tuple[int, list[bytes]]], older_th
             continue
         gone += writer.execute("DELETE FROM messages WHERE id = ?", (message,)).rowcount
         writer.execute("DELETE FROM deliveries WHERE id BETWEEN ? AND ?", delivery_ids(message))
+        writer.execute("DELETE FROM waiting WHERE message = ?", (message,))
         writer.connection.executemany(
             "DELETE FROM identities WHERE digest = ? AND message = ?", [(digest, message) for digest in digests]
         )

@@ -51,7 +51,7 @@ class Outcomes:
         owed = self._attempts.not_reported(dsns)
         target = self._writer.message(message, filebase, sharing)
         for outcome, keys in keyed:
-            supersede(self._writer, [*sharing, target], filebase, frozenset(keys))
+            supersede(self._writer, [*sharing, target], filebase, frozenset(keys), outcome.state)
             addresses, reply = stored_addresses(outcome.recipients), stored_text(outcome.reply)
             if outcome.state is State.IN_DOUBT:
                 self._attempts.insert(
@@ -74,12 +74,14 @@ class Outcomes:
         for outcome in waiting:
             addresses, keys = [], []
             for address, key in zip(outcome.recipients, keys_of(outcome.recipients), strict=True):
-                if key not in bound and own.get(key, State.PENDING) in (State.PENDING, State.DEFERRED):
+                # HELD already: the entry had left, and its row has no addresses any more.
+                may_wait = (State.PENDING, State.DEFERRED, outcome.state)
+                if key not in bound and own.get(key, State.PENDING) in may_wait:
                     addresses.append(address)
                     keys.append(key)
             if keys:
                 target = writer.message(message, filebase, sharing)
-                supersede(writer, [*sharing, target], filebase, frozenset(keys))
+                supersede(writer, [*sharing, target], filebase, frozenset(keys), outcome.state)
                 reply = stored_text(outcome.reply)
                 settle(writer, target, filebase, outcome.state, reply, outcome.at_s, keys, stored_addresses(addresses))
 
@@ -112,4 +114,4 @@ class Outcomes:
             for is_own, attempt in self._attempts.of_message(message):
                 if is_own and attempt.filebase == filebase:
                     found.update(dict.fromkeys(attempt.keys, attempt.state))
-        return found | waiting_states(self._writer, messages, filebase)
+        return waiting_states(self._writer, messages, filebase) | found  # SKIPPED, although it was HELD

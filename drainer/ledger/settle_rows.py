@@ -7,7 +7,7 @@ Not here  whether the step is legal (attempts.py, outcomes.py)
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from drainer.ledger.columns import CODES, STATES, Stored, addresses_in, delivery_ids, split_keys, stored_addresses
 from drainer.ledger.known_recipients import columns_of
@@ -83,14 +83,40 @@ def waiting_states(writer: Writer, messages: Container[int], filebase: Stored) -
     return found
 
 
-def supersede(writer: Writer, messages: Container[int], filebase: Stored, keys: frozenset[RecipientKey]) -> None:
-    """Take `keys` out of the rows of waiting recipients of this entry."""
-    for row, message, joined, addresses in writer.execute(
-        "SELECT id, message, recipients, addresses FROM waiting WHERE filebase = ? AND queue = ?",
+def supersede(
+    writer: Writer, messages: Container[int], filebase: Stored, keys: frozenset[RecipientKey], by: State
+) -> None:
+    """Take `keys`, which are in state `by` from now on, out of the rows of waiting recipients of this entry.
+
+    SKIPPED leaves HELD rows: whoever may have the mail does so after a drop as well.
+    """
+    rows = writer.execute(
+        "SELECT id, message, state, recipients, addresses FROM waiting WHERE filebase = ? AND queue = ?",
         (filebase, writer.queue),
-    ).fetchall():
+    ).fetchall()
+    stays = CODES[State.HELD] if by is State.SKIPPED else None
+    _take_out(
+        writer,
+        [(row, *rest) for row, message, state, *rest in rows if message in messages and state != stays],
+        keys,
+    )
+
+
+def free_held(writer: Writer, messages: Iterable[int], keys: frozenset[RecipientKey]) -> None:
+    """Return `keys` to PENDING wherever an entry of any queue has them HELD."""
+    for message in messages:
+        rows = writer.execute(
+            "SELECT id, recipients, addresses FROM waiting WHERE message = ? AND state = ?",
+            (message, CODES[State.HELD]),
+        ).fetchall()
+        _take_out(writer, rows, keys)
+
+
+def _take_out(writer: Writer, rows: Iterable[tuple[int, bytes, str | None]], keys: frozenset[RecipientKey]) -> None:
+    """rows: id, recipients and addresses of rows of `waiting`."""
+    for row, joined, addresses in rows:
         present = split_keys(joined)
-        if message not in messages or keys.isdisjoint(present):
+        if keys.isdisjoint(present):
             continue
         left = [key for key in present if key not in keys]
         if not left:
@@ -102,6 +128,14 @@ def supersede(writer: Writer, messages: Container[int], filebase: Stored, keys: 
         writer.execute(
             "UPDATE waiting SET recipients = ?, addresses = ? WHERE id = ?", (b"".join(left), addresses, row)
         )
+
+
+def leave_held(writer: Writer, filebase: Stored) -> None:
+    """The entry leaves. Its HELD recipients stay known as such; without addresses they no longer keep their message."""
+    writer.execute(
+        "UPDATE waiting SET addresses = NULL WHERE filebase = ? AND state = ? AND queue = ?",
+        (filebase, CODES[State.HELD], writer.queue),
+    )
 
 
 def drop_waiting(writer: Writer, filebase: Stored, state: State) -> None:

@@ -40,8 +40,9 @@ from drainer.ledger.records import (
     OperatorState,
     Outcome,
     Queue,
+    RecipientKey,
 )
-from drainer.ledger.settle_rows import drop_waiting
+from drainer.ledger.settle_rows import drop_waiting, free_held, leave_held
 from drainer.ledger.sqlite_file import LedgerFile, open_ledger_file, translated
 from drainer.ledger.sqlite_reads import SqliteReads
 from drainer.ledger.states import DsnState, State
@@ -171,6 +172,8 @@ class SqliteLedger(SqliteReads):
         def change() -> None:
             entry_rows.forget_entry(writer.connection, writer.queue, stored)
             drop_waiting(writer, stored, State.DEFERRED)
+            if ended is not None:
+                leave_held(writer, stored)
             writer.count_all(counts or {})
             writer.write_evidence(evidence)
             writer.add_ended(ended)
@@ -221,7 +224,14 @@ class SqliteLedger(SqliteReads):
 
         await self._write(change)
 
-    async def release(self, filebases: Sequence[str], *, held_recipients: bool, step: Step | None = None) -> None:
+    async def release(
+        self,
+        filebases: Sequence[str],
+        *,
+        held_recipients: bool,
+        step: Step | None = None,
+        held_elsewhere: tuple[Sequence[bytes], Collection[RecipientKey]] | None = None,
+    ) -> None:
         writer = self._opened.writer
 
         def change() -> None:
@@ -229,6 +239,9 @@ class SqliteLedger(SqliteReads):
                 entry_rows.forget_entry(writer.connection, writer.queue, filebase)
                 if held_recipients:
                     drop_waiting(writer, filebase, State.HELD)
+            if held_elsewhere is not None:
+                identity, keys = held_elsewhere
+                free_held(writer, tables.messages_sharing(writer.connection, identity), frozenset(keys))
             action_rows.write_step(writer.connection, step)
 
         await self._write(change)

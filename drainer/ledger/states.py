@@ -37,7 +37,8 @@ LEGAL: dict[State, frozenset[State]] = {
     State.SKIPPED: frozenset(),
 }
 """PENDING to DEFERRED or FAILED: refused at MAIL or RCPT, before any attempt was open. PENDING to IN_DOUBT: a `.bak`
-Mailman's runner left behind. SKIPPED: dropped by an operator, or Mailman itself would skip the address.
+Mailman's runner left behind. SKIPPED: dropped by an operator, or Mailman itself would skip the address. HELD to SKIPPED
+settles the recipient for this entry; for other entries it stays HELD (contract.py).
 """
 
 SETTLED = frozenset({State.DELIVERED, State.FAILED, State.SKIPPED})

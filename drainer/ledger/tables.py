@@ -217,7 +217,8 @@ def rows_named(reader: sqlite3.Connection, queue: int, filebase: Stored) -> tupl
 _NOTHING_KEEPS = (
     "NOT EXISTS (SELECT 1 FROM deliveries WHERE at >= :older_than"
     " AND id BETWEEN {message} << 24 AND ({message} << 24) + 16777215)"
-    " AND NOT EXISTS (SELECT 1 FROM waiting WHERE message = {message})"
+    " AND NOT EXISTS (SELECT 1 FROM waiting WHERE message = {message}"
+    f" AND NOT (state = {CODES[State.HELD]} AND addresses IS NULL AND at < :older_than))"
     " AND NOT EXISTS (SELECT 1 FROM attempts WHERE message = {message})"
 )
 

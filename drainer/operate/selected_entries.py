@@ -68,7 +68,8 @@ class SelectedEntries:
         """Recipients in doubt that a release of these entries sends to again, though the MTA may have accepted the mail."""
         held = {hold.filebase for hold in await self._resources.ledger.holds() if hold.reason == IN_DOUBT}
         matching = await self._matching(selectors) if held else ()
-        return await self._resources.ledger.held_recipients(held.intersection(matching))
+        counts = [await self._pipeline.actions.may_have_it(name) for name in matching if name in held]
+        return sum(counts)
 
     async def drop(self, request: SelectRequest, peer: Peer) -> SelectReply:
         async def drop(filebase: str, state: EntryState, doing: Doing) -> None:

@@ -104,13 +104,14 @@ class Decide:
         return History(tuple(coverage))
 
 
-def why_held_back(decision: Decision) -> tuple[str, str]:
+def why_held_back(filebase: str, decision: Decision) -> tuple[str, str]:
     """Reason and detail of a hold that the decision asks for. Recipients in doubt come first: once an operator releases the
     entry from that, it is decided again."""
     if not decision.hold:
         return DUPLICATE, f"{len(decision.skip)} recipients"
     if doubtful := [claim for claim in decision.hold if claim.filebase and not claim.is_undecided]:
-        return IN_DOUBT, f"{len(doubtful)} recipients"
+        others = sorted({claim.filebase for claim in doubtful} - {filebase})
+        return IN_DOUBT, f"{len(doubtful)} recipients" + (f", by {others[0]}" if others else "")
     if undecided := [claim for claim in decision.hold if claim.is_undecided]:
         return UNDECIDED, (
             f"{len(undecided)} recipients had {undecided[0].filebase}, which may be the same mail with another header and"

@@ -18,7 +18,7 @@ from drainer.errors import (
 )
 from drainer.ledger.actions import Before, Step, StepKind, Waiting
 from drainer.ledger.evidence import Evidence, Fate
-from drainer.ledger.records import Hold, MessageRecord, Outcome, recipient_key
+from drainer.ledger.records import Hold, MessageRecord, Outcome, RecipientKey, recipient_key
 from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
 from drainer.stages.decide import Decide
@@ -42,6 +42,18 @@ class Doing:
 
     def step(self, kind: StepKind, before: Before, filebase: str, hold: Hold | None = None) -> Step:
         return Step(self.number, filebase, kind, before, hold, takes_back=self.takes_back)
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldElsewhere:
+    """Recipients of an entry that others of the same mail have HELD. identity: of the mail, as the ledger knows it."""
+
+    identity: tuple[bytes, ...]
+    waiting: tuple[Waiting, ...]
+
+    @property
+    def recipients(self) -> frozenset[RecipientKey]:
+        return frozenset(key for part in self.waiting for key in part.keys)
 
 
 class EntryActions:
@@ -81,14 +93,21 @@ class EntryActions:
         why = await ledger.hold_of(filebase)
         # Its HELD recipients may have the mail already. The operator says "send it again" only if the entry is held for
         # them, or was shunted by Mailman. Released from another hold, or from a deferral, it goes to the other recipients
-        # and is held again for these.
+        # and is held again for these. Held for recipients that another entry has HELD, which may be gone: as if its own.
         is_about_them = why is not None and why.reason in (IN_DOUBT, SHUNTED)
+        elsewhere = await self._held_elsewhere(filebase) if why is not None and why.reason == IN_DOUBT else None
         # Each crash leaves the file in held/, and nothing is sent from there. Crash before the next commit: it has its hold.
         # Crash after it: it has no hold, and is to be released once more. Crash after RELEASED: recover() (intake.py)
         # does the rename.
-        before = await self.before(filebase, state, await self._held_in(filebase) if is_about_them else ())
+        waiting = await self._held_in(filebase) if is_about_them else ()
+        before = await self.before(filebase, state, (*waiting, *(elsewhere.waiting if elsewhere else ())))
         step = doing.step(StepKind.RELEASE, before, filebase)
-        await ledger.release([filebase], held_recipients=is_about_them, step=step)
+        await ledger.release(
+            [filebase],
+            held_recipients=is_about_them,
+            step=step,
+            held_elsewhere=(elsewhere.identity, elsewhere.recipients) if elsewhere else None,
+        )
         # A policy that was overruled once stays overruled when the entry is held again, or deferred, and released again.
         overruled = (
             why.reason if why and why.reason in (RESEND, DUPLICATE, UNDECIDED) else self._facts.released.get(filebase)
@@ -112,6 +131,29 @@ class EntryActions:
             return ()
         return await self._waiting(filebase, record, State.HELD)
 
+    async def _held_elsewhere(self, filebase: str) -> _HeldElsewhere | None:
+        """Its recipients that other entries of the mail have HELD; None if there are none, or it cannot be read."""
+        try:
+            entry = self._facts.read(filebase)
+            identity = self._facts.known_as(self._facts.record(await self._facts.summarised(entry)))
+        except EntryError:
+            return None
+        own = frozenset(map(recipient_key, entry.recipients))
+        waiting = tuple(
+            Waiting(part.state, tuple(sorted(part.recipients & own)), part.reply, part.at_s)
+            for part in (await self._resources.ledger.history(identity)).coverage
+            if part.state is State.HELD and part.filebase != filebase and part.recipients & own
+        )
+        return _HeldElsewhere(identity, waiting) if waiting else None
+
+    async def may_have_it(self, filebase: str) -> int:
+        """Recipients that a release of an entry held for them sends to again, though the MTA may have accepted the mail."""
+        elsewhere = await self._held_elsewhere(filebase)
+        if elsewhere is None:
+            return await self._resources.ledger.held_recipients([filebase])
+        own = (key for part in await self._held_in(filebase) for key in part.keys)
+        return len(elsewhere.recipients.union(own))
+
     async def _waiting(self, filebase: str, record: MessageRecord, *states: State) -> tuple[Waiting, ...]:
         history = await self._resources.ledger.history(record.identity)
         return tuple(
@@ -121,7 +163,10 @@ class EntryActions:
         )
 
     async def drop(self, filebase: str, why: str, state: EntryState, doing: Doing) -> None:
-        """Skip all recipients it owes; its file is kept in duplicates/ for a while. Raises RequestRefused, EntryError."""
+        """Skip all recipients it owes; its file is kept in duplicates/ for a while. Raises RequestRefused, EntryError.
+
+        Recipients that were in doubt and are held are not sent to by a copy either: it is held for them.
+        """
         if filebase in self._facts.left_unread():
             await self._drop_unread(filebase, why, state, doing)
             return

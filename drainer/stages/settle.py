@@ -130,7 +130,7 @@ class Settle:
             case NextStep.SUPPRESS:
                 await carried_through(self._suppress(entry, record, decision))
             case NextStep.HOLD:
-                await self._set_aside.hold(filebase, *why_held_back(decision), by="drainer")
+                await self._set_aside.hold(filebase, *why_held_back(filebase, decision), by="drainer")
             case NextStep.WAIT if given_up := self._deferred_by_nobody(decision.wait):
                 # Their files were taken away by hand, maybe while no service ran. This entry is looked at again at once.
                 for name in given_up:

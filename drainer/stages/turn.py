@@ -122,7 +122,7 @@ class Turn:
         """To Mailman, with all recipients it owes at once, since there is one file. It waits while one of them cannot be
         settled yet."""
         if decision.hold:
-            return Held(*why_held_back(decision))
+            return Held(*why_held_back(entry.filebase, decision))
         if decision.wait:
             claim = decision.wait[0]
             return LookAgain(f"{claim.state} by {claim.filebase}")

@@ -102,6 +102,8 @@ async def test_dropped_entry_is_put_back_as_it_stood_and_other_entries_stay_as_t
     assert await states(ledger) == (
         row(FIRST, State.DELIVERED, EVE) | row(FIRST, State.HELD, ANN) | row(SECOND, State.SKIPPED, ANN, BOB)
     )
+    (held,) = (part for part in (await ledger.history([A])).coverage if part.state is State.HELD)
+    assert held.addresses == (ANN,), "there is an entry again that a person can act on"
     assert (await ledger.holds(), await ledger.steps(number)) == ([HELD], [Step(number, FIRST, StepKind.RESTORE)])
     account = await ledger.account(10)
     assert (account.evidence, account.ended) == ({}, (Ended(Fate.DROPPED, "list", "none", 0, 0, 0),))

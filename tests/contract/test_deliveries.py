@@ -8,6 +8,7 @@ import pytest
 
 from drainer.errors import IllegalTransition
 from drainer.ledger.contract import Ledger
+from drainer.ledger.evidence import Ended, Fate
 from drainer.ledger.records import (
     Coverage,
     History,
@@ -291,7 +292,24 @@ async def test_dropped_entry_takes_its_held_and_deferred_recipients_along(ledger
         FIRST, MESSAGE, [Outcome(State.DEFERRED, (ANN,), "450", AT), Outcome(State.HELD, (BOB,), "resend", AT)]
     )
     await ledger.record(FIRST, MESSAGE, [Outcome(State.SKIPPED, (ANN, BOB, EVE), "dropped", AT)])
-    assert await states(ledger) == row(FIRST, State.SKIPPED, ANN, BOB, EVE)
+    assert await states(ledger) == row(FIRST, State.SKIPPED, ANN, BOB, EVE) | row(FIRST, State.HELD, BOB)
+    for recipient in (ANN, BOB):
+        with pytest.raises(IllegalTransition):
+            await ledger.record(FIRST, MESSAGE, [Outcome(State.DEFERRED, (recipient,), "450", AT)])
+
+
+async def test_who_was_in_doubt_when_an_entry_was_dropped_is_held_until_a_copy_is_released(ledger: Ledger) -> None:
+    await ledger.record(FIRST, MESSAGE, [Outcome(State.HELD, (ANN, BOB), "lost", AT)])
+    await ledger.record(FIRST, MESSAGE, [Outcome(State.SKIPPED, (ANN, BOB), "dropped", AT + 1)])
+    await ledger.finish_entry(FIRST, {}, Ended(Fate.DROPPED, "list", "none", 1, 2, 900))
+    skipped = row(FIRST, State.SKIPPED, ANN, BOB)
+    assert await states(ledger) == skipped | row(FIRST, State.HELD, ANN, BOB)
+    (held,) = (part for part in (await ledger.history([A])).coverage if part.state is State.HELD)
+    assert held.addresses == (), "of an entry that is gone nobody is named"
+    elsewhere = [A], {recipient_key(ANN), recipient_key(EVE)}
+    await ledger.release([SECOND], held_recipients=True, held_elsewhere=elsewhere)
+    assert await states(ledger) == skipped | row(FIRST, State.HELD, BOB)
+    await deliver(ledger, ANN, filebase=SECOND)
 
 
 async def test_dropping_a_second_copy_is_possible_after_the_first_was_delivered(ledger: Ledger) -> None:

@@ -8,6 +8,7 @@ import math
 from drainer.clock import StoppedClock
 from drainer.errors import OperatorStateChanged
 from drainer.ledger.contract import Ledger
+from drainer.ledger.evidence import Ended, Fate
 from drainer.ledger.records import (
     Deferral,
     DomainOrder,
@@ -227,11 +228,15 @@ async def test_expire_forgets_old_messages_and_keeps_what_is_not_settled(ledger:
     await ledger.record(FIRST, held, [Outcome(State.HELD, (ANN,), "resend", AT)])
     await deliver(ledger, ANN, message=both)
     await ledger.record(FIRST, both, [Outcome(State.HELD, (BOB,), "resend", AT)])
+    dropped = MessageRecord((b"d" * 16,), "list", "<dropped@x>")
+    await ledger.record(SECOND, dropped, [Outcome(State.HELD, (ANN,), "in doubt", AT)])
+    await ledger.record(SECOND, dropped, [Outcome(State.SKIPPED, (ANN,), "dropped", AT)])
+    await ledger.finish_entry(SECOND, {}, Ended(Fate.DROPPED, "list", "none", 1, 1, 900))
     assert await ledger.expire(AT - 1000) == 0
-    assert await ledger.expire(AT + 500) == 1
+    assert await ledger.expire(AT + 500) == 2
     assert await ledger.expire(AT + 500) == 0
-    kept = [bool((await ledger.history([digest])).coverage) for digest in digests]
-    assert kept == [False, True, True, True, True, True]
+    kept = [bool((await ledger.history([digest])).coverage) for digest in (*digests, b"d" * 16)]
+    assert kept == [False, True, True, True, True, True, False]
     await deliver(ledger, ANN, message=old)
 
 

@@ -30,6 +30,7 @@ from drainer.ledger.records import (
     Outcome,
     OwedDsn,
     new_attempt_id,
+    recipient_key,
 )
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.ledger.states import DsnState, State
@@ -174,6 +175,11 @@ class SameAnswers(RuleBasedStateMachine):
     def release(self, filebase: str, held_recipients: bool) -> None:
         self.both(lambda ledger: ledger.held_recipients([filebase]))
         self.both(lambda ledger: ledger.release([filebase], held_recipients=held_recipients))
+
+    @rule(message=messages, recipients=addresses)
+    def release_a_copy(self, message: MessageRecord, recipients: tuple[str, ...]) -> None:
+        elsewhere = message.identity, frozenset(map(recipient_key, recipients))
+        self.both(lambda ledger: ledger.release([], held_recipients=True, held_elsewhere=elsewhere))
 
     @rule(before=filebases, after=filebases)
     def rename_entry(self, before: str, after: str) -> None:

@@ -59,7 +59,7 @@ def test_every_recipient_is_in_exactly_one_of_the_four_groups(
 @settings(max_examples=300)
 def test_recipient_that_may_have_the_message_never_gets_it_again(claims: list[Coverage], recipients: list[str]) -> None:
     history = History(tuple(claims))
-    may_have_it = history.with_state(State.DELIVERED, State.IN_DOUBT, State.ATTEMPTING)
+    may_have_it = history.with_state(State.DELIVERED, State.IN_DOUBT, State.ATTEMPTING, State.HELD)
     decision = decide(ENTRY, recipients, history)
     assert not {recipient_key(address) for address in decision.deliver} & may_have_it
 
@@ -148,6 +148,15 @@ def test_an_entry_with_a_deferral_of_its_own_is_tried_again() -> None:
 
 def test_recipients_held_in_doubt_hold_every_copy() -> None:
     assert decided(claim(OTHER, State.HELD, *ADDRESSES)).next_step is NextStep.HOLD
+
+
+def test_dropping_an_entry_does_not_free_a_copy_for_those_who_may_have_the_mail() -> None:
+    dropped = claim(OTHER, State.SKIPPED, *ADDRESSES), claim(OTHER, State.HELD, ADDRESSES[0])
+    assert [part.recipient for part in decided(*dropped).hold] == [ADDRESSES[0]]
+    first = History(dropped)
+    suppressed = decide(ENTRY, ADDRESSES, History(), "suppress", "suppress", first)
+    assert [(part.recipient, part.filebase) for part in suppressed.hold] == [(ADDRESSES[0], "")], "the policy holds"
+    assert decide(ENTRY, ADDRESSES, History(), "suppress", "hold", first).next_step is NextStep.HOLD
 
 
 def test_resend_is_held_for_an_operator() -> None:

@@ -74,7 +74,8 @@ _NAMED = frozenset({State.FAILED, State.IN_DOUBT, State.HELD, State.ATTEMPTING})
 
 @dataclass(slots=True, eq=False)
 class _Row:
-    """Some recipients of one entry of one message, all in one state. `attempt_id` while an attempt is unresolved."""
+    """Some recipients of one entry of one message, all in one state. `attempt_id` while an attempt is unresolved; `has_left`
+    where they are HELD and the entry has ended."""
 
     message: MessageRecord
     filebase: str
@@ -84,6 +85,7 @@ class _Row:
     reply: str = ""
     reverse_path: str = ""
     attempt_id: AttemptId | None = None
+    has_left: bool = False
     learnt: frozenset[RecipientKey] = frozenset()
 
     def recipient_keys(self) -> frozenset[RecipientKey]:
@@ -161,7 +163,7 @@ class MemoryLedger:
                 return attempt.attempt_id
             raise
         self._require_new(attempt.attempt_id)
-        self._supersede(sharing, attempt.filebase, wanted)
+        self._supersede(sharing, attempt.filebase, wanted, State.ATTEMPTING)
         self._rows.append(
             _Row(
                 self._message(attempt.message),
@@ -220,7 +222,7 @@ class MemoryLedger:
         step: Step | None = None,
     ) -> None:
         sharing = self._sharing(message.identity)
-        before = {key: row.state for row in sharing if row.filebase == filebase for key in row.recipient_keys()}
+        before = _states(sharing, filebase)
         for outcome in outcomes:
             keys = frozenset(map(recipient_key, outcome.recipients))
             for key in keys:
@@ -275,6 +277,8 @@ class MemoryLedger:
         self._deferrals.pop(filebase, None)
         self._holds.pop(filebase, None)
         self._rows = [row for row in self._rows if row.filebase != filebase or row.state is not State.DEFERRED]
+        for row in self._rows:
+            row.has_left |= ended is not None and row.filebase == filebase and row.state is State.HELD
         self._evidence += evidence
         self._add_ended(ended)
         await self.count(counts or {})
@@ -431,8 +435,18 @@ class MemoryLedger:
         self._holds.update((hold.filebase, hold) for hold in holds)
         self._write_step(step)
 
-    async def release(self, filebases: Sequence[str], *, held_recipients: bool, step: Step | None = None) -> None:
+    async def release(
+        self,
+        filebases: Sequence[str],
+        *,
+        held_recipients: bool,
+        step: Step | None = None,
+        held_elsewhere: tuple[Sequence[bytes], Collection[RecipientKey]] | None = None,
+    ) -> None:
         self._write_step(step)
+        if held_elsewhere is not None:
+            identity, keys = held_elsewhere
+            self._take_out([row for row in self._sharing(identity) if row.state is State.HELD], keys)
         for filebase in filebases:
             self._holds.pop(filebase, None)
             self._deferrals.pop(filebase, None)
@@ -451,13 +465,14 @@ class MemoryLedger:
         if message is not None:
             self._unskip(how.filebase, message, how.skipped)
             sharing = self._sharing(message.identity)
-            own = {key: row.state for row in sharing if row.filebase == how.filebase for key in row.recipient_keys()}
+            own = _states(sharing, how.filebase)
             bound = {key for row in sharing if row.state in _BINDING for key in row.recipient_keys()}
             for outcome in waiting:
                 free = tuple(
                     address
                     for address, key in ((address, recipient_key(address)) for address in outcome.recipients)
-                    if key not in bound and own.get(key, State.PENDING) in (State.PENDING, State.DEFERRED)
+                    if key not in bound
+                    and own.get(key, State.PENDING) in (State.PENDING, State.DEFERRED, outcome.state)
                 )
                 if free:
                     self._write_outcome(how.filebase, self._message(message), replace(outcome, recipients=free))
@@ -672,7 +687,7 @@ class MemoryLedger:
         kept = {
             frozenset(row.message.identity)
             for row in self._rows
-            if row.state not in SETTLED or int(row.at_s) >= older_than_s
+            if (row.state not in SETTLED and not row.has_left) or int(row.at_s) >= older_than_s
         }
         self._evidence = [line for line in self._evidence if line.at_s >= older_than_s]
         self._steps = {key: step for key, step in self._steps.items() if self._journal[key[0] - 1].at_s >= older_than_s}
@@ -731,23 +746,32 @@ class MemoryLedger:
 
     def _write_outcome(self, filebase: str, message: MessageRecord, outcome: Outcome) -> None:
         keys = frozenset(map(recipient_key, outcome.recipients))
-        self._supersede(self._sharing(message.identity), filebase, keys)
+        self._supersede(self._sharing(message.identity), filebase, keys, outcome.state)
         row = _Row(message, filebase, outcome.state, outcome.at_s, outcome.recipients, outcome.reply)
         if outcome.state is State.IN_DOUBT:
             row.attempt_id = outcome.attempt_id
         self._rows.append(row)
         self._count_recipients(outcome.state, outcome.recipients)
 
-    def _supersede(self, rows: Iterable[_Row], filebase: str, keys: frozenset[RecipientKey]) -> None:
+    def _supersede(self, rows: Iterable[_Row], filebase: str, keys: frozenset[RecipientKey], by: State) -> None:
+        gone = {State.DEFERRED} if by is State.SKIPPED else {State.DEFERRED, State.HELD}
+        self._take_out([row for row in rows if row.filebase == filebase and row.state in gone], keys)
+
+    def _take_out(self, rows: Iterable[_Row], keys: Collection[RecipientKey]) -> None:
         for row in rows:
-            if row.filebase == filebase and row.state in (State.DEFERRED, State.HELD):
-                row.recipients = tuple(address for address in row.recipients if recipient_key(address) not in keys)
+            row.recipients = tuple(address for address in row.recipients if recipient_key(address) not in keys)
         self._rows = [row for row in self._rows if row.recipients or row.learnt]
 
     def _count_recipients(self, state: State, recipients: Sequence[str]) -> None:
         name = {State.DELIVERED: "delivered_recipients", State.FAILED: "bounced_recipients"}.get(state)
         if name is not None:
             self._counts[name] = self._counts.get(name, 0) + len(recipients)
+
+
+def _states(rows: Iterable[_Row], filebase: str) -> dict[RecipientKey, State]:
+    """Of the entry's recipients. One that was dropped may be HELD for other entries still."""
+    waiting_first = sorted(rows, key=lambda row: row.state not in (State.DEFERRED, State.HELD))
+    return {key: row.state for row in waiting_first if row.filebase == filebase for key in row.recipient_keys()}
 
 
 def _is_written(row: _Row, attempt: NewAttempt) -> bool:
@@ -768,7 +792,7 @@ def _history(rows: Iterable[_Row]) -> History:
             float(int(row.at_s)),
             row.recipient_keys(),
             "" if row.state is State.DELIVERED else row.reply,
-            row.recipients if row.state in _NAMED else (),
+            row.recipients if row.state in _NAMED and not row.has_left else (),
         )
         for row in rows
     )
