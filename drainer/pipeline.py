@@ -33,6 +33,7 @@ from drainer.stages.progress import Progress
 from drainer.stages.recipient_limits import RecipientLimits
 from drainer.stages.resources import Resources
 from drainer.stages.reversible_failures import ReversibleFailures
+from drainer.stages.session_limits import SessionLimits
 from drainer.stages.set_aside import SetAside
 from drainer.stages.settle import Settle
 from drainer.stages.survey import Survey
@@ -89,7 +90,8 @@ class Pipeline:
         self.intake = Intake(resources, self.facts, self.progress, self.follow, loan)
         self.survey = Survey(resources, self.facts, self.progress, self.intake, self.set_aside, self.at_mailman)
         self.limits = RecipientLimits(resources)
-        self.transmit = Transmit(resources, self.limits, self.domains, self.trust)
+        self.session_limits = SessionLimits(resources)
+        self.transmit = Transmit(resources, self.limits, self.session_limits, self.domains, self.trust)
         self.turn = Turn(resources, self.facts, self.decide, self.domains, self.transmit, self.settle, self.handover)
         self.feed = Feed(resources, self.domains, self.turn, self.transmit, self.set_aside, self.at_mailman)
         self.bounces = Bounces(resources, self.trust)

@@ -133,14 +133,16 @@ class Rule:
     """A line of the small language, as a Script.
 
         STAGE WHAT [recipient=GLOB] [sender=GLOB] [beyond=N] [first=N] [after=N] [every=N] [chance=P] [rate=N] [workers=N]
+                   [mails=N]
 
     WHAT  a reply "450 4.2.0 greylisted" | hang-up | silence | take-and-hang-up | take-and-silence | garbage | half |
           endless (a reply without a last line) | delay=SECONDS | twice REPLY (the ordinary reply, and this one behind it)
     recipient, sender  only for addresses that match; from data on: if one of the accepted recipients matches;
-          `beyond=N`: only once the transaction has N recipients; `first=N`: the first N times it matches; `after=N`: not
-          the first N times; `every=N`: each Nth time; `chance=P`: with this probability, from a fixed seed; `rate=N`: only
-          above N a second, of the recipients that match or, where there are none, of the times it matches; `workers=N`:
-          with delay, one of N workers is busy for that long, and who comes while all are waits
+          `beyond=N`: only once the transaction has N recipients; `mails=N`: only after N transactions of the session;
+          `first=N`: the first N times it matches; `after=N`: not the first N times; `every=N`: each Nth time; `chance=P`:
+          with this probability, from a fixed seed; `rate=N`: only above N a second, of the recipients that match or, where
+          there are none, of the times it matches; `workers=N`: with delay, one of N workers is busy for that long, and who
+          comes while all are waits
     """
 
     stage: str
@@ -155,6 +157,7 @@ class Rule:
     twice: bool = False
     bucket: TokenBucket | None = None
     workers: Workers | None = None
+    mails: int = 0
     _matched: int = 0
     _random: random.Random = field(default_factory=lambda: random.Random(1))
 
@@ -166,7 +169,9 @@ class Rule:
             raise ValueError(f"{stage!r} is no stage; right would be one of {', '.join(STAGES)}")
         words = rest.split()
         options: dict[str, str] = {}
-        while words and re.fullmatch(r"(recipient|sender|beyond|first|after|every|chance|rate|workers)=\S*", words[-1]):
+        while words and re.fullmatch(
+            r"(recipient|sender|beyond|first|after|every|chance|rate|workers|mails)=\S*", words[-1]
+        ):
             name, _, value = words.pop().partition("=")
             options[name] = value
         what = " ".join(words)
@@ -196,10 +201,13 @@ class Rule:
             twice,
             TokenBucket(rate, max(1.0, rate)) if (rate := float(options.get("rate", 0))) else None,
             Workers(workers, behaviour.delay_s) if (workers := int(options.get("workers", 0))) else None,
+            int(options.get("mails", 0)),
         )
 
     def __call__(self, step: SinkStep) -> Behaviour | None:
         if step.stage != self.stage or len(step.recipients) < self.beyond:
+            return None
+        if self.mails and step.transaction <= self.mails:
             return None
         addresses = (step.recipient,) if step.recipient else step.recipients
         matching = sum(1 for address in addresses if fnmatch.fnmatchcase(address, self.recipient))

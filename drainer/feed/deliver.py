@@ -5,7 +5,8 @@ Out   a Transaction: what became of every recipient, durable in the ledger befor
 Not here  what replies mean (outcome.py); which recipients are still owed (duplicates/); when to try again (stages/)
 
 An MTA may limit the recipients of one transaction (RFC 5321 §4.5.3.1.10). The recipients beyond its limit are not at
-fault: they are `over_limit`, owed as before. The caller says what a refusal of the message itself means: under Mailman 2.1
+fault: they are `over_limit`, owed as before. It may limit the transactions of a session: a mail that meets this limit is
+`untouched`, and goes in another session. The caller says what a refusal of the message itself means: under Mailman 2.1
 no recipient fails for it (`holds_refused`).
 
 Refusals at MAIL and RCPT are written after the attempt, together with its outcome, in one group commit. A crash before that
@@ -41,6 +42,7 @@ from drainer.feed.outcome import (
     may_be_recipient_limit,
 )
 from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
+from drainer.feed.session_limit import is_session_limit, may_be_session_limit
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import AttemptId, MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
@@ -146,6 +148,8 @@ class _Transaction:
         self.somebody_accepted = False
         self.trouble = ""
         self.message_refused = ""
+        self.session_limit = False
+        self.carried = session.transactions
 
     async def envelope(self) -> tuple[str, ...]:
         """MAIL and RCPT. Returns the recipients accepted, as the entry has them."""
@@ -167,11 +171,11 @@ class _Transaction:
         try:
             if session.offers("pipelining"):
                 first, replies = await session.mail_and_rcpt(envelope, size)
-                if self._may_go_on(owed_for, after_mail(first)):
+                if self._may_go_on(owed_for, self._after_mail(first)):
                     for owed, reply in zip(owed_for, replies, strict=False):
                         if not self._answered(owed, reply):
                             break
-            elif self._may_go_on(owed_for, after_mail(await session.mail(envelope, size))):
+            elif self._may_go_on(owed_for, self._after_mail(await session.mail(envelope, size))):
                 for owed, recipient in zip(owed_for, envelope.recipients, strict=True):
                     replies.append(await self._rcpt(recipient))
                     if not self._answered(owed, replies[-1]):
@@ -185,6 +189,20 @@ class _Transaction:
         self._see_bare_limit(replies)
         beyond = frozenset(self.over_limit)
         return tuple(owed for owed in owed_for if owed not in self.refused and owed not in beyond)
+
+    def _after_mail(self, reply: Reply) -> Meaning | None:
+        refusal = after_mail(reply)
+        return self._unless_session_limit(reply, refusal, at_mail=True) if refusal else None
+
+    def _unless_session_limit(self, reply: Reply, refusal: Meaning, *, at_mail: bool = False) -> Meaning:
+        """The same, or that the session has carried enough. One that has carried nothing cannot have."""
+        is_said = is_session_limit(reply, at_mail=at_mail)
+        may_be = at_mail and self.session.mails > 0 and may_be_session_limit(reply)
+        if not self.carried or not (is_said or may_be):
+            return refusal
+        self.session.carried_enough(is_said=is_said)
+        self.session_limit = True
+        return Meaning(State.DEFERRED, str(reply), Blame.SESSION)
 
     def _answered(self, owed: str, reply: Reply | UnsafeAddress) -> bool:
         """Note the reply to a RCPT; False if it ends the transaction."""
@@ -256,11 +274,14 @@ class _Transaction:
 
     async def _data(self) -> Meaning:
         try:
-            refusal = after_data(await self.session.begin_data())
+            reply = await self.session.begin_data()
+            refusal = after_data(reply)
             if refusal is None:
-                return after_final_dot(await self.session.send_content(self.composed.content))
+                reply = await self.session.send_content(self.composed.content)
+                meaning = after_final_dot(reply)
+                return self._unless_session_limit(reply, meaning) if meaning.state is State.DEFERRED else meaning
             await self.session.reset()
-            return refusal
+            return self._unless_session_limit(reply, refusal)
         except SessionLost as lost:
             return after_loss(lost)
 
@@ -292,9 +313,11 @@ class _Transaction:
         if writes:
             await asyncio.gather(*(self._until_durable(write, outcomes, cancelled) for write in writes))
         attempt_id, accepted = attempt or (None, ())
+        trouble = "" if self.session_limit else self.trouble
         return Transaction(
-            outcomes, untouched, self.trouble, attempt_id, tuple(self.over_limit), len(accepted), self.message_refused
-        )
+            outcomes, untouched, trouble, attempt_id, tuple(self.over_limit), len(accepted), self.message_refused,
+            self.session_limit,
+        )  # fmt: skip
 
     def _dsns(self, outcomes: Sequence[Outcome], at_s: float) -> tuple[NewDsn, ...]:
         # INVARIANT dsn-with-failure: the DSN is owed from the commit on that makes its recipients FAILED, which is final.

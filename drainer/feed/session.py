@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import cast
+from typing import Literal, cast
 
 import aiosmtplib
 
@@ -21,6 +21,7 @@ from drainer.compose.wire import Envelope, why_unfit
 from drainer.errors import EntryError
 from drainer.feed.connect import connected, error_text
 from drainer.feed.outcome import Reply, SessionLost, Stage, parse_reply
+from drainer.feed.session_limit import announced_limits
 from drainer.feed.wire_replies import UnreadableReply, WireReplies
 from drainer.settings.mta import MtaSettings
 
@@ -54,6 +55,9 @@ class Session:
     """One connection to the MTA, from its greeting to QUIT. Not for two tasks at once.
 
     transactions  transactions that came to an end in order, refused ones included
+    mails         contents that the MTA accepted
+    has_enough    the MTA takes no more mail in it: as it said, or as it may have meant
+    mail_max, recipient_max  transactions and recipients of each, as the MTA announces them (RFC 9422); 0: it does not
     got_421       the MTA said it is closing
     lost          the loss that ended it, None while it is usable or when it was closed in order
     final_dot_s   how long the reply to the final dot of this transaction took; None: it did not get that far
@@ -68,7 +72,11 @@ class Session:
         self._extensions = frozenset(smtp.esmtp_extensions)  # aiosmtplib forgets them when the connection closes
         size = smtp.esmtp_extensions.get("size", "").strip()
         self.largest_bytes = int(size) if size.isascii() and size.isdigit() and int(size) else None
+        limits = announced_limits(smtp.esmtp_extensions.get("limits", ""))
+        self.mail_max, self.recipient_max = limits.get("MAILMAX", 0), limits.get("RCPTMAX", 0)
         self.transactions = 0
+        self.mails = 0
+        self.has_enough: Literal["no", "perhaps", "said"] = "no"
         self.got_421 = False
         self.lost: SessionLost | None = None
         self.final_dot_s: float | None = None
@@ -85,7 +93,12 @@ class Session:
     @property
     def usable(self) -> bool:
         """True while the connection stands, as far as this side can know."""
-        return self._wire.is_connected and not self.got_421 and not self._wire.is_answered
+        is_open = self._wire.is_connected and not self.got_421 and not self._wire.is_answered
+        return is_open and self.has_enough == "no"
+
+    def carried_enough(self, *, is_said: bool) -> None:
+        """No further transaction in this session: the MTA said so in words, or may have meant it."""
+        self.has_enough = "said" if is_said else "perhaps"
 
     def offers(self, extension: str) -> bool:
         """Whether the MTA announced an ESMTP extension, such as "smtputf8"."""
@@ -211,6 +224,7 @@ class Session:
         self.transactions += 1
         if reply.code < 400:
             self.errors = 0
+        self.mails += reply.code < 300
         return reply
 
     async def reset(self) -> None:

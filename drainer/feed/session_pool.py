@@ -34,6 +34,7 @@ from drainer.feed.concurrency import (
 )
 from drainer.feed.outcome import Stage
 from drainer.feed.session import Session
+from drainer.feed.session_limit import SessionLimit
 from drainer.settings.mta import MtaSettings
 
 BACK_OFF_FIRST_S = 1.0
@@ -43,8 +44,6 @@ DEAD_AFTER_LEAST = 2
 """Sessions lost in a row, without a transaction that went through: the MTA is dead. Fewer if fewer stand."""
 ONE_MORE_LOOK_S = 5.0
 """A task that waits for a session looks this often whether one more is allowed."""
-REMEMBER_421_S = 600.0
-"""How long sessions are renewed early, after the MTA closed one with 421 (Exim: smtp_accept_max_per_connection)."""
 IDLE_S = 60.0
 """A session idle for longer is renewed, before the MTA hangs up on it (Postfix: 300 s)."""
 ERRORS_PER_SESSION = 10
@@ -116,7 +115,7 @@ class SessionPool:
         self._failed_in_a_row = 0
         self._concurrency = first_concurrency(clock.monotonic_s())
         self._round = RoundCount(clock.monotonic_s())
-        self._at_421: tuple[int, float] | None = None
+        self._session_limit = SessionLimit()
         self._closed = False
         self._changed = asyncio.Event()
 
@@ -151,6 +150,15 @@ class SessionPool:
     def begin_with(self, concurrency: Concurrency) -> None:
         """Before the first session: what this MTA bore last time."""
         self._concurrency = concurrency
+
+    @property
+    def session_limit(self) -> SessionLimit:
+        """How many transactions the MTA takes in a session, as far as is known."""
+        return self._session_limit
+
+    def begin_with_limit(self, known: SessionLimit) -> None:
+        """Before the first session: what was learnt of the MTA in an earlier run."""
+        self._session_limit = known
 
     def reconfigure(self, settings: MtaSettings, *, adaptive: bool | None = None) -> None:
         """Follow new settings at once; sessions opened under the old ones are renewed before their next transaction."""
@@ -257,39 +265,52 @@ class SessionPool:
         if session.transactions > transactions_before:
             self._works()
             self._count(session.final_dot_s, failed=False)
-        elif session.lost is not None or session.got_421:
+        elif (session.lost is not None or session.got_421) and not self._is_at_limit(session, transactions_before):
             self._count(None, failed=True)
-        if session.got_421:
-            self._learn_from_421(transactions_before)
+        self._learn_session_limit(session, transactions_before)
         # At its first command after an idle time: the MTA may have closed it long ago.
         is_fresh = transactions_before == 0
         if session.lost is not None and (is_fresh or session.lost.stage is not Stage.MAIL):
             self._failed(str(session.lost))
         elif session.got_421 and not session.transactions:
             self._failed("the MTA closes sessions with 421 before they have carried anything")
-        is_worn_out = session.transactions >= self._renew_after() or session.errors >= ERRORS_PER_SESSION
-        if session.usable and not is_worn_out:
+        if session.usable and not self._is_worn_out(session):
             self._idle.append((asyncio.get_running_loop().time(), session))
             self._changed.set()
             self._wake_one()
         else:
             self._leave(session)
 
-    def _renew_after(self) -> int:
-        """Transactions a session carries before it is renewed: as the settings say, or fewer if the MTA ends it then."""
-        most = self._settings.transactions_per_session
-        if self._at_421 is not None and asyncio.get_running_loop().time() < self._at_421[1]:
-            return min(most, self._at_421[0])
-        return most
+    def _is_worn_out(self, session: Session) -> bool:
+        """Whether it is renewed: after as many transactions as the settings say, or fewer if the MTA takes fewer."""
+        most = min(self._settings.transactions_per_session, session.mail_max or math.inf)
+        if session.transactions >= most or session.errors >= ERRORS_PER_SESSION:
+            return True
+        known = self._session_limit.renew_after(self._mta, self._clock.now_s())
+        if not known or session.transactions < known:
+            return False
+        if self._session_limit.wants_probe(self._clock.now_s()):
+            self._session_limit = self._session_limit.probed(self._clock.now_s())
+            return False
+        return True
 
-    def _learn_from_421(self, transactions: int) -> None:
-        """A session closed by the MTA after some transactions. The same number each time is a limit; a smaller one shows
-        that there is no such limit."""
-        known = self._renew_after() if self._at_421 is not None else None
-        if transactions:
-            most = transactions if known is None else self._settings.transactions_per_session
-            if known is None or transactions < known:
-                self._at_421 = (most, asyncio.get_running_loop().time() + REMEMBER_421_S)
+    @property
+    def _mta(self) -> str:
+        return f"{self._settings.host}:{self._settings.port}"
+
+    def _is_at_limit(self, session: Session, transactions: int) -> bool:
+        """Whether the MTA ended a session because of its limit, as far as that is known: no sign of trouble."""
+        known = self._session_limit.renew_after(self._mta, self._clock.now_s())
+        return session.has_enough != "no" or (known > 0 and transactions == known)
+
+    def _learn_session_limit(self, session: Session, transactions: int) -> None:
+        """From how a transaction ended that came after `transactions` others in its session."""
+        limit, mta, now_s = self._session_limit, self._mta, self._clock.now_s()
+        was_ended = session.got_421 or (session.lost is not None and session.lost.stage is Stage.MAIL)
+        if transactions and (session.has_enough != "no" or was_ended):
+            self._session_limit = limit.ended(mta, transactions, now_s, is_said=session.has_enough == "said")
+        elif session.usable:
+            self._session_limit = limit.carried(mta, session.transactions, now_s)
 
     def _count(self, final_dot_s: float | None, *, failed: bool) -> None:
         """One more transaction of the round; the number of sessions follows once the round is over."""
@@ -333,7 +354,7 @@ class SessionPool:
     def _leave(self, session: Session) -> None:
         """End a session, with QUIT if it still stands; no task waits for that."""
         del self._born[session]
-        if session.usable:
+        if session.usable or (session.has_enough != "no" and not session.got_421):
             task = asyncio.get_running_loop().create_task(session.quit())
             self._leaving.add(task)
             task.add_done_callback(self._left)

@@ -22,6 +22,7 @@ class Transaction:
     attempt_id  None: the content was not begun
     over_limit  owed as before: the MTA takes no more recipients in one transaction
     accepted    recipients the content was sent to
+    session_limit  the session had carried as much as the MTA takes in one: `untouched` go at once in another one
     message_refused  the MTA's reply if it refuses the message itself for good and `holds_refused` was asked for; else ""
     """
 
@@ -32,6 +33,7 @@ class Transaction:
     over_limit: tuple[str, ...] = ()
     accepted: int = 0
     message_refused: str = ""
+    session_limit: bool = False
 
     def recipients(self, state: State) -> tuple[str, ...]:
         """Recipients that ended in a state."""

@@ -308,6 +308,7 @@ class Situation:
             sessions_since=state.allowed_since_s,
             final_dot_s=state.final_dot_s,
             unloaded_s=state.unloaded_s,
+            session_limit=self._pipeline.session_limits.most,
         )
 
     def _lists(self, finishes: Mapping[str, ListFinish], now_s: float) -> list[ListBacklog]:

@@ -209,6 +209,8 @@ def _surroundings(snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge("drainer_mta_reply_seconds", "Time from final dot to reply, median of a second.", mta.final_dot_s)
     yield _gauge("drainer_mta_unloaded_reply_seconds", "That time while the MTA has little to do.", mta.unloaded_s)
     yield _gauge("drainer_mta_next_try_timestamp_seconds", "When an MTA that is down is tried again.", mta.next_try_s)
+    for what, limit in (("recipients_per_transaction", mta.recipient_limit), ("mails_per_session", mta.session_limit)):
+        yield _gauge(f"drainer_mta_{what}_limit", "The most that the MTA takes, as learnt; 0: not known.", limit)
     yield _gauge("drainer_mailman_master_running", "Whether Mailman's master process lives.", mailman.master_running)
     yield _gauge(
         "drainer_mailman_runners",

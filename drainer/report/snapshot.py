@@ -150,9 +150,9 @@ class Rate(CleanModel):
 
 class Mta(CleanModel):
     """state: up, down, or unknown before the first session. recipient_limit: the most recipients that the MTA takes in one
-    transaction, learnt from its refusals; 0: not known. sessions_allowed: most that may be open now, and sessions_why,
-    sessions_since: why no more, and since when. final_dot_s, unloaded_s: time from final dot to reply, now and when the MTA
-    has little to do; null: not known."""
+    transaction, session_limit: the most transactions in one session; learnt from its refusals, 0: not known.
+    sessions_allowed: most that may be open now, and sessions_why, sessions_since: why no more, and since when. final_dot_s,
+    unloaded_s: time from final dot to reply, now and when the MTA has little to do; null: not known."""
 
     host: str
     port: int
@@ -166,6 +166,7 @@ class Mta(CleanModel):
     sessions_since: float | None = None
     final_dot_s: float | None = None
     unloaded_s: float | None = None
+    session_limit: int = 0
 
 
 class ListBacklog(CleanModel):

@@ -166,6 +166,8 @@ class Bounces:
                     on_refusal=lambda exc: resources.gate.close("ledger", str(exc)),
                     is_stopping=lambda: "stopping" in resources.gate.reasons,
                 )  # fmt: skip
+            if transaction.session_limit and not transaction.outcomes:
+                return await self._send(dsn, reporter)  # at once, in another session
             resources.rate.heard(transaction)
             if not transaction.outcomes:
                 await self._later.owe(dsn, transaction.trouble, LOOK_AGAIN_S)

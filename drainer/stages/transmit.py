@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 
 from drainer.backlog.splits import Splits
 from drainer.compose.wire import ComposedMessage, is_empty_address, why_unfit
@@ -29,14 +30,23 @@ from drainer.stages.mta_trust import MtaTrust
 from drainer.stages.outcome_log import log_outcome
 from drainer.stages.recipient_limits import RecipientLimits
 from drainer.stages.resources import Resources
+from drainer.stages.session_limits import SessionLimits
 
 
 class Transmit:
     """splits  how many transactions the entries of a list take, learnt from each one"""
 
-    def __init__(self, resources: Resources, limits: RecipientLimits, domains: DomainCeilings, trust: MtaTrust) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        limits: RecipientLimits,
+        of_sessions: SessionLimits,
+        domains: DomainCeilings,
+        trust: MtaTrust,
+    ) -> None:
         self._resources = resources
         self._limits = limits
+        self._of_sessions = of_sessions
         self._domains = domains
         self._trust = trust
         self._sessions = resources.settings.mta.sessions
@@ -148,18 +158,20 @@ class Transmit:
     async def _deliver_whole(
         self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord, is_fresh: bool, permit: Permit
     ) -> list[Transaction]:
-        """To all its recipients, in as many transactions as the MTA's limit on recipients makes of it. Each that is followed
-        by others delivers to one recipient at least, so it ends."""
+        """To all its recipients, in as many transactions as the MTA's limits make of it. It ends: each that is followed by
+        others delivers to one recipient at least, or ends a session that had carried mail before."""
         with permit:
             done = [await self._deliver(composed, entry, record, permit)]
-        for transaction in done:
-            if transaction.over_limit and transaction.recipients(State.DELIVERED):
+        for at, transaction in enumerate(done):
+            if following := _following(transaction):
                 left: ComposedMessage | None
-                for left in composed.only(transaction.over_limit).cut(self._limits.most):
+                for left in composed.only(following).cut(self._limits.most):
                     while left is not None:
                         with await self._acquire(len(left.owed_for), is_fresh) as permit:
                             piece, left = left.parted(permit.recipients)
                             done.append(await self._deliver(piece, entry, record, permit))
+                # Untouched no more: the transactions that followed say what became of them.
+                done[at] = replace(transaction, untouched=()) if transaction.session_limit else transaction
         return done
 
     async def _deliver(
@@ -168,17 +180,22 @@ class Transmit:
         resources = self._resources
         async with resources.pool.session() as session:
             self._in_flight += 1
+            # What lies beyond a limit that the MTA announces is not offered to it.
+            first, *beyond = composed.cut(session.recipient_max)
             try:
-                return await deliver(
-                    composed, entry.filebase, record, permit.counting(resources.ledger), session, resources.clock,
+                transaction = await deliver(
+                    first, entry.filebase, record, permit.counting(resources.ledger), session, resources.clock,
                     on_refusal=lambda exc: resources.gate.close("ledger", str(exc)),
                     is_stopping=lambda: "stopping" in resources.gate.reasons,
                     owes_dsns=resources.settings.feed.dsn,
                     holds_refused=entry.flavour is Flavour.MAILMAN2,
-                    on_end=lambda transaction: self._heard(composed, entry, record, transaction),
+                    on_end=lambda transaction: self._heard(first, entry, record, transaction),
                 )  # fmt: skip
             finally:
                 self._in_flight -= 1
+        self._of_sessions.look()
+        later = tuple(owed for piece in beyond for owed in piece.owed_for)
+        return replace(transaction, over_limit=(*transaction.over_limit, *later)) if later else transaction
 
     def _heard(
         self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord, transaction: Transaction
@@ -186,6 +203,10 @@ class Transmit:
         """The MTA's answers, once they are in the ledger. The entry's own task may be cancelled by then; a doubt is to be
         resolved and a DSN to be sent all the same."""
         signals = self._resources.signals
+        if transaction.session_limit:  # says nothing about the MTA's pace, nor about this mail
+            for outcome in transaction.outcomes:
+                log_outcome(entry, record, outcome)
+            return
         self._resources.rate.heard(self._domains.heard(transaction))
         settled = sum(len(outcome.recipients) for outcome in transaction.outcomes if outcome.state in SETTLED)
         self.splits.sent(entry.filebase, len(composed.owed_for) - len(transaction.over_limit), settled)
@@ -199,6 +220,13 @@ class Transmit:
         if transaction.recipients(State.IN_DOUBT):
             signals.doubt.set()
         self._trust.heard(entry.filebase, transaction)
+
+
+def _following(transaction: Transaction) -> tuple[str, ...]:
+    """Recipients that a limit of the transaction or of the session left over, and that go at once."""
+    if transaction.session_limit:
+        return (*transaction.untouched, *transaction.over_limit)
+    return transaction.over_limit if transaction.recipients(State.DELIVERED) else ()
 
 
 def _leave(place: contextlib.ExitStack, _: asyncio.Task[list[Transaction]]) -> None:

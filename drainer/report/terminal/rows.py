@@ -251,6 +251,8 @@ def _mta(snapshot: Snapshot) -> Row:
         text += f"; at most {mta.sessions_allowed}: {shown(mta.sessions_why)}"
     if mta.recipient_limit:
         text += f"; it takes {count(mta.recipient_limit, 'recipient')} in one transaction"
+    if mta.session_limit:
+        text += f"; it takes {count(mta.session_limit, 'mail')} in one session"
     return Row("MTA", text, NEEDED if mta.state == "down" else GOOD_TO_KNOW)
 
 

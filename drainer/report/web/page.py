@@ -264,6 +264,10 @@ def _mta(snapshot: Snapshot) -> Markup:
         text += f"; at most {mta.sessions_allowed}: {mta.sessions_why}"
     if mta.next_try_s is not None:
         text += f"; next try in {duration(max(0.0, mta.next_try_s - snapshot.at))}"
+    if mta.recipient_limit:
+        text += f"; it takes {count(mta.recipient_limit, 'recipient')} in one transaction"
+    if mta.session_limit:
+        text += f"; it takes {count(mta.session_limit, 'mail')} in one session"
     return tag("p", *items, text)
 
 
