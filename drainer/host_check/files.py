@@ -17,7 +17,7 @@ from pathlib import Path
 
 from drainer.errors import CustodyRefused, SettingsError, UsageError
 from drainer.files.regular_file import open_regular
-from drainer.guards.disk import disk_guards
+from drainer.guards.disk import Places, disk_guards
 from drainer.host_check.finding import Finding
 from drainer.queuedir.premises import Premises
 from drainer.queuedir.scan import scan_queue
@@ -73,7 +73,8 @@ def _ledger(settings: Settings, made: Sequence[str]) -> Iterator[Finding]:
 
 def _free(settings: Settings) -> Iterator[Finding]:
     guards = settings.guards
-    found = disk_guards(settings.ledger.path, settings.mailman.queue_dir, guards.min_free_bytes, guards.min_free_inodes)
+    places = Places(settings.ledger.path, settings.mailman.queue_dir, settings.ledger.state_dir)
+    found = disk_guards(places, guards.min_free_bytes, guards.min_free_inodes)
     for guard in found:
         if guard.reason:
             stops = "; the service would not send until there is more" if guard.verdict == "stop" else ""

@@ -14,14 +14,17 @@ from drainer.clock import Clock
 from drainer.destinations.looking import BehindTheMta
 from drainer.errors import MtaError
 from drainer.guards.beside_runner import wanted_by
-from drainer.guards.disk import disk_guards, load_guard
+from drainer.guards.disk import Places, disk_guards
+from drainer.guards.machine import machine_guards
 from drainer.guards.mailman import Mailman, QueueCount, SkippedFiles
 from drainer.guards.mailman_processes import MailmanProcesses, mailman_processes
 from drainer.guards.mta_queue import NOT_WATCHED, MtaQueue, uncounted
-from drainer.guards.verdict import Guard, strictest
+from drainer.guards.mta_spool import Spool, mta_spool
+from drainer.guards.verdict import Guard, Marks, strictest, unknown
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.scan import QueueCensus, QueueCounts
 from drainer.settings import Settings
+from drainer.settings.surroundings import GuardSettings
 from drainer.text.logfmt import logfmt
 
 log = logging.getLogger("drainer")
@@ -54,11 +57,13 @@ class Surroundings:
         self._processes = InTime[MailmanProcesses](LOOK_WITHIN_S)
         self._counts = InTime[list[QueueCounts]](LOOK_WITHIN_S)
         self._unmeasured = ""
+        self._spool: Spool | None = None
 
     def reconfigure(self, settings: Settings) -> None:
         """Settings read again. The judgement of the MTA's queue starts anew only if its settings changed: between the two
         marks, a length stops or lets go as before."""
         if settings.mta != self.settings.mta:
+            self._spool = None
             high, low = settings.mta.queue_high, settings.mta.queue_low
             self._mta_queue = MtaQueue(high, low, stopped=self._mta_queue.stopped)
             self.behind_the_mta.reconfigure(settings.mta)
@@ -84,11 +89,17 @@ class Surroundings:
     async def look(self, fed: int = 0) -> Guard:
         """Look anew; the strictest verdict. fed: messages that the MTA has had from us, in all."""
         mailman, guards = self.settings.mailman, self.settings.guards
-        ledger = self.settings.ledger.path
+        before = {guard.name: guard.verdict for guard in self.guards}
+        spool = await self._mta_spool()
+        ledger = self.settings.ledger
+        places = Places(ledger.path, mailman.queue_dir, ledger.state_dir, spool.directory)
         found = await self._disks.ask(
             "free space of queue and ledger",
-            lambda: disk_guards(ledger, mailman.queue_dir, guards.min_free_bytes, guards.min_free_inodes),
+            lambda: disk_guards(places, guards.min_free_bytes, guards.min_free_inodes, before),
         )
+        if spool.why:
+            found.append(unknown("mta_spool_bytes", "go", f"not visible: {spool.why}"))
+        found += machine_guards(Marks(guards.max_load, guards.stop_load), _pressures(guards), before)
         self.mailman = await self._processes.ask(
             "Mailman's processes", lambda: mailman_processes(mailman.queue_dir, mailman.config)
         )
@@ -98,7 +109,7 @@ class Surroundings:
             log.warning(logfmt(event="competing_runner", detail=competition))
         self._competing = competition
         queue = await self._queue_guard(fed)
-        self.guards = [*found, load_guard(guards.max_load), queue, runners]
+        self.guards = [*found, queue, runners]
         unmeasured = queue.reason if queue.value is None and queue.verdict != "go" else ""
         if unmeasured not in (self._unmeasured, ""):
             log.warning(logfmt(event="guard_cannot_tell", guard=queue.name, detail=unmeasured))
@@ -114,6 +125,16 @@ class Surroundings:
             return self._mta_queue.judge(counted.messages, counted.at_s, fed)
         except MtaError as exc:
             return uncounted(str(exc))
+
+    async def _mta_spool(self) -> Spool:
+        """Asked once, and again when the settings of the MTA have changed."""
+        if self._spool is None:
+            mta = self.settings.mta
+            if mta.queue_command:
+                self._spool = Spool(why="the MTA is on another host (mta.queue_command)")
+            else:
+                self._spool = await mta_spool(mta.queue, mta.queue_config)
+        return self._spool
 
     async def count_queues(self) -> None:
         """Count the entries in each of Mailman's queues; a queue that cannot be read keeps its last figures."""
@@ -132,3 +153,11 @@ class Surroundings:
             )
             for queue in counted
         ]
+
+
+def _pressures(guards: GuardSettings) -> dict[str, Marks]:
+    return {
+        "memory": Marks(guards.memory_pressure, guards.memory_pressure_stop),
+        "io": Marks(guards.io_pressure, guards.io_pressure_stop),
+        "cpu": Marks(guards.cpu_pressure, guards.cpu_pressure_stop),
+    }

@@ -32,6 +32,8 @@ LISTS_SHOWN = 50
 
 OTHER = "other"
 
+FILESYSTEMS = ("ledger", "state", "mta_spool", "queue")
+PRESSURES = ("memory", "io", "cpu")
 STOPS = ("paused", "guard", "ledger", "refusals")
 """Causes for which feeding stands still (feed/gate.py)."""
 
@@ -180,11 +182,11 @@ def _guards(guards: Sequence[Guard]) -> Iterator[Metric]:
     )
     by_name = {guard.name: guard for guard in guards}
     for unit in ("bytes", "inodes"):
-        places = [(where, by_name.get(f"{where}_{unit}")) for where in ("ledger", "queue")]
+        places = [(where, by_name.get(f"{where}_{unit}")) for where in FILESYSTEMS]
         measured = [({"filesystem": where}, guard) for where, guard in places if guard]
         yield _gauge(
             f"drainer_filesystem_free_{unit}",
-            f"{unit.capitalize()} free for users other than root, on the filesystems of the ledger and the queue.",
+            f"{unit.capitalize()} free for users other than root, on the filesystems of ledger, state_dir, MTA and queue.",
             [(label, guard.value) for label, guard in measured],
         )
         yield _gauge(
@@ -192,6 +194,15 @@ def _guards(guards: Sequence[Guard]) -> Iterator[Metric]:
             f"{unit.capitalize()} below which feeding stops (of the queue: below which there is a warning).",
             [(label, guard.limit) for label, guard in measured],
         )
+    yield _gauge(
+        "drainer_pressure_percent",
+        "Share of the last 10 s in which tasks waited for memory or a processor, or all of them for a disk.",
+        [
+            ({"resource": resource}, guard.value)
+            for resource in PRESSURES
+            if (guard := by_name.get(f"{resource}_pressure")) and guard.value is not None
+        ],
+    )
     for guard_name, name, meaning in (
         ("load", "load1", "1-minute load of the machine"),
         ("mta_queue", "mta_queue_messages", "Messages in the MTA's own queue"),

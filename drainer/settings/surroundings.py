@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from drainer.settings.section import Duration, Section, Size
 from drainer.text.quantities import tcp_address
@@ -42,14 +42,56 @@ class WebSettings(Section):
 
 class GuardSettings(Section):
     min_free_bytes: Size = Field(
-        67_108_864, description="feeding stops if the ledger's filesystem has fewer free bytes than this"
+        67_108_864,
+        description="feeding stops if the filesystem of the ledger, of ledger.state_dir or of the MTA's spool has fewer free"
+        " bytes than this, and slows down from twice as many",
     )
-    min_free_inodes: int = Field(
-        100, ge=0, description="feeding stops if the ledger's filesystem has fewer free inodes than this"
-    )
+    min_free_inodes: int = Field(100, ge=0, description="the same for free inodes")
     max_load: float = Field(
         0.0, ge=0, description="feeding slows down if the 1-minute load is higher than this; 0: never"
     )
+    stop_load: float = Field(0.0, ge=0, description="feeding stops if the 1-minute load is higher than this; 0: never")
+    memory_pressure: float = Field(
+        20.0,
+        ge=0,
+        le=100,
+        description="feeding slows down if tasks waited for memory for more than this percentage of the last 10 s"
+        " (/proc/pressure/memory, some); 0: never",
+    )
+    memory_pressure_stop: float = Field(
+        60.0, ge=0, le=100, description="feeding stops if it is more than this; 0: never"
+    )
+    io_pressure: float = Field(
+        90.0,
+        ge=0,
+        le=100,
+        description="feeding slows down if all tasks waited for a disk for more than this percentage of the last 10 s"
+        " (/proc/pressure/io, full); 0: never",
+    )
+    io_pressure_stop: float = Field(0.0, ge=0, le=100, description="feeding stops if it is more than this; 0: never")
+    cpu_pressure: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="feeding slows down if tasks waited for a processor for more than this percentage of the last 10 s"
+        " (/proc/pressure/cpu, some); 0: never",
+    )
+    cpu_pressure_stop: float = Field(0.0, ge=0, le=100, description="feeding stops if it is more than this; 0: never")
+
+    @model_validator(mode="after")
+    def _stops_above_slow(self) -> Self:
+        for slow, stop in (
+            ("max_load", "stop_load"),
+            ("memory_pressure", "memory_pressure_stop"),
+            ("io_pressure", "io_pressure_stop"),
+            ("cpu_pressure", "cpu_pressure_stop"),
+        ):
+            slow_at, stop_at = getattr(self, slow), getattr(self, stop)
+            if 0 < stop_at < slow_at:
+                raise ValueError(
+                    f"{stop} = {stop_at:g} is below {slow} = {slow_at:g}; right would be at least {slow_at:g}"
+                )
+        return self
 
 
 class NotifySettings(Section):

@@ -167,7 +167,7 @@ class Bounces:
                     is_stopping=lambda: "stopping" in resources.gate.reasons,
                 )  # fmt: skip
             if transaction.session_limit and not transaction.outcomes:
-                return await self._send(dsn, reporter)  # at once, in another session
+                return await self._send_now(dsn, reporter, permit)  # at once, in another session
             resources.rate.heard(transaction)
             if not transaction.outcomes:
                 await self._later.owe(dsn, transaction.trouble, LOOK_AGAIN_S)

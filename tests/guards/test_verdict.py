@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainer.guards.verdict import Guard, Verdict, between_limits, not_above, not_below, strictest, unknown
+from drainer.guards.verdict import (
+    Guard,
+    Marks,
+    Verdict,
+    between_limits,
+    judged,
+    not_below,
+    strictest,
+    unknown,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +33,11 @@ def test_reason_is_given_exactly_when_something_is_wrong() -> None:
     fine, short = (not_below("ledger_bytes", value, 100, "bytes free", "stop") for value in (100, 99))
     assert (fine.verdict, fine.reason) == ("go", "")
     assert (short.verdict, short.reason) == ("stop", "99 bytes free, limit 100")
-    assert not_above("load", 5.0, 4.0, "load", "slow").reason == "load 5, limit 4"
+    assert judged("load", 5.0, Marks(4.0), "load").reason == "load 5, limit 4"
+    assert judged("load", 3.5, Marks(4.0), "load", "slow").reason == "load 3.5, ends below 3.2"
+    assert judged("ledger_bytes", 110, Marks(200, 100), "bytes free", "stop", is_scarce=True).reason == (
+        "110 bytes free, ends from 125"
+    )
     assert unknown("mta_queue", "slow", "no answer").reason == "no answer"
 
 
@@ -45,3 +60,39 @@ def test_length_outside_the_marks_needs_no_memory(length: int, was_stopped: bool
         assert guard.verdict == "go"
     else:
         assert guard.verdict == ("stop" if was_stopped else "slow")
+
+
+def test_marks_slow_then_stop_and_each_ends_a_fifth_below_itself() -> None:
+    seen: list[Verdict] = ["go"]
+    for value in (9, 11, 9, 7, 21, 17, 15, 9, 7, 11):
+        seen.append(judged("load", value, Marks(10, 20), "load", seen[-1]).verdict)
+    assert seen[1:] == ["go", "slow", "slow", "go", "stop", "stop", "slow", "slow", "go", "slow"]
+
+
+def test_what_must_not_run_out_is_judged_the_other_way_round() -> None:
+    seen: list[Verdict] = ["go"]
+    for value in (200, 190, 210, 250, 99, 110, 130, 249, 250):
+        seen.append(judged("ledger_bytes", value, Marks(200, 100), "free", seen[-1], is_scarce=True).verdict)
+    assert seen[1:] == ["go", "slow", "slow", "go", "stop", "stop", "slow", "slow", "go"]
+
+
+@given(
+    st.floats(1, 1e12),
+    st.lists(st.floats(0.91, 1.09), min_size=2, max_size=30),
+    st.booleans(),
+    st.sampled_from(["slow", "stop"]),
+)
+def test_value_that_hovers_around_a_mark_changes_the_verdict_once(
+    mark: float, shares: list[float], is_scarce: bool, acts: Verdict
+) -> None:
+    marks = Marks(mark) if acts == "slow" else Marks(0.0, mark)
+    verdicts: list[Verdict] = ["go"]
+    for share in shares:
+        verdicts.append(judged("load", mark * share, marks, "load", verdicts[-1], is_scarce=is_scarce).verdict)
+    assert sum(one != other for one, other in itertools.pairwise(verdicts)) <= 1
+
+
+@given(st.floats(0, 1e12), st.sampled_from(["go", "slow", "stop"]), st.booleans())
+def test_without_marks_a_guard_never_acts(value: float, before: Verdict, is_scarce: bool) -> None:
+    guard = judged("io_pressure", value, Marks(), "io", before, is_scarce=is_scarce)
+    assert (guard.verdict, guard.reason, guard.limit) == ("go", "", None)

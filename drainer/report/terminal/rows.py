@@ -148,6 +148,8 @@ def _guards(guards: list[Guard]) -> Iterator[Row]:
     for guard in calm:
         if guard.reason and guard.value is not None and guard.limit is not None:
             yield Row("", f"go, but {_name_and_figures(guard)}: {shown(guard.reason)}", GOOD_TO_KNOW)
+        elif guard.reason.startswith(("not measured", "not visible")):
+            yield Row("", f"{shown(guard.name)}: {shown(guard.reason)}", GOOD_TO_KNOW)
     if calm:
         yield Row("", f"go: {', '.join(map(_name_and_figures, calm))}", CALM)
 
