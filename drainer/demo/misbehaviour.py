@@ -128,6 +128,9 @@ class Workers:
         return begins_s + self.each_s - at_s
 
 
+_OPTION = re.compile(r"(recipient|sender|beyond|first|after|every|chance|rate|workers|mails)=\S*")
+
+
 @dataclass(slots=True)
 class Rule:
     """A line of the small language, as a Script.
