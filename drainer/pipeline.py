@@ -40,6 +40,7 @@ from drainer.stages.survey import Survey
 from drainer.stages.transmit import Transmit
 from drainer.stages.turn import Turn
 from drainer.stages.undo import Undo
+from drainer.stages.what_mta_bore import WhatMtaBore
 from drainer.via_mailman.follow import Follow
 from drainer.via_mailman.handover import Handover
 from drainer.via_mailman.open_handovers import OpenHandovers
@@ -91,6 +92,7 @@ class Pipeline:
         self.survey = Survey(resources, self.facts, self.progress, self.intake, self.set_aside, self.at_mailman)
         self.limits = RecipientLimits(resources)
         self.session_limits = SessionLimits(resources)
+        self.bore = WhatMtaBore(resources)
         self.transmit = Transmit(resources, self.limits, self.session_limits, self.domains, self.trust)
         self.turn = Turn(resources, self.facts, self.decide, self.domains, self.transmit, self.settle, self.handover)
         self.feed = Feed(resources, self.domains, self.turn, self.transmit, self.set_aside, self.at_mailman)

@@ -61,6 +61,7 @@ COVERED = {
     "test_any_listing_is_counted_to_the_last_recipient_or_refused",
     "feed/wire_replies": "feed/test_any_reply.py::test_any_bytes_give_replies_or_a_named_end_however_they_are_cut",
     "mta_log/mailman_smtp_log": "mta_log/test_mailman_smtp_log.py::test_any_lines_give_counts_within_what_was_tried",
+    "feed/borne": "feed/test_borne.py::test_any_octets_are_read_or_are_nothing_known",
     "feed/recipient_limit": "feed/test_recipient_limit.py::test_octets_that_are_no_limit_are_none",
     "feed/session_limit": "feed/test_session_limit.py::test_octets_that_are_no_limit_are_none",
     "feed/outcome": "feed/test_outcome.py::test_any_code_and_text_give_a_printable_reply_or_a_value_error",

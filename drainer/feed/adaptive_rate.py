@@ -40,6 +40,8 @@ from drainer.feed.load_evidence import (
 )
 
 START_PER_S = 20.0
+STARTS_WITH = 0.9
+"""Part of what the MTA bore last time that is started with: after an outage it has a backlog of its own."""
 SLOWEST_PER_S = 0.2
 FASTEST_PER_S = 10_000.0
 """Used where the ceiling is unlimited; above this rate our own host is the limit."""
@@ -151,12 +153,18 @@ class Pace:
     reason: str = ""
 
 
-def first_pace(now_s: float, ceiling_per_s: float | None, borne_per_s: float = 0.0) -> Pace:
+def first_pace(now_s: float, ceiling_per_s: float | None, borne_per_s: float = 0.0, *, is_limit: bool = False) -> Pace:
     """Where to start after an outage.
 
     borne_per_s  what this MTA bore last time; 0: not known
+    is_limit     it refused more than that. Otherwise it may bear any rate above, and slow start goes on from there
     """
-    return Pace(_bounded(max(START_PER_S, borne_per_s), _ceiling(ceiling_per_s)), now_s, since_s=now_s)
+    per_s = STARTS_WITH * borne_per_s
+    if not is_limit or not per_s:
+        return Pace(_bounded(max(START_PER_S, per_s), _ceiling(ceiling_per_s)), now_s, since_s=now_s)
+    reason = f"{REFUSES} {borne_per_s:.3g} messages/s, as it did last time"
+    per_s = _bounded(per_s, _ceiling(ceiling_per_s))
+    return Pace(per_s, now_s, Phase.HOLD, since_s=now_s, limit_per_s=borne_per_s, reason=reason)
 
 
 def next_pace(pace: Pace, heard: Heard, now_s: float, ceiling_per_s: float | None) -> Pace:
@@ -256,6 +264,19 @@ def _checked(pace: Pace, check: Check, now_s: float, ceiling: float) -> Pace:
         check=replace(check, steps=check.steps + 1),
         reason=_words(check.kind, accepted_per_s, pace.recent),
     )
+
+
+def borne_per_s(pace: Pace, before_per_s: float) -> float:
+    """Transactions per second that the MTA was seen to bear: its limit if there is one, or else the most it accepted.
+
+    before_per_s  the same, after the look before
+    """
+    if not math.isinf(pace.limit_per_s) and not _is_past(pace):
+        return pace.limit_per_s
+    seconds = sum(one.seconds for one in pace.recent)
+    if pace.check is not None or seconds < RECENT_S:
+        return before_per_s
+    return max(before_per_s, _per_s(pace.recent, "accepted"))
 
 
 def is_used(pace: Pace) -> bool:

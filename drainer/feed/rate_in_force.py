@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from drainer.clock import Clock
-from drainer.feed.adaptive_rate import LOOK_EVERY_S, Heard, Pace, Phase, first_pace, is_used, next_pace
+from drainer.feed.adaptive_rate import LOOK_EVERY_S, Heard, Pace, Phase, borne_per_s, first_pace, is_used, next_pace
 from drainer.feed.binding import LIMIT_ON, MTA_PACE, SLOW_START
 from drainer.feed.scheduled import Scheduled
 from drainer.feed.throttle import Throttle
@@ -38,6 +38,7 @@ class RateInForce:
         self._recipients_per_s = settings.recipients
         self._slow: tuple[Guard, ...] = ()
         self._heard = _Counted()
+        self._borne_per_s = 0.0
         self._pace = first_pace(clock.monotonic_s(), self._messages_per_s)
         throttle.cap(settings.hourly, settings.daily)
         self._set()
@@ -80,6 +81,7 @@ class RateInForce:
         before_per_s = self._pace.per_s
         counted, self._heard = self._heard, _Counted()
         self._pace = next_pace(self._pace, counted.heard(), self._clock.monotonic_s(), self._messages_per_s)
+        self._borne_per_s = borne_per_s(self._pace, self._borne_per_s)
         if self._adaptive and self._pace.per_s != before_per_s:
             self._set()
 
@@ -88,9 +90,15 @@ class RateInForce:
         """What the MTA bears, as far as is known."""
         return self._pace
 
-    def begin_with(self, borne_per_s: float) -> None:
-        """Before the first transaction: what this MTA bore last time."""
-        self._pace = first_pace(self._clock.monotonic_s(), self._messages_per_s, borne_per_s)
+    @property
+    def borne_per_s(self) -> float:
+        """What this MTA was seen to bear in this run: its limit, or else the most it accepted; 0: not known."""
+        return self._borne_per_s
+
+    def begin_with(self, borne_per_s: float, *, is_limit: bool = False) -> None:
+        """Before the first transaction: what this MTA bore last time, and whether it refused more."""
+        self._borne_per_s = 0.0
+        self._pace = first_pace(self._clock.monotonic_s(), self._messages_per_s, borne_per_s, is_limit=is_limit)
         self._set()
 
     @property

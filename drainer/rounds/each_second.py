@@ -61,6 +61,7 @@ class EachSecond:
                     await self._limits.end_pauses()
             resources = self._pipeline.resources
             resources.rate.look()
+            self._pipeline.bore.look()
             self._pipeline.domains.look()
             # DSNs are asked for last: one is owed before its entry is gone.
             is_over = self._until_empty and self.is_empty() and not (await resources.ledger.dsn_backlog()).owed
@@ -68,6 +69,7 @@ class EachSecond:
                 await self._show(is_last=is_over)
             watchdog.alive()
             if is_over:
+                await self._pipeline.bore.keep()
                 resources.custody.premises.end_drain()
                 held = resources.index.totals.overall().held_entries
                 self._stop("nothing is left but held entries" if held else "nothing is left")

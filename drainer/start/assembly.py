@@ -105,6 +105,7 @@ async def recover(assembled: Assembled, side_tasks: SideTasks) -> None:
     await pipeline.failures.recover()
     await pipeline.limits.recover()
     await pipeline.session_limits.recover()
+    await pipeline.bore.recover()
     resources = pipeline.resources
     now_s = resources.clock.now_s()
     sent = await resources.ledger.sent_since(now_s - DAY_S - GRAIN_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drainer.feed.adaptive_rate import (
@@ -117,8 +117,10 @@ def test_rate_that_is_not_used_does_not_grow() -> None:
 
 
 def test_rate_starts_from_what_this_mta_bore_last_time() -> None:
-    assert first_pace(0, None, borne_per_s=300).per_s == 300 and first_pace(0, 50, borne_per_s=300).per_s == 50
-    assert first_pace(0, None, borne_per_s=1).per_s == START_PER_S
+    assert 250 < first_pace(0, None, borne_per_s=300).per_s < 300 and first_pace(0, 50, borne_per_s=300).per_s == 50
+    assert first_pace(0, None, borne_per_s=1).per_s == START_PER_S, "it had no more to do"
+    known = first_pace(0, None, borne_per_s=5, is_limit=True)
+    assert 4 < known.per_s < 5 and known.phase is Phase.HOLD and "last time" in known.reason
 
 
 def test_pausing_teaches_nothing() -> None:
@@ -133,7 +135,8 @@ heard = st.integers(0, 10_000).flatmap(
 )
 
 
-@given(st.lists(st.tuples(heard, st.floats(0, 100), st.one_of(st.none(), st.floats(SLOWEST_PER_S, 1e6))), max_size=50))
+@settings(max_examples=60)
+@given(st.lists(st.tuples(heard, st.floats(0, 100), st.one_of(st.none(), st.floats(SLOWEST_PER_S, 1e6))), max_size=30))
 def test_rate_never_leaves_its_bounds(looks: list[tuple[Heard, float, float | None]]) -> None:
     pace = first_pace(0, None)
     now_s = 0.0

@@ -138,7 +138,10 @@ def test_losses_that_our_load_does_cause_slow_us_down() -> None:
     assert result.per_s(20, 200) >= 0.75 * 40 and result.share("lost", 30, 200) <= 0.05
 
 
-@pytest.mark.parametrize("borne", [60.0, 600.0])
-def test_start_from_what_was_borne_last_time_needs_no_slow_start_and_survives_its_being_wrong(borne: float) -> None:
-    result = Simulation(ByRate(lambda _: 60.0, burst=10), pace=first_pace(0, None, borne)).run(60)
+@pytest.mark.parametrize(("borne", "is_limit"), [(60.0, True), (600.0, True), (600.0, False)])
+def test_start_from_what_was_borne_last_time_needs_no_slow_start_and_survives_its_being_wrong(
+    borne: float, is_limit: bool
+) -> None:
+    pace = first_pace(0, None, borne, is_limit=is_limit)
+    result = Simulation(ByRate(lambda _: 60.0, burst=10), pace=pace).run(60)
     assert result.per_s(1, 30) >= 0.85 * 60 and result.share("deferred", 10, 60) <= 0.05
