@@ -28,6 +28,7 @@ from drainer.settings import Settings
 from drainer.text.wording import count, duration, shown, size
 
 if TYPE_CHECKING:
+    from drainer.guards.verdict import Guard
     from drainer.report.snapshot import Snapshot
 
 
@@ -58,6 +59,8 @@ def measured(
     measures += _filesystem("queue", queue_dir)
     if os.path.isdir(settings.ledger.path.parent):  # noqa: PTH112 - False, not an error, where this user may not look
         measures += _filesystem("ledger", settings.ledger.path.parent)
+    if settings.ledger.state_dir is not None and os.path.isdir(settings.ledger.state_dir):  # noqa: PTH112 - likewise
+        measures += _filesystem("state", settings.ledger.state_dir)
     out = next((queue for queue in queues if queue.name == "out"), None)
     if state_file is not None and out is not None:
         measures.append(_standstill(out, state_file, queue_dir, now_s))
@@ -165,11 +168,19 @@ def _drain(snapshot: Snapshot) -> Iterator[Measure]:
     said = "drainer delivers nothing (stalled)" if stalled and not stopped else reason
     yield Measure("drain.stopped", stopped or stalled, said)
     yield Measure("drain.paused", snapshot.state == "paused" and backlog.entries > 0, reason)
+    slowing = [guard for guard in snapshot.guards if guard.verdict == "slow" and not _is_on_its_way(guard)]
+    names = ", ".join(f"{guard.name} ({guard.reason})" for guard in slowing)
+    yield Measure("drain.slowed", len(slowing) if backlog.entries else 0, f"drainer is slowed by {names}")
     yield Measure("drain.growing", eta.state == "growing", f"forecast {eta.state}")
     doubtful = backlog.in_doubt_recipients
     yield Measure("doubt.recipients", doubtful, f"{count(doubtful, 'recipient')} in doubt")
     if eta.seconds is not None:
         yield Measure("drain.eta", eta.seconds, f"about {duration(eta.seconds)} left")
+
+
+def _is_on_its_way(guard: Guard) -> bool:
+    """Whether it says slow in every drain, as the MTA's queue does between its marks."""
+    return guard.name == "mta_queue" and guard.value is not None
 
 
 def _runners(queue_dir: Path, settings: Settings, service: Service) -> Iterator[Measure]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,10 +26,18 @@ class Spool:
     why: str = ""
 
 
-async def mta_spool(kind: Literal["none", "postfix", "exim"], config: Path | None = None) -> Spool:
-    """Ask the MTA: `postconf -h queue_directory` or `exim -bP spool_directory`, which any user may do."""
+async def mta_spool(
+    kind: Literal["none", "postfix", "exim"], config: Path | None = None, queue_command: Sequence[str] = ()
+) -> Spool:
+    """Ask the MTA: `postconf -h queue_directory` or `exim -bP spool_directory`, which any user may do.
+
+    config         of the Postfix instance; None: the default one
+    queue_command  mta.queue_command; if there is one, the MTA is on another host
+    """
     if kind == "none":
         return Spool()
+    if queue_command:
+        return Spool(why="the MTA is on another host (mta.queue_command)")
     names = ("postconf",) if kind == "postfix" else ("exim", "exim4")
     search = f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"
     program = next((path for name in names if (path := shutil.which(name, path=search))), None)

@@ -6,6 +6,7 @@ Out   findings; nothing is created or changed
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import grp
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 from drainer.errors import CustodyRefused, SettingsError, UsageError
 from drainer.files.regular_file import open_regular
 from drainer.guards.disk import Places, disk_guards
+from drainer.guards.mta_spool import mta_spool
 from drainer.host_check.finding import Finding
 from drainer.queuedir.premises import Premises
 from drainer.queuedir.scan import scan_queue
@@ -73,14 +75,20 @@ def _ledger(settings: Settings, made: Sequence[str]) -> Iterator[Finding]:
 
 def _free(settings: Settings) -> Iterator[Finding]:
     guards = settings.guards
-    places = Places(settings.ledger.path, settings.mailman.queue_dir, settings.ledger.state_dir)
+    mta, ledger = settings.mta, settings.ledger
+    spool = asyncio.run(mta_spool(mta.queue, mta.queue_config, mta.queue_command))
+    if spool.why:
+        yield Finding("ok", "mta_spool_bytes", f"not visible: {spool.why}")
+    places = Places(ledger.path, settings.mailman.queue_dir, ledger.state_dir, spool.directory)
     found = disk_guards(places, guards.min_free_bytes, guards.min_free_inodes)
     for guard in found:
         if guard.reason:
             stops = "; the service would not send until there is more" if guard.verdict == "stop" else ""
             yield Finding("warning", guard.name, guard.reason + stops)
     if not any(guard.reason for guard in found):
-        yield Finding("ok", "disk", "bytes and inodes free for queue and ledger are above guards.min_free_*")
+        yield Finding(
+            "ok", "disk", "bytes and inodes free for queue, ledger and spool are above guards.min_free_*"
+        )
 
 
 def _socket(settings: Settings, made: Sequence[str]) -> Iterator[Finding]:

@@ -130,10 +130,7 @@ class Surroundings:
         """Asked once, and again when the settings of the MTA have changed."""
         if self._spool is None:
             mta = self.settings.mta
-            if mta.queue_command:
-                self._spool = Spool(why="the MTA is on another host (mta.queue_command)")
-            else:
-                self._spool = await mta_spool(mta.queue, mta.queue_config)
+            self._spool = await mta_spool(mta.queue, mta.queue_config, mta.queue_command)
         return self._spool
 
     async def count_queues(self) -> None:

@@ -20,6 +20,7 @@ import pytest
 from drainer.control.messages.pauses_and_rates import PauseRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.estimate.eta import Eta
+from drainer.guards.verdict import Guard
 from drainer.report.check import thresholds
 from drainer.report.snapshot import Backlog, Snapshot
 from tests.cli.conftest import CommandLine, Ran
@@ -249,6 +250,11 @@ def test_service_that_drains_is_ok_and_its_troubles_are_named(
         ({"state": "stopped_by_guard", "reason": "a|b"}, "CRITICAL", 2, "drainer stopped by a guard: a/b"),
         ({"eta": Eta(state="stalled")}, "CRITICAL", 2, "drainer delivers nothing (stalled)"),
         ({"eta": Eta(state="growing")}, "WARNING", 1, "forecast growing"),
+        (
+            {"guards": [Guard(name="memory_pressure", verdict="slow", reason="30, limit 20")]},
+            "WARNING", 1, "drainer is slowed by memory_pressure (30, limit 20)",
+        ),
+        ({"guards": [Guard(name="mta_queue", verdict="slow", value=7.0)]}, "OK", 0, "drainer draining"),
         ({"backlog": Backlog(entries=1, in_doubt_recipients=7)}, "WARNING", 1, "7 recipients in doubt"),
         ({"backlog": Backlog(entries=1, held_entries=2)}, "WARNING", 1, "2 entries held for a person"),
     ):  # fmt: skip

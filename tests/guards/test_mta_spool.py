@@ -29,6 +29,7 @@ async def test_mta_that_is_not_watched_or_not_installed_has_no_spool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await mta_spool("none") == Spool()
+    assert "another host" in (await mta_spool("exim", queue_command=("ssh", "mx1", "exim", "-bp"))).why
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("drainer.guards.mta_spool._SBIN", str(tmp_path))
     assert (await mta_spool("exim")).why == "exim is not installed here"
