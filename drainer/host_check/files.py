@@ -86,9 +86,7 @@ def _free(settings: Settings) -> Iterator[Finding]:
             stops = "; the service would not send until there is more" if guard.verdict == "stop" else ""
             yield Finding("warning", guard.name, guard.reason + stops)
     if not any(guard.reason for guard in found):
-        yield Finding(
-            "ok", "disk", "bytes and inodes free for queue, ledger and spool are above guards.min_free_*"
-        )
+        yield Finding("ok", "disk", "bytes and inodes free for queue, ledger and spool are above guards.min_free_*")
 
 
 def _socket(settings: Settings, made: Sequence[str]) -> Iterator[Finding]:
