@@ -1,10 +1,10 @@
-"""python -m tests.bench: how fast drainer feeds, beside others; a large backlog; the start of a command; slow providers."""
+"""python -m tests.bench: the speed of feeding, beside others; a large backlog; a command's start; slow providers; order."""
 
 from __future__ import annotations
 
 import importlib
 
-from tests.bench import behind, feeding, starting
+from tests.bench import behind, feeding, order, starting
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
         backlog.main()
     starting.main()
     behind.main()
+    order.main()
 
 
 if __name__ == "__main__":
