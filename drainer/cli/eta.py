@@ -121,6 +121,9 @@ def _by(reply: EtaReply, what: str) -> Iterator[str]:
         return
     chance = "" if reply.chance is None else f"; at the present pace the chance is {_percent(reply.chance)}"
     yield f"{what}: {rate(needed)} recipients needed{chance}"
+    allowed = reply.schedule_allows_recipients
+    if allowed is not None and allowed < reply.backlog_recipients:
+        yield f"windows and caps (feed.windows, feed.hourly, feed.daily) let go {count(allowed, 'recipient')} by then"
     options = [
         f"--{name} {_at_least(per_s)}"
         for name, per_s in (("messages", reply.raise_messages_per_s), ("recipients", reply.raise_recipients_per_s))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+from drainer.estimate.ahead import UNLIMITED, Ahead, Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,15 +17,46 @@ class Ceilings:
     """Limits in force per second; None: unlimited, 0: paused.
 
     earliest_s  seconds that the recipient domains with their own ceilings need at least; see slowest_domain_s
+    ahead       windows in messages and caps in recipients, from now on; the first window is the limit on messages of now
     """
 
     messages_per_s: float | None = None
     recipients_per_s: float | None = None
     earliest_s: float = 0.0
+    ahead: Ahead = field(default=Ahead(), compare=False)
 
     @property
     def are_zero(self) -> bool:
+        """Whether nothing goes, and no window to come changes that."""
+        return self.recipients_per_s == 0 or (self.messages_per_s == 0 and not self.ahead.goes_on)
+
+    @property
+    def are_zero_now(self) -> bool:
         return 0 in (self.messages_per_s, self.recipients_per_s)
+
+    def ahead_in_work(self, work: float, messages: float, recipients: float) -> Ahead:
+        """What is ahead in another unit, of which that many messages and recipients are worth `work`."""
+        windows = tuple(
+            (at_s, replace(self, messages_per_s=per_s).work_per_s(work, messages, recipients))
+            for at_s, per_s in self.ahead.windows
+        )
+        return Ahead(windows, tuple(cap.times(work / recipients) for cap in self.ahead.caps))
+
+    def work_per_s(self, work: float, messages: float, recipients: float) -> float | None:
+        """The limits as one, in work per second; None: none."""
+        least_s = self.least_s(messages, recipients)
+        return work / least_s if least_s else None
+
+    def most_by(self, seconds: float, recipients_per_message: float | None, left: float) -> float:
+        """The most recipients that limits, windows and caps let go within this time; infinite: any number.
+
+        left  of interest
+        """
+        if not self.ahead or left <= 0:
+            return math.inf
+        ahead = self.ahead_in_work(left, left / (recipients_per_message or 1.0), left)
+        limit = self.work_per_s(left, left / (recipients_per_message or 1.0), left)
+        return Ahead(ahead.windows or ((0.0, limit),), ahead.caps).course(Pace(UNLIMITED), left).by(seconds)
 
     @property
     def lifted_from_zero(self) -> Ceilings:

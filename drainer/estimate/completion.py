@@ -1,6 +1,7 @@
 """When the drain is complete: the 10, 50 and 90 % quantiles of the time until then.
 
-In    DrainModel: the work left, the forecast of the service rate, the arrivals, the cost of interruptions, a ceiling
+In    DrainModel: the work left, the forecast of the service rate, the arrivals, the cost of interruptions, a ceiling, the
+      schedule
 Out   Completion: three times in seconds, and the chance that the drain ends at all; the chance that it ends by a given time
 Pure  values only
 
@@ -13,11 +14,12 @@ reaches 0.1, 0.5 and 0.9 of the chance that the drain ends at all. If arrivals a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from drainer.estimate.interruptions import LostTime
+from drainer.estimate.scheduled_work import Schedule, Share
 from drainer.estimate.service_rate import RateForecast
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -29,6 +31,7 @@ _HIGHEST_TIMES = 12.0
 """No interval reaches further than this many times its middle: nothing is known about times beyond that."""
 _LEAST_WORK = 1e-9
 """In place of zero under a tiny ceiling: its logarithm is taken."""
+_LEAST_SHARE = 0.01
 _CERTAIN, _NO_CHANCE = 0.98, 1e-6
 _TRIES = 12
 _NEAR, _NARROW = 0.01, 1e-5
@@ -58,6 +61,7 @@ class DrainModel:
     arrivals              work that arrives meanwhile
     lost                  time that interruptions may cost
     ceiling               work per second that no scenario can exceed; None: none
+    schedule              what windows and caps allow from now on; None: they change nothing
     doubt                 from 0 (not at all): how far we doubt that arrivals keep the drain from ending
     """
 
@@ -68,6 +72,7 @@ class DrainModel:
     lost: LostTime
     ceiling: float | None = None
     doubt: float = 0.0
+    schedule: Schedule | None = None
 
     def chance_by(self, seconds: float) -> float:
         """The chance that the drain is complete within this time (> 0)."""
@@ -75,39 +80,67 @@ class DrainModel:
         needed = self.left + coming
         log_needed = math.log(needed)
         blur = (self.left_deviation**2 + coming_variance) / needed**2
-        found = self._reached(seconds, log_needed, blur)
+        found = self._reached(seconds, 1.0, log_needed, blur)
         if self.lost.none >= 1:
             return found
-        active_s = seconds / (1 + self.lost.share)
-        interrupted = self._reached(active_s, log_needed, blur + self.lost.variance_s / active_s)
+        slower = 1 + self.lost.share
+        interrupted = self._reached(seconds, slower, log_needed, blur + self.lost.variance_s * slower / seconds)
         # The length of an interruption is uncertain, but an interruption never makes the end come sooner.
         return self.lost.none * found + (1 - self.lost.none) * min(found, interrupted)
 
     @property
     def earliest_s(self) -> float:
-        """The ceiling allows no end before this time, whatever the noise."""
-        if not self.ceiling:
-            return 0.0
-        return max(0.0, self.left + _STANDARD.inv_cdf(QUANTILES[0]) * self.left_deviation) / self.ceiling
+        """Ceiling and schedule allow no end before this time, whatever the noise."""
+        least = max(0.0, self.left + _STANDARD.inv_cdf(QUANTILES[0]) * self.left_deviation)
+        if self.schedule is not None:
+            return self.schedule.earliest_s(least)
+        return least / self.ceiling if self.ceiling else 0.0
 
-    def _reached(self, active_s: float, log_needed: float, blur: float) -> float:
-        blur += self.forecast.noise / active_s
-        found = 0.0
+    @property
+    def guess_s(self) -> float:
+        """Roughly the time that the work left takes; infinite if the schedule never lets it be done."""
+        if self.schedule is not None:
+            return self.schedule.time_of(self.forecast.rate, self.left)
+        return self.left / self.forecast.rate
+
+    def _reached(self, seconds: float, slower: float, log_needed: float, blur: float) -> float:
+        """slower: interruptions make each second of work last so long."""
+        found, most = 0.0, math.inf if self.schedule is None else self.schedule.most_by(seconds)
+        # Where a window has let next to nothing go, the noise of so little work says nothing about all of it.
+        shortest_s = 0.0 if self.schedule is None else _LEAST_SHARE * self.left / self.forecast.rate
         for scenario in self.forecast.scenarios:
-            mean, variance = scenario.work(active_s)
-            if self.ceiling is not None:
-                mean = max(min(mean, self.ceiling * active_s), _LEAST_WORK)
-            off = math.log(mean) - log_needed
-            deviation = math.sqrt(variance) / mean
-            relative = deviation * deviation + blur
-            found += scenario.weight * (_normal(off / math.sqrt(relative)) if relative > 0 else float(off >= 0))
+            for share in self._shares(scenario.rate / slower, seconds):
+                # A trend goes on for as long as the drain works, however much a window lets it do.
+                active_s = min(share.seconds, seconds) / slower
+                mean, variance = scenario.work(active_s)
+                if self.schedule is not None:
+                    steady = scenario.rate * active_s
+                    variance *= (share.work / mean) ** 2
+                    mean = share.work * (mean / steady) ** share.sensitivity
+                    mean = max(min(mean, most), _LEAST_WORK)
+                elif self.ceiling is not None:
+                    mean = max(min(mean, self.ceiling * active_s), _LEAST_WORK)
+                off = math.log(mean) - log_needed
+                deviation = math.sqrt(variance) / mean
+                noise = self.forecast.noise / max(active_s, shortest_s)
+                own = share.sensitivity**2 * (deviation * deviation + noise)
+                relative = blur + own + share.doubtful**2
+                reached = _normal(off / math.sqrt(relative)) if relative > 0 else float(off >= 0)
+                found += scenario.weight * share.weight * reached
         return found
+
+    def _shares(self, rate: float, seconds: float) -> Sequence[Share]:
+        if self.schedule is not None:
+            return self.schedule.shares(rate, seconds)
+        return (Share(1.0, rate * seconds, seconds, 1.0, 0.0),)
 
 
 def completion(model: DrainModel) -> Completion:
     """The three quantiles. If the drain does not end: the horizon three times, and next to no chance."""
     chance_by = model.chance_by
-    guess_s = model.left / model.forecast.rate
+    guess_s = model.guess_s
+    if math.isinf(guess_s):
+        return Completion(_FURTHEST_S, _FURTHEST_S, _FURTHEST_S, 0.0)
     horizon_s = max(_FURTHEST_TIMES * guess_s, min(_FURTHEST_S, 1000 * guess_s))
     chance = chance_by(horizon_s)
     if chance < _NO_CHANCE:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from drainer.backlog.work import Amount, Work, amount
+from drainer.estimate.ahead import Ahead
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.completion import DrainModel, completion
 from drainer.estimate.eta import Eta, EtaState, ServiceState
@@ -102,12 +103,14 @@ def drain_model(work: Work, seen: Forecaster, ceilings: Ceilings) -> DrainModel 
     return seen.model(_left(left), left.deviation, ceilings)
 
 
-def drain_model_at(work: Work, seen: Forecaster, at_recipients_per_s: float) -> DrainModel | None:
-    """The model at this rate (> 0), without ceilings and interruptions."""
+def drain_model_at(
+    work: Work, seen: Forecaster, at_recipients_per_s: float, ceilings: Ceilings | None = None
+) -> DrainModel | None:
+    """The model at this rate (> 0), without interruptions, and of the ceilings with their caps alone."""
     left = amount(work)
     if left is None or left.recipients <= 0 or at_recipients_per_s <= 0:
         return None
-    return seen.model(_left(left), left.deviation, Ceilings(), at=steady(at_recipients_per_s))
+    return seen.model(_left(left), left.deviation, ceilings or Ceilings(), at=steady(at_recipients_per_s))
 
 
 def if_resumed(work: Work, seen: Forecaster, ceilings: Ceilings, now_s: float) -> Eta:
@@ -116,18 +119,24 @@ def if_resumed(work: Work, seen: Forecaster, ceilings: Ceilings, now_s: float) -
 
 
 def what_if(
-    work: Work, seen: Forecaster, at_recipients_per_s: float, now_s: float, state: ServiceState = "draining"
+    work: Work,
+    seen: Forecaster,
+    at_recipients_per_s: float,
+    now_s: float,
+    state: ServiceState = "draining",
+    ceilings: Ceilings | None = None,
 ) -> Eta:
-    """When the drain would end at this rate from now on; arrivals as they are.
+    """When the drain would end at this rate from now on; arrivals as they are. A rate that is set overrules windows, but no
+    cap: of the ceilings in force, caps count.
 
     state  only "starting" matters: of a paused service an operator asks this to know what happens after resuming
     """
     left = amount(work)
-    asked = Ceilings(recipients_per_s=at_recipients_per_s)
+    asked = Ceilings(recipients_per_s=at_recipients_per_s, ahead=ceilings.ahead.only_caps if ceilings else Ahead())
     word = _word_before_rates(work, left, asked, "starting" if state == "starting" else "draining")
     if word is not None or left is None or _all_deferred(work):
         return drain_time(work, seen, asked, "starting" if state == "starting" else "draining", now_s)
-    model = drain_model_at(work, seen, at_recipients_per_s)
+    model = drain_model_at(work, seen, at_recipients_per_s, asked)
     return Eta(state="measuring") if model is None else _of_model(work, model, asked, 0.0, now_s)
 
 
@@ -171,7 +180,8 @@ def by_time(
     recipients = needed * within_s
     per_message = recipients_per_message(work, seen)
     least_s = ceilings.least_s(recipients / per_message if per_message else None, recipients)
-    if max(least_s, ceilings.earliest_s) > within_s:
+    allowed = ceilings.most_by(within_s, per_message, recipients)
+    if max(least_s if not ceilings.ahead.windows else 0.0, ceilings.earliest_s) > within_s or allowed < recipients:
         feasibility = "impossible"
     elif sustained_recipients_per_s is not None and needed <= sustained_recipients_per_s:
         feasibility = "possible"
@@ -223,7 +233,8 @@ def _of_model(work: Work, model: DrainModel, ceilings: Ceilings, noticed_after_s
     low_s, seconds = max(found.low_s, earliest_s), max(found.seconds, earliest_s * (1 + _DOMAIN_LAG))
     high_s = max(found.high_s, earliest_s * (1 + 2 * _DOMAIN_LAG), seconds)
     # The end is noticed at the next look, which comes between at once and one interval later.
-    open_s = seconds * (_LEAST if ceilings.messages_per_s is None else _MIX)
+    is_mixed = ceilings.messages_per_s is not None or ceilings.ahead
+    open_s = seconds * (_MIX if is_mixed else _LEAST)
     unsure_s = math.hypot(_WHOLE * noticed_after_s, open_s)
     return _eta(
         work,

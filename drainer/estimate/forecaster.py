@@ -14,13 +14,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from drainer.estimate.ahead import LIFTED_OFF, RAISED_OFF
 from drainer.estimate.arrivals import Arrivals
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.completion import DrainModel, Expected
 from drainer.estimate.interruptions import Interruptions, LostTime
 from drainer.estimate.mixture import NOTHING, Units
 from drainer.estimate.rates import Counts
-from drainer.estimate.service_rate import RateForecast, ServiceRate
+from drainer.estimate.scheduled_work import Schedule
+from drainer.estimate.service_rate import RateForecast, Scenario, ServiceRate
 
 STALLED_AFTER_S = 30.0
 _INTERRUPTED_AFTER_S = 5.0
@@ -35,8 +37,13 @@ _FORGOTTEN_AFTER_S = 600.0
 """After this long without a backlog, the next backlog is a new drain."""
 _NEARLY = 0.9
 """If a limit accounts for more than this part of the time left, it is the limit that held the rate down."""
-_RAISED_OFF, _LOWERED_OFF, _LIFTED_OFF = 0.3, 0.03, 0.5
-"""Relative standard deviation of the rate after a limit is raised (the MTA may not keep up), lowered, or removed."""
+_LOWERED_OFF, _SEEN_OFF = 0.03, 0.15
+"""Relative standard deviation of the rate after a limit is lowered, or removed where it was seen without one."""
+_FREE_OVER_S = 300.0
+_PARTS_OF_CAP = 10
+"""A cap with less room than this part of it is as good as used up."""
+_RATE_AT_FIRST = 5.0
+"""Recipients per second, where none was sent in this run."""
 _DOUBT = 0.6
 """DrainModel.doubt. No site lives long with more mail coming in than going out, so we believe less than the arithmetic says
 that arrivals keep a drain from ending. With 0, the forecasts of simulated drains with many arrivals were too late."""
@@ -71,6 +78,7 @@ class Forecaster:
         self._worked_s = self._idle_s = self._halted_s = self._empty_s = 0.0
         self._done = NOTHING
         self._largest = 0.0
+        self._free_per_s: float | None = None
         self._spans = 0
         self._span_s = 0.0
 
@@ -152,16 +160,24 @@ class Forecaster:
         left       more than nothing
         deviation  standard deviation of left.recipients
         at         another forecast, in recipients per second, to use in place of the observed rate, without ceilings and
-                   interruptions
+                   interruptions; caps hold all the same
         """
         if at is not None:
-            return DrainModel(left.recipients, deviation, at, self.arriving, LostTime())
-        forecast = self._service_rate.forecast()
-        if forecast is None:
-            return None
+            caps = ceilings.ahead.only_caps
+            schedule = Schedule(caps, left.recipients, None, None) if caps else None
+            return DrainModel(left.recipients, deviation, at, self.arriving, LostTime(), schedule=schedule)
         units = self._units(left)
         work = self._service_rate.work(units)
+        forecast = self._service_rate.forecast() or self._of_cap(work / units.recipients, ceilings)
+        if forecast is None:
+            return None
         least_s = ceilings.least_s(units.messages, units.recipients)
+        schedule = None
+        if ceilings.ahead:
+            ahead = ceilings.ahead_in_work(work, units.messages, units.recipients)
+            limit = ceilings.work_per_s(work, units.messages, units.recipients)
+            free = self._free_per_s * work / units.recipients if self._free_per_s else None
+            schedule = Schedule(ahead, work, limit, free)
         return DrainModel(
             work,
             deviation * self._service_rate.recipient_share,
@@ -171,6 +187,7 @@ class Forecaster:
             self._interruptions.lost(work / forecast.rate),
             work / least_s if least_s else None,
             _DOUBT,
+            schedule,
         )
 
     def _work(self, seconds: float, done: Units, left: Left) -> None:
@@ -189,12 +206,30 @@ class Forecaster:
         else:
             seconds += self._idle_s
         self._idle_s = 0.0
+        self._learn_free(seconds, done)
         self._worked_s += seconds
         self._spans += 1
         self._interruptions.worked(seconds)
         self._done += done
         self._largest = max(self._largest, done.recipients / max(1.0, done.messages))
         self._service_rate.observe(seconds, done, self._done + self._units(left), self._left_s(left))
+
+    def _of_cap(self, worth: float, ceilings: Ceilings) -> RateForecast | None:
+        """Where a cap is used up before the rate is measured, the cap decides when the drain ends, and the rate hardly
+        matters. worth: work per recipient."""
+        if not any(cap.room < cap.most / _PARTS_OF_CAP for cap in ceilings.ahead.caps):
+            return None
+        per_s = self._done.recipients / self._worked_s if self._worked_s else _RATE_AT_FIRST
+        rate = per_s * worth
+        return RateForecast((Scenario(1.0, rate, rate_variance=(LIFTED_OFF * rate) ** 2),), 0.0)
+
+    def _learn_free(self, seconds: float, done: Units) -> None:
+        """The rate where no limit holds it down, in recipients per second: what a window without a limit will give."""
+        ceilings = self._ceilings
+        if ceilings is None or seconds <= 0 or ceilings.least_s(done.messages, done.recipients) > _NEARLY * seconds:
+            return
+        per_s, weight = done.recipients / seconds, 1 - math.exp(-seconds / _FREE_OVER_S)
+        self._free_per_s = per_s if self._free_per_s is None else self._free_per_s + weight * (per_s - self._free_per_s)
 
     def _is_hole(self, seconds: float, worth_s: float) -> bool:
         """Whether the span is far too long for what was done in it: the host slept, or a trace lacks rows."""
@@ -225,7 +260,10 @@ class Forecaster:
 
     def _follow(self, ceilings: Ceilings, left: Left) -> None:
         """After a change of a limit, the new limit says more about the rate than the measurements before."""
-        before, self._ceilings = self._ceilings, ceilings
+        before = self._ceilings
+        if before is not None and ceilings.ahead and ceilings.are_zero_now and not ceilings.are_zero:
+            return  # A window that sends nothing says nothing about the rate of the next one.
+        self._ceilings = ceilings
         if before is None or before == ceilings:
             return
         forecast = self._service_rate.forecast()
@@ -237,10 +275,13 @@ class Forecaster:
         if old_s == new_s or math.isinf(new_s):
             return
         if math.isfinite(old_s) and left_s * _NEARLY < old_s:
-            if new_s == 0:
-                self._service_rate.scale(1.0, _LIFTED_OFF)
+            if new_s == 0 and self._free_per_s:
+                worth = self._service_rate.work(units) / units.recipients
+                self._service_rate.scale(max(1.0, self._free_per_s * worth / forecast.rate), _SEEN_OFF)
+            elif new_s == 0:
+                self._service_rate.scale(1.0, LIFTED_OFF)
             else:
-                self._service_rate.scale(old_s / new_s, _RAISED_OFF if new_s < old_s else _LOWERED_OFF)
+                self._service_rate.scale(old_s / new_s, RAISED_OFF if new_s < old_s else _LOWERED_OFF)
         elif new_s > left_s:
             self._service_rate.scale(left_s / new_s, _LOWERED_OFF)
 

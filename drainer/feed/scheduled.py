@@ -32,6 +32,7 @@ class Scheduled:
         self._operator_per_s = operator_per_s
         self._timetable = timetable_of(settings.windows, settings.time_zone)
         self._next: tuple[float, Change | None] | None = None
+        self._coming: tuple[float, tuple[Change, ...]] | None = None
 
     @property
     def timetable(self) -> Timetable:
@@ -70,6 +71,12 @@ class Scheduled:
             self._next = (now_s, self._timetable.next_change(now_s))
         return self._next[1]
 
+    def coming(self, now_s: float, within_s: float) -> tuple[Change, ...]:
+        """The changes from now on, and some that are over: they are looked up once an hour."""
+        if self._coming is None or not 0 <= now_s - self._coming[0] < _LOOK_UP_EVERY_S:
+            self._coming = (now_s, tuple(self._timetable.changes(now_s, now_s + within_s)))
+        return self._coming[1]
+
     @property
     def goes_on(self) -> Change | None:
         """If the schedule lets nothing go now: when it does again. None: it lets mail go, or never will."""
@@ -91,4 +98,5 @@ class Scheduled:
         return asked_s <= now_s and (now_s < change.at_s if change is not None else now_s < asked_s + _LOOK_AHEAD_S / 2)
 
 
+_LOOK_UP_EVERY_S = 3600.0
 _LOOK_AHEAD_S = 15 * 86_400.0

@@ -7,6 +7,7 @@ Pure  values only
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -87,8 +88,8 @@ class Drain:
         is_paused = name in self.closed_lists
         asked = None
         if at_recipients_per_s is not None:
-            overall = what_if(self.work, self.seen, at_recipients_per_s, self.now_s, self.state)
-            model = drain_model_at(self.work, self.seen, at_recipients_per_s)
+            overall = what_if(self.work, self.seen, at_recipients_per_s, self.now_s, self.state, self.ceilings)
+            model = drain_model_at(self.work, self.seen, at_recipients_per_s, self.ceilings)
             asked = self._of_list(name, overall, self._finishes(model, self.closed_lists - {name}))
         resumed = None
         if (overall_resumed := self.if_resumed) is not None and name not in self.unserved_lists:
@@ -133,18 +134,21 @@ def answer(drain: Drain, at_recipients_per_s: float | None, by_s: float | None, 
         list=drain.list_eta(list_name, at_recipients_per_s) if list_name else None,
     )
     if at_recipients_per_s is not None:
-        asked = what_if(drain.work, seen, at_recipients_per_s, drain.now_s, drain.state)
+        asked = what_if(drain.work, seen, at_recipients_per_s, drain.now_s, drain.state, drain.ceilings)
         reply = reply.model_copy(update={"what_if": asked})
     if by_s is not None:
         found = by_time(drain.work, seen, drain.ceilings, by_s - drain.now_s, reply.sustained_recipients_per_s)
         needed = found.needed_recipients_per_s
-        short = drain.ceilings.short_of(needed or 0.0, recipients_per_message(drain.work, seen))
+        per_message, left = recipients_per_message(drain.work, seen), float(drain.work.recipients)
+        allowed = drain.ceilings.most_by(max(0.0, by_s - drain.now_s), per_message, left)
+        short = drain.ceilings.short_of(needed or 0.0, per_message)
         reply = reply.model_copy(
             update={
                 "by": by_s,
                 "needed_recipients_per_s": needed,
                 "chance": found.chance,
                 "verdict": found.feasibility,
+                "schedule_allows_recipients": None if math.isinf(allowed) else int(min(allowed, left)),
                 "raise_messages_per_s": short.messages_per_s,
                 "raise_recipients_per_s": short.recipients_per_s,
             }

@@ -13,6 +13,7 @@ from drainer.backlog.values import BacklogTotals
 from drainer.backlog.work import Expected, Work, amount, expected_by_list, without_unserved
 from drainer.clock import Clock
 from drainer.destinations.limits import domains_of
+from drainer.estimate.ahead import LONGEST_S, Ahead, CapAhead
 from drainer.estimate.ceilings import Ceilings, slowest_domain_s
 from drainer.estimate.eta import ServiceState
 from drainer.estimate.forecaster import Forecaster, Left
@@ -155,7 +156,24 @@ class Outlook:
     def _ceilings(self) -> Ceilings:
         resources, limits = self._pipeline.resources, self._pipeline.domains.limits
         earliest_s = slowest_domain_s((self._left_for(name), per_s) for name, per_s in limits.per_s.items())
-        return Ceilings(resources.rate.messages_per_s, resources.rate.recipients_per_s, earliest_s)
+        rate = resources.rate
+        return Ceilings(rate.messages_per_s, rate.recipients_per_s, earliest_s, self._ahead())
+
+    def _ahead(self) -> Ahead:
+        """Windows and caps from now on."""
+        schedule, now_s = self._pipeline.resources.rate.schedule, self._clock.now_s()
+        windows: tuple[tuple[float, float | None], ...] = ()
+        if schedule.has_windows and not schedule.is_overruled:
+            coming = schedule.coming(now_s, LONGEST_S)
+            later = (
+                (change.at_s - now_s, schedule.per_s_in(change.window)) for change in coming if change.at_s > now_s
+            )
+            windows = ((0.0, schedule.messages_per_s), *later)
+        caps = (
+            CapAhead(cap.most, cap.window_s, cap.leaving, cap.used - sum(number for _, number in cap.leaving))
+            for cap in self._pipeline.resources.throttle.caps
+        )
+        return Ahead(windows, tuple(caps))
 
     def _left_for(self, destination: str) -> float:
         """Recipients on open lists that are still to be sent to in a destination, as far as they are counted."""

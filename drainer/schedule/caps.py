@@ -22,7 +22,10 @@ HOUR_S, DAY_S = 3600.0, 86_400.0
 CAPS = {"hourly": HOUR_S, "daily": DAY_S}
 """Their windows, in seconds."""
 GRAIN_S = 10.0
-"""Moments this close together are kept as one, that of the last: memory is bounded, and a window is never too short."""
+"""The ledger counts by so many seconds (ledger/sent_rows.py)."""
+_GRAINS = 360
+"""Moments within this part of a window are kept as one, that of the last: memory is bounded, no window is too short, and
+what that leaves unused of a cap is less than a three-hundredth."""
 _PIECES = 20
 """A transaction is cut where it does not fit, but into pieces of at least a twentieth of the cap: more would make many small
 transactions of a large one, fewer would leave more of the cap unused."""
@@ -47,7 +50,7 @@ class SentWithin:
         """at_s: not before any added earlier."""
         if recipients <= 0:
             return
-        if self._sent and at_s - self._sent[-1].first_s < GRAIN_S:
+        if self._sent and at_s - self._sent[-1].first_s < self.window_s / _GRAINS:
             self._sent[-1].last_s = at_s
             self._sent[-1].recipients += recipients
         else:

@@ -56,6 +56,7 @@ class EtaReply(Reply):
     chance       of being done by then at the present rate, 0 to 1; null while there is no forecast
     verdict      whether that rate can be had: estimate/drain_time.py, ByTime
     raise_messages_per_s, raise_recipients_per_s  limits in force that do not allow it, and what they would have to be
+    schedule_allows_recipients  of those left, as many as windows and caps let go by then; null: they are in the way of none
     shown_recipients_per_s      the fastest the MTA has been seen to take, over ten seconds
     sustained_recipients_per_s  the same over five minutes
     unread_entries              their recipients are not in backlog_recipients
@@ -71,6 +72,7 @@ class EtaReply(Reply):
     chance: float | None = None
     verdict: Literal["likely", "possible", "unproven", "impossible", "unknown"] | None = None
     raise_messages_per_s: float | None = None
+    schedule_allows_recipients: int | None = None
     raise_recipients_per_s: float | None = None
     shown_recipients_per_s: float | None = None
     sustained_recipients_per_s: float | None = None
