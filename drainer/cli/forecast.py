@@ -12,13 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drainer.errors import MtaLogUnreadable, UsageError
+from drainer.estimate.ahead import LONGEST_S, Ahead, CapAhead
 from drainer.estimate.before_drain import forecast_from_log
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.eta import Eta
 from drainer.mta_log.file import text_lines
 from drainer.mta_log.mailman_smtp_log import DeliveryTimes, delivery_times, ends_beside, in_order
 from drainer.report.words import eta_text
+from drainer.schedule.caps import CAPS
+from drainer.schedule.timetable import timetable_of
+from drainer.schedule.windows import Window
 from drainer.settings import Settings
+from drainer.settings.feed import FeedSettings
 from drainer.text.wording import clock_time, count, limit, rate, shortened, shown
 
 DELIVERIES_AT_MOST = 20_000
@@ -61,7 +66,7 @@ def forecast(
     queue_dir  holds Mailman's queues; its log may be found beside it
     Raises     UsageError if the log named cannot be read
     """
-    limits = Ceilings(settings.feed.messages, settings.feed.recipients)
+    limits = _limits(settings.feed, now_s)
     log = named or settings.mailman.smtp_log or _found(queue_dir)
     if log is None:
         return Forecast(None, limits, "no smtp log of Mailman's was found; name it with --smtp-log FILE")
@@ -78,6 +83,22 @@ def forecast(
         found = count(len(times.deliveries), "delivery", "deliveries")
         return Forecast(None, limits, f"{log} has only {found} that the MTA accepted", log, times)
     return Forecast(eta, limits, "", log, times)
+
+
+def _limits(feed: FeedSettings, now_s: float) -> Ceilings:
+    """As if the drain began now, and nothing counted against a cap."""
+    table = timetable_of(feed.windows, feed.time_zone)
+
+    def per_s(window: Window | None) -> float | None:
+        return window.messages_per_s if window is not None else feed.messages
+
+    windows: tuple[tuple[float, float | None], ...] = ()
+    if table.windows:
+        coming = ((change.at_s - now_s, per_s(change.window)) for change in table.changes(now_s, now_s + LONGEST_S))
+        windows = ((0.0, per_s(table.at(now_s))), *coming)
+    most = {"hourly": feed.hourly, "daily": feed.daily}
+    caps = tuple(CapAhead(float(most[name]), window_s) for name, window_s in CAPS.items() if most[name])
+    return Ceilings(per_s(table.at(now_s)), feed.recipients, ahead=Ahead(windows, caps))
 
 
 def _why_none(log: Path, times: DeliveryTimes) -> str:

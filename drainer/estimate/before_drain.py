@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from drainer.estimate.ahead import Ahead
 from drainer.estimate.arrivals import Arrivals
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.completion import DrainModel, completion
@@ -19,6 +20,7 @@ from drainer.estimate.drain_time import CONFIDENCE
 from drainer.estimate.eta import Eta
 from drainer.estimate.interruptions import Interruptions
 from drainer.estimate.mixture import Units
+from drainer.estimate.scheduled_work import Schedule
 from drainer.estimate.service_rate import ServiceRate
 from drainer.mta_log.mailman_smtp_log import PastDelivery
 
@@ -61,9 +63,13 @@ def forecast_from_log(
     if forecast is None or deliveries < _FEWEST:
         return Eta(state="measuring")
     work = service_rate.work(Units(entries, recipients))
-    least_s = ceilings.least_s(entries, recipients)
     lost = interruptions.lost(work / forecast.rate)
-    found = completion(DrainModel(work, 0.0, forecast, Arrivals().expected, lost, work / least_s if least_s else None))
+    limit = ceilings.work_per_s(work, entries, recipients)
+    ahead, schedule = ceilings.ahead_in_work(work, entries, recipients), None
+    if ahead:
+        # Mailman's log was written without our limits: its rate is that of the MTA.
+        schedule = Schedule(Ahead(ahead.windows or ((0.0, limit),), ahead.caps), work, None, None)
+    found = completion(DrainModel(work, 0.0, forecast, Arrivals().expected, lost, limit, schedule=schedule))
     return Eta(
         state="draining",
         finish=now_s + found.seconds,

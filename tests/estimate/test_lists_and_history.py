@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from drainer.estimate.ahead import Ahead, CapAhead
 from drainer.estimate.before_drain import forecast_from_log
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.completion import DrainModel
@@ -109,6 +110,14 @@ def test_forecast_before_the_drain_goes_by_the_time_spent_delivering() -> None:
     assert twice.seconds == pytest.approx(250, rel=0.1)
     limited = forecast_from_log(past, 1000, 20_000, 1_772_500_000.0, Ceilings(recipients_per_s=10.0))
     assert limited.seconds == pytest.approx(2000, rel=0.1)
+
+
+def test_forecast_before_the_drain_goes_by_windows_and_caps() -> None:
+    past = [PastDelivery(20, 0.5)] * 200
+    capped = Ceilings(ahead=Ahead(caps=(CapAhead(3000.0, 3600.0),)))
+    assert forecast_from_log(past, 1000, 20_000, 0.0, capped).seconds == pytest.approx(6 * 3600 + 50, rel=0.02)
+    later = Ceilings(0.0, None, ahead=Ahead(((0.0, 0.0), (7200.0, None))))
+    assert forecast_from_log(past, 1000, 20_000, 0.0, later).seconds == pytest.approx(7200 + 500, rel=0.02)
 
 
 def test_a_short_log_tells_no_rate() -> None:
