@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 
-from tests.bench import behind, feeding, order, starting
+from tests.bench import bearing, behind, feeding, order, starting
 
 
 def main() -> None:
     feeding.main()
+    bearing.main()
     try:
         backlog = importlib.import_module("tests.bench.backlog")
     except ModuleNotFoundError as exc:
