@@ -308,3 +308,14 @@ def test_rate_of_a_drain_that_stands_still_is_not_said_to_be_of_now(state: Servi
     assert "Rate when it last sent: 18.4/s messages" in flat(state=state)
     assert "1,820/s" not in status_line(snapshot(state=state), UTC)
     assert "Rate 18.4/s messages" in flat() and "1,820/s recipients" in status_line(snapshot(), UTC)
+
+
+def test_what_binds_the_rate_is_said_with_its_cause_and_since_when() -> None:
+    rate = {"messages_per_s": 56.0, "recipients_per_s": 56.0, "binding_since": NOW_S - 125}
+    rate["binding"] = "the MTA refuses more than 58.6 messages/s: 451 4.7.1 too much mail"  # type: ignore[assignment]
+    mta = {"host": "127.0.0.1", "port": 25, "state": "up", "sessions": 6, "sessions_allowed": 6}
+    why = "more sessions would only wait in the MTA"
+    said = flat(120, rate=rate, mta=mta | {"sessions_why": why})
+    assert "more than 58.6 messages/s: 451 4.7.1 too much mail, for 2 min 05 s" in said
+    assert f"6 sessions open; at most 6: {why}" in said
+    assert said.count("421 4.7.0") == 0 and flat(120, mta=mta | {"sessions_why": why, "reason": why}).count(why) == 1
