@@ -51,7 +51,7 @@ def around(settings: Settings) -> Iterator[Finding]:
 
 def found(place: Site, changes: dict[str, dict[str, Any]], of: Look = around) -> dict[str, Finding]:
     """By what they are about; a problem before what is right."""
-    sections = load_settings(place.settings).model_dump()
+    sections = load_settings(place.settings).model_dump(by_alias=True)
     for name, values in changes.items():
         sections[name] = {**sections[name], **values}
     findings = list(of(Settings.model_validate(sections)))
