@@ -92,6 +92,15 @@ def test_a_list_is_through_when_its_part_of_the_work_is_done() -> None:
     assert all(one.low_s <= one.seconds <= one.high_s for one in found.values())
 
 
+def test_fresh_mail_that_goes_first_makes_a_small_list_later_and_the_whole_no_later() -> None:
+    model = DrainModel(10_000.0, 0.0, steady(10.0), lambda seconds: (1.5 * seconds, 1.0), LostTime())
+    shares = {"small": 0.1, "whole": 1.0}
+    behind, ahead = list_finishes(shares, model), list_finishes(shares, model, arrivals_first=True)
+    assert behind["small"].seconds == pytest.approx(0.1 * 10_000 / (10 - 0.15), rel=0.02)
+    assert ahead["small"].seconds == pytest.approx(0.1 * 10_000 / (10 - 1.5), rel=0.02)
+    assert ahead["whole"].seconds == pytest.approx(behind["whole"].seconds)
+
+
 def test_lists_that_arrivals_outgrow_have_no_time() -> None:
     model = DrainModel(10_000.0, 0.0, steady(10.0), lambda seconds: (20.0 * seconds, 1.0), LostTime())
     assert "whole" not in list_finishes({"whole": 1.0}, model)
