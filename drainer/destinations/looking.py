@@ -7,12 +7,14 @@ Not here  when a look is taken (rounds/behind_the_mta.py); what follows from it 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
 from drainer.blocking import InTime
 from drainer.clock import Clock
 from drainer.destinations.log_tally import DomainLogged, LogTally, may_be_a_delivery
+from drainer.destinations.own_name import names_in_log
 from drainer.destinations.put_together import put_together
 from drainer.destinations.queue_reader import QueueReader
 from drainer.destinations.seen import DestinationsSeen
@@ -23,7 +25,8 @@ from drainer.settings.mta import MtaSettings
 
 LOG_WITHIN_S = 30.0
 _OF_QUEUE = frozenset({"queue", "queue_config", "queue_command"})
-_OF_LOG = frozenset({"log_file", "log_name", "too_fast"})
+_OF_LOG = frozenset({"log_file", "log_name", "too_fast", *_OF_QUEUE})
+"""Of a Postfix here, its own configuration says its name in the log."""
 
 
 class BehindTheMta:
@@ -38,7 +41,8 @@ class BehindTheMta:
         self._clock = clock
         self.queue = QueueReader(mta, clock)
         self.last: DestinationsSeen | None = None
-        self._log = _Log(mta, clock) if mta.log_file is not None else None
+        self._too_fast = TooFastReplies(mta.too_fast)
+        self._log = _Log(mta, clock, self._too_fast) if mta.log_file is not None else None
 
     @property
     def is_watching(self) -> bool:
@@ -54,7 +58,8 @@ class BehindTheMta:
         if changed & _OF_LOG:
             if self._log is not None:
                 self._log.close()
-            self._log = _Log(mta, self._clock) if mta.log_file is not None else None
+            self._too_fast = TooFastReplies(mta.too_fast)
+            self._log = _Log(mta, self._clock, self._too_fast) if mta.log_file is not None else None
 
     async def look(self) -> DestinationsSeen:
         """Of the queue, the last look counts while the next one is not due (queue_reader.py)."""
@@ -63,9 +68,11 @@ class BehindTheMta:
         has_queue = queue is not None and not queue.trouble
         troubles = filter(None, (queue.trouble if queue else "", log_trouble))
         listed = queue.queue if queue and has_queue else None
+        # In a thread: thousands of domains take a while, and delivery goes on meanwhile.
+        domains = await asyncio.to_thread(put_together, listed, logged, self._too_fast)
         self.last = DestinationsSeen(
             at_s=self._clock.monotonic_s(),
-            domains=put_together(listed, logged, TooFastReplies(self._mta.too_fast)),
+            domains=domains,
             log_read=self._log is not None and not log_trouble,
             trouble="; ".join(troubles),
             messages=listed.messages if listed else None,
@@ -81,16 +88,21 @@ class BehindTheMta:
 
 
 class _Log:
-    def __init__(self, mta: MtaSettings, clock: Clock) -> None:
+    def __init__(self, mta: MtaSettings, clock: Clock, too_fast: TooFastReplies) -> None:
         assert mta.log_file is not None
+        self._mta: MtaSettings | None = mta
         self._path: Path = mta.log_file
         self._clock = clock
         self._follower: LogFollower = follower(self._path, may_be_a_delivery, clock.now_s())
-        self._tally = LogTally(TooFastReplies(mta.too_fast), (mta.log_name,) if mta.log_name else ())
+        self._too_fast = too_fast
+        self._tally = LogTally(too_fast)
         self._reading = InTime[None](LOG_WITHIN_S)
 
     async def since_last(self) -> tuple[Mapping[str, DomainLogged], str]:
         """What was counted since the last call, and "" or why that is not all there was."""
+        if self._mta is not None:
+            mta, self._mta = self._mta, None
+            self._tally = LogTally(self._too_fast, await names_in_log(mta))
         now_s = self._clock.now_s()
         try:
             await self._reading.ask(f"new lines of {self._path}", lambda: self._read(now_s))

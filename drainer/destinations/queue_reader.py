@@ -37,8 +37,8 @@ POSTFIX_QUEUES = ("maildrop", "incoming", "active", "deferred")
 LISTED_WITHIN_S = 120.0
 COUNTED_WITHIN_S = 30.0
 LOOK_EVERY_S = 5.0
-PATIENCE = 20.0
-"""So many times what the last look took is the least time until the next one: a look has at most 5 % of the time."""
+PATIENCE = 10.0
+"""So many times what the last look took is the least time until the next one: looks have at most 9 % of the time."""
 
 LONGEST_WAIT_S = 300.0
 

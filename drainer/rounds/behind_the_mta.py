@@ -1,7 +1,7 @@
 """Every few seconds: what the MTA's queue and log say of recipient domains.
 
 In    destinations/looking.py
-Out   DestinationsSeen, handed on; trouble in the log once, not each time
+Out   DestinationsSeen, handed on; trouble as that of any side task: in the log once in a while, in status, counted
 
 Its own timer: a queue of 100,000 messages takes a while to list, and guards do not wait for it.
 """
@@ -9,15 +9,12 @@ Its own timer: a queue of 100,000 messages takes a while to list, and guards do 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from drainer.destinations.looking import BehindTheMta
 from drainer.destinations.seen import DestinationsSeen
+from drainer.errors import MtaError
 from drainer.observe.side_tasks import SideTasks
-from drainer.text.logfmt import logfmt
-
-log = logging.getLogger("drainer")
 
 LOOK_BEHIND_S = 5.0
 
@@ -31,7 +28,6 @@ class LookingBehindTheMta:
         self._behind = behind
         self._side_tasks = side_tasks
         self._takers = takers
-        self._trouble = ""
 
     async def run(self) -> None:
         try:
@@ -44,8 +40,8 @@ class LookingBehindTheMta:
             await self._behind.close()
 
     def _see(self, seen: DestinationsSeen) -> None:
-        if seen.trouble not in ("", self._trouble):
-            log.warning(logfmt(event="behind_the_mta_unread", detail=seen.trouble))
-        self._trouble = seen.trouble
+        """Raises MtaError for what could not be read, once the rest is handed on."""
         for take in self._takers:
             take(seen)
+        if seen.trouble:
+            raise MtaError(seen.trouble)

@@ -51,7 +51,7 @@ async def test_two_that_ask_at_a_time_cost_one_look_and_the_next_one_waits_until
 
 def test_look_that_takes_long_is_taken_less_often() -> None:
     assert Look(at_s=100.0, took_s=0.01).next_s - 100.01 == LOOK_EVERY_S
-    assert Look(at_s=100.0, took_s=3.0).next_s - 103.0 == 60.0
+    assert Look(at_s=100.0, took_s=3.0).next_s - 103.0 == 30.0
     assert Look(at_s=100.0, took_s=100.0).next_s - 200.0 == 300.0
 
 

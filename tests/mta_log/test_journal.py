@@ -15,6 +15,7 @@ import pytest
 from drainer.errors import MtaLogUnreadable
 from drainer.mta_log.answer import Answer
 from drainer.mta_log.file import file_lines, read_mta_log
+from drainer.mta_log.follow import follower
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "mta_logs"
 JOURNALD = Path("/lib/systemd/systemd-journald")
@@ -75,3 +76,19 @@ def test_journal_is_asked_as_a_file_is(journal: Path) -> None:
 def test_journal_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(MtaLogUnreadable, match=r"journalctl: .*No such file or directory"):
         read_mta_log(Path(f"journal:{tmp_path / 'missing'}"), 0.0, 1.0)
+
+
+def test_journal_is_followed_from_the_place_reached(journal: Path) -> None:
+    following = follower(Path(f"journal:{journal}"), lambda _: True, time.time() - 60)
+    told = [line.text for line in following.new_lines(time.time())]
+    assert sum("status=sent" in text for text in told) > 3
+    assert list(following.new_lines(time.time())) == []
+    name = journal.name.partition(".")[2]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.connect(f"/run/systemd/journal.{name}/dev-log")
+        log.send(f"{MAIL_INFO}{time.strftime('%b %e %H:%M:%S')} postfix/smtp[7]: 4F1C2D3E4F: one more".encode())
+    until("all is written", lambda: b"one more" in read(name))
+    assert [(line.program, line.text) for line in following.new_lines(time.time())] == [
+        ("postfix/smtp", "4F1C2D3E4F: one more")
+    ]
+    following.close()

@@ -1,0 +1,42 @@
+"""The service looks behind the MTA while it runs: what is there, what cannot be read, and what is set anew."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import drainer.rounds.behind_the_mta
+from drainer.demo.sample_queue import write_plain
+from drainer.demo.sink import Sink
+from tests.stages.inside import inside
+
+SAMPLES = Path(__file__).parents[1] / "samples" / "mta_behind"
+
+
+async def test_running_service_sees_queue_and_log_and_says_what_it_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drainer.rounds.behind_the_mta, "LOOK_BEHIND_S", 0.01)
+    log = tmp_path / "mail.log"
+    log.touch()
+    listing = tmp_path / "postqueue.json"
+    listing.write_bytes((SAMPLES / "postqueue.json").read_bytes())
+    command = [sys.executable, "-Ic", f"print(open({str(listing)!r}).read())"]
+    mta = {"queue": "postfix", "queue_command": command, "log_file": log, "queue_high": 7, "queue_low": 2}
+    async with Sink() as sink, inside(tmp_path, write_plain(tmp_path, 2, 2), sink, mta=mta) as run:
+        behind = run.service._assembled.surroundings.behind_the_mta
+        await run.until("it has looked", lambda: behind.last is not None and behind.last.log_read)
+        log.write_bytes((SAMPLES / "postfix.log").read_bytes())
+        await run.until("it has heard", lambda: bool(behind.last and "third.example" in behind.last.domains))
+        assert behind.last is not None and behind.last.messages == len(listing.read_text().splitlines())
+        assert behind.last.domains["gmail.example"].waiting_too_fast > 0
+        assert not (await run.status()).side_failures
+        guard = next(guard for guard in (await run.status()).guards if guard.name == "mta_queue")
+        assert guard.value == behind.last.messages
+        log.unlink()
+        log.mkdir()
+        await run.until("it says so", lambda: "behind_the_mta" in run.service.side_tasks.failures)
+        (failed,) = (await run.status()).side_failures
+        assert str(log) in failed.detail and "a directory" in failed.detail
