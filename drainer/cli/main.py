@@ -75,6 +75,7 @@ COMMANDS = {
     "pause": _Subcommand("pause:pause_command", "Stop delivering; what is being sent is finished first."),
     "resume": _Subcommand("pause:resume_command", "Go on delivering after a pause."),
     "rate": _Subcommand("rate:rate_command", "Show the limits, or change them from this moment on."),
+    "domain": _Subcommand("domain:domain_command", "Show the ceilings of recipient domains, or set one."),
     "entries": _Subcommand("entries:entries_command", "List the entries in custody."),
     "show": _Subcommand("entries:show_command", "Show one entry, or what became of a message."),
     "hold": _Subcommand("hold:hold_command", "Set entries aside until released."),

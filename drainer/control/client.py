@@ -23,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from drainer.backlog.selection import Selectors
 from drainer.control.messages.base import Done
+from drainer.control.messages.domains import DomainReply, DomainRequest, DomainsReply
 from drainer.control.messages.entries import EntriesReply, SelectReply, SelectRequest, ShowReply
 from drainer.control.messages.finish import EtaReply
 from drainer.control.messages.journal import JournalReply, UndoReply, UndoRequest
@@ -82,6 +83,13 @@ class ControlClient:
 
     async def set_rate(self, request: RateRequest) -> RateReply:
         return await self._post("/rate", request, RateReply)
+
+    async def domains(self, name: str = "", limit: int = 20) -> DomainsReply:
+        asked = {"limit": str(limit), **({"domain": name} if name else {})}
+        return await self._get("/domains", DomainsReply, asked)
+
+    async def order_domain(self, request: DomainRequest) -> DomainReply:
+        return await self._post("/domain", request, DomainReply)
 
     async def hold(self, request: SelectRequest) -> SelectReply:
         return await self._post("/hold", request, SelectReply)

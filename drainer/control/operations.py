@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from drainer.backlog.selection import Selectors
 from drainer.control.messages.base import Done, Peer
+from drainer.control.messages.domains import DomainReply, DomainRequest, DomainsReply
 from drainer.control.messages.entries import EntriesReply, SelectReply, SelectRequest, ShowReply
 from drainer.control.messages.finish import EtaReply
 from drainer.control.messages.journal import JournalReply, UndoReply, UndoRequest
@@ -35,6 +36,8 @@ class Answers(Protocol):
 
     async def journal(self, limit: int) -> JournalReply: ...
 
+    async def domains(self, name: str, limit: int) -> DomainsReply: ...
+
 
 class Operations(Answers, Protocol):
     """What the service can be asked; operate/operations.py implements it. Raises RequestRefused (409) or KeyError (404)."""
@@ -46,6 +49,8 @@ class Operations(Answers, Protocol):
     async def rate(self) -> RateReply: ...
 
     async def set_rate(self, request: RateRequest, peer: Peer) -> RateReply: ...
+
+    async def order_domain(self, request: DomainRequest, peer: Peer) -> DomainReply: ...
 
     async def hold(self, request: SelectRequest, peer: Peer) -> SelectReply: ...
 

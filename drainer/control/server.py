@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from drainer.backlog.selection import Selectors
 from drainer.control.messages.base import Peer
+from drainer.control.messages.domains import DomainRequest, DomainsQuery
 from drainer.control.messages.entries import EntryQuery, SelectRequest
 from drainer.control.messages.finish import EtaQuery
 from drainer.control.messages.journal import JournalQuery, ReportQuery, UndoRequest
@@ -108,6 +109,8 @@ class ControlServer:
                 web.post("/resume", self._resume),
                 web.get("/rate", self._rate),
                 web.post("/rate", self._set_rate),
+                web.get("/domains", self._domains),
+                web.post("/domain", self._order_domain),
                 web.post("/hold", self._hold),
                 web.post("/release", self._release),
                 web.post("/drop", self._drop),
@@ -155,6 +158,13 @@ class ControlServer:
 
     async def _set_rate(self, request: web.Request) -> web.Response:
         return await self._change(request, RateRequest, self._operations.set_rate)
+
+    async def _domains(self, request: web.Request) -> web.Response:
+        asked = query_of(request, DomainsQuery)
+        return json_reply(await self._operations.domains(asked.domain, asked.limit))
+
+    async def _order_domain(self, request: web.Request) -> web.Response:
+        return await self._change(request, DomainRequest, self._operations.order_domain)
 
     async def _hold(self, request: web.Request) -> web.Response:
         return await self._change(request, SelectRequest, self._operations.hold)

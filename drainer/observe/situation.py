@@ -25,6 +25,7 @@ from drainer.estimate.rates import Measured
 from drainer.feed.binding import Kind, kind_of, with_sessions
 from drainer.guards.mailman import Mailman
 from drainer.ledger.records import INTAKE, OperatorState, Totals
+from drainer.observe.domains import Domains
 from drainer.observe.finish import answer
 from drainer.observe.outlook import Outlook
 from drainer.observe.schedule import caps_used, window_in_force
@@ -75,6 +76,7 @@ class Situation:
         self._outlook = outlook
         self._surroundings = surroundings
         self._side_tasks = side_tasks
+        self._domains = Domains(pipeline)
         self._reason = ""
         self._since_s = clock.now_s()
         self._before: tuple[ServiceState, float] = (self.state, self._since_s)
@@ -240,6 +242,7 @@ class Situation:
             mta=self._mta(),
             mailman=self.mailman(),
             lists=self._lists(drain.list_finishes(eta), now_s),
+            domains=self._domains.largest(),
             pauses=self._pauses(),
             stops=[Stop(name=name, reason=reason) for name, reason in resources.gate.reasons.items()],
             side_failures=list(self._side_tasks.failures.values()),

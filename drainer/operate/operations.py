@@ -16,6 +16,7 @@ from drainer.backlog.selection import Selectors
 from drainer.backlog.states import EntryState
 from drainer.compose.known_lists import KnownLists
 from drainer.control.messages.base import Done, Peer
+from drainer.control.messages.domains import DomainReply, DomainRequest, DomainsReply
 from drainer.control.messages.entries import EntriesReply, SelectReply, SelectRequest, ShowReply
 from drainer.control.messages.finish import EtaReply
 from drainer.control.messages.journal import JournalReply, UndoReply, UndoRequest
@@ -23,6 +24,7 @@ from drainer.control.messages.log_import import ImportReply, ImportRequest
 from drainer.control.messages.pauses_and_rates import PauseRequest, RateReply, RateRequest, ResumeRequest
 from drainer.errors import EntryVanished, RequestRefused
 from drainer.observe.situation import Situation
+from drainer.operate.domain_orders import DomainOrders
 from drainer.operate.import_log import carry_out
 from drainer.operate.journal import Journal
 from drainer.operate.pauses_and_rates import PausesAndRates
@@ -53,6 +55,7 @@ class ServiceOperations:
         self._pausing = Pausing(pipeline, situation, limits, self._selection)
         self._entries = SelectedEntries(pipeline, situation, limits, self._selection, self._journal)
         self._showing = Showing(pipeline, self._selection)
+        self._domain_orders = DomainOrders(pipeline, limits)
 
     async def recover(self) -> None:
         """Before anything is asked: note actions that an earlier run did not finish; warn of lists named in the settings
@@ -98,6 +101,12 @@ class ServiceOperations:
 
     async def set_rate(self, request: RateRequest, peer: Peer) -> RateReply:
         return await self._pausing.set_rate(request, peer)
+
+    async def domains(self, name: str, limit: int) -> DomainsReply:
+        return await self._domain_orders.shown(name, limit)
+
+    async def order_domain(self, request: DomainRequest, peer: Peer) -> DomainReply:
+        return await self._domain_orders.order(request, peer)
 
     async def hold(self, request: SelectRequest, peer: Peer) -> SelectReply:
         return await self._entries.hold(request, peer)

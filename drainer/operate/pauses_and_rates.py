@@ -14,7 +14,7 @@ import dataclasses
 from drainer.clock import Clock
 from drainer.errors import OperatorStateChanged
 from drainer.ledger.actions import NewAction
-from drainer.ledger.records import INTAKE, JournalLine, OperatorState, Pause
+from drainer.ledger.records import INTAKE, DomainOrder, JournalLine, OperatorState, Pause
 from drainer.observe.situation import Situation
 from drainer.operate.undo_pauses import change
 from drainer.pipeline import Pipeline
@@ -64,6 +64,8 @@ class PausesAndRates:
         before, after = ({pause.list_id for pause in one.pauses} for one in (self.state, state))
         if before != after:
             self._situation.record_writer.overtaken("a pause" if after - before else "the end of a pause")
+        if self.state.domains != state.domains:
+            self._situation.record_writer.overtaken("an order for a domain")
         self.state = state
         self._situation.follow(state)
         resources, in_force = self._pipeline.resources, {pause.list_id: pause for pause in self._in_force(state)}
@@ -84,12 +86,24 @@ class PausesAndRates:
 
     async def end_pauses(self) -> None:
         """End the pauses whose time is over. In `turn`. Raises LedgerNotDurable."""
-        kept = self._in_force(self.state)
-        over = [pause for pause in self.state.pauses if pause not in kept]
+        kept, domains = self._in_force(self.state), self._orders_left()
+        over = [pause.list_id or "everything" for pause in self.state.pauses if pause not in kept]
+        over += [f"domain {order.destination}" for order in self.state.domains if order not in domains]
         if over:
-            lists = ", ".join(pause.list_id or "everything" for pause in over)
-            state = dataclasses.replace(self.state, pauses=kept)
-            await self.write(state, JournalLine(self._clock.now_s(), "drainer", "resume", f"time is over: {lists}"))
+            state = dataclasses.replace(self.state, pauses=kept, domains=domains)
+            detail = f"time is over: {', '.join(over)}"
+            await self.write(state, JournalLine(self._clock.now_s(), "drainer", "resume", detail))
+
+    def _orders_left(self) -> tuple[DomainOrder, ...]:
+        """The orders for domains without the pauses whose time is over; a rate beside one stays."""
+        now_s = self._clock.now_s()
+        ended = (
+            dataclasses.replace(order, paused_until_s=None)
+            if order.paused_until_s is not None and order.paused_until_s <= now_s
+            else order
+            for order in self.state.domains
+        )
+        return tuple(order for order in ended if order.per_s is not None or order.paused_until_s is not None)
 
     def _in_force(self, state: OperatorState) -> tuple[Pause, ...]:
         now_s = self._clock.now_s()

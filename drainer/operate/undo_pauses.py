@@ -12,7 +12,8 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from drainer.ledger.records import INTAKE, OperatorState, Pause
+from drainer.destinations.ceilings import is_over
+from drainer.ledger.records import INTAKE, DomainOrder, OperatorState, Pause
 from drainer.text.wording import limit
 
 _RATES = {"messages_per_s": "messages", "recipients_per_s": "recipients"}
@@ -21,6 +22,7 @@ _RATES = {"messages_per_s": "messages", "recipients_per_s": "recipients"}
 def change(before: OperatorState, after: OperatorState) -> str:
     """The difference between two states, for NewAction.payload; "" if there is none."""
     had, has = ({pause.list_id: pause for pause in state.pauses} for state in (before, after))
+    earlier, later = ({order.destination: order for order in state.domains} for state in (before, after))
     pauses = {
         name: [_fields(had.get(name)), _fields(has.get(name))]
         for name in sorted(had.keys() | has.keys())
@@ -31,7 +33,13 @@ def change(before: OperatorState, after: OperatorState) -> str:
         for name in _RATES
         if getattr(before, name) != getattr(after, name)
     }
-    return json.dumps({"pauses": pauses, "rates": rates}, separators=(",", ":")) if pauses or rates else ""
+    ordered = {
+        name: [_order_fields(earlier.get(name)), _order_fields(later.get(name))]
+        for name in sorted(earlier.keys() | later.keys())
+        if earlier.get(name) != later.get(name)
+    }
+    value = {"pauses": pauses, "rates": rates, **({"domains": ordered} if ordered else {})}
+    return json.dumps(value, separators=(",", ":")) if pauses or rates or ordered else ""
 
 
 def undone(now: OperatorState, payload: str, now_s: float) -> tuple[OperatorState, list[str], list[str]]:
@@ -65,6 +73,19 @@ def undone(now: OperatorState, payload: str, now_s: float) -> tuple[OperatorStat
                 replace(state, messages_per_s=before) if word == "messages" else replace(state, recipients_per_s=before)
             )
             done.append(f"limit on {word}: {_limit(before)}")
+    for name, (before, after) in value.get("domains", {}).items():
+        ordered = next((order for order in state.domains if order.destination == name), None)
+        earlier = DomainOrder(*before) if before else None
+        if earlier is not None and is_over(earlier, now_s):
+            earlier = None
+        if ordered != (DomainOrder(*after) if after else None):
+            left.append(f"domain {name}: ordered otherwise since, or over by itself")
+        elif ordered == earlier:
+            left.append(f"domain {name}: the pause from before would be over by now")
+        else:
+            others = tuple(order for order in state.domains if order.destination != name)
+            state = replace(state, domains=(*others, earlier) if earlier else others)
+            done.append(f"domain {name}: {'as ordered before' if earlier else 'as it was learnt'}")
     return state, done, left
 
 
@@ -76,6 +97,12 @@ def what_is_paused(list_id: str) -> str:
 
 def _fields(pause: Pause | None) -> list[object] | None:
     return [pause.list_id, pause.since_s, pause.until_s, pause.by, pause.reason] if pause else None
+
+
+def _order_fields(order: DomainOrder | None) -> list[object] | None:
+    if order is None:
+        return None
+    return [order.destination, order.per_s, order.paused_until_s, order.since_s, order.by, order.reason]
 
 
 def _limit(per_s: float | None) -> str:

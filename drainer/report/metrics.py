@@ -22,13 +22,16 @@ from prometheus_client.registry import Collector
 from drainer.estimate.eta import EtaState, ServiceState
 from drainer.feed.binding import KINDS, kind_of
 from drainer.guards.verdict import Guard, Verdict
-from drainer.report.snapshot import ListBacklog, MtaWord, Snapshot
+from drainer.report.snapshot import DomainStanding, ListBacklog, MtaWord, Snapshot
 from drainer.text.wording import shown
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 LISTS_SHOWN = 50
 """At most this many series for each figure of lists: 10,000 lists would be too many for a Prometheus."""
+
+DOMAINS_SHOWN = 30
+"""Likewise of recipient domains."""
 
 OTHER = "other"
 
@@ -60,6 +63,7 @@ class _OneSnapshot(Collector):
         yield from _guards(snapshot.guards)
         yield from _surroundings(snapshot)
         yield from _lists(snapshot.lists)
+        yield from _domains(snapshot.domains)
 
 
 def _service(snapshot: Snapshot) -> Iterator[Metric]:
@@ -283,6 +287,30 @@ def _lists(lists: Sequence[ListBacklog]) -> Iterator[Metric]:
         "drainer_list_oldest_age_seconds",
         f"Age of the oldest entry of each list, {more}.",
         [({"list": name}, age_s) for name, age_s in oldest.items()],
+    )
+
+
+def _domains(domains: Sequence[DomainStanding]) -> Iterator[Metric]:
+    most = domains[:DOMAINS_SHOWN]
+    yield _gauge(
+        "drainer_domain_limit_recipients_per_second",
+        f"Ceiling of recipient domains that have one, {DOMAINS_SHOWN} at most; set_by: settings, operator or learnt.",
+        [({"domain": one.domain, "set_by": one.set_by}, one.limit_recipients_per_s) for one in most],
+    )
+    yield _gauge(
+        "drainer_domain_waiting_recipients",
+        f"Recipients that wait here, of the {DOMAINS_SHOWN} domains with a ceiling or with most of them.",
+        [({"domain": one.domain}, one.waiting_recipients) for one in most],
+    )
+    yield _gauge(
+        "drainer_domain_queued_recipients",
+        "Recipients of these domains behind the MTA.",
+        [({"domain": one.domain}, one.queued) for one in most],
+    )
+    yield _gauge(
+        "drainer_domain_deferred_recipients",
+        "The part of those that was deferred already.",
+        [({"domain": one.domain}, one.deferred) for one in most],
     )
 
 

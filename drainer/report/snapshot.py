@@ -187,6 +187,34 @@ class ListBacklog(CleanModel):
     high_s: float | None = None
 
 
+class DomainStanding(CleanModel):
+    """A recipient domain, or a group of domains that share a ceiling (feed.domain_groups).
+
+    domain       in lower case; of a group its name, and `group` its domains
+    limit_recipients_per_s  null: no ceiling; 0: held back. set_by: settings, operator or learnt; "" without a ceiling
+    cause        the provider's reply that caused it, or the operator's reason; by: the operator
+    since, until seconds since the epoch; until null: it does not end by itself
+    takes_recipients_per_s  what the provider took while it refused some; null: not measured
+    banned       the provider refuses everybody, and is tried rarely
+    queued       recipients behind the MTA; deferred: the part of them that was deferred; null: its queue is not read
+    waiting_recipients  ours, as far as they are counted (docs/operating.md)
+    """
+
+    domain: str
+    group: list[str] = []
+    limit_recipients_per_s: float | None = None
+    set_by: Literal["settings", "operator", "learnt", ""] = ""
+    cause: str = ""
+    by: str = ""
+    since: float | None = None
+    until: float | None = None
+    takes_recipients_per_s: float | None = None
+    banned: bool = False
+    queued: int | None = None
+    deferred: int | None = None
+    waiting_recipients: int = 0
+
+
 class PauseInForce(CleanModel):
     """A pause. list "": of everything. since, until: seconds since the epoch; until null: until resumed."""
 
@@ -223,6 +251,7 @@ class Snapshot(CleanModel):
     if_resumed       while paused: the estimate if everything were resumed now
     without_service  null: made by the service. Otherwise `pid` is 0, or that of the service that does not answer, `rate` is
                      the last one recorded, and the guards and the MTA were not asked
+    domains          those with a ceiling, then those for which most waits
     needs_restart    names of settings that were changed and take effect only after a restart
     """
 
@@ -241,6 +270,7 @@ class Snapshot(CleanModel):
     mta: Mta
     mailman: Mailman = Field(default_factory=Mailman)
     lists: list[ListBacklog] = []
+    domains: list[DomainStanding] = []
     pauses: list[PauseInForce] = []
     stops: list[Stop] = []
     side_failures: list[SideFailure] = []

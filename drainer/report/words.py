@@ -13,9 +13,10 @@ from datetime import tzinfo
 from drainer.estimate.accuracy import ForecastAccuracy
 from drainer.estimate.eta import Eta, ServiceState
 from drainer.guards.mailman import Mailman
-from drainer.report.snapshot import CapUsed, SilentState, Snapshot, WindowInForce
+from drainer.report.snapshot import CapUsed, DomainStanding, SilentState, Snapshot, WindowInForce
 from drainer.text.wording import (
     backlog_left,
+    clock_time,
     count,
     duration,
     finish_time,
@@ -148,3 +149,20 @@ def forecasts_text(scored: ForecastAccuracy) -> str:
 def missing_runners(mailman: Mailman) -> str:
     """Names of the missing runners, separated by commas."""
     return ", ".join(map(shown, mailman.missing_runners))
+
+
+def domain_limit(one: DomainStanding) -> str:
+    """The ceiling of a recipient domain: "4.8/s learnt", "held back", "none"."""
+    per_s = one.limit_recipients_per_s
+    if per_s is None:
+        return "none"
+    if one.banned:
+        return "banned, probed"
+    return f"{rate(per_s)} {one.set_by}" if per_s else "held back"
+
+
+def domain_cause(one: DomainStanding, now_s: float, zone: tzinfo | None = None) -> str:
+    """By whom that ceiling was set, why, and until when."""
+    who = {"settings": "feed.domains", "operator": f"by {shown(one.by)}", "learnt": "learnt"}.get(one.set_by, "")
+    until = f" until {clock_time(one.until, now_s, zone)}" if one.until is not None else ""
+    return f"{who}{until}: {shown(one.cause)}" if one.cause else f"{who}{until}"

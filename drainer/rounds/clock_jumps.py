@@ -52,7 +52,13 @@ class ClockJumps:
             else dataclasses.replace(pause, since_s=pause.since_s - by_s, until_s=pause.until_s - by_s)
             for pause in self._limits.state.pauses
         )
-        state = dataclasses.replace(self._limits.state, pauses=pauses)
+        domains = tuple(
+            order
+            if order.paused_until_s is None
+            else dataclasses.replace(order, since_s=order.since_s - by_s, paused_until_s=order.paused_until_s - by_s)
+            for order in self._limits.state.domains
+        )
+        state = dataclasses.replace(self._limits.state, pauses=pauses, domains=domains)
         detail = f"was set back by {duration(by_s)}: deferrals and pauses end as if it had not been"
         log.warning(logfmt(event="clock", detail=detail))
         line = JournalLine(self._clock.now_s(), "drainer", "clock", detail)

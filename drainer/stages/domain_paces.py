@@ -78,6 +78,16 @@ class DomainPaces:
         """Destinations with a learnt ceiling that the MTA's replies to ourselves were about."""
         return frozenset(name for name in self._about_us if name in self._paces and self._paces[name].per_s is not None)
 
+    def takes_per_s(self, destination: str) -> float | None:
+        """What its provider took while it refused some; None: not measured."""
+        pace = self._paces.get(destination)
+        return pace.takes_per_s if pace and pace.takes_per_s else None
+
+    def is_banned(self, destination: str) -> bool:
+        """Its provider refused everybody for long."""
+        pace = self._paces.get(destination)
+        return pace is not None and pace.is_banned
+
     def _ahead_s(self) -> float:
         return self._resources.clock.now_s() - self._resources.clock.monotonic_s()
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from drainer.backlog.selection import Selectors
+from drainer.control.messages.domains import DomainsReply
 from drainer.control.messages.entries import EntriesReply, ShowReply
 from drainer.control.messages.finish import EtaReply
 from drainer.control.messages.journal import JournalReply
@@ -81,6 +82,12 @@ class FromDisk:
 
     async def journal(self, limit: int) -> JournalReply:
         reply = await self._operations.journal(limit)
+        return reply.model_copy(update={"without_service": self._why})
+
+    async def domains(self, name: str = "", limit: int = 20) -> DomainsReply:
+        """What operators ordered and what was learnt, and what waits here; nothing of what waits behind the MTA."""
+        await self._site.read(READ_AT_MOST)
+        reply = await self._operations.domains(name, limit)
         return reply.model_copy(update={"without_service": self._why})
 
     async def show(self, key: str) -> ShowReply:

@@ -138,6 +138,7 @@ async def put_together(
     site = SiteAsItLies(settings, pipeline, situation, recorded)
     situation.set_state("stopping", "")
     await pipeline.in_doubt.recover()
+    await pipeline.paces.recover()
     await pipeline.intake.recover()
     site.limits.apply_unended(await ledger.operator_state())
     return site

@@ -235,3 +235,29 @@ def test_no_command_shows_the_help(cli: CommandLine) -> None:
 
 def test_version_is_printed(cli: CommandLine) -> None:
     assert cli.process("version", config=False).out == cli("--version", config=False).out == "drainer 0.1.0\n"
+
+
+def test_domain_is_shown_and_ordered_for_with_one_order_at_a_time(cli: CommandLine, service: SmallService) -> None:
+    shown = cli("domain")
+    assert shown.code == 0 and shown.out.splitlines()[0].split()[:3] == ["domain", "ceiling", "waiting"]
+    assert [line.split()[0] for line in shown.out.splitlines()[1:3]] == ["gmail.com", "example.org"]
+    assert json.loads(cli("domain", "gmail.com", "--json").out)["domains"][0]["waiting_recipients"] == 7
+    assert cli("domain", "gmail.com", "--rate", "300/m", "--reason", "asked").out.splitlines() == [
+        "gmail.com: ordered",
+        "`drainer undo 3 --yes` takes it back.",
+    ]
+    assert cli("domain", "gmail.com", "--pause", "30m").code == cli("domain", "gmail.com", "--auto").code == 0
+    asked = [request for verb, _, request in service.seen if verb == "domain"]
+    assert [(one.rate, one.pause_s, one.auto, one.reason) for one in asked] == [
+        (5.0, None, False, "asked"),
+        (None, 1800.0, False, ""),
+        (None, None, True, ""),
+    ]
+    for wrong, right in (
+        (("gmail.com", "--rate", "1/s", "--auto"), "one of them"),
+        (("--rate", "1/s"), "drainer domain gmail.com --rate 5/s"),
+        (("gmail.com", "--reason", "x"), "--rate, --pause or --auto"),
+        (("gmail.com", "--rate", "fast"), "is not a rate"),
+    ):
+        ran = cli("domain", *wrong)
+        assert ran.code == 2 and right in " ".join(ran.err.split()), wrong

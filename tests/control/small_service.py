@@ -12,6 +12,7 @@ from typing import Any
 
 from drainer.backlog.selection import EntryLine, Selectors
 from drainer.control.messages.base import Done, Peer
+from drainer.control.messages.domains import DomainReply, DomainRequest, DomainsReply
 from drainer.control.messages.entries import DeliveryLine, EntriesReply, SelectReply, SelectRequest, ShowReply
 from drainer.control.messages.finish import EtaReply, ListEta
 from drainer.control.messages.journal import JournalAction, JournalReply, NotUndone, UndoReply, UndoRequest
@@ -25,7 +26,7 @@ from drainer.queuedir.list_names import MailingList, lists_named
 from drainer.report.burn_down import BurnDown
 from drainer.report.incident.document import Incident
 from drainer.report.incident.facts import make_incident
-from drainer.report.snapshot import Backlog, ListBacklog, Mta, Rate, Snapshot
+from drainer.report.snapshot import Backlog, DomainStanding, ListBacklog, Mta, Rate, Snapshot
 from drainer.settings import Settings
 
 NOW_S = 1_772_536_000.0
@@ -254,6 +255,19 @@ class SmallService:
         for name, value in request.model_dump(exclude_none=True, exclude={"reason"}).items():
             self.limits[name] = None if value == "unlimited" else value
         return await self.rate()
+
+    async def domains(self, name: str, limit: int) -> DomainsReply:
+        known = [DomainStanding(domain=one, waiting_recipients=7) for one in ("gmail.com", "example.org")]
+        return DomainsReply(domains=[one for one in known if one.domain == name or not name][:limit], behind=True)
+
+    async def order_domain(self, request: DomainRequest, peer: Peer) -> DomainReply:
+        self.seen.append(("domain", peer, request))
+        limit = request.rate if isinstance(request.rate, float) else None
+        return DomainReply(
+            message=f"{request.domain}: ordered",
+            domain=DomainStanding(domain=request.domain, limit_recipients_per_s=limit, set_by="operator"),
+            number=3,
+        )
 
     async def hold(self, request: SelectRequest, peer: Peer) -> SelectReply:
         return self._move("hold", request, peer, {"state": "held", "reason": request.reason})

@@ -9,6 +9,8 @@
     POST /resume                 ResumeRequest  -> Done
     GET  /rate                   RateReply
     POST /rate                   RateRequest    -> RateReply
+    GET  /domains?domain=NAME&limit=N  DomainsReply
+    POST /domain                 DomainRequest  -> DomainReply
     POST /hold /release /drop    SelectRequest  -> SelectReply
     POST /handback               SelectRequest  -> SelectReply
     POST /import                 ImportRequest  -> ImportReply

@@ -19,6 +19,8 @@ from drainer.guards.mailman import Mailman
 from drainer.guards.verdict import Guard
 from drainer.report.snapshot import SideFailure, SilentState, Snapshot
 from drainer.report.words import (
+    domain_cause,
+    domain_limit,
     eta_text,
     finish_text,
     forecasts_text,
@@ -30,6 +32,7 @@ from drainer.report.words import (
 from drainer.text.wording import clock_time, count, duration, limit, rate, recipients_of, shown, size, skipped_files
 
 _PAUSES_NAMED = 3
+_DOMAINS_NAMED = 5
 RED, YELLOW, GREEN = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1;32m"
 
 _COLOURS: dict[ServiceState | SilentState, str] = {
@@ -102,6 +105,7 @@ def below_the_bar(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[Row]:
     if snapshot.if_resumed is not None:
         yield Row("", f"if everything is resumed now: {eta_text(snapshot.if_resumed, snapshot.at, zone)}")
     yield from _how_fast(snapshot)
+    yield from _under_one_label("Domains", _domains(snapshot, zone))
     yield from _under_one_label("Guards", _guards(snapshot.guards))
     yield from _waiting(snapshot, zone)
     yield from _done(snapshot, zone)
@@ -135,6 +139,19 @@ def _how_fast(snapshot: Snapshot) -> Iterator[Row]:
     yield Row("", held, USEFUL)
     for line in schedule_lines(now.window, now.caps, now.binding):
         yield Row("", shown(line), USEFUL)
+
+
+def _domains(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[Row]:
+    """Those that a ceiling holds now."""
+    limited = [one for one in snapshot.domains if one.limit_recipients_per_s is not None]
+    bound = [one for one in limited if one.set_by != "settings" or one.waiting_recipients]
+    for one in bound[:_DOMAINS_NAMED]:
+        since = f", since {clock_time(one.since, snapshot.at, zone)}" if one.since is not None else ""
+        behind = f", {count(one.queued)} behind the MTA" if one.queued else ""
+        text = f"{shown(one.domain)} {domain_limit(one)}: {count(one.waiting_recipients, 'recipient')} waiting{behind}"
+        yield Row("", f"{text}{since}; {domain_cause(one, snapshot.at, zone)}", USEFUL)
+    if (others := len(bound) - _DOMAINS_NAMED) > 0:
+        yield Row("", f"and {count(others, 'other domain')}: `drainer domain` lists them", USEFUL)
 
 
 def _guards(guards: list[Guard]) -> Iterator[Row]:

@@ -21,7 +21,7 @@ from drainer.report.burn_down import BurnDown
 from drainer.report.hints import hints
 from drainer.report.snapshot import Snapshot
 from drainer.report.web.chart import burn_down_svg
-from drainer.report.web.page_tables import guards_table, history_table, lists_table, queues_table
+from drainer.report.web.page_tables import domains_table, guards_table, history_table, lists_table, queues_table
 from drainer.report.words import eta_text, is_sending, progress, schedule_lines, state_word
 from drainer.text.markup import Markup, joined, tag
 from drainer.text.wording import (
@@ -68,6 +68,7 @@ def page(template: str, snapshot: Snapshot, burn_down: BurnDown, zone: tzinfo | 
         chart_words=joined(chart_words(burn_down, snapshot, zone)),
         chart_table=history_table(burn_down, snapshot, zone),
         lists=lists_table(snapshot, zone),
+        domains=domains_table(snapshot, zone),
         guards=guards_table(snapshot.guards),
         mta=_mta(snapshot),
         mailman=joined(_failed(snapshot), _mailman(snapshot.mailman)),

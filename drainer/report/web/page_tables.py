@@ -15,10 +15,12 @@ from drainer.guards.verdict import Guard
 from drainer.report.burn_down import BurnDown, Point
 from drainer.report.snapshot import ListBacklog, Snapshot
 from drainer.report.web.chart import STANDS_STILL, bands
+from drainer.report.words import domain_cause, domain_limit
 from drainer.text.markup import Markup, tag
 from drainer.text.wording import clock_time, count, duration, quantised_s, size
 
 LISTS_SHOWN = 100
+DOMAINS_SHOWN = 40
 _ROWS_OF_HISTORY = 12
 
 Cells = Sequence[str | None]
@@ -70,6 +72,31 @@ def lists_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
     return table(
         f"Lists with mail waiting, the longest backlog first{' (of the entries read so far)' if unread else ''}",
         ("List", ">Entries", ">Recipients", ">Oldest", "Done by"),
+        rows,
+    )
+
+
+def domains_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
+    """Recipient domains: those with a ceiling first, then those for which most waits."""
+    if not snapshot.domains:
+        return tag("p", "No recipient is known to wait, and no domain has a ceiling.", class_="none")
+    rows: list[Cells] = [
+        (
+            one.domain,
+            domain_limit(one),
+            count(one.waiting_recipients),
+            "" if one.queued is None else count(one.queued),
+            "" if one.deferred is None else count(one.deferred),
+            "" if one.since is None else clock_time(one.since, snapshot.at, zone),
+            domain_cause(one, snapshot.at, zone) if one.limit_recipients_per_s is not None else "",
+        )
+        for one in snapshot.domains[:DOMAINS_SHOWN]
+    ]
+    if (rest := len(snapshot.domains) - DOMAINS_SHOWN) > 0:
+        rows.append((f"and {count(rest, 'other domain')}", "", "", "", "", "", ""))
+    return table(
+        "Recipient domains: those with a ceiling, then those for which most waits",
+        ("Domain", "Ceiling", ">Waiting", ">Behind the MTA", ">Deferred there", ">Since", "Why"),
         rows,
     )
 

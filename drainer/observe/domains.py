@@ -1,0 +1,81 @@
+"""How recipient domains stand: what waits for each, here and behind the MTA, and the ceiling that holds it.
+
+In    the pipeline's ceilings and lanes, the index's counts, the last look behind the MTA
+Out   DomainStanding, for the snapshot and `drainer domain`
+Not here  how they are shown (report/, cli/)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from drainer.destinations.ceilings import Ceiling
+from drainer.destinations.seen import DomainSeen
+from drainer.pipeline import Pipeline
+from drainer.report.snapshot import DomainStanding
+
+SHOWN = 20
+"""Destinations of a snapshot, beside those with a ceiling."""
+MOST_LIMITED = 100
+"""Destinations with a ceiling that a snapshot has at most."""
+
+
+class Domains:
+    """Asked for each snapshot: sums over the counted domains, no query."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def largest(self, most: int = SHOWN) -> list[DomainStanding]:
+        """Those with a ceiling first, then those for which most waits."""
+        waiting, behind = self._waiting(), self._behind()
+        limited = self._pipeline.domains.in_force
+        total = {name: waiting[name] + self._queued(behind.get(name)) for name in {*waiting, *behind, *limited}}
+        by_size = sorted(total, key=lambda name: (-total[name], name))
+        first = [name for name in by_size if name in limited][:MOST_LIMITED]
+        others = [name for name in by_size if name not in limited and total[name]][:most]
+        return [self._standing(name, waiting[name], behind.get(name)) for name in (*first, *others)]
+
+    def of(self, destination: str) -> DomainStanding:
+        """One of them, whether or not anything is known of it."""
+        return self._standing(destination, self._waiting()[destination], self._behind().get(destination))
+
+    def _waiting(self) -> Counter[str]:
+        resources, limits = self._pipeline.resources, self._pipeline.domains.limits
+        with_resends = resources.settings.duplicates.resend == "deliver"
+        found = Counter[str]()
+        for domain, recipients in resources.index.totals.by_domain(with_resends).items():
+            found[limits.of_domain(domain)] += recipients
+        return found
+
+    def _behind(self) -> dict[str, list[DomainSeen]]:
+        seen, limits = self._pipeline.paces.seen, self._pipeline.domains.limits
+        found: dict[str, list[DomainSeen]] = {}
+        for domain, one in seen.domains.items() if seen else ():
+            found.setdefault(limits.of_domain(domain), []).append(one)
+        return found
+
+    def _queued(self, behind: Iterable[DomainSeen] | None) -> int:
+        return sum(one.queued or 0 for one in behind or ())
+
+    def _standing(self, name: str, waiting: int, behind: list[DomainSeen] | None) -> DomainStanding:
+        seen = self._pipeline.paces.seen
+        ceiling: Ceiling | None = self._pipeline.domains.in_force.get(name)
+        queue_read = seen is not None and seen.messages is not None
+        groups = self._pipeline.resources.settings.feed.domain_groups
+        return DomainStanding(
+            domain=name,
+            group=list(groups.get(name, ())),
+            limit_recipients_per_s=ceiling.per_s if ceiling else None,
+            set_by=ceiling.set_by if ceiling else "",
+            cause=ceiling.cause if ceiling else "",
+            by=ceiling.by if ceiling else "",
+            since=ceiling.since_s if ceiling else None,
+            until=ceiling.until_s if ceiling else None,
+            takes_recipients_per_s=self._pipeline.paces.takes_per_s(name),
+            banned=ceiling is not None and ceiling.set_by == "learnt" and self._pipeline.paces.is_banned(name),
+            queued=self._queued(behind) if queue_read else None,
+            deferred=sum(one.waiting for one in behind or ()) if queue_read else None,
+            waiting_recipients=waiting,
+        )

@@ -1,0 +1,103 @@
+"""What an operator orders for a recipient domain holds at once and over a restart, is written down, and can be undone."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drainer.control.messages.domains import DomainRequest
+from drainer.control.messages.journal import UndoRequest
+from drainer.demo.sample_queue import Outage, write_plain
+from drainer.demo.sink import Sink
+from drainer.errors import RequestRefused
+from drainer.ledger.records import DomainOrder
+from drainer.report.snapshot import DomainStanding
+from tests.stages.inside import ME, Inside, inside
+
+HELD, OTHER = "gmail.com", "example.net"
+GROUPS = {"google": [HELD, "googlemail.com"]}
+FEED: dict[str, Any] = {"messages": "unlimited", "domain_groups": GROUPS}
+
+
+def site(home: Path) -> Outage:
+    return write_plain(home, 6, 2, domains=(HELD, OTHER))
+
+
+async def order(run: Inside, **what: Any) -> str:
+    reply = await run.asks.order_domain(DomainRequest(domain=HELD, **what), ME)
+    return reply.message
+
+
+def ordered(run: Inside) -> tuple[DomainOrder, ...]:
+    return run.service.limits.state.domains
+
+
+async def standing(run: Inside, name: str = HELD) -> DomainStanding:
+    return (await run.asks.domains(name, 1)).domains[0]
+
+
+async def test_domain_held_back_waits_over_a_restart_while_the_others_have_their_mail(tmp_path: Path) -> None:
+    outage = site(tmp_path)
+    stopped = {**FEED, "messages": "0/s"}
+    async with Sink() as sink:
+        async with inside(tmp_path, outage, sink, feed=stopped) as run:
+            await run.until("all is read", lambda: run.resources.index.totals.by_domain(False))
+            assert "google: held back for 30 min" in await order(run, pause_s=1800.0, reason="they told us")
+        async with inside(tmp_path, outage, sink, feed=FEED) as run:
+            await run.until("the others have it", lambda: len(run.taken()) == 6)
+            await run.until("the rest is parked", lambda: run.resources.index.totals.lanes() == {"google": 6})
+            assert {recipient.partition("@")[2] for _, recipient in run.taken()} == {OTHER}
+            held = await standing(run)
+            assert (held.domain, held.group, held.set_by, held.by) == ("google", GROUPS["google"], "operator", ME.user)
+            assert (held.limit_recipients_per_s, held.cause, held.waiting_recipients) == (0.0, "they told us", 6)
+            eta = (await run.status()).eta
+            assert eta.state != "done" and (await run.status()).domains[0] == held
+            line = (await run.asks.journal(1)).actions[-1]
+            assert (line.action, line.by, line.undoable) == ("domain", ME.user, True)
+            assert line.detail == "google: held back for 30 min: they told us"
+            await run.asks.undo(UndoRequest(yes=True), ME)
+            await run.until("all have it", lambda: run.taken() == run.owed())
+            assert (await standing(run)).set_by == ""
+
+
+async def test_rate_of_an_operator_stands_beside_that_of_the_settings_and_the_stricter_holds(tmp_path: Path) -> None:
+    feed = {"messages": "0/s", "domains": {HELD: "2/s"}}
+    outage = site(tmp_path)
+    async with Sink() as sink, inside(tmp_path, outage, sink, feed=feed) as run:
+        assert (await standing(run)).set_by == "settings"
+        assert "feed.domains holds it at 2/s" in await order(run, rate=5.0)
+        assert "gmail.com: 1/s" in await order(run, rate=1.0)
+        found = await standing(run)
+        assert (found.limit_recipients_per_s, found.set_by) == (1.0, "operator")
+        await order(run, pause_s=0.0)
+        paused = await standing(run)
+        assert (paused.limit_recipients_per_s, paused.until) == (0.0, None)
+        assert ordered(run)[0].per_s == 1.0, "the rate is in force again after the pause"
+        await order(run, auto=True)
+        assert (await standing(run)).set_by == "settings" and not ordered(run)
+        assert "nothing was ordered" in await order(run, auto=True)
+        await order(run, rate="unlimited")
+        assert ordered(run)[0].per_s == math.inf
+
+
+async def test_domain_that_nobody_knows_is_said_to_be_so_and_a_word_is_refused(tmp_path: Path) -> None:
+    outage = site(tmp_path)
+    async with Sink() as sink, inside(tmp_path, outage, sink, feed={**FEED, "messages": "0/s"}) as run:
+        reply = await run.asks.order_domain(DomainRequest(domain="Not-Yet.Example.", rate=1.0), ME)
+        assert reply.domain.domain == "not-yet.example" and "no recipient of it is known to wait" in reply.message
+        for wrong in ("gmail", "ann@gmail.com", "*.com", "a b.example"):
+            with pytest.raises(RequestRefused, match="groups are google"):
+                await run.asks.order_domain(DomainRequest(domain=wrong, rate=1.0), ME)
+        assert (await run.asks.domains("GOOGLE", 1)).domains[0].domain == "google"
+
+
+async def test_pause_of_a_domain_ends_by_itself(tmp_path: Path) -> None:
+    outage = site(tmp_path)
+    async with Sink() as sink, inside(tmp_path, outage, sink, until_empty=True, feed=FEED) as run:
+        await order(run, pause_s=0.3)
+        assert await run.ended() == 0
+        assert run.taken() == run.owed()
+        assert ordered(run) == ()
