@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from drainer.estimate.ahead import LIFTED_OFF, RAISED_OFF
+from drainer.estimate.ahead import LIFTED_OFF, RAISED_OFF, Ahead
 from drainer.estimate.arrivals import Arrivals
 from drainer.estimate.ceilings import Ceilings
 from drainer.estimate.completion import DrainModel, Expected
@@ -69,6 +69,7 @@ class Forecaster:
     def __init__(self) -> None:
         self._before: Counts | None = None
         self._ceilings: Ceilings | None = None
+        self._last: tuple[Ahead, Ceilings, float, Schedule] | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -172,12 +173,6 @@ class Forecaster:
         if forecast is None:
             return None
         least_s = ceilings.least_s(units.messages, units.recipients)
-        schedule = None
-        if ceilings.ahead:
-            ahead = ceilings.ahead_in_work(work, units.messages, units.recipients)
-            limit = ceilings.work_per_s(work, units.messages, units.recipients)
-            free = self._free_per_s * work / units.recipients if self._free_per_s else None
-            schedule = Schedule(ahead, work, limit, free)
         return DrainModel(
             work,
             deviation * self._service_rate.recipient_share,
@@ -187,8 +182,17 @@ class Forecaster:
             self._interruptions.lost(work / forecast.rate),
             work / least_s if least_s else None,
             _DOUBT,
-            schedule,
+            self._schedule_of(work, units, ceilings) if ceilings.ahead else None,
         )
+
+    def _schedule_of(self, work: float, units: Units, ceilings: Ceilings) -> Schedule:
+        """The last one, if nothing has changed: a snapshot asks for several models of one moment."""
+        if self._last is None or self._last[0] is not ceilings.ahead or self._last[1:3] != (ceilings, work):
+            ahead = ceilings.ahead_in_work(work, units.messages, units.recipients)
+            limit = ceilings.work_per_s(work, units.messages, units.recipients)
+            free = self._free_per_s * work / units.recipients if self._free_per_s else None
+            self._last = (ceilings.ahead, ceilings, work, Schedule(ahead, work, limit, free))
+        return self._last[3]
 
     def _work(self, seconds: float, done: Units, left: Left) -> None:
         if self._halted_s:

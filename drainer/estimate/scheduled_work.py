@@ -55,11 +55,17 @@ class Schedule:
         self._courses: dict[tuple[int, float | None], Course] = {}
         self._doubts: dict[tuple[int, float | None], tuple[float, float]] = {}
         self._hard: Course | None = None
+        self._asked_s = 0.0
+        self._answers: dict[int, list[Share]] = {}
 
     def shares(self, rate: float, seconds: float) -> list[Share]:
         """At a rate > 0, by a time > 0."""
         number = round(math.log(rate) / _GRID)
-        return [self._share(weight, number, seconds, free) for weight, free in self._maybe_free]
+        if self._asked_s != seconds:
+            self._asked_s, self._answers = seconds, {}
+        if number not in self._answers:
+            self._answers[number] = [self._share(weight, number, seconds, free) for weight, free in self._maybe_free]
+        return self._answers[number]
 
     def _share(self, weight: float, number: int, seconds: float, free: float | None) -> Share:
         near, course = math.exp(number * _GRID), self._course(number, free)

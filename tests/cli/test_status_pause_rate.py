@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from drainer.cli.output import print_folded
+from drainer.control.messages.pauses_and_rates import RateRequest
 from tests.cli.conftest import CommandLine
 from tests.control.small_service import SmallService
 
@@ -197,6 +198,16 @@ def test_rate_is_shown_and_changed(cli: CommandLine, service: SmallService) -> N
     assert service.limits["messages"] is None
     assert service.limits["recipients"] is not None
     assert json.loads(cli("rate", "--json").out)["messages"] is None
+
+
+def test_rate_auto_gives_both_limits_back_to_the_settings_with_the_reason(
+    cli: CommandLine, service: SmallService
+) -> None:
+    assert cli("rate", "--messages", "1/s").code == 0
+    assert cli("rate", "--auto", "--reason", "the night is over").code == 0
+    asked = service.seen[-1][2]
+    assert isinstance(asked, RateRequest)
+    assert (asked.messages, asked.recipients, asked.reason) == ("settings", "settings", "the night is over")
 
 
 def test_rate_of_zero_says_that_nothing_is_sent(cli: CommandLine, service: SmallService) -> None:

@@ -253,7 +253,7 @@ class SmallService:
     async def set_rate(self, request: RateRequest, peer: Peer) -> RateReply:
         self.seen.append(("rate", peer, request))
         for name, value in request.model_dump(exclude_none=True, exclude={"reason"}).items():
-            self.limits[name] = None if value == "unlimited" else value
+            self.limits[name] = {"unlimited": None, "settings": 20.0}.get(value, value)
         return await self.rate()
 
     async def domains(self, name: str, limit: int) -> DomainsReply:
