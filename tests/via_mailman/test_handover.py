@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from drainer.errors import ComposeError
 from drainer.ledger.states import State
 from drainer.queuedir.read import read_entry
 from tests.via_mailman.site import ANN, BOB, Site
@@ -13,3 +16,24 @@ async def test_entry_handed_over_is_in_out_for_those_owed_only_and_its_attempt_i
     assert await site.followed(record) == {State.ATTEMPTING: {ANN, BOB}}
     assert site.at_mailman.entries == 1
     assert not list(site.custody.backlog.iterdir())
+
+
+async def test_handover_counts_against_the_caps_until_mailman_is_done_with_it(site: Site) -> None:
+    throttle = site.handover._throttle
+    throttle.cap(2, 0)
+    await site.handed_over(ANN, BOB)
+    (cap,) = throttle.caps
+    assert (cap.used, cap.leaving) == (2, ()), "nobody knows yet when Mailman sends them"
+    site.out().unlink()
+    for handover in site.at_mailman.all:
+        site.at_mailman.forget(handover)
+    (cap,) = throttle.caps
+    assert (cap.used, sum(number for _, number in cap.leaving)) == (2, 2)
+
+
+async def test_entry_with_more_recipients_than_a_cap_ever_allows_is_not_handed_over(site: Site) -> None:
+    site.handover._throttle.cap(1, 0)
+    with pytest.raises(ComposeError, match=r"for 2 recipients .* a cap allows 1; right would be"):
+        await site.handed_over(ANN, BOB)
+    assert not site.out().exists()
+    assert site.at_mailman.all == []
