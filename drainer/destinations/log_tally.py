@@ -85,6 +85,11 @@ class LogTally:
             logged.too_fast += 1
             logged.too_fast_reply = reply
 
+    @property
+    def says_too_fast(self) -> bool:
+        """Whether a provider has said so since the last `take`."""
+        return any(logged.too_fast for logged in self._domains.values())
+
     def take(self) -> Mapping[str, DomainLogged]:
         """What was counted since the last call."""
         taken, self._domains = self._domains, {}

@@ -61,9 +61,23 @@ class BehindTheMta:
             self._too_fast = TooFastReplies(mta.too_fast)
             self._log = _Log(mta, self._clock, self._too_fast) if mta.log_file is not None else None
 
-    async def look(self) -> DestinationsSeen:
-        """Of the queue, the last look counts while the next one is not due (queue_reader.py)."""
-        queue = await self.queue.look() if self.queue.is_watching else None
+    @property
+    def follows_a_log(self) -> bool:
+        return self._log is not None
+
+    async def glance(self) -> bool:
+        """Read on in the log, which costs little; what is counted is in the next look. Returns whether a provider says there
+        that we are too fast, since the last look."""
+        return self._log is not None and await self._log.read_on()
+
+    async def look(self, at_once: bool = False) -> DestinationsSeen:
+        """Of the queue, the last look counts while the next one is not due (queue_reader.py).
+
+        at_once  if it is due, it is not waited for
+        """
+        queue = self.queue.last if at_once else None
+        if queue is None and self.queue.is_watching:
+            queue = await self.queue.look()
         logged, log_trouble = await self._log.since_last() if self._log else ({}, "")
         has_queue = queue is not None and not queue.trouble
         troubles = filter(None, (queue.trouble if queue else "", log_trouble))
@@ -97,9 +111,9 @@ class _Log:
         self._too_fast = too_fast
         self._tally = LogTally(too_fast)
         self._reading = InTime[None](LOG_WITHIN_S)
+        self._trouble = ""
 
-    async def since_last(self) -> tuple[Mapping[str, DomainLogged], str]:
-        """What was counted since the last call, and "" or why that is not all there was."""
+    async def read_on(self) -> bool:
         if self._mta is not None:
             mta, self._mta = self._mta, None
             self._tally = LogTally(self._too_fast, await names_in_log(mta))
@@ -107,10 +121,16 @@ class _Log:
         try:
             await self._reading.ask(f"new lines of {self._path}", lambda: self._read(now_s))
         except (MtaLogUnreadable, TimeoutError) as exc:
+            self._trouble = f"mta.log_file: {exc}"
             if isinstance(exc, MtaLogUnreadable):
                 self._tally.take()
-            return {}, f"mta.log_file: {exc}"
-        return self._tally.take(), ""
+        return not self._trouble and self._tally.says_too_fast
+
+    async def since_last(self) -> tuple[Mapping[str, DomainLogged], str]:
+        """What was counted since the last call, and "" or why that is not all there was."""
+        await self.read_on()
+        trouble, self._trouble = self._trouble, ""
+        return ({}, trouble) if trouble else (self._tally.take(), "")
 
     def close(self) -> None:
         self._follower.close()

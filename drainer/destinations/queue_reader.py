@@ -101,6 +101,11 @@ class QueueReader:
         assert self._last is not None
         return self._last
 
+    @property
+    def last(self) -> Look | None:
+        """The last look, however long ago."""
+        return self._last
+
     async def messages(self) -> Counted:
         """Messages in the queue now, or at the last look. Raises MtaError."""
         if not self._command:

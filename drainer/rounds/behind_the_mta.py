@@ -4,11 +4,15 @@ In    destinations/looking.py
 Out   DestinationsSeen, handed on; trouble as that of any side task: in the log once in a while, in status, counted
 
 Its own timer: a queue of 100,000 messages takes a while to list, and guards do not wait for it.
+
+The log is read on twice a second, and a look is taken at once when a provider says there that we are too fast. At the speed
+of a local MTA, what goes to one domain between two looks is hundreds of mails, and all of them would wait in its queue.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from drainer.destinations.looking import BehindTheMta
@@ -17,6 +21,11 @@ from drainer.errors import MtaError
 from drainer.observe.side_tasks import SideTasks
 
 LOOK_BEHIND_S = 5.0
+AT_ONCE_S = 1.0
+"""Between two looks, when a provider says that we are too fast."""
+GLANCE_S = 0.5
+PATIENCE = 4.0
+"""So many times what a glance took is the least time until the next one: journalctl costs more than a file."""
 
 
 class LookingBehindTheMta:
@@ -30,12 +39,23 @@ class LookingBehindTheMta:
         self._takers = takers
 
     async def run(self) -> None:
+        time_s = asyncio.get_running_loop().time
+        looked_s = -math.inf
         try:
             while True:
+                began_s, wait_s = time_s(), LOOK_BEHIND_S
                 with self._side_tasks.guarded("behind_the_mta"):
+                    if self._behind.follows_a_log:
+                        is_told = await self._behind.glance()
+                        wait_s = glance_again_s(time_s() - began_s)
+                    else:
+                        is_told = False
                     if self._behind.is_watching:
-                        self._see(await self._behind.look())
-                await asyncio.sleep(LOOK_BEHIND_S)
+                        since_s = time_s() - looked_s
+                        if look_is_due(since_s, is_told):
+                            looked_s = time_s()
+                            self._see(await self._behind.look(at_once=since_s < LOOK_BEHIND_S))
+                await asyncio.sleep(wait_s)
         finally:
             await self._behind.close()
 
@@ -45,3 +65,13 @@ class LookingBehindTheMta:
             take(seen)
         if seen.trouble:
             raise MtaError(seen.trouble)
+
+
+def look_is_due(since_s: float, is_told: bool) -> bool:
+    """since_s: seconds since the last look; is_told: a provider has said since then that we are too fast."""
+    return since_s >= (AT_ONCE_S if is_told else LOOK_BEHIND_S)
+
+
+def glance_again_s(took_s: float) -> float:
+    """Seconds until the log is read on again, after a glance that took so long."""
+    return min(max(GLANCE_S, PATIENCE * took_s), LOOK_BEHIND_S)

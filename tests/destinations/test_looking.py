@@ -20,6 +20,7 @@ from drainer.destinations.log_tally import LogTally, may_be_a_delivery
 from drainer.destinations.looking import BehindTheMta
 from drainer.destinations.too_fast import TooFastReplies
 from drainer.mta_log.lines import parse_line
+from drainer.rounds.behind_the_mta import glance_again_s, look_is_due
 from drainer.settings.mta import MtaSettings
 from tests import postfix
 
@@ -137,3 +138,41 @@ async def test_genuine_postfix_is_seen_by_queue_and_log(root: Path) -> None:
     assert (refused.queued, refused.waiting, refused.waiting_too_fast) == (3, 3, 3)
     assert refused.reply.startswith("421 4.7.28 Gmail has detected an unusual rate")
     assert seen.messages == 3
+
+
+async def test_a_glance_at_the_log_tells_that_we_are_too_fast_and_the_next_look_counts_it(tmp_path: Path) -> None:
+    log = tmp_path / "mail.log"
+    log.touch()
+    behind = BehindTheMta(MtaSettings(log_file=log), StoppedClock(LATEST_S))
+    assert behind.follows_a_log and not await behind.glance()
+    taken = (
+        b"2026-11-30T10:00:00Z m postfix/smtp[7]: 4F1C2D: to=<a@slow.test>, relay=x[192.0.2.1]:25, status=sent (ok)\n"
+    )
+    refused = taken.replace(b"status=sent (ok)", b"status=deferred (host x[192.0.2.1] said: 421 4.7.28 unusual rate)")
+    for lines, tells in ((taken, False), (refused, True), (taken, True)):
+        with log.open("ab") as file:
+            file.write(lines)
+        assert await behind.glance() is tells
+    seen = (await behind.look(at_once=True)).domains["slow.test"]
+    assert (seen.accepted, seen.deferred, seen.too_fast) == (2, 1, 1)
+    assert not await behind.glance(), "it is told once"
+    await behind.close()
+
+
+async def test_a_log_that_a_glance_could_not_read_is_unknown_in_the_next_look(tmp_path: Path) -> None:
+    log = tmp_path / "mail.log"
+    behind = BehindTheMta(MtaSettings(log_file=log), StoppedClock(LATEST_S))
+    assert not await behind.glance()
+    log.touch()
+    seen = await behind.look()
+    assert not seen.log_read and "mail.log" in seen.trouble
+    assert (await behind.look()).log_read
+    await behind.close()
+
+
+def test_a_look_is_taken_at_once_when_a_provider_says_too_fast_and_a_log_that_is_slow_to_read_is_read_less_often() -> (
+    None
+):
+    assert [look_is_due(since_s, is_told=False) for since_s in (0.9, 4.9, 5.0)] == [False, False, True]
+    assert [look_is_due(since_s, is_told=True) for since_s in (0.9, 1.0)] == [False, True]
+    assert [glance_again_s(took_s) for took_s in (0.001, 0.5, 60.0)] == [0.5, 2.0, 5.0]
