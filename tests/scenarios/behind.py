@@ -15,6 +15,7 @@ from typing import Any
 from drainer.demo.misbehaviour import Behaviour, Rule, SinkStep
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink, SinkOptions, SinkThread
+from drainer.report.snapshot import DomainStanding, Snapshot
 from tests.exim import Exim, running_exim
 from tests.postfix import Address, Postfix, relaying_to, running_postfix
 from tests.scenarios.running import site_settings
@@ -71,6 +72,23 @@ class BehindTheMta:
         self.most_queued |= queued
         return queued
 
+    def until_others_are_done(self, site: Outbreak) -> None:
+        """Everybody at the providers that refuse nothing has all mail."""
+        owed = sum(1 for _, address in self.owed(site) if not address.endswith(f"@{LIMITED}"))
+        site.until("the others are done", lambda: self._looked() and self.others.taken_recipients >= owed)
+
+    def until_all_are_done(self, site: Outbreak) -> None:
+        owed = self.owed(site).total()
+        site.until("all are done", lambda: self._looked() and self.given().total() >= owed)
+
+    def _looked(self) -> bool:
+        self.look_at_queue()
+        return True
+
+    def owed(self, site: Outbreak) -> Counter[tuple[str, str]]:
+        """(Message-ID, recipient) of everybody who must have a mail once."""
+        return Counter((message_id, recipient) for _, message_id, recipient in site.owed())
+
     def site(self, home: Path, mails: int, limited_each: int, others_each: int, **sections: dict[str, Any]) -> Outbreak:
         """A site whose mails each go to so many recipients of the domain that is limited, and of the others."""
         domains = (LIMITED,) * limited_each + tuple(OTHERS[number % len(OTHERS)] for number in range(others_each))
@@ -78,6 +96,20 @@ class BehindTheMta:
         mailman = {"flavour": "mailman2", "queue_dir": outage.queue_dir, "lists_dir": outage.lists_dir}
         mta = {**self.settings, **sections.pop("mta", {})}
         return Outbreak(home, outage, site_settings(home, self.mta.port, mailman, mta=mta, **sections))
+
+
+def slowed_down(behind: BehindTheMta, site: Outbreak) -> DomainStanding:
+    """What status says of the domain that is limited, once it has learnt a ceiling for it."""
+    found: list[DomainStanding] = []
+
+    def is_learnt(said: Snapshot) -> bool:
+        behind.look_at_queue()
+        found[:] = [one for one in said.domains if one.domain == LIMITED and one.set_by == "learnt"]
+        return bool(found)
+
+    said = site.status_when("the domain has a ceiling", is_learnt)
+    assert [one.domain for one in said.domains if one.set_by == "learnt"] == [LIMITED], "and no other domain has one"
+    return found[0]
 
 
 @contextmanager
