@@ -72,12 +72,13 @@ CHECK_TRANSACTIONS = 12
 CHECK_STEPS = 3
 SEARCH_FIRST_S = 8.0
 SEARCH_LONGEST_S = 60.0
-SEARCH_SHARE_PER_S = 0.01
-"""Additive: by this share of the rate that is held. A limiter that saves up one second refuses nothing until the search is
-14 % above it (the root of twice this), and a handful after that."""
+SEARCH_PER_S: tuple[tuple[float, float], ...] = ((0.05, 0.01), (0.15, 0.02), (0.3, 0.05), (math.inf, 0.2))
+"""Up to this part above the limit, the rate grows by this share a second: slowly where the limit was, faster above it. A
+limiter that saves up one second refuses nothing before the third step is over; its refusals end the search in a second."""
 PASSED = 1.3
-"""A search that passed the old limit by this much has shown that it is gone."""
-SEARCH_FASTER_PER_S = 0.2
+"""A search that is this far above the old limit has shown that it is gone."""
+FORGOTTEN = 2.0
+"""And this far above, the next search need not wait long."""
 
 
 class Phase(StrEnum):
@@ -193,7 +194,7 @@ def next_pace(pace: Pace, heard: Heard, now_s: float, ceiling_per_s: float | Non
         return pace
     if pace.phase is Phase.START:
         return _started(pace, elapsed_s * used, ceiling)
-    return _searched(pace, elapsed_s, now_s, ceiling)
+    return _searched(pace, elapsed_s, ceiling)
 
 
 def _with(pace: Pace, heard: Heard) -> Pace:
@@ -290,15 +291,14 @@ def _started(pace: Pace, used_s: float, ceiling: float) -> Pace:
     return replace(pace, per_s=_bounded(max(pace.per_s, min(grown, ahead)), ceiling))
 
 
-def _searched(pace: Pace, elapsed_s: float, now_s: float, ceiling: float) -> Pace:
-    passed = _is_past(pace)
-    share = SEARCH_FASTER_PER_S if passed else SEARCH_SHARE_PER_S
-    base = pace.per_s if passed else min(pace.per_s, pace.limit_per_s)
+def _searched(pace: Pace, elapsed_s: float, ceiling: float) -> Pace:
+    above = pace.per_s / pace.limit_per_s - 1
+    share = next(share for most, share in SEARCH_PER_S if above < most)
     return replace(
         pace,
-        per_s=_bounded(pace.per_s + share * base * elapsed_s, ceiling),
-        pause_s=SEARCH_FIRST_S if passed else pace.pause_s,
-        reason="" if passed else pace.reason,
+        per_s=_bounded(pace.per_s * (1 + share * min(1.0, elapsed_s)), ceiling),
+        pause_s=SEARCH_FIRST_S if above >= FORGOTTEN - 1 else pace.pause_s,
+        reason="" if _is_past(pace) else pace.reason,
     )
 
 
