@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -219,36 +219,28 @@ class Borne:
         return median(ratios) if ratios else None
 
 
-def drained(home: Path, name: str, *, adaptive: bool = True) -> Borne:
-    """One drain into a sink of this kind."""
-    kind = KINDS[name]
+def drained(home: Path, name: str, *, adaptive: bool = True, entries: int = 0) -> Borne:
+    """One drain into a sink of this kind. entries: how many; 0: as the kind has it."""
+    kind = replace(KINDS[name], entries=entries or KINDS[name].entries)
     outage = write_plain(
         home / "site", kind.entries, kind.recipients, start_s=time.time() - 10 * 86_400, domains=DOMAINS
     )
     mailman = {"flavour": "mailman2", "queue_dir": outage.queue_dir, "lists_dir": outage.lists_dir}
-    sink = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.bearing", "--sink", name], stdout=subprocess.PIPE, text=True
-    )
-    assert sink.stdout is not None
-    port = int(sink.stdout.readline())
     sections: dict[str, dict[str, Any]] = {section: dict(values) for section, values in kind.settings.items()}
     feed = {"adaptive": adaptive, "retry_first": "3s", "retry_longest": "10s", **sections.pop("feed", {})}
     own = home / "drainer"
     own.mkdir()
-    settings = site_settings(own, port, mailman, mta={"sessions": SESSIONS}, feed=feed, **sections)
-    with (own / "drainer.log").open("wb") as log:
-        service = subprocess.Popen(
-            [sys.executable, "-m", "drainer", "run", "--until-empty", "--config", str(settings)], stdout=log, stderr=log
-        )
-    try:
-        seen = asyncio.run(_watched(service, own / "control.sock"))
-    finally:
-        if service.poll() is None:
-            service.send_signal(signal.SIGTERM)
-            service.wait()
-        sink.terminate()
-    counted = json.loads(sink.stdout.readline())
-    sink.wait()
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.bearing", "--sink", name], stdout=subprocess.PIPE, text=True
+    ) as sink:
+        try:
+            assert sink.stdout is not None
+            port = int(sink.stdout.readline())
+            settings = site_settings(own, port, mailman, mta={"sessions": SESSIONS}, feed=feed, **sections)
+            seen = _fed(own, settings)
+        finally:
+            sink.terminate()
+        counted = json.loads(sink.stdout.readline())
     at_s = counted["at_s"]
     owed = kind.entries * kind.recipients if "max_recipients" in feed else kind.entries
     enough = at_s[: int(COUNTED_SHARE * owed)]
@@ -258,6 +250,20 @@ def drained(home: Path, name: str, *, adaptive: bool = True) -> Borne:
 
 def _per_s(at_s: list[float]) -> float:
     return (len(at_s) - 1) / (at_s[-1] - at_s[0]) if len(at_s) > 1 else 0.0
+
+
+def _fed(own: Path, settings: Path) -> list[Snapshot]:
+    """A run of the service, and what it said of itself."""
+    with (own / "drainer.log").open("wb") as log:
+        service = subprocess.Popen(
+            [sys.executable, "-m", "drainer", "run", "--until-empty", "--config", str(settings)], stdout=log, stderr=log
+        )
+    try:
+        return asyncio.run(_watched(service, own / "control.sock"))
+    finally:
+        if service.poll() is None:
+            service.send_signal(signal.SIGTERM)
+        service.wait()
 
 
 async def _watched(service: subprocess.Popen[Any], socket: Path) -> list[Snapshot]:
