@@ -73,14 +73,14 @@ virtual_uid_maps = static:{uid}
 virtual_gid_maps = static:{gid}
 virtual_minimum_uid = 1
 """
-# What is deferred is tried again after seconds, not after minutes; the concurrency is Postfix's own default.
+# What is deferred is tried again after seconds, not after minutes. As by default, the longest wait is 13 times the first.
 _RELAYS = """\
 default_transport = smtp
 transport_maps = inline:{transports}
 relayhost = [{others[0]}]:{others[1]}
 smtp_host_lookup = native
 minimal_backoff_time = {retry_s}s
-maximal_backoff_time = {retry_s}s
+maximal_backoff_time = {longest_s}s
 queue_run_delay = {queue_run_s}s
 """
 _MESSAGE_ID = re.compile(r"postfix/cleanup\[\d+\]: (\w+): message-id=(<[^>]*>)")
@@ -188,5 +188,9 @@ def relaying_to(providers: Mapping[str, Address], *, retry_s: int = 5, queue_run
         f"{{{{ {domain} = smtp:[{host}]:{port} }}}}" for domain, (host, port) in providers.items() if domain != "*"
     )
     return _RELAYS.format(
-        transports=f"{{{{ {transports} }}}}", others=providers["*"], retry_s=retry_s, queue_run_s=queue_run_s
+        transports=f"{{{{ {transports} }}}}",
+        others=providers["*"],
+        retry_s=retry_s,
+        longest_s=13 * retry_s,
+        queue_run_s=queue_run_s,
     )
