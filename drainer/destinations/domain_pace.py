@@ -19,6 +19,9 @@ Which signs, and why
 Down  at once to STEP of the capacity. Up: nothing for HOLD_S, then slowly around the capacity that is known, and faster
 the longer it is calm, as CUBIC does (RFC 9438). A ceiling that has not bound for HEAL_S goes away.
 
+A destination of which nothing is known yet is on probation: it starts at PROBATION_PER_S and doubles with each look that
+shows no queue, as TCP's slow start does. So what is fed before the first sign of trouble stays small.
+
 What waits behind the MTA goes first: what the MTA itself brings to the provider again is taken off our pace, so both
 together stay under the capacity, and the queue drains. What lies there until its time has come takes nothing off: the
 provider would stand idle. Where only the queue is known, the pace falls beyond QUEUE_CALM recipients. From QUEUE_FULL on
@@ -45,6 +48,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 240.0
 HEAL_S = 300.0
 SLOWEST_PER_S = 0.05
 AFTER_BAN = 0.5
+PROBATION_PER_S, PROVEN_PER_S, KEEPS_UP = 25.0, 800.0, 0.7
 
 _WINDOW_S = 90.0
 _GREYLISTED = re.compile(r"gr[ae]y-?list", re.IGNORECASE)
@@ -103,6 +107,7 @@ class DomainPace:
     takes_per_s   what the provider took while it refused some; None: never measured
     queued        behind the MTA at the last look
     cause         the reply, or what was seen, that caused the ceiling; since_s: when it first did; told_s: last, monotonic
+    probation_per_s  as fast as is allowed before more is known; PROVEN_PER_S: any speed
     pause_s       the ban is probed after pauses of this length; 0: no ban
     """
 
@@ -116,6 +121,7 @@ class DomainPace:
     pause_s: float = 0.0
     paused_s: float = 0.0
     taken_s: float | None = None
+    probation_per_s: float = PROBATION_PER_S
     last: Look | None = None
     intervals: tuple[_Interval, ...] = ()
 
@@ -146,6 +152,11 @@ class DomainPace:
         at_work = queued - last.waiting
         share = min(1.0, max(LEAST_SHARE, (QUEUE_FULL - at_work) / (QUEUE_FULL - QUEUE_CALM)))
         return share if last.waiting <= QUEUE_CALM else share * WITH_DEFERRED
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing was fed, taken or refused lately, and there is no ceiling."""
+        return self.open_per_s is None and not any(one.fed or one.took or one.tried for one in self.intervals)
 
     @property
     def is_banned(self) -> bool:
@@ -265,9 +276,13 @@ def _in_ban(seen: DomainPace, last: _Interval, look: Look, trouble: str) -> Doma
 def _calm(seen: DomainPace, last: _Interval, look: Look) -> DomainPace:
     """Nothing is wrong: the ceiling rises while it binds, and goes away once it has not bound for long."""
     if seen.open_per_s is None:
+        asked = last.took > 0 and look.fed >= 0.5 * seen.probation_per_s * last.lasted_s
+        keeps_up = last.took >= KEEPS_UP * look.fed and (look.queued or 0) < QUEUE_CALM
+        if asked and keeps_up and not last.refused:
+            return replace(seen, probation_per_s=min(PROVEN_PER_S, 2 * seen.probation_per_s))
         return seen
     if look.at_s - seen.bound_s >= HEAL_S:
-        return replace(seen, open_per_s=None, cause="", since_s=0.0)
+        return replace(seen, open_per_s=None, cause="", since_s=0.0, probation_per_s=PROVEN_PER_S)
     if not look.bound:
         return seen
     calm_s = look.at_s - seen.told_s

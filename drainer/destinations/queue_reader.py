@@ -36,7 +36,7 @@ POSTFIX_QUEUES = ("maildrop", "incoming", "active", "deferred")
 
 LISTED_WITHIN_S = 120.0
 COUNTED_WITHIN_S = 30.0
-LOOK_EVERY_S = 5.0
+LOOK_EVERY_S = 1.0
 PATIENCE = 10.0
 """So many times what the last look took is the least time until the next one: looks have at most 9 % of the time."""
 

@@ -11,12 +11,12 @@ starves another: a domain without a ceiling never waits for one that has used up
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from drainer.destinations.limits import Limits
 from drainer.errors import ComposeError
-from drainer.feed.shaping import Shaped, Shaping, Turn, after_sending, shape
+from drainer.feed.shaping import NO_LANES, Shaped, Shaping, Turn, after_sending, shape
 from drainer.ledger.records import recipient_key
 
 _YEAR_10000_S = 253_402_300_800.0
@@ -58,7 +58,7 @@ def recipients_to_send(
     owed: Sequence[str],
     limits: Limits,
     now_s: float,
-    lanes: Collection[str] = (),
+    lanes: Mapping[str, int] = NO_LANES,
     turn: Turn | None = None,
 ) -> tuple[Shaped, Shaping]:
     """The recipients of an entry that go now, and what their destinations have used up after that.

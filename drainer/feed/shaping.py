@@ -17,12 +17,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from drainer.destinations.limits import Limits
 
 BATCH_S = 1.0
+
+
+NO_LANES: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Shaped:
 
     ready   may be sent now
     later   have to wait
-    lane    the destination of `later` that is due first; "" if nobody waits
+    lane    the destination of `later` whose turn comes first; "" if nobody waits
     """
 
     ready: tuple[str, ...]
@@ -66,15 +69,36 @@ def room(shaping: Shaping, destination: str, limits: Limits, now_s: float) -> fl
     return max(whole, 0 if ahead_s > 0 else 1)
 
 
-def due_s(shaping: Shaping, destination: str, limits: Limits, now_s: float) -> float:
-    """When at least one recipient of it may go; infinite if only a changed ceiling can tell."""
+def at_once(destination: str, limits: Limits) -> int:
+    """The most recipients of a destination that ever go at once, at least one; of one without a ceiling, any number."""
+    per_s = limits.ceiling(destination)
+    return 1_000_000 if math.isinf(per_s) else max(1, math.floor(per_s * BATCH_S + _ROUNDING))
+
+
+def due_s(shaping: Shaping, destination: str, limits: Limits, now_s: float, recipients: int = 1) -> float:
+    """When so many recipients of it may go, at_once at most; infinite if only a changed ceiling can tell."""
     per_s = limits.ceiling(destination)
     if per_s == 0:
         return math.inf
     due = shaping.due_s.get(destination, now_s)
     if math.isinf(per_s):
         return now_s
-    return max(now_s, due - max(0.0, BATCH_S - 1 / per_s))
+    at_most = min(recipients, at_once(destination, limits))
+    return max(now_s, due - max(0.0, BATCH_S - at_most / per_s))
+
+
+def first_lane(
+    shaping: Shaping, destinations: Iterable[str], limits: Limits, now_s: float, lanes: Mapping[str, int]
+) -> str:
+    """The destination whose turn comes first, by those who wait there already: an entry that waits for several must not wait
+    for the slowest before it may go on with the others. destinations: one at least."""
+
+    def turn_s(name: str) -> float:
+        per_s = limits.ceiling(name)
+        ahead_s = lanes.get(name, 0) / per_s if per_s else math.inf
+        return due_s(shaping, name, limits, now_s) + ahead_s
+
+    return min(destinations, key=turn_s)
 
 
 def shape(
@@ -82,12 +106,12 @@ def shape(
     recipients: Sequence[str],
     limits: Limits,
     now_s: float,
-    lanes: Collection[str] = (),
+    lanes: Mapping[str, int] = NO_LANES,
     turn: Turn | None = None,
 ) -> Shaped:
     """Which recipients may go at `now_s`.
 
-    lanes  destinations for which others wait already
+    lanes  destinations for which others wait already, with the recipients that do
     turn   the lane that this entry was picked from; None: it stood in none
     """
     if not limits.per_s:
@@ -106,7 +130,7 @@ def shape(
     return Shaped(
         tuple(recipient for recipient, may_go in zip(recipients, goes, strict=True) if may_go),
         tuple(recipient for recipient, may_go in zip(recipients, goes, strict=True) if not may_go),
-        min(later, key=lambda name: due_s(shaping, name, limits, now_s)) if later else "",
+        first_lane(shaping, later, limits, now_s, lanes) if later else "",
     )
 
 

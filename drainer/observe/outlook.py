@@ -154,8 +154,8 @@ class Outlook:
         )
 
     def _ceilings(self) -> Ceilings:
-        resources, limits = self._pipeline.resources, self._pipeline.domains.limits
-        earliest_s = slowest_domain_s((self._left_for(name), per_s) for name, per_s in limits.per_s.items())
+        resources, ceilings = self._pipeline.resources, self._pipeline.domains.in_force
+        earliest_s = slowest_domain_s((self._left_for(name), one.per_s) for name, one in ceilings.items())
         rate = resources.rate
         return Ceilings(rate.messages_per_s, rate.recipients_per_s, earliest_s, self._ahead())
 

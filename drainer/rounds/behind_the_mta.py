@@ -1,4 +1,4 @@
-"""Every few seconds: what the MTA's queue and log say of recipient domains.
+"""Every second: what the MTA's queue and log say of recipient domains.
 
 In    destinations/looking.py
 Out   DestinationsSeen, handed on; trouble as that of any side task: in the log once in a while, in status, counted
@@ -20,10 +20,11 @@ from drainer.destinations.seen import DestinationsSeen
 from drainer.errors import MtaError
 from drainer.observe.side_tasks import SideTasks
 
-LOOK_BEHIND_S = 5.0
-AT_ONCE_S = 1.0
+LOOK_BEHIND_S = 1.0
+"""A domain that is new is fed faster with each look at which its provider keeps up (destinations/domain_pace.py)."""
+AT_ONCE_S = 0.5
 """Between two looks, when a provider says that we are too fast."""
-GLANCE_S = 0.5
+GLANCE_S, LONGEST_GLANCE_S = 0.5, 5.0
 PATIENCE = 4.0
 """So many times what a glance took is the least time until the next one: journalctl costs more than a file."""
 
@@ -74,4 +75,4 @@ def look_is_due(since_s: float, is_told: bool) -> bool:
 
 def glance_again_s(took_s: float) -> float:
     """Seconds until the log is read on again, after a glance that took so long."""
-    return min(max(GLANCE_S, PATIENCE * took_s), LOOK_BEHIND_S)
+    return min(max(GLANCE_S, PATIENCE * took_s), LONGEST_GLANCE_S)

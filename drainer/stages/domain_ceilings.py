@@ -23,7 +23,18 @@ from drainer.destinations.limits import Limits, Served, domains_of, group_by_dom
 from drainer.destinations.seen import DestinationsSeen
 from drainer.duplicates.classes import DuplicateClass
 from drainer.feed.pick import recipients_to_send
-from drainer.feed.shaping import Shaped, Shaping, Turn, at_new_ceilings, booked, due_s, room
+from drainer.feed.shaping import (
+    NO_LANES,
+    Shaped,
+    Shaping,
+    Turn,
+    at_new_ceilings,
+    at_once,
+    booked,
+    due_s,
+    first_lane,
+    room,
+)
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import DomainOrder
 from drainer.queuedir.domains import DomainCounts, domain_counts
@@ -34,6 +45,7 @@ from drainer.stages.resources import Resources
 from drainer.via_mailman.whereabouts import is_released_list
 
 _LEAVE_AT_A_TIME = 500
+_MOST_ON_PROBATION, _MUCH = 30, 100
 _SENT_AT_ONCE = frozenset({DuplicateClass.EXACT, DuplicateClass.RESTORED})
 """Classes of entries that are expected to send nothing."""
 
@@ -47,6 +59,7 @@ class DomainCeilings:
         self._resources = resources
         self._paces = paces
         self._shaping = Shaping()
+        self._wanted: dict[str, int] = {}
         self._orders: dict[str, DomainOrder] = {}
         self.in_force: Mapping[str, Ceiling] = {}
         self.limits = Limits()
@@ -96,11 +109,20 @@ class DomainCeilings:
                 found[name] = ceiling
         self.in_force = found
         alone = frozenset(name for name in self._paces.alone if name in found)
-        per_s = {name: ceiling.per_s for name, ceiling in found.items()}
+        group_of = group_by_domain(feed.domain_groups)
+        per_s = self._paces.on_probation(self._much_waits_for(group_of))
+        per_s |= {name: ceiling.per_s for name, ceiling in found.items()}
         served = Served(feed.only_domains, feed.withheld_domains)
         if served.otherwise:
             per_s[served.otherwise] = 0.0
-        self._put_in_force(Limits(per_s, group_by_domain(feed.domain_groups), alone, served))
+        self._put_in_force(Limits(per_s, group_of, alone, served))
+
+    def _much_waits_for(self, group_of: Mapping[str, str]) -> list[str]:
+        """Destinations for which so much waits that they could fill the MTA's queue."""
+        waiting = Counter[str]()
+        for domain, recipients in self._resources.index.totals.by_domain(with_resends=False).items():
+            waiting[group_of.get(domain, domain)] += recipients
+        return [name for name, recipients in waiting.most_common(_MOST_ON_PROBATION) if recipients >= _MUCH]
 
     def _put_in_force(self, limits: Limits) -> None:
         if limits == self.limits:
@@ -120,7 +142,7 @@ class DomainCeilings:
         """Those of the recipients that go now; the ceilings count them from now on."""
         turn = None if waiting.booked is None else Turn(*waiting.booked)
         going, self._shaping = recipients_to_send(
-            self._shaping, owed, self.limits, self._moment_s(), self._lanes if self.limits.per_s else (), turn
+            self._shaping, owed, self.limits, self._moment_s(), self._lanes if self.limits.per_s else NO_LANES, turn
         )
         return going
 
@@ -154,9 +176,14 @@ class DomainCeilings:
                 lane,
             )
             for waiting in found:
-                if free < 1 or waiting.filebase in busy:
+                if waiting.filebase in busy:
                     continue
-                turn = Turn(lane, min(int(free), self._of_lane(waiting, lane)))
+                # All that it owes there, or as much as ever goes at once: many small transactions would cost the others.
+                wanted = min(at_once(lane, self.limits), self._of_lane(waiting, lane))
+                self._wanted[lane] = wanted
+                if free < wanted:
+                    break
+                turn = Turn(lane, wanted)
                 free -= turn.recipients
                 limit -= 1
                 yield self._with_booking(waiting, turn)
@@ -182,7 +209,7 @@ class DomainCeilings:
         owed, lanes, now_s = self._by_destination(waiting), self._lanes, self._moment_s()
         free = [name for name in owed if name not in lanes and room(self._shaping, name, self.limits, now_s) >= 1]
         if not free:
-            self.park(waiting.filebase, min(owed, key=lambda name: due_s(self._shaping, name, self.limits, now_s)))
+            self.park(waiting.filebase, first_lane(self._shaping, owed, self.limits, now_s, lanes))
             return None
         if len(owed) > 1:
             return waiting
@@ -216,5 +243,8 @@ class DomainCeilings:
     def next_due_in_s(self) -> float | None:
         """When the next lane has room, seconds from now; None if none will by itself."""
         now_s = self._moment_s()
-        due = min((due_s(self._shaping, lane, self.limits, now_s) for lane in self._lanes), default=math.inf)
+        due = min(
+            (due_s(self._shaping, lane, self.limits, now_s, self._wanted.get(lane, 1)) for lane in self._lanes),
+            default=math.inf,
+        )
         return None if math.isinf(due) else due - now_s

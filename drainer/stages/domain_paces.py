@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from drainer.destinations.ceilings import Learnt
-from drainer.destinations.domain_pace import DomainPace, Look, next_pace
+from drainer.destinations.domain_pace import PROVEN_PER_S, DomainPace, Look, next_pace
 from drainer.destinations.kept_paces import KEPT_AS, kept, learnt, paces_from
 from drainer.destinations.limits import Limits
 from drainer.destinations.looks import Own, looks, own_look
@@ -36,6 +36,7 @@ log = logging.getLogger("drainer")
 
 LOOK_EVERY_S = 5.0
 AT_ONCE_S = 1.0
+_UNKNOWN = DomainPace()
 KEEP_EVERY_S = 10.0
 _UNSEEN_S = 20.0
 """Without a look behind the MTA for this long, our own transactions are all that is known."""
@@ -77,6 +78,16 @@ class DomainPaces:
     def alone(self) -> frozenset[str]:
         """Destinations with a learnt ceiling that the MTA's replies to ourselves were about."""
         return frozenset(name for name in self._about_us if name in self._paces and self._paces[name].per_s is not None)
+
+    def on_probation(self, destinations: Collection[str]) -> dict[str, float]:
+        """How fast these may be fed before more is known of them; only while something behind the MTA is read."""
+        mta, seen = self._resources.settings.mta, self.seen
+        if mta.queue == "none" and mta.log_file is None:
+            return {}
+        if seen is not None and not seen.log_read and seen.messages is None:
+            return {}
+        found = {name: self._paces.get(name, _UNKNOWN).probation_per_s for name in destinations}
+        return {name: per_s for name, per_s in found.items() if per_s < PROVEN_PER_S}
 
     def takes_per_s(self, destination: str) -> float | None:
         """What its provider took while it refused some; None: not measured."""
@@ -187,7 +198,7 @@ class DomainPaces:
     def _move(self, name: str, look: Look) -> None:
         before = self._paces.get(name, DomainPace())
         after = next_pace(before, look)
-        if after.open_per_s is None and not (look.fed or look.queued or look.accepted):
+        if after.is_idle:
             self._paces.pop(name, None)
         else:
             self._paces[name] = after

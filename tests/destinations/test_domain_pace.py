@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from drainer.destinations.domain_pace import (
     HEAL_S,
     LONGEST_PAUSE_S,
+    PROBATION_PER_S,
+    PROVEN_PER_S,
     DomainPace,
     Look,
     next_pace,
@@ -101,6 +103,20 @@ def test_greylisting_is_no_reason_to_slow_down() -> None:
         look = Look(at * 5.0, 5.0, fed=50, accepted=0, refused=50, queued=50 * at, waiting=50 * at, reply=reply)
         pace = next_pace(pace, look)
     assert pace.per_s is None
+
+
+def test_destination_on_probation_is_fed_faster_with_each_look_at_which_its_provider_keeps_up() -> None:
+    def fed(pace: DomainPace, at_s: float, share: float, queued: int) -> DomainPace:
+        recipients = round(pace.probation_per_s)
+        return next_pace(pace, Look(at_s, 1.0, fed=recipients, accepted=round(share * recipients), queued=queued))
+
+    first = DomainPace()
+    assert fed(first, 1, 1.0, 3).probation_per_s == 2 * PROBATION_PER_S
+    assert fed(first, 1, 0.3, 3).probation_per_s == fed(first, 1, 1.0, 99).probation_per_s == PROBATION_PER_S
+    pace = first
+    for at_s in range(1, 9):
+        pace = fed(pace, at_s, 1.0, 3)
+    assert pace.probation_per_s == PROVEN_PER_S and pace.per_s is None
 
 
 def test_single_refusal_among_many_accepted_changes_nothing() -> None:

@@ -90,8 +90,8 @@ def test_ceiling_that_rises_lets_those_go_at_once_that_a_low_one_held_for_hours(
 
 @given(
     per_s=st.floats(0.01, 500),
-    waits=st.lists(st.floats(0, 30), max_size=60),
-    backlog=st.integers(1, 800),
+    waits=st.lists(st.floats(0, 30), max_size=30),
+    backlog=st.integers(1, 300),
 )
 def test_no_domain_gets_more_than_its_ceiling_over_any_time(per_s: float, waits: list[float], backlog: int) -> None:
     recipients = tuple(f"member{number}@gmail.com" for number in range(backlog))
@@ -120,3 +120,10 @@ def test_waiting_until_due_always_lets_a_recipient_go(per_s: float, backlog: int
         shaping = after_sending(shaping, found.ready, limits, now_s)
         now_s = due_s(shaping, "gmail.com", limits, now_s)
     raise AssertionError("somebody was left waiting")
+
+
+def test_entry_that_waits_for_two_destinations_stands_where_its_turn_comes_first() -> None:
+    limits = Limits({"gmail.com": 10.0, "web.de": 1.0})
+    both = (MANY[0], "ben@web.de")
+    assert shape(Shaping(), both, limits, 0, {"gmail.com": 300, "web.de": 2}).lane == "web.de"
+    assert shape(Shaping(), both, limits, 0, {"gmail.com": 300, "web.de": 200}).lane == "gmail.com"
