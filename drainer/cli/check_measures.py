@@ -170,7 +170,8 @@ def _drain(snapshot: Snapshot) -> Iterator[Measure]:
     yield Measure("drain.paused", snapshot.state == "paused" and backlog.entries > 0, reason)
     slowing = [guard for guard in snapshot.guards if guard.verdict == "slow" and not _is_on_its_way(guard)]
     names = ", ".join(f"{guard.name} ({guard.reason})" for guard in slowing)
-    yield Measure("drain.slowed", len(slowing) if backlog.entries else 0, f"drainer is slowed by {names}")
+    slowed = f"drainer is slowed by {names}" if slowing else "no guard slows drainer"
+    yield Measure("drain.slowed", len(slowing) if backlog.entries else 0, slowed)
     yield Measure("drain.growing", eta.state == "growing", f"forecast {eta.state}")
     doubtful = backlog.in_doubt_recipients
     yield Measure("doubt.recipients", doubtful, f"{count(doubtful, 'recipient')} in doubt")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from drainer.cli.consult import consult, without_service_lines
-from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, parse_duration, parse_rate
+from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, parse_pause, parse_rate
 from drainer.cli.output import print_folded, print_json
 from drainer.cli.service import ask
 from drainer.control.messages.domains import DomainRequest, DomainsReply
@@ -32,7 +32,7 @@ def domain_command(
     auto: Annotated[bool, typer.Option("--auto", help="Back to what is learnt and what the settings say.")] = False,
     pause_s: Annotated[
         float | None,
-        typer.Option("--pause", metavar="D", parser=parse_duration, help='Hold it back for "30m"; 0: until --auto.'),
+        typer.Option("--pause", metavar="D", parser=parse_pause, help='Hold it back for "30m"; 0: until --auto.'),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=5000, metavar="N", help="Without NAME: at most N.")] = 20,
     reason: ReasonOption = "",
@@ -87,8 +87,8 @@ def _lines(reply: DomainsReply) -> list[str]:
     now_s = time.time()
     for one in reply.domains:
         if one.limit_recipients_per_s is not None:
-            since = f" since {clock_time(one.since, now_s)}" if one.since is not None else ""
-            lines.append(f"{shown(one.domain)}: {domain_cause(one, now_s)}{since}")
+            since = f", since {clock_time(one.since, now_s)}" if one.since is not None else ""
+            lines.append(f"{shown(one.domain)}{since}: {domain_cause(one, now_s)}")
         if one.takes_recipients_per_s is not None:
             lines.append(f"{shown(one.domain)}: takes {rate(one.takes_recipients_per_s)}, as measured while it refused")
         if one.group:

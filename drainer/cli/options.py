@@ -32,6 +32,11 @@ def parse_duration(text: str) -> float:
         raise typer.BadParameter(f"{text!r} is {exc}") from exc
 
 
+def parse_pause(text: str) -> float:
+    """A duration; "0": without an end."""
+    return 0.0 if text.strip() == "0" else parse_duration(text)
+
+
 def parse_new_rate(text: str) -> float | str:
     """As parse_rate; "settings" gives the limit back to the settings."""
     return text if text == "settings" else parse_rate(text)

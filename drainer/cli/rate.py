@@ -69,7 +69,7 @@ def _lines(reply: RateReply) -> list[str]:
 
 
 def _by(whose: str) -> str:
-    return {"operator": "   (set by `drainer rate`)", "window": "   (of its window)"}.get(whose, "")
+    return {"operator": "   (set by `drainer rate`)", "window": "   (of the window in force)"}.get(whose, "")
 
 
 def _measured(per_s: float | None) -> str:

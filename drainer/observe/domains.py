@@ -8,12 +8,12 @@ Not here  how they are shown (report/, cli/)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from drainer.destinations.ceilings import Ceiling
 from drainer.destinations.seen import DomainSeen
 from drainer.pipeline import Pipeline
-from drainer.report.snapshot import DomainStanding
+from drainer.report.snapshot import NOT_SERVED, DomainStanding
 
 SHOWN = 20
 """Destinations of a snapshot, beside those with a ceiling."""
@@ -30,16 +30,23 @@ class Domains:
     def largest(self, most: int = SHOWN) -> list[DomainStanding]:
         """Those with a ceiling first, then those for which most waits."""
         waiting, behind = self._waiting(), self._behind()
-        limited = self._pipeline.domains.in_force
+        limited = self._limited()
         total = {name: waiting[name] + self._queued(behind.get(name)) for name in {*waiting, *behind, *limited}}
         by_size = sorted(total, key=lambda name: (-total[name], name))
-        first = [name for name in by_size if name in limited][:MOST_LIMITED]
+        in_force = self._pipeline.domains.in_force
+        first = [name for name in by_size if name in in_force or (name in limited and total[name])][:MOST_LIMITED]
         others = [name for name in by_size if name not in limited and total[name]][:most]
         return [self._standing(name, waiting[name], behind.get(name)) for name in (*first, *others)]
 
     def of(self, destination: str) -> DomainStanding:
         """One of them, whether or not anything is known of it."""
         return self._standing(destination, self._waiting()[destination], self._behind().get(destination))
+
+    def _limited(self) -> Mapping[str, Ceiling]:
+        """The ceilings in force by destination, and that of the domains that are not served."""
+        domains = self._pipeline.domains
+        left_out = domains.limits.served.otherwise
+        return {**domains.in_force, left_out: Ceiling(0.0, "settings", left_out)} if left_out else domains.in_force
 
     def _waiting(self) -> Counter[str]:
         resources, limits = self._pipeline.resources, self._pipeline.domains.limits
@@ -61,11 +68,11 @@ class Domains:
 
     def _standing(self, name: str, waiting: int, behind: list[DomainSeen] | None) -> DomainStanding:
         seen = self._pipeline.paces.seen
-        ceiling: Ceiling | None = self._pipeline.domains.in_force.get(name)
+        ceiling = self._limited().get(name)
         queue_read = seen is not None and seen.messages is not None
         groups = self._pipeline.resources.settings.feed.domain_groups
         return DomainStanding(
-            domain=name,
+            domain=NOT_SERVED if name == self._pipeline.domains.limits.served.otherwise else name,
             group=list(groups.get(name, ())),
             limit_recipients_per_s=ceiling.per_s if ceiling else None,
             set_by=ceiling.set_by if ceiling else "",

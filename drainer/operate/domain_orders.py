@@ -18,7 +18,7 @@ from drainer.ledger.records import DomainOrder
 from drainer.observe.domains import Domains
 from drainer.operate.pauses_and_rates import PausesAndRates
 from drainer.pipeline import Pipeline
-from drainer.report.snapshot import DomainStanding
+from drainer.report.snapshot import NOT_SERVED, DomainStanding
 from drainer.text.wording import duration, rate
 
 _LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
@@ -58,11 +58,13 @@ class DomainOrders:
         )
 
     def _known(self) -> set[str]:
-        return {standing.domain for standing in self._domains.largest()}
+        return {standing.domain for standing in self._domains.largest()} - {NOT_SERVED}
 
     async def order(self, request: DomainRequest, peer: Peer) -> DomainReply:
         """Raises RequestRefused, LedgerNotDurable, OperatorStateChanged: nothing has changed."""
         name, now_s = self._destination(request.domain), self._resources.clock.now_s()
+        if name == self._pipeline.domains.limits.served.otherwise:
+            raise RequestRefused(f"{request.domain} is not served ({name}): it waits, whatever is ordered for it")
         async with self._limits.turn:
             state = self._limits.state
             before = next((order for order in state.domains if order.destination == name), None)

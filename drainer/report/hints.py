@@ -35,7 +35,7 @@ def hints(snapshot: Snapshot) -> Iterator[str]:
     for name in lists[:_PAUSES_NAMED]:
         yield f"`drainer resume --list {shown(name)}` lets that list go on"
     if snapshot.backlog.not_served_recipients and not snapshot.pauses:
-        yield "feed.only and feed.not leave out what is not served; change them, then `systemctl reload drainer`"
+        yield "what is not served is left out by feed.only or feed.not; change them, then `systemctl reload drainer`"
     if snapshot.state == "mta_down":
         yield "see why the MTA does not answer; no entry is lost or blamed, delivery goes on by itself when it is back"
     if snapshot.eta.state == "growing":

@@ -187,10 +187,14 @@ class ListBacklog(CleanModel):
     high_s: float | None = None
 
 
+NOT_SERVED = "not served"
+"""In place of a domain's name: all domains that feed.only and feed.not leave out."""
+
+
 class DomainStanding(CleanModel):
     """A recipient domain, or a group of domains that share a ceiling (feed.domain_groups).
 
-    domain       in lower case; of a group its name, and `group` its domains
+    domain       in lower case; of a group its name, and `group` its domains; NOT_SERVED: those left out, `cause` names them
     limit_recipients_per_s  null: no ceiling; 0: held back. set_by: settings, operator or learnt; "" without a ceiling
     cause        the provider's reply that caused it, or the operator's reason; by: the operator
     since, until seconds since the epoch; until null: it does not end by itself

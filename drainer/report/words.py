@@ -156,13 +156,20 @@ def domain_limit(one: DomainStanding) -> str:
     per_s = one.limit_recipients_per_s
     if per_s is None:
         return "none"
+    return f"{rate(per_s)} {one.set_by}" if per_s and not one.banned else domain_pace(one)
+
+
+def domain_pace(one: DomainStanding) -> str:
+    """The same in a sentence that says by whom it was set: "at most 4.8/s", "held back". There is a ceiling."""
     if one.banned:
-        return "banned, probed"
-    return f"{rate(per_s)} {one.set_by}" if per_s else "held back"
+        return "refuses all, tried rarely"
+    return f"at most {rate(one.limit_recipients_per_s)}" if one.limit_recipients_per_s else "held back"
 
 
 def domain_cause(one: DomainStanding, now_s: float, zone: tzinfo | None = None) -> str:
     """By whom that ceiling was set, why, and until when."""
-    who = {"settings": "feed.domains", "operator": f"by {shown(one.by)}", "learnt": "learnt"}.get(one.set_by, "")
+    if one.set_by == "settings":
+        return shown(one.cause) or "feed.domains"
+    who = {"operator": f"by {shown(one.by)}", "learnt": "learnt"}.get(one.set_by, "")
     until = f" until {clock_time(one.until, now_s, zone)}" if one.until is not None else ""
     return f"{who}{until}: {shown(one.cause)}" if one.cause else f"{who}{until}"

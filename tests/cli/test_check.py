@@ -241,6 +241,7 @@ def test_service_that_drains_is_ok_and_its_troubles_are_named(
     arguments = ["check", "--queue-dir", str(queue_dir), *NO_PROCESSES]
     ran = cli(*arguments)
     assert "drainer draining; 3 entries, 180 recipients left" in first_line(ran, "OK", 0)
+    assert "[OK] drain.slowed: no guard slows drainer" in ran.out
     assert " drain.eta=90s;;;0;" in ran.out and "backlog.orphaned=0;;0;0;" in ran.out
     for says, state, status, words in (
         (

@@ -258,11 +258,13 @@ def test_domain_is_shown_and_ordered_for_with_one_order_at_a_time(cli: CommandLi
         "`drainer undo 3 --yes` takes it back.",
     ]
     assert cli("domain", "gmail.com", "--pause", "30m").code == cli("domain", "gmail.com", "--auto").code == 0
+    assert cli("domain", "gmail.com", "--pause", "0").code == 0
     asked = [request for verb, _, request in service.seen if verb == "domain"]
     assert [(one.rate, one.pause_s, one.auto, one.reason) for one in asked] == [
         (5.0, None, False, "asked"),
         (None, 1800.0, False, ""),
         (None, None, True, ""),
+        (None, 0.0, False, ""),
     ]
     for wrong, right in (
         (("gmail.com", "--rate", "1/s", "--auto"), "one of them"),

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from drainer.backlog.selection import Selectors
+from drainer.control.messages.domains import DomainRequest
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
+from drainer.errors import RequestRefused
 from drainer.queuedir.entry import QueueEntry
+from drainer.report.snapshot import NOT_SERVED
 from tests.scenarios.running import site_settings
-from tests.stages.inside import inside
+from tests.stages.inside import ME, inside
 
 LISTS = ("choir", "board", "choir", "board", "harbour")
 MEMBERS, DOMAINS = 6, ("one.example", "slow.example", "two.example")
@@ -47,6 +50,10 @@ async def test_lists_and_domains_left_out_wait_until_the_settings_say_otherwise(
         assert {line.list: bool(line.not_served) for line in status.lists} == {
             "choir": True, "board": False, "harbour": False,
         }  # fmt: skip
+        left_out = next(one for one in status.domains if one.domain == NOT_SERVED)
+        assert (left_out.limit_recipients_per_s, left_out.cause) == (0.0, "feed.not names @slow.example")
+        with pytest.raises(RequestRefused, match=r"slow.example is not served \(feed.not names @slow.example\)"):
+            await run.asks.order_domain(DomainRequest(domain="slow.example", rate=5.0), ME)
         listed = await run.asks.entries(Selectors(), 20)
         assert {line.list: line.reason for line in listed.entries} == {
             "choir": "not served: feed.not names choir",

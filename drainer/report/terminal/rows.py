@@ -17,10 +17,10 @@ from datetime import tzinfo
 from drainer.estimate.eta import ServiceState
 from drainer.guards.mailman import Mailman
 from drainer.guards.verdict import Guard
-from drainer.report.snapshot import SideFailure, SilentState, Snapshot
+from drainer.report.snapshot import NOT_SERVED, SideFailure, SilentState, Snapshot
 from drainer.report.words import (
     domain_cause,
-    domain_limit,
+    domain_pace,
     eta_text,
     finish_text,
     forecasts_text,
@@ -143,13 +143,14 @@ def _how_fast(snapshot: Snapshot) -> Iterator[Row]:
 
 def _domains(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[Row]:
     """Those that a ceiling holds now."""
-    limited = [one for one in snapshot.domains if one.limit_recipients_per_s is not None]
+    limited = [one for one in snapshot.domains if one.limit_recipients_per_s is not None and one.domain != NOT_SERVED]
     bound = [one for one in limited if one.set_by != "settings" or one.waiting_recipients]
     for one in bound[:_DOMAINS_NAMED]:
         since = f", since {clock_time(one.since, snapshot.at, zone)}" if one.since is not None else ""
         behind = f", {count(one.queued)} behind the MTA" if one.queued else ""
-        text = f"{shown(one.domain)} {domain_limit(one)}: {count(one.waiting_recipients, 'recipient')} waiting{behind}"
-        yield Row("", f"{text}{since}; {domain_cause(one, snapshot.at, zone)}", USEFUL)
+        waiting = f"{count(one.waiting_recipients, 'recipient')} waiting{behind}"
+        why = domain_cause(one, snapshot.at, zone)
+        yield Row("", f"{shown(one.domain)} {domain_pace(one)}{since}: {waiting}; {why}", USEFUL)
     if (others := len(bound) - _DOMAINS_NAMED) > 0:
         yield Row("", f"and {count(others, 'other domain')}: `drainer domain` lists them", USEFUL)
 
