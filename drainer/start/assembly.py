@@ -29,6 +29,8 @@ from drainer.compose.list_decorations import ListDecorations
 from drainer.compose.mailman2_composer import Mailman2Composer
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.compose.mailman3_decorations import Mailman3Decorations
+from drainer.destinations.kept_paces import KEPT_AS, paces_from
+from drainer.destinations.limits import domains_of
 from drainer.duplicates.decoration import Decoration
 from drainer.feed.gate import Gate
 from drainer.feed.rate_in_force import RateInForce
@@ -201,7 +203,7 @@ async def _pipeline(
         mailman2_decorations = ListDecorations(settings.mailman.lists_dir, settings.mailman.settings)
     else:
         mailman3_decorations = _mailman3_decorations(settings, clock, composer, stack)
-    counted_domains = settings.feed.limited_domains
+    counted_domains = settings.feed.limited_domains | await _domains_known_before(settings, clock, ledger)
     readers = stack.enter_context(EntryReaders(decoration_of=mailman2_decorations, counted_domains=counted_domains))
     return pipeline_of(
         settings,
@@ -216,6 +218,14 @@ async def _pipeline(
         counted_domains,
         loan,
     )
+
+
+async def _domains_known_before(settings: Settings, clock: Clock, ledger: Ledger) -> frozenset[str]:
+    """Domains with a ceiling that an operator ordered, or that an earlier run learnt."""
+    ordered = {order.destination for order in (await ledger.operator_state()).domains}
+    learnt = paces_from(await ledger.kept(KEPT_AS), clock.now_s(), clock.monotonic_s())
+    names = ordered | learnt.keys()
+    return frozenset(domain for name in names for domain in domains_of(name, settings.feed.domain_groups))
 
 
 async def _started_composer(settings: Settings, flavour: Flavour, stack: contextlib.AsyncExitStack) -> Composer:
