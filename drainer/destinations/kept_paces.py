@@ -56,14 +56,23 @@ def kept(paces: Mapping[str, DomainPace], ahead_s: float) -> bytes:
 def paces_from(octets: bytes | None, now_s: float, moment_s: float) -> dict[str, DomainPace]:
     """now_s: seconds since the epoch; moment_s: the same moment in monotonic seconds. What cannot be read was not kept."""
     try:
-        rows = {str(name): _Kept(**row) for name, row in json.loads(octets or b"{}").items()}
-        return {
-            name: _pace(row, now_s, moment_s)
-            for name, row in rows.items()
-            if 0 <= now_s - row.told < FORGOTTEN_AFTER_S and 0 <= row.per_s < math.inf
-        }
-    except (ValueError, TypeError, AttributeError):
+        rows = {str(name): _row(**value) for name, value in json.loads(octets or b"{}").items()}
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
+    return {
+        name: _pace(row, now_s, moment_s) for name, row in rows.items() if 0 <= now_s - row.told < FORGOTTEN_AFTER_S
+    }
+
+
+def _row(per_s: float, takes: float | None, cause: str, since: float, told: float, pause_s: float) -> _Kept:
+    """Raises TypeError, ValueError, OverflowError for values that no pace has."""
+    row = _Kept(
+        float(per_s), None if takes is None else float(takes), str(cause), float(since), float(told), float(pause_s)
+    )
+    numbers = (row.per_s, row.takes or 0.0, row.since, row.told, row.pause_s)
+    if not all(map(math.isfinite, numbers)) or row.per_s < 0 or (row.pause_s and row.pause_s < 1):
+        raise ValueError(f"no pace: {row}")
+    return row
 
 
 def _pace(row: _Kept, now_s: float, moment_s: float) -> DomainPace:
