@@ -23,7 +23,7 @@ from drainer.guards.disk import free_space
 from drainer.guards.mailman_processes import mailman_processes
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, QueueCounts, queue_counts
 from drainer.report.check import Measure, QueueSeen, seen_now
-from drainer.report.words import state_in_a_sentence, status_line
+from drainer.report.words import held_back, held_back_text, state_in_a_sentence, status_line
 from drainer.settings import Settings
 from drainer.text.wording import count, duration, shown, size
 
@@ -164,10 +164,13 @@ def _drain(snapshot: Snapshot) -> Iterator[Measure]:
     backlog, eta = snapshot.backlog, snapshot.eta
     reason = f"drainer {state_in_a_sentence(snapshot.state)}" + (f": {snapshot.reason}" if snapshot.reason else "")
     stopped = snapshot.state == "stopped_by_guard" or (snapshot.state == "mta_down" and backlog.entries > 0)
-    stalled = eta.state == "stalled"
+    held = held_back(snapshot.domains)
+    stalled = eta.state == "stalled" and not held
     said = "drainer delivers nothing (stalled)" if stalled and not stopped else reason
     yield Measure("drain.stopped", stopped or stalled, said)
-    yield Measure("drain.paused", snapshot.state == "paused" and backlog.entries > 0, reason)
+    paused = snapshot.state == "paused" and backlog.entries > 0
+    of_domains = f"drainer has {held_back_text(held)}" if held else reason
+    yield Measure("drain.paused", paused or bool(held), reason if paused else of_domains)
     slowing = [guard for guard in snapshot.guards if guard.verdict == "slow" and not _is_on_its_way(guard)]
     names = ", ".join(f"{guard.name} ({guard.reason})" for guard in slowing)
     slowed = f"drainer is slowed by {names}" if slowing else "no guard slows drainer"

@@ -13,11 +13,11 @@ from drainer.cli.consult import consult, without_service_lines
 from drainer.cli.options import ConfigOption, JsonOption, parse_rate
 from drainer.cli.output import print_folded, print_json
 from drainer.cli.times import CLOCK, coming
-from drainer.control.messages.finish import EtaReply
+from drainer.control.messages.finish import EtaReply, ListEta
 from drainer.errors import UsageError
 from drainer.estimate.eta import Eta
 from drainer.report.snapshot import WithoutService
-from drainer.report.words import WITHOUT_FINISH, eta_text
+from drainer.report.words import WITHOUT_FINISH, eta_text, held_back_text
 from drainer.text.wording import clock_time, count, rate, recipients_of, shown
 
 
@@ -74,6 +74,8 @@ def _lines(reply: EtaReply, at_per_s: float | None, by_s: float | None, now_s: f
         everything = "recipients not counted yet"
     without = reply.without_service
     finish = _when(reply.eta, reply.if_resumed, without, now_s)
+    if reply.held_back and reply.eta.state == "stalled" and without is None:
+        finish = held_back_text(reply.held_back)
     yield f"{everything} to deliver, not counting expected duplicates: {finish}"
     if reply.not_served_recipients:
         left_out = count(reply.not_served_recipients, "recipient")
@@ -86,7 +88,7 @@ def _lines(reply: EtaReply, at_per_s: float | None, by_s: float | None, now_s: f
         yield f"{at} {rate(at_per_s)} recipients: {eta_text(reply.what_if, now_s)}"
     if (one := reply.list) is not None:
         left = f"{count(one.entries, 'entry', 'entries')}, {recipients_of(one.recipients, reply.unread_entries)}"
-        yield f"list {shown(one.list)}: {left} in the backlog: {_when(one.eta, one.if_resumed, without, now_s)}"
+        yield f"list {shown(one.list)}: {left} in the backlog: {_when_of(one, without, now_s)}"
         if one.what_if is not None and at_per_s is not None:
             yield f"list {shown(one.list)}{of_list_at} {rate(at_per_s)} recipients: {eta_text(one.what_if, now_s)}"
     if by_s is not None:
@@ -110,6 +112,12 @@ def _when(eta: Eta, if_resumed: Eta | None, without: WithoutService | None, now_
         return WITHOUT_FINISH[without.state]
     text = eta_text(eta, now_s)
     return text if if_resumed is None else f"{text}; if everything is resumed now: {eta_text(if_resumed, now_s)}"
+
+
+def _when_of(one: ListEta, without: WithoutService | None, now_s: float) -> str:
+    if one.not_served and without is None:
+        return "no finish time: not served (feed.only, feed.not)"
+    return _when(one.eta, one.if_resumed, without, now_s)
 
 
 def _by(reply: EtaReply, what: str) -> Iterator[str]:

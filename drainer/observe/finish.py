@@ -101,6 +101,7 @@ class Drain:
             recipients=left.recipients,
             eta=Eta(state="paused") if is_paused else self._of_list(name, eta, self.list_finishes(eta)),
             paused=is_paused,
+            not_served=name in self.unserved_lists,
             what_if=asked,
             if_resumed=resumed,
         )

@@ -154,10 +154,17 @@ class Outlook:
         )
 
     def _ceilings(self) -> Ceilings:
-        resources, ceilings = self._pipeline.resources, self._pipeline.domains.in_force
-        earliest_s = slowest_domain_s((self._left_for(name), one.per_s) for name, one in ceilings.items())
-        rate = resources.rate
+        earliest_s = max(map(self._least_s, self._pipeline.domains.in_force), default=0.0)
+        rate = self._pipeline.resources.rate
         return Ceilings(rate.messages_per_s, rate.recipients_per_s, earliest_s, self._ahead())
+
+    def _least_s(self, destination: str) -> float:
+        """Seconds that its ceiling needs at least for what is left of it, a pause that ends by itself included."""
+        left = self._left_for(destination)
+        if not left:
+            return 0.0
+        paused_s, per_s = self._pipeline.domains.from_now_on(destination)
+        return paused_s + slowest_domain_s([(left, per_s)])
 
     def _ahead(self) -> Ahead:
         """Windows and caps from now on."""

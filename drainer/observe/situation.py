@@ -40,6 +40,7 @@ from drainer.report.inventory import HELD_KEPT, HeldEntry, Inventory, Waiting, k
 from drainer.report.record_writer import RecordWriter
 from drainer.report.service_state import service_state, state_since_s
 from drainer.report.snapshot import Backlog, ListBacklog, Mta, PauseInForce, Rate, Snapshot, Stop, done_of
+from drainer.report.words import held_back
 from drainer.settings import Settings
 from drainer.text.logfmt import logfmt
 
@@ -209,12 +210,13 @@ class Situation:
 
     async def estimate(self, at_recipients_per_s: float | None, by_s: float | None, list_name: str) -> EtaReply:
         """list_name: one that has entries waiting, or ""."""
-        return answer(
+        found = answer(
             self._outlook.drain(self._outlook.backlog(), self.state, self._clock.now_s()),
             at_recipients_per_s,
             by_s,
             list_name,
         )
+        return found.model_copy(update={"held_back": tuple(held_back(self._domains.largest()))})
 
     async def snapshot(self) -> Snapshot:
         """All figures, of this moment."""

@@ -7,13 +7,13 @@ Pure  no clock: "now" is when the snapshot was taken
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import tzinfo
 
 from drainer.estimate.accuracy import ForecastAccuracy
 from drainer.estimate.eta import Eta, ServiceState
 from drainer.guards.mailman import Mailman
-from drainer.report.snapshot import CapUsed, DomainStanding, SilentState, Snapshot, WindowInForce
+from drainer.report.snapshot import NOT_SERVED, CapUsed, DomainStanding, SilentState, Snapshot, WindowInForce
 from drainer.text.wording import (
     backlog_left,
     clock_time,
@@ -38,6 +38,8 @@ _STATES: dict[ServiceState | SilentState, str] = {
     "not_running": "NOT RUNNING",
     "not_answering": "NOT ANSWERING",
 }
+
+_NAMED = 3
 
 NO_FINISH = {
     "paused": "no finish time while paused",
@@ -98,10 +100,30 @@ def eta_text(eta: Eta, now_s: float, zone: tzinfo | None = None) -> str:
 
 
 def finish_text(snapshot: Snapshot, zone: tzinfo | None = None) -> str:
-    """As eta_text, for a snapshot. If the service was not asked, that is the reason why there is no number."""
+    """As eta_text, for a snapshot. If the service was not asked, or a domain is held back, that is why there is none."""
     if snapshot.without_service is not None and snapshot.eta.state != "done":
         return WITHOUT_FINISH[snapshot.without_service.state]
+    if snapshot.eta.state == "stalled" and (names := held_back(snapshot.domains)):
+        return held_back_text(names)
     return eta_text(snapshot.eta, snapshot.at, zone)
+
+
+def held_back(domains: Iterable[DomainStanding]) -> list[str]:
+    """Domains that wait until somebody ends it: settings or operators hold them back without an end."""
+    return [
+        one.domain
+        for one in domains
+        if one.limit_recipients_per_s == 0 and one.until is None and one.set_by in ("settings", "operator")
+        and one.waiting_recipients and one.domain != NOT_SERVED
+    ]  # fmt: skip
+
+
+def held_back_text(names: Sequence[str]) -> str:
+    """Why there is no finish time while they are held back."""
+    others = len(names) - _NAMED
+    more = f" and {count(others, 'other domain')}" if others > 0 else ""
+    are = "is" if len(names) == 1 else "are"
+    return f"no finish time while {', '.join(map(shown, names[:_NAMED]))}{more} {are} held back"
 
 
 def progress(snapshot: Snapshot) -> float | None:

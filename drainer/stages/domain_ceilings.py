@@ -124,6 +124,23 @@ class DomainCeilings:
             waiting[group_of.get(domain, domain)] += recipients
         return [name for name, recipients in waiting.most_common(_MOST_ON_PROBATION) if recipients >= _MUCH]
 
+    def from_now_on(self, destination: str) -> tuple[float, float]:
+        """Seconds that a pause of it still lasts, and the recipients per second after that; 0 per second: no end is known.
+
+        destination  one of in_force. A learnt ceiling of zero lasts only until the MTA's queue is shorter.
+        """
+        ceiling, now_s = self.in_force[destination], self._resources.clock.now_s()
+        if ceiling.per_s:
+            return 0.0, ceiling.per_s
+        if ceiling.set_by == "learnt":
+            return 0.0, self._paces.takes_per_s(destination) or math.inf
+        if ceiling.until_s is None:
+            return 0.0, 0.0
+        configured = self._resources.settings.feed.domains.get(destination)
+        learnt, order = self._paces.learnt.get(destination), self._orders.get(destination)
+        after = in_force(configured, order, learnt, ceiling.until_s)
+        return max(0.0, ceiling.until_s - now_s), math.inf if after is None else after.per_s
+
     def _put_in_force(self, limits: Limits) -> None:
         if limits == self.limits:
             return

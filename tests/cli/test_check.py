@@ -22,13 +22,14 @@ from drainer.demo.sample_queue import write_plain
 from drainer.estimate.eta import Eta
 from drainer.guards.verdict import Guard
 from drainer.report.check import thresholds
-from drainer.report.snapshot import Backlog, Snapshot
+from drainer.report.snapshot import Backlog, DomainStanding, Snapshot
 from tests.cli.conftest import CommandLine, Ran
 from tests.control.small_service import SmallService, serving
 from tests.scenarios.running import drainer, running_service, site_settings
 from tests.scenarios.test_mta_trouble_full_disk import small_filesystem
 
 CONFIG = Path(__file__).parents[2] / "config"
+HELD_BACK = DomainStanding(domain="web.de", limit_recipients_per_s=0.0, set_by="settings", waiting_recipients=3)
 RUNNERS = (
     "archive",
     "bounces",
@@ -250,6 +251,10 @@ def test_service_that_drains_is_ok_and_its_troubles_are_named(
         ),
         ({"state": "stopped_by_guard", "reason": "a|b"}, "CRITICAL", 2, "drainer stopped by a guard: a/b"),
         ({"eta": Eta(state="stalled")}, "CRITICAL", 2, "drainer delivers nothing (stalled)"),
+        (
+            {"eta": Eta(state="stalled"), "domains": [HELD_BACK]},
+            "WARNING", 1, "drainer has no finish time while web.de is held back",
+        ),
         ({"eta": Eta(state="growing")}, "WARNING", 1, "forecast growing"),
         (
             {"guards": [Guard(name="memory_pressure", verdict="slow", reason="30, limit 20")]},

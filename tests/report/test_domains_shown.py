@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from datetime import UTC
 
+from drainer.estimate.eta import Eta
 from drainer.report.metrics import DOMAINS_SHOWN, exposition
 from drainer.report.snapshot import DomainStanding
 from drainer.report.terminal.status import status_lines
 from drainer.report.web.page_tables import domains_table
+from drainer.report.words import NO_FINISH, finish_text
 from tests.report.staged import NOW_S, moment
 
 GMAIL = DomainStanding(
@@ -34,6 +36,16 @@ def test_status_names_those_that_are_slowed_down_with_the_reply_that_caused_it()
     assert "learnt: 421 4.7.28 unusual rate of mail" in text
     assert "web.de held back: 0 recipients waiting; by ann: asked to" in text
     assert "t-online.de refuses all, tried rarely" in text and "example.org" not in text
+
+
+def test_no_finish_time_is_said_to_be_for_the_domains_that_are_held_back() -> None:
+    held = [
+        HELD.model_copy(update={"domain": name, "waiting_recipients": 3}) for name in ("a.de", "b.de", "c.de", "d.de")
+    ]
+    stalled = moment(domains=held, eta=Eta(state="stalled"))
+    assert finish_text(stalled) == "no finish time while a.de, b.de, c.de and 1 other domain are held back"
+    ends = held[0].model_copy(update={"until": NOW_S + 60})
+    assert finish_text(stalled.model_copy(update={"domains": [ends, HELD]})) == NO_FINISH["stalled"]
 
 
 def test_status_of_many_slowed_down_domains_stays_short() -> None:

@@ -61,7 +61,12 @@ async def test_lists_and_domains_left_out_wait_until_the_settings_say_otherwise(
             "harbour": "not served: feed.not names @slow.example",
         }
         eta = await run.asks.eta(None, None, "choir")
-        assert eta.list is not None and eta.list.eta.state == "paused" and eta.list.if_resumed is None
+        assert (
+            eta.list is not None
+            and eta.list.not_served
+            and eta.list.eta.state == "paused"
+            and eta.list.if_resumed is None
+        )
         assert not run.main.done(), "--until-empty waits, as with a pause"
         assert len(read) == once, "nobody reads over and over what is left out"
 

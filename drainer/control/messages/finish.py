@@ -34,13 +34,15 @@ class EtaQuery(Request):
 
 
 class ListEta(Reply):
-    """When one list is done. `eta` "paused" if it or everything is; `what_if` at the rate asked about."""
+    """When one list is done. `eta` "paused" if it or everything is, or if feed.only or feed.not leaves it out (not_served);
+    `what_if` at the rate asked about."""
 
     list: str
     entries: int
     recipients: int
     eta: Eta
     paused: bool = False
+    not_served: bool = False
     what_if: Eta | None = None
     if_resumed: Eta | None = None
 
@@ -50,6 +52,7 @@ class EtaReply(Reply):
 
     what_if      the estimate at the rate asked about
     not_served_recipients  part of backlog_recipients, on lists or in domains that feed.only and feed.not leave out
+    held_back    domains that settings or operators hold back without an end, while recipients in them wait
     if_resumed   while paused: the estimate if everything, paused lists too, went on now
     by           the time asked about, seconds since the epoch
     needed_recipients_per_s     to be done by then; null: no rate would do, or the work is unknown
@@ -79,4 +82,5 @@ class EtaReply(Reply):
     list: ListEta | None = None
     unread_entries: int = 0
     not_served_recipients: int = 0
+    held_back: tuple[str, ...] = ()
     without_service: WithoutService | None = None

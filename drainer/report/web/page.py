@@ -22,7 +22,7 @@ from drainer.report.hints import hints
 from drainer.report.snapshot import Snapshot
 from drainer.report.web.chart import burn_down_svg
 from drainer.report.web.page_tables import domains_table, guards_table, history_table, lists_table, queues_table
-from drainer.report.words import eta_text, is_sending, progress, schedule_lines, state_word
+from drainer.report.words import eta_text, finish_text, is_sending, progress, schedule_lines, state_word
 from drainer.text.markup import Markup, joined, tag
 from drainer.text.wording import (
     clock_time,
@@ -112,7 +112,7 @@ def _finish(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
     """When it ends, in large letters, with the interval beside it; or why there is no time."""
     eta = snapshot.eta
     if eta.state != "draining" or eta.seconds is None:
-        text = eta_text(eta, snapshot.at, zone)
+        text = finish_text(snapshot, zone)
         resumed = None
         if snapshot.if_resumed is not None:
             then = eta_text(snapshot.if_resumed, snapshot.at, zone)
