@@ -148,7 +148,21 @@ class BacklogIndex:
         """Entries in this lane wait for no destination any more, `limit` at most. Returns how many that were."""
         number = self._store.lane_number(destination)
         query = "SELECT filebase FROM entry WHERE ready = 1 AND lane = ? ORDER BY when_s LIMIT ?"
-        rows = self._store.rows([str(name) for (name,) in self._store.query(query, (number, limit))])
+        return self._leave_lanes(self._store.query(query, (number, limit)))
+
+    def leave_lanes_for(self, domain: str, limit: int) -> int:
+        """The same for entries in any lane that owe recipients in this domain, which need wait no longer."""
+        number = self._store.domain_number(domain)
+        if number is None:
+            return 0
+        query = (
+            "SELECT filebase FROM entry WHERE ready = 1 AND lane > 0 AND instr(' ' || domains, ?)"
+            " ORDER BY when_s LIMIT ?"
+        )
+        return self._leave_lanes(self._store.query(query, (f" {number}:", limit)))
+
+    def _leave_lanes(self, names: Iterable[tuple[str]]) -> int:
+        rows = self._store.rows([str(name) for (name,) in names])
         self._store.execute_many("UPDATE entry SET lane=0, reason='' WHERE id=?", [(row.id,) for row in rows.values()])
         for row in rows.values():
             self._sums.subtract(row)

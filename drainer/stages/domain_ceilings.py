@@ -60,6 +60,7 @@ class DomainCeilings:
         self._paces = paces
         self._shaping = Shaping()
         self._wanted: dict[str, int] = {}
+        self._freed: set[str] = set()
         self._orders: dict[str, DomainOrder] = {}
         self.in_force: Mapping[str, Ceiling] = {}
         self.limits = Limits()
@@ -145,6 +146,7 @@ class DomainCeilings:
         if limits == self.limits:
             return
         self._shaping = at_new_ceilings(self._shaping, limits, self._moment_s())
+        self._freed |= self.limits.per_s.keys() - limits.per_s.keys()
         self.limits = limits
         self._resources.signals.wake()
 
@@ -175,6 +177,7 @@ class DomainCeilings:
         Entries leave a lane whose destination has no ceiling any more.
         """
         resources, index = self._resources, self._resources.index
+        self._let_go_freed()
         for lane in sorted(self._lanes, key=lambda name: due_s(self._shaping, name, self.limits, self._moment_s())):
             free = room(self._shaping, lane, self.limits, self._moment_s())
             if math.isinf(free):
@@ -204,6 +207,16 @@ class DomainCeilings:
                 free -= turn.recipients
                 limit -= 1
                 yield self._with_booking(waiting, turn)
+
+    def _let_go_freed(self) -> None:
+        """Entries in other lanes go on with recipients whose destination has no ceiling any more."""
+        groups = self._resources.settings.feed.domain_groups
+        for destination in sorted(self._freed):
+            if destination not in self.limits.per_s:
+                for domain in domains_of(destination, groups):
+                    if self._resources.index.leave_lanes_for(domain, _LEAVE_AT_A_TIME) == _LEAVE_AT_A_TIME:
+                        return  # the rest of them the next time
+            self._freed.discard(destination)
 
     def _of_lane(self, waiting: WaitingEntry, lane: str) -> int:
         """Recipients that it owes in this destination, at least one."""

@@ -142,6 +142,18 @@ def test_domain_that_is_held_back_has_nobody_read_and_goes_on_once_it_may() -> N
     assert drain.reads == drain.transactions
 
 
+def test_entry_in_a_slow_lane_goes_on_with_those_whose_ceiling_is_gone() -> None:
+    drain = Drain(1.0, mixed=True)
+    both = {"feed": {"domains": {BAD: "1/h", GOOD: "1/h"}}}
+    drain.resources.settings = Settings.model_validate(both)
+    drain.domains.reconfigure(drain.resources.settings)
+    drain.run(1)
+    drain.set_ceiling(0.01)
+    drain.run(10)
+    assert drain.sent[GOOD] == drain.parked + OTHERS, "though each of them waits for the other domain as well"
+    assert drain.sent[BAD] <= 3
+
+
 def test_wake_up_that_comes_late_is_made_up_for() -> None:
     drain = Drain(20.0)
     for _ in range(20):
