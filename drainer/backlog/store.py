@@ -141,6 +141,11 @@ class Store:
         except sqlite3.Error as exc:
             raise _unusable(exc) from exc
 
+    @property
+    def changes(self) -> int:
+        """Rows written since the start: what was counted stays true while this stays the same."""
+        return self._db.total_changes
+
     def row(self, filebase: str) -> IndexedRow | None:
         """None if the index has no such entry."""
         return self.rows([filebase]).get(filebase)

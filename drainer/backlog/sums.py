@@ -8,7 +8,7 @@ Pure  values only; lists are numbers, as the index has them
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from drainer.backlog.states import EntryState
@@ -92,6 +92,7 @@ class IndexSums:
     def __init__(self) -> None:
         self._sums: dict[_Key, _Sum] = {}
         self._by_domain: dict[tuple[int, bool], Counter[int]] = {}
+        self._of_all_lists: dict[bool, Counter[int]] = {False: Counter(), True: Counter()}
         self.ready: Counter[tuple[int, int]] = Counter()
         self.parked: Counter[int] = Counter()
         self.in_lane: Counter[int] = Counter()
@@ -120,26 +121,34 @@ class IndexSums:
             self.parked[row.lane] += by * row.owed
             self.in_lane[row.lane] += by
         if row.domains and row.state is not EntryState.HELD:
-            of_list = self._by_domain.setdefault((row.list, row.duplicate is DuplicateClass.RESEND), Counter())
+            is_resend = row.duplicate is DuplicateClass.RESEND
+            of_list, of_all = (
+                self._by_domain.setdefault((row.list, is_resend), Counter()),
+                self._of_all_lists[is_resend],
+            )
             for number, count in row.to_send_by_domain:
                 of_list[number] += by * count
+                of_all[number] += by * count
 
     def by_domain(self, with_resends: bool, without: Collection[int] = ()) -> Counter[int]:
         """Recipients to be sent to, by the number of their domain. without: numbers of lists that do not count."""
-        found = Counter[int]()
-        for (number, is_resend), counted in self._by_domain.items():
-            if number not in without and (with_resends or not is_resend):
-                for domain, count in counted.items():
-                    found[domain] += count
+        found = Counter(self._of_all_lists[False])
+        if with_resends:
+            found.update(self._of_all_lists[True])
+        for counted in self._of_lists(without, with_resends):
+            found.subtract(counted)
         return found
 
     def in_domain(self, domain: int, with_resends: bool, without: Collection[int] = ()) -> int:
         """The same for one domain."""
-        return sum(
-            counted[domain]
-            for (number, is_resend), counted in self._by_domain.items()
-            if number not in without and (with_resends or not is_resend)
-        )
+        found = self._of_all_lists[False][domain] + (self._of_all_lists[True][domain] if with_resends else 0)
+        return found - sum(counted[domain] for counted in self._of_lists(without, with_resends))
+
+    def _of_lists(self, lists: Collection[int], with_resends: bool) -> Iterator[Counter[int]]:
+        for number in lists:
+            for is_resend in (False, True) if with_resends else (False,):
+                if (counted := self._by_domain.get((number, is_resend))) is not None:
+                    yield counted
 
     def totals(self, oldest_s: float | None) -> BacklogTotals:
         counted: Counter[str] = Counter()

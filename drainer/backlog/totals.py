@@ -23,11 +23,15 @@ class Totals:
     def __init__(self, store: Store, sums: IndexSums) -> None:
         self._store = store
         self._sums = sums
+        self._overall: tuple[int, BacklogTotals] | None = None
+        self._per_list: tuple[int, list[ListTotals]] | None = None
 
     def overall(self) -> BacklogTotals:
         """Of all entries."""
-        ((oldest_s,),) = self._store.query("SELECT min(when_s) FROM entry WHERE state <> 'held'")
-        return self._sums.totals(oldest_s)
+        if self._overall is None or self._overall[0] != self._store.changes:
+            ((oldest_s,),) = self._store.query("SELECT min(when_s) FROM entry WHERE state <> 'held'")
+            self._overall = self._store.changes, self._sums.totals(oldest_s)
+        return self._overall[1]
 
     def to_send(self) -> list[ToSend]:
         """Of the entries read so far."""
@@ -79,6 +83,12 @@ class Totals:
 
     def per_list(self) -> list[ListTotals]:
         """One for each list that has entries, most recipients first."""
+        # One snapshot asks several times, and a thousand lists are a thousand queries.
+        if self._per_list is None or self._per_list[0] != self._store.changes:
+            self._per_list = self._store.changes, self._counted_per_list()
+        return list(self._per_list[1])
+
+    def _counted_per_list(self) -> list[ListTotals]:
         found = []
         for number, counted in self._sums.per_list().items():
             ((oldest_s,),) = self._store.query(

@@ -109,19 +109,19 @@ def expected_by_list(to_send: Iterable[ToSend], splits: Splits, with_resends: bo
     with_resends  resends are sent too
     whole         each entry counts as one transaction: Mailman's runner gets it as it is
     """
-    found: dict[str, Expected] = {}
+    sums: dict[str, list[float]] = {}  # in the order of Expected's fields
     learnt = splits.learnt
     for part in to_send:
         if part.is_resend and not with_resends:
             continue
         recipients, name = part.recipients, part.list_id
-        found[name] = found.get(name, Expected()) + Expected(
-            recipients=recipients,
-            deferred_recipients=recipients if part.is_deferred else 0,
-            parked_recipients=recipients if part.is_parked else 0,
-            messages=part.entries if whole else learnt.transactions(name, part.entries, recipients),
-            octets=part.bytes if whole else learnt.octets(name, part.bytes, part.bytes_each),
-        )
+        of_list = sums.setdefault(name, [0.0, 0.0, 0.0, 0.0, 0.0])
+        of_list[0] += recipients
+        of_list[1] += recipients if part.is_deferred else 0
+        of_list[2] += recipients if part.is_parked else 0
+        of_list[3] += part.entries if whole else learnt.transactions(name, part.entries, recipients)
+        of_list[4] += part.bytes if whole else learnt.octets(name, part.bytes, part.bytes_each)
+    found = {name: Expected(*of_list) for name, of_list in sums.items()}
     for entry in splits.in_delivery:
         if (left := found.get(entry.list_id)) is not None:
             found[entry.list_id] = replace(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +57,22 @@ def test_recipients_of_domains_follow_what_is_owed(index: BacklogIndex) -> None:
     assert by_domain(False) == {"web.example": 5} and by_domain(False, {"birds.example.org"}) == {}
     index.set_state("3.5+c", EntryState.HELD)
     assert index.totals.in_domain("web.example", False) == 2 and index.totals.in_domain("new.example", False) == 0
+
+
+def test_recipients_of_domains_are_had_without_some_lists_and_with_resends(index: BacklogIndex) -> None:
+    domains = (("web.example", 4),)
+    resend = described("2.5+b", list_id="bees.example.org", recipients=4, duplicate=DuplicateClass.RESEND)
+    other = described("3.5+c", list_id="bees.example.org", recipients=4)
+    fill(index, in_domains("1.5+a", 10, web=3), replace(resend, domains=domains), replace(other, domains=domains))
+    for with_resends, without, left in (
+        (False, (), 7),
+        (True, (), 11),
+        (False, ("bees.example.org",), 3),
+        (True, ("bees.example.org", "none.example.org"), 3),
+        (True, ("birds.example.org",), 8),
+    ):
+        assert index.totals.by_domain(with_resends, without) == {"web.example": left}
+        assert index.totals.in_domain("web.example", with_resends, without) == left
 
 
 def test_entry_that_waits_for_a_ceiling_stands_in_a_lane_and_is_not_deferred(index: BacklogIndex) -> None:

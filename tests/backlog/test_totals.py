@@ -59,6 +59,7 @@ def test_totals_equal_a_count_of_the_rows_after_any_changes(
     now_s = NOW_S
     for change, number, duplicate in changes:
         filebase = f"{number}.5+a"
+        index.totals.overall(), index.totals.per_list()  # asked in between too: what was counted is remembered
         match change:
             case "describe":
                 index.describe(
