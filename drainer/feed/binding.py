@@ -17,6 +17,7 @@ LIMIT_ON = "limit on "
 REFUSES = "the MTA refuses more than"
 LOSES = "sessions are lost above"
 SESSIONS = "sessions: "
+DOMAINS = "ceilings of recipient domains: "
 
 Kind = Literal[
     "nothing",
@@ -31,6 +32,7 @@ Kind = Literal[
     "window",
     "hourly_cap",
     "daily_cap",
+    "domains",
     "other",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -48,6 +50,7 @@ _BEGINS: tuple[tuple[str, Kind], ...] = (
     ("no window ", "window"),
     ("hourly cap", "hourly_cap"),
     ("daily cap", "daily_cap"),
+    (DOMAINS, "domains"),
 )
 
 

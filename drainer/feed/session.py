@@ -58,7 +58,7 @@ class Session:
     mails         contents that the MTA accepted
     has_enough    the MTA takes no more mail in it: as it said, or as it may have meant
     mail_max, recipient_max  transactions and recipients of each, as the MTA announces them (RFC 9422); 0: it does not
-    got_421       the MTA said it is closing
+    got_421       the MTA said it is closing; refused_a_recipient: in answer to RCPT
     lost          the loss that ended it, None while it is usable or when it was closed in order
     final_dot_s   how long the reply to the final dot of this transaction took; None: it did not get that far
     errors        4xx and 5xx replies since the MTA last accepted a content
@@ -77,7 +77,7 @@ class Session:
         self.transactions = 0
         self.mails = 0
         self.has_enough: Literal["no", "perhaps", "said"] = "no"
-        self.got_421 = False
+        self.got_421 = self.refused_a_recipient = False
         self.lost: SessionLost | None = None
         self.final_dot_s: float | None = None
         self.errors = 0
@@ -279,7 +279,8 @@ class Session:
             reply = parse_reply(*response)
         except ValueError as exc:
             raise self._lose(stage, f"unparsable reply: {exc}") from exc
-        self.got_421 = self.got_421 or reply.code == 421
+        if reply.code == 421 and not self.got_421:
+            self.got_421, self.refused_a_recipient = True, stage is Stage.RCPT
         self.errors += reply.code >= 400
         return reply
 

@@ -22,7 +22,7 @@ from drainer.control.messages.finish import EtaReply
 from drainer.estimate.eta import ServiceState
 from drainer.estimate.per_list import ListFinish
 from drainer.estimate.rates import Measured
-from drainer.feed.binding import Kind, kind_of, with_sessions
+from drainer.feed.binding import DOMAINS, Kind, kind_of, with_sessions
 from drainer.guards.mailman import Mailman
 from drainer.ledger.records import INTAKE, OperatorState, Totals
 from drainer.observe.domains import Domains
@@ -140,6 +140,7 @@ class Situation:
             and not resources.rate.waits
             and 0 in (resources.rate.messages_per_s, resources.rate.recipients_per_s),
             waits=resources.rate.waits,
+            at_ceilings=self._only_domains_wait(),
         )
         self.set_state(state, reason)
 
@@ -293,10 +294,21 @@ class Situation:
         binding = with_sessions(
             resources.rate.binding, mta.allowed, self.settings.mta.sessions, mta.allowed_why, is_bound=mta.is_bound
         )
+        if domains := self._only_domains_wait():
+            binding = DOMAINS + domains
         binding = binding if self.state == "draining" else ""
         if (kind := kind_of(binding)) != self._bound_by:
             self._bound_by, self._bound_since_s = kind, self._clock.now_s()
         return binding
+
+    def _only_domains_wait(self) -> str:
+        """The domains whose ceilings hold all that waits, those with most recipients first; "" if anything else could go."""
+        resources = self._pipeline.resources
+        totals, unserved = resources.index.totals, self._pipeline.domains.limits.served.otherwise
+        lanes = {name: waiting for name, waiting in totals.lanes().items() if name != unserved}
+        if not lanes or any(name not in resources.gate.closed_lists for name in totals.in_lane("")):
+            return ""
+        return ", ".join(sorted(lanes, key=lambda name: -lanes[name])[:_NAMED])
 
     def _mta(self) -> Mta:
         state = self._pipeline.resources.pool.state

@@ -25,6 +25,7 @@ def service_state(
     not_served: str = "",
     rate_is_zero: bool = False,
     waits: str = "",
+    at_ceilings: str = "",
     mailman_stands_still: str = "",
     intruder: str = "",
     dsns_owed: int = 0,
@@ -41,6 +42,7 @@ def service_state(
     not_served       what the settings leave out that has entries waiting; "" for nothing
     rate_is_zero     a limit of 0 is in force: no transaction begins
     waits            why nothing goes although nothing is wrong, and when it goes on by itself: a window, a cap
+    at_ceilings      domains whose ceilings hold all that is not deferred; "" if none do
     mailman_stands_still  why Mailman does not compose or deliver the entries it has to; "" while it does
     intruder         which runner of Mailman delivers beside us although no setting allows it, and what to do; "" for none
     dsns_owed        bounces not sent yet
@@ -67,7 +69,8 @@ def service_state(
     if unread or not listed:
         return "scanning", f"{unread} entries to read" if unread else "listing Mailman's queue"
     if entries:
-        return "draining", intruder or waits or "waiting for deferred entries to be due"
+        to_wait_for = f"the ceilings of {at_ceilings}" if at_ceilings else "deferred entries to be due"
+        return "draining", intruder or waits or f"waiting for {to_wait_for}"
     if dsns_owed:
         return "idle", f"nothing waits but {dsns_owed} bounces (DSNs) to be sent"
     return "idle", "nothing waits"

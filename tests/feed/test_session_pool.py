@@ -206,6 +206,16 @@ async def test_limit_of_transactions_per_session_is_learnt_from_its_421(sink: Si
     assert len(sink.taken) == 29 and pool.limit == 1 and pool.state.reason == ""
 
 
+async def test_421_for_a_recipient_teaches_no_limit_of_the_session(sink: Sink, ledger: MemoryLedger) -> None:
+    sink.scripts.append(Rule.parse("rcpt 421 4.7.28 too many messages from you recipient=*@provider.example"))
+    pool = quick_pool(mta_settings(sink.port, sessions=1))
+    for number in range(6):
+        await fed(pool, ledger, f"member{number}@example.org")
+        await fed(pool, ledger, f"member{number}@provider.example")
+    assert pool.session_limit.most == 0 and pool.session_limit.suspected == 0
+    await pool.close()
+
+
 async def test_closing_waits_for_sessions_at_work_and_takes_leave_of_all(sink: Sink, ledger: MemoryLedger) -> None:
     pool = quick_pool(mta_settings(sink.port, sessions=2))
     reached, go_on = asyncio.Event(), asyncio.Event()

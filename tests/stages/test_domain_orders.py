@@ -13,6 +13,7 @@ from drainer.control.messages.journal import UndoRequest
 from drainer.demo.sample_queue import Outage, write_plain
 from drainer.demo.sink import Sink
 from drainer.errors import RequestRefused
+from drainer.feed.binding import kind_of
 from drainer.ledger.records import DomainOrder
 from drainer.report.snapshot import DomainStanding
 from tests.stages.inside import ME, Inside, inside
@@ -53,7 +54,11 @@ async def test_domain_held_back_waits_over_a_restart_while_the_others_have_their
             held = await standing(run)
             assert (held.domain, held.group, held.set_by, held.by) == ("google", GROUPS["google"], "operator", ME.user)
             assert (held.limit_recipients_per_s, held.cause, held.waiting_recipients) == (0.0, "they told us", 6)
-            eta = (await run.status()).eta
+            status = await run.status()
+            assert status.reason == "waiting for the ceilings of google"
+            assert status.rate.binding == "ceilings of recipient domains: google"
+            assert kind_of(status.rate.binding) == "domains"
+            eta = status.eta
             assert eta.seconds is None or eta.seconds > 1700.0, "it ends after the pause"
             assert eta.state not in ("done", "stalled") and (await run.status()).domains[0] == held
             line = (await run.asks.journal(1)).actions[-1]
