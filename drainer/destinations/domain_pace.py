@@ -44,6 +44,8 @@ LEAST_SHARE, WITH_DEFERRED = 0.1, 0.85
 GROWTH_S, GROWN_BY, OLD_S = 10.0, 20, 10.0
 BAN_AFTER_S = 60.0
 FEWEST_REFUSED = 3
+USED, USED_S = 0.5, 30.0
+"""A ceiling of which less than this part is used does not rise."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 240.0
 HEAL_S = 300.0
 SLOWEST_PER_S = 0.05
@@ -287,10 +289,18 @@ def _calm(seen: DomainPace, last: _Interval, look: Look) -> DomainPace:
         return seen
     calm_s = look.at_s - seen.told_s
     growth = _growth_per_s(calm_s, seen.open_per_s, seen.takes_per_s or 0.0)
-    if last.refused > 0:
+    if last.refused > 0 or not _is_used(seen):
         growth = 0.0  # a few refusals: this is the edge
     shown_per_s = STEP * _took_per_s(seen)  # what the MTA tried again was taken too
     return replace(seen, open_per_s=max(shown_per_s, seen.open_per_s * (1 + growth) ** last.lasted_s))
+
+
+def _is_used(seen: DomainPace) -> bool:
+    """Whether the ceiling is what holds the destination back. A pause, a cap or an operator's lower rate may do it instead:
+    then nothing shows that the provider would take more (RFC 7661)."""
+    recent = _of_last(seen.intervals, USED_S)
+    lasted_s = sum(one.lasted_s for one in recent)
+    return sum(one.tried for one in recent) + 1 >= USED * (seen.per_s or 0.0) * lasted_s
 
 
 def _took_per_s(seen: DomainPace) -> float:

@@ -92,6 +92,15 @@ def test_ceiling_goes_away_once_it_has_not_bound_for_some_time() -> None:
     assert healed.per_s is None and healed.cause == ""
 
 
+def test_ceiling_does_not_rise_while_something_else_lets_nothing_go() -> None:
+    pace = Simulated(Bucket(always(5.0))).run(300).pace
+    before, at_s = pace.per_s, pace.intervals[-1].at_s
+    assert before is not None
+    for look in range(1, 721):  # an hour of pause, or of a cap, over a backlog
+        pace = next_pace(pace, Look(at_s + 5.0 * look, 5.0, fed=0, bound=True, accepted=0, queued=0))
+    assert pace.per_s is not None and before <= pace.per_s < 3 * before
+
+
 def test_provider_that_takes_all_is_never_slowed_down() -> None:
     assert Simulated(Bucket(always(100.0), burst=500)).run(600).pace.per_s is None
 
