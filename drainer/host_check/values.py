@@ -23,6 +23,7 @@ _TAKEN_AS = ((Rate, "/s"), (Duration, "s"), (Size, "B"))
 def unwise(settings: Settings) -> Iterator[Finding]:
     """Settings that do not fit together, or that do more than their name says."""
     mta, feed = settings.mta, settings.feed
+    no_domains = sorted(name for name in feed.domains if "." not in name and name not in feed.domain_groups)
     for is_so, about, text in (
         (bool(exposed(settings.web.listen)), "web.listen", exposed(settings.web.listen)),
         (bool(settings.web.hosts) and not settings.web.listen, "web.hosts", "not used: web.listen is empty"),
@@ -48,6 +49,11 @@ def unwise(settings: Settings) -> Iterator[Finding]:
         (feed.order == "priority" and not feed.priority, "feed.priority", 'empty, and feed.order = "priority"'),
         (feed.order != "priority" and bool(feed.priority), "feed.priority", f'not used: feed.order = "{feed.order}"'),
         (feed.order != "fair" and bool(feed.weights), "feed.weights", f'not used: feed.order = "{feed.order}"'),
+        (
+            bool(no_domains),
+            "feed.domains",
+            f"no group of feed.domain_groups, and no whole domain: {', '.join(no_domains)}",
+        ),
         (
             feed.give_up_after <= feed.retry_first,
             "feed.give_up_after",

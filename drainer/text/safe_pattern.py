@@ -24,9 +24,11 @@ def pattern_trouble(pattern: str) -> str:
     if len(pattern) > LONGEST_PATTERN:
         return f"has {len(pattern)} characters; right would be at most {LONGEST_PATTERN}, or several patterns"
     try:
-        re.compile(pattern)
+        matches_all = re.compile(pattern).search("") is not None
     except (re.error, OverflowError, RecursionError) as exc:
         return f"is no regular expression ({exc}); right would be one, with \\ before . ( [ * + ? that stand for themselves"
+    if matches_all:
+        return 'matches every reply; right would be a part of a reply, such as "4\\.7\\.28|rate limited"'
     bare = _LITERAL.sub("x", pattern)
     if _REPEATED_GROUP.search(bare) or len(_REPEAT.findall(bare)) > MOST_REPEATS:
         return (

@@ -62,6 +62,7 @@ def test_operators_patterns_come_first_whatever_the_case() -> None:
     [
         ("", "is empty"),
         ("(", "is no regular expression"),
+        (".*", "matches every reply"),
         ("a" * 201, "has 201 characters"),
         ("(a+)+$", "repeats no group"),
         ("(?:a|a)*b", "repeats no group"),

@@ -30,6 +30,7 @@ from drainer.settings import Settings
         ({"feed": {"order": "priority"}}, "feed.priority", "empty"),
         ({"feed": {"priority": ["a"]}}, "feed.priority", "not used"),
         ({"feed": {"weights": {"a": 2}}}, "feed.weights", "not used"),
+        ({"feed": {"domains": {"gogle": "5/s"}, "domain_groups": {"google": ["gmail.com"]}}}, "feed.domains", "gogle"),
         ({"feed": {"give_up_after": "5m"}}, "feed.give_up_after", "fails at its second attempt"),
         ({"custody": {"beside_runner": True}}, "custody.beside_runner", "second copies"),
     ],
