@@ -35,7 +35,7 @@ POSTFIX_QUEUES = ("maildrop", "incoming", "active", "deferred")
 """hold/ is left out: Postfix delivers from there only after an operator has released the mail."""
 
 LISTED_WITHIN_S = 120.0
-COUNTED_WITHIN_S = 30.0
+COUNTED_WITHIN_S = WAITED_FOR_S = 5.0
 LOOK_EVERY_S = 1.0
 PATIENCE = 10.0
 """So many times what the last look took is the least time until the next one: looks have at most 9 % of the time."""
@@ -76,14 +76,16 @@ class QueueReader:
         *,
         spool: Path = Path("/var/spool/postfix"),
         within_s: float = LISTED_WITHIN_S,
+        waited_for_s: float = WAITED_FOR_S,
     ) -> None:
-        """spool: queue_directory of Postfix' default instance."""
+        """spool: queue_directory of Postfix' default instance. within_s: of a listing; waited_for_s: of the number alone."""
         self._kind = mta.queue
         self._config = mta.queue_config
         self._command = mta.queue_command
         self._clock = clock
         self._spool = spool
         self._within_s = within_s
+        self._waited_for_s = waited_for_s
         self._last: Look | None = None
         self._looking: asyncio.Task[Look] | None = None
 
@@ -115,8 +117,15 @@ class QueueReader:
             if self._config is None:
                 with suppress(PermissionError, FileNotFoundError):
                     return Counted(await asyncio.to_thread(count_postfix_queue, self._spool), now_s)
-        # While a look goes on, the last one counts: a guard does not wait for a long queue.
-        seen = self._last if self._looking and self._last else await self.look()
+        # While a look goes on, the last one counts: the guards do not wait for a long queue, or for a command that hangs.
+        seen = self._last
+        if self._looking is None or seen is None:
+            try:
+                async with asyncio.timeout(self._waited_for_s):
+                    seen = await self.look()
+            except TimeoutError as exc:
+                if seen is None:
+                    raise MtaError(f"the queue is not listed yet, after {self._waited_for_s:g} s") from exc
         if seen.trouble:
             raise MtaError(seen.trouble)
         return Counted(seen.queue.messages, seen.at_s)

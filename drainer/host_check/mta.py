@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from drainer.clock import SystemClock
-from drainer.destinations.queue_reader import QueueReader
+from drainer.destinations.queue_reader import LISTED_WITHIN_S, QueueReader
 from drainer.errors import MtaError, MtaLogUnreadable, MtaRefusesLogin
 from drainer.feed.session import Session
 from drainer.files.regular_file import open_regular
@@ -69,7 +69,7 @@ async def _session(settings: MtaSettings) -> Finding:
 
 async def _queue(settings: MtaSettings) -> Finding:
     """Both ways in which the service asks: for the number of messages, and for the whole listing."""
-    queue = QueueReader(settings, SystemClock())
+    queue = QueueReader(settings, SystemClock(), waited_for_s=LISTED_WITHIN_S)
     try:
         length = (await queue.messages()).messages
     except MtaError as exc:

@@ -49,6 +49,20 @@ async def test_two_that_ask_at_a_time_cost_one_look_and_the_next_one_waits_until
     assert (tmp_path / "asked").read_text() == "xx"
 
 
+async def test_number_of_messages_is_not_waited_for_while_the_command_hangs(tmp_path: Path) -> None:
+    hangs, clock = tmp_path / "hangs", StoppedClock()
+    command = printing("", f"time.sleep(600 if os.path.exists({str(hangs)!r}) else 0); sys.stdout.write({LISTED!r})")
+    mta = MtaSettings.model_validate({"queue": "postfix", "queue_command": tuple(command)})
+    never_listed, listed = (QueueReader(mta, clock, waited_for_s=0.05) for _ in range(2))
+    await listed.look()
+    hangs.touch()
+    clock.advance(LOOK_EVERY_S + 60)
+    assert (await listed.messages()).messages == 1
+    with pytest.raises(MtaError, match="the queue is not listed yet"):
+        await never_listed.messages()
+    await asyncio.gather(listed.close(), never_listed.close())
+
+
 def test_look_that_takes_long_is_taken_less_often() -> None:
     assert Look(at_s=100.0, took_s=0.01).next_s - 100.01 == LOOK_EVERY_S
     assert Look(at_s=100.0, took_s=3.0).next_s - 103.0 == 30.0
