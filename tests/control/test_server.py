@@ -151,6 +151,8 @@ async def test_status_has_the_public_fields(path: Path) -> None:
         "duplicate_recipients": 0,
         "dsns_owed": 0,
         "next_due_s": None,
+        "not_served_recipients": 0,
+        "not_served": "",
     }
     assert {"state", "finish", "seconds", "low_s", "high_s", "confidence"} == set(answer["eta"])
 

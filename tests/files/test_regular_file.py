@@ -171,6 +171,7 @@ OPENED_OTHERWISE = {
     "cli/check_measures": "/proc/1/cmdline",
     "without_service/reason": "/proc/locks",
     "host_check/as_user": "its own pipe to the child that looks",
+    "guards/machine": "/proc/pressure",
     "files/access": "of /proc/self: cgroup, mountinfo, status",
     "demo/sink_state": "the tour's own files", "demo/tour": "the tour's own files",
 }  # fmt: skip

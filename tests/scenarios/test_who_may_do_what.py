@@ -181,7 +181,8 @@ def test_every_change_is_journalled_with_the_users_name_and_the_reason(operated:
         ("handback", {"selectors": {"entry": first}, "yes": True, "reason": "because 6"}),
         ("resume", {"reason": "because 7"}),
         ("import", {"name": "import-2026", "yes": True, "note": "because 8"}),
-        ("undo", {"yes": True, "reason": "because 9"}),
+        ("domain", {"domain": "example.net", "rate": 5, "reason": "because 9"}),
+        ("undo", {"yes": True, "reason": "because 10"}),
     ]
     there_are = {path for method, path in control_routes() if method not in ("GET", "HEAD")}
     assert {f"/{action}" for action, _ in changes} == there_are
