@@ -146,9 +146,8 @@ class BacklogIndex:
 
     def leave_lane(self, destination: str, limit: int) -> int:
         """Entries in this lane wait for no destination any more, `limit` at most. Returns how many that were."""
-        number = self._store.lane_number(destination)
         query = "SELECT filebase FROM entry WHERE ready = 1 AND lane = ? ORDER BY when_s LIMIT ?"
-        return self._leave_lanes(self._store.query(query, (number, limit)))
+        return self._move(self._store.query(query, (self._store.lane_number(destination), limit)), 0, "")
 
     def leave_lanes_for(self, domain: str, limit: int) -> int:
         """The same for entries in any lane that owe recipients in this domain, which need wait no longer."""
@@ -159,14 +158,32 @@ class BacklogIndex:
             "SELECT filebase FROM entry WHERE ready = 1 AND lane > 0 AND instr(' ' || domains, ?)"
             " ORDER BY when_s LIMIT ?"
         )
-        return self._leave_lanes(self._store.query(query, (f" {number}:", limit)))
+        return self._move(self._store.query(query, (f" {number}:", limit)), 0, "")
 
-    def _leave_lanes(self, names: Iterable[tuple[str]]) -> int:
+    def take_over(
+        self, domains: Iterable[str], destination: str, limit: int, reason: str, without_lists: Iterable[str] = ()
+    ) -> int:
+        """Entries in any other lane that owe a recipient in these domains wait for this destination from now on, `limit` at
+        most. Returns how many that were. It may read all entries that are in a lane."""
+        numbers = [number for domain in domains if (number := self._store.domain_number(domain)) is not None]
+        owes = " OR ".join(f"instr(' ' || domains, ' {number}:') > 0" for number in numbers) or "0"
+        without = ", ".join(str(self._store.lists[name]) for name in without_lists if name in self._store.lists)
+        lane = self._store.lane_number(destination)
+        query = (
+            f"SELECT filebase FROM entry WHERE ready = 1 AND lane > 0 AND lane <> ? AND ({owes})"
+            f" AND list NOT IN ({without}) LIMIT ?"
+        )
+        return self._move(self._store.query(query, (lane, limit)), lane, reason)
+
+    def _move(self, names: Iterable[tuple[str]], lane: int, reason: str) -> int:
         rows = self._store.rows([str(name) for (name,) in names])
-        self._store.execute_many("UPDATE entry SET lane=0, reason='' WHERE id=?", [(row.id,) for row in rows.values()])
+        self._store.execute_many(
+            "UPDATE entry SET lane=?, reason=CAST(? AS TEXT) WHERE id=?",
+            [(lane, stored_octets(reason), row.id) for row in rows.values()],
+        )
         for row in rows.values():
             self._sums.subtract(row)
-            row.lane = 0
+            row.lane = lane
             self._sums.add(row)
         return len(rows)
 

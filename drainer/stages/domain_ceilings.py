@@ -7,6 +7,9 @@ Not here  the rule itself (feed/shaping.py); the index's lanes (backlog/order.py
 
 An entry whose recipients all have to wait is parked without being read. One that is read is parked with what is left of it,
 and is read again when it is its turn: thousands of parked entries cost the others nothing.
+
+It stands in one lane, and may owe recipients in several. A destination that has room, and in whose lane nobody can be begun,
+takes over those who wait for another one: a domain that is paused, banned or slow holds back its own recipients only.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ from drainer.stages.domain_paces import DomainPaces
 from drainer.stages.resources import Resources
 from drainer.via_mailman.whereabouts import is_released_list
 
-_LEAVE_AT_A_TIME = 500
+_MOVED_AT_A_TIME, _TAKEN_OVER_AT_A_TIME = 500, 50
 _MOST_ON_PROBATION, _MUCH = 30, 100
 _SENT_AT_ONCE = frozenset({DuplicateClass.EXACT, DuplicateClass.RESTORED})
 """Classes of entries that are expected to send nothing."""
@@ -60,8 +63,11 @@ class DomainCeilings:
         self._paces = paces
         self._shaping = Shaping()
         self._wanted: dict[str, int] = {}
-        self._freed: set[str] = set()
         self._orders: dict[str, DomainOrder] = {}
+        self._freed: set[str] = set()
+        self._nowhere_else: set[str] = set()
+        self._stand_still: set[str] = set()
+        self._closed_lists: frozenset[str] = frozenset()
         self.in_force: Mapping[str, Ceiling] = {}
         self.limits = Limits()
         self._renew(resources.settings.feed)
@@ -147,6 +153,8 @@ class DomainCeilings:
             return
         self._shaping = at_new_ceilings(self._shaping, limits, self._moment_s())
         self._freed |= self.limits.per_s.keys() - limits.per_s.keys()
+        if limits.group_of != self.limits.group_of or limits.served != self.limits.served:
+            self._nowhere_else.clear()
         self.limits = limits
         self._resources.signals.wake()
 
@@ -167,7 +175,7 @@ class DomainCeilings:
 
     def counts(self, recipients: Sequence[str], lane: str) -> DomainCounts:
         """How many are in each domain, for the index; all domains of this destination are counted."""
-        always = {*domains_of(lane, self._resources.settings.feed.domain_groups), *self._resources.counted_domains}
+        always = {*self._domains_of(lane), *self._resources.counted_domains}
         return domain_counts(recipients, always)
 
     def in_turn(self, limit: int, busy: Collection[str]) -> Iterator[WaitingEntry]:
@@ -176,28 +184,31 @@ class DomainCeilings:
         busy  entries in delivery
         Entries leave a lane whose destination has no ceiling any more.
         """
-        resources, index = self._resources, self._resources.index
+        index, moment_s = self._resources.index, self._moment_s()
+        self._stand_still = set()
+        if self._closed_lists != self._resources.gate.closed_lists:
+            self._closed_lists = self._resources.gate.closed_lists
+            self._nowhere_else.clear()
         self._let_go_freed()
-        for lane in sorted(self._lanes, key=lambda name: due_s(self._shaping, name, self.limits, self._moment_s())):
+        lanes = self._lanes
+        for lane in sorted(
+            {*lanes, *self._idle(lanes)}, key=lambda name: due_s(self._shaping, name, self.limits, moment_s)
+        ):
             free = room(self._shaping, lane, self.limits, self._moment_s())
             if math.isinf(free):
-                index.leave_lane(lane, _LEAVE_AT_A_TIME)
+                index.leave_lane(lane, _MOVED_AT_A_TIME)
                 continue
             if free < 1 or limit < 1:
                 continue
-            named = resources.named_lists
-            found = index.order.next_waiting(
-                resources.settings.feed.order,
-                resources.clock.now_s(),
-                resources.gate.closed_lists,
-                min(limit, int(free)),
-                named.priority,
-                named.weights,
-                lane,
-            )
+            found = self._next_in(lane, min(limit, int(free)), busy)
+            if not found and lane not in self._nowhere_else and self._take_over(lane):
+                found = self._next_in(lane, min(limit, int(free)), busy)
+            if found:
+                self._nowhere_else.discard(lane)
+            else:
+                self._nowhere_else.add(lane)
+                self._stand_still.add(lane)
             for waiting in found:
-                if waiting.filebase in busy:
-                    continue
                 # All that it owes there, or as much as ever goes at once: many small transactions would cost the others.
                 wanted = min(at_once(lane, self.limits), self._of_lane(waiting, lane))
                 self._wanted[lane] = wanted
@@ -208,15 +219,41 @@ class DomainCeilings:
                 limit -= 1
                 yield self._with_booking(waiting, turn)
 
+    def _next_in(self, lane: str, limit: int, busy: Collection[str]) -> list[WaitingEntry]:
+        resources = self._resources
+        named = resources.named_lists
+        found = resources.index.order.next_waiting(
+            resources.settings.feed.order,
+            resources.clock.now_s(),
+            resources.gate.closed_lists,
+            limit,
+            named.priority,
+            named.weights,
+            lane,
+        )
+        return [waiting for waiting in found if waiting.filebase not in busy]
+
+    def _idle(self, lanes: Collection[str]) -> list[str]:
+        """Destinations that may go, and that somebody in the lane of another one may owe a recipient."""
+        per_s = self.limits.per_s
+        return [name for name in per_s if per_s[name] and name not in self._nowhere_else] if lanes else []
+
+    def _take_over(self, lane: str) -> int:
+        return self._resources.index.take_over(
+            self._domains_of(lane), lane, _TAKEN_OVER_AT_A_TIME, self._why_in(lane), self._closed_lists
+        )
+
     def _let_go_freed(self) -> None:
         """Entries in other lanes go on with recipients whose destination has no ceiling any more."""
-        groups = self._resources.settings.feed.domain_groups
         for destination in sorted(self._freed):
             if destination not in self.limits.per_s:
-                for domain in domains_of(destination, groups):
-                    if self._resources.index.leave_lanes_for(domain, _LEAVE_AT_A_TIME) == _LEAVE_AT_A_TIME:
+                for domain in self._domains_of(destination):
+                    if self._resources.index.leave_lanes_for(domain, _MOVED_AT_A_TIME) == _MOVED_AT_A_TIME:
                         return  # the rest of them the next time
             self._freed.discard(destination)
+
+    def _domains_of(self, destination: str) -> tuple[str, ...]:
+        return domains_of(destination, self._resources.settings.feed.domain_groups)
 
     def _of_lane(self, waiting: WaitingEntry, lane: str) -> int:
         """Recipients that it owes in this destination, at least one."""
@@ -239,7 +276,8 @@ class DomainCeilings:
         owed, lanes, now_s = self._by_destination(waiting), self._lanes, self._moment_s()
         free = [name for name in owed if name not in lanes and room(self._shaping, name, self.limits, now_s) >= 1]
         if not free:
-            self.park(waiting.filebase, first_lane(self._shaping, owed, self.limits, now_s, lanes))
+            lane = first_lane(self._shaping, owed, self.limits, now_s, lanes)
+            self.park(waiting.filebase, lane, waiting.domains)
             return None
         if len(owed) > 1:
             return waiting
@@ -260,10 +298,13 @@ class DomainCeilings:
             waiting.list_id, flavour, settings.mailman.release_lists
         )
 
-    def park(self, filebase: str, lane: str) -> None:
-        """It waits in this lane from now on."""
-        reason = f"not served: {lane}" if lane == self.limits.served.otherwise else f"ceiling of {lane}"
-        self._resources.index.set_state(filebase, EntryState.WAITING, reason, lane=lane)
+    def park(self, filebase: str, lane: str, domains: DomainCounts) -> None:
+        """It waits in this lane from now on. domains: those in which it owes a recipient."""
+        self._nowhere_else -= {self.limits.of_domain(domain) for domain, _ in domains}
+        self._resources.index.set_state(filebase, EntryState.WAITING, self._why_in(lane), lane=lane)
+
+    def _why_in(self, lane: str) -> str:
+        return f"not served: {lane}" if lane == self.limits.served.otherwise else f"ceiling of {lane}"
 
     def waiting_unserved(self) -> dict[str, int]:
         """Entries all of whose recipients are in domains that are not served, by list."""
@@ -272,9 +313,10 @@ class DomainCeilings:
 
     def next_due_in_s(self) -> float | None:
         """When the next lane has room, seconds from now; None if none will by itself."""
-        now_s = self._moment_s()
+        lanes, now_s = self._lanes, self._moment_s()
+        names = {*lanes, *self._idle(lanes)} - self._stand_still
         due = min(
-            (due_s(self._shaping, lane, self.limits, now_s, self._wanted.get(lane, 1)) for lane in self._lanes),
+            (due_s(self._shaping, lane, self.limits, now_s, self._wanted.get(lane, 1)) for lane in names),
             default=math.inf,
         )
         return None if math.isinf(due) else due - now_s

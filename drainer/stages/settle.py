@@ -99,7 +99,7 @@ class Settle:
                 index.set_state(filebase, EntryState.DEFERRED, reason, due_s)
             case Parked(lane, owed, domains):
                 index.set_owed(filebase, owed, domains)
-                self._domains.park(filebase, lane)
+                self._domains.park(filebase, lane, domains)
             case LookAgain(reason, level, error):
                 set_aside.look_again(filebase, reason)
                 if level:

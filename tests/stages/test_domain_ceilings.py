@@ -99,8 +99,9 @@ class Drain:
         if not going.later:
             self.index.remove(name)
             return
-        self.index.set_owed(name, len(going.later), self.domains.counts(going.later, going.lane))
-        self.domains.park(name, going.lane)
+        counts = self.domains.counts(going.later, going.lane)
+        self.index.set_owed(name, len(going.later), counts)
+        self.domains.park(name, going.lane, counts)
 
 
 def settings_of(ceiling: float | None) -> Settings:
