@@ -21,6 +21,7 @@ class Transaction:
     trouble     the MTA's trouble in words ("" if none), for the adaptive rate and the log
     attempt_id  None: the content was not begun
     over_limit  owed as before: the MTA takes no more recipients in one transaction
+    not_offered  owed as before: they lie beyond a limit that the MTA announces
     accepted    recipients the content was sent to
     session_limit  the session had carried as much as the MTA takes in one: `untouched` go at once in another one
     message_refused  the MTA's reply if it refuses the message itself for good and `holds_refused` was asked for; else ""
@@ -34,6 +35,7 @@ class Transaction:
     accepted: int = 0
     message_refused: str = ""
     session_limit: bool = False
+    not_offered: tuple[str, ...] = ()
 
     def recipients(self, state: State) -> tuple[str, ...]:
         """Recipients that ended in a state."""

@@ -159,7 +159,7 @@ class Transmit:
         self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord, is_fresh: bool, permit: Permit
     ) -> list[Transaction]:
         """To all its recipients, in as many transactions as the MTA's limits make of it. It ends: each that is followed by
-        others delivers to one recipient at least, or ends a session that had carried mail before."""
+        others offers or delivers to one recipient at least, or ends a session that had carried mail before."""
         with permit:
             done = [await self._deliver(composed, entry, record, permit)]
         for at, transaction in enumerate(done):
@@ -195,7 +195,7 @@ class Transmit:
                 self._in_flight -= 1
         self._of_sessions.look()
         later = tuple(owed for piece in beyond for owed in piece.owed_for)
-        return replace(transaction, over_limit=(*transaction.over_limit, *later)) if later else transaction
+        return replace(transaction, not_offered=later) if later else transaction
 
     def _heard(
         self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord, transaction: Transaction
@@ -225,8 +225,10 @@ class Transmit:
 def _following(transaction: Transaction) -> tuple[str, ...]:
     """Recipients that a limit of the transaction or of the session left over, and that go at once."""
     if transaction.session_limit:
-        return (*transaction.untouched, *transaction.over_limit)
-    return transaction.over_limit if transaction.recipients(State.DELIVERED) else ()
+        return (*transaction.untouched, *transaction.over_limit, *transaction.not_offered)
+    beyond = transaction.over_limit if transaction.recipients(State.DELIVERED) else ()
+    # What became of others says nothing about them, unless it was the MTA's state, or the mail itself.
+    return beyond if transaction.trouble or transaction.message_refused else (*beyond, *transaction.not_offered)
 
 
 def _leave(place: contextlib.ExitStack, _: asyncio.Task[list[Transaction]]) -> None:

@@ -79,3 +79,14 @@ async def test_limits_that_the_mta_announces_are_kept_from_the_first_session_on(
         assert run.taken() == run.owed()
     assert sorted(len(one.recipients) for one in sink.taken) == [2] * 6 + [3] * 6
     assert sink.sessions_seen == 6 and refused(sink) == 0
+
+
+async def test_recipients_beyond_an_announced_limit_do_not_wait_for_those_before_it(tmp_path: Path) -> None:
+    outage = write_plain(tmp_path, 1, 6, domains=["example.org"])
+    (names,) = outage.owed.values()
+    options = SinkOptions(extensions=("PIPELINING", "LIMITS RCPTMAX=2"))
+    rules = [Rule.parse(f"rcpt 450 4.2.0 try later recipient={name}") for name in sorted(names)[:2]]
+    async with Sink(options, *rules) as sink, inside(tmp_path, outage, sink, mta={"sessions": 1}) as run:
+        await run.until("two wait", lambda: run.resources.index.totals.overall().deferred_recipients)
+        assert run.resources.index.totals.overall().deferred_recipients == 2
+        assert len(run.taken()) == 4, "the others have it"
