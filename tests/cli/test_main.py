@@ -54,7 +54,9 @@ def test_help_loads_no_subcommand_and_status_nothing_but_what_asks_and_shows(tmp
     assert not {"aiohttp", "psutil", "uvloop", "aiosmtplib", "prometheus_client", "sqlite3"} & packages
     assert not {"rich.console", "rich.live", "rich.markdown"} & for_status, "rich.cells alone, for widths"
     ours = {name.split(".")[1] for name in for_status if name.startswith("drainer.")}
-    assert ours <= set("backlog cli control errors estimate files guards report schedule settings settings_file text".split())
+    assert ours <= set(
+        "backlog cli control errors estimate files guards report schedule settings settings_file text".split()
+    )
     assert not {name for name in for_status if name.startswith("drainer.report.incident")}
 
 
