@@ -128,6 +128,7 @@ class Workers:
         return begins_s + self.each_s - at_s
 
 
+_AFTER_RCPT = frozenset({"data", "content", "dot"})
 _OPTION = re.compile(r"(recipient|sender|beyond|first|after|every|chance|rate|workers|mails)=\S*")
 
 
@@ -172,9 +173,7 @@ class Rule:
             raise ValueError(f"{stage!r} is no stage; right would be one of {', '.join(STAGES)}")
         words = rest.split()
         options: dict[str, str] = {}
-        while words and re.fullmatch(
-            r"(recipient|sender|beyond|first|after|every|chance|rate|workers|mails)=\S*", words[-1]
-        ):
+        while words and _OPTION.fullmatch(words[-1]):
             name, _, value = words.pop().partition("=")
             options[name] = value
         what = " ".join(words)
@@ -212,7 +211,7 @@ class Rule:
             return None
         if self.mails and step.transaction <= self.mails:
             return None
-        addresses = (step.recipient,) if step.recipient else step.recipients
+        addresses = step.recipients if step.stage in _AFTER_RCPT else (step.recipient,)
         matching = sum(1 for address in addresses if fnmatch.fnmatchcase(address, self.recipient))
         if not matching and self.recipient != "*":
             return None
