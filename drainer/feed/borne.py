@@ -80,7 +80,7 @@ def known_from(octets: bytes | None) -> dict[str, Bore]:
     """As `octets_of` wrote it. Octets that cannot be read are nothing known: it is found out anew."""
     try:
         return {str(name): _bore(*values) for name, values in json.loads(octets or b"{}").items()}
-    except (ValueError, TypeError, AttributeError, OverflowError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
 
 

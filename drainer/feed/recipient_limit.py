@@ -38,9 +38,8 @@ class RecipientLimit:
 
     def most(self, mta: str, now_s: float) -> int:
         """The most recipients to give this MTA in one transaction; 0: no limit is known."""
-        if mta != self.mta or now_s - self.met_at_s >= FORGOTTEN_AFTER_S:
-            return 0
-        return max(self.accepted, default=0)
+        is_known = mta == self.mta and 0 <= now_s - self.met_at_s < FORGOTTEN_AFTER_S
+        return max(self.accepted, default=0) if is_known else 0
 
     def met(self, mta: str, accepted: int, at_s: float) -> RecipientLimit:
         """After a transaction of which the MTA took `accepted` recipients and refused the others for their number."""
@@ -57,5 +56,5 @@ def limit_from(octets: bytes | None) -> RecipientLimit:
     try:
         mta, accepted, met_at_s = json.loads(octets or b"")
         return RecipientLimit(str(mta), tuple(int(count) for count in accepted if int(count) > 0), float(met_at_s))
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return RecipientLimit()

@@ -94,7 +94,8 @@ class SessionLimit:
 
     def renew_after(self, mta: str, now_s: float) -> int:
         """Transactions after which a session is renewed; 0: no limit is known."""
-        return 0 if mta != self.mta or now_s - self.met_at_s >= FORGOTTEN_AFTER_S else self.most
+        is_known = mta == self.mta and 0 <= now_s - self.met_at_s < FORGOTTEN_AFTER_S
+        return self.most if is_known else 0
 
     def wants_probe(self, now_s: float) -> bool:
         """Whether a session may go beyond the limit, to see whether it still stands."""
@@ -135,5 +136,5 @@ def session_limit_from(octets: bytes | None) -> SessionLimit:
     try:
         mta, most, is_said, met_at_s = json.loads(octets or b"")
         return SessionLimit(str(mta), max(0, int(most)), bool(is_said), 0, float(met_at_s))
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return SessionLimit()

@@ -203,9 +203,13 @@ class Transmit:
         """The MTA's answers, once they are in the ledger. The entry's own task may be cancelled by then; a doubt is to be
         resolved and a DSN to be sent all the same."""
         signals = self._resources.signals
+        for outcome in transaction.outcomes:
+            log_outcome(entry, record, outcome)
+        if transaction.recipients(State.FAILED):
+            signals.owing.set()
+        if transaction.recipients(State.IN_DOUBT):
+            signals.doubt.set()
         if transaction.session_limit:  # says nothing about the MTA's pace, nor about this mail
-            for outcome in transaction.outcomes:
-                log_outcome(entry, record, outcome)
             return
         self._resources.rate.heard(self._domains.heard(transaction))
         settled = sum(len(outcome.recipients) for outcome in transaction.outcomes if outcome.state in SETTLED)
@@ -213,12 +217,6 @@ class Transmit:
         if transaction.over_limit and transaction.accepted:
             self._limits.met(transaction.accepted)
             self._background.begin(self._limits.keep())
-        for outcome in transaction.outcomes:
-            log_outcome(entry, record, outcome)
-        if transaction.recipients(State.FAILED):
-            signals.owing.set()
-        if transaction.recipients(State.IN_DOUBT):
-            signals.doubt.set()
         self._trust.heard(entry.filebase, transaction)
 
 

@@ -37,8 +37,13 @@ def test_limit_that_was_lowered_is_known_after_some_transactions() -> None:
 def test_limit_survives_a_restart(accepted: int, at_s: float) -> None:
     known = RecipientLimit().met(MTA, accepted, at_s)
     assert limit_from(known.octets()) == known
+    assert known.most(MTA, at_s) == accepted and known.most(MTA, at_s - 3600) == 0, "not of the future"
 
 
-@given(st.none() | st.binary() | st.sampled_from([b"[]", b'["a", 1, 2]', b'["a", [1e999], 0]', b'{"a": 1}', b"3"]))
+@given(
+    st.none()
+    | st.binary()
+    | st.sampled_from([b"[]", b'["a", 1, 2]', b'["a", [1e999], 0]', b'{"a": 1}', b"3", b"[" * 100_000])
+)
 def test_octets_that_are_no_limit_are_none(octets: bytes | None) -> None:
     assert limit_from(octets).most(MTA, 0.0) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,8 +92,15 @@ def test_limit_survives_a_restart(transactions: int, at_s: float) -> None:
     assert session_limit_from(known.octets()).renew_after(MTA, at_s) == transactions
 
 
+def test_limit_of_the_future_is_none_since_it_would_stand_until_then() -> None:
+    known = SessionLimit().ended(MTA, 10, 1e9, is_said=True)
+    assert known.renew_after(MTA, 1e9 - 3600) == 0 and known.renew_after(MTA, math.nan) == 0
+
+
 @given(
-    st.none() | st.binary() | st.sampled_from([b"[]", b'["a", 1, 2, "x"]', b'["a", 1e999, 1, 0]', b'{"a": 1}', b"3"])
+    st.none()
+    | st.binary()
+    | st.sampled_from([b"[]", b'["a", 1, 2, "x"]', b'["a", 1e999, 1, 0]', b'{"a": 1}', b"3", b"[" * 100_000])
 )
 def test_octets_that_are_no_limit_are_none(octets: bytes | None) -> None:
     assert session_limit_from(octets).renew_after(MTA, 0.0) == 0
