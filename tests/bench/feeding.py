@@ -42,11 +42,15 @@ _LIST = "plain@lists.example.org"
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """How many messages each of them gets: enough for some seconds of steady drain."""
+    """How many messages each of them gets: enough for some seconds of steady drain.
+
+    shapes  recipients of each message; one table for each
+    """
 
     runner: int = 300
     drainer: int = 3000
     source: int = 30_000
+    shapes: tuple[int, ...] = SHAPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +258,7 @@ def main(entries: Entries | None = None) -> None:
     home = Path(tempfile.mkdtemp(prefix="drainer-bench-"))
     try:
         with genuine_site(home / "mailman3") as site:
-            for recipients in SHAPES:
+            for recipients in entries.shapes:
                 _print_shape(home, site, entries, recipients)
     finally:
         shutil.rmtree(home, ignore_errors=True)
