@@ -15,7 +15,7 @@ from tests.scenarios.running import drainer
 from tests.scenarios.troubled import Outbreak, every_session_read, given, once, outbreak
 
 KILLS = 5
-MAILS = 300
+MAILS = 200
 SLOW_MTA = (Rule.parse("data delay=0.1"), Rule.parse("dot delay=0.1"))
 """So that every kill finds transactions both before 354 and after the final dot, the latter owned by the sink already. The
 delays are so long that all sessions are busy on a slow machine too."""
