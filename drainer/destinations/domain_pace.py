@@ -278,9 +278,11 @@ def _in_ban(seen: DomainPace, last: _Interval, look: Look, trouble: str) -> Doma
 def _calm(seen: DomainPace, last: _Interval, look: Look) -> DomainPace:
     """Nothing is wrong: the ceiling rises while it binds, and goes away once it has not bound for long."""
     if seen.open_per_s is None:
-        asked = last.took > 0 and look.fed >= 0.5 * seen.probation_per_s * last.lasted_s
-        keeps_up = last.took >= KEEPS_UP * look.fed and (look.queued or 0) < QUEUE_CALM
-        if asked and keeps_up and not last.refused:
+        asked = look.fed >= 0.5 * seen.probation_per_s * last.lasted_s
+        # A log that does not name the domain says nothing of it, as where the MTA delivers locally: the queue alone counts.
+        is_silent = last.took <= 0 and look.queued is not None
+        keeps_up = is_silent or last.took >= KEEPS_UP * look.fed
+        if asked and keeps_up and (look.queued or 0) < QUEUE_CALM and not last.refused:
             return replace(seen, probation_per_s=min(PROVEN_PER_S, 2 * seen.probation_per_s))
         return seen
     if look.at_s - seen.bound_s >= HEAL_S:

@@ -80,11 +80,12 @@ class DomainPaces:
         return frozenset(name for name in self._about_us if name in self._paces and self._paces[name].per_s is not None)
 
     def on_probation(self, destinations: Collection[str]) -> dict[str, float]:
-        """How fast these may be fed before more is known of them; only while something behind the MTA is read."""
-        mta, seen = self._resources.settings.mta, self.seen
-        if mta.queue == "none" and mta.log_file is None:
-            return {}
-        if seen is not None and not seen.log_read and seen.messages is None:
+        """How fast these may be fed before more is known of them; only while the MTA's queue is read.
+
+        Probation keeps that queue short. A log alone cannot end it: of a domain that it does not name, it says nothing.
+        """
+        seen = self.seen
+        if self._resources.settings.mta.queue == "none" or (seen is not None and seen.messages is None):
             return {}
         found = {name: self._paces.get(name, _UNKNOWN).probation_per_s for name in destinations}
         return {name: per_s for name, per_s in found.items() if per_s < PROVEN_PER_S}

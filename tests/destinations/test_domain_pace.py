@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -126,6 +126,12 @@ def test_destination_on_probation_is_fed_faster_with_each_look_at_which_its_prov
     for at_s in range(1, 9):
         pace = fed(pace, at_s, 1.0, 3)
     assert pace.probation_per_s == PROVEN_PER_S and pace.per_s is None
+
+
+def test_probation_ends_by_the_queue_alone_where_the_log_does_not_name_the_domain() -> None:
+    silent = Look(1.0, 1.0, fed=round(PROBATION_PER_S), accepted=0, queued=0)
+    assert next_pace(DomainPace(), silent).probation_per_s == 2 * PROBATION_PER_S
+    assert next_pace(DomainPace(), replace(silent, queued=99)).probation_per_s == PROBATION_PER_S
 
 
 def test_single_refusal_among_many_accepted_changes_nothing() -> None:

@@ -11,6 +11,7 @@ import pytest
 from drainer.demo.misbehaviour import Behaviour, SinkStep, answer
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
+from drainer.stages.domain_ceilings import DomainCeilings
 from tests.stages.inside import inside
 
 BAD, GOOD = "gmail.com", "example.net"
@@ -56,3 +57,22 @@ async def test_one_domain_slows_down_and_everybody_has_every_mail_once(
         assert REPLY in ceilings.in_force[BAD].cause
         assert await run.ended() == 0
         assert run.taken() == run.owed()
+
+
+async def test_log_that_says_nothing_of_a_domain_slows_nobody_down(tmp_path: Path) -> None:
+    outage, log = write_plain(tmp_path, 150, 1, domains=(GOOD,)), tmp_path / "mail.log"
+    log.touch()
+    ceilings: list[DomainCeilings] = []
+    slowed: list[str] = []
+
+    def noted(_: SinkStep) -> None:
+        for known in ceilings:
+            known.renew()
+            slowed.extend(known.limits.per_s)
+
+    settings: dict[str, Any] = {"feed": FEED, "mta": {"log_file": log}}
+    async with Sink(None, noted) as sink, inside(tmp_path, outage, sink, until_empty=True, **settings) as run:
+        ceilings.append(run.service.pipeline.domains)
+        assert await run.ended() == 0
+        assert run.taken() == run.owed()
+    assert slowed == []
