@@ -83,7 +83,7 @@ TRUSTED = {
     "ledger/generation": "our own ledger; the queue's line is a pattern; held by tests/ledger/test_generation.py",
     "ledger/account": "our own ledger",
     "ledger/actions": "our own ledger, as step_as_text wrote it",
-    "operate/undo_pauses": "our own ledger, as it wrote it itself",
+    "operate/undo_operator_state": "our own ledger, as it wrote it itself",
     "operate/journal": "our own ledger, as taking_back wrote it",
     "stages/reversible_failures": "our own ledger",
     "backlog/related": "digests we have made ourselves",

@@ -44,7 +44,7 @@ LONGEST_WAIT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class QueueLook:
     """at_s: when it began, monotonic seconds; took_s: what it cost; trouble: why there is no queue, "" if there is one."""
 
     at_s: float
@@ -86,14 +86,14 @@ class QueueReader:
         self._spool = spool
         self._within_s = within_s
         self._waited_for_s = waited_for_s
-        self._last: Look | None = None
-        self._looking: asyncio.Task[Look] | None = None
+        self._last: QueueLook | None = None
+        self._looking: asyncio.Task[QueueLook] | None = None
 
     @property
     def is_watching(self) -> bool:
         return self._kind != "none"
 
-    async def look(self) -> Look:
+    async def look(self) -> QueueLook:
         """The last look, or a new one if that is due."""
         if self._looking is None and (self._last is None or self._clock.monotonic_s() >= self._last.next_s):
             self._looking = asyncio.create_task(self._look())
@@ -104,7 +104,7 @@ class QueueReader:
         return self._last
 
     @property
-    def last(self) -> Look | None:
+    def last(self) -> QueueLook | None:
         """The last look, however long ago."""
         return self._last
 
@@ -137,7 +137,7 @@ class QueueReader:
             with suppress(asyncio.CancelledError):
                 await self._looking
 
-    async def _look(self) -> Look:
+    async def _look(self) -> QueueLook:
         began_s = self._clock.monotonic_s()
         queue, trouble = QueueByDomain(), ""
         try:
@@ -149,7 +149,7 @@ class QueueReader:
             trouble = f"{exc}{self._advice(str(exc))}"
         finally:
             self._looking = None
-        self._last = Look(began_s, self._clock.monotonic_s() - began_s, queue, trouble)
+        self._last = QueueLook(began_s, self._clock.monotonic_s() - began_s, queue, trouble)
         return self._last
 
     def _listing_command(self, kind: Literal["postfix", "exim"]) -> Sequence[str]:

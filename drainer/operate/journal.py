@@ -20,7 +20,7 @@ from drainer.ledger.actions import Action, NewAction, Step, StepKind
 from drainer.ledger.records import JournalLine
 from drainer.operate.import_log import IMPORT
 from drainer.operate.pauses_and_rates import PausesAndRates
-from drainer.operate.undo_pauses import change, undone
+from drainer.operate.undo_operator_state import change, undone
 from drainer.operate.undo_target import changed_something, last_to_undo, undone_by
 from drainer.pipeline import Pipeline
 from drainer.stages.operator_actions import Doing

@@ -3,7 +3,7 @@
 In    a new OperatorState with its line for the journal
 Out   the ledger's copy; then gate, intake, rates and snapshot follow it
 Promise   a change is in the ledger before it takes effect
-Not here  which change an operator asked for (pausing.py); how one is undone (undo_pauses.py)
+Not here  which change an operator asked for (pausing.py); how one is undone (undo_operator_state.py)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from drainer.errors import OperatorStateChanged
 from drainer.ledger.actions import NewAction
 from drainer.ledger.records import INTAKE, DomainOrder, JournalLine, OperatorState, Pause
 from drainer.observe.situation import Situation
-from drainer.operate.undo_pauses import change
+from drainer.operate.undo_operator_state import change
 from drainer.pipeline import Pipeline
 
 

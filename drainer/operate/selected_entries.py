@@ -25,7 +25,7 @@ from drainer.observe.situation import Situation
 from drainer.operate.journal import Journal
 from drainer.operate.pauses_and_rates import PausesAndRates
 from drainer.operate.selection import Selection
-from drainer.operate.undo_pauses import change
+from drainer.operate.undo_operator_state import change
 from drainer.pipeline import Pipeline
 from drainer.stages.hold_reasons import IN_DOUBT
 from drainer.stages.operator_actions import Doing

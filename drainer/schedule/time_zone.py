@@ -11,8 +11,6 @@ import difflib
 import zoneinfo
 from datetime import datetime, tzinfo
 
-SYSTEM = "the system's"
-
 
 def zone_of(name: str) -> tzinfo | None:
     """Raises ValueError for a name that no zone on this host has."""

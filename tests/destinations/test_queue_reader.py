@@ -14,7 +14,13 @@ import pytest
 
 from drainer.clock import StoppedClock
 from drainer.destinations.command import hand_on_lines
-from drainer.destinations.queue_reader import LOOK_EVERY_S, Look, QueueReader, count_postfix_queue, parse_exim_count
+from drainer.destinations.queue_reader import (
+    LOOK_EVERY_S,
+    QueueLook,
+    QueueReader,
+    count_postfix_queue,
+    parse_exim_count,
+)
 from drainer.errors import MtaError
 from drainer.settings.mta import MtaSettings
 
@@ -64,9 +70,9 @@ async def test_number_of_messages_is_not_waited_for_while_the_command_hangs(tmp_
 
 
 def test_look_that_takes_long_is_taken_less_often() -> None:
-    assert Look(at_s=100.0, took_s=0.01).next_s - 100.01 == LOOK_EVERY_S
-    assert Look(at_s=100.0, took_s=3.0).next_s - 103.0 == 30.0
-    assert Look(at_s=100.0, took_s=100.0).next_s - 200.0 == 300.0
+    assert QueueLook(at_s=100.0, took_s=0.01).next_s - 100.01 == LOOK_EVERY_S
+    assert QueueLook(at_s=100.0, took_s=3.0).next_s - 103.0 == 30.0
+    assert QueueLook(at_s=100.0, took_s=100.0).next_s - 200.0 == 300.0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What one decision changed in pauses and rates, as the journal keeps it, and how that is undone.
+"""What one decision changed in pauses, rates and orders for domains, as the journal keeps it, and how that is undone.
 
 In    the operator's state before and after a decision; the state as it is now
 Out   the change as text; the state without that change
