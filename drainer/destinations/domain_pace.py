@@ -234,19 +234,17 @@ def _slower(seen: DomainPace, look: Look, cause: str) -> DomainPace:
     took_per_s = _took_per_s(seen)
     before = seen.open_per_s
     if took_per_s > 0:
-        takes_per_s = took_per_s
         open_per_s = max(SLOWEST_PER_S, STEP * took_per_s)
         if before is not None:
             open_per_s = min(before, open_per_s)
     else:
-        takes_per_s = seen.takes_per_s if seen.takes_per_s is not None else 0.0
         fed_per_s = sum(one.tried for one in recent) / sum(one.lasted_s for one in recent)
         open_per_s = max(SLOWEST_PER_S, 0.5 * min(fed_per_s, math.inf if before is None else before))
     since_s = look.at_s if before is None else seen.since_s
     slower = replace(
         seen,
         open_per_s=open_per_s,
-        takes_per_s=takes_per_s,
+        takes_per_s=took_per_s if took_per_s > 0 else seen.takes_per_s,
         cause=cause,
         since_s=since_s,
         told_s=look.at_s,

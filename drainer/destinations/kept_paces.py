@@ -78,7 +78,7 @@ def _row(per_s: float, takes: float | None, cause: str, since: float, told: floa
 def _pace(row: _Kept, now_s: float, moment_s: float) -> DomainPace:
     return DomainPace(
         open_per_s=row.per_s,
-        takes_per_s=row.takes,
+        takes_per_s=row.takes or None,  # 0 was written where it was never measured
         cause=row.cause,
         since_s=moment_s - (now_s - row.since),
         told_s=max(moment_s - HOLD_S, moment_s - (now_s - row.told)),

@@ -50,7 +50,7 @@ class _Sum:
         self.waiting += seen.waiting
         self.waiting_too_fast += seen.waiting_too_fast
         if seen.oldest_s is not None:
-            self.oldest_s = min(seen.oldest_s, self.oldest_s or seen.oldest_s)
+            self.oldest_s = seen.oldest_s if self.oldest_s is None else min(seen.oldest_s, self.oldest_s)
         tried = seen.deferred - seen.not_tried
         # What the MTA put off by itself is no try; where it tries nobody any more, it is all that the provider said.
         stands_still = not seen.accepted and tried <= 0

@@ -59,6 +59,7 @@ class Session:
     has_enough    the MTA takes no more mail in it: as it said, or as it may have meant
     mail_max, recipient_max  transactions and recipients of each, as the MTA announces them (RFC 9422); 0: it does not
     got_421       the MTA said it is closing; refused_a_recipient: in answer to RCPT
+    is_about_destination  that 421 is about a destination behind the MTA, and says nothing of the MTA itself
     lost          the loss that ended it, None while it is usable or when it was closed in order
     final_dot_s   how long the reply to the final dot of this transaction took; None: it did not get that far
     errors        4xx and 5xx replies since the MTA last accepted a content
@@ -77,7 +78,7 @@ class Session:
         self.transactions = 0
         self.mails = 0
         self.has_enough: Literal["no", "perhaps", "said"] = "no"
-        self.got_421 = self.refused_a_recipient = False
+        self.got_421 = self.refused_a_recipient = self.is_about_destination = False
         self.lost: SessionLost | None = None
         self.final_dot_s: float | None = None
         self.errors = 0
@@ -99,6 +100,10 @@ class Session:
     def carried_enough(self, *, is_said: bool) -> None:
         """No further transaction in this session: the MTA said so in words, or may have meant it."""
         self.has_enough = "said" if is_said else "perhaps"
+
+    def closed_for_destination(self) -> None:
+        """The MTA closed it because a destination behind it refuses us."""
+        self.is_about_destination = True
 
     def offers(self, extension: str) -> bool:
         """Whether the MTA announced an ESMTP extension, such as "smtputf8"."""

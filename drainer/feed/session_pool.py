@@ -2,12 +2,12 @@
 
 In    MtaSettings; sessions given back, usable or lost
 Out   a usable Session at a time per task; MtaState for the snapshot
-Not here  what a lost session means for a recipient (outcome.py); how many sessions are right (concurrency.py)
+Not here  what a lost session means for a recipient (outcome.py); how many sessions are right (concurrency.py); when lost
+          sessions are a dead MTA (dead_detector.py)
 
-A dead MTA is waited for here, so that no entry is blamed: no task gets a session until it answers. One session at a time
-then tries, after 1 s, 2 s, 4 s, up to 60 s; the others follow once it has carried a transaction. One lost session is not
-a dead MTA. As in Postfix's scheduler it takes a cohort: as many failures as sessions stand, from two to DEAD_AFTER, and no
-success between them. A cohort counts once, however many sessions end with it.
+A dead MTA (dead_detector.py) is waited for here, so that no entry is blamed: no task gets a session until it answers. One
+session at a time then tries, after 1 s, 2 s, 4 s, up to 60 s; the others follow once it has carried a transaction. Sessions
+that are lost together count once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Literal
 
 from drainer.clock import Clock
@@ -32,6 +31,8 @@ from drainer.feed.concurrency import (
     refused,
     restarted,
 )
+from drainer.feed.dead_detector import Losses
+from drainer.feed.mta_state import MtaState
 from drainer.feed.outcome import Stage
 from drainer.feed.session import Session
 from drainer.feed.session_limit import SessionLimit
@@ -39,9 +40,6 @@ from drainer.settings.mta import MtaSettings
 
 BACK_OFF_FIRST_S = 1.0
 BACK_OFF_LONGEST_S = 60.0
-DEAD_AFTER = 5
-DEAD_AFTER_LEAST = 2
-"""Sessions lost in a row, without a transaction that went through: the MTA is dead. Fewer if fewer stand."""
 ONE_MORE_LOOK_S = 5.0
 """A task that waits for a session looks this often whether one more is allowed."""
 IDLE_S = 60.0
@@ -49,33 +47,6 @@ IDLE_S = 60.0
 ERRORS_PER_SESSION = 10
 """A session with so many refusals and no mail accepted since is renewed: servers slow it down from here on, and then close
 it (Postfix: smtpd_soft_error_limit = 10, smtpd_hard_error_limit = 20)."""
-
-
-@dataclass(frozen=True, slots=True)
-class MtaState:
-    """What is known of the MTA.
-
-    state       up, down, or unknown (no session was tried yet)
-    reason      why it is down, or why it gets fewer sessions than the settings allow; "" if neither
-    sessions    open now
-    allowed     most that may be open now
-    allowed_why, allowed_since_s  why no more than that, and since when (seconds since the epoch); "" and None: nothing
-                speaks against more than the settings allow
-    final_dot_s, unloaded_s  time from final dot to reply, now and with little to do; None: not known
-    is_bound    every session that is allowed has work, and more tasks wait for one
-    next_try_s  when down: next attempt to open a session, seconds since the epoch
-    """
-
-    state: Literal["up", "down", "unknown"]
-    reason: str
-    sessions: int
-    next_try_s: float | None
-    allowed: int = 0
-    allowed_why: str = ""
-    allowed_since_s: float | None = None
-    final_dot_s: float | None = None
-    unloaded_s: float | None = None
-    is_bound: bool = False
 
 
 class SessionPool:
@@ -112,7 +83,7 @@ class SessionPool:
         self._probing = True
         self._probe_out = False
         self._probe: Session | None = None
-        self._failed_in_a_row = 0
+        self._losses = Losses()
         self._concurrency = first_concurrency(clock.monotonic_s())
         self._round = RoundCount(clock.monotonic_s())
         self._session_limit = SessionLimit()
@@ -176,11 +147,11 @@ class SessionPool:
         Raises   MtaUnreachable once the pool is closed
         """
         session = await self._take()
-        transactions_before = session.transactions
+        begun_s, transactions_before = asyncio.get_running_loop().time(), session.transactions
         try:
             yield session
         finally:
-            self._give_back(session, transactions_before)
+            self._give_back(session, transactions_before, begun_s)
 
     async def close(self) -> None:
         """Hand out no more, wait for those handed out, QUIT all."""
@@ -201,7 +172,7 @@ class SessionPool:
                 raise MtaUnreachable(self._settings.host, self._settings.port, "no further session: shutting down")
             if (wait_s := self._next_try - loop.time()) > 0:
                 await self._wait(wait_s)
-            elif self._probing and self._probe_out:
+            elif (self._probing and self._probe_out) or (self._losses.one_at_a_time and self._are_at_work):
                 await self._wait(None)
             elif (session := self._idle_session(loop.time())) is not None:
                 return self._handed_out(session)
@@ -212,6 +183,11 @@ class SessionPool:
                     return self._handed_out(session)
             else:
                 await self._wait(ONE_MORE_LOOK_S if self._concurrency.borne is not None else None)
+
+    @property
+    def _are_at_work(self) -> bool:
+        """Whether a session is out, or being opened."""
+        return self._open > len(self._idle) + len(self._leaving)
 
     def _handed_out(self, session: Session) -> Session:
         if self._probing:
@@ -254,26 +230,27 @@ class SessionPool:
         self._born[session] = settings
         self._concurrency = greeted(self._concurrency, len(self._born), self._clock.monotonic_s())
         if not self._failures and self._probing:
-            self._works()  # the first session of all; after a failure a transaction has to prove it
+            self._works(is_answered=False)  # the first session of all; after a failure a transaction has to prove it
         elif self._state == "down":
             self._state, self._reason = "up", ""
         return session
 
-    def _give_back(self, session: Session, transactions_before: int) -> None:
+    def _give_back(self, session: Session, transactions_before: int, begun_s: float) -> None:
         if session is self._probe:
             self._probe_out, self._probe = False, None
+        is_closed = session.got_421 and not session.is_about_destination
         if session.transactions > transactions_before:
-            self._works()
+            self._works(is_answered=session.final_dot_s is not None)
             self._count(session.final_dot_s, failed=False)
-        elif (session.lost is not None or session.got_421) and not self._is_at_limit(session, transactions_before):
+        elif (session.lost is not None or is_closed) and not self._is_at_limit(session, transactions_before):
             self._count(None, failed=True)
         self._learn_session_limit(session, transactions_before)
         # At its first command after an idle time: the MTA may have closed it long ago.
         is_fresh = transactions_before == 0
         if session.lost is not None and (is_fresh or session.lost.stage is not Stage.MAIL):
-            self._failed(str(session.lost))
-        elif session.got_421 and not session.transactions:
-            self._failed("the MTA closes sessions with 421 before they have carried anything")
+            self._failed(str(session.lost), begun_s, in_doubt=session.lost.in_doubt)
+        elif is_closed and not session.transactions:
+            self._failed("the MTA closes sessions with 421 before they have carried anything", begun_s)
         if session.usable and not self._is_worn_out(session):
             self._idle.append((asyncio.get_running_loop().time(), session))
             self._changed.set()
@@ -325,14 +302,17 @@ class SessionPool:
             for _ in range(self.limit - limit):
                 self._wake_one()
 
-    def _failed(self, reason: str) -> None:
-        """A session came to nothing, by the MTA's doing."""
-        self._failed_in_a_row += 1
-        if self._probing or self._failed_in_a_row >= min(DEAD_AFTER, max(DEAD_AFTER_LEAST, len(self._born))):
+    def _failed(self, reason: str, begun_s: float, *, in_doubt: bool = False) -> None:
+        """A session that was handed out at `begun_s` came to nothing, by the MTA's doing."""
+        self._losses = self._losses.lost(begun_s, asyncio.get_running_loop().time(), in_doubt=in_doubt)
+        if self._probing or self._losses.are_of_dead_mta(len(self._born)):
             self._down(reason)
 
-    def _works(self) -> None:
-        self._failed_in_a_row = 0
+    def _works(self, *, is_answered: bool) -> None:
+        """A transaction came to an end in order, or the first session of all was greeted."""
+        before, self._losses = self._losses, self._losses.went_through(is_answered=is_answered)
+        if before.one_at_a_time and not self._losses.one_at_a_time:
+            self._wake_all()
         if self._failures:
             self._concurrency = restarted(self._concurrency)
         self._failures = 0

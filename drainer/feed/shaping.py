@@ -163,6 +163,11 @@ def booked(shaping: Shaping, turn: Turn, limits: Limits, now_s: float) -> Shapin
     return _moved(shaping, {turn.destination: turn.recipients}, limits, now_s)
 
 
+def given_back(shaping: Shaping, counted: Mapping[str, int], limits: Limits, now_s: float) -> Shaping:
+    """What they have used up, without recipients that were counted for an entry and do not go now."""
+    return _moved(shaping, {name: -recipients for name, recipients in counted.items()}, limits, now_s)
+
+
 def _moved(shaping: Shaping, counted: Mapping[str, int], limits: Limits, now_s: float) -> Shaping:
     """Destinations due since are forgotten."""
     due = {name: at_s for name, at_s in shaping.due_s.items() if at_s > now_s and limits.ceiling(name) < math.inf}

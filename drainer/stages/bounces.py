@@ -29,10 +29,13 @@ from drainer.feed.deliver import deliver
 from drainer.feed.dsn import dsn_message, message_id
 from drainer.feed.permit import Permit
 from drainer.feed.retry import retry_delay_s, waited_s
+from drainer.feed.session import Session
+from drainer.feed.transaction import Transaction
 from drainer.ledger.records import AttemptId, JournalLine, MessageRecord, NewAttempt, NewDsn, Outcome, OwedDsn
 from drainer.ledger.states import DsnState, State
 from drainer.mta_log.answer import Answer, MtaEvidence
 from drainer.mta_log.file import read_mta_log
+from drainer.stages.domain_ceilings import DomainCeilings
 from drainer.stages.mta_trust import REFUSALS, MtaTrust
 from drainer.stages.resources import Resources
 from drainer.stages.set_aside import LOOK_AGAIN_S
@@ -51,9 +54,10 @@ LOOK_EVERY_S = 1.0
 class Bounces:
     """`recover` before anything is sent, `run` for ever."""
 
-    def __init__(self, resources: Resources, trust: MtaTrust) -> None:
+    def __init__(self, resources: Resources, trust: MtaTrust, domains: DomainCeilings) -> None:
         self._resources = resources
         self._trust = trust
+        self._domains = domains
         self._later = _Later(resources)
         self._sending: dict[int, asyncio.Task[bool]] = {}
         self._broken: list[tuple[OwedDsn, BaseException]] = []
@@ -165,10 +169,10 @@ class Bounces:
                     composed, dsn.filebase, identity, attempt, session, resources.clock,
                     on_refusal=lambda exc: resources.gate.close("ledger", str(exc)),
                     is_stopping=lambda: "stopping" in resources.gate.reasons,
+                    on_end=lambda transaction: self._heard(transaction, session),
                 )  # fmt: skip
             if transaction.session_limit and not transaction.outcomes:
                 return await self._send_now(dsn, reporter, permit)  # at once, in another session
-            resources.rate.heard(transaction)
             if not transaction.outcomes:
                 await self._later.owe(dsn, transaction.trouble, LOOK_AGAIN_S)
         except HaltError as exc:
@@ -182,6 +186,10 @@ class Bounces:
             log.info(logfmt(outcome="put_back", filebase=dsn.filebase, detail=exc))
             return False
         return True
+
+    def _heard(self, transaction: Transaction, session: Session) -> None:
+        if transaction.outcomes or not transaction.session_limit:
+            self._resources.rate.heard(self._domains.heard(transaction, session))
 
     async def _drop_unbelieved(self) -> None:
         """Drop the DSNs of failures that are not believed, unless they have been tried."""

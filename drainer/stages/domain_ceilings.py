@@ -26,6 +26,7 @@ from drainer.destinations.limits import Limits, Served, domains_of, group_by_dom
 from drainer.destinations.seen import DestinationsSeen
 from drainer.duplicates.classes import DuplicateClass
 from drainer.feed.pick import recipients_to_send
+from drainer.feed.session import Session
 from drainer.feed.shaping import (
     NO_LANES,
     Shaped,
@@ -36,6 +37,7 @@ from drainer.feed.shaping import (
     booked,
     due_s,
     first_lane,
+    given_back,
     room,
 )
 from drainer.feed.transaction import Transaction
@@ -62,6 +64,7 @@ class DomainCeilings:
         self._resources = resources
         self._paces = paces
         self._shaping = Shaping()
+        self._counted: dict[str, Counter[str]] = {}
         self._wanted: dict[str, int] = {}
         self._orders: dict[str, DomainOrder] = {}
         self._freed: set[str] = set()
@@ -92,9 +95,18 @@ class DomainCeilings:
             self._paces.look_at_once(self._lanes)
         self.renew()
 
-    def heard(self, transaction: Transaction) -> Transaction:
-        """The outcome of a transaction. Returns what of it is the MTA's own."""
+    def heard(self, transaction: Transaction, session: Session, filebase: str = "") -> Transaction:
+        """The outcome of a transaction in this session. Returns what of it is the MTA's own.
+
+        filebase  the entry whose turn it was; "": a DSN
+        """
         of_mta, told = self._paces.heard(transaction, self.limits)
+        is_of_destination = bool(transaction.trouble) and not of_mta.trouble
+        if is_of_destination:
+            session.closed_for_destination()
+        if (counted := self._counted.get(filebase)) is not None:
+            tried = [name for outcome in transaction.outcomes for name in outcome.recipients]
+            counted.subtract(map(self.limits.of_recipient, tried + [*transaction.untouched] * is_of_destination))
         if told and self._paces.look_at_once(self._lanes):
             self.renew()
         return of_mta
@@ -140,7 +152,8 @@ class DomainCeilings:
         if ceiling.per_s:
             return 0.0, ceiling.per_s
         if ceiling.set_by == "learnt":
-            return 0.0, self._paces.takes_per_s(destination) or math.inf
+            takes_per_s = self._paces.takes_per_s(destination)
+            return 0.0, math.inf if takes_per_s is None else takes_per_s
         if ceiling.until_s is None:
             return 0.0, 0.0
         configured = self._resources.settings.feed.domains.get(destination)
@@ -171,7 +184,16 @@ class DomainCeilings:
         going, self._shaping = recipients_to_send(
             self._shaping, owed, self.limits, self._moment_s(), self._lanes if self.limits.per_s else NO_LANES, turn
         )
+        self._counted.pop(waiting.filebase, None)
+        if self.limits.per_s:
+            self._counted[waiting.filebase] = Counter(map(self.limits.of_recipient, going.ready))
         return going
+
+    def turn_ended(self, filebase: str) -> None:
+        """The turn of an entry is over. What the ceilings counted for it and the MTA was not asked to take goes to others: a
+        destination that is banned would otherwise wait for its next probe."""
+        if (counted := self._counted.pop(filebase, None)) is not None and (left := +counted):
+            self._shaping = given_back(self._shaping, left, self.limits, self._moment_s())
 
     def counts(self, recipients: Sequence[str], lane: str) -> DomainCounts:
         """How many are in each domain, for the index; all domains of this destination are counted."""
@@ -267,6 +289,7 @@ class DomainCeilings:
 
     def _with_booking(self, waiting: WaitingEntry, turn: Turn) -> WaitingEntry:
         self._shaping = booked(self._shaping, turn, self.limits, self._moment_s())
+        self._counted[waiting.filebase] = Counter({turn.destination: turn.recipients})
         return replace(waiting, booked=(turn.destination, turn.recipients))
 
     def admitted(self, waiting: WaitingEntry) -> WaitingEntry | None:

@@ -5,7 +5,8 @@ Out   the learnt ceiling of each destination; what it is kept by in the ledger
 Not here  the law (destinations/domain_pace.py); which ceiling is in force (domain_ceilings.py)
 
 A reply "too fast" of the MTA that we feed counts for a destination only if it is about that one: every recipient it hit is
-there, or it names one of its domains. Any other is the MTA's own, and its rate's business (feed/adaptive_rate.py).
+there, or it names one of its domains. Any other is the MTA's own, and its rate's business (feed/adaptive_rate.py). So is one
+with which it closes a session, where it did so for SEVERAL destinations in a row: providers do not conspire.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ LOOK_EVERY_S = 5.0
 AT_ONCE_S = 1.0
 _UNKNOWN = DomainPace()
 KEEP_EVERY_S = 10.0
+SEVERAL = 3
+"""Destinations for which the MTA closed sessions, and took no mail meanwhile: then it is the MTA itself that refuses us."""
 _UNSEEN_S = 20.0
 """Without a look behind the MTA for this long, our own transactions are all that is known."""
 
@@ -51,6 +54,7 @@ class DomainPaces:
         self._paces: dict[str, DomainPace] = {}
         self._own: dict[str, Own] = {}
         self._about_us: set[str] = set()
+        self._closed_for: set[str] = set()
         self._looked_s = resources.clock.monotonic_s()
         self._own_looked_s: dict[str, float] = {}
         self._kept_s = -KEEP_EVERY_S
@@ -93,7 +97,7 @@ class DomainPaces:
     def takes_per_s(self, destination: str) -> float | None:
         """What its provider took while it refused some; None: not measured."""
         pace = self._paces.get(destination)
-        return pace.takes_per_s if pace and pace.takes_per_s else None
+        return pace.takes_per_s if pace is not None else None
 
     def is_banned(self, destination: str) -> bool:
         """Its provider refused everybody for long."""
@@ -109,32 +113,40 @@ class DomainPaces:
         told = False
         kept_outcomes = []
         for outcome in transaction.outcomes:
+            if outcome.state is State.DELIVERED:
+                self._closed_for.clear()
             if outcome.state in (State.DELIVERED, State.IN_DOUBT):
                 for address in outcome.recipients:
                     self._of(limits.of_recipient(address)).was_fed(1)
-            elif outcome.state is State.DEFERRED and self._is_of_destination(outcome.reply, outcome.recipients, limits):
+            elif outcome.state is State.DEFERRED and (
+                name := self._destination_of(outcome.reply, outcome.recipients, limits)
+            ):
+                self._was_refused(name, outcome.reply, outcome.recipients, limits)
                 told = True
                 continue
             kept_outcomes.append(outcome)
         trouble = transaction.trouble
-        if trouble and self._is_of_destination(trouble, transaction.untouched, limits):
-            told, trouble = True, ""
+        if trouble and (name := self._destination_of(trouble, transaction.untouched, limits)):
+            if not self.is_banned(name):  # of one that is banned nothing else is expected
+                self._closed_for.add(name)
+            if len(self._closed_for) < SEVERAL:
+                self._was_refused(name, trouble, transaction.untouched, limits)
+                told, trouble = True, ""
         return replace(transaction, outcomes=tuple(kept_outcomes), trouble=trouble) if told else transaction, told
 
-    def _is_of_destination(self, reply: str, recipients: Sequence[str], limits: Limits) -> bool:
-        """Whether a reply says that we are too fast for one destination; then it is noted."""
+    def _destination_of(self, reply: str, recipients: Sequence[str], limits: Limits) -> str:
+        """The destination that a reply to these recipients is about, if it says that we are too fast for one; else ""."""
         if not recipients or self._too_fast.of(reply) is None:
-            return False
+            return ""
         domains = {domain_of(address) for address in recipients}
         names = {limits.of_domain(domain) for domain in domains}
         if len(names) > 1:
             names = {limits.of_domain(domain) for domain in domains if domain and domain in reply.lower()}
-        if len(names) != 1:
-            return False
-        (name,) = names
+        return names.pop() if len(names) == 1 else ""
+
+    def _was_refused(self, name: str, reply: str, recipients: Sequence[str], limits: Limits) -> None:
         self._of(name).was_refused(sum(limits.of_recipient(address) == name for address in recipients), reply)
         self._about_us.add(name)
-        return True
 
     def _of(self, destination: str) -> Own:
         return self._own.setdefault(destination, Own())
@@ -142,7 +154,8 @@ class DomainPaces:
     def is_limited(self, address: str, reply: str, limits: Limits) -> bool:
         """Whether a recipient was refused only because its destination, which has a learnt ceiling, says "too fast"."""
         pace = self._paces.get(limits.of_recipient(address))
-        return bool(pace and pace.per_s and not pace.is_banned) and self._too_fast.of(reply) is not None
+        is_slowed = pace is not None and pace.per_s is not None and not pace.is_banned
+        return is_slowed and self._too_fast.of(reply) is not None
 
     def see(self, seen: DestinationsSeen, bound: Collection[str], limits: Limits) -> None:
         """A look behind the MTA. One that could read neither queue nor log says nothing."""

@@ -148,6 +148,7 @@ class Feed:
         filebase = waiting.filebase
         task, index = self._tasks.pop(filebase), self._resources.index
         self._fresh.discard(filebase)
+        self._domains.turn_ended(filebase)
         sent = self._transmit.splits.ended(filebase)
         if not (waiting.is_fresh or self._at_mailman.has(filebase)):
             index.order.not_sent(waiting.list_id, waiting.expected - max(sent, 1), waiting.lane)

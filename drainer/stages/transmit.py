@@ -19,6 +19,7 @@ from drainer.feed.deliver import deliver
 from drainer.feed.lane_queue import LaneQueue
 from drainer.feed.memory_budget import CONTENT_COPIES, MemoryBudget
 from drainer.feed.permit import Permit
+from drainer.feed.session import Session
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import MessageRecord, Outcome
 from drainer.ledger.states import SETTLED, State
@@ -189,7 +190,7 @@ class Transmit:
                     is_stopping=lambda: "stopping" in resources.gate.reasons,
                     owes_dsns=resources.settings.feed.dsn,
                     holds_refused=entry.flavour is Flavour.MAILMAN2,
-                    on_end=lambda transaction: self._heard(first, entry, record, transaction),
+                    on_end=lambda transaction: self._heard(first, entry, record, transaction, session),
                 )  # fmt: skip
             finally:
                 self._in_flight -= 1
@@ -198,7 +199,12 @@ class Transmit:
         return replace(transaction, not_offered=later) if later else transaction
 
     def _heard(
-        self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord, transaction: Transaction
+        self,
+        composed: ComposedMessage,
+        entry: QueueEntry,
+        record: MessageRecord,
+        transaction: Transaction,
+        session: Session,
     ) -> None:
         """The MTA's answers, once they are in the ledger. The entry's own task may be cancelled by then; a doubt is to be
         resolved and a DSN to be sent all the same."""
@@ -211,7 +217,7 @@ class Transmit:
             signals.doubt.set()
         if transaction.session_limit:  # says nothing about the MTA's pace, nor about this mail
             return
-        self._resources.rate.heard(self._domains.heard(transaction))
+        self._resources.rate.heard(self._domains.heard(transaction, session, entry.filebase))
         settled = sum(len(outcome.recipients) for outcome in transaction.outcomes if outcome.state in SETTLED)
         self.splits.sent(entry.filebase, len(composed.owed_for) - len(transaction.over_limit), settled)
         if transaction.over_limit and transaction.accepted:

@@ -159,7 +159,11 @@ class Turn:
 
     def _is_poison(self, filebase: str, sent: Sequence[Transaction]) -> bool:
         """Whether session after session was lost with this entry, while it is not known to be the MTA's state."""
-        if any(transaction.trouble and transaction.untouched for transaction in sent):
+        if any(
+            transaction.trouble
+            and not all(self._domains.is_limited(address, transaction.trouble) for address in transaction.untouched)
+            for transaction in sent
+        ):
             self._losses[filebase] = self._losses.get(filebase, 0) + 1
         elif sent:
             self._losses.pop(filebase, None)

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from drainer.clock import SystemClock
-from drainer.demo.misbehaviour import Behaviour, Rule, SinkStep, answer
+from drainer.demo.misbehaviour import HANG_UP, Behaviour, Rule, SinkStep, answer
 from drainer.demo.sink import Sink, SinkOptions
 from drainer.errors import MtaUnreachable
 from drainer.feed.deliver import deliver
@@ -288,3 +288,56 @@ async def test_a_session_is_renewed_before_a_server_slows_it_down_for_its_refusa
         await fed(pool, ledger, f"other{number}@example.org")
     await pool.close()
     assert sink.sessions_seen == 3 and sink.commands["QUIT"] == 3
+
+
+async def test_second_mail_lost_after_the_final_dot_is_a_dead_mta(sink: Sink, ledger: MemoryLedger) -> None:
+    pool = quick_pool(mta_settings(sink.port, sessions=4))
+    async with pool.session(), pool.session(), pool.session(), pool.session():
+        pass
+    sink.scripts.append(Rule.parse("dot hang-up first=2"))
+    done = [await fed(pool, ledger, "first@example.org")]
+    assert seen(pool) == "up", "one lost session is not a dead MTA"
+    done.append(await fed(pool, ledger, "second@example.org"))
+    assert seen(pool) == "down" and all(transaction.recipients(State.IN_DOUBT) for transaction in done)
+    assert (await fed(pool, ledger, "third@example.org")).recipients(State.DELIVERED) and seen(pool) == "up"
+    await pool.close()
+
+
+async def test_after_a_loss_behind_the_final_dot_one_mail_at_a_time_is_sent_until_one_is_answered(
+    sink: Sink, ledger: MemoryLedger
+) -> None:
+    dots: list[int] = []
+
+    def first_is_lost(step: SinkStep) -> Behaviour | None:
+        if step.stage == "dot":
+            dots.append(sink.commands["MAIL"])
+        return HANG_UP if step.stage == "dot" and len(dots) == 1 else None
+
+    sink.scripts.append(first_is_lost)
+    pool = quick_pool(mta_settings(sink.port, sessions=4))
+    async with pool.session(), pool.session(), pool.session(), pool.session():
+        pass
+    await fed(pool, ledger, "first@example.org")
+    done = await asyncio.gather(*(fed(pool, ledger, f"member{number}@example.org") for number in range(8)))
+    await pool.close()
+    assert dots[:2] == [1, 2], "the others wait until the second one is answered"
+    assert all(transaction.recipients(State.DELIVERED) for transaction in done) and seen(pool) == "up"
+    assert sink.most_sessions == 4
+
+
+async def test_421_about_a_destination_says_nothing_of_the_mta(sink: Sink, ledger: MemoryLedger) -> None:
+    sink.scripts.append(Rule.parse("rcpt 421 4.7.28 too fast recipient=*@provider.example"))
+    pool = quick_pool(mta_settings(sink.port, sessions=4), adaptive=True)
+
+    async def refused() -> None:
+        message = composed("ann@provider.example")
+        async with pool.session() as session:
+            await deliver(message, "1.0+ann", record_of(message), ledger, session, SystemClock(),
+                          on_end=lambda _: session.closed_for_destination())  # fmt: skip
+
+    before = pool.limit
+    for _ in range(10):
+        await asyncio.gather(*(refused() for _ in range(4)))
+        assert seen(pool) == "up"
+    assert pool.limit == before
+    await pool.close()

@@ -13,6 +13,9 @@ from drainer.backlog.index import BacklogIndex
 from drainer.backlog.states import EntryState
 from drainer.backlog.values import Description, WaitingEntry
 from drainer.feed.shaping import BATCH_S
+from drainer.feed.transaction import Transaction
+from drainer.ledger.records import Outcome
+from drainer.ledger.states import State
 from drainer.queuedir.domains import domain_counts
 from drainer.queuedir.entry import Flavour
 from drainer.settings import Settings
@@ -153,6 +156,26 @@ def test_entry_in_a_slow_lane_goes_on_with_those_whose_ceiling_is_gone() -> None
     drain.run(10)
     assert drain.sent[GOOD] == drain.parked + OTHERS, "though each of them waits for the other domain as well"
     assert drain.sent[BAD] <= 3
+
+
+@pytest.mark.parametrize("ends", ["before_its_pick", "before_it_is_sent", "with_a_session_lost", "refused", "delivered"])
+def test_only_what_the_destination_was_asked_to_take_uses_up_its_ceiling(ends: str) -> None:
+    drain = Drain(1 / 3600, parked=3)
+    drain.run(STEP_S)  # the first one goes, the others stand in the lane
+    drain.clock.at_s += 3600
+    (first,) = drain.domains.in_turn(5, ())
+    if ends != "before_its_pick":
+        going, at_s = drain.domains.pick(drain.owed[first.filebase], first).ready, drain.clock.at_s
+        ended = {
+            "with_a_session_lost": Transaction((), going, "session lost at MAIL"),
+            "refused": Transaction((Outcome(State.DEFERRED, going, "450 4.2.0 later", at_s),)),
+            "delivered": Transaction((Outcome(State.DELIVERED, going, "250 ok", at_s),)),
+        }
+        if ends in ended:
+            drain.domains.heard(ended[ends], cast(Any, None), first.filebase)
+    drain.domains.turn_ended(first.filebase)
+    further = list(drain.domains.in_turn(5, {first.filebase}))
+    assert len(further) == (0 if ends in ("refused", "delivered") else 1)
 
 
 def test_wake_up_that_comes_late_is_made_up_for() -> None:

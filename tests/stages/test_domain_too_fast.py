@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 import pytest
 
-from drainer.demo.misbehaviour import Behaviour, SinkStep, answer
+from drainer.control.messages.pauses_and_rates import PauseRequest, ResumeRequest
+from drainer.demo.misbehaviour import Behaviour, Rule, SinkStep, answer
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
 from drainer.stages.domain_ceilings import DomainCeilings
-from tests.stages.inside import inside
+from drainer.stages.domain_paces import SEVERAL
+from tests.stages.inside import ME, Inside, inside
 
 BAD, GOOD = "gmail.com", "example.net"
 FEED: dict[str, Any] = {"messages": "unlimited", "retry_first": "1s", "retry_longest": "2s"}
@@ -76,3 +78,55 @@ async def test_log_that_says_nothing_of_a_domain_slows_nobody_down(tmp_path: Pat
         assert await run.ended() == 0
         assert run.taken() == run.owed()
     assert slowed == []
+
+
+async def test_domain_that_closes_our_sessions_does_not_make_the_mta_dead(tmp_path: Path) -> None:
+    outage, states = write_plain(tmp_path, 8, 1, domains=(BAD,)), set[str]()
+    refused = 0
+
+    def six_times(step: SinkStep) -> Behaviour | None:
+        nonlocal refused
+        if runs:
+            states.add(runs[0].resources.pool.state.state)
+        if step.stage != "rcpt" or refused >= 6:
+            return None
+        refused += 1
+        return answer(f"421 {REPLY}")
+
+    runs: list[Inside] = []
+    feed = FEED | {"domains": {BAD: "1000/s"}}  # so that it is tried again and again before a pace is learnt
+    async with Sink(None, six_times) as sink, inside(tmp_path, outage, sink, until_empty=True, feed=feed) as run:
+        runs.append(run)
+        assert await run.ended() == 0
+        assert run.taken() == run.owed() and refused == 6
+        assert states == {"up"} and run.resources.rate.pace.usual["lost"].bad < 1
+
+
+async def test_mta_that_closes_sessions_for_every_domain_is_in_trouble_itself(tmp_path: Path) -> None:
+    domains = tuple(f"d{number}.example" for number in range(8))
+    outage = write_plain(tmp_path, 2, 8, domains=domains)
+    feed = FEED | {"max_recipients": 1}
+    all_refused = Rule.parse("rcpt 421 4.7.0 you are sending too fast")
+    async with Sink(None, all_refused) as sink, inside(tmp_path, outage, sink, feed=feed) as run:
+        await run.until("it is noticed", lambda: run.resources.pool.state.state == "down")
+        assert len(run.service.pipeline.paces.learnt) < SEVERAL
+
+
+async def test_place_under_a_ceiling_is_free_again_if_the_turn_is_interrupted_before_anything_was_sent(
+    tmp_path: Path,
+) -> None:
+    outage = write_plain(tmp_path, 2, 1, domains=(BAD,))
+    contents = {file: file.read_bytes() for file in (outage.queue_dir / "out").glob("*.pck")}
+    for file in contents:
+        file.unlink()
+    feed = FEED | {"domains": {BAD: "1/h"}}
+    async with Sink() as sink, inside(tmp_path, outage, sink, feed=feed) as run:
+        with run.held_up("history") as held:
+            for file, content in contents.items():
+                run.arrive(file, content)
+            await held.reached.wait()
+            await run.asks.pause(PauseRequest(), ME)
+            await run.until("nothing is in delivery", lambda: not run.service.pipeline.feed.active)
+        await run.asks.resume(ResumeRequest(), ME)
+        await run.until("one of them has gone", lambda: sink.taken)
+        assert run.resources.index.totals.lanes() == {BAD: 1}, "and the other one waits for its hour"

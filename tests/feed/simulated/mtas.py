@@ -25,6 +25,17 @@ class Flaky(Mta):
         return self._of.answers(now_s, session, message)
 
 
+class FlakyAfterDot(Mta):
+    """Hangs up after some final dots, whatever the rate."""
+
+    def __init__(self, share: float) -> None:
+        self._random, self._share = random.Random(11), share
+
+    def answers(self, now_s: float, session: Sess, message: Message) -> Answer:
+        is_lost = self._random.random() < self._share
+        return Answer("lost" if is_lost else "accepted", in_doubt=is_lost)
+
+
 class ByRate(Mta):
     """A token bucket: so many a second, and a second's worth saved up. rate: of the moment."""
 
@@ -92,6 +103,17 @@ class Banning(Mta):
 
     def answers(self, now_s: float, session: Sess, message: Message) -> Answer:
         return Answer("lost" if self.from_s <= now_s < self.to_s else "accepted")
+
+
+class HangingUp(Mta):
+    """Hangs up after each final dot, from one second to another. each_s: how long it takes for a content."""
+
+    def __init__(self, from_s: float, to_s: float, each_s: float = 0.0) -> None:
+        self._from_s, self._to_s, self._each_s = from_s, to_s, each_s
+
+    def answers(self, now_s: float, session: Sess, message: Message) -> Answer:
+        is_lost = self._from_s <= now_s < self._to_s
+        return Answer("lost" if is_lost else "accepted", self._each_s, in_doubt=is_lost)
 
 
 class RefusingAll(Mta):

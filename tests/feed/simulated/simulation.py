@@ -24,13 +24,8 @@ from drainer.feed.concurrency import (
     refused,
     restarted,
 )
-from drainer.feed.session_pool import (
-    BACK_OFF_LONGEST_S,
-    DEAD_AFTER,
-    DEAD_AFTER_LEAST,
-    ERRORS_PER_SESSION,
-    ONE_MORE_LOOK_S,
-)
+from drainer.feed.dead_detector import Losses
+from drainer.feed.session_pool import BACK_OFF_LONGEST_S, ERRORS_PER_SESSION, ONE_MORE_LOOK_S
 
 Ended = Literal["accepted", "deferred", "lost"]
 RENEWED_AFTER = 100
@@ -56,11 +51,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What comes of a transaction whose final dot, or last RCPT, has arrived, and after how long."""
+    """What comes of a transaction whose final dot, or last RCPT, has arrived, and after how long.
+
+    in_doubt  it is lost after the final dot
+    """
 
     ended: Ended
     after_s: float = 0.0
-    before_content: bool = False
+    in_doubt: bool = False
 
 
 class Mta:
@@ -84,6 +82,7 @@ class Result:
     rates: list[tuple[float, float]] = field(default_factory=list)
     downs: int = 0
     refused_sessions: int = 0
+    in_doubt_s: list[float] = field(default_factory=list)
 
     def per_s(self, from_s: float, to_s: float) -> float:
         """Accepted per second."""
@@ -132,7 +131,7 @@ class Simulation:
         self._in_slots = 0
         self._idle: list[Sess] = []
         self._at_work = self._opening = 0
-        self._failed_in_a_row = self._back_offs = 0
+        self._losses, self._back_offs = Losses(), 0
         self._down_until_s = 0.0
         self._probing = False
         self._serves_s = 0.0
@@ -182,7 +181,8 @@ class Simulation:
     def _serve(self) -> None:
         """Waiting messages get sessions, as far as they may."""
         while self._waiting:
-            if self.now_s < self._down_until_s or (self._probing and self._at_work + self._opening):
+            one_at_a_time = self._probing or self._losses.one_at_a_time
+            if self.now_s < self._down_until_s or (one_at_a_time and self._at_work + self._opening):
                 return
             if self._idle and self._standing() <= self._allowed():
                 self._begin(self._idle.pop(), self._waiting.popleft())
@@ -231,16 +231,16 @@ class Simulation:
 
     def _begin(self, session: Sess, message: Message) -> None:
         self._at_work += 1
-        before_s = OWN_S + self.mta.line_s
-        self._at(self.now_s + before_s, lambda: self._arrived(session, message))
+        before_s, begun_s = OWN_S + self.mta.line_s, self.now_s
+        self._at(self.now_s + before_s, lambda: self._arrived(session, message, begun_s))
 
-    def _arrived(self, session: Sess, message: Message) -> None:
+    def _arrived(self, session: Sess, message: Message, begun_s: float) -> None:
         message.attempts += 1
         answer = self.mta.answers(self.now_s, session, message)
         reply_s = answer.after_s + self.mta.line_s
-        self._at(self.now_s + reply_s, lambda: self._ended(session, message, answer, reply_s))
+        self._at(self.now_s + reply_s, lambda: self._ended(session, message, answer, reply_s, begun_s))
 
-    def _ended(self, session: Sess, message: Message, answer: Answer, reply_s: float) -> None:
+    def _ended(self, session: Sess, message: Message, answer: Answer, reply_s: float, begun_s: float) -> None:
         self.result.events.append((self.now_s, answer.ended, reply_s))
         limit = self._allowed()
         busy = bool(self._waiting) or self._at_work >= BUSY_SHARE * limit
@@ -248,12 +248,16 @@ class Simulation:
         self._heard[0] += 1
         if answer.ended == "lost":
             self._heard[2] += 1
-            self._failed_in_a_row += 1
-            if self._probing or self._failed_in_a_row >= min(DEAD_AFTER, max(DEAD_AFTER_LEAST, self._standing() + 1)):
+            self._losses = self._losses.lost(begun_s, self.now_s, in_doubt=answer.in_doubt)
+            if self._probing or self._losses.are_of_dead_mta(self._standing() + 1):
                 self._down()
-            self._waiting.append(message)  # untouched: at once in the next session
+            if answer.in_doubt:
+                self.result.in_doubt_s.append(self.now_s)
+                self._next_message()
+            else:
+                self._waiting.append(message)  # untouched: at once in the next session
         else:
-            self._works()
+            self._works(is_answered=answer.ended == "accepted")
             session.transactions += 1
             session.errors = 0 if answer.ended == "accepted" else session.errors + 1
             if session.errors < ERRORS_PER_SESSION and session.transactions < RENEWED_AFTER:
@@ -270,8 +274,8 @@ class Simulation:
             self.concurrency = next_round(self.concurrency, ended, self.now_s, self.most)
         self._serve()
 
-    def _works(self) -> None:
-        self._failed_in_a_row = 0
+    def _works(self, *, is_answered: bool) -> None:
+        self._losses = self._losses.went_through(is_answered=is_answered)
         if self._back_offs:
             self.concurrency = restarted(self.concurrency)
         self._back_offs = 0
