@@ -72,7 +72,7 @@ CHECK_TRANSACTIONS = 12
 CHECK_STEPS = 3
 SEARCH_FIRST_S = 8.0
 SEARCH_LONGEST_S = 60.0
-SEARCH_PER_S: tuple[tuple[float, float], ...] = ((0.05, 0.01), (0.15, 0.02), (0.3, 0.05), (math.inf, 0.2))
+SEARCH_PER_S: tuple[tuple[float, float], ...] = ((0.05, 0.01), (0.25, 0.02), (0.3, 0.1), (math.inf, 0.4))
 """Up to this part above the limit, the rate grows by this share a second: slowly where the limit was, faster above it. A
 limiter that saves up one second refuses nothing before the third step is over; its refusals end the search in a second."""
 PASSED = 1.3
@@ -248,7 +248,7 @@ def _checked(pace: Pace, check: Check, now_s: float, ceiling: float) -> Pace:
     is_bad = is_unusual(after, pace.usual[check.kind])
     if age_s < CHECK_LONGEST_S and (age_s < (CHECK_BAD_S if is_bad else CHECK_S) or after.tried < CHECK_TRANSACTIONS):
         return pace
-    accepted_per_s = _per_s(pace.recent, "accepted")
+    accepted_per_s = _best_per_s(pace.recent)
     if not is_bad:
         return replace(pace, phase=Phase.HOLD, since_s=now_s, recent=(), check=None, limit_per_s=pace.per_s)
     if check.steps >= CHECK_STEPS and not has_helped(check.before, after):
