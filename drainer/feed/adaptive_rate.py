@@ -61,6 +61,9 @@ SHORTEST_MEASURE_S = 0.5
 JUST_UNDER = 0.96
 HALF_IF_BELOW = 0.25
 """Where less than this share was accepted, half of the rate is tried first: it may not be our load at all."""
+LOST_STEP = 0.8
+"""A further step down for losses is no longer than this: sessions that were lost have to be opened again, so in the short time
+of a check less is accepted than the MTA takes."""
 SETTLE_S = 0.4
 """After a step down: transactions begun before it end in this time and are not counted."""
 CHECK_BAD_S = 0.5
@@ -97,7 +100,7 @@ class Heard:
     lost          of these, met connection trouble: 421, a hang-up, a timeout
     domains       recipient domain -> recipients answered, and deferred
     reply         the last words of one that was deferred or lost
-    seconds       how long the look took; set by next_pace
+    seconds       how long the look took; allowed: transactions that the pace allowed in it; both are set by next_pace
     """
 
     transactions: int = 0
@@ -106,6 +109,7 @@ class Heard:
     domains: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     reply: str = ""
     seconds: float = 0.0
+    allowed: float = 0.0
 
     @property
     def accepted(self) -> int:
@@ -179,7 +183,7 @@ def next_pace(pace: Pace, heard: Heard, now_s: float, ceiling_per_s: float | Non
     elapsed_s = max(0.0, now_s - pace.looked_at_s)
     if ceiling == 0:
         return replace(pace, looked_at_s=now_s, since_s=pace.since_s + elapsed_s, recent=())
-    heard = replace(heard, seconds=elapsed_s)
+    heard = replace(heard, seconds=elapsed_s, allowed=_bounded(pace.per_s, ceiling) * elapsed_s)
     if pace.check is not None and now_s - pace.since_s <= SETTLE_S:
         return replace(pace, looked_at_s=now_s, per_s=_bounded(pace.per_s, ceiling))
     pace = _with(replace(pace, looked_at_s=now_s, per_s=_bounded(pace.per_s, ceiling)), heard)
@@ -189,7 +193,7 @@ def next_pace(pace: Pace, heard: Heard, now_s: float, ceiling_per_s: float | Non
         return _troubled(pace, kind, now_s, ceiling)
     if pace.phase is Phase.HOLD:
         return replace(pace, phase=Phase.SEARCH, since_s=now_s) if now_s - pace.since_s >= pace.pause_s else pace
-    used = min(1.0, _per_s(pace.recent[-4:], "transactions") / pace.per_s)
+    used = _used(pace)
     if used < USED_SHARE:
         return pace
     if pace.phase is Phase.START:
@@ -249,6 +253,8 @@ def _checked(pace: Pace, check: Check, now_s: float, ceiling: float) -> Pace:
     if age_s < CHECK_LONGEST_S and (age_s < (CHECK_BAD_S if is_bad else CHECK_S) or after.tried < CHECK_TRANSACTIONS):
         return pace
     accepted_per_s = _best_per_s(pace.recent)
+    if check.kind == "lost" and accepted_per_s >= HALF_IF_BELOW * pace.per_s:
+        accepted_per_s = max(accepted_per_s, LOST_STEP * pace.per_s)
     if not is_bad:
         return replace(pace, phase=Phase.HOLD, since_s=now_s, recent=(), check=None, limit_per_s=pace.per_s)
     if check.steps >= CHECK_STEPS and not has_helped(check.before, after):
@@ -282,7 +288,13 @@ def borne_per_s(pace: Pace, before_per_s: float) -> float:
 
 def is_used(pace: Pace) -> bool:
     """Whether so much was sent lately that the rate is what limits it."""
-    return _per_s(pace.recent[-4:], "transactions") >= USED_SHARE * pace.per_s
+    return _used(pace) >= USED_SHARE
+
+
+def _used(pace: Pace) -> float:
+    """Part of what the pace allowed in the last second that was sent, at most 1. While it grows, it allowed less than now."""
+    allowed = sum(one.allowed for one in pace.recent[-4:])
+    return min(1.0, sum(one.transactions for one in pace.recent[-4:]) / allowed) if allowed else 0.0
 
 
 def _started(pace: Pace, used_s: float, ceiling: float) -> Pace:

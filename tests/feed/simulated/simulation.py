@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from drainer.feed.concurrency import (
 )
 from drainer.feed.dead_detector import Losses
 from drainer.feed.session_pool import BACK_OFF_LONGEST_S, ERRORS_PER_SESSION, ONE_MORE_LOOK_S
+from drainer.feed.throttle import CATCH_UP_S
 
 Ended = Literal["accepted", "deferred", "lost"]
 RENEWED_AFTER = 100
@@ -125,7 +127,8 @@ class Simulation:
         self._numbers = itertools.count()
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._due_s = 0.0
+        self._wait_for_rate = self._grants = 0
+        self._slot_s = -math.inf
         self._waiting: deque[Message] = deque()  # passed the throttle, wait for a session
         self._retries: deque[tuple[float, Message]] = deque()
         self._in_slots = 0
@@ -155,16 +158,28 @@ class Simulation:
         heard = Heard(self._heard[0], self._heard[1], self._heard[2], self._domains, "451 said the MTA")
         self.pace = next_pace(self.pace, heard, self.now_s, self.ceiling_per_s)
         self._heard, self._domains = [0, 0, 0], {}
+        self._grant_next()
         self.result.rates.append((self.now_s, self.pace.per_s))
         self.result.sessions.append((self.now_s, self._allowed()))
         self._at(self.now_s + LOOK_EVERY_S, self._look)
 
     def _next_message(self) -> None:
         """A slot is free: the next message waits for the rate."""
-        self._due_s = max(self.now_s, self._due_s + 1 / self.pace.per_s)
-        self._at(self._due_s, self._granted)
+        self._wait_for_rate += 1
+        self._grant_next()
 
-    def _granted(self) -> None:
+    def _grant_next(self) -> None:
+        """As the rate of now has it: whoever waits follows a change at once."""
+        if not self._wait_for_rate:
+            return
+        self._grants += 1
+        grant, due_s = self._grants, self._slot_s + 1 / self.pace.per_s
+        self._at(max(self.now_s, due_s), lambda: self._granted(due_s) if grant == self._grants else None)
+
+    def _granted(self, due_s: float) -> None:
+        self._slot_s = due_s if self.now_s - due_s <= CATCH_UP_S else self.now_s
+        self._wait_for_rate -= 1
+        self._grant_next()
         if self._retries and self._retries[0][0] <= self.now_s:
             message = self._retries.popleft()[1]
         else:
