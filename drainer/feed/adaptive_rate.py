@@ -62,8 +62,8 @@ JUST_UNDER = 0.96
 HALF_IF_BELOW = 0.25
 """Where less than this share was accepted, half of the rate is tried first: it may not be our load at all."""
 LOST_STEP = 0.8
-"""A further step down for losses is no longer than this: sessions that were lost have to be opened again, so in the short time
-of a check less is accepted than the MTA takes."""
+"""A further step down for losses goes no lower than this: lost sessions have to be opened again, so in the short time of a
+check less is accepted than the MTA takes."""
 SETTLE_S = 0.4
 """After a step down: transactions begun before it end in this time and are not counted."""
 CHECK_BAD_S = 0.5
@@ -192,7 +192,8 @@ def next_pace(pace: Pace, heard: Heard, now_s: float, ceiling_per_s: float | Non
     if kind := _trouble(pace):
         return _troubled(pace, kind, now_s, ceiling)
     if pace.phase is Phase.HOLD:
-        return replace(pace, phase=Phase.SEARCH, since_s=now_s) if now_s - pace.since_s >= pace.pause_s else pace
+        is_over = now_s - pace.since_s >= pace.pause_s or _is_below(pace)
+        return replace(pace, phase=Phase.SEARCH, since_s=now_s) if is_over else pace
     used = _used(pace)
     if used < USED_SHARE:
         return pace
@@ -292,7 +293,7 @@ def is_used(pace: Pace) -> bool:
 
 
 def _used(pace: Pace) -> float:
-    """Part of what the pace allowed in the last second that was sent, at most 1. While it grows, it allowed less than now."""
+    """Part of what the pace allowed in the last second that was sent, at most 1. A pace that grows allowed less than now."""
     allowed = sum(one.allowed for one in pace.recent[-4:])
     return min(1.0, sum(one.transactions for one in pace.recent[-4:]) / allowed) if allowed else 0.0
 
@@ -304,6 +305,9 @@ def _started(pace: Pace, used_s: float, ceiling: float) -> Pace:
 
 
 def _searched(pace: Pace, elapsed_s: float, ceiling: float) -> Pace:
+    if _is_below(pace):
+        grown = pace.per_s * 2 ** min(1.0, elapsed_s / DOUBLE_EVERY_S)
+        return replace(pace, per_s=_bounded(min(grown, STARTS_WITH * pace.limit_per_s), ceiling))
     above = pace.per_s / pace.limit_per_s - 1
     share = next(share for most, share in SEARCH_PER_S if above < most)
     return replace(
@@ -312,6 +316,11 @@ def _searched(pace: Pace, elapsed_s: float, ceiling: float) -> Pace:
         pause_s=SEARCH_FIRST_S if above >= FORGOTTEN - 1 else pace.pause_s,
         reason="" if _is_past(pace) else pace.reason,
     )
+
+
+def _is_below(pace: Pace) -> bool:
+    """A ceiling held the rate down to less than what the MTA is known to bear."""
+    return not math.isinf(pace.limit_per_s) and pace.per_s < STARTS_WITH * pace.limit_per_s
 
 
 def _is_past(pace: Pace) -> bool:

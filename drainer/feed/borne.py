@@ -20,6 +20,8 @@ KEPT_AS = "mta_bore"
 FORGOTTEN_AFTER_S = 7 * 86_400.0
 MOST_MTAS = 16
 WORTH_WRITING = 0.1
+WORTH_WRITING_AFTER_S = 86_400.0
+"""What did not change is written again, so that it is forgotten a week after this MTA was fed last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Bore:
     def differs_from(self, other: Bore) -> bool:
         """Whether it is worth a write."""
         apart = abs(self.per_s - other.per_s) > WORTH_WRITING * max(self.per_s, other.per_s)
-        return apart or (self.is_limit, self.sessions) != (other.is_limit, other.sessions)
+        is_new = 0 <= self.at_s - other.at_s < WORTH_WRITING_AFTER_S
+        return apart or not is_new or (self.is_limit, self.sessions) != (other.is_limit, other.sessions)
 
 
 NOTHING = Bore()

@@ -68,7 +68,8 @@ class WhatMtaBore:
         self._kept_at_s = resources.clock.monotonic_s()
         law, rate = resources.pool.concurrency, resources.rate
         bore = Bore(rate.borne_per_s, math.isfinite(rate.pace.limit_per_s), law.sessions, law.unloaded_s, now_s)
-        if not bore.per_s or not bore.differs_from(self._known.get(self._mta, NOTHING)):
+        is_fed = any(heard.accepted for heard in rate.pace.recent)
+        if not bore.per_s or not is_fed or not bore.differs_from(self._known.get(self._mta, NOTHING)):
             return
         self._known = with_bore(self._known, self._mta, bore, now_s)
         with contextlib.suppress(LedgerNotDurable):  # the next run would find it out again

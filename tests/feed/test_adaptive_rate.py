@@ -65,6 +65,13 @@ def test_few_are_refused_once_the_limit_is_found() -> None:
     assert sum(max(0, per_s - 100) for per_s in settled) < 0.02 * sum(settled)
 
 
+def test_rate_comes_back_at_once_when_a_ceiling_below_a_known_limit_is_lifted() -> None:
+    held_down = driven(first_pace(0, 2, 100.0, is_limit=True), 30, bears_per_s=100, ceiling=2)[-1]
+    assert held_down.per_s == 2
+    back = driven(held_down, 10, bears_per_s=100)
+    assert back[-1].per_s >= 90 and all(pace.per_s <= 100 for pace in back)
+
+
 def test_rate_comes_back_after_an_overload_has_passed() -> None:
     overloaded = driven(first_pace(0, 100), 60, bears_per_s=10, ceiling=100)[-1]
     assert overloaded.per_s < 12 and overloaded.reason

@@ -37,6 +37,15 @@ def test_it_is_forgotten_after_a_week_and_not_believed_from_the_future() -> None
     assert set(with_bore(known, "b:25", Bore(at_s=later), later)) == {"b:25"}
 
 
+def test_what_does_not_change_is_written_again_each_day() -> None:
+    kept = Bore(60.0, True, 8, at_s=NOW_S)
+    assert not Bore(62.0, True, 8, at_s=NOW_S + 80_000).differs_from(kept)
+    assert Bore(60.0, True, 8, at_s=NOW_S + 86_400).differs_from(kept)
+    assert Bore(60.0, True, 8, at_s=NOW_S - 60).differs_from(kept), (
+        "the clock was set back: it would count as of the future"
+    )
+
+
 def test_many_mtas_do_not_fill_the_ledger() -> None:
     known: dict[str, Bore] = {}
     for number in range(3 * MOST_MTAS):

@@ -158,7 +158,9 @@ def test_entry_in_a_slow_lane_goes_on_with_those_whose_ceiling_is_gone() -> None
     assert drain.sent[BAD] <= 3
 
 
-@pytest.mark.parametrize("ends", ["before_its_pick", "before_it_is_sent", "with_a_session_lost", "refused", "delivered"])
+@pytest.mark.parametrize(
+    "ends", ["before_its_pick", "before_it_is_sent", "with_a_session_lost", "refused", "delivered"]
+)
 def test_only_what_the_destination_was_asked_to_take_uses_up_its_ceiling(ends: str) -> None:
     drain = Drain(1 / 3600, parked=3)
     drain.run(STEP_S)  # the first one goes, the others stand in the lane
