@@ -99,7 +99,7 @@ async def test_domain_that_closes_our_sessions_does_not_make_the_mta_dead(tmp_pa
         runs.append(run)
         assert await run.ended() == 0
         assert run.taken() == run.owed() and refused == 6
-        assert states == {"up"} and run.resources.rate.pace.usual["lost"].bad < 1
+        assert "down" not in states and not any(heard.lost for heard in run.resources.rate.pace.recent)
 
 
 async def test_mta_that_closes_sessions_for_every_domain_is_in_trouble_itself(tmp_path: Path) -> None:
