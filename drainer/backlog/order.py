@@ -133,25 +133,38 @@ class PickOrder:
         return self._due_s("SELECT max(due_s) FROM entry WHERE state = 'deferred'")
 
     def next_due_s(self) -> float | None:
-        """When the next deferred entry is due, seconds since the epoch; None if none waits for its time."""
-        return self._due_s("SELECT min(due_s) FROM entry WHERE state = 'deferred' AND ready = 0")
+        """When the next deferred entry is due, or leaves its lane, seconds since the epoch; None if none does."""
+        deferred_s = self._due_s("SELECT min(due_s) FROM entry WHERE state = 'deferred' AND ready = 0")
+        in_lane_s = self._due_s(f"SELECT min(due_s) FROM entry WHERE {_DUE_IN_LANE}")
+        return min((due_s for due_s in (deferred_s, in_lane_s) if due_s is not None), default=None)
 
     def shift_due(self, by_s: float) -> None:
         """The clock was set forward by this much (back, if negative): each deferred entry waits as long as before."""
-        self._store.execute_many("UPDATE entry SET due_s = due_s + ? WHERE state = 'deferred'", [(by_s,)])
+        self._store.execute_many("UPDATE entry SET due_s = due_s + ? WHERE due_s IS NOT NULL", [(by_s,)])
 
     def _due_s(self, sql: str) -> float | None:
         ((value,),) = self._store.query(sql)
         return float(value) if isinstance(value, float | int) else None
 
     def _make_ready(self, now_s: float) -> None:
-        """Deferred entries that are due can be picked from now on."""
+        """Deferred entries that are due can be picked from now on, and parked ones whose refused recipients are due."""
         due = self._store.query(
             "SELECT id, list FROM entry WHERE state = 'deferred' AND ready = 0 AND is_read = 1 AND due_s <= ?", (now_s,)
         )
         if due:
             self._store.execute_many("UPDATE entry SET ready = 1 WHERE id = ?", [(id_,) for id_, _ in due])
             self._sums.ready.update((0, number) for _, number in due)
+        parked = self._store.query(f"SELECT filebase FROM entry WHERE {_DUE_IN_LANE} AND due_s <= ?", (now_s,))
+        if parked:
+            rows = self._store.rows([str(filebase) for (filebase,) in parked])
+            self._store.execute_many(
+                "UPDATE entry SET lane = 0, due_s = NULL, reason = '' WHERE id = ?",
+                [(row.id,) for row in rows.values()],
+            )
+            for row in rows.values():
+                self._sums.subtract(row)
+                row.lane = 0
+                self._sums.add(row)
 
     def _in_order(
         self, order: Order, closed: Set[int], priority: Sequence[str], weights: Mapping[int, float], lane: int
@@ -252,6 +265,8 @@ class PickOrder:
         with closing(cursor):
             yield from cursor
 
+
+_DUE_IN_LANE = "ready = 1 AND lane > 0 AND due_s IS NOT NULL"
 
 _CANDIDATE = (
     "e.filebase, e.when_s, e.list, e.owed, e.duplicate, d.identity, d.message_id, e.tie,"

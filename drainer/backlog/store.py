@@ -59,6 +59,7 @@ CREATE INDEX unread ON entry (when_s) WHERE is_read = 0;
 CREATE INDEX ready ON entry (lane, when_s) WHERE ready = 1;
 CREATE INDEX ready_of_list ON entry (lane, list, when_s) WHERE ready = 1;
 CREATE INDEX due ON entry (due_s) WHERE state = 'deferred' AND ready = 0;
+CREATE INDEX due_in_lane ON entry (due_s) WHERE ready = 1 AND lane > 0 AND due_s IS NOT NULL;
 CREATE INDEX deferred_of_list ON entry (list, due_s) WHERE state = 'deferred';
 CREATE TABLE detail (
     id INTEGER PRIMARY KEY,

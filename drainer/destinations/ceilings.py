@@ -11,6 +11,7 @@ the settings holds all the same; whoever wrote it there may lift it there.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,6 +69,15 @@ def _ordered(order: DomainOrder, now_s: float) -> list[Ceiling]:
     if order.per_s is not None and not math.isinf(order.per_s):
         found.append(Ceiling(order.per_s, "operator", order.reason, order.by, order.since_s))
     return found
+
+
+def by_destination(orders: Iterable[DomainOrder], group_of: Mapping[str, str]) -> dict[str, DomainOrder]:
+    """The order in force for each destination. One for a domain that has come into a group since is the group's; of two, the
+    later one counts. group_of: as in Limits"""
+    return {
+        group_of.get(order.destination, order.destination): order
+        for order in sorted(orders, key=lambda order: order.since_s)
+    }
 
 
 def is_over(order: DomainOrder, now_s: float) -> bool:

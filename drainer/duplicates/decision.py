@@ -25,8 +25,8 @@ Coverage does not depend on order: History is a set of claims.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -74,13 +74,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Every recipient of the entry is in exactly one of the four groups, in the entry's order."""
+    """Every recipient of the entry is in exactly one of the four groups, in the entry's order.
+
+    deferred  those of `deliver` that the entry itself has deferred, to be tried again, each with the reply
+    """
 
     next_step: NextStep
     deliver: tuple[str, ...] = ()
     skip: tuple[Claim, ...] = ()
     wait: tuple[Claim, ...] = ()
     hold: tuple[Claim, ...] = ()
+    deferred: Mapping[str, str] = field(default_factory=dict)
 
 
 def decide(
@@ -140,6 +144,7 @@ class _Groups:
         self.skip: list[Claim] = []
         self.wait: list[Claim] = []
         self.hold: list[Claim] = []
+        self.deferred: dict[str, str] = {}
 
     def add(
         self,
@@ -187,10 +192,12 @@ class _Groups:
             self.wait.append(Claim(address, deferred.filebase, State.DEFERRED, deferred.at_s))
             return
         self.deliver.append(address)
+        if refused := own.get(State.DEFERRED):
+            self.deferred[address] = refused.reply
 
     def hold_the_rest(self) -> None:
         self.hold += [Claim(address, "", State.HELD, 0.0) for address in self.deliver]
-        self.deliver = []
+        self.deliver, self.deferred = [], {}
 
     def decision(self, filebase: str, exact: Literal["suppress", "hold"]) -> Decision:
         if self.deliver:
@@ -203,7 +210,9 @@ class _Groups:
             next_step = NextStep.FINISH
         else:
             next_step = NextStep.SUPPRESS if exact == "suppress" else NextStep.HOLD
-        return Decision(next_step, tuple(self.deliver), tuple(self.skip), tuple(self.wait), tuple(self.hold))
+        return Decision(
+            next_step, tuple(self.deliver), tuple(self.skip), tuple(self.wait), tuple(self.hold), self.deferred
+        )
 
 
 def _first_of_each_state(parts: Iterable[Coverage]) -> dict[State, Coverage]:

@@ -13,6 +13,8 @@ import re
 
 from drainer.control.messages.base import Peer
 from drainer.control.messages.domains import DomainReply, DomainRequest, DomainsReply
+from drainer.destinations.ceilings import by_destination
+from drainer.destinations.limits import group_by_domain
 from drainer.errors import RequestRefused
 from drainer.ledger.records import DomainOrder
 from drainer.observe.domains import Domains
@@ -67,8 +69,11 @@ class DomainOrders:
             raise RequestRefused(f"{request.domain} is not served ({name}): it waits, whatever is ordered for it")
         async with self._limits.turn:
             state = self._limits.state
-            before = next((order for order in state.domains if order.destination == name), None)
-            others = tuple(order for order in state.domains if order.destination != name)
+            group_of = group_by_domain(self._resources.settings.feed.domain_groups)
+            before = by_destination(state.domains, group_of).get(name)
+            others = tuple(
+                order for order in state.domains if group_of.get(order.destination, order.destination) != name
+            )
             order = _ordered(request, name, before, now_s, peer.user)
             if order is None and before is None:
                 return DomainReply(message=f"{name}: nothing was ordered for it", domain=self._domains.of(name))

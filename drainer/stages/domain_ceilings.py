@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from drainer.backlog.states import EntryState
 from drainer.backlog.values import WaitingEntry
-from drainer.destinations.ceilings import Ceiling, in_force
+from drainer.destinations.ceilings import Ceiling, by_destination, in_force
 from drainer.destinations.limits import Limits, Served, domains_of, group_by_domain
 from drainer.destinations.seen import DestinationsSeen
 from drainer.duplicates.classes import DuplicateClass
@@ -66,7 +66,8 @@ class DomainCeilings:
         self._shaping = Shaping()
         self._counted: dict[str, Counter[str]] = {}
         self._wanted: dict[str, int] = {}
-        self._orders: dict[str, DomainOrder] = {}
+        self._ordered: tuple[DomainOrder, ...] = ()
+        self._orders: Mapping[str, DomainOrder] = {}
         self._freed: set[str] = set()
         self._nowhere_else: set[str] = set()
         self._stand_still: set[str] = set()
@@ -81,7 +82,7 @@ class DomainCeilings:
 
     def follow(self, orders: Sequence[DomainOrder]) -> None:
         """What operators ordered, from now on."""
-        self._orders = {order.destination: order for order in orders}
+        self._ordered = tuple(orders)
         self.renew()
 
     def see(self, seen: DestinationsSeen) -> None:
@@ -121,6 +122,8 @@ class DomainCeilings:
 
     def _renew(self, feed: FeedSettings) -> None:
         learnt, now_s = self._paces.learnt, self._resources.clock.now_s()
+        group_of = group_by_domain(feed.domain_groups)
+        self._orders = by_destination(self._ordered, group_of)
         found = {}
         for name in {*feed.domains, *self._orders, *learnt}:
             ceiling = in_force(feed.domains.get(name), self._orders.get(name), learnt.get(name), now_s)
@@ -128,8 +131,8 @@ class DomainCeilings:
                 found[name] = ceiling
         self.in_force = found
         alone = frozenset(name for name in self._paces.alone if name in found)
-        group_of = group_by_domain(feed.domain_groups)
-        per_s = self._paces.on_probation(self._much_waits_for(group_of))
+        unlimited = {name for name, order in self._orders.items() if order.per_s is not None}
+        per_s = self._paces.on_probation(set(self._much_waits_for(group_of)) - unlimited)
         per_s |= {name: ceiling.per_s for name, ceiling in found.items()}
         served = Served(feed.only_domains, feed.withheld_domains)
         if served.otherwise:
@@ -196,8 +199,9 @@ class DomainCeilings:
             self._shaping = given_back(self._shaping, left, self.limits, self._moment_s())
 
     def counts(self, recipients: Sequence[str], lane: str) -> DomainCounts:
-        """How many are in each domain, for the index; all domains of this destination are counted."""
-        always = {*self._domains_of(lane), *self._resources.counted_domains}
+        """How many are in each domain, for the index; all domains that have a ceiling now are counted."""
+        limits = self.limits
+        always = {*self._domains_of(lane), *self._resources.counted_domains, *limits.per_s, *limits.group_of}
         return domain_counts(recipients, always)
 
     def in_turn(self, limit: int, busy: Collection[str]) -> Iterator[WaitingEntry]:
@@ -230,11 +234,12 @@ class DomainCeilings:
             else:
                 self._nowhere_else.add(lane)
                 self._stand_still.add(lane)
-            for waiting in found:
+            for at, waiting in enumerate(found):
                 # All that it owes there, or as much as ever goes at once: many small transactions would cost the others.
                 wanted = min(at_once(lane, self.limits), self._of_lane(waiting, lane))
                 self._wanted[lane] = wanted
                 if free < wanted:
+                    self._not_begun(found[at:])
                     break
                 turn = Turn(lane, wanted)
                 free -= turn.recipients
@@ -253,7 +258,13 @@ class DomainCeilings:
             named.weights,
             lane,
         )
+        self._not_begun([waiting for waiting in found if waiting.filebase in busy])
         return [waiting for waiting in found if waiting.filebase not in busy]
+
+    def _not_begun(self, found: Sequence[WaitingEntry]) -> None:
+        """Their lists were charged for them when they were found."""
+        for waiting in found:
+            self._resources.index.order.not_sent(waiting.list_id, waiting.expected, waiting.lane)
 
     def _idle(self, lanes: Collection[str]) -> list[str]:
         """Destinations that may go, and that somebody in the lane of another one may owe a recipient."""
@@ -321,10 +332,10 @@ class DomainCeilings:
             waiting.list_id, flavour, settings.mailman.release_lists
         )
 
-    def park(self, filebase: str, lane: str, domains: DomainCounts) -> None:
-        """It waits in this lane from now on. domains: those in which it owes a recipient."""
+    def park(self, filebase: str, lane: str, domains: DomainCounts, due_s: float | None = None) -> None:
+        """It waits in this lane from now on, until `due_s` at the latest. domains: those in which it owes a recipient."""
         self._nowhere_else -= {self.limits.of_domain(domain) for domain, _ in domains}
-        self._resources.index.set_state(filebase, EntryState.WAITING, self._why_in(lane), lane=lane)
+        self._resources.index.set_state(filebase, EntryState.WAITING, self._why_in(lane), due_s, lane=lane)
 
     def _why_in(self, lane: str) -> str:
         return f"not served: {lane}" if lane == self.limits.served.otherwise else f"ceiling of {lane}"

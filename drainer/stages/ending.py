@@ -32,20 +32,26 @@ class Decided:
     """The ledger says what becomes of it: finish, suppress, hold, wait, or deliver to the rest later.
 
     blameless  the recipients still owed were not refused: the turn was interrupted, or it was the MTA's state
+    parked     the others wait for a ceiling, not for those that were refused; None: nobody does
     """
 
     entry: QueueEntry
     record: MessageRecord
     decision: Decision
     blameless: bool
+    parked: Parked | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NotBefore:
-    """It waits for a moment of Mailman's, `due_s` (seconds since the epoch)."""
+    """It waits for a moment of Mailman's, or of its own deferral: `due_s` (seconds since the epoch).
+
+    owed  recipients that it owes; None: as many as before
+    """
 
     due_s: float
     reason: str
+    owed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +59,13 @@ class Parked:
     """The recipients that are left wait for the ceiling of this destination, and perhaps for others.
 
     owed     recipients it owes; domains: how many of them are in each domain that is counted
+    due_s    when those go again that were refused for now, seconds since the epoch; None: nobody was
     """
 
     lane: str
     owed: int
     domains: DomainCounts
+    due_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,13 +93,14 @@ class Settle:
     async def _carry_out(self, filebase: str, ending: Ending) -> None:
         index, set_aside = self._resources.index, self._set_aside
         match ending:
-            case Decided(entry, record, decision, blameless):
-                await self.apply(entry, record, decision, blameless)
-            case NotBefore(due_s, reason):
+            case Decided(entry, record, decision, blameless, parked):
+                await self.apply(entry, record, decision, blameless, parked)
+            case NotBefore(due_s, reason, owed):
+                if owed is not None:
+                    index.set_owed(filebase, owed)
                 index.set_state(filebase, EntryState.DEFERRED, reason, due_s)
-            case Parked(lane, owed, domains):
-                index.set_owed(filebase, owed, domains)
-                self._domains.park(filebase, lane, domains)
+            case Parked():
+                self._park(filebase, ending)
             case LookAgain(reason, level, error):
                 set_aside.look_again(filebase, reason)
                 if level:
@@ -117,10 +118,21 @@ class Settle:
             case WithMailman():
                 pass
 
-    async def apply(self, entry: QueueEntry, record: MessageRecord, decision: Decision, blameless: bool) -> None:
+    def _park(self, filebase: str, parked: Parked) -> None:
+        self._resources.index.set_owed(filebase, parked.owed, parked.domains)
+        self._domains.park(filebase, parked.lane, parked.domains, parked.due_s)
+
+    async def apply(
+        self,
+        entry: QueueEntry,
+        record: MessageRecord,
+        decision: Decision,
+        blameless: bool,
+        parked: Parked | None = None,
+    ) -> None:
         """Do what a decision says.
 
-        blameless  the recipients still owed were not refused: the turn was interrupted, or it was the MTA's state
+        blameless, parked  as in Decided
         """
         filebase, index = entry.filebase, self._resources.index
         match decision.next_step:
@@ -146,7 +158,7 @@ class Settle:
             case NextStep.DELIVER if blameless:
                 index.set_owed(filebase, len(decision.deliver) + len(decision.wait))
             case NextStep.DELIVER:
-                await self._defer(entry, record, decision)
+                await self._defer(entry, record, decision, parked)
 
     def _deferred_by_nobody(self, claims: Sequence[Claim]) -> set[str]:
         """Entries that deferred recipients, but are gone and cannot retry them."""
@@ -233,8 +245,9 @@ class Settle:
             for of, some in by_entry.items()
         ]  # fmt: skip
 
-    async def _defer(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
-        """Refused for now: try again after a delay that grows each time, until feed.give_up_after."""
+    async def _defer(self, entry: QueueEntry, record: MessageRecord, decision: Decision, parked: Parked | None) -> None:
+        """Refused for now: try again after a delay that grows each time, until feed.give_up_after. Recipients who wait for a
+        ceiling only go on meanwhile."""
         resources, feed, filebase = self._resources, self._resources.settings.feed, entry.filebase
         now_s = resources.clock.now_s()
         before = await resources.ledger.deferral(filebase)
@@ -247,6 +260,9 @@ class Settle:
         owed = len(decision.deliver) + len(decision.wait)
         reason = f"attempt {attempts} deferred"
         await resources.ledger.defer(Deferral(filebase, attempts, first_at_s, due_s, owed, reason))
+        if parked is not None:
+            self._park(filebase, replace(parked, due_s=due_s))
+            return
         resources.index.set_owed(filebase, owed)
         resources.index.set_state(filebase, EntryState.DEFERRED, reason, due_s)
 

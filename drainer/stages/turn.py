@@ -19,6 +19,7 @@ from drainer.duplicates.decision import Claim, Decision, NextStep
 from drainer.feed.memory_budget import ENTRY_COPIES, MemoryBudget
 from drainer.feed.outcome import ContentRefused
 from drainer.feed.pick import deliver_after_s, one_per_recipient
+from drainer.feed.shaping import Shaped
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import MessageRecord, recipient_key
 from drainer.ledger.states import SETTLED, State
@@ -88,7 +89,8 @@ class Turn:
         decision = await decide()
         if decision.deliver and self._is_for_mailman(entry):
             return await self._hand_over(entry, record, decision, waiting.is_fresh)
-        going = self._domains.pick(decision.deliver, waiting)
+        put_off, put_off_until_s = await self._put_off(decision, waiting)
+        going = self._domains.pick([one for one in decision.deliver if one not in put_off], waiting)
         sent: list[Transaction] = []
         interrupted = False
         if going.ready:
@@ -99,10 +101,52 @@ class Turn:
                 reply := next((done.message_refused for done in sent if done.message_refused), "")
             ):
                 raise ContentRefused(f"{reply} ({len(decision.deliver)} recipients have not had it)")
-        if decision.deliver and set(one_per_recipient(decision.deliver)) <= set(going.later):
-            owed = len(decision.deliver) + len(decision.wait)
-            return Parked(going.lane, owed, self._domains.counts(decision.deliver, going.lane))
-        return Decided(entry, record, decision, interrupted or not self._is_to_blame(filebase, decision, sent))
+        return self._left(entry, record, decision, going, put_off_until_s, sent, interrupted=interrupted)
+
+    def _left(
+        self,
+        entry: QueueEntry,
+        record: MessageRecord,
+        decision: Decision,
+        going: Shaped,
+        put_off_until_s: float | None,
+        sent: Sequence[Transaction],
+        *,
+        interrupted: bool,
+    ) -> Ending:
+        """What becomes of the recipients that are left: each waits for its own reason only.
+
+        decision  after sending; going, put_off_until_s: of this turn
+        """
+        owed = len(decision.deliver) + len(decision.wait)
+        refused = self._refused(decision).difference(going.later)
+        waits = [address for address in one_per_recipient(decision.deliver) if address not in refused]
+        parked = None
+        if waits and set(waits) <= {*going.later, *decision.deferred}:
+            lane = going.lane or self._domains.limits.of_recipient(waits[0])
+            parked = Parked(lane, owed, self._domains.counts(decision.deliver, lane), put_off_until_s)
+            if not refused:
+                return parked
+        if refused and put_off_until_s is not None and (parked or not waits):
+            # Those who are refused meanwhile join the ones who were refused before: that is no further attempt.
+            return parked or NotBefore(put_off_until_s, "some recipients were deferred", owed)
+        blameless = interrupted or not self._is_to_blame(entry.filebase, decision, sent)
+        return Decided(entry, record, decision, blameless, parked)
+
+    def _refused(self, decision: Decision) -> set[str]:
+        """Recipients that the entry has deferred, for another reason than the pace of their destination."""
+        return {address for address, reply in decision.deferred.items() if not self._domains.is_limited(address, reply)}
+
+    async def _put_off(self, decision: Decision, waiting: WaitingEntry) -> tuple[set[str], float | None]:
+        """Recipients that the entry has deferred and whose time has not come, and when it comes, seconds since the epoch.
+
+        Only an entry that is picked from the lane of a destination has its turn before that.
+        """
+        if waiting.lane and (refused := self._refused(decision)):
+            deferral = await self._resources.ledger.deferral(waiting.filebase)
+            if deferral is not None and deferral.due_s > self._resources.clock.now_s():
+                return refused, deferral.due_s
+        return set(), None
 
     async def _read(self, filebase: str, memory: contextlib.AsyncExitStack) -> QueueEntry:
         """The entry, once there is room for it in memory; the room is free again when the turn ends."""

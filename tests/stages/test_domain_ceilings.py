@@ -14,7 +14,7 @@ from drainer.backlog.states import EntryState
 from drainer.backlog.values import Description, WaitingEntry
 from drainer.feed.shaping import BATCH_S
 from drainer.feed.transaction import Transaction
-from drainer.ledger.records import Outcome
+from drainer.ledger.records import DomainOrder, Outcome
 from drainer.ledger.states import State
 from drainer.queuedir.domains import domain_counts
 from drainer.queuedir.entry import Flavour
@@ -187,3 +187,48 @@ def test_wake_up_that_comes_late_is_made_up_for() -> None:
         drain.clock.at_s += 0.23
         drain.run(STEP_S)
     assert drain.sent[BAD] == pytest.approx(20 * 20 * 0.28, rel=0.1)
+
+
+def test_lists_take_turns_in_a_lane_whatever_the_size_of_their_entries() -> None:
+    choice = Drain(10.0, parked=0)
+    settings = {"feed": {"order": "fair", "domains": {BAD: "10/s"}}}
+    choice.resources.settings = Settings.model_validate(settings)
+    choice.domains.reconfigure(choice.resources.settings)
+    sizes = {"large.example.org": 10, "small.example.org": 1}
+    sent = Counter[str]()
+    for list_id, size in sizes.items():
+        names = [f"{number}.7+{number:038x}{size:02}" for number in range(400)]
+        choice.index.add_listed(listed(*names))
+        counts = ((BAD, size),)
+        choice.index.describe(
+            Description(described(name, list_id=list_id, recipients=size).summary, domains=counts) for name in names
+        )
+        for name in names:
+            choice.domains.park(name, BAD, counts)
+    for _ in range(600):
+        choice.clock.at_s += STEP_S
+        for _ in range(3):  # the feed asks again whenever there is news
+            for waiting in choice.domains.in_turn(5, ()):
+                sent[waiting.list_id] += waiting.recipients
+                choice.index.set_state(waiting.filebase, EntryState.ACTIVE)
+                choice.index.remove(waiting.filebase)
+    assert sum(sent.values()) == pytest.approx(10 * 600 * STEP_S, rel=0.1)
+    assert sent["large.example.org"] == pytest.approx(sent["small.example.org"], abs=20)
+
+
+def test_operator_who_lifts_the_ceiling_of_a_domain_lifts_its_probation_too() -> None:
+    drain = Drain(None)
+    drain.resources.settings = Settings.model_validate({"mta": {"queue": "postfix"}})
+    drain.domains.renew()
+    assert set(drain.domains.limits.per_s) == {BAD, GOOD}
+    drain.domains.follow([DomainOrder(BAD, float("inf"), None, 0.0, "ann", "")])
+    assert set(drain.domains.limits.per_s) == {GOOD}
+
+
+def test_order_for_a_domain_holds_for_the_group_it_comes_into() -> None:
+    drain = Drain(None)
+    drain.domains.follow([DomainOrder(BAD, 3.0, None, 0.0, "ann", "")])
+    settings = Settings.model_validate({"feed": {"domain_groups": {"both": [BAD, GOOD]}}})
+    drain.resources.settings = settings
+    drain.domains.reconfigure(settings)
+    assert set(drain.domains.in_force) == {"both"} and drain.domains.limits.per_s == {"both": 3.0}

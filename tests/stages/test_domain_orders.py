@@ -109,3 +109,14 @@ async def test_pause_of_a_domain_ends_by_itself(tmp_path: Path) -> None:
         assert await run.ended() == 0
         assert run.taken() == run.owed()
         assert ordered(run) == ()
+
+
+async def test_order_for_a_domain_that_came_into_a_group_is_taken_back_by_the_groups_name(tmp_path: Path) -> None:
+    outage = site(tmp_path)
+    async with Sink() as sink:
+        async with inside(tmp_path, outage, sink, feed={"messages": "0/s"}) as run:
+            assert f"{HELD}: held back" in await order(run, pause_s=0.0)
+        async with inside(tmp_path, outage, sink, feed={**FEED, "messages": "0/s"}) as run:
+            assert (await standing(run)).set_by == "operator"
+            assert "google" in await order(run, auto=True)
+            assert ordered(run) == () and (await standing(run)).set_by == ""
