@@ -128,6 +128,10 @@ def test_rates_shown_read_back(per_s: float) -> None:
         ('[feed]\nnot = "choir"', "feed.not = 'choir'"),
         ('[feed]\nonly = ["choir"]\nnot = ["choir"]', "only and not both name choir"),
         ('[feed]\nvia = "mailman"\nnot = ["@gmail.com"]', 'right would be via = "smtp", or lists only'),
+        (
+            '[mailman]\nrelease_lists = ["choir"]\n[feed]\nnot = ["@gmail.com"]',
+            "@gmail.com in feed.only or feed.not cannot be kept apart; right would be lists only",
+        ),
         ('[feed]\norder = "newest"', "'fair', 'fresh', 'oldest' or 'priority'"),
         ("[feed]\nweights = { choir = 0 }", "feed.weights.choir = 0"),
         ("[feed]\nweights = { choir = inf }", "feed.weights.choir = inf"),

@@ -50,6 +50,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 240.0
 HEAL_S = 300.0
 SLOWEST_PER_S = 0.05
 AFTER_BAN = 0.5
+FORGOTTEN_S = 3600.0
+"""A ban that nobody waits for any more is not probed. After so long nothing is known of it."""
 PROBATION_PER_S, PROVEN_PER_S, KEEPS_UP = 25.0, 800.0, 0.7
 
 _WINDOW_S = 90.0
@@ -270,6 +272,8 @@ def _in_ban(seen: DomainPace, last: _Interval, look: Look, trouble: str) -> Doma
     if last.refused > 0 and look.at_s - seen.paused_s >= seen.pause_s:
         pause_s = min(2 * seen.pause_s, LONGEST_PAUSE_S)
         return replace(seen, pause_s=pause_s, paused_s=look.at_s, told_s=look.at_s, cause=trouble or seen.cause)
+    if look.at_s - max(seen.bound_s, seen.told_s) >= FORGOTTEN_S:
+        return DomainPace(last=seen.last, queued=seen.queued, intervals=seen.intervals)
     return seen
 
 

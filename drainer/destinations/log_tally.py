@@ -5,11 +5,13 @@ Out   DomainLogged per domain, for the time since they were last taken
 Pure  no file is read
 
 Counted are deliveries to other hosts, and deferrals before a host was reached. A delivery by the MTA itself (a mailbox, a
-pipe) is none: no provider takes it.
+pipe, a socket) is none: no provider takes it. Nor is one to this host, where a filter hands the mail back (amavis), if mail
+for the domain also leaves for another host; otherwise this host may be a tunnel to the next MTA.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -23,6 +25,10 @@ from drainer.queuedir.domains import domain_of
 
 _NOT_TRIED = ("delivery temporarily suspended", "retry time not reached")
 """How Postfix and Exim say that they defer a mail because of what the provider answered others."""
+
+
+_TO_THIS_HOST = re.compile(r"\[(?:127\.[0-9.]+|::1)\]")
+_TO_A_SOCKET = re.compile(r"\[(?:/|private/|public/)")
 
 
 @dataclass(slots=True)
@@ -55,6 +61,7 @@ class LogTally:
         self._names = frozenset(names)
         self._postfix = PostfixReader()
         self._domains: dict[str, DomainLogged] = {}
+        self._leave_this_host: set[str] = set()
 
     def feed(self, line: LogLine) -> None:
         if self._names and self._names.isdisjoint((line.instance, line.instance.partition("@")[0])):
@@ -63,12 +70,22 @@ class LogTally:
         if not isinstance(said, MailLine) or said.to is None or not said.status or not _leaves_the_host(said):
             return
         domain = domain_of(said.to)
+        if not self._is_of_provider(domain, said.relay):
+            return
         logged = self._domains.get(domain)
         if logged is None:
             if len(self._domains) >= MOST_DOMAINS:
                 return
             logged = self._domains[domain] = DomainLogged()
         self._count(logged, said)
+
+    def _is_of_provider(self, domain: str, relay: str) -> bool:
+        """Whether the host that answered may be the domain's provider."""
+        if _TO_THIS_HOST.search(relay):
+            return domain not in self._leave_this_host
+        if "[" in relay and len(self._leave_this_host) < MOST_DOMAINS:
+            self._leave_this_host.add(domain)
+        return True
 
     def _count(self, logged: DomainLogged, said: MailLine) -> None:
         if said.status == "sent":
@@ -98,4 +115,6 @@ class LogTally:
 
 def _leaves_the_host(said: MailLine) -> bool:
     """Postfix names a host with its address in brackets, or "none"; Exim names a host, or none for one it deferred."""
+    if _TO_A_SOCKET.search(said.relay):
+        return False
     return "[" in said.relay or said.relay == "none" or (not said.relay and said.status != "sent")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from drainer.blocking import InTime
@@ -24,6 +25,7 @@ from drainer.mta_log.follow import LogFollower, follower
 from drainer.settings.mta import MtaSettings
 
 LOG_WITHIN_S = 30.0
+QUEUE_WITHIN_S = 1.0
 _OF_QUEUE = frozenset({"queue", "queue_config", "queue_command"})
 _OF_LOG = frozenset({"log_file", "log_name", "too_fast", *_OF_QUEUE})
 """Of a Postfix here, its own configuration says its name in the log."""
@@ -71,13 +73,16 @@ class BehindTheMta:
         return self._log is not None and await self._log.read_on()
 
     async def look(self, at_once: bool = False) -> DestinationsSeen:
-        """Of the queue, the last look counts while the next one is not due (queue_reader.py).
+        """Of the queue, the last look counts while the next one is not due (queue_reader.py), and while that one goes on: a
+        queue of 200,000 messages takes a minute to list, and the log has news each second.
 
         at_once  if it is due, it is not waited for
         """
-        queue = self.queue.last if at_once else None
-        if queue is None and self.queue.is_watching:
-            queue = await self.queue.look()
+        queue = self.queue.last
+        if self.queue.is_watching and not (at_once and queue):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(QUEUE_WITHIN_S if queue else None):
+                    queue = await self.queue.look()
         logged, log_trouble = await self._log.since_last() if self._log else ({}, "")
         has_queue = queue is not None and not queue.trouble
         troubles = filter(None, (queue.trouble if queue else "", log_trouble))

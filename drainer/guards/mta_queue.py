@@ -126,6 +126,8 @@ class MtaQueue:
         )
 
 
-def uncounted(why: str) -> Guard:
-    """slow, with the reason: the length could not be had."""
+def uncounted(why: str, *, was_stopped: bool = False) -> Guard:
+    """The length could not be had: slow, or still stop if it was too long when it was counted last, with the reason."""
+    if was_stopped:
+        return unknown(NAME, "stop", f"the MTA's queue was too long when it was counted last; now {why}")
     return unknown(NAME, "slow", why)

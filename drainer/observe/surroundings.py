@@ -124,7 +124,7 @@ class Surroundings:
             counted = await reader.messages()
             return self._mta_queue.judge(counted.messages, counted.at_s, fed)
         except MtaError as exc:
-            return uncounted(str(exc))
+            return uncounted(str(exc), was_stopped=self._mta_queue.stopped)
 
     async def _mta_spool(self) -> Spool:
         """Asked once, and again when the settings of the MTA have changed."""

@@ -47,6 +47,17 @@ class Settings(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _domains_are_kept_apart(self) -> Settings:
+        domains = sorted(self.feed.only_domains | self.feed.withheld_domains)
+        if domains and self.mailman.release_lists:
+            raise ValueError(
+                f"mailman.release_lists hands whole entries of {self.mailman.release_lists[0]} over, so @{domains[0]} in"
+                " feed.only or feed.not cannot be kept apart; right would be lists only in feed.only and feed.not, or no"
+                " release_lists"
+            )
+        return self
+
     def shown(self) -> dict[str, Any]:
         """Every setting as JSON values, for `drainer config`. It contains no secret: passwords are in files."""
         return self.model_dump(mode="json", by_alias=True)

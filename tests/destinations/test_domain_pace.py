@@ -161,3 +161,13 @@ def test_whatever_is_seen_a_ceiling_is_a_rate_and_has_a_cause(
         pace = next_pace(pace, look)
         assert pace.per_s is None or 0 <= pace.per_s < 1e6
         assert (pace.per_s is None) == (pace.cause == "")
+
+
+def test_ban_that_nobody_waits_for_is_forgotten() -> None:
+    pace = DomainPace(open_per_s=1.0, takes_per_s=5.0, cause="421 no", pause_s=30.0, bound_s=0.0, told_s=0.0)
+    at_s = 0.0
+    while at_s < 2 * HOUR_S and pace.is_banned:
+        at_s += 60.0
+        pace = next_pace(pace, Look(at_s, 60.0, bound=at_s <= 600))
+    assert 600 + HOUR_S <= at_s < 600 + 1.1 * HOUR_S
+    assert pace.per_s is None and pace.probation_per_s == PROBATION_PER_S, "what comes then starts slowly"

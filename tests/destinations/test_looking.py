@@ -75,6 +75,58 @@ def test_a_delivery_into_a_mailbox_of_the_mtas_own_is_no_providers() -> None:
     assert counted.take() == {}
 
 
+def counted_from(*lines: str) -> LogTally:
+    counted = LogTally(TooFastReplies())
+    for line in lines:
+        parsed = parse_line(f"2026-11-30T10:00:00Z m {line}", LATEST_S)
+        assert parsed is not None
+        counted.feed(parsed)
+    return counted
+
+
+TO_FILTER = (
+    "postfix/smtp[7]: 4F1C2D3E4F: to=<a@gmail.com>, relay=127.0.0.1[127.0.0.1]:10024, delay=1, dsn=2.0.0, status=sent "
+    "(250 2.0.0 from MTA(smtp:[127.0.0.1]:10025): 250 2.0.0 Ok: queued as 5A1C2D3E4F)"
+)
+TO_PROVIDER = (
+    "postfix/smtp[7]: 5A1C2D3E4F: to=<a@gmail.com>, relay=gmail-smtp-in.l.google.com[142.250.1.27]:25, delay=1, dsn=4.7.28, "
+    "status=deferred (host gmail-smtp-in.l.google.com[142.250.1.27] said: 421-4.7.28 unusual rate of mail)"
+)
+
+
+def test_filter_on_this_host_is_no_provider_that_accepts() -> None:
+    counted = counted_from(TO_PROVIDER, *[TO_FILTER] * 5)
+    logged = counted.take()["gmail.com"]
+    assert (logged.accepted, logged.deferred, logged.too_fast) == (0, 1, 1)
+
+
+def test_tunnel_on_this_host_to_the_next_mta_counts() -> None:
+    assert counted_from(TO_FILTER, TO_FILTER).take()["gmail.com"].accepted == 2
+
+
+def test_delivery_to_a_socket_is_no_providers() -> None:
+    to_socket = (
+        "postfix/lmtp[7]: 4F1C2D3E4F: to=<a@own.test>, relay=m[private/dovecot-lmtp], dsn=2.0.0, status=sent (ok)"
+    )
+    assert counted_from(to_socket).take() == {}
+
+
+async def test_log_is_read_on_while_a_long_queue_is_listed(tmp_path: Path) -> None:
+    log, long = tmp_path / "mail.log", tmp_path / "long"
+    log.touch()
+    command = ("sh", "-c", f"test ! -e {long} || sleep 60")
+    clock = StoppedClock()
+    behind = BehindTheMta(MtaSettings(queue="postfix", queue_command=command, log_file=log), clock)
+    await behind.look()
+    long.touch()
+    clock.advance(1000.0)
+    log.write_bytes((SAMPLES / "postfix.log").read_bytes())
+    async with asyncio.timeout(WITHIN_S):
+        seen = await behind.look()
+    assert seen.domains["third.example"].accepted == 8 and seen.messages == 0
+    await behind.close()
+
+
 async def test_log_that_cannot_be_read_is_unknown_and_not_zero(tmp_path: Path) -> None:
     behind = BehindTheMta(MtaSettings(log_file=tmp_path / "mail.log"), StoppedClock())
     seen = await behind.look()

@@ -134,3 +134,8 @@ def test_any_counts_give_a_rate_that_is_never_zero_below_the_upper_mark(
 def test_length_that_cannot_be_had_slows_and_says_why(why: str) -> None:
     guard = uncounted(why)
     assert (guard.verdict, guard.reason) == ("slow", why)
+
+
+def test_queue_that_was_too_long_and_cannot_be_counted_any_more_is_not_fed() -> None:
+    assert uncounted("postqueue did not answer", was_stopped=True).verdict == "stop"
+    assert "postqueue did not answer" in uncounted("postqueue did not answer", was_stopped=True).reason
