@@ -227,10 +227,6 @@ class BacklogIndex:
         query = "SELECT filebase FROM entry WHERE covered > 0 ORDER BY when_s"
         return [str(filebase) for (filebase,) in self._store.query(query)]
 
-    def rename(self, before: str, after: str) -> bool:
-        """The entry's file got another name (Custody says so). Returns False if the index has no such entry."""
-        return bool(self._store.execute("UPDATE entry SET filebase=? WHERE filebase=?", (after, before)).rowcount)
-
     def remove(self, filebase: str) -> bool:
         """The entry is finished, suppressed, handed back, or was unreadable. Returns False if there was none."""
         row = self._store.row(filebase)

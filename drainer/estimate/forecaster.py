@@ -136,10 +136,6 @@ class Forecaster:
         return self._service_rate.forecast()
 
     @property
-    def arrivals_per_s(self) -> float:
-        return self._arrivals.per_s
-
-    @property
     def recipients_per_message(self) -> float | None:
         """In all transactions so far; None before the first."""
         return self._done.recipients / self._done.messages if self._done.messages else None

@@ -132,11 +132,6 @@ def kept(reader: sqlite3.Connection, queue: int, name: str) -> bytes | None:
     return row[0] if row else None
 
 
-def rename_evidence(writer: sqlite3.Connection, queue: int, before: str | bytes, after: str | bytes) -> None:
-    for column in ("filebase", "of"):
-        writer.execute(f"UPDATE evidence SET {column} = ? WHERE {column} = ? AND queue = ?", (after, before, queue))
-
-
 def forget_evidence(writer: sqlite3.Connection, queue: int, older_than_s: float) -> None:
     writer.execute("DELETE FROM evidence WHERE at < ? AND queue = ?", (older_than_s, queue))
 

@@ -106,14 +106,6 @@ def steps_after(reader: sqlite3.Connection, queue: int, number: int) -> dict[str
     return {filebase_in(filebase): int(last) for filebase, last in rows}
 
 
-def rename(writer: sqlite3.Connection, queue: int, before: Stored, after: Stored) -> None:
-    writer.execute(
-        "UPDATE OR REPLACE steps SET filebase = ?"
-        " WHERE filebase = ? AND number IN (SELECT id FROM journal WHERE queue = ?)",
-        (after, before, queue),
-    )
-
-
 def forget(writer: sqlite3.Connection, queue: int, older_than_s: float) -> None:
     """Steps of actions older than that; their lines of the journal stay."""
     writer.execute(

@@ -54,27 +54,6 @@ from drainer.ledger.records import (
 )
 from drainer.ledger.states import DsnState, State
 
-COUNTERS = (
-    "delivered_entries",
-    "delivered_recipients",
-    "suppressed_entries",
-    "suppressed_recipients",
-    "bounced_recipients",
-    "undone_recipients",
-    "dropped_entries",
-    "dropped_recipients",
-    "undropped_entries",
-    "undropped_recipients",
-    "unreadable_entries",
-    "transactions",
-    "dsns_sent",
-    "dsns_dropped",
-)
-"""Names of a queue's durable counters. They never fall. The ledger itself counts recipients delivered, bounced and undone,
-transactions and DSNs in close_attempt, record, undo_failures and move_dsns; the others are added by `count` or by the
-`counts` argument of the write they belong to.
-"""
-
 
 class Ledger(Protocol):
     async def open(self) -> None:
@@ -262,9 +241,6 @@ class Ledger(Protocol):
     async def hold_of(self, filebase: str) -> Hold | None:
         """Why this entry is set aside; None if it is not."""
 
-    async def rename_entry(self, before: str, after: str) -> None:
-        """The entry's file got another name; everything known of it moves along."""
-
     async def operator_state(self) -> OperatorState: ...
 
     async def set_operator_state(
@@ -336,9 +312,13 @@ class Ledger(Protocol):
     async def evidence_of(self, message_id: str, limit: int) -> list[Evidence]:
         """Why mails of this Message-ID had another fate than a plain delivery, oldest first."""
 
-    async def count(self, counts: Mapping[str, int]) -> None: ...
+    async def count(self, counts: Mapping[str, int]) -> None:
+        """Add to this queue's durable counters, which never fall. The ledger itself counts recipients delivered, bounced and
+        undone, transactions and DSNs (close_attempt, record, undo_failures, move_dsns). The others are added here, or by the
+        `counts` of the write that they belong to."""
 
-    async def totals(self) -> Totals: ...
+    async def totals(self) -> Totals:
+        """The counters of this queue."""
 
     async def messages_by_message_id(self, message_id: str) -> list[tuple[MessageRecord, History]]:
         """The fate of a message: every list it went to, with what became of its recipients."""

@@ -68,14 +68,6 @@ def forget_entry(writer: sqlite3.Connection, queue: int, filebase: Stored) -> No
         writer.execute(f"DELETE FROM {table} WHERE queue = ? AND filebase = ?", (queue, filebase))
 
 
-def rename_entry(writer: sqlite3.Connection, queue: int, before: Stored, after: Stored) -> None:
-    """In all tables of what waits."""
-    for table in ("waiting", "attempts", "dsns", "deferrals", "holds"):
-        writer.execute(
-            f"UPDATE OR REPLACE {table} SET filebase = ? WHERE filebase = ? AND queue = ?", (after, before, queue)
-        )
-
-
 def _deferral(row: tuple[Any, ...]) -> Deferral:
     filebase, attempts, first_at, due, recipients, reply = row
     return Deferral(filebase_in(filebase), attempts, first_at, due, recipients, text_in(reply))

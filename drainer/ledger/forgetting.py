@@ -1,4 +1,4 @@
-"""Changes that no sending causes: logs imported, failures undone, entries renamed, old messages forgotten.
+"""Changes that no sending causes: logs imported, failures undone, old messages forgotten.
 
 In    a Writer, inside its transaction
 Out   rows of `messages` and `deliveries`
@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from drainer.ledger.columns import (
     CODES,
     DELIVERY_BITS,
-    Stored,
     addresses_in,
     delivery_ids,
     keys_of,
@@ -83,15 +82,6 @@ def undo_failures(writer: Writer, rows: Sequence[int]) -> int:
     forget_deliveries(writer, gone)
     writer.count("undone_recipients", undone)
     return undone
-
-
-def rename_in_messages(writer: Writer, after: Stored, messages: Iterable[int], deliveries: Iterable[int]) -> None:
-    """messages, deliveries: ids of the rows of these tables that have the old name."""
-    writer.forget_rows()
-    writer.connection.executemany("UPDATE messages SET filebase = ? WHERE id = ?", [(after, row) for row in messages])
-    writer.connection.executemany(
-        "UPDATE deliveries SET filebase = ? WHERE id = ?", [(after, row) for row in deliveries]
-    )
 
 
 def expire(writer: Writer, messages: Sequence[tuple[int, list[bytes]]], older_than_s: float) -> int:

@@ -275,19 +275,6 @@ class SqliteLedger(SqliteReads):
 
         await self._write(change)
 
-    async def rename_entry(self, before: str, after: str) -> None:
-        writer = self._opened.writer
-        old, new = stored_filebase(before), stored_filebase(after)
-        messages, settled = await self._search(lambda reader: tables.rows_named(reader, writer.queue, old))
-
-        def change() -> None:
-            forgetting.rename_in_messages(writer, new, messages, settled)
-            entry_rows.rename_entry(writer.connection, writer.queue, old, new)
-            account.rename_evidence(writer.connection, writer.queue, old, new)
-            action_rows.rename(writer.connection, writer.queue, old, new)
-
-        await self._write(change)
-
     async def set_operator_state(
         self, state: OperatorState, journal: JournalLine, action: NewAction | None = None
     ) -> int:

@@ -202,18 +202,6 @@ def reported_failures(connection: sqlite3.Connection, queue: int) -> dict[Stored
     return reported
 
 
-def rows_named(reader: sqlite3.Connection, queue: int, filebase: Stored) -> tuple[list[int], list[int]]:
-    """Rows of `messages` and of `deliveries` that name this entry. Reads both tables: an index by filebase would be one of
-    the largest structures in the file, and names change seldom."""
-    messages = reader.execute("SELECT id FROM messages WHERE filebase = ? AND queue = ?", (filebase, queue)).fetchall()
-    deliveries = reader.execute(
-        f"SELECT d.id FROM deliveries d JOIN messages m ON m.id = d.id >> {DELIVERY_BITS}"
-        " WHERE d.filebase = ? AND coalesce(d.queue, m.queue) = ?",
-        (filebase, queue),
-    ).fetchall()
-    return [row for (row,) in messages], [row for (row,) in deliveries]
-
-
 _NOTHING_KEEPS = (
     "NOT EXISTS (SELECT 1 FROM deliveries WHERE at >= :older_than"
     " AND id BETWEEN {message} << 24 AND ({message} << 24) + 16777215)"

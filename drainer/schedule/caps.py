@@ -97,10 +97,6 @@ class CapInForce:
     next_s: float
     leaving: tuple[tuple[float, int], ...] = ()
 
-    @property
-    def is_reached(self) -> bool:
-        return self.used >= self.most
-
 
 class Account:
     """What counts against an hourly and a daily cap; 0: no such cap. It counts without caps too, for those set later."""

@@ -62,14 +62,6 @@ def test_held_entries_are_read_and_counted_apart_and_come_back_when_released(ind
     assert index.totals.overall().oldest_s == 1.5
 
 
-def test_renamed_entry_keeps_all_that_is_known_of_it(index: BacklogIndex) -> None:
-    fill(index, described("1.5+a", identity=("x",)))
-    assert index.rename("1.5+a", "1.5+b")
-    assert following(index) == ["1.5+b"]
-    assert index.state_of("1.5+a") is None
-    assert not index.rename("1.5+a", "1.5+c")
-
-
 def test_index_starts_empty_whatever_was_left_at_its_path(tmp_path: Path) -> None:
     path = tmp_path / "index.sqlite"
     path.write_bytes(b"not a database")

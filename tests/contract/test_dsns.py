@@ -157,12 +157,6 @@ async def test_deferred_dsn_waits_until_it_is_due_and_counts_its_attempts(ledger
     assert await ledger.dsn_backlog() == DsnBacklog(3, 1, AT + 20, AT + 20)
 
 
-async def test_dsn_follows_its_entry_to_a_new_name(ledger: Ledger) -> None:
-    await fail(ledger, ANN)
-    await ledger.rename_entry(FIRST, SECOND)
-    assert [one.filebase for one in await owed(ledger)] == [SECOND]
-
-
 async def test_dsn_outlives_its_entry_and_what_is_remembered_of_the_message(ledger: Ledger) -> None:
     await fail(ledger, ANN)
     await ledger.finish_entry(FIRST)

@@ -99,40 +99,6 @@ async def test_release_frees_held_recipients_of_that_entry_only_and_on_request(l
     )
 
 
-async def test_everything_known_of_an_entry_moves_with_its_name(ledger: Ledger) -> None:
-    other = MessageRecord((B,), "list", "<two@x>")
-    await deliver(ledger, ANN, filebase=SECOND)
-    await deliver(ledger, BOB)
-    await ledger.record(FIRST, MESSAGE, [Outcome(State.FAILED, (EVE,), "550", AT)])
-    await deliver(ledger, ANN, filebase=FIRST, message=other)
-    await ledger.record(FIRST, MESSAGE, [Outcome(State.DEFERRED, ("d@x",), "450", AT)])
-    opened = await ledger.open_attempt(attempt("e@x"))
-    await ledger.defer(deferral(FIRST, AT))
-    await ledger.hold([Hold(FIRST, "operator", "", "ann", AT)])
-    renamed = "1700000000.5+" + "9" * 40
-    await ledger.rename_entry(FIRST, renamed)
-    assert await states(ledger) == (
-        row(SECOND, State.DELIVERED, ANN)
-        | row(renamed, State.DELIVERED, BOB)
-        | row(renamed, State.FAILED, EVE)
-        | row(renamed, State.DEFERRED, "d@x")
-        | row(renamed, State.ATTEMPTING, "e@x")
-    )
-    assert await states(ledger, B) == row(renamed, State.DELIVERED, ANN)
-    assert [found.filebase for found in await ledger.unresolved_attempts()] == [renamed]
-    assert [found.filebase for found in await ledger.deferrals()] == [renamed]
-    assert [found.filebase for found in await ledger.holds()] == [renamed]
-    await ledger.close_attempt(opened, State.DELIVERED, "250", AT)
-    assert row(renamed, State.DELIVERED, "e@x") <= await states(ledger)
-
-
-async def test_failed_recipient_binds_under_the_new_name_and_not_under_the_old(ledger: Ledger) -> None:
-    await ledger.record(FIRST, MESSAGE, [Outcome(State.SKIPPED, (ANN,), "dropped", AT)])
-    await ledger.rename_entry(FIRST, SECOND)
-    await deliver(ledger, ANN, filebase=FIRST)
-    assert await states(ledger) == row(SECOND, State.SKIPPED, ANN) | row(FIRST, State.DELIVERED, ANN)
-
-
 async def test_operators_orders_survive_restart_with_their_journal_line(ledger: Ledger) -> None:
     assert await ledger.operator_state() == OperatorState()
     order = OperatorState().changed(

@@ -181,10 +181,6 @@ class SameAnswers(RuleBasedStateMachine):
         elsewhere = message.identity, frozenset(map(recipient_key, recipients))
         self.both(lambda ledger: ledger.release([], held_recipients=True, held_elsewhere=elsewhere))
 
-    @rule(before=filebases, after=filebases)
-    def rename_entry(self, before: str, after: str) -> None:
-        self.both(lambda ledger: ledger.rename_entry(before, after))
-
     @rule(some=st.lists(filebases, max_size=2, unique=True))
     def undo_failures(self, some: list[str]) -> None:
         self.both(lambda ledger: ledger.undo_failures(some))

@@ -520,29 +520,6 @@ class MemoryLedger:
     async def hold_of(self, filebase: str) -> Hold | None:
         return self._holds.get(filebase)
 
-    async def rename_entry(self, before: str, after: str) -> None:
-        for row in self._rows:
-            if row.filebase == before:
-                row.filebase = after
-        for dsn_id, dsn in self._dsns.items():
-            if dsn.filebase == before:
-                self._dsns[dsn_id] = replace(dsn, filebase=after)
-        self._evidence = [
-            replace(
-                line,
-                filebase=after if line.filebase == before else line.filebase,
-                of=after if line.of == before else line.of,
-            )
-            for line in self._evidence
-        ]
-        renamed = [replace(step, filebase=after) for (_, name), step in self._steps.items() if name == before]
-        self._steps = {key: step for key, step in self._steps.items() if key[1] != before}
-        self._steps |= {(step.number, after): step for step in renamed}
-        if before in self._deferrals:
-            self._deferrals[after] = replace(self._deferrals.pop(before), filebase=after)
-        if before in self._holds:
-            self._holds[after] = replace(self._holds.pop(before), filebase=after)
-
     async def operator_state(self) -> OperatorState:
         return self._operator
 

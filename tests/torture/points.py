@@ -39,7 +39,7 @@ LEDGER_WRITES = {
 }
 """Ledger calls that write, and what an operator, Mailman or time has to do for them."""
 
-UNUSED = frozenset({"rename_entry", "count"})
+UNUSED = frozenset({"count"})
 """Part of the contract, called by nothing in the service."""
 
 ELSEWHERE = frozenset({"take_in", "learn", "unlearn", "rewrite", "try_again", "undo_failures"})
