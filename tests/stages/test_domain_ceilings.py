@@ -4,25 +4,17 @@ others go on as if they were not there."""
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
 
-from drainer.backlog.index import BacklogIndex
 from drainer.backlog.states import EntryState
-from drainer.backlog.values import Description, WaitingEntry
 from drainer.feed.shaping import BATCH_S
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import DomainOrder, Outcome
 from drainer.ledger.states import State
-from drainer.queuedir.domains import domain_counts
-from drainer.queuedir.entry import Flavour
 from drainer.settings import Settings
-from drainer.stages.domain_ceilings import DomainCeilings
-from drainer.stages.domain_paces import DomainPaces
-from drainer.stages.resources import Resources
-from tests.backlog.entries import described, listed
+from tests.stages.choice import Choice
 
 PARKED, OTHERS = 5_000, 1_000
 STEP_S, MTA_PER_STEP = 0.05, 10
@@ -30,85 +22,21 @@ STEP_S, MTA_PER_STEP = 0.05, 10
 BAD, GOOD = "bad.example", "good.example"
 
 
-@dataclass
-class StoppedClock:
-    at_s: float = 1_000_000.0
+class Drain(Choice):
+    """Entries for a domain with a ceiling, then entries for another one; `mixed`: the first ones are for both."""
 
-    def now_s(self) -> float:
-        return self.at_s
-
-    def monotonic_s(self) -> float:
-        return self.at_s
-
-
-@dataclass
-class Drain:
-    """The feed's choice in virtual time: what it begins is read at once, and sent."""
-
-    ceiling: float | None
-    mixed: bool = False
-    parked: int = 500
-    reads: Counter[str] = field(default_factory=Counter)
-    transactions: Counter[str] = field(default_factory=Counter)
-    sent: Counter[str] = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        self.clock = StoppedClock()
-        self.index = BacklogIndex(cast(Any, ":memory:"))
-        unused = cast(Any, None)
-        gate = cast(Any, type("Gate", (), {"closed_lists": frozenset()}))
-        self.resources = Resources(
-            settings_of(self.ceiling), self.clock, unused, self.index, unused, {Flavour.MAILMAN2: unused}, unused,
-            unused, unused, gate, unused,
-        )  # fmt: skip
-        self.domains = DomainCeilings(self.resources, DomainPaces(self.resources))
-        self.owed: dict[str, list[str]] = {}
-        entries = []
-        for number in range(self.parked + OTHERS):
-            name = f"{number}.5+{number:040x}"
-            bad = number < self.parked
-            self.owed[name] = [f"ann@{BAD if bad else GOOD}", *(["bob@good.example"] if bad and self.mixed else [])]
-            plain = described(name, recipients=len(self.owed[name]))
-            entries.append(Description(plain.summary, domains=domain_counts(self.owed[name])))
-        self.index.add_listed(listed(*self.owed))
-        self.index.describe(entries)
-
-    def set_ceiling(self, ceiling: float | None) -> None:
-        settings = settings_of(ceiling)
-        self.resources.settings = settings
-        self.domains.reconfigure(settings)
+    def __init__(self, ceiling: float | None, mixed: bool = False, parked: int = 500) -> None:
+        self.parked = parked
+        of_bad = [f"ann@{BAD}", *([f"bob@{GOOD}"] if mixed else [])]
+        owed = {
+            f"{number}.5+{number:040x}": of_bad if number < parked else [f"ann@{GOOD}"]
+            for number in range(parked + OTHERS)
+        }
+        super().__init__({} if ceiling is None else {BAD: ceiling}, owed)
 
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds / STEP_S)):
-            self.clock.at_s += STEP_S
-            room = MTA_PER_STEP
-            for waiting in self.domains.in_turn((room + 1) // 2, ()):
-                self._turn(waiting)
-                room -= 1
-            while room and (found := self.index.order.next_waiting("oldest", self.clock.now_s(), limit=room)):
-                for waiting in found:
-                    if (admitted := self.domains.admitted(waiting)) is not None:
-                        self._turn(admitted)
-                        room -= 1
-
-    def _turn(self, waiting: WaitingEntry) -> None:
-        name = waiting.filebase
-        self.reads[name] += 1
-        self.index.set_state(name, EntryState.ACTIVE)
-        going = self.domains.pick(self.owed[name], waiting)
-        self.sent.update(address.partition("@")[2] for address in going.ready)
-        self.transactions[name] += bool(going.ready)
-        self.owed[name] = list(going.later)
-        if not going.later:
-            self.index.remove(name)
-            return
-        counts = self.domains.counts(going.later, going.lane)
-        self.index.set_owed(name, len(going.later), counts)
-        self.domains.park(name, going.lane, counts)
-
-
-def settings_of(ceiling: float | None) -> Settings:
-    return Settings.model_validate({"feed": {"domains": {} if ceiling is None else {BAD: f"{ceiling}/s"}}})
+            self.step(STEP_S, MTA_PER_STEP)
 
 
 @pytest.mark.parametrize("mixed", [False, True], ids=["of_that_domain_alone", "of_others_too"])
@@ -129,7 +57,7 @@ def test_others_are_as_fast_as_without_the_entries_that_wait() -> None:
 def test_ceiling_that_changes_all_the_time_costs_no_reading() -> None:
     drain = Drain(20.0)
     for ceiling in (5.0, 80.0, 0.0, 40.0, 0.5, 10.0) * 3:
-        drain.set_ceiling(ceiling)
+        drain.set({BAD: ceiling})
         drain.run(1)
     assert drain.reads == drain.transactions
     assert drain.sent[BAD] <= 3 * (1 + BATCH_S) * (5 + 80 + 40 + 0.5 + 10) + 18
@@ -140,7 +68,7 @@ def test_domain_that_is_held_back_has_nobody_read_and_goes_on_once_it_may() -> N
     drain.run(1)
     assert drain.sent[BAD] == 0 and drain.sent[GOOD] == sum(drain.reads.values()) > 0
     assert drain.index.totals.lanes() == {BAD: drain.parked} and drain.domains.next_due_in_s() is None
-    drain.set_ceiling(None)
+    drain.set({})
     drain.run(8)
     assert drain.index.totals.lanes() == {} and drain.sent[BAD] == drain.parked, "in the order of all"
     assert drain.reads == drain.transactions
@@ -148,11 +76,9 @@ def test_domain_that_is_held_back_has_nobody_read_and_goes_on_once_it_may() -> N
 
 def test_entry_in_a_slow_lane_goes_on_with_those_whose_ceiling_is_gone() -> None:
     drain = Drain(1.0, mixed=True)
-    both = {"feed": {"domains": {BAD: "1/h", GOOD: "1/h"}}}
-    drain.resources.settings = Settings.model_validate(both)
-    drain.domains.reconfigure(drain.resources.settings)
+    drain.set({BAD: 1 / 3600, GOOD: 1 / 3600})
     drain.run(1)
-    drain.set_ceiling(0.01)
+    drain.set({BAD: 0.01})
     drain.run(10)
     assert drain.sent[GOOD] == drain.parked + OTHERS, "though each of them waits for the other domain as well"
     assert drain.sent[BAD] <= 3
@@ -164,11 +90,11 @@ def test_entry_in_a_slow_lane_goes_on_with_those_whose_ceiling_is_gone() -> None
 def test_only_what_the_destination_was_asked_to_take_uses_up_its_ceiling(ends: str) -> None:
     drain = Drain(1 / 3600, parked=3)
     drain.run(STEP_S)  # the first one goes, the others stand in the lane
-    drain.clock.at_s += 3600
+    drain.clock.advance(3600)
     (first,) = drain.domains.in_turn(5, ())
     drain.index.set_state(first.filebase, EntryState.ACTIVE)
     if ends != "before_its_pick":
-        going, at_s = drain.domains.pick(drain.owed[first.filebase], first).ready, drain.clock.at_s
+        going, at_s = drain.domains.pick(drain.owed[first.filebase], first).ready, drain.clock.now_s()
         ended = {
             "with_a_session_lost": Transaction((), going, "session lost at MAIL"),
             "refused": Transaction((Outcome(State.DEFERRED, going, "450 4.2.0 later", at_s),)),
@@ -184,29 +110,23 @@ def test_only_what_the_destination_was_asked_to_take_uses_up_its_ceiling(ends: s
 def test_wake_up_that_comes_late_is_made_up_for() -> None:
     drain = Drain(20.0)
     for _ in range(20):
-        drain.clock.at_s += 0.23
+        drain.clock.advance(0.23)
         drain.run(STEP_S)
     assert drain.sent[BAD] == pytest.approx(20 * 20 * 0.28, rel=0.1)
 
 
 def test_lists_take_turns_in_a_lane_whatever_the_size_of_their_entries() -> None:
     choice = Drain(10.0, parked=0)
-    settings = {"feed": {"order": "fair", "domains": {BAD: "10/s"}}}
-    choice.resources.settings = Settings.model_validate(settings)
-    choice.domains.reconfigure(choice.resources.settings)
+    choice.reload(Settings.model_validate({"feed": {"order": "fair", "domains": {BAD: "10/s"}}}))
     sizes = {"large.example.org": 10, "small.example.org": 1}
     sent = Counter[str]()
     for list_id, size in sizes.items():
         names = [f"{number}.7+{number:038x}{size:02}" for number in range(400)]
-        choice.index.add_listed(listed(*names))
-        counts = ((BAD, size),)
-        choice.index.describe(
-            Description(described(name, list_id=list_id, recipients=size).summary, domains=counts) for name in names
-        )
+        choice.arrive({name: [f"a{at}@{BAD}" for at in range(size)] for name in names}, list_id=list_id)
         for name in names:
-            choice.domains.park(name, BAD, counts)
+            choice.domains.park(name, BAD, ((BAD, size),))
     for _ in range(600):
-        choice.clock.at_s += STEP_S
+        choice.clock.advance(STEP_S)
         for _ in range(3):  # the feed asks again whenever there is news
             for waiting in choice.domains.in_turn(5, ()):
                 sent[waiting.list_id] += waiting.recipients
@@ -228,7 +148,5 @@ def test_operator_who_lifts_the_ceiling_of_a_domain_lifts_its_probation_too() ->
 def test_order_for_a_domain_holds_for_the_group_it_comes_into() -> None:
     drain = Drain(None)
     drain.domains.follow([DomainOrder(BAD, 3.0, None, 0.0, "ann", "")])
-    settings = Settings.model_validate({"feed": {"domain_groups": {"both": [BAD, GOOD]}}})
-    drain.resources.settings = settings
-    drain.domains.reconfigure(settings)
+    drain.reload(Settings.model_validate({"feed": {"domain_groups": {"both": [BAD, GOOD]}}}))
     assert set(drain.domains.in_force) == {"both"} and drain.domains.limits.per_s == {"both": 3.0}
