@@ -1,6 +1,6 @@
-"""Blocking work that may never return, such as reading from an NFS server that is gone: the wait for it has a limit.
+"""Work that may never end, such as reading from an NFS server that is gone: the wait for it has a limit.
 
-In    a function that blocks, a name for what it asks
+In    a function that blocks, a name for what it asks; a process to kill
 Out   its result or its error; TimeoutError when it takes too long
 
 Each question runs in a thread of its own, and the process ends without waiting for it. asyncio's executor would not do: it
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -20,6 +22,8 @@ T = TypeVar("T")
 
 MOST_AT_A_TIME = 64
 """Threads of one InTime, hanging ones included."""
+
+KILLED_WITHIN_S = 5.0
 
 
 class InTime(Generic[T]):
@@ -53,6 +57,21 @@ class InTime(Generic[T]):
         del self._asked[question]
         if not done.cancelled():
             done.exception()  # looked at, even if every caller has left
+
+
+async def kill_session(process: asyncio.subprocess.Process) -> None:
+    """Kill a process that leads a session of its own, with all that it started, and wait for its end."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await wait_for_killed(process)
+
+
+async def wait_for_killed(process: asyncio.subprocess.Process) -> None:
+    """Wait for its end, so that it leaves no zombie; but not for long, since no signal ends a process while a disk does not
+    answer it. Then it is left behind."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(KILLED_WITHIN_S):
+            await process.wait()
 
 
 def _work(answer: asyncio.Future[T], work: Callable[[], T]) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from drainer.blocking import wait_for_killed
 from drainer.compose.coprocess import frames
 from drainer.compose.wire import ComposedMessage, Envelope
 from drainer.duplicates.decoration import Decoration
@@ -126,10 +127,10 @@ class Coprocess:
             raise Broken(f"left something out of a frame of kind {kind}: {exc}") from exc
 
     async def end(self) -> None:
-        """Kill it: it holds nothing that could be lost. Returns when it has ended."""
+        """Kill it: it holds nothing that could be lost. Returns when it has ended, or cannot be ended."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        await self._process.wait()
+        await wait_for_killed(self._process)
         await asyncio.wait([self._stderr_task], timeout=1.0)  # a grandchild may hold the pipe
         self._stderr_task.cancel()
         if self._process.stdin is not None:

@@ -4,8 +4,8 @@ In    the command's words; what to do with a line; how long it may take
 Out   nothing: the lines were handed on, and the command ended with status 0
 Raises  MtaError: the command cannot be run, failed, hangs, or prints without end
 
-A command that does not end is killed with all that it started (ssh, a shell), and is waited for: it leaves no zombie. Its
-lines are handled in pieces between which the event loop goes on, because delivery runs in the same loop.
+A command that does not end is killed with all that it started (ssh, a shell). The lines of a command are handled in pieces
+between which the event loop goes on, because delivery runs in the same loop.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from drainer.blocking import kill_session
 from drainer.errors import MtaError
 from drainer.files.access import set_id_advice
 
@@ -65,7 +65,7 @@ async def hand_on_lines(
             said = await complaints
     except BaseException as exc:
         complaints.cancel()
-        await _kill(process)
+        await kill_session(process)
         if isinstance(exc, TimeoutError):
             raise MtaError(f"{command[0]} did not answer within {within_s:g} s") from exc
         raise
@@ -103,13 +103,6 @@ async def _end_of(errors: asyncio.StreamReader) -> str:
     while piece := await errors.read(_MOST_ERROR_BYTES):
         end = (end + piece)[-_MOST_ERROR_BYTES:]
     return end.decode("utf-8", "replace")
-
-
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    """With all that it started, of which one may still hold its output."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
 
 
 def _failed(name: str, status: int, complaints: str) -> str:

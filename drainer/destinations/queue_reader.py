@@ -9,7 +9,7 @@ Postfix: `postqueue -j`, which any user may run. Postfix then reads all its queu
 default, `postqueue -c` is run, because only its main.cf says where its queue is. Exim: `exim -bp`, for its admin users.
 
 The number of messages is wanted every few seconds, and is had for less where that is possible: from Postfix' directories
-where they may be read (root, postfix), from `exim -bpc`. Otherwise it is the number of the last listing.
+where they may be read (root, postfix) and answer in time, from `exim -bpc`. Otherwise it is the number of the last listing.
 
 A look that takes long is taken less often: between two looks there is at least PATIENCE times what the last one took, and
 so a queue of 100,000 messages costs the MTA's host no more of its time than a short one.
@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from drainer.blocking import InTime
 from drainer.clock import Clock
 from drainer.destinations.command import hand_on_lines, program
 from drainer.destinations.queue_listing import QueueByDomain, listing_of
@@ -88,6 +89,7 @@ class QueueReader:
         self._waited_for_s = waited_for_s
         self._last: QueueLook | None = None
         self._looking: asyncio.Task[QueueLook] | None = None
+        self._counting = InTime[int](waited_for_s)
 
     @property
     def is_watching(self) -> bool:
@@ -110,13 +112,18 @@ class QueueReader:
 
     async def messages(self) -> Counted:
         """Messages in the queue now, or at the last look. Raises MtaError."""
+        hangs = ""
         if not self._command:
             now_s = self._clock.monotonic_s()
             if self._kind == "exim":
                 return Counted(await self._counted_by_exim(), now_s)
             if self._config is None:
-                with suppress(PermissionError, FileNotFoundError):
-                    return Counted(await asyncio.to_thread(count_postfix_queue, self._spool), now_s)
+                try:
+                    return Counted(await self._counted_in_directories(), now_s)
+                except (PermissionError, FileNotFoundError):
+                    pass
+                except TimeoutError as exc:
+                    hangs = f"{exc}; "
         # While a look goes on, the last one counts: the guards do not wait for a long queue, or for a command that hangs.
         seen = self._last
         if self._looking is None or seen is None:
@@ -125,9 +132,9 @@ class QueueReader:
                     seen = await self.look()
             except TimeoutError as exc:
                 if seen is None:
-                    raise MtaError(f"the queue is not listed yet, after {self._waited_for_s:g} s") from exc
+                    raise MtaError(f"{hangs}the queue is not listed yet, after {self._waited_for_s:g} s") from exc
         if seen.trouble:
-            raise MtaError(seen.trouble)
+            raise MtaError(f"{hangs}{seen.trouble}")
         return Counted(seen.queue.messages, seen.at_s)
 
     async def close(self) -> None:
@@ -159,6 +166,11 @@ class QueueReader:
             return program("exim", "exim4"), "-bp"
         instance = () if self._config is None else ("-c", str(self._config))
         return program("postqueue"), *instance, "-j"
+
+    async def _counted_in_directories(self) -> int:
+        """Raises PermissionError, FileNotFoundError; TimeoutError: the directories are on a disk that does not answer."""
+        spool = self._spool
+        return await self._counting.ask(f"Postfix's queue in {spool}", lambda: count_postfix_queue(spool))
 
     async def _counted_by_exim(self) -> int:
         lines: list[str] = []

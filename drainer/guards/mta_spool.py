@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from drainer.blocking import kill_session
+
 _SBIN = "/usr/sbin:/sbin:/usr/local/sbin"
 ANSWERS_WITHIN_S = 10.0
 
@@ -66,6 +68,7 @@ async def _said(*command: str) -> str:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         output, _ = await asyncio.wait_for(process.communicate(), ANSWERS_WITHIN_S)
@@ -73,6 +76,5 @@ async def _said(*command: str) -> str:
         raise TimeoutError(f"no answer within {ANSWERS_WITHIN_S:g} s") from exc
     finally:
         if process.returncode is None:
-            process.kill()
-            await process.wait()
+            await kill_session(process)
     return output.decode("utf-8", "surrogateescape")

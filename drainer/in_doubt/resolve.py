@@ -23,7 +23,7 @@ from drainer.in_doubt.policy import Ask, Resolution, asking, resolutions
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import AttemptId, OpenAttempt
 from drainer.ledger.states import State
-from drainer.mta_log.file import read_mta_log
+from drainer.mta_log.search import LogSearch
 from drainer.settings import Settings
 from drainer.text.logfmt import logfmt
 from drainer.via_mailman.whereabouts import handover_mark
@@ -48,6 +48,7 @@ class InDoubt:
         self._signals = signals
         self._waiters = waiters
         self._since_s: dict[AttemptId, float] = {}
+        self._search = LogSearch()
 
     async def recover(self) -> None:
         """At start, before anything is sent: attempts that an earlier run left open are in doubt now."""
@@ -108,7 +109,7 @@ class InDoubt:
             return None
         from_s = min(attempt.at_s for attempt in doubtful)
         message_ids = {attempt.message_id for attempt in doubtful}
-        return asking(await asyncio.to_thread(read_mta_log, where, from_s, self._clock.now_s(), message_ids))
+        return asking(await self._search.evidence(where, from_s, self._clock.now_s(), message_ids))
 
     async def _write(self, resolution: Resolution) -> None:
         attempt = resolution.attempt

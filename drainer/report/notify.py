@@ -12,16 +12,15 @@ The URL of a webhook is often its only secret: it is read from its file each tim
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import aiohttp
 
+from drainer.blocking import kill_session
 from drainer.errors import SettingsError
 from drainer.report.notices import Notice, NoticeKind, NoticeState, after_snapshot
 from drainer.report.snapshot import Snapshot
@@ -138,9 +137,7 @@ class Notifier:
             return f"no end within {self._settings.timeout:g} s: killed"
         finally:
             if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+                await kill_session(process)
         return f"exit status {process.returncode}" if process.returncode else ""
 
     async def _post(self, message: bytes) -> str:

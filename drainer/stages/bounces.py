@@ -34,7 +34,7 @@ from drainer.feed.transaction import Transaction
 from drainer.ledger.records import AttemptId, JournalLine, MessageRecord, NewAttempt, NewDsn, Outcome, OwedDsn
 from drainer.ledger.states import DsnState, State
 from drainer.mta_log.answer import Answer, MtaEvidence
-from drainer.mta_log.file import read_mta_log
+from drainer.mta_log.search import LogSearch
 from drainer.stages.domain_ceilings import DomainCeilings
 from drainer.stages.mta_trust import REFUSALS, MtaTrust
 from drainer.stages.resources import Resources
@@ -63,6 +63,7 @@ class Bounces:
         self._broken: list[tuple[OwedDsn, BaseException]] = []
         self._quiet = Quiet(resources.clock)
         self._doubtful_since_s: dict[int, float] = {}
+        self._search = LogSearch()
 
     async def recover(self) -> None:
         """What was being sent when an earlier run died is in doubt now."""
@@ -245,7 +246,7 @@ class Bounces:
         from_s = min(dsn.tried_at_s or dsn.failed_at_s for dsn in doubtful)
         now_s = self._resources.clock.now_s()
         try:
-            found = await asyncio.to_thread(read_mta_log, where, from_s, now_s, {message_id(dsn) for dsn in doubtful})
+            found = await self._search.evidence(where, from_s, now_s, {message_id(dsn) for dsn in doubtful})
         except MtaLogUnreadable as exc:
             return None, str(exc)
         return found, "the MTA's log cannot say"

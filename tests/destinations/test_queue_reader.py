@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import drainer.destinations.queue_reader
 from drainer.clock import StoppedClock
 from drainer.destinations.command import hand_on_lines
 from drainer.destinations.queue_reader import (
@@ -95,11 +97,9 @@ async def test_half_a_listing_or_none_is_trouble_and_no_short_queue(command: lis
 
 async def test_command_that_hangs_is_killed_with_what_it_started() -> None:
     heard: list[str] = []
-    command = printing(
-        "", "child = os.fork(); print(os.getpid(), child) if child else None; sys.stdout.flush(); time.sleep(600)"
-    )
-    with pytest.raises(MtaError, match="did not answer within 2 s"):
-        await hand_on_lines(command, heard.append, 2.0)
+    command = ("/bin/sh", "-c", "sleep 600 & echo $$ $!; wait")
+    with pytest.raises(MtaError, match="did not answer within 1 s"):
+        await hand_on_lines(command, heard.append, 1.0)
     parent, child = map(int, heard[0].split())
     assert not psutil.pid_exists(parent), "killed, and waited for"
     with suppress(psutil.NoSuchProcess):
@@ -130,6 +130,35 @@ def test_postfix_directories_are_counted_hashed_ones_included_and_hold_left_out(
             place.mkdir(exist_ok=True)
             (place / f"4F{number}").touch()
     assert count_postfix_queue(tmp_path) == 13
+
+
+async def test_directories_on_a_disk_that_does_not_answer_are_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    counts: list[Path] = []
+
+    def hanging(spool: Path) -> int:
+        counts.append(spool)
+        answers.wait()
+        return 13
+
+    monkeypatch.setattr(drainer.destinations.queue_reader, "count_postfix_queue", hanging)
+    postqueue, clock = tmp_path / "postqueue", StoppedClock()
+    postqueue.write_text(f"#!/bin/sh\ncat {tmp_path}/listing\n")
+    postqueue.chmod(0o755)
+    (tmp_path / "listing").write_text(LISTED * 2)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    queue = QueueReader(MtaSettings(queue="postfix"), clock, spool=tmp_path, waited_for_s=0.2)
+    try:
+        assert (await queue.messages()).messages == 2, "the listing counts"
+        clock.advance(LOOK_EVERY_S + 60)
+        (tmp_path / "listing").unlink()
+        with pytest.raises(MtaError, match=r"Postfix's queue in .*: no answer within 0.2 s; .*postqueue ended with"):
+            await queue.messages()
+        assert len(counts) == 1, "one thread hangs, however often it is asked"
+    finally:
+        answers.set()
 
 
 @pytest.mark.parametrize("output", ["", "exim: permission denied", "-1", "9" * 99])
