@@ -15,9 +15,9 @@ from drainer.cli.service import ask
 from drainer.control.messages.domains import DomainRequest, DomainsReply
 from drainer.errors import UsageError
 from drainer.report.snapshot import DomainStanding
-from drainer.report.words import domain_cause, domain_limit
+from drainer.report.words import domain_cause, domain_limit, traffic_behind_the_mta
 from drainer.text.columns import columns, padded
-from drainer.text.wording import clock_time, count, rate, shown
+from drainer.text.wording import clock_time, count, duration, rate, shown
 
 
 def domain_command(
@@ -89,6 +89,10 @@ def _lines(reply: DomainsReply) -> list[str]:
         if one.limit_recipients_per_s is not None:
             since = f", since {clock_time(one.since, now_s)}" if one.since is not None else ""
             lines.append(f"{shown(one.domain)}{since}: {domain_cause(one, now_s)}")
+        if traffic := traffic_behind_the_mta(one):
+            lines.append(f"{shown(one.domain)}: behind the MTA, in the last minute: {traffic}")
+        if one.deferral_reply and one.deferral_reply != one.cause:
+            lines.append(f"{shown(one.domain)}: deferred behind the MTA: {shown(one.deferral_reply)}")
         if one.takes_recipients_per_s is not None:
             lines.append(f"{shown(one.domain)}: takes {rate(one.takes_recipients_per_s)}, as measured while it refused")
         if one.group:
@@ -101,13 +105,14 @@ def _lines(reply: DomainsReply) -> list[str]:
 
 
 def _table(domains: list[DomainStanding]) -> list[str]:
-    titles = ("domain", "ceiling", "waiting", "behind the MTA", "deferred")
+    titles = ("domain", "ceiling", "waiting", "behind the MTA", "oldest", "deferred")
     rows = [
         (
             shown(one.domain),
             domain_limit(one),
             count(one.waiting_recipients),
             "" if one.queued is None else count(one.queued),
+            "" if one.oldest_age_s is None else duration(one.oldest_age_s),
             "" if one.deferred is None else count(one.deferred),
         )
         for one in domains

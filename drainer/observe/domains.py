@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from drainer.destinations.ceilings import Ceiling
+from drainer.destinations.limits import domains_of
 from drainer.destinations.seen import DomainSeen
+from drainer.destinations.traffic import Traffic
 from drainer.pipeline import Pipeline
 from drainer.report.snapshot import NOT_SERVED, DomainStanding
 
@@ -70,9 +72,13 @@ class Domains:
         seen = self._pipeline.paces.seen
         ceiling = self._limited().get(name)
         queue_read = seen is not None and seen.messages is not None
-        groups = self._pipeline.resources.settings.feed.domain_groups
+        settings = self._pipeline.resources.settings
+        groups = settings.feed.domain_groups
+        oldest_s = min((one.oldest_s for one in behind or () if one.oldest_s is not None), default=None)
+        is_served = name != self._pipeline.domains.limits.served.otherwise
+        traffic = self._pipeline.paces.traffic.of(domains_of(name, groups)) if is_served else Traffic()
         return DomainStanding(
-            domain=NOT_SERVED if name == self._pipeline.domains.limits.served.otherwise else name,
+            domain=name if is_served else NOT_SERVED,
             group=list(groups.get(name, ())),
             limit_recipients_per_s=ceiling.per_s if ceiling else None,
             set_by=ceiling.set_by if ceiling else "",
@@ -83,6 +89,11 @@ class Domains:
             takes_recipients_per_s=self._pipeline.paces.takes_per_s(name),
             banned=ceiling is not None and ceiling.set_by == "learnt" and self._pipeline.paces.is_banned(name),
             queued=self._queued(behind) if queue_read else None,
-            deferred=sum(one.waiting for one in behind or ()) if queue_read else None,
+            deferred=sum(one.waiting for one in behind or ()) if queue_read and settings.mta.queue != "exim" else None,
             waiting_recipients=waiting,
+            oldest_age_s=None if oldest_s is None else max(0.0, self._pipeline.resources.clock.now_s() - oldest_s),
+            arrivals_recipients_per_s=traffic.arrivals_per_s,
+            accepted_recipients_per_s=traffic.accepted_per_s,
+            deferrals_per_s=traffic.deferrals_per_s,
+            deferral_reply=traffic.reply or next((one.reply for one in behind or () if one.reply), ""),
         )

@@ -104,6 +104,11 @@ def _backlog(snapshot: Snapshot) -> Iterator[Metric]:
         ("backlog_duplicate_entries", "Entries expected to be suppressed as duplicates.", backlog.duplicate_entries),
         ("backlog_duplicate_recipients", "Recipients expected to be suppressed.", backlog.duplicate_recipients),
         (
+            "backlog_not_served_recipients",
+            "Recipients that feed.only and feed.not leave out.",
+            backlog.not_served_recipients,
+        ),
+        (
             "in_doubt_recipients",
             "Recipients that may have the mail: the last reply was lost.",
             backlog.in_doubt_recipients,
@@ -156,6 +161,7 @@ def _rate(snapshot: Snapshot) -> Iterator[Metric]:
     for name, meaning, of in (
         ("drainer_cap_recipients", "Most recipients within any hour, or any day.", "limit"),
         ("drainer_cap_used_recipients", "Recipients that count against the cap now.", "used"),
+        ("drainer_cap_next_timestamp_seconds", "When a cap that is reached lets the next recipient go.", "next_at"),
     ):
         yield _gauge(name, meaning, [({"cap": cap.name}, getattr(cap, of)) for cap in rate.caps])
 
@@ -312,6 +318,22 @@ def _domains(domains: Sequence[DomainStanding]) -> Iterator[Metric]:
         "The part of those that was deferred already.",
         [({"domain": one.domain}, one.deferred) for one in most],
     )
+    for name, meaning, of in (
+        ("oldest_age_seconds", "Age of the oldest recipient of these domains behind the MTA.", "oldest_age_s"),
+        (
+            "arrival_recipients_per_second",
+            "Recipients that come into the MTA's queue (last minute).",
+            "arrivals_recipients_per_s",
+        ),
+        (
+            "accepted_recipients_per_second",
+            "Recipients that the provider takes (last minute).",
+            "accepted_recipients_per_s",
+        ),
+        ("deferrals_per_second", "Deferrals by the provider or by the MTA itself (last minute).", "deferrals_per_s"),
+    ):
+        samples = [({"domain": one.domain}, getattr(one, of)) for one in most]
+        yield _gauge(f"drainer_domain_{name}", meaning, samples)
 
 
 _Labels = Mapping[str, str]

@@ -200,7 +200,12 @@ class DomainStanding(CleanModel):
     since, until seconds since the epoch; until null: it does not end by itself
     takes_recipients_per_s  what the provider took while it refused some; null: not measured
     banned       the provider refuses everybody, and is tried rarely
-    queued       recipients behind the MTA; deferred: the part of them that was deferred; null: its queue is not read
+    queued       recipients behind the MTA; deferred: the part of them that was deferred; null: its queue is not read, or
+                 does not say (Exim's says nothing of deferrals)
+    oldest_age_s of the oldest of them; null: none, or not known
+    arrivals_recipients_per_s, accepted_recipients_per_s, deferrals_per_s  what came into the MTA's queue, what the provider
+                 took, and how often somebody was deferred, on average over the last minute; null: queue or log is not read
+    deferral_reply  the last deferral's reply, or the most frequent reason in the queue; "" if nothing is deferred
     waiting_recipients  ours, as far as they are counted (docs/operating.md)
     """
 
@@ -217,6 +222,11 @@ class DomainStanding(CleanModel):
     queued: int | None = None
     deferred: int | None = None
     waiting_recipients: int = 0
+    oldest_age_s: float | None = None
+    arrivals_recipients_per_s: float | None = None
+    accepted_recipients_per_s: float | None = None
+    deferrals_per_s: float | None = None
+    deferral_reply: str = ""
 
 
 class PauseInForce(CleanModel):

@@ -195,3 +195,21 @@ def domain_cause(one: DomainStanding, now_s: float, zone: tzinfo | None = None) 
     who = {"operator": f"by {shown(one.by)}", "learnt": "learnt"}.get(one.set_by, "")
     until = f" until {clock_time(one.until, now_s, zone)}" if one.until is not None else ""
     return f"{who}{until}: {shown(one.cause)}" if one.cause else f"{who}{until}"
+
+
+def behind_the_mta(one: DomainStanding) -> str:
+    """What waits for a recipient domain in the MTA's queue: "37 behind the MTA, oldest 4 min"; "" if nothing is known to."""
+    if not one.queued:
+        return ""
+    oldest = f", oldest {duration(one.oldest_age_s)}" if one.oldest_age_s is not None else ""
+    return f"{count(one.queued)} behind the MTA{oldest}"
+
+
+def traffic_behind_the_mta(one: DomainStanding) -> str:
+    """What comes into that queue and leaves it: "12/s arrive, 5/s taken, 3/s deferred"; without what is zero or unknown."""
+    flows = (
+        (one.arrivals_recipients_per_s, "arrive"),
+        (one.accepted_recipients_per_s, "taken"),
+        (one.deferrals_per_s, "deferred"),
+    )
+    return ", ".join(f"{rate(per_s)} {what}" for per_s, what in flows if per_s)

@@ -23,6 +23,7 @@ from drainer.destinations.limits import Limits
 from drainer.destinations.looks import Own, looks, own_look
 from drainer.destinations.seen import DestinationsSeen
 from drainer.destinations.too_fast import TooFastReplies
+from drainer.destinations.traffic import TrafficBehind
 from drainer.errors import LedgerNotDurable
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import JournalLine
@@ -46,7 +47,9 @@ _UNSEEN_S = 20.0
 
 
 class DomainPaces:
-    """seen  the last look behind the MTA; None before the first"""
+    """seen     the last look behind the MTA; None before the first
+    traffic  behind the MTA, by domain
+    """
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -61,6 +64,7 @@ class DomainPaces:
         self._kept = b""
         self._background = Background()
         self.seen: DestinationsSeen | None = None
+        self.traffic = TrafficBehind()
 
     def reconfigure(self, settings: Settings) -> None:
         """Settings read again."""
@@ -160,6 +164,7 @@ class DomainPaces:
     def see(self, seen: DestinationsSeen, bound: Collection[str], limits: Limits) -> None:
         """A look behind the MTA. One that could read neither queue nor log says nothing."""
         self.seen = seen
+        self.traffic.see(seen)
         if not seen.log_read and seen.messages is None:
             return
         lasted_s = max(0.001, seen.at_s - self._looked_s)

@@ -63,8 +63,6 @@ def test_dashboard_leaves_out_only_what_is_named_here() -> None:
     shown = set(re.findall(r"\bdrainer_\w+", DASHBOARD.read_text()))
     assert exposed() - shown == {
         "drainer_backlog_bytes",
-        "drainer_cap_recipients",
-        "drainer_cap_used_recipients",
         "drainer_drain_start_timestamp_seconds",
         "drainer_dsns_dropped_total",
         "drainer_dsns_owed",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC
 
+from drainer.cli.domain import _lines
+from drainer.control.messages.domains import DomainsReply
 from drainer.estimate.eta import Eta
 from drainer.report.metrics import DOMAINS_SHOWN, exposition
 from drainer.report.snapshot import DomainStanding
@@ -24,15 +26,24 @@ GMAIL = DomainStanding(
     queued=37,
     deferred=12,
     waiting_recipients=1200,
+    oldest_age_s=240.0,
+    arrivals_recipients_per_s=12.0,
+    accepted_recipients_per_s=4.5,
+    deferrals_per_s=3.0,
+    deferral_reply="421 4.7.28 unusual rate of mail <b>",
 )
 HELD = DomainStanding(domain="web.de", limit_recipients_per_s=0.0, set_by="operator", by="ann", cause="asked to")
 BANNED = DomainStanding(domain="t-online.de", limit_recipients_per_s=0.02, set_by="learnt", banned=True, cause="554 no")
 FREE = DomainStanding(domain="example.org", waiting_recipients=99)
+GREYLISTING = DomainStanding(domain="grey.example", queued=4, deferrals_per_s=0.5, deferral_reply="450 greylisted <i>")
 
 
 def test_status_names_those_that_are_slowed_down_with_the_reply_that_caused_it() -> None:
     text = " ".join(" ".join(status_lines(moment(domains=[GMAIL, HELD, BANNED, FREE]), 200, zone=UTC)).split())
-    assert re.search(r"google at most 4\.75/s, since \S+ UTC: 1,200 recipients waiting, 37 behind the MTA;", text)
+    assert re.search(
+        r"google at most 4\.75/s, since \S+ UTC: 1,200 recipients waiting, 37 behind the MTA, oldest 4 min,", text
+    )
+    assert "oldest 4 min, 12/s arrive, 4.5/s taken, 3/s deferred; learnt" in text
     assert "learnt: 421 4.7.28 unusual rate of mail" in text
     assert "web.de held back: 0 recipients waiting; by ann: asked to" in text
     assert "t-online.de refuses all, tried rarely" in text and "example.org" not in text
@@ -55,9 +66,20 @@ def test_status_of_many_slowed_down_domains_stays_short() -> None:
 
 
 def test_page_shows_what_waits_for_each_domain_and_why_it_is_slow() -> None:
-    html = str(domains_table(moment(domains=[GMAIL, FREE]), UTC))
+    html = str(domains_table(moment(domains=[GMAIL, FREE, GREYLISTING]), UTC))
     assert "4.75/s learnt" in html and "1,200" in html and "unusual rate of mail &lt;b&gt;" in html
     assert "example.org" in html and ">none<" in html
+    assert ">4 min<" in html and ">12/s<" in html and ">4.5/s<" in html and ">3/s<" in html
+    assert "450 greylisted &lt;i&gt;" in html, "no ceiling, and yet it is said why mail is deferred"
+
+
+def test_command_says_what_is_deferred_behind_the_mta_and_why_with_and_without_a_ceiling() -> None:
+    lines = _lines(DomainsReply(domains=[GMAIL, GREYLISTING, FREE], behind=True))
+    assert lines[0].split() == ["domain", "ceiling", "waiting", "behind", "the", "MTA", "oldest", "deferred"]
+    assert lines[1].split() == ["google", "4.75/s", "learnt", "1,200", "37", "4", "min", "12"]
+    assert "google: behind the MTA, in the last minute: 12/s arrive, 4.5/s taken, 3/s deferred" in lines
+    assert "grey.example: deferred behind the MTA: 450 greylisted <i>" in lines
+    assert sum("unusual rate" in line for line in lines) == 1, "the reply that caused the ceiling is not said twice"
 
 
 def test_metrics_have_a_bounded_number_of_domains() -> None:
@@ -66,4 +88,9 @@ def test_metrics_have_a_bounded_number_of_domains() -> None:
     assert 'drainer_domain_limit_recipients_per_second{domain="google",set_by="learnt"} 4.75' in text
     assert 'drainer_domain_queued_recipients{domain="google"} 37.0' in text
     assert 'drainer_domain_deferred_recipients{domain="google"} 12.0' in text
+    assert 'drainer_domain_oldest_age_seconds{domain="google"} 240.0' in text
+    assert 'drainer_domain_arrival_recipients_per_second{domain="google"} 12.0' in text
+    assert 'drainer_domain_accepted_recipients_per_second{domain="google"} 4.5' in text
+    assert 'drainer_domain_deferrals_per_second{domain="google"} 3.0' in text
+    assert text.count("\ndrainer_domain_deferrals_per_second{") == 1, "what is not known has no sample"
     assert text.count("\ndrainer_domain_waiting_recipients{") == DOMAINS_SHOWN

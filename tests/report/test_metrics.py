@@ -7,7 +7,7 @@ import math
 from drainer.estimate.eta import Eta
 from drainer.guards.mailman import QueueCount
 from drainer.report.metrics import LISTS_SHOWN, exposition
-from drainer.report.snapshot import ListBacklog, Mta, Rate, Snapshot, Stop
+from drainer.report.snapshot import Backlog, CapUsed, ListBacklog, Mta, Rate, Snapshot, Stop
 from tests.promtool import needs_promtool, promtool, series
 
 
@@ -64,6 +64,19 @@ def test_what_nobody_can_know_yet_has_no_sample_and_no_limit_is_infinite() -> No
         "drainer_backlog_oldest_age_seconds",
         "drainer_service_messages_per_second",
     }
+
+
+def test_caps_and_what_is_left_out_have_their_figures() -> None:
+    caps = [
+        CapUsed(name="hourly", limit=300, used=300, next_at=1_772_536_900.0),
+        CapUsed(name="daily", limit=5000, used=7),
+    ]
+    found = series(exposition(snapshot(rate=Rate(caps=caps), backlog=Backlog(not_served_recipients=60))))
+    hourly, daily = (("cap", "hourly"),), (("cap", "daily"),)
+    assert (found["drainer_cap_recipients", hourly], found["drainer_cap_used_recipients", hourly]) == (300, 300)
+    assert found["drainer_cap_next_timestamp_seconds", hourly] == 1_772_536_900.0
+    assert ("drainer_cap_next_timestamp_seconds", daily) not in found, "it is not reached: the next may go now"
+    assert found["drainer_backlog_not_served_recipients", ()] == 60
 
 
 def test_exactly_one_word_of_each_state_holds() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import drainer.destinations.traffic
 import drainer.rounds.behind_the_mta
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
@@ -19,6 +20,7 @@ async def test_running_service_sees_queue_and_log_and_says_what_it_cannot_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drainer.rounds.behind_the_mta, "LOOK_BEHIND_S", 0.01)
+    monkeypatch.setattr(drainer.destinations.traffic, "LEAST_S", 0.0)
     log = tmp_path / "mail.log"
     log.touch()
     listing = tmp_path / "postqueue.json"
@@ -32,6 +34,9 @@ async def test_running_service_sees_queue_and_log_and_says_what_it_cannot_read(
         await run.until("it has heard", lambda: bool(behind.last and "third.example" in behind.last.domains))
         assert behind.last is not None and behind.last.messages == len(listing.read_text().splitlines())
         assert behind.last.domains["gmail.example"].waiting_too_fast > 0
+        gmail = next(one for one in (await run.status()).domains if one.domain == "gmail.example")
+        assert gmail.queued and gmail.oldest_age_s and "4.7.28" in gmail.deferral_reply
+        assert gmail.deferrals_per_s and gmail.arrivals_recipients_per_s, "what the log names has arrived some time"
         assert not (await run.status()).side_failures
         guard = next(guard for guard in (await run.status()).guards if guard.name == "mta_queue")
         assert guard.value == behind.last.messages

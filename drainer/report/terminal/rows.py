@@ -19,6 +19,7 @@ from drainer.guards.mailman import Mailman
 from drainer.guards.verdict import Guard
 from drainer.report.snapshot import NOT_SERVED, SideFailure, SilentState, Snapshot
 from drainer.report.words import (
+    behind_the_mta,
     domain_cause,
     domain_pace,
     eta_text,
@@ -28,6 +29,7 @@ from drainer.report.words import (
     missing_runners,
     schedule_lines,
     state_word,
+    traffic_behind_the_mta,
 )
 from drainer.text.wording import clock_time, count, duration, limit, rate, recipients_of, shown, size, skipped_files
 
@@ -147,8 +149,8 @@ def _domains(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[Row]:
     bound = [one for one in limited if one.set_by != "settings" or one.waiting_recipients]
     for one in bound[:_DOMAINS_NAMED]:
         since = f", since {clock_time(one.since, snapshot.at, zone)}" if one.since is not None else ""
-        behind = f", {count(one.queued)} behind the MTA" if one.queued else ""
-        waiting = f"{count(one.waiting_recipients, 'recipient')} waiting{behind}"
+        waiting = f"{count(one.waiting_recipients, 'recipient')} waiting"
+        waiting = ", ".join(filter(None, [waiting, behind_the_mta(one), traffic_behind_the_mta(one)]))
         why = domain_cause(one, snapshot.at, zone)
         yield Row("", f"{shown(one.domain)} {domain_pace(one)}{since}: {waiting}; {why}", USEFUL)
     if (others := len(bound) - _DOMAINS_NAMED) > 0:

@@ -219,11 +219,14 @@ def _backlog(snapshot: Snapshot) -> tuple[str, list[str]]:
     backlog = snapshot.backlog
     entries, recipients = count(backlog.entries, "entry", "entries"), count(backlog.recipients, "recipient")
     oldest = f"oldest {duration(backlog.oldest_age_s)}" if backlog.oldest_age_s is not None else ""
+    not_served = ""
+    if backlog.not_served_recipients:
+        not_served = f"{count(backlog.not_served_recipients, 'recipient')} not served: {backlog.not_served}"
     if not backlog.unread_entries:
-        return recipients, [f"{entries}, {size(backlog.bytes)}", oldest]
+        return recipients, [f"{entries}, {size(backlog.bytes)}", oldest, not_served]
     unread = count(backlog.unread_entries, "entry", "entries")
     so_far = f"{recipients} so far" if backlog.recipients else recipients_of(0, backlog.unread_entries)
-    return entries, [f"{so_far}, {unread} not read yet", size(backlog.bytes), oldest]
+    return entries, [f"{so_far}, {unread} not read yet", size(backlog.bytes), oldest, not_served]
 
 
 def _left(snapshot: Snapshot) -> str:

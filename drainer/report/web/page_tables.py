@@ -17,7 +17,7 @@ from drainer.report.snapshot import ListBacklog, Snapshot
 from drainer.report.web.chart import STANDS_STILL, bands
 from drainer.report.words import domain_cause, domain_limit
 from drainer.text.markup import Markup, tag
-from drainer.text.wording import clock_time, count, duration, quantised_s, size
+from drainer.text.wording import clock_time, count, duration, quantised_s, rate, size
 
 LISTS_SHOWN = 100
 DOMAINS_SHOWN = 40
@@ -86,19 +86,31 @@ def domains_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
             domain_limit(one),
             count(one.waiting_recipients),
             "" if one.queued is None else count(one.queued),
+            "" if one.oldest_age_s is None else duration(one.oldest_age_s),
             "" if one.deferred is None else count(one.deferred),
+            _per_s(one.arrivals_recipients_per_s),
+            _per_s(one.accepted_recipients_per_s),
+            _per_s(one.deferrals_per_s),
             "" if one.since is None else clock_time(one.since, snapshot.at, zone),
-            domain_cause(one, snapshot.at, zone) if one.limit_recipients_per_s is not None else "",
+            domain_cause(one, snapshot.at, zone) if one.limit_recipients_per_s is not None else one.deferral_reply,
         )
         for one in snapshot.domains[:DOMAINS_SHOWN]
     ]
     if (rest := len(snapshot.domains) - DOMAINS_SHOWN) > 0:
-        rows.append((f"and {count(rest, 'other domain')}", "", "", "", "", "", ""))
+        rows.append((f"and {count(rest, 'other domain')}", *[""] * 9))
     return table(
         "Recipient domains: those with a ceiling, then those for which most waits",
-        ("Domain", "Ceiling", ">Waiting", ">Behind the MTA", ">Deferred there", ">Since", "Why"),
+        (
+            "Domain", "Ceiling", ">Waiting", ">Behind the MTA", ">Oldest there", ">Deferred there", ">Arriving", ">Taken",
+            ">Deferrals", ">Since", "Why",
+        ),
         rows,
-    )
+    )  # fmt: skip
+
+
+def _per_s(value: float | None) -> str:
+    """Nothing where it is not known; "0/s" is known."""
+    return "" if value is None else rate(value)
 
 
 def guards_table(guards: Sequence[Guard]) -> Markup:

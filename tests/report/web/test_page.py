@@ -121,6 +121,14 @@ def test_recipients_of_a_part_of_the_backlog_are_not_shown_as_the_whole() -> Non
     assert " 0 recipients so far" not in text and "No list has anything waiting" not in text
 
 
+def test_backlog_says_how_much_of_it_the_settings_leave_out() -> None:
+    backlog = Backlog(
+        entries=40, recipients=100, not_served_recipients=60, not_served="list choir (feed.not names choir)"
+    )
+    assert "60 recipients not served: list choir (feed.not names choir)" in shown(moment(backlog=backlog)).text
+    assert "not served" not in shown(moment(backlog=Backlog(entries=40, recipients=100))).text
+
+
 def test_names_and_reasons_written_by_strangers_stay_text() -> None:
     snapshot = moment(
         reason=HOSTILE,
