@@ -27,6 +27,9 @@ from drainer.ledger.evidence import Ended, Fate
 from drainer.queuedir.domains import DomainCounts
 from drainer.queuedir.filebase import QueueFile
 
+_IS_COPY = "entry.duplicate IN ('exact', 'restored')"
+"""All of its recipients are expected to have the mail by its original, `of`."""
+
 
 class BacklogIndex:
     """Every change of an entry, and the parts that answer questions about entries. One writer, one thread: the event
@@ -164,16 +167,26 @@ class BacklogIndex:
         self, domains: Iterable[str], destination: str, limit: int, reason: str, without_lists: Iterable[str] = ()
     ) -> int:
         """Entries in any other lane that owe a recipient in these domains wait for this destination from now on, `limit` at
-        most. Returns how many that were. It may read all entries that are in a lane."""
+        most; a copy stays with its original. Returns how many that were. It may read all entries that are in a lane."""
         numbers = [number for domain in domains if (number := self._store.domain_number(domain)) is not None]
         owes = " OR ".join(f"instr(' ' || domains, ' {number}:') > 0" for number in numbers) or "0"
         without = ", ".join(str(self._store.lists[name]) for name in without_lists if name in self._store.lists)
         lane = self._store.lane_number(destination)
         query = (
             f"SELECT filebase FROM entry WHERE ready = 1 AND lane > 0 AND lane <> ? AND ({owes})"
-            f" AND list NOT IN ({without}) LIMIT ?"
+            f" AND list NOT IN ({without}) AND NOT ({_IS_COPY} AND EXISTS (SELECT 1 FROM entry original"
+            " WHERE original.filebase = entry.of AND (original.state = 'active' OR original.lane NOT IN (0, ?)))) LIMIT ?"
         )
-        return self._move(self._store.query(query, (lane, limit)), lane, reason)
+        return self._move(self._store.query(query, (lane, lane, limit)), lane, reason)
+
+    def lane_of_original(self, filebase: str) -> str:
+        """The destination for which the original of a copy waits; "" if it waits for none, or the entry is no copy."""
+        found = self._store.query(
+            "SELECT original.lane FROM entry JOIN entry original ON original.filebase = entry.of"
+            f" WHERE entry.filebase = ? AND {_IS_COPY} AND original.ready = 1",
+            (filebase,),
+        )
+        return next((name for name, number in self._store.lanes.items() if found and number == found[0][0]), "")
 
     def _move(self, names: Iterable[tuple[str]], lane: int, reason: str) -> int:
         rows = self._store.rows([str(name) for (name,) in names])

@@ -89,6 +89,10 @@ class Turn:
         decision = await decide()
         if decision.deliver and self._is_for_mailman(entry):
             return await self._hand_over(entry, record, decision, waiting.is_fresh)
+        if decision.deliver and not decision.deferred and (lane := resources.index.lane_of_original(filebase)):
+            # The original will deliver to them. If both did so in turns, neither would be suppressed.
+            owed = len(decision.deliver) + len(decision.wait)
+            return Parked(lane, owed, self._domains.counts(decision.deliver, lane))
         put_off, put_off_until_s = await self._put_off(decision, waiting)
         going = self._domains.pick([one for one in decision.deliver if one not in put_off], waiting)
         sent: list[Transaction] = []

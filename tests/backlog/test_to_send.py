@@ -120,3 +120,29 @@ def test_work_without_unserved_recipients_is_no_more_than_before_and_never_negat
     assert 0 <= found.messages <= going.messages
     assert found.messages >= min(going.messages, entries) or found.recipients == 0, "each entry that goes on needs one"
     assert without_unserved(going, 0.0, entries) == going
+
+
+def test_copy_stays_in_the_lane_of_its_original(index: BacklogIndex) -> None:
+    domains = (("one.example", 2), ("two.example", 2))
+    copy = described("2.5+b", identity=("x",), duplicate=DuplicateClass.EXACT, of="1.5+a")
+    fill(
+        index,
+        *(replace(one, domains=domains) for one in (described("1.5+a", identity=("x",)), copy, described("3.5+c"))),
+    )
+    assert index.lane_of_original("2.5+b") == "", "the original waits for no ceiling"
+    for name in ("1.5+a", "2.5+b", "3.5+c"):
+        index.set_state(name, EntryState.WAITING, lane="one.example")
+    assert [index.lane_of_original(name) for name in ("1.5+a", "2.5+b", "3.5+c")] == ["", "one.example", ""]
+    assert index.take_over(["two.example"], "two.example", 9, "") == 2
+    assert lane(index, "one.example") == ["2.5+b"]
+    index.set_state("1.5+a", EntryState.ACTIVE)
+    assert index.take_over(["two.example"], "two.example", 9, "") == 0, "the original is being sent"
+    index.set_state("1.5+a", EntryState.WAITING, lane="two.example")
+    assert index.take_over(["two.example"], "two.example", 9, "") == 1, "after its original"
+    assert lane(index, "two.example") == ["1.5+a", "3.5+c"], "two copies are not picked at a time"
+    index.remove("1.5+a")
+    assert index.lane_of_original("2.5+b") == "" and lane(index, "two.example") == ["2.5+b", "3.5+c"]
+
+
+def lane(index: BacklogIndex, destination: str) -> list[str]:
+    return [row.filebase for row in index.order.next_waiting("oldest", NOW_S, limit=9, lane=destination)]
