@@ -285,7 +285,12 @@ class Situation:
             binding_since=self._bound_since_s if binding else None,
             window=window_in_force(rate.schedule, now_s),
             caps=caps_used(self._pipeline.resources.throttle.caps, rate.schedule, now_s),
+            waits_for=kind_of(rate.waits) if rate.waits and self.state == "draining" and not self._is_sending() else "",
         )
+
+    def _is_sending(self) -> bool:
+        """Whether the MTA or Mailman has something of ours in hands now."""
+        return bool(self._pipeline.transmit.in_flight or self._pipeline.at_mailman.entries)
 
     def _binding(self) -> str:
         """What limits the rate now; notes since when it is of this kind."""

@@ -24,6 +24,16 @@ REACHES_BACK_S = 48 * 3600.0
 NEW_AFTER_EMPTY_S = 3600.0
 """After the backlog has been empty this long, new mail begins a new burn-down."""
 
+STANDS_STILL = {
+    "paused": "paused",
+    "stopped_by_guard": "stopped by a guard",
+    "mta_down": "MTA down",
+    "not_running": "not running",
+}
+"""States in which nothing is sent, in words."""
+WAITS_FOR = {"window": "no open window", "hourly_cap": "hourly cap", "daily_cap": "daily cap"}
+"""What holds everything back while nothing is wrong (Rate.waits_for), in words."""
+
 
 class Point(BaseModel):
     """The backlog at one moment.
@@ -33,6 +43,8 @@ class Point(BaseModel):
     recipients_per_s    null while not measured
     settled_recipients, transactions  delivered and bounced, since the ledger began
     limit_...           null: unlimited
+    stood_still         seconds since the burn-down began in which nothing was sent, by STANDS_STILL and WAITS_FOR; null in
+                        points of older versions
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,6 +57,7 @@ class Point(BaseModel):
     transactions: int | None = Field(None, ge=0)
     limit_messages_per_s: float | None = Field(None, ge=0, allow_inf_nan=False)
     limit_recipients_per_s: float | None = Field(None, ge=0, allow_inf_nan=False)
+    stood_still: dict[str, float] | None = None
 
 
 class Change(CleanModel):
@@ -56,13 +69,15 @@ class Change(CleanModel):
 
 
 class BurnDown(BaseModel):
-    """Points and changes of state, oldest first. began: when the burn-down began, perhaps before the first point kept."""
+    """Points and changes of state, oldest first. began: when the burn-down began, perhaps before the first point kept.
+    stands_still: why nothing is sent since the last point, as in Point.stood_still; "" if something is."""
 
     model_config = ConfigDict(frozen=True)
 
     points: tuple[Point, ...] = Field((), max_length=MOST_POINTS)
     changes: tuple[Change, ...] = Field((), max_length=MOST_CHANGES)
     began: float | None = Field(None, allow_inf_nan=False)
+    stands_still: str = ""
 
 
 def recipients_left(snapshot: Snapshot) -> int | None:
@@ -102,6 +117,7 @@ def observed(burn_down: BurnDown, snapshot: Snapshot) -> BurnDown:
             transactions=snapshot.done.transactions,
             limit_messages_per_s=snapshot.rate.limit_messages_per_s,
             limit_recipients_per_s=snapshot.rate.limit_recipients_per_s,
+            stood_still=_stood_still(points, burn_down.stands_still, snapshot.at),
         ),
     )
     last = changes[-1] if changes else None
@@ -110,7 +126,16 @@ def observed(burn_down: BurnDown, snapshot: Snapshot) -> BurnDown:
         changes = (*changes, Change(at=since, state=snapshot.state, reason=snapshot.reason))
     elif last.reason != snapshot.reason:
         changes = (*changes[:-1], last.model_copy(update={"reason": snapshot.reason}))
-    return BurnDown(points=thinned(points), changes=changes[-MOST_CHANGES:], began=began_s)
+    stands_still = snapshot.state if snapshot.state in STANDS_STILL else snapshot.rate.waits_for
+    return BurnDown(points=thinned(points), changes=changes[-MOST_CHANGES:], began=began_s, stands_still=stands_still)
+
+
+def _stood_still(points: tuple[Point, ...], why: str, now_s: float) -> dict[str, float]:
+    """A sum, since a cap makes the drain stand still more often than changes are kept."""
+    if not points:
+        return {}
+    so_far = points[-1].stood_still or {}
+    return so_far | {why: so_far.get(why, 0.0) + now_s - points[-1].at} if why else so_far
 
 
 def resumed(burn_down: BurnDown, now_s: float) -> BurnDown:
@@ -118,7 +143,8 @@ def resumed(burn_down: BurnDown, now_s: float) -> BurnDown:
     if not burn_down.points or burn_down.points[-1].at >= now_s:
         return BurnDown()
     away = Change(at=burn_down.points[-1].at, state="not_running")
-    return burn_down.model_copy(update={"changes": (*burn_down.changes, away)[-MOST_CHANGES:]})
+    changes = (*burn_down.changes, away)[-MOST_CHANGES:]
+    return burn_down.model_copy(update={"changes": changes, "stands_still": away.state})
 
 
 def thinned(points: tuple[Point, ...]) -> tuple[Point, ...]:

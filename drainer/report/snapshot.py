@@ -135,7 +135,8 @@ class CapUsed(CleanModel):
 
 class Rate(CleanModel):
     """Per second. A limit of null is unlimited. `binding` names what limits the rate now, with its cause; `binding_since`:
-    seconds since the epoch. window: null without feed.windows."""
+    seconds since the epoch. window: null without feed.windows. waits_for: "window", "hourly_cap" or "daily_cap", while that
+    alone lets nothing go; else ""."""
 
     limit_messages_per_s: float | None = None
     limit_recipients_per_s: float | None = None
@@ -146,6 +147,7 @@ class Rate(CleanModel):
     window: WindowInForce | None = None
     caps: list[CapUsed] = []
     binding_since: float | None = None
+    waits_for: str = ""
 
 
 class Mta(CleanModel):

@@ -141,6 +141,7 @@ class Rates(CleanModel):
     """Rates of recipients delivered or bounced; null where too little is known.
 
     lasted_s, still_s  length of the drain; time of it in which nothing was sent
+    still_by           that time by its causes: a state, "window", "hourly_cap" or "daily_cap"
     mean_...           over the whole drain
     sending_...        without the time in which nothing was sent
     sustained_...      the best rate over sustained_over_s
@@ -148,6 +149,7 @@ class Rates(CleanModel):
 
     lasted_s: float | None = None
     still_s: float = 0.0
+    still_by: dict[str, float] = {}
     mean_recipients_per_s: float | None = None
     mean_messages_per_s: float | None = None
     sending_recipients_per_s: float | None = None

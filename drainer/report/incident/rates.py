@@ -25,15 +25,15 @@ def drain_rates(burn_down: BurnDown, now_s: float, began_s: float | None, ended_
     if began_s is None or len(measured) < 2:
         return Rates(limits=_limits(points))
     lasted_s = measured[-1].at - measured[0].at
-    still_s = sum(
-        max(0.0, min(band.end_s, until_s) - band.start_s) for band in bands(burn_down, now_s) if band.start_s < until_s
-    )
+    still_by = _still_by(burn_down, points, now_s, until_s)
+    still_s = sum(still_by.values())
     recipients = _settled(measured[-1]) - _settled(measured[0])
     messages = (measured[-1].transactions or 0) - (measured[0].transactions or 0)
     sustained, over_s = _sustained(measured)
     return Rates(
         lasted_s=until_s - began_s,
         still_s=still_s,
+        still_by=still_by,
         mean_recipients_per_s=recipients / lasted_s if lasted_s > 0 else None,
         mean_messages_per_s=messages / lasted_s if lasted_s > 0 else None,
         sending_recipients_per_s=recipients / (lasted_s - still_s) if lasted_s - still_s >= 1 else None,
@@ -41,6 +41,21 @@ def drain_rates(burn_down: BurnDown, now_s: float, began_s: float | None, ended_
         sustained_over_s=over_s,
         limits=_limits(points),
     )
+
+
+def _still_by(burn_down: BurnDown, points: Sequence[Point], now_s: float, until_s: float) -> dict[str, float]:
+    """Seconds in which nothing was sent, by cause, the longest first: as the points have summed them up. What came before
+    they did is seen by the changes of state."""
+    summed = [point for point in points if point.stood_still is not None]
+    found: dict[str, float] = {}
+    before_s = min(until_s, summed[0].at) if summed else until_s
+    for band in bands(burn_down, now_s):
+        found[band.state] = found.get(band.state, 0.0) + max(0.0, min(band.end_s, before_s) - band.start_s)
+    if summed:
+        first, last = (point.stood_still or {} for point in (summed[0], summed[-1]))
+        for why, seconds in last.items():
+            found[why] = found.get(why, 0.0) + seconds - first.get(why, 0.0)
+    return dict(sorted(((why, s) for why, s in found.items() if s > 0), key=lambda one: -one[1]))
 
 
 def _settled(point: Point) -> int:

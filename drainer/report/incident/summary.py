@@ -10,10 +10,11 @@ The summary can be pasted elsewhere: whole sentences, absolute times with their 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, tzinfo
 
 from drainer.estimate.accuracy import ForecastAccuracy
+from drainer.report.burn_down import STANDS_STILL, WAITS_FOR
 from drainer.report.incident.document import Incident
 from drainer.text.wording import count, duration, rate
 
@@ -161,12 +162,20 @@ def speed(incident: Incident) -> Iterator[str]:
     if rates.still_s >= 1 and rates.sending_recipients_per_s is not None:
         text += (
             f", {rate(rates.sending_recipients_per_s)} without the {duration(rates.still_s)} in which nothing was sent"
+            f"{_still_by(rates.still_by)}"
         )
     if rates.sustained_recipients_per_s is not None and rates.sustained_over_s is not None:
         text += (
             f"; the best kept up for {duration(rates.sustained_over_s)} was {rate(rates.sustained_recipients_per_s)}"
         )
     yield text + "."
+
+
+def _still_by(seconds_by: Mapping[str, float]) -> str:
+    """ " (hourly cap 3 h 10 min, paused 5 min)"."""
+    words = STANDS_STILL | WAITS_FOR
+    parts = [f"{words.get(why, why)} {duration(seconds)}" for why, seconds in seconds_by.items() if seconds >= 1]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def accuracy_text(scored: ForecastAccuracy) -> Iterator[str]:

@@ -15,17 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
 from drainer.estimate.eta import Eta
-from drainer.report.burn_down import BurnDown, Point, recipients_left
+from drainer.report.burn_down import STANDS_STILL, BurnDown, Point, recipients_left
 from drainer.report.snapshot import Snapshot
 from drainer.text.markup import Markup, tag
-
-STANDS_STILL = {
-    "paused": "paused",
-    "stopped_by_guard": "stopped by a guard",
-    "mta_down": "MTA down",
-    "not_running": "not running",
-}
-"""States in which nothing is sent, with the labels of their bands."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 26
 _TICK_S = (10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400)

@@ -12,9 +12,9 @@ from datetime import tzinfo
 
 from drainer.guards.mailman import Mailman
 from drainer.guards.verdict import Guard
-from drainer.report.burn_down import BurnDown, Point
+from drainer.report.burn_down import STANDS_STILL, BurnDown, Point
 from drainer.report.snapshot import ListBacklog, Snapshot
-from drainer.report.web.chart import STANDS_STILL, bands
+from drainer.report.web.chart import bands
 from drainer.report.words import domain_cause, domain_limit
 from drainer.text.markup import Markup, tag
 from drainer.text.wording import clock_time, count, duration, quantised_s, rate, size

@@ -6,11 +6,11 @@ from datetime import UTC
 
 from drainer.ledger.evidence import Account, Event
 from drainer.ledger.records import Totals
-from drainer.report.burn_down import BurnDown, Point, observed
+from drainer.report.burn_down import BurnDown, Point, observed, resumed
 from drainer.report.incident.facts import NOT_ASKED, NOTHING_KEPT, make_incident
-from drainer.report.incident.summary import provenance
+from drainer.report.incident.summary import provenance, speed
 from drainer.report.inventory import HeldEntry, Inventory, Waiting, known_resends
-from drainer.report.snapshot import Backlog
+from drainer.report.snapshot import Backlog, Done, Rate, Snapshot
 from tests.report.staged import NOW_S, burning, moment
 
 
@@ -70,6 +70,49 @@ def test_rates_leave_out_the_time_nothing_was_sent_and_name_the_best_five_minute
     assert rates.still_s == 300
     assert (rates.mean_recipients_per_s, rates.sending_recipients_per_s) == (3120 / 720, 3120 / 420)
     assert (rates.sustained_recipients_per_s, rates.sustained_over_s) == (10.0, 300.0)
+
+
+def test_waiting_for_a_cap_or_a_window_is_time_in_which_nothing_was_sent_and_is_named() -> None:
+    """The cap lets some go every other minute: far more changes than are kept."""
+
+    def at(second: int) -> Snapshot:
+        if second < 600:
+            return moment(at=NOW_S + second, state="paused", done=Done())
+        waits_for = "window" if second < 4200 else "hourly_cap" if second % 240 < 120 else ""
+        return moment(at=NOW_S + second, rate=Rate(waits_for=waits_for), done=Done(delivered_recipients=second // 10))
+
+    history = BurnDown()
+    for second in range(0, 36_001, 60):
+        history = observed(history, at(second))
+    history = resumed(history, NOW_S + 36_100)
+    history = observed(history, moment(at=NOW_S + 36_100, done=Done(delivered_recipients=3600)))
+    made = make_incident(
+        Account(), Inventory(snapshot=moment(at=NOW_S + 36_100)), history, version="1", now_s=NOW_S + 36_100, live=True
+    )
+    assert made.rates.still_by == {"hourly_cap": 15_840, "window": 3600, "paused": 600, "not_running": 100}
+    assert made.rates.still_s == 15_840 + 3600 + 600 + 100
+    assert (
+        "without the 5 h 36 min in which nothing was sent (hourly cap 4 h 24 min, no open window 1 h 00 min"
+        in " ".join(speed(made))
+    )
+
+
+def test_record_of_a_version_without_sums_goes_on_with_them() -> None:
+    paused = [moment(at=NOW_S + second, state="paused", since=NOW_S) for second in range(0, 301, 10)]
+    history = BurnDown()
+    for snapshot in paused:
+        history = observed(history, snapshot)
+    old = history.model_copy(
+        update={
+            "points": tuple(point.model_copy(update={"stood_still": None}) for point in history.points),
+            "stands_still": "",
+        }
+    )
+    for second in range(310, 601, 10):
+        old = observed(old, moment(at=NOW_S + second, since=NOW_S + 310, rate=Rate(waits_for="daily_cap")))
+    present = Inventory(snapshot=moment(at=NOW_S + 600))
+    rates = make_incident(Account(), present, old, version="1", now_s=NOW_S + 600, live=True).rates
+    assert rates.still_by == {"paused": 310, "daily_cap": 290}
 
 
 def test_drain_is_through_when_the_backlog_became_empty_for_good() -> None:
