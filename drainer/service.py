@@ -235,17 +235,17 @@ class Service:
             return
         systemd.notify_reloading()
         try:
-            settings = self._reread()
-            _warn(settings)
+            read = self._reread()
+            _warn(read)
+            in_force, needs_restart = reloaded(self.settings, read)
         except DrainerError as exc:
             log.error(logfmt(event="reload_refused", detail=exc))
         else:
-            self._put_in_force(settings)
+            self._put_in_force(in_force, needs_restart)
         systemd.notify_ready()
 
-    def _put_in_force(self, read: Settings) -> None:
-        before = self.settings
-        self.settings, needs_restart = reloaded(before, read)
+    def _put_in_force(self, settings: Settings, needs_restart: tuple[str, ...]) -> None:
+        before, self.settings = self.settings, settings
         self.pipeline.reconfigure(self.settings)
         self.situation.reconfigure(self.settings, needs_restart)
         self._assembled.surroundings.reconfigure(self.settings)

@@ -150,6 +150,11 @@ class FeedSettings(Section):
 
     @model_validator(mode="after")
     def _is_served_or_not(self) -> FeedSettings:
+        self.require_served_or_not()
+        return self
+
+    def require_served_or_not(self) -> None:
+        """Raises ValueError if `only` and `not` exclude each other, or cannot be kept with `via`."""
         for both in sorted(set(self.only) & set(self.withheld)):
             raise ValueError(f"only and not both name {both}; right would be one of them")
         domains = sorted(_domains_in(self.only) | _domains_in(self.withheld))
@@ -158,7 +163,6 @@ class FeedSettings(Section):
                 f'via = "mailman" hands whole entries over, so @{domains[0]} in only or not cannot be kept apart; right'
                 ' would be via = "smtp", or lists only'
             )
-        return self
 
     @property
     def only_lists(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from drainer.errors import SettingsError
 from drainer.settings import Settings
 from drainer.settings.section import fields_of
 
@@ -37,13 +38,21 @@ BUILT_ONCE: Mapping[str, str] = {
 
 
 def reloaded(in_force: Settings, read: Settings) -> tuple[Settings, tuple[str, ...]]:
-    """Settings in force after a reload, and the names ("feed.via") of changed ones that need a restart."""
+    """Settings in force after a reload, and the names ("feed.via") of changed ones that need a restart.
+
+    Raises SettingsError: what was read cannot be in force together with a setting that needs a restart
+    """
     kept: dict[str, dict[str, object]] = {}
     for section, key in map(_parted, BUILT_ONCE):
         value = getattr(getattr(in_force, section), key)
         if value != getattr(getattr(read, section), key):
             kept.setdefault(section, {})[key] = value
     sections = {name: getattr(read, name).model_copy(update=values) for name, values in kept.items()}
+    if "feed" in sections:
+        try:
+            sections["feed"].require_served_or_not()
+        except ValueError as exc:
+            raise SettingsError(f"feed: {exc}, then a restart: `via` stays as it is until then") from exc
     return read.model_copy(update=sections), tuple(f"{name}.{key}" for name, values in kept.items() for key in values)
 
 
