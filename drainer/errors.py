@@ -151,6 +151,19 @@ class WrongQueue(EntryUnreadable):
     reason = "wrong_queue"
 
 
+class MoreThanCap(EntryError):
+    """A transaction that cannot be cut has more recipients than a cap allows within its window.
+
+    most  recipients that it allows
+    """
+
+    reason = "more_than_cap"
+
+    def __init__(self, recipients: int, most: int) -> None:
+        self.most = most
+        super().__init__(f"{recipients} recipients go at once or not at all, and a cap allows {most}")
+
+
 class ComposeError(EntryError):
     """The entry is readable, but its envelope and content cannot be composed: hold it, never send it half right."""
 

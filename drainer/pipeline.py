@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from drainer.backlog.waiters import Waiters
+from drainer.feed.lane_queue import LaneQueue
 from drainer.in_doubt.resolve import InDoubt
 from drainer.queuedir.loan import Loan
 from drainer.settings import Settings
@@ -33,6 +34,7 @@ from drainer.stages.progress import Progress
 from drainer.stages.recipient_limits import RecipientLimits
 from drainer.stages.resources import Resources
 from drainer.stages.reversible_failures import ReversibleFailures
+from drainer.stages.sent_before import SentBefore
 from drainer.stages.session_limits import SessionLimits
 from drainer.stages.set_aside import SetAside
 from drainer.stages.settle import Settle
@@ -71,8 +73,9 @@ class Pipeline:
         self.in_doubt = InDoubt(settings, ledger, clock, signals, waiters)
 
         smtp_log = SmtpLogFile(settings.mailman.smtp_log)
-        self.at_mailman = OpenHandovers(ledger, clock, custody.queue_dir, smtp_log.log)
-        self.handover = Handover(settings, clock, custody, ledger, resources.throttle, self.at_mailman)
+        window = LaneQueue(settings.feed.window, resources.throttle.lanes)
+        self.at_mailman = OpenHandovers(ledger, clock, custody.queue_dir, smtp_log.log, window)
+        self.handover = Handover(clock, custody, ledger, resources.throttle, self.at_mailman)
         self.follow = Follow(
             settings, clock, custody, ledger, index, resources.rate, signals, self.at_mailman, smtp_log,
             runner_lives, booted_s,
@@ -93,6 +96,7 @@ class Pipeline:
         self.limits = RecipientLimits(resources)
         self.session_limits = SessionLimits(resources)
         self.bore = WhatMtaBore(resources)
+        self.sent_before = SentBefore(resources, self.at_mailman)
         self.transmit = Transmit(resources, self.limits, self.session_limits, self.domains, self.trust)
         self.turn = Turn(resources, self.facts, self.decide, self.domains, self.transmit, self.settle, self.handover)
         self.feed = Feed(resources, self.domains, self.turn, self.transmit, self.set_aside, self.at_mailman)

@@ -35,6 +35,14 @@ class LaneQueue:
         """Whether somebody waits who goes before one of this lane that is inside."""
         return not is_fresh and bool(self._fresh) and self._credit.goes_first
 
+    @property
+    def is_waited_for(self) -> bool:
+        return bool(self._fresh or self._backlog)
+
+    def occupy(self) -> None:
+        """A place is taken by one that is inside already, whether there is room or not."""
+        self._inside += 1
+
     def resize(self, places: int) -> None:
         """So many places from now on; whoever is inside stays."""
         self.places = places

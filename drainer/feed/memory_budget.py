@@ -68,3 +68,21 @@ class MemoryBudget:
             if not waiter.done():
                 self._used_bytes += size_bytes
                 waiter.set_result(None)
+
+
+class MemoryByLane:
+    """A budget for each lane: where fresh mail has one, the backlog leaves it a quarter. What waits for a cap keeps its
+    room, and fresh mail would wait for that."""
+
+    def __init__(self, limit_bytes: int, *, has_fresh_lane: bool) -> None:
+        self._backlog, self._fresh = MemoryBudget(limit_bytes), MemoryBudget(limit_bytes)
+        self.resize(limit_bytes, has_fresh_lane=has_fresh_lane)
+
+    def resize(self, limit_bytes: int, *, has_fresh_lane: bool) -> None:
+        """Other limits from now on; what is in use stays in use."""
+        fresh_bytes = limit_bytes // 4
+        self._backlog.resize(limit_bytes - fresh_bytes if has_fresh_lane else limit_bytes)
+        self._fresh.resize(fresh_bytes)
+
+    def of(self, *, is_fresh: bool) -> MemoryBudget:
+        return self._fresh if is_fresh else self._backlog

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from asyncio_throttle.throttler import Throttler
 
 from drainer.clock import Clock, SystemClock
+from drainer.errors import MoreThanCap
 from drainer.feed.fresh_lane import LaneCredit, cost_s
 from drainer.feed.lane_queue import LaneQueue
 from drainer.feed.permit import Permit
@@ -128,19 +129,16 @@ class Throttle:
         """The caps that are set, as they stand."""
         return self._account.in_force(self._clock.monotonic_s())
 
-    @property
-    def most_recipients(self) -> int:
-        """The most recipients of one transaction that a cap ever allows; 0: any number."""
-        return self._account.most
-
     def cap(self, hourly: int, daily: int) -> None:
         """Change the caps, in recipients; 0: none. Whoever waits notices at once."""
         self._account.limit(hourly, daily)
         self._look_again()
 
     def restore(self, sent: Sequence[tuple[float, int]]) -> None:
-        """What earlier runs sent: (seconds ago, recipients), the oldest first."""
+        """What earlier runs sent: (seconds ago, recipients), the oldest first. What is older than something that counts
+        already counts as long as that."""
         self._account.restore(self._clock.monotonic_s(), sent)
+        self._look_again()
 
     def set(self, messages_per_s: float | None, recipients_per_s: float | None) -> None:
         """Change the ceilings; whoever waits notices at once. Raises ValueError for a negative one."""
@@ -149,45 +147,77 @@ class Throttle:
         self._recipients.limit(recipients_per_s)
         self._look_again()
 
+    def begun_before(self, recipients: int) -> Permit:
+        """A permit for recipients that an earlier run began to send to. It waits for nothing."""
+        self._account.reserve(recipients)
+        permit = Permit(recipients, self._ended)
+        permit.sent(recipients)
+        return permit
+
     async def acquire(
-        self, recipients: int, *, is_fresh: bool = False, others_wait: bool = False, may_be_cut: bool = False
+        self, recipients: int, *, is_fresh: bool = False, may_be_cut: bool = False, places: LaneQueue | None = None
     ) -> Permit:
         """Wait for permission to begin a transaction with so many recipients; fresh mail first, then as they came.
 
-        others_wait  transactions of the backlog wait elsewhere for what this one has already
-
         may_be_cut  the permit may be for fewer of them, where a cap has no room for all; else they wait for it
+        places      one of them is taken too, and the caller gives it back after the transaction. One of the backlog that
+                    waits here, perhaps for hours for a cap, leaves its place to fresh mail that waits for one
         Returns     the permit, which the caller ends once the transaction is over
+        Raises      MoreThanCap: it must not be cut, and a cap never allows so many; also when the caps change meanwhile
 
         A large transaction goes when its turn comes and makes the next ones wait for it: 100 recipients at 10/s are
         followed by ten seconds of nothing.
         """
         has_waited = False
-        if is_fresh:
-            self._look_again()  # one of the backlog may wait for hours for a cap that has room for this one
         while True:
-            async with self._turn.place(is_fresh, at_front=has_waited):
-                await self._until_due(recipients, may_be_cut, is_fresh)
-                if not self._turn.is_overtaken(is_fresh):
-                    granted = int(min(recipients, self._account.room(self._clock.monotonic_s())))
-                    backlog_waits = others_wait or self._turn.backlog_waits
-                    cost = cost_s(granted, self.messages_per_s, self.recipients_per_s)
-                    self.lanes.went(cost, is_fresh=is_fresh, backlog_waits=backlog_waits)
-                    self._account.reserve(granted)
-                    self._messages.grant(1)
-                    self._recipients.grant(granted)
-                    return Permit(granted, self._ended)
-                has_waited = True
+            if places is not None:
+                self._let_see(is_fresh)
+                await places.enter(is_fresh, at_front=has_waited)
+            permit = None
+            try:
+                permit = await self._in_turn(recipients, may_be_cut, is_fresh, places, at_front=has_waited)
+            finally:
+                if permit is None and places is not None:
+                    places.leave()
+            if permit is not None:
+                return permit
+            has_waited = True
 
-    async def _until_due(self, recipients: int, may_be_cut: bool, is_fresh: bool) -> None:
+    async def _in_turn(
+        self, recipients: int, may_be_cut: bool, is_fresh: bool, places: LaneQueue | None, *, at_front: bool
+    ) -> Permit | None:
+        """As acquire, with a place. None: fresh mail waits for the place."""
+        while True:
+            self._let_see(is_fresh)
+            async with self._turn.place(is_fresh, at_front=at_front):
+                await self._until_due(recipients, may_be_cut, is_fresh, places)
+                if places is not None and places.is_overtaken(is_fresh):
+                    return None
+                if not self._turn.is_overtaken(is_fresh):
+                    return self._granted(recipients, is_fresh, places)
+                at_front = True
+
+    def _granted(self, recipients: int, is_fresh: bool, places: LaneQueue | None) -> Permit:
+        granted = int(min(recipients, self._account.room(self._clock.monotonic_s())))
+        backlog_waits = self._turn.backlog_waits or (places is not None and places.backlog_waits)
+        cost = cost_s(granted, self.messages_per_s, self.recipients_per_s)
+        self.lanes.went(cost, is_fresh=is_fresh, backlog_waits=backlog_waits)
+        self._account.reserve(granted)
+        self._messages.grant(1)
+        self._recipients.grant(granted)
+        return Permit(granted, self._ended)
+
+    async def _until_due(self, recipients: int, may_be_cut: bool, is_fresh: bool, places: LaneQueue | None) -> None:
         """Until the ceilings allow one more transaction, and the caps so many recipients, or a piece of it; or until another
         one goes first."""
         binding = ""
-        while not self._turn.is_overtaken(is_fresh):
+        while not any(line.is_overtaken(is_fresh) for line in (self._turn, places) if line is not None):
             now_s = self._clock.monotonic_s()
             name, ceiling = ("messages", self._messages)
             if self._recipients.due() > ceiling.due():
                 name, ceiling = ("recipients", self._recipients)
+            if not may_be_cut and 0 < self._account.most < recipients:
+                raise MoreThanCap(recipients, self._account.most)
             at_least = min(recipients, self._account.smallest_piece or recipients) if may_be_cut else recipients
             cap_due_s, cap = self._account.due_s(now_s, at_least)
             if max(ceiling.due(), cap_due_s) <= now_s:
@@ -199,6 +229,11 @@ class Throttle:
                 self._binding = binding = name
                 await self._wait_for(ceiling.due(), ceiling.wait)
         self._binding = binding
+
+    def _let_see(self, is_fresh: bool) -> None:
+        """Fresh mail is about to stand in line: one of the backlog may wait for hours for a cap that has room for it."""
+        if is_fresh:
+            self._look_again()
 
     def _ended(self, reserved: int, sent: int) -> None:
         self._account.settle(self._clock.monotonic_s(), reserved, sent)

@@ -118,7 +118,16 @@ class Ledger(Protocol):
         """How many recipients this queue's attempts and DSNs were begun for, by ten seconds: (the first of these seconds,
         recipients), oldest first.
 
-        Counted in the commit that opens the attempt or begins the DSN, whatever becomes of them. Two days are kept.
+        Counted in the commit that opens the attempt or begins the DSN, whatever becomes of them. Kept as long as two days of
+        sending do not come after it, whatever the clock says.
+        """
+
+    async def redate_sent(self, now_s: float, set_forward_s: float = 0.0) -> None:
+        """Date these counts by the clock as it stands at now_s. Those that are more than a minute ahead of it were written
+        while the clock was ahead: they count as of now.
+
+        set_forward_s  by so much was the clock set forward just now, >= 0: counts of the day before that are dated later by
+                       as much, up to ten seconds more
         """
 
     async def split_attempt(self, attempt_id: AttemptId, recipients: Sequence[str], part_id: AttemptId) -> None:

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from drainer.clock import Clock, SystemClock
 from drainer.errors import LedgerNotDurable
-from drainer.ledger import account, action_rows, entry_rows, forgetting, operator_rows, queue_rows, tables
+from drainer.ledger import account, action_rows, entry_rows, forgetting, operator_rows, queue_rows, sent_rows, tables
 from drainer.ledger.actions import NewAction, PutBack, Step
 from drainer.ledger.attempts import Attempts
 from drainer.ledger.columns import keys_of, stored_filebase
@@ -198,6 +198,10 @@ class SqliteLedger(SqliteReads):
 
         await self._write(change)
 
+    async def redate_sent(self, now_s: float, set_forward_s: float = 0.0) -> None:
+        writer = self._opened.writer
+        await self._write(partial(sent_rows.redate_sent, writer.connection, writer.queue, now_s, set_forward_s))
+
     async def learn(self, name: str, learnt: Sequence[Learnt]) -> int:
         return await self._write(partial(forgetting.learn, self._opened.writer, name, learnt))
 
@@ -325,6 +329,7 @@ class SqliteLedger(SqliteReads):
         def forget_lines() -> None:
             account.forget_evidence(writer.connection, writer.queue, older_than_s)
             action_rows.forget(writer.connection, writer.queue, older_than_s)
+            sent_rows.forget_sent(writer.connection, writer.queue)
 
         await self._write(forget_lines)
         while found := await self._search(lambda reader: list(tables.expired(reader, older_than_s).items())):

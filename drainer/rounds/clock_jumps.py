@@ -1,4 +1,5 @@
-"""The system's clock was set: waiting entries, pauses and DSNs do not wait longer because of that.
+"""The system's clock was set: waiting entries, pauses and DSNs do not wait longer because of that, and what caps count is
+neither forgotten nor counted for longer.
 
 In    wall clock and monotonic clock, compared each second
 Out   times moved back with the clock, and a line in the journal
@@ -39,10 +40,11 @@ class ClockJumps:
         if jump_s < -CLOCK_JUMP_S:
             await self._set_back(-jump_s)
             return
-        self._ahead_s += max(0.0, jump_s)
         if jump_s > CLOCK_JUMP_S:
             # What is due now would be looked at only after the time it still had to wait.
             self._pipeline.resources.signals.wake()
+            await self._pipeline.sent_before.clock_was_set_forward(jump_s)
+        self._ahead_s += max(0.0, jump_s)
 
     async def _set_back(self, by_s: float) -> None:
         """What waits for a moment gets an earlier one. (After a clock was set forward it waits less, which is harmless.)"""
@@ -62,6 +64,7 @@ class ClockJumps:
         detail = f"was set back by {duration(by_s)}: deferrals and pauses end as if it had not been"
         log.warning(logfmt(event="clock", detail=detail))
         line = JournalLine(self._clock.now_s(), "drainer", "clock", detail)
+        await self._pipeline.sent_before.clock_was_set_back()
         await self._limits.write(state, line)
         self._ahead_s -= by_s
         self._pipeline.clock_was_set_back(by_s)

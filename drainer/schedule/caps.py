@@ -47,9 +47,11 @@ class SentWithin:
         self._sum = 0
 
     def add(self, at_s: float, recipients: int) -> None:
-        """at_s: not before any added earlier."""
+        """at_s: what comes before one that was added earlier counts as of that one."""
         if recipients <= 0:
             return
+        if self._sent:
+            at_s = max(at_s, self._sent[-1].last_s)
         if self._sent and at_s - self._sent[-1].first_s < self.window_s / _GRAINS:
             self._sent[-1].last_s = at_s
             self._sent[-1].recipients += recipients

@@ -17,7 +17,7 @@ from drainer.backlog.splits import Splits
 from drainer.compose.wire import ComposedMessage, is_empty_address, why_unfit
 from drainer.feed.deliver import deliver
 from drainer.feed.lane_queue import LaneQueue
-from drainer.feed.memory_budget import CONTENT_COPIES, MemoryBudget
+from drainer.feed.memory_budget import CONTENT_COPIES, MemoryByLane
 from drainer.feed.permit import Permit
 from drainer.feed.session import Session
 from drainer.feed.transaction import Transaction
@@ -52,7 +52,8 @@ class Transmit:
         self._trust = trust
         self._sessions = resources.settings.mta.sessions
         self._slots = LaneQueue(self._sessions, resources.throttle.lanes)
-        self._content = MemoryBudget(resources.settings.feed.memory // 2)
+        feed = resources.settings.feed
+        self._content = MemoryByLane(feed.memory // 2, has_fresh_lane=feed.has_fresh_lane)
         self._in_flight = 0
         self._background = Background()
         self.splits = Splits()
@@ -64,7 +65,7 @@ class Transmit:
 
     def reconfigure(self, settings: Settings) -> None:
         """Settings read again: more sessions, another bound on memory."""
-        self._content.resize(settings.feed.memory // 2)
+        self._content.resize(settings.feed.memory // 2, has_fresh_lane=settings.feed.has_fresh_lane)
         self._sessions = settings.mta.sessions
         self._slots.resize(self._sessions)
 
@@ -91,13 +92,15 @@ class Transmit:
                         while left is not None:
                             # Before the next one is composed, or an entry of many large copies would have them all in
                             # memory.
-                            with contextlib.ExitStack() as place:
+                            with contextlib.ExitStack() as memory, contextlib.ExitStack() as place:
+                                await self._take_memory(left, memory, is_fresh)
                                 permit = await self._take_place(left, place, is_fresh)
                                 piece, left = left.parted(permit.recipients)
                                 covered.update(piece.owed_for)
-                                whole = self._deliver_whole(piece, entry, record, is_fresh, permit)
+                                taken = place.pop_all()
+                                whole = self._deliver_whole(piece, entry, record, is_fresh, permit, taken)
                                 deliveries.append(asyncio.create_task(whole))
-                                deliveries[-1].add_done_callback(functools.partial(_leave, place.pop_all()))
+                                deliveries[-1].add_done_callback(functools.partial(_leave, taken, memory.pop_all()))
             skipped = tuple(address for address in recipients if address not in covered)
             if skipped:
                 reply = "Mailman delivers nothing to such an address"
@@ -109,20 +112,20 @@ class Transmit:
                 delivery.cancel()
             await asyncio.gather(*deliveries, return_exceptions=True)
 
-    async def _take_place(self, piece: ComposedMessage, place: contextlib.ExitStack, is_fresh: bool) -> Permit:
-        """Wait for room in memory, for a session, and for the rate. `place` gives back what is not used up."""
-        octets = CONTENT_COPIES * len(piece.content)
-        await self._content.take(octets)
-        place.callback(self._content.give, octets)
-        self._follow_pool()
-        await self._slots.enter(is_fresh)
-        place.callback(self._leave_slot)
-        return place.enter_context(await self._acquire(len(piece.envelope.recipients), is_fresh))
+    async def _take_memory(self, piece: ComposedMessage, memory: contextlib.ExitStack, is_fresh: bool) -> None:
+        """Wait for room in memory; `memory` gives it back."""
+        content, octets = self._content.of(is_fresh=is_fresh), CONTENT_COPIES * len(piece.content)
+        await content.take(octets)
+        memory.callback(content.give, octets)
 
-    async def _acquire(self, recipients: int, is_fresh: bool) -> Permit:
-        """Wait for the rate, and for the caps."""
-        throttle, others_wait = self._resources.throttle, self._slots.backlog_waits
-        return await throttle.acquire(recipients, is_fresh=is_fresh, others_wait=others_wait, may_be_cut=True)
+    async def _take_place(self, piece: ComposedMessage, place: contextlib.ExitStack, is_fresh: bool) -> Permit:
+        """Wait for a session, for the rate and the caps. `place` gives back what is not used up."""
+        self._follow_pool()
+        permit = await self._resources.throttle.acquire(
+            len(piece.envelope.recipients), is_fresh=is_fresh, may_be_cut=True, places=self._slots
+        )
+        place.callback(self._leave_slot)
+        return place.enter_context(permit)
 
     def _leave_slot(self) -> None:
         self._follow_pool()
@@ -157,18 +160,28 @@ class Transmit:
             log_outcome(entry, record, outcome)
 
     async def _deliver_whole(
-        self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord, is_fresh: bool, permit: Permit
+        self,
+        composed: ComposedMessage,
+        entry: QueueEntry,
+        record: MessageRecord,
+        is_fresh: bool,
+        permit: Permit,
+        place: contextlib.ExitStack,
     ) -> list[Transaction]:
         """To all its recipients, in as many transactions as the MTA's limits make of it. It ends: each that is followed by
-        others offers or delivers to one recipient at least, or ends a session that had carried mail before."""
-        with permit:
+        others offers or delivers to one recipient at least, or ends a session that had carried mail before.
+
+        place  of the first transaction. Each that follows takes one anew, as it may have to wait for the rate or for a cap
+        """
+        with place:
             done = [await self._deliver(composed, entry, record, permit)]
         for at, transaction in enumerate(done):
             if following := _following(transaction):
                 left: ComposedMessage | None
                 for left in composed.only(following).cut(self._limits.most):
                     while left is not None:
-                        with await self._acquire(len(left.owed_for), is_fresh) as permit:
+                        with contextlib.ExitStack() as place:
+                            permit = await self._take_place(left, place, is_fresh)
                             piece, left = left.parted(permit.recipients)
                             done.append(await self._deliver(piece, entry, record, permit))
                 # Untouched no more: the transactions that followed say what became of them.
@@ -235,6 +248,7 @@ def _following(transaction: Transaction) -> tuple[str, ...]:
     return beyond if transaction.trouble or transaction.message_refused else (*beyond, *transaction.not_offered)
 
 
-def _leave(place: contextlib.ExitStack, _: asyncio.Task[list[Transaction]]) -> None:
+def _leave(place: contextlib.ExitStack, memory: contextlib.ExitStack, _: asyncio.Task[list[Transaction]]) -> None:
     """Give back what a delivery took, also if it was cancelled before it began."""
     place.close()
+    memory.close()

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from drainer.backlog.values import WaitingEntry
 from drainer.duplicates.decision import Claim, Decision, NextStep
-from drainer.feed.memory_budget import ENTRY_COPIES, MemoryBudget
+from drainer.feed.memory_budget import ENTRY_COPIES, MemoryByLane
 from drainer.feed.outcome import ContentRefused
 from drainer.feed.pick import deliver_after_s, one_per_recipient
 from drainer.feed.shaping import Shaped
@@ -60,12 +60,13 @@ class Turn:
         self._settle = settle
         self._handover = handover
         # Apart from the budget for content, or entries that wait for that could keep all the room themselves.
-        self._memory = MemoryBudget(resources.settings.feed.memory // 2)
+        feed = resources.settings.feed
+        self._memory = MemoryByLane(feed.memory // 2, has_fresh_lane=feed.has_fresh_lane)
         self._losses: dict[str, int] = {}
 
     def reconfigure(self, settings: Settings) -> None:
         """Settings read again: another bound on memory."""
-        self._memory.resize(settings.feed.memory // 2)
+        self._memory.resize(settings.feed.memory // 2, has_fresh_lane=settings.feed.has_fresh_lane)
 
     async def take(self, waiting: WaitingEntry) -> None:
         """The whole turn. Raises CancelledError if it was interrupted before anything was sent."""
@@ -81,7 +82,7 @@ class Turn:
     async def _carry_out(self, waiting: WaitingEntry, memory: contextlib.AsyncExitStack) -> Ending:
         """Everything but the settling: one entry, as far as it goes now."""
         filebase, resources = waiting.filebase, self._resources
-        entry = await self._read(filebase, memory)
+        entry = await self._read(waiting, memory)
         if (not_before_s := deliver_after_s(entry.metadata)) > resources.clock.now_s():
             return NotBefore(not_before_s, "deliver_after")
         record = MessageRecord(self._facts.identity(filebase, waiting.identity), waiting.list_id, waiting.message_id)
@@ -152,12 +153,13 @@ class Turn:
                 return refused, deferral.due_s
         return set(), None
 
-    async def _read(self, filebase: str, memory: contextlib.AsyncExitStack) -> QueueEntry:
+    async def _read(self, waiting: WaitingEntry, memory: contextlib.AsyncExitStack) -> QueueEntry:
         """The entry, once there is room for it in memory; the room is free again when the turn ends."""
-        octets = ENTRY_COPIES * self._resources.custody.path(filebase).stat().st_size
-        await self._memory.take(octets)
-        memory.callback(self._memory.give, octets)
-        return self._facts.read(filebase)
+        octets = ENTRY_COPIES * self._resources.custody.path(waiting.filebase).stat().st_size
+        budget = self._memory.of(is_fresh=waiting.is_fresh)
+        await budget.take(octets)
+        memory.callback(budget.give, octets)
+        return self._facts.read(waiting.filebase)
 
     def _is_for_mailman(self, entry: QueueEntry) -> bool:
         """Whether Mailman's own runner is to deliver it."""

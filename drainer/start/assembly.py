@@ -48,7 +48,6 @@ from drainer.pipeline import Pipeline
 from drainer.queuedir.custody import Custody
 from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.queuedir.loan import Loan
-from drainer.schedule.caps import DAY_S, GRAIN_S
 from drainer.settings import Settings
 from drainer.stages.resources import Resources
 from drainer.start.ledger_check import LedgerCheck
@@ -108,12 +107,9 @@ async def recover(assembled: Assembled, side_tasks: SideTasks) -> None:
     await pipeline.limits.recover()
     await pipeline.session_limits.recover()
     await pipeline.bore.recover()
-    resources = pipeline.resources
-    now_s = resources.clock.now_s()
-    sent = await resources.ledger.sent_since(now_s - DAY_S - GRAIN_S)
-    resources.throttle.restore([(now_s - at_s - GRAIN_S, recipients) for at_s, recipients in sent])
     await pipeline.paces.recover()
     await pipeline.intake.recover()
+    await pipeline.sent_before.recover()
     assembled.limits.apply(await assembled.ledger.operator_state())
 
 

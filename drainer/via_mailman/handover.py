@@ -23,7 +23,7 @@ import logging
 from collections.abc import Sequence
 
 from drainer.clock import Clock
-from drainer.errors import ComposeError, CustodyRefused, EntryNotUnderstood, EntryVanished
+from drainer.errors import ComposeError, CustodyRefused, EntryNotUnderstood, EntryVanished, MoreThanCap
 from drainer.feed.permit import Permit
 from drainer.feed.throttle import Throttle
 from drainer.ledger.contract import Ledger
@@ -46,14 +46,12 @@ class Handover:
 
     def __init__(
         self,
-        settings: Settings,
         clock: Clock,
         custody: Custody,
         ledger: Ledger,
         throttle: Throttle,
         open_handovers: OpenHandovers,
     ) -> None:
-        self._settings = settings
         self._clock = clock
         self._custody = custody
         self._ledger = ledger
@@ -62,7 +60,7 @@ class Handover:
 
     def reconfigure(self, settings: Settings) -> None:
         """Settings read again."""
-        self._settings = settings
+        self._open.window.resize(settings.feed.window)
 
     async def hand_over(
         self, entry: QueueEntry, record: MessageRecord, owed: Sequence[str], *, is_fresh: bool = False
@@ -81,16 +79,17 @@ class Handover:
                 raw = with_recipients(entry, owed)
             except EntryNotUnderstood as exc:
                 raise ComposeError(f"it cannot be handed over for some of its recipients only: {exc.detail}") from exc
-        most = self._throttle.most_recipients
-        if most and len(owed) > most:
+        try:
+            permit = await self._throttle.acquire(len(owed), is_fresh=is_fresh, places=self._open.window)
+        except MoreThanCap as exc:
             raise ComposeError(
-                f"it is for {len(owed)} recipients and Mailman delivers it whole, while a cap allows {most}; right would be "
-                'a higher feed.hourly and feed.daily, or feed.via = "smtp", then `drainer release`'
-            )
-        async with self._open.place(self._settings.feed.window):
-            with contextlib.ExitStack() as unused:
-                permit = unused.enter_context(await self._throttle.acquire(len(owed), is_fresh=is_fresh))
-                return await self._hand_over(entry, record, owed, raw, permit, unused)
+                f"it is for {len(owed)} recipients and Mailman delivers it whole, while a cap allows {exc.most}; right would"
+                ' be a higher feed.hourly and feed.daily, or feed.via = "smtp", then `drainer release`'
+            ) from exc
+        with contextlib.ExitStack() as place, contextlib.ExitStack() as unused:
+            place.callback(self._open.window.leave)
+            unused.enter_context(permit)
+            return await self._hand_over(entry, record, owed, raw, permit, unused)
 
     async def _hand_over(
         self,
@@ -126,7 +125,7 @@ class Handover:
             if isinstance(exc, EntryVanished):
                 raise
             return str(exc)
-        self._open.keep(handover, permit)
+        self._open.keep(mark.name, permit)
         unused.pop_all()
         log_handover("released", handover)
         try:

@@ -8,13 +8,13 @@ Not here  when an entry is handed over (handover.py); how an outcome is found ou
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from drainer.clock import Clock
+from drainer.feed.lane_queue import LaneQueue
 from drainer.feed.permit import Permit
 from drainer.ledger.contract import Ledger
 from drainer.ledger.records import AttemptId, Outcome, new_attempt_id
@@ -28,11 +28,13 @@ log = logging.getLogger("drainer")
 
 class OpenHandovers:
     """smtp_log  what Mailman wrote of deliveries; it remembers the messages of open handovers only
+    window    places in out/: an entry of ours takes one there, and one that is about to be put there
     begun     set when a handover has begun
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, queue_dir: Path, smtp_log: SmtpLog) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, queue_dir: Path, smtp_log: SmtpLog, window: LaneQueue) -> None:
         self.begun = asyncio.Event()
+        self.window = window
         self._ledger = ledger
         self._clock = clock
         self._out = queue_dir / HOME_QUEUE
@@ -40,9 +42,6 @@ class OpenHandovers:
         self._open: dict[AttemptId, OpenHandover] = {}
         self._in_out: set[str] = set()
         self._permits: dict[str, Permit] = {}
-        self._reserved = 0
-        self._waiting = 0
-        self._room = asyncio.Event()
 
     @property
     def all(self) -> list[OpenHandover]:
@@ -61,7 +60,7 @@ class OpenHandovers:
     @property
     def is_waited_for(self) -> bool:
         """Whether an entry waits for a place in the window."""
-        return self._waiting > 0
+        return self.window.is_waited_for
 
     def has(self, filebase: str) -> bool:
         """Whether the entry is in Mailman's hands."""
@@ -87,40 +86,26 @@ class OpenHandovers:
         """When the oldest began."""
         return min((handover.at_s for handover in self._open.values()), default=self._clock.now_s())
 
-    @contextlib.asynccontextmanager
-    async def place(self, window: int) -> AsyncIterator[None]:
-        """Wait for a place in the window; it is kept until the entry itself takes it, or is given up."""
-        self._waiting += 1
-        try:
-            while len(self._in_out) + self._reserved >= window:
-                self._room.clear()
-                await self._room.wait()
-        finally:
-            self._waiting -= 1
-        self._reserved += 1
-        try:
-            yield
-        finally:
-            self._reserved -= 1
-            self._room.set()
-
     def add(self, handover: OpenHandover) -> None:
         """It begins, or goes on with what is known now."""
         self._open[handover.attempt_id] = handover
         self._smtp_log.wanted.add(handover.record.message_id)
         self.begun.set()
 
-    def keep(self, handover: OpenHandover, permit: Permit) -> None:
-        """Its recipients are about to be sent to until Mailman is done with all of it."""
-        self._permits[handover.mark.name] = permit
+    def keep(self, name: str, permit: Permit) -> None:
+        """The recipients of this file in out/ are about to be sent to until Mailman is done with all of it."""
+        self._permits[name] = permit
 
     def is_in_out(self, handover: OpenHandover) -> None:
         """It takes a place in out/."""
-        self._in_out.add(handover.mark.name)
+        if handover.mark.name not in self._in_out:
+            self._in_out.add(handover.mark.name)
+            self.window.occupy()
 
     def leaves_out(self, handover: OpenHandover) -> None:
-        self._in_out.discard(handover.mark.name)
-        self._room.set()
+        if handover.mark.name in self._in_out:
+            self._in_out.remove(handover.mark.name)
+            self.window.leave()
 
     def forget(self, handover: OpenHandover) -> None:
         """It has ended."""

@@ -47,6 +47,7 @@ class Case:
 
 
 CASES = (
+    Case("limit of 50 messages/s", {"messages": "50/s"}, 20, 0.0, 50),
     Case("limit of 20 messages/s", {"messages": "20/s"}, 20, 0.0, 20),
     Case("limit of 2 messages/s", {"messages": "2/s"}, 20, 0.0, 2),
     Case("4 sessions of 200 ms", {"messages": "unlimited"}, 4, 0.2, 20),

@@ -187,6 +187,11 @@ class SameAnswers(RuleBasedStateMachine):
         self.both(lambda ledger: ledger.totals())
         self.both(lambda ledger: ledger.sent_since(0))
 
+    @rule(now_s=times, set_forward_s=st.sampled_from([0.0, 7.0, 500.0]))
+    def redate_sent(self, now_s: float, set_forward_s: float) -> None:
+        self.both(lambda ledger: ledger.redate_sent(now_s, set_forward_s))
+        self.both(lambda ledger: ledger.sent_since(0))
+
     @rule(older_than_s=times)
     def expire(self, older_than_s: float) -> None:
         self.both(lambda ledger: ledger.expire(older_than_s))

@@ -79,10 +79,12 @@ class Feeding:
 
     async def transaction(self, slots: LaneQueue, is_fresh: bool, recipients: int) -> None:
         asked_s = time.monotonic()
-        async with slots.place(is_fresh):
-            await self.throttle.acquire(recipients, is_fresh=is_fresh, others_wait=slots.backlog_waits)
+        await self.throttle.acquire(recipients, is_fresh=is_fresh, places=slots)
+        try:
             self.gone.append((is_fresh, time.monotonic() - asked_s, asked_s))
             await asyncio.sleep(self.takes_s)
+        finally:
+            slots.leave()
 
     async def run(self, seconds: float, fresh_per_s: float, recipients: int = 1) -> None:
         """A backlog that never ends, of as many entries as are begun ahead, and fresh mail that comes evenly."""
@@ -181,6 +183,44 @@ def test_fresh_mail_does_not_wait_with_a_transaction_that_a_cap_has_no_room_for(
         return went_s, still_waits
 
     assert run_in_virtual_time(monkeypatch, capped()) == (1.0, True)
+
+
+def test_one_of_the_backlog_that_waits_for_a_cap_leaves_its_place_to_fresh_mail_and_keeps_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All places are taken by those that wait; some room is left, too little for them."""
+
+    async def capped() -> tuple[list[float], list[int]]:
+        throttle, slots = Throttle(None, None), LaneQueue(2, LaneCredit())
+        throttle.cap(100, 0)
+        with await throttle.acquire(60) as permit:
+            permit.sent(60)
+        order = list[int]()
+
+        async def large(number: int) -> None:
+            with await throttle.acquire(60, places=slots) as permit:
+                order.append(number)
+                permit.sent(1)
+                slots.leave()
+
+        async def fresh() -> float:
+            began_s = time.monotonic()
+            with await throttle.acquire(2, is_fresh=True, places=slots) as permit:
+                permit.sent(2)
+                slots.leave()
+            return time.monotonic() - began_s
+
+        backlog = [asyncio.create_task(large(number)) for number in range(4)]
+        await asyncio.sleep(1)
+        waited = [await fresh() for _ in range(3)] + list(await asyncio.gather(*(fresh() for _ in range(3))))
+        assert not order
+        await asyncio.gather(*backlog)
+        async with slots.place(True), slots.place(True):
+            return waited, order
+
+    waited, order = run_in_virtual_time(monkeypatch, capped())
+    assert waited == [0.0] * 6
+    assert order == [0, 1, 2, 3]
 
 
 def test_a_place_is_not_lost_with_a_waiter_that_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:

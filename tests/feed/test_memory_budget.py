@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainer.feed.memory_budget import MemoryBudget
+from drainer.feed.memory_budget import MemoryBudget, MemoryByLane
 
 LIMIT = 100
 
@@ -57,3 +57,19 @@ async def test_more_room_lets_the_next_in_when_something_is_given_back() -> None
     budget.give(0)
     await second
     assert budget.used_bytes == 110
+
+
+@pytest.mark.parametrize("has_fresh_lane", [True, False])
+async def test_fresh_mail_has_room_whatever_the_backlog_keeps_and_both_keep_to_the_limit(has_fresh_lane: bool) -> None:
+    memory = MemoryByLane(LIMIT, has_fresh_lane=has_fresh_lane)
+    backlog = memory.of(is_fresh=False)
+    await backlog.take(1)
+    large = asyncio.create_task(backlog.take(10 * LIMIT))
+    await asyncio.sleep(0)
+    if has_fresh_lane:
+        await memory.of(is_fresh=True).take(LIMIT // 4)
+    limits = [memory.of(is_fresh=is_fresh).limit_bytes for is_fresh in (False, True)]
+    assert sum(limits) == LIMIT if has_fresh_lane else limits[0] == LIMIT
+    assert not large.done()
+    large.cancel()
+    await asyncio.gather(large, return_exceptions=True)

@@ -182,10 +182,17 @@ class MemoryLedger:
     def _count_sent(self, at_s: float, recipients: int) -> None:
         bucket = at_s // 10 * 10
         self._sent[bucket] = self._sent.get(bucket, 0) + recipients
-        self._sent = {at: number for at, number in self._sent.items() if at >= max(self._sent) - 2 * 86_400}
 
     async def sent_since(self, since_s: float) -> list[tuple[float, int]]:
         return sorted((at_s, number) for at_s, number in self._sent.items() if at_s >= since_s // 10 * 10)
+
+    async def redate_sent(self, now_s: float, set_forward_s: float = 0.0) -> None:
+        before_s = now_s - set_forward_s
+        known, self._sent = self._sent, {}
+        for at_s, number in known.items():
+            is_of_the_day = (before_s - 86_400) // 10 * 10 <= at_s <= before_s + 60
+            later_s = -(-set_forward_s // 10) * 10 if is_of_the_day else 0.0
+            self._count_sent(at_s + later_s if at_s + later_s <= now_s + 60 else now_s, number)
 
     async def attempt(self, attempt_id: AttemptId) -> State | None:
         for row in self._rows:

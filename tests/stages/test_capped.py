@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from drainer.clock import SystemClock
 from drainer.control.messages.journal import UndoRequest
 from drainer.control.messages.pauses_and_rates import RateRequest
 from drainer.demo.misbehaviour import Rule
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
+from drainer.queuedir.narrow import with_recipients
+from drainer.queuedir.read import read_entry
 from drainer.settings_file import load_settings
 from tests.stages.inside import ME, Inside, inside
 
@@ -46,6 +52,90 @@ async def test_capped_service_sends_as_many_as_the_cap_says_and_a_restart_sends_
         async with inside(tmp_path, outage, sink, until_empty=True, feed=FAST) as run:
             assert await run.ended() == 0
             assert run.taken() == run.owed()
+
+
+async def test_mail_in_many_transactions_leaves_its_place_to_fresh_mail_while_it_waits_for_a_cap(
+    tmp_path: Path,
+) -> None:
+    """The cap has room for one more, and the large mail waits for three. There is one place, and it has had that."""
+    outage = write_plain(tmp_path, 2, 60)
+    large, small = sorted((outage.queue_dir / "out").iterdir())
+    entry = read_entry(small)
+    content = with_recipients(entry, entry.recipients[:1])
+    small.unlink()
+    feed = {**FAST, "order": "fresh", "hourly": 41}
+    rule = Rule.parse("rcpt 452 4.5.3 Error: too many recipients beyond=5")
+    async with Sink(None, rule) as sink, inside(tmp_path, outage, sink, feed=feed, mta={"sessions": 1}) as run:
+        transmit, throttle = run.service.pipeline.transmit, run.resources.throttle
+        await run.until(
+            "the next piece waits", lambda: throttle.waits_for == "hourly" and sent(run) > 35 and not transmit.in_flight
+        )
+        before = sent(run)
+        assert before < 41
+        run.arrive(large.with_name(f"{time.time()!r}+{small.name.partition('+')[2]}"), content)
+        await run.until("the fresh one goes", lambda: sent(run) == before + 1)
+        assert sink.taken[-1].recipients == entry.recipients[:1]
+
+
+class _SetClock:
+    """The system's clock, ahead by so much."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead_s = 0.0
+        monkeypatch.setattr(SystemClock, "now_s", lambda _: time.time() + self.ahead_s)
+
+
+async def test_what_a_clock_that_is_ahead_counted_counts_for_an_hour_and_not_again_at_each_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, outage, feed = _SetClock(monkeypatch), write_plain(tmp_path, 7, 5), {**FAST, "hourly": 17}
+    async with Sink() as sink:
+        clock.ahead_s = 5 * 86_400.0
+        async with inside(tmp_path, outage, sink, feed=feed) as run:
+            await run.until("the cap is reached", lambda: sent(run) == 17)
+        clock.ahead_s = 0.0
+        async with inside(tmp_path, outage, sink, feed=feed) as run:
+            await run.until("the next one waits", lambda: run.resources.throttle.waits_for == "hourly")
+            assert 3500 < run.resources.throttle.caps[0].next_s < 3620
+            assert sent(run) == 17
+        clock.ahead_s = 4000.0
+        async with inside(tmp_path, outage, sink, feed=feed) as run:
+            await run.until("the next ones go", lambda: sent(run) == 34)
+
+
+async def test_run_that_begins_with_a_clock_ahead_counts_what_was_sent_before_once_it_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, outage, feed = _SetClock(monkeypatch), write_plain(tmp_path, 9, 5), {**FAST, "hourly": 17}
+
+    def used(run: Inside) -> int:
+        return run.resources.throttle.caps[0].used
+
+    async with Sink() as sink:
+        async with inside(tmp_path, outage, sink, feed=feed) as run:
+            await run.until("the cap is reached", lambda: sent(run) == 17)
+        clock.ahead_s = 3 * 86_400.0
+        async with inside(tmp_path, outage, sink, feed=feed) as run:
+            await run.until("the cap is reached again", lambda: sent(run) == 34)
+            assert used(run) == 17
+            clock.ahead_s = 0.0
+            await run.until("all counts", lambda: used(run) == 34)
+        async with inside(tmp_path, outage, sink, feed=feed) as run:
+            await run.until("the next one waits", lambda: run.resources.throttle.waits_for == "hourly")
+            assert (used(run), sent(run)) == (34, 34)
+
+
+async def test_what_mailman_has_still_in_hands_counts_after_a_restart_hours_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its runner does not run, and may send all of it at any moment."""
+    clock, outage = _SetClock(monkeypatch), write_plain(tmp_path, 3, 5)
+    feed = {**FAST, "via": "mailman", "hourly": 10}
+    for clock.ahead_s in (0.0, 7200.0):
+        async with Sink() as sink, inside(tmp_path, outage, sink, feed=feed) as run:
+            await run.until("the next one waits", lambda: run.resources.throttle.waits_for == "hourly")
+            assert [(cap.used, cap.leaving) for cap in run.resources.throttle.caps] == [(10, ())]
+            await run.until("two are handed over", lambda: len(list((outage.queue_dir / "out").iterdir())) == 2)
 
 
 async def test_content_that_is_deferred_counts_and_recipients_refused_before_it_do_not(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from drainer.errors import SettingsError
 from drainer.report.snapshot import Snapshot
 from drainer.service import Service
 from drainer.settings import Settings
+from drainer.settings.feed import FeedSettings
 from drainer.settings.section import attribute_of
 from drainer.start.reloading import BUILT_ONCE, every_setting, reloaded
 
@@ -143,7 +144,10 @@ ASKED: dict[str, Callable[[Service], object]] = {
 """Words and switches: what the part that goes by them has."""
 
 DERIVED: dict[str, tuple[Callable[[Service], object], Callable[[Any], object]]] = {
-    "feed.memory": (lambda service: service.pipeline.transmit._content.limit_bytes, lambda size: size // 2),
+    "feed.memory": (
+        lambda service: service.pipeline.transmit._content.of(is_fresh=True).limit_bytes,
+        lambda size: size // 2 // 4,
+    ),
     "feed.messages": (lambda service: service.pipeline.resources.rate.messages_per_s, lambda rate: rate),
     "feed.recipients": (lambda service: service.pipeline.resources.rate.recipients_per_s, lambda rate: rate),
     "mta.sessions": (lambda service: service.pipeline.transmit._sessions, lambda sessions: sessions),
@@ -278,3 +282,11 @@ def test_reload_of_impossible_settings_changes_nothing() -> None:
     service = Service(before, reread=impossible)
     service.reload()
     assert service.settings is before
+
+
+def test_domains_left_out_are_not_handed_over_because_via_needs_a_restart() -> None:
+    """The new settings are right in themselves, and would have Mailman deliver to the domain until the restart."""
+    in_force = Settings(feed=FeedSettings(via="mailman"))
+    read = Settings(feed=FeedSettings.model_validate({"via": "smtp", "not": ["@gmail.com"]}))
+    with pytest.raises(SettingsError, match=r'via = "mailman" hands whole entries over, so @gmail\.com .* a restart'):
+        reloaded(in_force, read)

@@ -10,6 +10,7 @@ from drainer.backlog.signals import Signals
 from drainer.backlog.states import EntryState
 from drainer.clock import SystemClock
 from drainer.duplicates.summary import summarise
+from drainer.feed.lane_queue import LaneQueue
 from drainer.feed.rate_in_force import RateInForce
 from drainer.feed.throttle import Throttle
 from drainer.ledger.records import MessageRecord, recipient_key
@@ -65,8 +66,9 @@ class Site:
         rate = RateInForce(self.settings.feed, throttle, CLOCK)
         self.runner_lives = False
         self.log_file = SmtpLogFile(self.smtp_log)
-        self.at_mailman = OpenHandovers(ledger, CLOCK, queue_dir, self.log_file.log)
-        self.handover = Handover(self.settings, CLOCK, self.custody, ledger, throttle, self.at_mailman)
+        window = LaneQueue(self.settings.feed.window, throttle.lanes)
+        self.at_mailman = OpenHandovers(ledger, CLOCK, queue_dir, self.log_file.log, window)
+        self.handover = Handover(CLOCK, self.custody, ledger, throttle, self.at_mailman)
         self.follow = Follow(
             self.settings, CLOCK, self.custody, ledger, self.index, rate, Signals(), self.at_mailman, self.log_file,
             lambda: self.runner_lives, lambda: booted_s,
@@ -80,20 +82,20 @@ class Site:
         self.custody.close()
         self.index.close()
 
-    async def handed_over(self, *owed: str) -> MessageRecord:
+    async def handed_over(self, *owed: str, name: str = NAME, is_fresh: bool = False) -> MessageRecord:
         """An entry to all three, handed over for some of them."""
-        path = self.custody.backlog / (NAME + ".pck")
+        path = self.custody.backlog / (name + ".pck")
         path.write_bytes(entry_file(ANN, BOB, EVE))
-        self.index.add_listed([(QueueFile(1700000000.5, NAME, Suffix.WAITING), path.stat().st_size)])
-        self.index.set_state(NAME, EntryState.ACTIVE)
+        self.index.add_listed([(QueueFile(1700000000.5, name, Suffix.WAITING), path.stat().st_size)])
+        self.index.set_state(name, EntryState.ACTIVE)
         entry = read_entry(path)
         summary = summarise(entry)
         record = MessageRecord(summary.fingerprint.identity, LIST, summary.message_id)
-        assert await self.handover.hand_over(entry, record, owed) == ""
+        assert await self.handover.hand_over(entry, record, owed, is_fresh=is_fresh) == ""
         return record
 
-    def out(self, suffix: str = ".pck") -> Path:
-        return self.queue_dir / "out" / (NAME + suffix)
+    def out(self, suffix: str = ".pck", name: str = NAME) -> Path:
+        return self.queue_dir / "out" / (name + suffix)
 
     async def followed(self, record: MessageRecord) -> dict[State, set[str]]:
         """One look at the queues, once they are quiet, and what the ledger says then."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from drainer.errors import ComposeError
 from drainer.ledger.states import State
 from drainer.queuedir.read import read_entry
-from tests.via_mailman.site import ANN, BOB, Site
+from tests.via_mailman.site import ANN, BOB, EVE, OTHER, Site
 
 
 async def test_entry_handed_over_is_in_out_for_those_owed_only_and_its_attempt_is_open(site: Site) -> None:
@@ -37,3 +39,41 @@ async def test_entry_with_more_recipients_than_a_cap_ever_allows_is_not_handed_o
         await site.handed_over(ANN, BOB)
     assert not site.out().exists()
     assert site.at_mailman.all == []
+
+
+async def test_fresh_mail_is_handed_over_while_the_backlogs_waits_for_a_cap_with_the_last_place_of_the_window(
+    site: Site,
+) -> None:
+    throttle = site.handover._throttle
+    throttle.cap(3, 0)
+    throttle.restore([(0.0, 2)])
+    backlog = asyncio.create_task(site.handed_over(ANN, BOB))
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert throttle.waits_for == "hourly"
+    await site.handed_over(EVE, name=OTHER, is_fresh=True)
+    assert site.out(name=OTHER).exists()
+    assert not backlog.done() and not site.out().exists()
+    backlog.cancel()
+    await asyncio.gather(backlog, return_exceptions=True)
+    for handover in site.at_mailman.all:
+        site.at_mailman.forget(handover)
+    async with asyncio.timeout(5), site.at_mailman.window.place(is_fresh=False):
+        assert site.at_mailman.entries == 0
+
+
+async def test_cap_that_is_lowered_below_an_entry_that_waits_for_it_holds_up_nothing_else(site: Site) -> None:
+    throttle = site.handover._throttle
+    throttle.cap(3, 0)
+    throttle.restore([(0.0, 2)])
+    large = asyncio.create_task(site.handed_over(ANN, BOB))
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert throttle.waits_for == "hourly"
+    throttle.cap(1, 0)
+    with pytest.raises(ComposeError, match="a cap allows 1"):
+        await large
+    throttle.cap(0, 0)
+    async with asyncio.timeout(5):
+        await site.handed_over(EVE, name=OTHER)
+    assert site.out(name=OTHER).exists()
