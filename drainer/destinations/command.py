@@ -5,7 +5,8 @@ Out   nothing: the lines were handed on, and the command ended with status 0
 Raises  MtaError: the command cannot be run, failed, hangs, or prints without end
 
 A command that does not end is killed with all that it started (ssh, a shell). The lines of a command are handled in pieces
-between which the event loop goes on, because delivery runs in the same loop.
+between which the event loop goes on, because delivery runs in the same loop. One that has ended is not waited for because
+something that it left behind has its output open: ssh's ControlPersist does.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from drainer.blocking import kill_session
@@ -26,6 +27,8 @@ LONGEST_LINE_BYTES = 2**23
 """A message of 50,000 recipients, each with a reason, has such a line in Postfix' listing."""
 MOST_BYTES = 2**29
 _MOST_ERROR_BYTES = 2**14
+_SILENT_S = 0.5
+"""A command that has ended and prints nothing for so long has printed all."""
 _SBIN = "/usr/sbin:/sbin:/usr/local/sbin"
 
 
@@ -46,37 +49,59 @@ async def hand_on_lines(
     within_s  seconds from start to end
     Raises    MtaError; what `take` raises
     """
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-    except OSError as exc:
-        raise MtaError(f"{command[0]}: {exc.strerror}") from exc
-    assert process.stdout is not None and process.stderr is not None
-    complaints = asyncio.create_task(_end_of(process.stderr))
-    try:
-        async with asyncio.timeout(within_s):
-            await _hand_on(process.stdout, take, command[0], most_bytes)
-            await process.wait()
-            said = await complaints
-    except BaseException as exc:
-        complaints.cancel()
-        await kill_session(process)
-        if isinstance(exc, TimeoutError):
-            raise MtaError(f"{command[0]} did not answer within {within_s:g} s") from exc
-        raise
+    async with _pipe() as (output, to_output), _pipe() as (errors, to_errors):
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.DEVNULL, stdout=to_output, stderr=to_errors, start_new_session=True
+            )
+        except OSError as exc:
+            raise MtaError(f"{command[0]}: {exc.strerror}") from exc
+        finally:
+            os.close(to_output)
+            os.close(to_errors)
+        said = bytearray()
+        complaints = asyncio.create_task(_keep_end_of(errors, said))
+        try:
+            async with asyncio.timeout(within_s):
+                await _hand_on(process, output, take, command[0], most_bytes)
+                await process.wait()
+                await asyncio.wait([complaints], timeout=_SILENT_S)
+        except BaseException as exc:
+            await _kill(process, output)
+            if isinstance(exc, TimeoutError):
+                raise MtaError(f"{command[0]} did not answer within {within_s:g} s") from exc
+            raise
+        finally:
+            complaints.cancel()
     if process.returncode:
-        raise MtaError(_failed(command[0], process.returncode, said))
+        raise MtaError(_failed(command[0], process.returncode, said.decode("utf-8", "replace")))
 
 
-async def _hand_on(output: asyncio.StreamReader, take: Callable[[str], None], name: str, most_bytes: int) -> None:
+@asynccontextmanager
+async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
+    """A pipe: our end, and the other one, which the caller closes. The pipes that asyncio would make for a command cannot be
+    closed while something that the command left behind has them open, and wait() may wait for them."""
+    ours, others = os.pipe()
+    output = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(output), os.fdopen(ours, "rb", buffering=0)
+    )
+    try:
+        yield output, others
+    finally:
+        transport.close()
+
+
+async def _hand_on(
+    process: asyncio.subprocess.Process,
+    output: asyncio.StreamReader,
+    take: Callable[[str], None],
+    name: str,
+    most_bytes: int,
+) -> None:
     begun: list[bytes] = []
     read = of_line = 0
-    while piece := await output.read(PIECE_BYTES):
+    while piece := await _piece(process, output):
         read += len(piece)
         first, *others = piece.split(b"\n")
         begun.append(first)
@@ -93,16 +118,40 @@ async def _hand_on(output: asyncio.StreamReader, take: Callable[[str], None], na
         take(rest.decode("utf-8", "replace"))
 
 
+async def _piece(process: asyncio.subprocess.Process, output: asyncio.StreamReader) -> bytes:
+    """The next piece of its output; empty at the end."""
+    reading = asyncio.ensure_future(output.read(PIECE_BYTES))
+    try:
+        while True:
+            # Asked before the wait: what a command wrote before it ended is there when its end is known.
+            has_ended = process.returncode is not None
+            done, _ = await asyncio.wait([reading], timeout=_SILENT_S)
+            if done:
+                return reading.result()
+            if has_ended:
+                return b""
+    finally:
+        reading.cancel()
+
+
 def _too_much(name: str, what: str, most: int) -> MtaError:
     return MtaError(f"{name} printed {what} of more than {most:,} bytes: that is no queue's")
 
 
-async def _end_of(errors: asyncio.StreamReader) -> str:
-    """The end of what it complained of; all of it is read, so that the command never waits for us."""
-    end = b""
+async def _keep_end_of(errors: asyncio.StreamReader, said: bytearray) -> None:
+    """The end of what it complained of, into `said`; all of it is read, so that the command never waits for us."""
     while piece := await errors.read(_MOST_ERROR_BYTES):
-        end = (end + piece)[-_MOST_ERROR_BYTES:]
-    return end.decode("utf-8", "replace")
+        said += piece
+        del said[:-_MOST_ERROR_BYTES]
+
+
+async def _kill(process: asyncio.subprocess.Process, output: asyncio.StreamReader) -> None:
+    """With all that it started, of which one may still hold its output."""
+    await kill_session(process)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_SILENT_S):
+            while await output.read(PIECE_BYTES):
+                pass
 
 
 def _failed(name: str, status: int, complaints: str) -> str:

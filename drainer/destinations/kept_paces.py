@@ -5,7 +5,8 @@ Out   octets; paces that are not too old
 Pure  no ledger, no clock
 
 Kept for FORGOTTEN_AFTER_S, a day: providers count by the hour and the day, and a reputation heals meanwhile. A ceiling that
-is too old costs hours; one that is missing costs the few seconds until the first refusal.
+is too old costs hours; one that is missing costs the few seconds until the first refusal. A clock that was set back
+meanwhile, by less than that day, changes nothing: what was said later than now was said just now.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def paces_from(octets: bytes | None, now_s: float, moment_s: float) -> dict[str,
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
     return {
-        name: _pace(row, now_s, moment_s) for name, row in rows.items() if 0 <= now_s - row.told < FORGOTTEN_AFTER_S
+        name: _pace(row, now_s, moment_s) for name, row in rows.items() if abs(now_s - row.told) < FORGOTTEN_AFTER_S
     }
 
 
@@ -80,8 +81,8 @@ def _pace(row: _Kept, now_s: float, moment_s: float) -> DomainPace:
         open_per_s=row.per_s,
         takes_per_s=row.takes or None,  # 0 was written where it was never measured
         cause=row.cause,
-        since_s=moment_s - (now_s - row.since),
-        told_s=max(moment_s - HOLD_S, moment_s - (now_s - row.told)),
+        since_s=moment_s - max(0.0, now_s - row.since),
+        told_s=moment_s - min(HOLD_S, max(0.0, now_s - row.told)),
         bound_s=moment_s,
         pause_s=row.pause_s,
         paused_s=moment_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +29,14 @@ def test_a_ceiling_comes_back_with_its_cause_and_its_age_until_it_is_a_day_old()
     assert (again["gmail.com"].per_s, again["gmail.com"].cause) == (SLOW.per_s, SLOW.cause)
     assert again["gmail.com"].since_s == 7.0 - 160
     assert paces_from(octets, NOW_S + FORGOTTEN_AFTER_S, 7.0) == {}
-    assert paces_from(octets, NOW_S - 3600, 7.0) == {}, "the clock was set back: it is of the future"
+    assert paces_from(octets, NOW_S - 2 * FORGOTTEN_AFTER_S, 7.0) == {}, "no clock was ever so far ahead"
+
+
+def test_a_clock_set_back_by_an_hour_takes_no_ban_away() -> None:
+    banned = replace(SLOW, pause_s=240.0)
+    again = paces_from(kept({"gmail.com": banned}, NOW_S - MOMENT_S), NOW_S - 3600, 7.0)["gmail.com"]
+    assert again.is_banned and again.per_s == 1 / 240
+    assert (again.told_s, again.since_s) == (7.0, 7.0), "nothing is of the future"
 
 
 @given(

@@ -107,6 +107,14 @@ async def test_command_that_hangs_is_killed_with_what_it_started() -> None:
         assert psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
+async def test_listing_is_whole_though_the_command_left_something_behind_that_may_still_complain() -> None:
+    heard: list[str] = []
+    command = ["sh", "-c", "echo listed; (sleep 20 >/dev/null &) ; echo warned >&2"]
+    async with asyncio.timeout(10.0):
+        await hand_on_lines(command, heard.append, 60.0)
+    assert heard == ["listed"]
+
+
 async def test_output_without_end_is_ended() -> None:
     endless = printing("", "[sys.stdout.write('x' * 100_000) for _ in iter(int, 1)]")
     with pytest.raises(MtaError, match="a line of more than"):
