@@ -91,7 +91,7 @@ def _lines(reply: DomainsReply) -> list[str]:
             lines.append(f"{shown(one.domain)}{since}: {domain_cause(one, now_s)}")
         if traffic := traffic_behind_the_mta(one):
             lines.append(f"{shown(one.domain)}: behind the MTA, in the last minute: {traffic}")
-        if one.deferral_reply and one.deferral_reply != one.cause:
+        if one.deferral_reply and one.deferral_reply not in one.cause:
             lines.append(f"{shown(one.domain)}: deferred behind the MTA: {shown(one.deferral_reply)}")
         if one.takes_recipients_per_s is not None:
             lines.append(f"{shown(one.domain)}: takes {rate(one.takes_recipients_per_s)}, as measured while it refused")

@@ -13,11 +13,11 @@ from datetime import tzinfo
 from drainer.guards.mailman import Mailman
 from drainer.guards.verdict import Guard
 from drainer.report.burn_down import STANDS_STILL, BurnDown, Point
-from drainer.report.snapshot import ListBacklog, Snapshot
+from drainer.report.snapshot import DomainStanding, ListBacklog, Snapshot
 from drainer.report.web.chart import bands
-from drainer.report.words import domain_cause, domain_limit
+from drainer.report.words import domain_cause, domain_limit, traffic_behind_the_mta
 from drainer.text.markup import Markup, tag
-from drainer.text.wording import clock_time, count, duration, quantised_s, rate, size
+from drainer.text.wording import clock_time, count, duration, quantised_s, size
 
 LISTS_SHOWN = 100
 DOMAINS_SHOWN = 40
@@ -86,31 +86,26 @@ def domains_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
             domain_limit(one),
             count(one.waiting_recipients),
             "" if one.queued is None else count(one.queued),
-            "" if one.oldest_age_s is None else duration(one.oldest_age_s),
-            "" if one.deferred is None else count(one.deferred),
-            _per_s(one.arrivals_recipients_per_s),
-            _per_s(one.accepted_recipients_per_s),
-            _per_s(one.deferrals_per_s),
+            _there(one),
             "" if one.since is None else clock_time(one.since, snapshot.at, zone),
             domain_cause(one, snapshot.at, zone) if one.limit_recipients_per_s is not None else one.deferral_reply,
         )
         for one in snapshot.domains[:DOMAINS_SHOWN]
     ]
     if (rest := len(snapshot.domains) - DOMAINS_SHOWN) > 0:
-        rows.append((f"and {count(rest, 'other domain')}", *[""] * 9))
+        rows.append((f"and {count(rest, 'other domain')}", *[""] * 6))
     return table(
         "Recipient domains: those with a ceiling, then those for which most waits",
-        (
-            "Domain", "Ceiling", ">Waiting", ">Behind the MTA", ">Oldest there", ">Deferred there", ">Arriving", ">Taken",
-            ">Deferrals", ">Since", "Why",
-        ),
+        ("Domain", "Ceiling", ">Waiting", ">Behind the MTA", "What happens there", ">Since", "Why"),
         rows,
-    )  # fmt: skip
+    )
 
 
-def _per_s(value: float | None) -> str:
-    """Nothing where it is not known; "0/s" is known."""
-    return "" if value is None else rate(value)
+def _there(one: DomainStanding) -> str:
+    """ "oldest 4 min, 12 deferred; 12/s arrive, 4.5/s taken, 3/s deferred"."""
+    waits = [f"oldest {duration(one.oldest_age_s)}"] if one.oldest_age_s is not None else []
+    waits += [f"{count(one.deferred)} deferred"] if one.deferred else []
+    return "; ".join(filter(None, [", ".join(waits), traffic_behind_the_mta(one)]))
 
 
 def guards_table(guards: Sequence[Guard]) -> Markup:
