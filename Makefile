@@ -12,20 +12,26 @@
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(shell command -v $(p) 2>/dev/null)))
 MAILMAN3_VERSION ?= 3.3.10
-PIP_INSTALL = pip install --quiet --disable-pip-version-check
+QUIET_INSTALL = install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint docs torture hostile wire wire-recording backtest eta places bench clean
+.PHONY: demo test test-environment lint ruff mypy docs torture hostile wire wire-recording backtest eta places bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
 	.venv/bin/drainer demo
 
-test: .venv/installed-test .venv-mailman3/installed .venv-mailman338/installed .cache/exim
+test: test-environment
 	.venv/bin/pytest
 
-lint: .venv/installed-test
+test-environment: .venv/installed-test .venv-mailman3/installed .venv-mailman338/installed .cache/exim
+
+lint: ruff mypy
+
+ruff: .venv/installed-test
 	.venv/bin/ruff check drainer tests
 	.venv/bin/ruff format --check drainer tests
+
+mypy: .venv/installed-test
 	.venv/bin/mypy
 
 docs: .venv/installed-test
@@ -66,23 +72,24 @@ bench: .venv/installed-test .venv-mailman3/installed .cache/exim
 	$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml | .venv/bin/python
-	.venv/bin/$(PIP_INSTALL) --editable .
+	.venv/bin/pip $(QUIET_INSTALL) --editable .
 	@touch $@
 
 .venv/installed-test: pyproject.toml | .venv/bin/python
-	.venv/bin/$(PIP_INSTALL) --editable '.[test,lint]'
+	.venv/bin/pip $(QUIET_INSTALL) --editable '.[test,lint]'
 	@touch $@ .venv/installed
 
 # A genuine Mailman 3 with a Python of its own, as on a real host: the composer's co-process runs in it.
+# The pip of .venv installs there too: a second one would take 6 s of a processor to install itself.
 .venv-mailman3/installed: Makefile | .venv/bin/python
-	test -x .venv-mailman3/bin/python || $(PYTHON) -m venv .venv-mailman3
-	.venv-mailman3/bin/$(PIP_INSTALL) 'mailman==$(MAILMAN3_VERSION)'
+	test -x .venv-mailman3/bin/python || $(PYTHON) -m venv --without-pip .venv-mailman3
+	.venv/bin/pip --python .venv-mailman3/bin/python $(QUIET_INSTALL) 'mailman==$(MAILMAN3_VERSION)'
 	@touch $@
 
 # The Mailman of Debian 12, with the generation of SQLAlchemy it has there, and what it needs for PostgreSQL.
 .venv-mailman338/installed: Makefile | .venv/bin/python
-	test -x .venv-mailman338/bin/python || $(PYTHON) -m venv .venv-mailman338
-	.venv-mailman338/bin/$(PIP_INSTALL) 'mailman==3.3.8' 'sqlalchemy<2' psycopg2-binary
+	test -x .venv-mailman338/bin/python || $(PYTHON) -m venv --without-pip .venv-mailman338
+	.venv/bin/pip --python .venv-mailman338/bin/python $(QUIET_INSTALL) 'mailman==3.3.8' 'sqlalchemy<2' psycopg2-binary
 	@touch $@
 
 # A genuine Exim for the tests: unpacked, because Debian's exim4 and postfix exclude each other.
