@@ -10,6 +10,7 @@ from drainer.cli.options import ConfigOption, JsonOption, ReasonOption, parse_ne
 from drainer.cli.output import print_json
 from drainer.cli.service import ask
 from drainer.control.messages.pauses_and_rates import RateReply, RateRequest
+from drainer.errors import UsageError
 from drainer.report.words import schedule_lines
 from drainer.text.wording import limit, rate, shown
 
@@ -38,8 +39,13 @@ def rate_command(
     drainer rate --messages 50/s --recipients unlimited
     drainer rate --auto             as the settings and their windows say, from now on
     """
+    if auto and (messages is not None or recipients is not None):
+        raise UsageError(
+            '--auto gives both limits back to the settings; right would be --auto alone, or "settings" for one of them:'
+            " drainer rate --messages 5/s --recipients settings"
+        )
     if auto:
-        messages, recipients = messages or "settings", recipients or "settings"
+        messages = recipients = "settings"
     changes = messages is not None or recipients is not None
     if changes:
         request = RateRequest.model_validate({"messages": messages, "recipients": recipients, "reason": reason})

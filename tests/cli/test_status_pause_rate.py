@@ -208,6 +208,9 @@ def test_rate_auto_gives_both_limits_back_to_the_settings_with_the_reason(
     asked = service.seen[-1][2]
     assert isinstance(asked, RateRequest)
     assert (asked.messages, asked.recipients, asked.reason) == ("settings", "settings", "the night is over")
+    contradiction = cli("rate", "--auto", "--messages", "5/s")
+    assert contradiction.code == 2 and "right would be --auto alone" in " ".join(contradiction.err.split())
+    assert service.seen[-1][2] is asked
 
 
 def test_rate_of_zero_says_that_nothing_is_sent(cli: CommandLine, service: SmallService) -> None:
