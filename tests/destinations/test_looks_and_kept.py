@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainer.destinations.domain_pace import DomainPace
+from drainer.destinations.domain_pace import DomainPace, Look, next_pace
 from drainer.destinations.kept_paces import FORGOTTEN_AFTER_S, kept, learnt, paces_from
 from drainer.destinations.looks import Own, looks
 from drainer.destinations.seen import DestinationsSeen, DomainSeen
@@ -33,6 +33,11 @@ def test_domains_of_a_group_are_looked_at_as_one() -> None:
     assert (found["example.org"].queued, found["example.org"].bound) == (1, False)
 
 
+def test_oldest_of_a_group_is_the_oldest_though_its_moment_be_zero() -> None:
+    seen = DestinationsSeen(MOMENT_S, {"gmail.com": DomainSeen(1, 1, 0.0), "googlemail.com": DomainSeen(1, 1, 50.0)})
+    assert looks(seen, {}, (), (), lambda name: GROUP.get(name, name), 5.0, 60.0)["google"].oldest_age_s == 60
+
+
 def test_what_was_not_read_is_unknown_and_not_zero() -> None:
     seen = DestinationsSeen(MOMENT_S, {"gmail.com": DomainSeen(accepted=0, deferred=3)}, log_read=False, messages=None)
     look = looks(seen, {}, (), (), lambda name: name, 5.0, NOW_S)["gmail.com"]
@@ -54,6 +59,14 @@ def test_learnt_ceiling_outlasts_a_restart_and_is_forgotten_after_a_day() -> Non
     assert found is not None and (found.cause, found.since_s) == (REPLY, NOW_S - 60)
     assert paces_from(octets, NOW_S + FORGOTTEN_AFTER_S, 20.0) == {}
     assert paces_from(None, NOW_S, 0.0) == {}
+
+
+def test_what_a_provider_takes_is_unknown_if_it_took_nothing_while_it_was_measured() -> None:
+    refused = Look(MOMENT_S, 5.0, refused=4, too_fast=4, reply=REPLY)
+    pace = next_pace(DomainPace(), refused)
+    assert pace.open_per_s is not None and pace.takes_per_s is None
+    octets = kept({"google": pace}, NOW_S - MOMENT_S).replace(b'"takes": null', b'"takes": 0.0')
+    assert paces_from(octets, NOW_S, MOMENT_S)["google"].takes_per_s is None, "as it was written once"
 
 
 @given(

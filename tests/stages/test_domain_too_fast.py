@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 import pytest
 
+import drainer.stages.domain_paces
+import drainer.stages.turn
+from drainer.backlog.states import EntryState
 from drainer.control.messages.pauses_and_rates import PauseRequest, ResumeRequest
 from drainer.demo.misbehaviour import Behaviour, Rule, SinkStep, answer
 from drainer.demo.sample_queue import write_plain
@@ -100,6 +103,19 @@ async def test_domain_that_closes_our_sessions_does_not_make_the_mta_dead(tmp_pa
         assert await run.ended() == 0
         assert run.taken() == run.owed() and refused == 6
         assert "down" not in states and not any(heard.lost for heard in run.resources.rate.pace.recent)
+
+
+async def test_entry_whose_domain_closes_our_sessions_waits_for_its_ceiling_and_is_not_put_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drainer.stages.turn, "LOSSES_IN_A_ROW", 1)
+    monkeypatch.setattr(drainer.stages.domain_paces, "AT_ONCE_S", 0.0)
+    outage = write_plain(tmp_path, 1, 1, domains=(BAD,))
+    async with Sink(None, Rule.parse(f"rcpt 421 {REPLY}")) as sink, inside(tmp_path, outage, sink, feed=FEED) as run:
+        pipeline = run.service.pipeline
+        await run.until("it was refused", lambda: BAD in pipeline.domains.in_force and not pipeline.feed.active)
+        (file,) = (outage.queue_dir / "drainer" / "backlog").glob("*.pck")
+        assert run.state_of(file) == EntryState.WAITING and run.resources.index.totals.lanes() == {BAD: 1}
 
 
 async def test_mta_that_closes_sessions_for_every_domain_is_in_trouble_itself(tmp_path: Path) -> None:
