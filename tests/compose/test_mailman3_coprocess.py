@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pickle
 import signal
 import sqlite3
 import subprocess
@@ -13,7 +11,6 @@ import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from email import message_from_bytes
 from pathlib import Path
 
 import psutil
@@ -23,13 +20,12 @@ import uvloop
 from drainer.compose import mailman3, mailman3_coprocess
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.compose.wire import ComposedMessage
-from drainer.errors import ComposeDeferred, ComposerFailed, ComposerUnavailable, NoSuchList, SettingsError
+from drainer.errors import ComposeDeferred, ComposerFailed, ComposerUnavailable, NoSuchList
 from drainer.queuedir.entry import QueueEntry
-from tests.mailman3 import sample
 from tests.mailman3.site import MailingList, Site
 from tests.scenarios.running import drainer, eventually, write_settings
 
-PLAIN, INDIVIDUAL, DECORATED = (f"{name}.lists.example.org" for name in ("plain", "individual", "decorated"))
+PLAIN, DECORATED = (f"{name}.lists.example.org" for name in ("plain", "decorated"))
 _FRAMES = Path(mailman3.__file__).with_name("coprocess")
 
 
@@ -101,15 +97,6 @@ read()
 """
 
 
-async def test_killed_idle_coprocess_is_replaced(mailman3_site: Site, entries: dict[str, list[QueueEntry]]) -> None:
-    entry = entries[PLAIN][0]
-    async with composer_of(mailman3_site) as composer:
-        before = await composed(composer, entry)
-        (victim,) = coprocesses()
-        victim.kill()
-        assert {m.content for m in await composed(composer, entry)} == {m.content for m in before}
-
-
 def test_entry_is_composed_although_every_idle_coprocess_was_killed(
     mailman3_site: Site, entries: dict[str, list[QueueEntry]]
 ) -> None:
@@ -127,16 +114,6 @@ def test_entry_is_composed_although_every_idle_coprocess_was_killed(
             await composer.close()
 
     assert uvloop.run(composed_after_the_kill())
-
-
-async def test_sigterm_to_the_whole_group_leaves_the_coprocess_working(
-    mailman3_site: Site, entries: dict[str, list[QueueEntry]]
-) -> None:
-    async with composer_of(mailman3_site) as composer:
-        (before,) = coprocesses()
-        before.terminate()
-        assert await composed(composer, entries[PLAIN][0])
-        assert coprocesses() == [before]
 
 
 async def test_developer_mode_settles_the_real_recipients(
@@ -254,19 +231,6 @@ async def test_config_without_its_database_is_named(mailman3_site: Site, tmp_pat
     assert not (tmp_path / "elsewhere").exists()
 
 
-async def test_mailman_cfg_of_another_queue_is_refused_with_both_directories(
-    mailman3_site: Site, tmp_path: Path
-) -> None:
-    alias = tmp_path / "alias"
-    alias.symlink_to(mailman3_site.out.parent)
-    async with composer_of(mailman3_site) as composer:
-        composer.require_queue_dir(alias)
-        with pytest.raises(SettingsError) as refused:
-            composer.require_queue_dir(tmp_path)
-    for path in (tmp_path, mailman3_site.out.parent, mailman3_site.config):
-        assert str(path) in str(refused.value)
-
-
 def test_service_does_not_start_with_the_mailman_cfg_of_another_queue(mailman3_site: Site, tmp_path: Path) -> None:
     queue_dir = tmp_path / "qfiles"
     for name in ("in", "out", "bad", "shunt", "retry", "virgin"):
@@ -304,30 +268,6 @@ async def test_schema_of_another_mailman_is_refused_not_upgraded(mailman3_copy: 
     assert database.read_bytes() == before
 
 
-async def test_entry_of_a_list_that_is_gone_is_no_such_list(
-    mailman3_site: Site, entries: dict[str, list[QueueEntry]]
-) -> None:
-    entry = entries[PLAIN][0]
-    raw = entry.raw.replace(b"plain.lists.example.org", b"PLAIN.lists.example.org")
-    async with composer_of(mailman3_site) as composer:
-        with pytest.raises(NoSuchList, match=r"no list 'PLAIN\.lists\.example\.org'"):
-            await composed(composer, replace(entry, raw=raw))
-        assert await composed(composer, entry)
-
-
-async def test_pickle_with_a_name_not_allowed_runs_nothing(
-    mailman3_site: Site, entries: dict[str, list[QueueEntry]], tmp_path: Path
-) -> None:
-    class Hostile:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return os.system, (f"touch {tmp_path}/ran",)
-
-    async with composer_of(mailman3_site) as composer:
-        with pytest.raises(ComposerFailed, match=r"posix\.system is not on the allowed list"):
-            await composed(composer, replace(entries[PLAIN][0], raw=pickle.dumps(Hostile()) + pickle.dumps({})))
-    assert os.listdir(tmp_path) == []  # noqa: PTH208
-
-
 async def test_template_that_cannot_be_fetched_defers_the_entry(
     mailman3_copy: Site, entries: dict[str, list[QueueEntry]]
 ) -> None:
@@ -338,32 +278,6 @@ async def test_template_that_cannot_be_fetched_defers_the_entry(
         with pytest.raises(ComposeDeferred, match="/nonexistent/footer"):
             await composed(composer, entries[PLAIN][0])
         assert await composed(composer, entries[DECORATED][0])
-
-
-async def test_personal_copies_come_in_slices_that_cover_every_recipient_once(
-    mailman3_site: Site, entries: dict[str, list[QueueEntry]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mailman3, "SLICE_CONTENTS", 3)
-    entry = entries[INDIVIDUAL][0]
-    async with composer_of(mailman3_site) as composer:
-        messages = await composed(composer, entry)
-    assert sorted(a for m in messages for a in m.owed_for) == sorted(entry.recipients)
-    assert len(entry.recipients) > 2 * 3
-
-
-@pytest.mark.parametrize("remember_s", [0.0, 60.0])
-async def test_no_recipient_gets_a_copy_written_for_another(
-    mailman3_site: Site, entries: dict[str, list[QueueEntry]], remember_s: float
-) -> None:
-    """The footer of this list holds $user_email."""
-    entry = entries[INDIVIDUAL][0]
-    async with composer_of(mailman3_site, remember_s) as composer:
-        for _ in range(2):
-            for message in await composed(composer, entry):
-                (recipient,) = message.owed_for
-                body = message_from_bytes(message.content).get_payload(decode=True)
-                named = {address for address in entry.recipients if f"for {address} ".encode() in body}
-                assert named == {recipient}
 
 
 async def test_changed_footer_is_used_once_the_cache_has_expired(
@@ -405,28 +319,6 @@ async def test_composing_changes_nothing_on_the_site(mailman3_copy: Site, entrie
     assert mailman3_copy.all_files() == before
 
 
-async def test_max_recipients_of_ours_takes_the_place_of_mailmans(
-    mailman3_site: Site, entries: dict[str, list[QueueEntry]]
-) -> None:
-    composer = Mailman3Composer(mailman3_site.python, mailman3_site.config, 1, 3, 60.0)
-    await composer.start()
-    try:
-        messages = await composed(composer, entries[PLAIN][0])
-    finally:
-        await composer.close()
-    assert max(len(message.envelope.recipients) for message in messages) == 3
-
-
-async def test_recipient_mailman_cannot_write_to_fails_by_name(
-    mailman3_site: Site, entries: dict[str, list[QueueEntry]]
-) -> None:
-    """Mailman shunts such an entry: Python's smtplib has no SMTPUTF8 for the message class Mailman uses."""
-    async with composer_of(mailman3_site) as composer:
-        with pytest.raises(ComposerFailed, match="utf8"):
-            async for _ in composer.compose(entries[PLAIN][0], ["jörg@example.de"]):
-                pass
-
-
 def test_coprocess_does_not_outlive_a_killed_parent(mailman3_site: Site) -> None:
     program = textwrap.dedent(f"""\
         import asyncio, pathlib, psutil
@@ -448,15 +340,3 @@ def test_coprocess_does_not_outlive_a_killed_parent(mailman3_site: Site) -> None
     assert len(children) == 2
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive
-
-
-async def test_lists_can_be_asked_for_between_two_entries(
-    mailman3_site: Site, entries: dict[str, list[QueueEntry]]
-) -> None:
-    async with composer_of(mailman3_site) as composer:
-        before = await composed(composer, entries[PLAIN][0])
-        listed = {(one.list_id, one.address) for one in await composer.lists()}
-        assert listed == {(one.name.replace("@", "."), one.name) for one in sample.LISTS}
-        after = await composed(composer, entries[PLAIN][0])
-        assert [m.content for m in after] == [m.content for m in before]
-        assert len(coprocesses()) == 1

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.read import read_entry
-from tests.mailman3.site import MailingList, Member, Post, Site, mailman_python
-
-LIST = "bench@lists.example.org"
+from tests.mailman3.site import Site
 
 
-def test_cloned_entries_differ_in_message_id_and_have_the_recipients_asked_for(tmp_path: Path) -> None:
-    site = Site(tmp_path / "site", mailman_python())
-    mail = f"From: a@example.org\nTo: {LIST}\nSubject: x\nMessage-ID: <1@example.org>\n\nhello\n".encode()
-    site.populate([MailingList(LIST, [Member("a@example.org"), Member("b@example.org")])], [Post(LIST, mail)])
-    (name,) = site.entries
+def test_cloned_entries_differ_in_message_id_and_have_the_recipients_asked_for(
+    mailman3_copy: Site, entries: dict[str, list[QueueEntry]]
+) -> None:
+    site = mailman3_copy
+    source = next(entry for of_list in entries.values() for entry in of_list if not entry.metadata.get("_parsemsg"))
+    for path in site.out.iterdir():
+        path.unlink()
     recipients = tuple(f"r{number:03}@example.com" for number in range(100))
-    site.clone_entry(name, 5, recipients)
-    (site.out / name).unlink()
+    site.clone_entry(f"{source.filebase}.pck", 5, recipients)
     clones = [read_entry(path) for path in site.out.glob("*.pck")]
     assert len(clones) == 5
     assert all(clone.recipients == recipients for clone in clones)

@@ -129,7 +129,10 @@ def test_outage_of_july_2014_loses_nothing_sends_nothing_twice_and_is_reported_a
         entries = queued(site, "out", "retry")
         settings = site_settings(
             tmp_path, postfix.port,
-            {"flavour": "mailman3", "queue_dir": site.var / "queue", "python": site.python, "config": site.config},
+            {
+                "flavour": "mailman3", "queue_dir": site.var / "queue", "python": site.python, "config": site.config,
+                "coprocesses": 1,
+            },
             custody={"queues": ["out", "retry"]},
             feed={"messages": "8/s"},
         )  # fmt: skip

@@ -94,6 +94,7 @@ def in_out(out: Path) -> list[str]:
 def settings_for(site: Site, home: Path, mailman: dict[str, Any] | None = None, **sections: dict[str, Any]) -> Path:
     """drainer cannot reach its MTA: whatever arrives was delivered by Mailman."""
     known = {"flavour": "mailman3", "queue_dir": site.var / "queue", "python": site.python, "config": site.config}
+    known["coprocesses"] = 1
     feed = {"via": "mailman", "window": WINDOW, **sections.pop("feed", {})}
     return site_settings(home, 1, {**known, **(mailman or {})}, feed=feed, **sections)
 
