@@ -45,10 +45,11 @@ class Domains:
         return self._standing(destination, self._waiting()[destination], self._behind().get(destination))
 
     def _limited(self) -> Mapping[str, Ceiling]:
-        """The ceilings in force by destination, and that of the domains that are not served."""
+        """The ceilings in force by destination, what holds those on probation, and that of the domains not served."""
         domains = self._pipeline.domains
         left_out = domains.limits.served.otherwise
-        return {**domains.in_force, left_out: Ceiling(0.0, "settings", left_out)} if left_out else domains.in_force
+        unserved = {left_out: Ceiling(0.0, "settings", left_out)} if left_out else {}
+        return {**domains.in_force, **domains.on_probation, **unserved}
 
     def _waiting(self) -> Counter[str]:
         resources, limits = self._pipeline.resources, self._pipeline.domains.limits

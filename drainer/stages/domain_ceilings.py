@@ -51,12 +51,13 @@ from drainer.via_mailman.whereabouts import is_released_list
 
 _MOVED_AT_A_TIME, _TAKEN_OVER_AT_A_TIME = 500, 50
 _MOST_ON_PROBATION, _MUCH = 30, 100
+ON_PROBATION = "what its provider takes is not known yet, so it starts slowly"
 _SENT_AT_ONCE = frozenset({DuplicateClass.EXACT, DuplicateClass.RESTORED})
 """Classes of entries that are expected to send nothing."""
 
 
 class DomainCeilings:
-    """limits    what the ceilings in force allow
+    """limits    what the ceilings in force allow, and probation
     in_force  the ceilings, by destination
     """
 
@@ -145,6 +146,16 @@ class DomainCeilings:
         for domain, recipients in self._resources.index.totals.by_domain(with_resends=False).items():
             waiting[group_of.get(domain, domain)] += recipients
         return [name for name, recipients in waiting.most_common(_MOST_ON_PROBATION) if recipients >= _MUCH]
+
+    @property
+    def on_probation(self) -> dict[str, Ceiling]:
+        """What holds those back of which too little is known for a ceiling, as far as mail waits for it."""
+        per_s = self.limits.per_s
+        return {
+            name: Ceiling(per_s[name], "learnt", ON_PROBATION)
+            for name in self._lanes
+            if name in per_s and name not in self.in_force and name != self.limits.served.otherwise
+        }
 
     def from_now_on(self, destination: str) -> tuple[float, float]:
         """Seconds that a pause of it still lasts, and the recipients per second after that; 0 per second: no end is known.
