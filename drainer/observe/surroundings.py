@@ -31,6 +31,8 @@ log = logging.getLogger("drainer")
 
 LOOK_WITHIN_S = 30.0
 """A look at a disk that does not answer in this time counts as failed; the next look tries again."""
+SPOOL_AGAIN_S = 60.0
+"""An MTA that could not say where its spool is may have been busy: after an outage the whole host is."""
 
 
 class Surroundings:
@@ -58,6 +60,7 @@ class Surroundings:
         self._counts = InTime[list[QueueCounts]](LOOK_WITHIN_S)
         self._unmeasured = ""
         self._spool: Spool | None = None
+        self._spool_asked_s = 0.0
 
     def reconfigure(self, settings: Settings) -> None:
         """Settings read again. The judgement of the MTA's queue starts anew only if its settings changed: between the two
@@ -127,9 +130,11 @@ class Surroundings:
             return uncounted(str(exc), was_stopped=self._mta_queue.stopped)
 
     async def _mta_spool(self) -> Spool:
-        """Asked once, and again when the settings of the MTA have changed."""
-        if self._spool is None:
+        """Asked once; again when the settings of the MTA have changed, and after a while if it could not say."""
+        moment_s = self._clock.monotonic_s()
+        if self._spool is None or (self._spool.why and moment_s - self._spool_asked_s >= SPOOL_AGAIN_S):
             mta = self.settings.mta
+            self._spool_asked_s = moment_s
             self._spool = await mta_spool(mta.queue, mta.queue_config, mta.queue_command)
         return self._spool
 
