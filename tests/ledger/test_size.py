@@ -79,5 +79,5 @@ async def test_memory_does_not_grow_with_what_was_delivered(tmp_path: Path, monk
         finally:
             tracemalloc.stop()
 
-    await peak_bytes(150)
-    assert await peak_bytes(450) < 1.3 * await peak_bytes(151)
+    await peak_bytes(100)
+    assert await peak_bytes(300) < 1.3 * await peak_bytes(101)

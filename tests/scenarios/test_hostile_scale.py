@@ -17,7 +17,7 @@ from tests.scenarios.hostile_queue import mail, meant_for, put
 from tests.scenarios.running import Service
 from tests.scenarios.troubled import Outbreak, outbreak
 
-ONE_BYTE_FILES = int(os.environ.get("DRAINER_TEST_ONE_BYTE_FILES", "10000"))
+ONE_BYTE_FILES = int(os.environ.get("DRAINER_TEST_ONE_BYTE_FILES", "4000"))
 RECIPIENTS = 100_000
 LARGE_BYTES = 30 * 2**20
 MOST_RESIDENT_BYTES = 700 * 2**20
