@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+import psutil
 
 from tests.command_line import PROGRAM, Ran, run_forked, run_here
 from tests.forked import Forked
@@ -41,6 +44,22 @@ class SinkProcess:
     def deliveries(self) -> Counter[tuple[str, str]]:
         """(Message-ID, recipient) -> how often the sink took it."""
         return Counter((taken["message_id"], recipient) for taken in self.taken() for recipient in taken["recipients"])
+
+    def kill_between_mails(self) -> None:
+        stop_between_mails(self.process, self.capture, self.log)
+        self.process.kill()
+
+
+def stop_between_mails(sink: Forked | subprocess.Popen[str], capture: Path, log: Path) -> None:
+    """SIGSTOP while its capture and its log name the same mails: it writes to one after the other, and a mail that is in one
+    of them only when it is killed is one that nobody can know of."""
+    while True:
+        sink.send_signal(signal.SIGSTOP)
+        while psutil.Process(sink.pid).status() != psutil.STATUS_STOPPED:
+            time.sleep(0.001)
+        if capture.read_bytes().count(b"\n") == log.read_bytes().count(b": removed\n"):
+            return
+        sink.send_signal(signal.SIGCONT)
 
 
 @contextmanager

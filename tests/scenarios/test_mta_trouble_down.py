@@ -51,7 +51,7 @@ def test_mta_killed_in_the_middle_and_back_on_its_port_delivers_the_rest_once(tm
         site = outbreak(tmp_path, first.port, 60, mta=log, ledger={"in_doubt": "ask", "in_doubt_wait": "500ms"})
         with site.run("--until-empty") as service:
             site.until("some are delivered", lambda: len(first.capture.read_text().splitlines()) > 40)
-            first.process.kill()
+            first.kill_between_mails()
             first.process.wait()
             assert_nobody_is_blamed(site.status_when("the MTA is down", is_down))
             with running_sink(tmp_path / "sink", "--port", str(first.port), *slow) as second:

@@ -21,6 +21,7 @@ from typing import Any
 from drainer.demo.sink import Sink
 from drainer.demo.taken import Taken
 from drainer.mta_log.answer import SETTLED_AFTER_S
+from tests.scenarios.running import stop_between_mails
 from tests.scenarios.troubled import every_session_read
 
 Copy = tuple[str, str]
@@ -68,6 +69,8 @@ class Mta:
     def kill(self) -> None:
         """kill -9: every connection is cut wherever it stands."""
         self._awake.clear()
+        if self._process is not None:
+            stop_between_mails(self._process, self.capture, self.log)
         self._end(signal.SIGKILL)
 
     def restart(self, rules: Sequence[str] = SLOW) -> None:
