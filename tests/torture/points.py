@@ -42,11 +42,11 @@ LEDGER_WRITES = {
 UNUSED = frozenset({"count"})
 """Part of the contract, called by nothing in the service."""
 
-ELSEWHERE = frozenset({"take_in", "learn", "unlearn", "rewrite", "try_again", "undo_failures"})
+ELSEWHERE = frozenset({"take_in", "learn", "unlearn", "rewrite", "try_again", "undo_failures", "redate_sent"})
 """Not come to by a drain: entries lent away for want of an inode (tests/queuedir/test_loan.py), logs imported by an
 operator, one commit with no file that has to agree with it, the first half of hand_back_rewritten for copies that go
-back together (tests/scenarios/test_mistakes_handback.py), and what becomes of entries refused by an MTA in doubt
-(stages/reversible_failures.py)."""
+back together (tests/scenarios/test_mistakes_handback.py), what becomes of entries refused by an MTA in doubt
+(stages/reversible_failures.py), and what a clock set anew makes of what was sent (tests/stages/test_capped.py)."""
 
 MOVES = {
     "take": "drain",
