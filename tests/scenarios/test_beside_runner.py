@@ -115,7 +115,7 @@ def test_genuine_mailman_3_is_refused_until_the_lines_of_the_advice_have_stopped
     with mailman.config.open("a") as config:
         config.writelines(f"[runner.{name}]\nstart: no\n" for name in OTHERS)
     known = {"flavour": "mailman3", "queue_dir": mailman.var / "queue", "python": mailman.python,
-             "config": mailman.config}  # fmt: skip
+             "config": mailman.config, "coprocesses": 1}  # fmt: skip
     with running_sink(tmp_path / "sink") as sink:
         settings = site_settings(tmp_path, sink.port, known)
         with started(mailman) as master:

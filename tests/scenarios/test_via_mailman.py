@@ -84,7 +84,7 @@ class Watched:
         while not self._over.is_set():
             self.most = max(self.most, len({name.rpartition(".")[0] for name in in_out(self._out)}))
             self.looks += 1
-            self._over.wait(0.002)
+            self._over.wait(0.005)
 
 
 def in_out(out: Path) -> list[str]:
