@@ -32,6 +32,7 @@ class MemoryBudget:
     def resize(self, limit_bytes: int) -> None:
         """Another limit from now on; what is in use stays in use."""
         self.limit_bytes = limit_bytes
+        self._admit()
 
     @property
     def used_bytes(self) -> int:

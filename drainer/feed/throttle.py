@@ -135,8 +135,7 @@ class Throttle:
         self._look_again()
 
     def restore(self, sent: Sequence[tuple[float, int]]) -> None:
-        """What earlier runs sent: (seconds ago, recipients), the oldest first. What is older than something that counts
-        already counts as long as that."""
+        """What earlier runs sent, in place of what an earlier call said: (seconds ago, recipients), the oldest first."""
         self._account.restore(self._clock.monotonic_s(), sent)
         self._look_again()
 

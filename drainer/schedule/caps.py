@@ -70,16 +70,6 @@ class SentWithin:
         self.used(now_s)
         return [(sent.last_s + self.window_s, sent.recipients) for sent in self._sent]
 
-    def left_by(self, now_s: float, recipients: int) -> float:
-        """The moment from which on at least so many of those that count now do not; infinite: there are not so many."""
-        if recipients <= 0:
-            return now_s
-        for at_s, number in self.leaving(now_s):
-            recipients -= number
-            if recipients <= 0:
-                return at_s
-        return math.inf
-
 
 @dataclass(frozen=True, slots=True)
 class CapInForce:
@@ -105,7 +95,8 @@ class Account:
 
     def __init__(self) -> None:
         self._most = dict.fromkeys(CAPS, 0)
-        self._within = {name: SentWithin(window_s) for name, window_s in CAPS.items()}
+        self._within = _nothing_sent()
+        self._before = _nothing_sent()
         self._reserved = 0
 
     def limit(self, hourly: int, daily: int) -> None:
@@ -124,7 +115,7 @@ class Account:
     def room(self, now_s: float) -> float:
         """How many recipients may go now; infinite without a cap."""
         return min(
-            (most - self._within[name].used(now_s) - self._reserved for name, most in self._most.items() if most),
+            (most - self._used(name, now_s) for name, most in self._most.items() if most),
             default=math.inf,
         )
 
@@ -133,9 +124,7 @@ class Account:
         due_s, binding = now_s, ""
         for name, most in self._most.items():
             if most:
-                within = self._within[name]
-                over = within.used(now_s) + self._reserved + recipients - most
-                at_s = within.left_by(now_s, over)
+                at_s = self._left_by(name, now_s, self._used(name, now_s) + recipients - most)
                 if at_s > due_s:
                     due_s, binding = at_s, name
         return due_s, binding
@@ -147,25 +136,44 @@ class Account:
     def settle(self, now_s: float, reserved: int, sent: int) -> None:
         """Of those reserved, so many were sent to, up to now; the others were not."""
         self._reserved -= reserved
-        self._add(now_s, sent)
+        for within in self._within.values():
+            within.add(now_s, sent)
 
     def restore(self, now_s: float, sent: Iterable[tuple[float, int]]) -> None:
-        """What earlier runs sent: (seconds ago, recipients), the oldest first."""
+        """What earlier runs sent: (seconds ago, recipients), the oldest first. It takes the place of what an earlier call
+        said."""
+        self._before = _nothing_sent()
         for ago_s, recipients in sent:
-            self._add(now_s - max(0.0, ago_s), recipients)
+            for before in self._before.values():
+                before.add(now_s - max(0.0, ago_s), recipients)
 
-    def _add(self, at_s: float, recipients: int) -> None:
-        for within in self._within.values():
-            within.add(at_s, recipients)
+    def _used(self, name: str, now_s: float) -> int:
+        return self._within[name].used(now_s) + self._before[name].used(now_s) + self._reserved
+
+    def _leaving(self, name: str, now_s: float) -> list[tuple[float, int]]:
+        return sorted(self._before[name].leaving(now_s) + self._within[name].leaving(now_s))
+
+    def _left_by(self, name: str, now_s: float, recipients: int) -> float:
+        """The moment from which on at least so many of those that count now do not; infinite: there are not so many."""
+        if recipients <= 0:
+            return now_s
+        for at_s, number in self._leaving(name, now_s):
+            recipients -= number
+            if recipients <= 0:
+                return at_s
+        return math.inf
 
     def in_force(self, now_s: float) -> list[CapInForce]:
         """The caps that are set, as they stand."""
         found = []
         for name, most in self._most.items():
             if most:
-                within = self._within[name]
-                used = within.used(now_s) + self._reserved
-                next_s = max(0.0, within.left_by(now_s, used + 1 - most) - now_s)
-                leaving = tuple((at_s - now_s, number) for at_s, number in within.leaving(now_s))
-                found.append(CapInForce(name, most, within.window_s, used, next_s, leaving))
+                used = self._used(name, now_s)
+                next_s = max(0.0, self._left_by(name, now_s, used + 1 - most) - now_s)
+                leaving = tuple((at_s - now_s, number) for at_s, number in self._leaving(name, now_s))
+                found.append(CapInForce(name, most, CAPS[name], used, next_s, leaving))
         return found
+
+
+def _nothing_sent() -> dict[str, SentWithin]:
+    return {name: SentWithin(window_s) for name, window_s in CAPS.items()}

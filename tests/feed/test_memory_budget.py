@@ -47,14 +47,13 @@ def test_no_more_than_the_budget_is_used_except_by_one_alone_and_each_gets_a_tur
     assert order == sorted(order)
 
 
-async def test_more_room_lets_the_next_in_when_something_is_given_back() -> None:
+async def test_more_room_lets_the_next_in_at_once() -> None:
     budget = MemoryBudget(LIMIT)
     await budget.take(90)
     second = asyncio.create_task(budget.take(20))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(second), 0.01)
-    budget.limit_bytes = 2 * LIMIT
-    budget.give(0)
+    budget.resize(2 * LIMIT)
     await second
     assert budget.used_bytes == 110
 

@@ -63,6 +63,17 @@ def test_what_earlier_runs_sent_counts_and_a_clock_set_back_meanwhile_makes_it_n
     assert account.due_s(1000.0, 2) == (1600.0, "hourly")
 
 
+def test_what_earlier_runs_sent_is_told_anew_beside_what_this_one_has_sent() -> None:
+    account = Account()
+    account.limit(20, 0)
+    account.restore(10_000.0, [(2000.0, 4), (1000.0, 5)])
+    sent(account, 10_000.0, 3)
+    account.restore(10_100.0, [(3900.0, 2), (100.0, 4), (100.0, 5)])
+    (hourly,) = account.in_force(10_100.0)
+    assert (hourly.used, hourly.leaving) == (12, ((3500.0, 3), (3500.0, 9)))
+    assert account.due_s(10_100.0, 9) == (13_600.0, "hourly")
+
+
 ROUNDING_S = 1e-6
 ARRIVALS = st.lists(st.tuples(st.floats(0, 1500), st.integers(1, 40), st.floats(0, 300)), max_size=120)
 

@@ -103,8 +103,9 @@ async def test_what_a_clock_that_is_ahead_counted_counts_for_an_hour_and_not_aga
             await run.until("the next ones go", lambda: sent(run) == 34)
 
 
+@pytest.mark.parametrize("ahead_s", [2 * 3600.0, 3 * 86_400.0], ids=["hours", "days"])
 async def test_run_that_begins_with_a_clock_ahead_counts_what_was_sent_before_once_it_is_set_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: float
 ) -> None:
     clock, outage, feed = _SetClock(monkeypatch), write_plain(tmp_path, 9, 5), {**FAST, "hourly": 17}
 
@@ -114,7 +115,7 @@ async def test_run_that_begins_with_a_clock_ahead_counts_what_was_sent_before_on
     async with Sink() as sink:
         async with inside(tmp_path, outage, sink, feed=feed) as run:
             await run.until("the cap is reached", lambda: sent(run) == 17)
-        clock.ahead_s = 3 * 86_400.0
+        clock.ahead_s = ahead_s
         async with inside(tmp_path, outage, sink, feed=feed) as run:
             await run.until("the cap is reached again", lambda: sent(run) == 34)
             assert used(run) == 17
@@ -123,6 +124,23 @@ async def test_run_that_begins_with_a_clock_ahead_counts_what_was_sent_before_on
         async with inside(tmp_path, outage, sink, feed=feed) as run:
             await run.until("the next one waits", lambda: run.resources.throttle.waits_for == "hourly")
             assert (used(run), sent(run)) == (34, 34)
+
+
+async def test_what_was_sent_before_counts_by_its_right_age_once_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, outage, feed = _SetClock(monkeypatch), write_plain(tmp_path, 4, 5), {**FAST, "hourly": 17}
+    async with Sink() as sink:
+        async with inside(tmp_path, outage, sink, feed=feed) as run:
+            await run.until("the cap is reached", lambda: sent(run) == 17)
+        clock.ahead_s = 1800.0
+        async with inside(tmp_path, outage, sink, feed=feed) as run:
+            throttle = run.resources.throttle
+            await run.until("the next one waits", lambda: throttle.waits_for == "hourly")
+            assert 1700 < throttle.caps[0].next_s < 1820
+            clock.ahead_s = 0.0
+            await run.until("it waits for longer", lambda: 3500 < throttle.caps[0].next_s < 3620)
+            assert sent(run) == 17
 
 
 async def test_what_mailman_has_still_in_hands_counts_after_a_restart_hours_later(
