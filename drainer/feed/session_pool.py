@@ -73,6 +73,7 @@ class SessionPool:
         self._back_off_longest_s = back_off_longest_s
         self._idle: list[tuple[float, Session]] = []
         self._born: dict[Session, MtaSettings] = {}
+        self._strangers: set[Session] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._open = 0
@@ -133,12 +134,24 @@ class SessionPool:
 
     def reconfigure(self, settings: MtaSettings, *, adaptive: bool | None = None) -> None:
         """Follow new settings at once; sessions opened under the old ones are renewed before their next transaction."""
-        if (settings.host, settings.port) != (self._settings.host, self._settings.port):
-            self._concurrency = first_concurrency(self._clock.monotonic_s())
+        if _mta_of(settings) != _mta_of(self._settings):
+            self._begin_anew()
         self._settings = settings
         self._adaptive = self._adaptive if adaptive is None else adaptive
         self._next_try = 0.0
         self._wake_all()
+
+    def _begin_anew(self) -> None:
+        """With another MTA: what is known of the one before says nothing of it. Sessions at work there come to their end."""
+        while self._idle:
+            self._leave(self._idle.pop()[1])
+        self._strangers |= self._born.keys()
+        self._open -= len(self._born)
+        self._born.clear()
+        now_s = self._clock.monotonic_s()
+        self._concurrency, self._round, self._losses = first_concurrency(now_s), RoundCount(now_s), Losses()
+        self._state, self._reason, self._failures = "unknown", "", 0
+        self._probing, self._probe_out, self._probe = True, False, None
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
@@ -157,12 +170,12 @@ class SessionPool:
         """Hand out no more, wait for those handed out, QUIT all."""
         self._closed = True
         self._wake_all()
-        while self._open or self._leaving:
+        while self._open or self._leaving or self._strangers:
             self._changed.clear()
             while self._idle:
                 self._leave(self._idle.pop()[1])
             await asyncio.gather(*self._leaving)
-            if self._open:
+            if self._open or self._strangers:
                 await self._changed.wait()
 
     async def _take(self) -> Session:
@@ -212,11 +225,11 @@ class SessionPool:
         try:
             session = await self._open_session(settings)
         except BaseException as exc:
-            self._open -= 1
-            self._changed.set()
-            self._wake_one()
+            self._left(None)
             if not isinstance(exc, MtaError):
                 raise
+            if settings is not self._settings:
+                return None
             if self._born and not probe:
                 why = f"the MTA takes no more: {exc.detail if isinstance(exc, MtaUnreachable) else exc}"
                 self._concurrency = refused(self._concurrency, len(self._born), why, self._clock.monotonic_s())
@@ -224,10 +237,12 @@ class SessionPool:
                 self._down(str(exc))
             return None
         finally:
-            self._probe_out = (
-                self._probe_out and not probe
-            )  # set again when it is handed out, if a probe is still wanted
+            if probe and _mta_of(settings) == _mta_of(self._settings):
+                self._probe_out = False  # set again when it is handed out, if a probe is still wanted
         self._born[session] = settings
+        if settings is not self._settings:
+            self._leave(session)
+            return None
         self._concurrency = greeted(self._concurrency, len(self._born), self._clock.monotonic_s())
         if not self._failures and self._probing:
             self._works(is_answered=False)  # the first session of all; after a failure a transaction has to prove it
@@ -236,6 +251,11 @@ class SessionPool:
         return session
 
     def _give_back(self, session: Session, transactions_before: int, begun_s: float) -> None:
+        if session in self._strangers:
+            self._strangers.remove(session)
+            self._open, self._born[session] = self._open + 1, self._settings  # until it has left
+            self._leave(session)
+            return
         if session is self._probe:
             self._probe_out, self._probe = False, None
         is_closed = session.got_421 and not session.is_about_destination
@@ -263,7 +283,7 @@ class SessionPool:
         most = min(self._settings.transactions_per_session, session.mail_max or math.inf)
         if session.transactions >= most or session.errors >= ERRORS_PER_SESSION:
             return True
-        known = self._session_limit.renew_after(self._mta, self._clock.now_s())
+        known = self._session_limit.renew_after(_mta_of(self._settings), self._clock.now_s())
         if not known or session.transactions < known:
             return False
         if self._session_limit.wants_probe(self._clock.now_s()):
@@ -271,18 +291,14 @@ class SessionPool:
             return False
         return True
 
-    @property
-    def _mta(self) -> str:
-        return f"{self._settings.host}:{self._settings.port}"
-
     def _is_at_limit(self, session: Session, transactions: int) -> bool:
         """Whether the MTA ended a session because of its limit, as far as that is known: no sign of trouble."""
-        known = self._session_limit.renew_after(self._mta, self._clock.now_s())
+        known = self._session_limit.renew_after(_mta_of(self._settings), self._clock.now_s())
         return session.has_enough != "no" or (known > 0 and transactions == known)
 
     def _learn_session_limit(self, session: Session, transactions: int) -> None:
         """From how a transaction ended that came after `transactions` others in its session."""
-        limit, mta, now_s = self._session_limit, self._mta, self._clock.now_s()
+        limit, mta, now_s = self._session_limit, _mta_of(self._settings), self._clock.now_s()
         # A 421 in answer to RCPT is about that recipient: a provider behind the MTA, such as one that says "too fast".
         got_421 = session.got_421 and not session.refused_a_recipient
         was_ended = got_421 or (session.lost is not None and session.lost.stage is Stage.MAIL)
@@ -378,3 +394,7 @@ class SessionPool:
     def _wake_all(self) -> None:
         while self._waiting:
             self._wake_one()
+
+
+def _mta_of(settings: MtaSettings) -> str:
+    return f"{settings.host}:{settings.port}"

@@ -341,3 +341,39 @@ async def test_421_about_a_destination_says_nothing_of_the_mta(sink: Sink, ledge
         assert seen(pool) == "up"
     assert pool.limit == before
     await pool.close()
+
+
+async def test_another_mta_does_not_wait_for_sessions_that_the_one_before_keeps_from_ending(
+    sink: Sink, ledger: MemoryLedger
+) -> None:
+    """The mail lost after the final dot was the other MTA's, and so is the session that hangs."""
+    sink.scripts.append(Rule.parse("dot hang-up first=1"))
+    pool = quick_pool(mta_settings(sink.port, sessions=4))
+    async with Sink() as another, pool.session():
+        await fed(pool, ledger, "first@example.org")
+        pool.reconfigure(mta_settings(another.port, sessions=4))
+        async with asyncio.timeout(10):
+            assert (await fed(pool, ledger, "second@example.org")).recipients(State.DELIVERED)
+    await pool.close()
+    assert len(another.taken) == 1
+
+
+async def test_session_that_was_being_opened_when_the_settings_changed_carries_nothing(
+    sink: Sink, ledger: MemoryLedger
+) -> None:
+    opening, go_on = asyncio.Event(), asyncio.Event()
+
+    async def opened(settings: MtaSettings) -> Session:
+        opening.set()
+        await go_on.wait()
+        return await Session.open(settings)
+
+    pool = SessionPool(mta_settings(sink.port), SystemClock(), opened)
+    feeding = asyncio.create_task(fed(pool, ledger, "member@example.org"))
+    await opening.wait()
+    async with Sink() as another:
+        pool.reconfigure(mta_settings(another.port))
+        go_on.set()
+        await feeding
+        await pool.close()
+        assert (len(sink.taken), len(another.taken)) == (0, 1)
