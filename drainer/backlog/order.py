@@ -21,7 +21,7 @@ from drainer.backlog.values import Order, WaitingEntry
 from drainer.duplicates.classes import DuplicateClass
 from drainer.ledger.records import kin_of
 
-_Candidate = tuple[str, float, int, int, str, bytes, str, int, int, str]
+_Candidate = tuple[str, float, int, int, str, bytes, str, int, int, str, float | None]
 _SKIPPED_FOR_A_LIST = 20
 """Passing over this many entries of closed lists takes as long as asking for the first entry of one list (measured)."""
 
@@ -86,7 +86,7 @@ class PickOrder:
         found: list[WaitingEntry] = []
         taken: set[bytes] = set()
         with closing(candidates):
-            for filebase, when_s, number, owed, duplicate, joined, message_id, _, cost, domains in candidates:
+            for filebase, when_s, number, owed, duplicate, joined, message_id, _, cost, domains, due_s in candidates:
                 identity = split(joined)
                 names = set(map(kin_of, identity))
                 if any(name in self._active_names or name in taken for name in names):
@@ -98,7 +98,8 @@ class PickOrder:
                 counts = self._store.named(counts_in(domains))
                 found.append(
                     WaitingEntry(
-                        filebase, when_s, list_id, owed, identity, kind, message_id, cost, counts, lane, None, is_fresh
+                        filebase, when_s, list_id, owed, identity, kind, message_id, cost, counts, lane, None, is_fresh,
+                        due_s,
                     )
                 )  # fmt: skip
                 if len(found) == limit:
@@ -270,7 +271,7 @@ _DUE_IN_LANE = "ready = 1 AND lane > 0 AND due_s IS NOT NULL"
 
 _CANDIDATE = (
     "e.filebase, e.when_s, e.list, e.owed, e.duplicate, d.identity, d.message_id, e.tie,"
-    f" max(e.owed - e.covered, {LEAST_COST}), e.domains"
+    f" max(e.owed - e.covered, {LEAST_COST}), e.domains, e.due_s"
 )
 
 

@@ -48,6 +48,7 @@ class WaitingEntry:
     lane        the destination in whose lane it waited; "" none
     booked      a destination, and how many of its recipients may go now, counted already; None: nothing was counted
     is_fresh    it was picked as fresh mail (feed/fresh_lane.py)
+    due_s       when those are due that were refused for now, seconds since the epoch; None: it waits for no moment
     """
 
     filebase: str
@@ -62,6 +63,7 @@ class WaitingEntry:
     lane: str = ""
     booked: tuple[str, int] | None = None
     is_fresh: bool = False
+    due_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,8 +149,10 @@ class Turn:
         """
         if waiting.lane and (refused := self._refused(decision)):
             deferral = await self._resources.ledger.deferral(waiting.filebase)
-            if deferral is not None and deferral.due_s > self._resources.clock.now_s():
-                return refused, deferral.due_s
+            # The ledger's time is by the clock as it was then; the index's follows a clock that was set back.
+            due_s = min((one.due_s for one in (deferral, waiting) if one and one.due_s is not None), default=0.0)
+            if deferral is not None and due_s > self._resources.clock.now_s():
+                return refused, due_s
         return set(), None
 
     async def _read(self, waiting: WaitingEntry, memory: contextlib.AsyncExitStack) -> QueueEntry:

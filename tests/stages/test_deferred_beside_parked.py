@@ -52,6 +52,20 @@ async def test_who_waits_for_a_ceiling_goes_on_while_another_recipient_is_put_of
         assert index.totals.overall().deferred_recipients == 1
 
 
+async def test_recipient_who_is_put_off_waits_no_longer_because_the_clock_was_set_back_meanwhile(
+    tmp_path: Path,
+) -> None:
+    """Each turn of the others puts him off anew, until his own time."""
+    outage = write_plain(tmp_path, 1, 3 * PER_S + 1, domains=(*[SLOW] * 3 * PER_S, FULL))
+    async with Sink(None, FullMailbox()) as sink, inside(tmp_path, outage, sink, feed=FEED) as run:
+        index = run.resources.index
+        await run.until("he is put off", lambda: index.order.next_due_s() and index.totals.lanes())
+        run.service.pipeline.clock_was_set_back(1800.0)
+        await run.until("only he is left", lambda: index.order.last_due_s() is not None)
+        (deferral,) = await run.resources.ledger.deferrals()
+        assert len(run.taken()) == 3 * PER_S and index.order.last_due_s() == deferral.due_s - 1800.0
+
+
 def test_entry_leaves_its_lane_when_its_refused_recipients_are_due() -> None:
     index = BacklogIndex(Path(":memory:"))
     fill(index, described("1.5+a"), described("2.5+b"))
