@@ -300,7 +300,7 @@ class SessionPool:
         """From how a transaction ended that came after `transactions` others in its session."""
         limit, mta, now_s = self._session_limit, _mta_of(self._settings), self._clock.now_s()
         # A 421 in answer to RCPT is about that recipient: a provider behind the MTA, such as one that says "too fast".
-        got_421 = session.got_421 and not session.refused_a_recipient
+        got_421 = session.got_421 and not (session.refused_a_recipient or session.is_about_destination)
         was_ended = got_421 or (session.lost is not None and session.lost.stage is Stage.MAIL)
         if transactions and (session.has_enough != "no" or was_ended):
             self._session_limit = limit.ended(mta, transactions, now_s, is_said=session.has_enough == "said")

@@ -343,6 +343,22 @@ async def test_421_about_a_destination_says_nothing_of_the_mta(sink: Sink, ledge
     await pool.close()
 
 
+async def test_421_about_a_destination_after_the_content_teaches_no_limit_of_the_session(
+    sink: Sink, ledger: MemoryLedger
+) -> None:
+    pool = quick_pool(mta_settings(sink.port, sessions=1))
+    message = composed("ann@provider.example")
+    for number in range(3):
+        await fed(pool, ledger, f"member{number}@example.org")
+        sink.scripts.append(Rule.parse("dot 421 4.7.28 too fast"))
+        async with pool.session() as session:
+            await deliver(message, f"{number}.0+ann", record_of(message), ledger, session, SystemClock())
+            session.closed_for_destination()
+        sink.scripts.clear()
+    assert pool.session_limit.most == 0 and pool.session_limit.suspected == 0
+    await pool.close()
+
+
 async def test_another_mta_does_not_wait_for_sessions_that_the_one_before_keeps_from_ending(
     sink: Sink, ledger: MemoryLedger
 ) -> None:
