@@ -131,7 +131,8 @@ async def _piece(process: asyncio.subprocess.Process, output: asyncio.StreamRead
             if has_ended:
                 return b""
     finally:
-        reading.cancel()
+        if reading.cancel():
+            await asyncio.wait([reading])  # until it has let go of the output, which _kill reads to its end
 
 
 def _too_much(name: str, what: str, most: int) -> MtaError:

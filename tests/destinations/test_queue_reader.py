@@ -115,6 +115,17 @@ async def test_listing_is_whole_though_the_command_left_something_behind_that_ma
     assert heard == ["listed"]
 
 
+async def test_command_that_has_ended_and_left_something_behind_can_be_interrupted() -> None:
+    heard: list[str] = []
+    listing = asyncio.create_task(hand_on_lines(["sh", "-c", "echo $$; sleep 20 &"], heard.append, 60.0))
+    async with asyncio.timeout(10.0):
+        while not heard or psutil.pid_exists(int(heard[0])):  # noqa: ASYNC110 (nothing says that it has ended)
+            await asyncio.sleep(0.005)
+        listing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listing
+
+
 async def test_output_without_end_is_ended() -> None:
     endless = printing("", "[sys.stdout.write('x' * 100_000) for _ in iter(int, 1)]")
     with pytest.raises(MtaError, match="a line of more than"):
