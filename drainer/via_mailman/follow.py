@@ -65,6 +65,10 @@ SHUNTED = "shunted"
 """Why an entry is held that Mailman could not deliver."""
 PUT_BACK_FOR_S = 15.0
 """How long an entry waits that Mailman wrote back at once."""
+_SHUNTED = (
+    "by Mailman, in shunt/: its error log says why; before a release see in the MTA's log that it was not delivered"
+)
+"""Mailman also shunts what it was delivering when it was stopped (RunnerInterrupt): the MTA may have it by then."""
 _PUT_BACK = "Mailman put it back into out/ to try it again"
 _LOOK_AGAIN_S = 0.05
 _LOOK_WHILE_WAITED_FOR_S = 0.25
@@ -220,7 +224,7 @@ class Follow:
                 self._rate.heard(Transaction((), trouble=_PUT_BACK))
             case Whereabouts.SHUNTED if seen is not None:
                 self._custody.take_back(seen.queue, seen.file, handover.filebase, hold=True)
-                await self._came_back(handover, "by Mailman, in shunt/: its error log says why")
+                await self._came_back(handover, _SHUNTED)
             case Whereabouts.BAD:
                 file = listing.files["bad"][handover.mark.name + Suffix.PRESERVED].file
                 self._custody.take_back("bad", file, handover.filebase, hold=True)

@@ -339,8 +339,11 @@ class Site:
         """What the MTA took, against what the queue held."""
         lines = self._outbreak.lines()
         verdicts: Counter[str] = Counter()
+        shunted = set[str]()
         for fields in lines:
             outcome = fields.get("outcome", "")
+            if outcome == "deferred" and "in shunt/" in fields.get("reply", ""):
+                shunted.add(fields["message_id"])
             if outcome.startswith("in_doubt"):
                 named = (fields.get("recipients") or fields.get("recipient", "")).split(",")
                 self.in_doubt |= {(fields["message_id"], address) for address in named}
@@ -359,6 +362,8 @@ class Site:
         more = {copy: number - 1 for copy, number in copies.items() if number > 1}
         found.second = sum(more.values())
         allowed = self.in_doubt if self.policy == "resend" else set()
+        # Mailman shunts what it was delivering when it is stopped, and a person released it without asking the MTA.
+        allowed = allowed | {copy for copy in more if copy[0] in shunted}
         strangers = copies.keys() - self.stock.owed - self.stock.optional - self.stock.refused - self.mta.bounces()
         unkept = self.stock.optional - copies.keys() - {copy for copies_in in kept.values() for copy in copies_in}
         for what, broken in (
