@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from drainer.estimate.eta import ServiceState
 from drainer.report.snapshot import Snapshot
@@ -35,7 +35,7 @@ WAITS_FOR = {"window": "no open window", "hourly_cap": "hourly cap", "daily_cap"
 """What holds everything back while nothing is wrong (Rate.waits_for), in words."""
 
 
-class Point(BaseModel):
+class Point(CleanModel):
     """The backlog at one moment.
 
     at                  seconds since the epoch
@@ -46,8 +46,6 @@ class Point(BaseModel):
     stood_still         seconds since the burn-down began in which nothing was sent, by STANDS_STILL and WAITS_FOR; null in
                         points of older versions
     """
-
-    model_config = ConfigDict(frozen=True)
 
     at: float = Field(allow_inf_nan=False)
     entries: int = Field(ge=0)
@@ -68,11 +66,9 @@ class Change(CleanModel):
     reason: str = ""
 
 
-class BurnDown(BaseModel):
+class BurnDown(CleanModel):
     """Points and changes of state, oldest first. began: when the burn-down began, perhaps before the first point kept.
     stands_still: why nothing is sent since the last point, as in Point.stood_still; "" if something is."""
-
-    model_config = ConfigDict(frozen=True)
 
     points: tuple[Point, ...] = Field((), max_length=MOST_POINTS)
     changes: tuple[Change, ...] = Field((), max_length=MOST_CHANGES)

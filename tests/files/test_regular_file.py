@@ -172,6 +172,7 @@ OPENED_OTHERWISE = {
     "without_service/reason": "/proc/locks",
     "host_check/as_user": "its own pipe to the child that looks",
     "guards/machine": "/proc/pressure",
+    "destinations/command": "its own pipe from the command",
     "files/access": "of /proc/self: cgroup, mountinfo, status",
     "demo/sink_state": "the tour's own files", "demo/tour": "the tour's own files",
 }  # fmt: skip
