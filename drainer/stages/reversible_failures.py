@@ -60,15 +60,16 @@ class ReversibleFailures:
     async def keep(self, filebase: str, failed_at_s: float) -> None:
         """A settled entry goes to duplicates/ instead of off the disk. If the others have been tried again already, so is
         this one."""
-        # Renamed and known in one step: `believe` and `try_again` may come between two steps.
         # Crash before the next line: it is in backlog/, owes nobody, and is finished at the next start as any settled
         # entry. Crash after it: its failures stand.
         self._resources.custody.suppress(filebase)
         if filebase not in self._kept:
             self._kept.append(filebase)
-        await self._write()
-        if filebase in self._kept and self.is_undone(failed_at_s):
+        # No wait until here, nor in what follows before it is renamed: `believe` would take it for one of today's failures.
+        if self.is_undone(failed_at_s):
             await self._again([filebase])
+        else:
+            await self._write()
 
     async def believe(self) -> None:
         """The MTA was right to refuse: the entries go off the disk."""
