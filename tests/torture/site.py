@@ -36,6 +36,7 @@ from drainer.queuedir.content import header_text
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.read import read_entry
 from drainer.report.snapshot import Snapshot
+from drainer.via_mailman.follow import SHUNTED
 from drainer.via_mailman.whereabouts import handover_mark
 from tests.mailman3.site import Site as Mailman3
 from tests.scenarios.running import site_settings
@@ -191,6 +192,7 @@ class Site:
         self.ledger = home / "ledger.sqlite"
         self.mta = Mta(home / "mta")
         self.in_doubt: set[Copy] = set()
+        self.taken_and_shunted: set[Copy] = set()
         self.names: list[str] = []
         self.by_another: Counter[Copy] = Counter()
         self.gone: set[str] = set()
@@ -330,20 +332,21 @@ class Site:
         """Release what is held for any reason but doubt; returns how many entries that were."""
         answer = self.ask(lambda service: service.entries(Selectors(state="held"), 100_000))
         assert answer is not None
-        held = [entry.entry for entry in answer.entries if not entry.reason.startswith(("in_doubt", "resend"))]
+        held = [entry for entry in answer.entries if not entry.reason.startswith(("in_doubt", "resend"))]
         for entry in held:
-            assert self.release(entry) is not None
+            if entry.reason.startswith(SHUNTED):
+                # Mailman shunts what it was delivering when it is stopped. This person does not ask the MTA first.
+                (file,) = (self.stock.queue_dir / "drainer/held").glob(f"{entry.entry}*")
+                self.taken_and_shunted |= copies_of(read_entry(file)).keys() & self.mta.copies().keys()
+            assert self.release(entry.entry) is not None
         return len(held)
 
     def judge(self) -> Judgement:
         """What the MTA took, against what the queue held."""
         lines = self._outbreak.lines()
         verdicts: Counter[str] = Counter()
-        shunted = set[str]()
         for fields in lines:
             outcome = fields.get("outcome", "")
-            if outcome == "deferred" and "in shunt/" in fields.get("reply", ""):
-                shunted.add(fields["message_id"])
             if outcome.startswith("in_doubt"):
                 named = (fields.get("recipients") or fields.get("recipient", "")).split(",")
                 self.in_doubt |= {(fields["message_id"], address) for address in named}
@@ -362,8 +365,7 @@ class Site:
         more = {copy: number - 1 for copy, number in copies.items() if number > 1}
         found.second = sum(more.values())
         allowed = self.in_doubt if self.policy == "resend" else set()
-        # Mailman shunts what it was delivering when it is stopped, and a person released it without asking the MTA.
-        allowed = allowed | {copy for copy in more if copy[0] in shunted}
+        allowed = allowed | {copy for copy in self.taken_and_shunted if more.get(copy) == 1}
         strangers = copies.keys() - self.stock.owed - self.stock.optional - self.stock.refused - self.mta.bounces()
         unkept = self.stock.optional - copies.keys() - {copy for copies_in in kept.values() for copy in copies_in}
         for what, broken in (
