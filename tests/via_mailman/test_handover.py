@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from drainer.errors import ComposeError
+from drainer.ledger.records import MessageRecord
 from drainer.ledger.states import State
 from drainer.queuedir.read import read_entry
 from tests.via_mailman.site import ANN, BOB, EVE, OTHER, Site
@@ -41,16 +42,22 @@ async def test_entry_with_more_recipients_than_a_cap_ever_allows_is_not_handed_o
     assert site.at_mailman.all == []
 
 
-async def test_fresh_mail_is_handed_over_while_the_backlogs_waits_for_a_cap_with_the_last_place_of_the_window(
-    site: Site,
-) -> None:
+async def waiting_for_a_cap(site: Site) -> asyncio.Task[MessageRecord]:
+    """A handover of two recipients, where the hourly cap has room for one."""
     throttle = site.handover._throttle
     throttle.cap(3, 0)
     throttle.restore([(0.0, 2)])
-    backlog = asyncio.create_task(site.handed_over(ANN, BOB))
+    waiting = asyncio.create_task(site.handed_over(ANN, BOB))
     for _ in range(9):
         await asyncio.sleep(0)
     assert throttle.waits_for == "hourly"
+    return waiting
+
+
+async def test_fresh_mail_is_handed_over_while_the_backlogs_waits_for_a_cap_with_the_last_place_of_the_window(
+    site: Site,
+) -> None:
+    backlog = await waiting_for_a_cap(site)
     await site.handed_over(EVE, name=OTHER, is_fresh=True)
     assert site.out(name=OTHER).exists()
     assert not backlog.done() and not site.out().exists()
@@ -63,17 +70,11 @@ async def test_fresh_mail_is_handed_over_while_the_backlogs_waits_for_a_cap_with
 
 
 async def test_cap_that_is_lowered_below_an_entry_that_waits_for_it_holds_up_nothing_else(site: Site) -> None:
-    throttle = site.handover._throttle
-    throttle.cap(3, 0)
-    throttle.restore([(0.0, 2)])
-    large = asyncio.create_task(site.handed_over(ANN, BOB))
-    for _ in range(9):
-        await asyncio.sleep(0)
-    assert throttle.waits_for == "hourly"
-    throttle.cap(1, 0)
+    large = await waiting_for_a_cap(site)
+    site.handover._throttle.cap(1, 0)
     with pytest.raises(ComposeError, match="a cap allows 1"):
         await large
-    throttle.cap(0, 0)
+    site.handover._throttle.cap(0, 0)
     async with asyncio.timeout(5):
         await site.handed_over(EVE, name=OTHER)
     assert site.out(name=OTHER).exists()
