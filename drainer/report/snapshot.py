@@ -198,7 +198,7 @@ class DomainStanding(CleanModel):
 
     domain       in lower case; of a group its name, and `group` its domains; NOT_SERVED: those left out, `cause` names them
     limit_recipients_per_s  null: no ceiling; 0: held back. set_by: settings, operator or learnt; "" without a ceiling
-    cause        the provider's reply that caused it, or the operator's reason; by: the operator
+    cause        the provider's reply that caused it, the operator's reason, or that nothing is known yet; by: the operator
     since, until seconds since the epoch; until null: it does not end by itself
     takes_recipients_per_s  what the provider took while it refused some; null: not measured
     banned       the provider refuses everybody, and is tried rarely
