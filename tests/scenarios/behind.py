@@ -15,7 +15,7 @@ from typing import Any
 from drainer.demo.misbehaviour import Behaviour, Rule, SinkStep
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink, SinkOptions, SinkThread
-from drainer.report.snapshot import DomainStanding, Snapshot
+from drainer.report.snapshot import Snapshot
 from tests.exim import Exim, running_exim
 from tests.postfix import Address, Postfix, relaying_to, running_postfix
 from tests.scenarios.running import site_settings
@@ -98,18 +98,18 @@ class BehindTheMta:
         return Outbreak(home, outage, site_settings(home, self.mta.port, mailman, mta=mta, **sections))
 
 
-def slowed_down(behind: BehindTheMta, site: Outbreak) -> DomainStanding:
-    """What status says of the domain that is limited, once it has learnt a ceiling for it."""
-    found: list[DomainStanding] = []
+def until_slowed_down(behind: BehindTheMta, site: Outbreak, reply: str) -> None:
+    """The domain that is limited has a ceiling because of this reply, and no other domain has one.
 
-    def is_learnt(said: Snapshot) -> bool:
+    Before the reply, a domain for which much waits starts slowly; status calls that ceiling learnt too.
+    """
+
+    def is_slowed_down(said: Snapshot) -> bool:
         behind.look_at_queue()
-        found[:] = [one for one in said.domains if one.domain == LIMITED and one.set_by == "learnt"]
-        return bool(found)
+        return any(one.domain == LIMITED and reply in one.cause for one in said.domains)
 
-    said = site.status_when("the domain has a ceiling", is_learnt)
-    assert [one.domain for one in said.domains if one.set_by == "learnt"] == [LIMITED], "and no other domain has one"
-    return found[0]
+    said = site.status_when(f"the domain has a ceiling because of {reply!r}", is_slowed_down)
+    assert [one.domain for one in said.domains if one.set_by == "learnt"] == [LIMITED]
 
 
 @contextmanager

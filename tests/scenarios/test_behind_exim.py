@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.exim import needed
-from tests.scenarios.behind import LIMITED, RECEIVING_RATE, behind_exim, slowed_down
+from tests.scenarios.behind import LIMITED, RECEIVING_RATE, behind_exim, until_slowed_down
 from tests.scenarios.running import drainer
 
 
@@ -16,8 +16,7 @@ def test_only_the_domain_that_refuses_waits_and_not_in_exim_and_an_operator_hold
     with behind_exim(open_directory / "mta", f"{RECEIVING_RATE} rate=4") as behind:
         site = behind.site(tmp_path, 60, 5, 5, mta={"sessions": 5}, feed={"adaptive": True})
         with site.run() as service:
-            standing = slowed_down(behind, site)
-            assert "450-4.2.1 The user you are trying to contact is receiving mail at a rate" in standing.cause
+            until_slowed_down(behind, site, "450-4.2.1 The user you are trying to contact is receiving mail at a rate")
             behind.until_others_are_done(site)
             assert drainer("domain", LIMITED, "--config", site.settings, "--pause", "30m").returncode == 0
             behind.limit.lifted = True

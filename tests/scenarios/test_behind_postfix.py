@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.postfix import needed
-from tests.scenarios.behind import LIMITED, UNUSUAL_RATE, behind_postfix, slowed_down
+from tests.scenarios.behind import LIMITED, UNUSUAL_RATE, behind_postfix, until_slowed_down
 from tests.scenarios.running import drainer
 
 
@@ -16,8 +16,7 @@ def test_only_the_domain_that_refuses_waits_and_not_in_postfix_and_an_operators_
     with behind_postfix(open_directory / "mta", f"{UNUSUAL_RATE} rate=4") as behind:
         site = behind.site(tmp_path, 60, 5, 5, mta={"sessions": 5}, feed={"adaptive": True})
         with site.run() as service:
-            standing = slowed_down(behind, site)
-            assert "421-4.7.28 Gmail has detected an unusual rate" in standing.cause
+            until_slowed_down(behind, site, "421-4.7.28 Gmail has detected an unusual rate")
             behind.until_others_are_done(site)
             assert behind.limited.taken_recipients < 60 * 5, "the domain that refuses still waits"
             assert behind.most_queued[LIMITED] < 200
