@@ -24,6 +24,7 @@ from drainer import __version__
 from drainer.clock import Clock, SystemClock
 from drainer.errors import DrainerError
 from drainer.exit_deadline import LastResort
+from drainer.host_check.not_used import not_used
 from drainer.host_check.values import exposed
 from drainer.observe.runner_beside import RunnerBeside
 from drainer.observe.side_tasks import SideTasks
@@ -274,6 +275,7 @@ def _warn(settings: Settings) -> None:
     warnings = password_warnings(settings.mta)
     if open_to_all := exposed(settings.web.listen):
         warnings.append(f"web.listen: {open_to_all}")
+    warnings += [f"{one.about}: {one.text}" for one in not_used(settings)]
     for warning in warnings:
         log.warning(logfmt(event="settings", detail=warning))
     for warning in out_of_reach(settings):

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from drainer.guards.beside_runner import wanted_by
 from drainer.host_check.finding import Finding
+from drainer.host_check.not_used import not_used, windows_cover_all
 from drainer.settings import Settings
 from drainer.settings.section import Duration, Rate, Size
 from drainer.text.quantities import tcp_address
@@ -23,17 +24,15 @@ _TAKEN_AS = ((Rate, "/s"), (Duration, "s"), (Size, "B"))
 def unwise(settings: Settings) -> Iterator[Finding]:
     """Settings that do not fit together, or that do more than their name says."""
     mta, feed = settings.mta, settings.feed
+    limits = (feed.recipients,) if windows_cover_all(feed) else (feed.messages, feed.recipients)
     no_domains = sorted(name for name in feed.domains if "." not in name and name not in feed.domain_groups)
     for is_so, about, text in (
         (bool(exposed(settings.web.listen)), "web.listen", exposed(settings.web.listen)),
-        (bool(settings.web.hosts) and not settings.web.listen, "web.hosts", "not used: web.listen is empty"),
         (
             bool(mta.username) and mta.password_file is None,
             "mta.username",
             "no mta.password_file: the password is empty",
         ),
-        (bool(mta.password_file) and not mta.username, "mta.password_file", "not used: mta.username is empty"),
-        (bool(mta.tls_ca_file) and mta.tls == "none", "mta.tls_ca_file", 'not used: mta.tls = "none"'),
         (
             settings.ledger.in_doubt == "ask" and mta.log_file is None,
             "mta.log_file",
@@ -45,10 +44,8 @@ def unwise(settings: Settings) -> Iterator[Finding]:
             "mailman.smtp_log",
             "not set: a recipient to which Mailman could not deliver counts as delivered",
         ),
-        (0 in (feed.messages, feed.recipients), "feed", "a limit of 0 sends nothing until `drainer rate` raises it"),
+        (0 in limits, "feed", "a limit of 0 sends nothing until `drainer rate` raises it"),
         (feed.order == "priority" and not feed.priority, "feed.priority", 'empty, and feed.order = "priority"'),
-        (feed.order != "priority" and bool(feed.priority), "feed.priority", f'not used: feed.order = "{feed.order}"'),
-        (feed.order != "fair" and bool(feed.weights), "feed.weights", f'not used: feed.order = "{feed.order}"'),
         (
             bool(no_domains),
             "feed.domains",
@@ -67,6 +64,7 @@ def unwise(settings: Settings) -> Iterator[Finding]:
     ):
         if is_so:
             yield Finding("warning", about, text)
+    yield from not_used(settings)
 
 
 def exposed(listen: str) -> str:
