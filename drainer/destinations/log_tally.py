@@ -63,6 +63,10 @@ class LogTally:
         self._domains: dict[str, DomainLogged] = {}
         self._leave_this_host: set[str] = set()
 
+    def count_only(self, names: Collection[str]) -> None:
+        """Lines of these from now on, as `names` above."""
+        self._names = frozenset(names)
+
     def feed(self, line: LogLine) -> None:
         if self._names and self._names.isdisjoint((line.instance, line.instance.partition("@")[0])):
             return

@@ -15,7 +15,7 @@ from pathlib import Path
 from drainer.blocking import InTime
 from drainer.clock import Clock
 from drainer.destinations.log_tally import DomainLogged, LogTally, may_be_a_delivery
-from drainer.destinations.own_name import names_in_log
+from drainer.destinations.own_name import OwnName
 from drainer.destinations.put_together import put_together
 from drainer.destinations.queue_reader import QueueReader
 from drainer.destinations.seen import DestinationsSeen
@@ -59,7 +59,7 @@ class BehindTheMta:
             self.queue = QueueReader(mta, self._clock)  # a look under way ends by itself
         if changed & _OF_LOG:
             if self._log is not None:
-                self._log.close()
+                self._log.close()  # a postconf under way ends by itself
             self._too_fast = TooFastReplies(mta.too_fast)
             self._log = _Log(mta, self._clock, self._too_fast) if mta.log_file is not None else None
 
@@ -97,31 +97,30 @@ class BehindTheMta:
             messages=listed.messages if listed else None,
             others=listed.others if listed else 0,
             took_s=queue.took_s if queue else 0.0,
+            name_trouble=self._log.own_name.trouble if self._log else "",
         )
         return self.last
 
     async def close(self) -> None:
         await self.queue.close()
         if self._log is not None:
+            await self._log.own_name.close()
             self._log.close()
 
 
 class _Log:
     def __init__(self, mta: MtaSettings, clock: Clock, too_fast: TooFastReplies) -> None:
         assert mta.log_file is not None
-        self._mta: MtaSettings | None = mta
+        self.own_name = OwnName(mta, clock)
         self._path: Path = mta.log_file
         self._clock = clock
         self._follower: LogFollower = follower(self._path, may_be_a_delivery, clock.now_s())
-        self._too_fast = too_fast
         self._tally = LogTally(too_fast)
         self._reading = InTime[None](LOG_WITHIN_S)
         self._trouble = ""
 
     async def read_on(self) -> bool:
-        if self._mta is not None:
-            mta, self._mta = self._mta, None
-            self._tally = LogTally(self._too_fast, await names_in_log(mta))
+        self._tally.count_only(await self.own_name.names())
         now_s = self._clock.now_s()
         try:
             await self._reading.ask(f"new lines of {self._path}", lambda: self._read(now_s))

@@ -49,6 +49,7 @@ class DestinationsSeen:
     messages  in the MTA's whole queue; None: not read
     others    recipients in the queue of domains that are not in `domains`: there are too many to count them one by one
     took_s    what the look at the queue cost, seconds
+    name_trouble  why the lines of every MTA in the log are counted, though only ours should be; "" if that is not so
     """
 
     at_s: float
@@ -58,3 +59,4 @@ class DestinationsSeen:
     messages: int | None = None
     others: int = 0
     took_s: float = 0.0
+    name_trouble: str = ""

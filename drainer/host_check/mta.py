@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from drainer.clock import SystemClock
+from drainer.destinations.own_name import names_in_log
 from drainer.destinations.queue_reader import LISTED_WITHIN_S, QueueReader
 from drainer.errors import MtaError, MtaLogUnreadable, MtaRefusesLogin
 from drainer.feed.session import Session
@@ -41,6 +42,7 @@ def mta(settings: Settings) -> Iterator[Finding]:
         yield asyncio.run(_queue(settings.mta))
     if settings.mta.log_file is not None:
         yield _log(settings.mta.log_file)
+        yield from _name_in_log(settings.mta)
 
 
 async def _session(settings: MtaSettings) -> Finding:
@@ -88,6 +90,15 @@ async def _queue(settings: MtaSettings) -> Finding:
 
 def _cost(took_s: float) -> str:
     return f"; listing it took {duration(took_s)}, so it is looked at less often" if took_s > 1.0 else ""
+
+
+def _name_in_log(settings: MtaSettings) -> Iterator[Finding]:
+    """Whose lines of the log count, where Postfix says it."""
+    found = asyncio.run(names_in_log(settings))
+    if found.trouble:
+        yield Finding("warning", "mta.log_name", found.trouble)
+    elif found.names and not settings.log_name:
+        yield Finding("ok", "mta.log_name", f"not set: Postfix says {', '.join(found.names)}")
 
 
 def _log(where: Path) -> Finding:

@@ -42,7 +42,7 @@ class DomainOrders:
         return DomainsReply(
             domains=found,
             behind=seen is not None and (seen.log_read or seen.messages is not None),
-            trouble=seen.trouble if seen else "",
+            trouble="; ".join(filter(None, (seen.trouble, seen.name_trouble))) if seen else "",
         )
 
     def _destination(self, asked: str) -> str:

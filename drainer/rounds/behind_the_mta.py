@@ -12,6 +12,7 @@ of a local MTA, what goes to one domain between two looks is hundreds of mails, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable
 
@@ -19,6 +20,9 @@ from drainer.destinations.looking import BehindTheMta
 from drainer.destinations.seen import DestinationsSeen
 from drainer.errors import MtaError
 from drainer.observe.side_tasks import SideTasks
+from drainer.text.logfmt import logfmt
+
+log = logging.getLogger("drainer")
 
 LOOK_BEHIND_S = 1.0
 """A domain that is new is fed faster with each look at which its provider keeps up (destinations/domain_pace.py)."""
@@ -38,6 +42,7 @@ class LookingBehindTheMta:
         self._behind = behind
         self._side_tasks = side_tasks
         self._takers = takers
+        self._knows_name = True
 
     async def run(self) -> None:
         time_s = asyncio.get_running_loop().time
@@ -64,8 +69,17 @@ class LookingBehindTheMta:
         """Raises MtaError for what could not be read, once the rest is handed on."""
         for take in self._takers:
             take(seen)
+        self._say_whose_lines_count(seen)
         if seen.trouble:
             raise MtaError(seen.trouble)
+
+    def _say_whose_lines_count(self, seen: DestinationsSeen) -> None:
+        """In the log once, and once more when the MTA's name is known."""
+        before, self._knows_name = self._knows_name, not seen.name_trouble
+        if before and seen.name_trouble:
+            log.warning(logfmt(event="mta_name_unknown", detail=seen.name_trouble))
+        elif not before and self._knows_name and seen.log_read:
+            log.info(logfmt(event="mta_name_known"))
 
 
 def look_is_due(since_s: float, is_told: bool) -> bool:

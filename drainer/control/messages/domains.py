@@ -23,7 +23,8 @@ class DomainsQuery(Request):
 
 
 class DomainsReply(Reply):
-    """trouble: why the MTA's queue or log could not be read; behind: whether either of them is."""
+    """behind: whether the MTA's queue or log is read; trouble: why one of them could not be read, or why lines of other MTAs
+    count."""
 
     domains: list[DomainStanding] = []
     behind: bool = False
