@@ -304,6 +304,12 @@ class Pause:
     by: str
     reason: str
 
+    def set_back(self, by_s: float) -> Pause:
+        """As it reads on a clock that was set back by so much. One without an end stays as it is."""
+        if self.until_s is None:
+            return self
+        return replace(self, since_s=self.since_s - by_s, until_s=self.until_s - by_s)
+
 
 @dataclass(frozen=True, slots=True)
 class DomainOrder:
@@ -319,6 +325,12 @@ class DomainOrder:
     since_s: float
     by: str
     reason: str
+
+    def set_back(self, by_s: float) -> DomainOrder:
+        """As Pause.set_back. One that holds nothing back stays as it is."""
+        if self.paused_until_s is None:
+            return self
+        return replace(self, since_s=self.since_s - by_s, paused_until_s=self.paused_until_s - by_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from drainer.control.messages.base import Peer
 from drainer.control.messages.journal import JournalAction, JournalReply, NotUndone, UndoReply, UndoRequest
 from drainer.errors import RequestRefused
 from drainer.ledger.actions import Action, NewAction, Step, StepKind
-from drainer.ledger.records import JournalLine
+from drainer.ledger.records import JournalLine, OperatorState
 from drainer.operate.import_log import IMPORT
 from drainer.operate.pauses_and_rates import PausesAndRates
 from drainer.operate.undo_operator_state import change, undone
-from drainer.operate.undo_target import changed_something, last_to_undo, undone_by
+from drainer.operate.undo_target import changed_something, decided_after, last_to_undo, undone_by
 from drainer.pipeline import Pipeline
 from drainer.stages.operator_actions import Doing
 from drainer.stages.undo import TakenBack
@@ -90,30 +90,41 @@ class Journal:
         async with self._turn:
             actions = await self._resources.ledger.actions(_LOOKED_AT)
             target = await self._meant(request, actions)
-            shown = await self._shown(target, undone_by(actions))
+            undone_at_present = undone_by(actions)
+            shown = await self._shown(target, undone_at_present)
             if not shown.undoable:
                 raise RequestRefused(f"action {target.number} ({target.verb}) cannot be undone: {shown.why_not}")
             steps = [step for step in await self._resources.ledger.steps(target.number) if step.undone_by is None]
             later = await self._resources.ledger.steps_after(target.number)
             looked = await self._undo.possible(steps, later)
-            _, words, kept = undone(self._limits.state, _payload(target), self._now_s())
+            decided = [_payload(action) for action in decided_after(target, actions, undone_at_present)]
+            _, words, kept = self._undone(target, decided)
             if forgets := _import_of(target):
                 words.append(f"{forgets}: what was learnt by it is forgotten")
             if not (looked.changed or words):
                 raise RequestRefused(_nothing_left(target, looked, kept))
             if not request.yes:
                 return _reply(shown, looked, words, kept)
-            done, doing = await self._do(request, peer, target, steps, later)
+            done, doing = await self._do(request, peer, target, steps, later, decided)
             return _reply(shown, done, words, kept).model_copy(update={"done": True, "number": doing.number})
 
+    def _undone(self, target: Action, decided: Sequence[str]) -> tuple[OperatorState, list[str], list[str]]:
+        return undone(self._limits.state, _payload(target), self._now_s(), target.at_s, decided)
+
     async def _do(
-        self, request: UndoRequest, peer: Peer, target: Action, steps: Sequence[Step], later: dict[str, int]
+        self,
+        request: UndoRequest,
+        peer: Peer,
+        target: Action,
+        steps: Sequence[Step],
+        later: dict[str, int],
+        decided: Sequence[str],
     ) -> tuple[TakenBack, Doing]:
         what = ": ".join(filter(None, [f"of {target.number} ({target.verb})", request.reason]))
         depth = target.new.depth + 1 if target.new else 1
         limits = self._limits
         async with limits.turn:
-            state, words, _ = undone(limits.state, _payload(target), self._now_s())
+            state, words, _ = self._undone(target, decided)
             what = ": ".join([what, ", ".join(words)]) if words else what
             forgets = _import_of(target)
             payload = json.dumps({_FORGOT: forgets}) if forgets else change(limits.state, state)

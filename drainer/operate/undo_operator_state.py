@@ -1,14 +1,19 @@
 """What one decision changed in pauses, rates and orders for domains, as the journal keeps it, and how that is undone.
 
-In    the operator's state before and after a decision; the state as it is now
+In    the operator's state before and after a decision; the state as it is now; what later decisions changed
 Out   the change as text; the state without that change
 Pure  values only
+
+A change is undone only where what it made is still in force. Times do not tell: when the clock is set back, the times of a
+pause that ends by itself are moved (rounds/clock_jumps.py). So such a pause is known by who ordered it, why, and how long it
+lasts. A later decision on the same list or domain is known by its place in the journal.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +22,8 @@ from drainer.ledger.records import INTAKE, DomainOrder, OperatorState, Pause
 from drainer.text.wording import limit
 
 _RATES = {"messages_per_s": "messages", "recipients_per_s": "recipients"}
+_ALIKE_S = 0.001
+"""The length of a pause, a difference of two times, is known as exactly as that."""
 
 
 def change(before: OperatorState, after: OperatorState) -> str:
@@ -42,21 +49,27 @@ def change(before: OperatorState, after: OperatorState) -> str:
     return json.dumps(value, separators=(",", ":")) if pauses or rates or ordered else ""
 
 
-def undone(now: OperatorState, payload: str, now_s: float) -> tuple[OperatorState, list[str], list[str]]:
+def undone(
+    now: OperatorState, payload: str, now_s: float, made_at_s: float, later: Sequence[str] = ()
+) -> tuple[OperatorState, list[str], list[str]]:
     """The state without a change; in words, what that undoes, and what of the change cannot be undone.
 
-    payload  as `change` made it
-    now_s    seconds since the epoch: a pause that would be over by now is not put in force again
+    payload    as `change` made it
+    now_s      seconds since the epoch: a pause that would be over by now is not put in force again
+    made_at_s  when the change was made. Later than now_s: the clock was set back since, and a pause from before ends earlier
+    later      payloads of the decisions made after it, without those that are undone
     """
     value: dict[str, Any] = json.loads(payload) if payload else {}
     state, done, left = now, list[str](), list[str]()
+    set_back_s = max(0.0, made_at_s - now_s)
     for name, (before, after) in value.get("pauses", {}).items():
         current = next((pause for pause in state.pauses if pause.list_id == name), None)
-        wanted = Pause(*before) if before else None
+        wanted = Pause(*before).set_back(set_back_s) if before else None
         if wanted and wanted.until_s is not None and wanted.until_s <= now_s:
             wanted = None
         what = what_is_paused(name)
-        if current != (Pause(*after) if after else None):
+        made = Pause(*after) if after else None
+        if current != made and (not _is_moved_pause(current, made) or _is_changed_by(later, "pauses", name)):
             left.append(f"{what}: paused, resumed or over by itself since")
         elif current == wanted:
             left.append(f"{what}: the pause from before would be over by now")
@@ -75,10 +88,11 @@ def undone(now: OperatorState, payload: str, now_s: float) -> tuple[OperatorStat
             done.append(f"limit on {word}: {_limit(before)}")
     for name, (before, after) in value.get("domains", {}).items():
         ordered = next((order for order in state.domains if order.destination == name), None)
-        earlier = DomainOrder(*before) if before else None
+        earlier = DomainOrder(*before).set_back(set_back_s) if before else None
         if earlier is not None and is_over(earlier, now_s):
             earlier = None
-        if ordered != (DomainOrder(*after) if after else None):
+        order = DomainOrder(*after) if after else None
+        if ordered != order and (not _is_moved_order(ordered, order) or _is_changed_by(later, "domains", name)):
             left.append(f"domain {name}: ordered otherwise since, or over by itself")
         elif ordered == earlier:
             left.append(f"domain {name}: the pause from before would be over by now")
@@ -87,6 +101,33 @@ def undone(now: OperatorState, payload: str, now_s: float) -> tuple[OperatorStat
             state = replace(state, domains=(*others, earlier) if earlier else others)
             done.append(f"domain {name}: {'as ordered before' if earlier else 'as it was learnt'}")
     return state, done, left
+
+
+def _is_moved_pause(current: Pause | None, made: Pause | None) -> bool:
+    """Whether the pause in force may be the one that was made, with its times moved."""
+    if current is None or made is None or current.until_s is None or made.until_s is None:
+        return False
+    moved = made.set_back(made.since_s - current.since_s)
+    return replace(moved, since_s=current.since_s, until_s=current.until_s) == current and _is_at(
+        moved.until_s, current.until_s
+    )
+
+
+def _is_moved_order(current: DomainOrder | None, made: DomainOrder | None) -> bool:
+    if current is None or made is None or current.paused_until_s is None or made.paused_until_s is None:
+        return False
+    moved = made.set_back(made.since_s - current.since_s)
+    return replace(moved, since_s=current.since_s, paused_until_s=current.paused_until_s) == current and _is_at(
+        moved.paused_until_s, current.paused_until_s
+    )
+
+
+def _is_at(moved_s: float | None, current_s: float) -> bool:
+    return moved_s is not None and math.isclose(moved_s, current_s, rel_tol=0.0, abs_tol=_ALIKE_S)
+
+
+def _is_changed_by(later: Sequence[str], kind: str, name: str) -> bool:
+    return any(name in json.loads(payload).get(kind, {}) for payload in later if payload)
 
 
 def what_is_paused(list_id: str) -> str:

@@ -1,13 +1,13 @@
 """Which action of the journal an undo means.
 
 In    actions as the ledger has them, oldest first
-Out   the action meant; which actions are undone at present, and by which undo
+Out   the action meant; which actions are undone at present, and by which undo; what was decided after an action
 Pure  values only
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from drainer.ledger.actions import Action
 
@@ -24,6 +24,22 @@ def undone_by(actions: Sequence[Action]) -> dict[int, int]:
 
 def changed_something(action: Action) -> bool:
     return bool(action.entries or (action.new and action.new.payload))
+
+
+def decided_after(target: Action, actions: Sequence[Action], undone: Mapping[int, int]) -> list[Action]:
+    """The actions after it that are not undone. An undo does not count: the action that it took back is left out instead.
+
+    actions  oldest first
+    undone   as undone_by has it
+    """
+    return [
+        action
+        for action in actions
+        if action.number > target.number
+        and action.new is not None
+        and action.new.undoes is None
+        and action.number not in undone
+    ]
 
 
 def last_to_undo(actions: Sequence[Action], under_way: Collection[int]) -> Action | None:

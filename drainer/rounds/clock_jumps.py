@@ -48,18 +48,8 @@ class ClockJumps:
 
     async def _set_back(self, by_s: float) -> None:
         """What waits for a moment gets an earlier one. (After a clock was set forward it waits less, which is harmless.)"""
-        pauses = tuple(
-            pause
-            if pause.until_s is None
-            else dataclasses.replace(pause, since_s=pause.since_s - by_s, until_s=pause.until_s - by_s)
-            for pause in self._limits.state.pauses
-        )
-        domains = tuple(
-            order
-            if order.paused_until_s is None
-            else dataclasses.replace(order, since_s=order.since_s - by_s, paused_until_s=order.paused_until_s - by_s)
-            for order in self._limits.state.domains
-        )
+        pauses = tuple(pause.set_back(by_s) for pause in self._limits.state.pauses)
+        domains = tuple(order.set_back(by_s) for order in self._limits.state.domains)
         state = dataclasses.replace(self._limits.state, pauses=pauses, domains=domains)
         detail = f"was set back by {duration(by_s)}: deferrals and pauses end as if it had not been"
         log.warning(logfmt(event="clock", detail=detail))
