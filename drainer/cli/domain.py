@@ -15,7 +15,7 @@ from drainer.cli.service import ask
 from drainer.control.messages.domains import DomainRequest, DomainsReply
 from drainer.errors import UsageError
 from drainer.report.snapshot import DomainStanding
-from drainer.report.words import domain_cause, domain_limit, traffic_behind_the_mta
+from drainer.report.words import domain_cause, domain_limit, domain_not_in_force, traffic_behind_the_mta
 from drainer.text.columns import columns, padded
 from drainer.text.wording import clock_time, count, duration, rate, shown
 
@@ -89,6 +89,8 @@ def _lines(reply: DomainsReply) -> list[str]:
         if one.limit_recipients_per_s is not None:
             since = f", since {clock_time(one.since, now_s)}" if one.since is not None else ""
             lines.append(f"{shown(one.domain)}{since}: {domain_cause(one, now_s)}")
+        if one.not_in_force:
+            lines.append(f"{shown(one.domain)}: {domain_not_in_force(one)}; --auto lifts what was ordered")
         if traffic := traffic_behind_the_mta(one):
             lines.append(f"{shown(one.domain)}: behind the MTA, in the last minute: {traffic}")
         if one.deferral_reply and one.deferral_reply not in one.cause:

@@ -11,10 +11,11 @@ the settings holds all the same; whoever wrote it there may lift it there.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from drainer.destinations.limits import destination_meant
 from drainer.ledger.records import DomainOrder
 
 SetBy = Literal["settings", "operator", "learnt"]
@@ -71,13 +72,28 @@ def _ordered(order: DomainOrder, now_s: float) -> list[Ceiling]:
     return found
 
 
-def by_destination(orders: Iterable[DomainOrder], group_of: Mapping[str, str]) -> dict[str, DomainOrder]:
-    """The order in force for each destination. One for a domain that has come into a group since is the group's; of two, the
-    later one counts. group_of: as in Limits"""
-    return {
-        group_of.get(order.destination, order.destination): order
-        for order in sorted(orders, key=lambda order: order.since_s)
-    }
+def by_destination(
+    orders: Iterable[DomainOrder], groups: Mapping[str, Sequence[str]], now_s: float
+) -> dict[str, DomainOrder]:
+    """The order in force for each destination. One for a domain that has come into a group since is the group's; of several
+    for one destination, the strictest counts now: when each was made does not tell, since clocks are set back.
+
+    groups  domains by the name of their group
+    now_s   seconds since the epoch
+    """
+    found: dict[str, DomainOrder] = {}
+    for order in sorted(orders, key=lambda order: _strictness(order, now_s), reverse=True):
+        found[destination_meant(order.destination, groups)] = order
+    return found
+
+
+def _strictness(order: DomainOrder, now_s: float) -> tuple[float, float, str]:
+    """Less is stricter. Of two that hold their destination back, the one that does so for longer."""
+    ceiling = in_force(None, order, None, now_s)
+    if ceiling is None:
+        return math.inf, 0.0, order.destination
+    is_paused = order.paused_until_s is not None and order.paused_until_s > now_s
+    return ceiling.per_s, -(order.paused_until_s or 0.0) if is_paused else -math.inf, order.destination
 
 
 def is_over(order: DomainOrder, now_s: float) -> bool:

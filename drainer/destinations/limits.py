@@ -5,7 +5,8 @@ Out   which destination a domain belongs to, and what that destination may take
 Pure  values only
 
 A destination is what providers count by: gmail.com and googlemail.com are one to Google. A domain that is in no group is a
-destination by itself; its name is the domain's, in lower case. A group's name has no dot, so the two are never mixed up.
+destination by itself; its name is the domain's, in lower case. A group's name has no dot. A domain may have none either,
+such as localhost: if a group has the same name, that domain is in the group.
 """
 
 from __future__ import annotations
@@ -76,4 +77,25 @@ def group_by_domain(groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 def domains_of(destination: str, groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """The domains that a destination stands for."""
-    return tuple(groups.get(destination, (destination,)))
+    return tuple(dict.fromkeys((*groups.get(destination, ()), destination)))
+
+
+def destination_meant(name: str, groups: Mapping[str, Sequence[str]]) -> str:
+    """The destination with this name: a group, in whatever case; else the group of the domain; else the name itself."""
+    lower = name.lower()
+    if name in groups:
+        return name
+    for group, domains in groups.items():
+        if lower == group.lower() or lower in domains:
+            return group
+    return name
+
+
+def regrouped(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
+    """The domains whose group changed. before, after: as Limits.group_of"""
+    return {domain for domain in {*before, *after} if before.get(domain) != after.get(domain)}
+
+
+def may_be_a_group(destination: str, groups: Mapping[str, Sequence[str]]) -> bool:
+    """Whether it has the name of a group that is not in the settings. A domain may have such a name too."""
+    return destination not in groups and "." not in destination and not destination.startswith("[")

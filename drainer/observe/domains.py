@@ -16,6 +16,7 @@ from drainer.destinations.seen import DomainSeen
 from drainer.destinations.traffic import Traffic
 from drainer.pipeline import Pipeline
 from drainer.report.snapshot import NOT_SERVED, DomainStanding
+from drainer.text.wording import rate
 
 SHOWN = 20
 """Destinations of a snapshot, beside those with a ceiling."""
@@ -30,7 +31,7 @@ class Domains:
         self._pipeline = pipeline
 
     def largest(self, most: int = SHOWN) -> list[DomainStanding]:
-        """Those with a ceiling first, then those for which most waits."""
+        """Those with a ceiling first, then what is not in force, then those for which most waits."""
         waiting, behind = self._waiting(), self._behind()
         limited = self._limited()
         total = {name: waiting[name] + self._queued(behind.get(name)) for name in {*waiting, *behind, *limited}}
@@ -38,7 +39,8 @@ class Domains:
         in_force = self._pipeline.domains.in_force
         first = [name for name in by_size if name in in_force or (name in limited and total[name])][:MOST_LIMITED]
         others = [name for name in by_size if name not in limited and total[name]][:most]
-        return [self._standing(name, waiting[name], behind.get(name)) for name in (*first, *others)]
+        nowhere = sorted(self._pipeline.domains.not_in_force.keys() - {*first, *others})[:MOST_LIMITED]
+        return [self._standing(name, waiting[name], behind.get(name)) for name in (*first, *nowhere, *others)]
 
     def of(self, destination: str) -> DomainStanding:
         """One of them, whether or not anything is known of it."""
@@ -97,4 +99,14 @@ class Domains:
             accepted_recipients_per_s=traffic.accepted_per_s,
             deferrals_per_s=traffic.deferrals_per_s,
             deferral_reply=traffic.reply or next((one.reply for one in behind or () if one.reply), ""),
+            not_in_force=_in_words(self._pipeline.domains.not_in_force.get(name)),
         )
+
+
+def _in_words(ceiling: Ceiling | None) -> str:
+    """ "held back by ann: they told us to wait"; "" for none."""
+    if ceiling is None:
+        return ""
+    pace = f"at most {rate(ceiling.per_s)}" if ceiling.per_s else "held back"
+    who = f"by {ceiling.by}" if ceiling.set_by == "operator" else "by feed.domains"
+    return f"{pace} {who}: {ceiling.cause}" if ceiling.cause else f"{pace} {who}"

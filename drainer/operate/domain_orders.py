@@ -14,7 +14,7 @@ import re
 from drainer.control.messages.base import Peer
 from drainer.control.messages.domains import DomainReply, DomainRequest, DomainsReply
 from drainer.destinations.ceilings import by_destination
-from drainer.destinations.limits import group_by_domain
+from drainer.destinations.limits import destination_meant
 from drainer.errors import RequestRefused
 from drainer.ledger.records import DomainOrder
 from drainer.observe.domains import Domains
@@ -52,15 +52,19 @@ class DomainOrders:
         if name in by_lower:
             return by_lower[name]
         found = self._pipeline.domains.limits.of_domain(name)
-        if found != name or name in self._known() or _DOMAIN.match(name):
+        if found != name or _DOMAIN.match(name):
             return found
+        if name in (known := self._known()):
+            return known[name]
         groups = f"; groups are {', '.join(list(feed.domain_groups)[:_GROUPS_NAMED])}" if feed.domain_groups else ""
         raise RequestRefused(
             f"{asked} is neither a domain nor a group of feed.domain_groups; right would be gmail.com{groups}"
         )
 
-    def _known(self) -> set[str]:
-        return {standing.domain for standing in self._domains.largest()} - {NOT_SERVED}
+    def _known(self) -> dict[str, str]:
+        """Destinations for which something waits, is in force or was ordered, by their names in lower case."""
+        names = {standing.domain for standing in self._domains.largest()} - {NOT_SERVED}
+        return {name.lower(): name for name in (*names, *(order.destination for order in self._limits.state.domains))}
 
     async def order(self, request: DomainRequest, peer: Peer) -> DomainReply:
         """Raises RequestRefused, LedgerNotDurable, OperatorStateChanged: nothing has changed."""
@@ -69,11 +73,9 @@ class DomainOrders:
             raise RequestRefused(f"{request.domain} is not served ({name}): it waits, whatever is ordered for it")
         async with self._limits.turn:
             state = self._limits.state
-            group_of = group_by_domain(self._resources.settings.feed.domain_groups)
-            before = by_destination(state.domains, group_of).get(name)
-            others = tuple(
-                order for order in state.domains if group_of.get(order.destination, order.destination) != name
-            )
+            groups = self._resources.settings.feed.domain_groups
+            before = by_destination(state.domains, groups, now_s).get(name)
+            others = tuple(order for order in state.domains if destination_meant(order.destination, groups) != name)
             order = _ordered(request, name, before, now_s, peer.user)
             if order is None and before is None:
                 return DomainReply(message=f"{name}: nothing was ordered for it", domain=self._domains.of(name))
@@ -98,7 +100,9 @@ class DomainOrders:
             words.append(f"feed.domains holds it at {rate(limit_per_s)}")
         elif request.auto and limit_per_s is not None:
             words.append(f"its ceiling is {rate(limit_per_s)}: {standing.cause}")
-        if not (standing.waiting_recipients or standing.queued):
+        if standing.not_in_force:
+            words.append("no group of feed.domain_groups has that name: it limits nothing until one has")
+        elif not (standing.waiting_recipients or standing.queued):
             words.append("no recipient of it is known to wait; it holds for those that come")
         return "; ".join(words)
 

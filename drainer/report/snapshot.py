@@ -209,6 +209,8 @@ class DomainStanding(CleanModel):
                  took, and how often somebody was deferred, on average over the last minute; null: queue or log is not read
     deferral_reply  the last deferral's reply, or the most frequent reason in the queue; "" if nothing is deferred
     waiting_recipients  ours, as far as they are counted (docs/operating.md)
+    not_in_force what was ordered or set for the name of a group that feed.domain_groups does not have: it limits nothing;
+                 "": there is nothing of the kind
     """
 
     domain: str
@@ -229,6 +231,7 @@ class DomainStanding(CleanModel):
     accepted_recipients_per_s: float | None = None
     deferrals_per_s: float | None = None
     deferral_reply: str = ""
+    not_in_force: str = ""
 
 
 class PauseInForce(CleanModel):

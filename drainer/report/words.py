@@ -197,6 +197,16 @@ def domain_cause(one: DomainStanding, now_s: float, zone: tzinfo | None = None) 
     return f"{who}{until}: {shown(one.cause)}" if one.cause else f"{who}{until}"
 
 
+def domain_not_in_force(one: DomainStanding) -> str:
+    """That an order or a setting limits nothing, and why; "" if there is nothing of the kind."""
+    if not one.not_in_force:
+        return ""
+    return (
+        f"{shown(one.not_in_force)}; this limits nothing: {shown(one.domain)} is no group of feed.domain_groups, and no mail"
+        " for a domain of that name is known"
+    )
+
+
 def behind_the_mta(one: DomainStanding) -> str:
     """What waits for a recipient domain in the MTA's queue: "37 behind the MTA, oldest 4 min"; "" if nothing is known to."""
     if not one.queued:

@@ -22,7 +22,7 @@ from dataclasses import replace
 from drainer.backlog.states import EntryState
 from drainer.backlog.values import WaitingEntry
 from drainer.destinations.ceilings import Ceiling, by_destination, in_force
-from drainer.destinations.limits import Limits, Served, domains_of, group_by_domain
+from drainer.destinations.limits import Limits, Served, domains_of, group_by_domain, may_be_a_group, regrouped
 from drainer.destinations.seen import DestinationsSeen
 from drainer.duplicates.classes import DuplicateClass
 from drainer.feed.pick import recipients_to_send
@@ -57,8 +57,10 @@ _SENT_AT_ONCE = frozenset({DuplicateClass.EXACT, DuplicateClass.RESTORED})
 
 
 class DomainCeilings:
-    """limits    what the ceilings in force allow, and probation
-    in_force  the ceilings, by destination
+    """limits        what the ceilings in force allow, and probation
+    in_force      the ceilings, by destination
+    not_in_force  those ordered or set for the name of a group that the settings do not have: they limit nothing, as long as
+                  no domain with that name has mail
     """
 
     def __init__(self, resources: Resources, paces: DomainPaces) -> None:
@@ -70,10 +72,12 @@ class DomainCeilings:
         self._ordered: tuple[DomainOrder, ...] = ()
         self._orders: Mapping[str, DomainOrder] = {}
         self._freed: set[str] = set()
+        self._regrouped: set[str] = set()
         self._nowhere_else: set[str] = set()
         self._stand_still: set[str] = set()
         self._closed_lists: frozenset[str] = frozenset()
         self.in_force: Mapping[str, Ceiling] = {}
+        self.not_in_force: Mapping[str, Ceiling] = {}
         self.limits = Limits()
         self._renew(resources.settings.feed)
 
@@ -124,13 +128,16 @@ class DomainCeilings:
     def _renew(self, feed: FeedSettings) -> None:
         learnt, now_s = self._paces.learnt, self._resources.clock.now_s()
         group_of = group_by_domain(feed.domain_groups)
-        self._orders = by_destination(self._ordered, group_of)
+        self._orders = by_destination(self._ordered, feed.domain_groups, now_s)
         found = {}
         for name in {*feed.domains, *self._orders, *learnt}:
             ceiling = in_force(feed.domains.get(name), self._orders.get(name), learnt.get(name), now_s)
             if ceiling is not None:
                 found[name] = ceiling
-        self.in_force = found
+        nowhere = {name for name in found if self._is_nowhere(name, feed)}
+        wanted = {name: in_force(feed.domains.get(name), self._orders.get(name), None, now_s) for name in nowhere}
+        self.not_in_force = {name: ceiling for name, ceiling in wanted.items() if ceiling is not None}
+        self.in_force = {name: ceiling for name, ceiling in found.items() if name not in nowhere}
         alone = frozenset(name for name in self._paces.alone if name in found)
         unlimited = {name for name, order in self._orders.items() if order.per_s is not None}
         per_s = self._paces.on_probation(set(self._much_waits_for(group_of)) - unlimited)
@@ -139,6 +146,14 @@ class DomainCeilings:
         if served.otherwise:
             per_s[served.otherwise] = 0.0
         self._put_in_force(Limits(per_s, group_of, alone, served))
+
+    def _is_nowhere(self, name: str, feed: FeedSettings) -> bool:
+        """Whether it is the name of a group that the settings do not have, and of no domain that is known to have mail."""
+        if not may_be_a_group(name, feed.domain_groups):
+            return False
+        seen = self._paces.seen
+        is_behind = seen is not None and name in seen.domains
+        return not is_behind and not self._resources.index.totals.in_domain(name, with_resends=True)
 
     def _much_waits_for(self, group_of: Mapping[str, str]) -> list[str]:
         """Destinations for which so much waits that they could fill the MTA's queue."""
@@ -154,7 +169,7 @@ class DomainCeilings:
         return {
             name: Ceiling(per_s[name], "learnt", ON_PROBATION)
             for name in self._lanes
-            if name in per_s and name not in self.in_force and name != self.limits.served.otherwise
+            if name in per_s and name not in {*self.in_force, *self.not_in_force, self.limits.served.otherwise}
         }
 
     def from_now_on(self, destination: str) -> tuple[float, float]:
@@ -182,6 +197,7 @@ class DomainCeilings:
         self._freed |= self.limits.per_s.keys() - limits.per_s.keys()
         if limits.group_of != self.limits.group_of or limits.served != self.limits.served:
             self._nowhere_else.clear()
+        self._regrouped |= regrouped(self.limits.group_of, limits.group_of)
         self.limits = limits
         self._resources.signals.wake()
 
@@ -227,6 +243,7 @@ class DomainCeilings:
             self._closed_lists = self._resources.gate.closed_lists
             self._nowhere_else.clear()
         self._let_go_freed()
+        self._move_regrouped()
         lanes = self._lanes
         for lane in sorted(
             {*lanes, *self._idle(lanes)}, key=lambda name: due_s(self._shaping, name, self.limits, moment_s)
@@ -286,6 +303,19 @@ class DomainCeilings:
         return self._resources.index.take_over(
             self._domains_of(lane), lane, _TAKEN_OVER_AT_A_TIME, self._why_in(lane), self._closed_lists
         )
+
+    def _move_regrouped(self) -> None:
+        """Entries that owe a recipient in a domain whose group changed wait in the lane of its destination now: nothing that
+        holds the earlier one back holds them any more."""
+        for domain in sorted(self._regrouped):
+            lane = self.limits.of_domain(domain)
+            if self.limits.served.has(domain):
+                moved = self._resources.index.take_over((domain,), lane, _MOVED_AT_A_TIME, self._why_in(lane))
+                if moved:
+                    self._nowhere_else.clear()
+                if moved == _MOVED_AT_A_TIME:
+                    return  # the rest of them the next time
+            self._regrouped.discard(domain)
 
     def _let_go_freed(self) -> None:
         """Entries in other lanes go on with recipients whose destination has no ceiling any more."""

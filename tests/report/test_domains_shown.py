@@ -82,6 +82,18 @@ def test_command_says_what_is_deferred_behind_the_mta_and_why_with_and_without_a
     assert sum("unusual rate" in line for line in lines) == 1, "the reply that caused the ceiling is not said twice"
 
 
+def test_order_that_limits_nothing_is_shown_as_that_and_not_as_a_ceiling() -> None:
+    gone = DomainStanding(domain="gogle", not_in_force="held back by ann: <they> told us")
+    shown = moment(domains=[gone, FREE])
+    why = "this limits nothing: gogle is no group of feed.domain_groups, and no mail for a domain of that name is known"
+    status = " ".join(" ".join(status_lines(shown, 200, zone=UTC)).split())
+    assert f"gogle: held back by ann: <they> told us; {why}" in status
+    assert f"gogle: {gone.not_in_force}; {why}; --auto lifts what was ordered" in _lines(DomainsReply(domains=[gone]))
+    html = str(domains_table(shown, UTC))
+    assert html.count(">none<") == 2 and f"held back by ann: &lt;they&gt; told us; {why}" in html
+    assert 'limit_recipients_per_second{domain="gogle"' not in exposition(shown).decode()
+
+
 def test_metrics_have_a_bounded_number_of_domains() -> None:
     many = [FREE.model_copy(update={"domain": f"d{at}.example"}) for at in range(90)]
     text = exposition(moment(domains=[GMAIL, *many])).decode()

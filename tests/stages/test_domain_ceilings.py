@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from drainer.backlog.states import EntryState
+from drainer.destinations.ceilings import by_destination
 from drainer.feed.shaping import BATCH_S
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import DomainOrder, Outcome
@@ -143,6 +144,64 @@ def test_operator_who_lifts_the_ceiling_of_a_domain_lifts_its_probation_too() ->
     assert set(drain.domains.limits.per_s) == {BAD, GOOD}
     drain.domains.follow([DomainOrder(BAD, float("inf"), None, 0.0, "ann", "")])
     assert set(drain.domains.limits.per_s) == {GOOD}
+
+
+@pytest.mark.parametrize("left", [{}, {"both": [BAD]}], ids=["the_group_is_gone", "the_domain_left_it"])
+def test_who_waits_for_a_group_goes_on_when_his_domain_leaves_it(left: dict[str, list[str]]) -> None:
+    with_group, without = (
+        Settings.model_validate({"feed": {"domain_groups": of}}) for of in ({"both": [BAD, GOOD]}, left)
+    )
+    good = 600  # more than are moved at a time
+    choice = Choice({}, {f"{at}.5+{at:040x}": [f"ann@{GOOD if at < good else BAD}"] for at in range(good + 5)})
+    choice.reload(with_group)
+    choice.domains.follow([DomainOrder("both", 0.0, None, 0.0, "ann", "")])
+    choice.step(STEP_S, 1)
+    assert choice.domains.in_force.keys() == {"both"} and choice.index.totals.lanes() == {"both": good + 5}
+    choice.reload(without)
+    assert choice.domains.in_force.keys() == left.keys() == {"both"} - choice.domains.not_in_force.keys()
+    for _ in range(3):
+        choice.step(STEP_S, good + 5)
+    assert choice.sent == ({GOOD: good} if left else {GOOD: good, BAD: 5})
+    choice.reload(with_group)
+    choice.arrive({f"9.7+{0:040x}": [f"eve@{GOOD}"]})
+    choice.step(STEP_S, 10)
+    assert choice.domains.in_force.keys() == {"both"} and choice.sent[GOOD] == good, "the order counts again"
+
+
+def test_order_for_a_name_without_a_dot_holds_a_domain_of_that_name_and_in_a_group_of_that_name_too() -> None:
+    choice = Choice({}, {})
+    choice.domains.follow([DomainOrder("localhost", 0.0, None, 0.0, "ann", "")])
+    assert choice.domains.not_in_force.keys() == {"localhost"} and not choice.domains.in_force
+    paused = f"1.7+{0:040x}"
+    choice.arrive({paused: ["ann@localhost"]})
+    choice.step(STEP_S, 10)
+    choice.domains.renew()
+    assert choice.domains.in_force.keys() == {"localhost"} and not choice.sent
+    choice.reload(Settings.model_validate({"feed": {"domain_groups": {"localhost": [BAD]}, "domains": {GOOD: "0/s"}}}))
+    choice.arrive({f"2.7+{0:040x}": [f"bob@{GOOD}", "bob@localhost"], f"3.7+{0:040x}": [f"eve@{BAD}"]})
+    choice.step(STEP_S, 10)
+    assert not choice.sent
+    choice.domains.follow([DomainOrder("localhost", 5.0, None, 0.0, "ann", "")])
+    for _ in range(40):
+        choice.step(STEP_S, 10)
+    assert choice.sent == {"localhost": 2, BAD: 1}, "what is not held back does not wait in another lane"
+
+
+def test_of_two_orders_that_come_into_one_group_the_stricter_counts_whatever_the_clock_said_when_they_were_made() -> (
+    None
+):
+    groups = {"both": [BAD, GOOD]}
+    slow, fast = DomainOrder(BAD, 1.0, None, 50.0, "ann", ""), DomainOrder(GOOD, 9.0, None, 99.0, "bob", "")
+    paused, longer = DomainOrder("Both", None, 60.0, 10.0, "ann", ""), DomainOrder(BAD, 1.0, 70.0, 5.0, "bob", "")
+    for one, other, now_s, strictest in (
+        (slow, fast, 0.0, slow),
+        (slow, paused, 0.0, paused),
+        (slow, paused, 60.0, slow),
+        (longer, paused, 0.0, longer),
+        (slow, DomainOrder(GOOD, float("inf"), None, 99.0, "bob", ""), 0.0, slow),
+    ):
+        assert by_destination([one, other], groups, now_s) == {"both": strictest}
+        assert by_destination([other, one], groups, now_s) == {"both": strictest}
 
 
 def test_order_for_a_domain_holds_for_the_group_it_comes_into() -> None:

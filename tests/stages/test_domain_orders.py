@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drainer.clock import SystemClock
 from drainer.control.messages.domains import DomainRequest
 from drainer.control.messages.journal import UndoRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest
 from drainer.demo.sample_queue import Outage, write_plain
 from drainer.demo.sink import Sink
 from drainer.errors import RequestRefused
 from drainer.feed.binding import kind_of
 from drainer.ledger.records import DomainOrder
 from drainer.report.snapshot import DomainStanding
+from tests.scenarios.running import site_settings
 from tests.stages.inside import ME, Inside, inside
 
 HELD, OTHER = "gmail.com", "example.net"
@@ -120,3 +124,56 @@ async def test_order_for_a_domain_that_came_into_a_group_is_taken_back_by_the_gr
             assert (await standing(run)).set_by == "operator"
             assert "google" in await order(run, auto=True)
             assert ordered(run) == () and (await standing(run)).set_by == ""
+
+
+def set_feed(home: Path, outage: Outage, sink: Sink, **feed: Any) -> None:
+    """The settings file anew, as `inside` wrote it."""
+    mailman = {"flavour": "mailman2", "queue_dir": outage.queue_dir, "lists_dir": outage.lists_dir}
+    site_settings(home, sink.port, mailman, custody={"poll": "20ms"}, feed=feed)
+
+
+async def test_order_for_a_group_that_is_taken_out_of_the_settings_holds_nobody_and_is_said_to_until_it_is_lifted(
+    tmp_path: Path,
+) -> None:
+    outage, named = site(tmp_path), {"Google": GROUPS["google"]}
+    with_group = {**FEED, "domain_groups": named}
+    async with Sink() as sink, inside(tmp_path, outage, sink, feed=with_group) as run:
+        await order(run, pause_s=0.0, reason="they told us")
+        await run.until("they wait for the group", lambda: run.resources.index.totals.lanes() == {"Google": 6})
+        set_feed(tmp_path, outage, sink, messages="unlimited")
+        run.service.reload()
+        await run.until("all have it", lambda: run.taken() == run.owed())
+        (said,) = [one for one in (await run.status()).domains if one.domain == "Google"]
+        assert (said.limit_recipients_per_s, said.set_by) == (None, "")
+        assert said.not_in_force == f"held back by {ME.user}: they told us"
+        assert (await standing(run, "google")) == said
+        reply = await run.asks.order_domain(DomainRequest(domain="google", rate=1.0), ME)
+        assert "it limits nothing until one has" in reply.message
+        set_feed(tmp_path, outage, sink, **with_group)
+        run.service.reload()
+        await run.until("it is a group again", lambda: "Google" in run.service.pipeline.domains.in_force)
+        assert (await standing(run)).limit_recipients_per_s == 1.0
+        set_feed(tmp_path, outage, sink, messages="unlimited")
+        run.service.reload()
+        await run.until("it is none again", lambda: "Google" not in run.service.pipeline.domains.in_force)
+        lifted = await run.asks.order_domain(DomainRequest(domain="GOOGLE", auto=True), ME)
+        assert lifted.domain.not_in_force == "" and ordered(run) == ()
+        with pytest.raises(RequestRefused, match="neither a domain nor a group"):
+            await run.asks.domains("google", 1)
+
+
+async def test_orders_and_pauses_are_undone_after_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead_s = [10_800.0]
+    monkeypatch.setattr(SystemClock, "now_s", lambda _: time.time() + ahead_s[0])
+    outage = site(tmp_path)
+    async with Sink() as sink, inside(tmp_path, outage, sink, feed={"messages": "0/s"}) as run:
+        await order(run, rate=5.0)
+        await order(run, pause_s=1800.0)
+        await run.asks.pause(PauseRequest(for_s=1800.0), ME)
+        ahead_s[0] = 0.0
+        await run.until("the clock is followed", lambda: ordered(run)[0].since_s < time.time() + 1.0)
+        for _ in range(3):
+            assert (await run.asks.undo(UndoRequest(yes=True), ME)).kept == []
+        assert run.service.limits.state.pauses == () and ordered(run) == ()

@@ -21,6 +21,7 @@ from drainer.report.snapshot import NOT_SERVED, SideFailure, SilentState, Snapsh
 from drainer.report.words import (
     behind_the_mta,
     domain_cause,
+    domain_not_in_force,
     domain_pace,
     eta_text,
     finish_text,
@@ -155,6 +156,8 @@ def _domains(snapshot: Snapshot, zone: tzinfo | None) -> Iterator[Row]:
         yield Row("", f"{shown(one.domain)} {domain_pace(one)}{since}: {waiting}; {why}", USEFUL)
     if (others := len(bound) - _DOMAINS_NAMED) > 0:
         yield Row("", f"and {count(others, 'other domain')}: `drainer domain` lists them", USEFUL)
+    for one in [one for one in snapshot.domains if one.not_in_force][:_DOMAINS_NAMED]:
+        yield Row("", f"{shown(one.domain)}: {domain_not_in_force(one)}", USEFUL)
 
 
 def _guards(guards: list[Guard]) -> Iterator[Row]:

@@ -15,7 +15,7 @@ from drainer.guards.verdict import Guard
 from drainer.report.burn_down import STANDS_STILL, BurnDown, Point
 from drainer.report.snapshot import DomainStanding, ListBacklog, Snapshot
 from drainer.report.web.chart import bands
-from drainer.report.words import domain_cause, domain_limit, traffic_behind_the_mta
+from drainer.report.words import domain_cause, domain_limit, domain_not_in_force, traffic_behind_the_mta
 from drainer.text.markup import Markup, tag
 from drainer.text.wording import clock_time, count, duration, quantised_s, size
 
@@ -88,7 +88,8 @@ def domains_table(snapshot: Snapshot, zone: tzinfo | None) -> Markup:
             "" if one.queued is None else count(one.queued),
             _there(one),
             "" if one.since is None else clock_time(one.since, snapshot.at, zone),
-            domain_cause(one, snapshot.at, zone) if one.limit_recipients_per_s is not None else one.deferral_reply,
+            domain_not_in_force(one)
+            or (domain_cause(one, snapshot.at, zone) if one.limit_recipients_per_s is not None else one.deferral_reply),
         )
         for one in snapshot.domains[:DOMAINS_SHOWN]
     ]
