@@ -92,7 +92,9 @@ class Pipeline:
         )  # fmt: skip
 
         self.intake = Intake(resources, self.facts, self.progress, self.follow, loan)
-        self.survey = Survey(resources, self.facts, self.progress, self.intake, self.set_aside, self.at_mailman)
+        self.survey = Survey(
+            resources, self.facts, self.progress, self.intake, self.set_aside, self.at_mailman, self.paces
+        )  # fmt: skip
         self.limits = RecipientLimits(resources)
         self.session_limits = SessionLimits(resources)
         self.bore = WhatMtaBore(resources)

@@ -73,7 +73,8 @@ class BacklogIndex:
     def describe(self, batch: Iterable[Description]) -> None:
         """What reading showed, for entries listed before; an entry that was removed meanwhile is passed over.
 
-        A LISTED entry is WAITING then; any other state stays.
+        A LISTED entry is WAITING then, and so is one DEFERRED since an earlier run that `goes_on`; it keeps the time when
+        those are due that were refused. Any other state stays.
         """
         described_by_name = {described.summary.filebase: described for described in batch}
         rows = self._store.rows(list(described_by_name))
@@ -84,7 +85,9 @@ class BacklogIndex:
             self._sums.subtract(row)
             if row.is_read:
                 self.related.forget(row.id)
-            if row.state is EntryState.LISTED:
+            if row.state is EntryState.LISTED or (
+                described.goes_on and row.state is EntryState.DEFERRED and not row.is_read
+            ):
                 check(row.state, EntryState.WAITING)
                 row.state = EntryState.WAITING
             row.list = self._store.list_number(summary.list_id)

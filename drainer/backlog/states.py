@@ -41,6 +41,7 @@ LISTED: an entry is read once.
 LISTED to ACTIVE    an operator's action took it out before it was read; or Mailman's runner has it since before a restart
 ACTIVE to LISTED    such an entry is put back
 LISTED to DEFERRED  the ledger knows the deferral from before a restart
+DEFERRED to WAITING  it is released, or woken; or reading showed that not all it owes were refused
 HELD to HELD, DEFERRED to DEFERRED   another reason, another time
 WAITING to WAITING  woken twice: a copy was settled, and an operator released it
 ACTIVE to ACTIVE    Mailman's runner has it, and the ledger has an attempt for each part of its recipients

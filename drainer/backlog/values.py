@@ -28,6 +28,7 @@ class Description:
     covered        how many of its recipients an earlier entry or the ledger covers
     domains        how many recipients are in each of the domains that are counted (queuedir/domains.py)
     owed           how many recipients the entry did not settle in an earlier run; None: all of them
+    goes_on        if it is deferred since an earlier run, it may owe recipients who were not refused; its turn finds out
     """
 
     summary: EntrySummary
@@ -36,6 +37,7 @@ class Description:
     covered: int = 0
     domains: DomainCounts = ()
     owed: int | None = None
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class WaitingEntry:
     lane        the destination in whose lane it waited; "" none
     booked      a destination, and how many of its recipients may go now, counted already; None: nothing was counted
     is_fresh    it was picked as fresh mail (feed/fresh_lane.py)
-    due_s       when those are due that were refused for now, seconds since the epoch; None: it waits for no moment
+    due_s       when those are due that were refused for now, seconds since the epoch; None: the index knows no moment
     """
 
     filebase: str

@@ -352,7 +352,8 @@ class DomainCeilings:
         free = [name for name in owed if name not in lanes and room(self._shaping, name, self.limits, now_s) >= 1]
         if not free:
             lane = first_lane(self._shaping, owed, self.limits, now_s, lanes)
-            self.park(waiting.filebase, lane, waiting.domains)
+            is_put_off = waiting.due_s is not None and waiting.due_s > self._resources.clock.now_s()
+            self.park(waiting.filebase, lane, waiting.domains, waiting.due_s if is_put_off else None)
             return None
         if len(owed) > 1:
             return waiting

@@ -161,6 +161,11 @@ class DomainPaces:
         is_slowed = pace is not None and pace.per_s is not None and not pace.is_banned
         return is_slowed and self._too_fast.of(reply) is not None
 
+    def may_limit(self, reply: str) -> bool:
+        """Whether `is_limited` may be so for some recipient who was refused with this reply."""
+        is_any_slowed = any(pace.per_s is not None and not pace.is_banned for pace in self._paces.values())
+        return is_any_slowed and self._too_fast.of(reply) is not None
+
     def see(self, seen: DestinationsSeen, bound: Collection[str], limits: Limits) -> None:
         """A look behind the MTA. One that could read neither queue nor log says nothing."""
         self.seen = seen

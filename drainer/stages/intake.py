@@ -93,6 +93,7 @@ class Intake:
                 with _refusal_logged(hold.filebase):
                     custody.hold(hold.filebase)
                 index.set_state(hold.filebase, EntryState.HELD, why_held(hold.reason, hold.detail))
+        # Recipients of it who were not refused go on once it is read (survey.py, may_go_on).
         # If the clock was set back by a day meanwhile, an entry due in an hour would be due in a day and an hour.
         latest_s = self._resources.clock.now_s() + self._resources.settings.feed.retry_longest
         for deferral in await ledger.deferrals():

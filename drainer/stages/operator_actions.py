@@ -69,7 +69,7 @@ class EntryActions:
         """Set aside until it is released. Raises RequestRefused if it is held, EntryVanished, CustodyRefused."""
         if state is EntryState.HELD:
             raise RequestRefused("it is held already")
-        before = await self.before(filebase, state)
+        before = await self.before_hold(filebase, state)
         hold = Hold(filebase, "operator", reason, doing.by, self._resources.clock.now_s())
         step = doing.step(StepKind.HOLD, before, filebase, hold)
         await self._set_aside.hold(filebase, hold.reason, hold.detail, by=hold.by, step=step)
@@ -80,10 +80,17 @@ class EntryActions:
         return Before(
             is_held=state is EntryState.HELD,
             hold=await ledger.hold_of(filebase),
-            deferral=await ledger.deferral(filebase) if state is EntryState.DEFERRED else None,
+            deferral=await ledger.deferral(filebase) if state is not EntryState.HELD else None,
             overruled=self._facts.released.get(filebase, ""),
             waiting=waiting,
         )
+
+    async def before_hold(self, filebase: str, state: EntryState) -> Before:
+        """The same for a hold, after which the ledger does not know any more who was refused for now."""
+        before = await self.before(filebase, state)
+        if before.deferral is None or state is EntryState.DEFERRED:
+            return before
+        return replace(before, waiting=await self._own_in(filebase, State.DEFERRED))  # the others wait for a ceiling
 
     async def release(self, filebase: str, state: EntryState, doing: Doing) -> None:
         """A held or deferred entry goes next. Raises RequestRefused if it is neither, which `state` says."""
@@ -99,7 +106,7 @@ class EntryActions:
         # Each crash leaves the file in held/, and nothing is sent from there. Crash before the next commit: it has its hold.
         # Crash after it: it has no hold, and is to be released once more. Crash after RELEASED: recover() (intake.py)
         # does the rename.
-        waiting = await self._held_in(filebase) if is_about_them else ()
+        waiting = await self._own_in(filebase, State.HELD) if is_about_them else ()
         before = await self.before(filebase, state, (*waiting, *(elsewhere.waiting if elsewhere else ())))
         step = doing.step(StepKind.RELEASE, before, filebase)
         await ledger.release(
@@ -123,13 +130,13 @@ class EntryActions:
         index.set_state(filebase, EntryState.WAITING)
         self._resources.signals.unread.set()  # one that could not be read may be readable now
 
-    async def _held_in(self, filebase: str) -> tuple[Waiting, ...]:
-        """Its recipients that are HELD; none if it cannot be read."""
+    async def _own_in(self, filebase: str, state: State) -> tuple[Waiting, ...]:
+        """Its recipients in this state; none if it cannot be read."""
         try:
             record = self._facts.record(await self._facts.summarised(self._facts.read(filebase)))
         except EntryError:
             return ()
-        return await self._waiting(filebase, record, State.HELD)
+        return await self._waiting(filebase, record, state)
 
     async def _held_elsewhere(self, filebase: str) -> _HeldElsewhere | None:
         """Its recipients that other entries of the mail have HELD; None if there are none, or it cannot be read."""
@@ -151,7 +158,7 @@ class EntryActions:
         elsewhere = await self._held_elsewhere(filebase)
         if elsewhere is None:
             return await self._resources.ledger.held_recipients([filebase])
-        own = (key for part in await self._held_in(filebase) for key in part.keys)
+        own = (key for part in await self._own_in(filebase, State.HELD) for key in part.keys)
         return len(elsewhere.recipients.union(own))
 
     async def _waiting(self, filebase: str, record: MessageRecord, *states: State) -> tuple[Waiting, ...]:

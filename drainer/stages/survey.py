@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from drainer.errors import (
 )
 from drainer.ledger.records import (
     RECIPIENT_KEY_BYTES,
+    Coverage,
     Hold,
     MessageRecord,
     Outcome,
@@ -39,6 +40,7 @@ from drainer.ledger.states import SETTLED, State
 from drainer.queuedir.domains import DomainCounts
 from drainer.queuedir.entry import Flavour
 from drainer.queuedir.read import read_entry
+from drainer.stages.domain_paces import DomainPaces
 from drainer.stages.entry_facts import EntryFacts
 from drainer.stages.hold_reasons import RESEMBLES, UNDECIDED
 from drainer.stages.intake import Intake, batched
@@ -70,6 +72,7 @@ class Survey:
         intake: Intake,
         set_aside: SetAside,
         at_mailman: OpenHandovers,
+        paces: DomainPaces,
     ) -> None:
         self._resources = resources
         self._facts = facts
@@ -77,6 +80,7 @@ class Survey:
         self._intake = intake
         self._set_aside = set_aside
         self._at_mailman = at_mailman
+        self._paces = paces
 
     async def run(self) -> None:
         """For ever: read and fingerprint the entries listed, oldest first. One lot is read while the lot before it is
@@ -216,7 +220,8 @@ class Survey:
                 record = self._facts.record(summary)
                 found = await self._forecast(summary, record)
                 # A turn that was cut short left a smaller number in the index: without those whose deliveries were learnt.
-                owed = {recipient_key(address) for address in entry.recipients} - await self._settled(filebase, record)
+                settled = _settled(await self._own(filebase, record))
+                owed = {recipient_key(address) for address in entry.recipients} - settled
                 self._resources.index.set_owed(filebase, len(owed))
                 self._resources.index.set_duplicate(filebase, found.kind, found.of, len(found.covered & owed))
             await asyncio.sleep(0)
@@ -230,11 +235,13 @@ class Survey:
         repeats = self._facts.resembling - self._facts.released.keys()
         if found.kind is DuplicateClass.RESEND or found.of in repeats:  # or a copy of one that is held for an operator
             await self._mark_resend(summary.filebase, found.of or "")
-        if not (settled := await self._settled(summary.filebase, record)):
+        if not (own := await self._own(summary.filebase, record)):
             return Description(summary, found.kind, found.of, len(found.covered))
-        joined = summary.recipient_keys
+        joined, settled = summary.recipient_keys, _settled(own)
         keys = {joined[at : at + RECIPIENT_KEY_BYTES] for at in range(0, len(joined), RECIPIENT_KEY_BYTES)} - settled
-        return Description(summary, found.kind, found.of, len(found.covered & keys), owed=len(keys))
+        goes_on = may_go_on(own, keys - found.covered, self._paces.may_limit)
+        owed = len(keys) if settled else None
+        return Description(summary, found.kind, found.of, len(found.covered & keys), owed=owed, goes_on=goes_on)
 
     async def _proved(self, summary: EntrySummary) -> EntrySummary:
         """With the digests of every entry here that is the same mail although decorated, by the content of both."""
@@ -259,15 +266,10 @@ class Survey:
             return False
         return is_one_mail(first, summary.decorated, second, other.is_decorated)
 
-    async def _settled(self, filebase: str, record: MessageRecord) -> set[RecipientKey]:
-        """The recipients that the entry has settled itself."""
+    async def _own(self, filebase: str, record: MessageRecord) -> list[Coverage]:
+        """What the ledger has of the entry's recipients by the entry itself."""
         known = await self._resources.ledger.history(record.identity)
-        return {
-            key
-            for part in known.coverage
-            if part.filebase == filebase and part.state in SETTLED
-            for key in part.recipients
-        }
+        return [part for part in known.coverage if part.filebase == filebase]
 
     def _note(self, described: Sequence[Description]) -> None:
         self._resources.index.describe(described)
@@ -331,3 +333,20 @@ class Survey:
         #   Crash before: the file is still .bak and comes here again. Crash after: the ledger has it in doubt.
         self._resources.custody.promote_bak(filebase)
         self._facts.claimed.discard(filebase)
+
+
+def may_go_on(own: Sequence[Coverage], owed: Set[RecipientKey], may_limit: Callable[[str], bool]) -> bool:
+    """Whether an entry that was deferred may owe recipients who were not refused, but wait for a ceiling.
+
+    own        what the ledger has of its recipients by itself; owed: those of them that are not settled
+    may_limit  whether a reply may have been about the pace of a destination, which has a ceiling for that
+    Returns    False also if none was refused: then the entry itself is put off, since the MTA hangs up on it
+    """
+    refused = [part for part in own if part.state is State.DEFERRED]
+    put_off = {key for part in refused if not may_limit(part.reply) for key in part.recipients}
+    return bool(refused and owed - put_off)
+
+
+def _settled(own: Sequence[Coverage]) -> set[RecipientKey]:
+    """The recipients that the entry has settled itself."""
+    return {key for part in own if part.state in SETTLED for key in part.recipients}

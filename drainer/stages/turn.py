@@ -35,6 +35,7 @@ from drainer.stages.transmit import Transmit
 from drainer.via_mailman.handover import Handover
 from drainer.via_mailman.whereabouts import is_released_list
 
+PUT_OFF = "some recipients were deferred"
 LOSSES_IN_A_ROW = 3
 """Sessions lost with the same entry before it is put off: one the MTA always hangs up on must not go first for ever."""
 
@@ -88,13 +89,15 @@ class Turn:
         record = MessageRecord(self._facts.identity(filebase, waiting.identity), waiting.list_id, waiting.message_id)
         decide = functools.partial(self._decide.now, entry, record, waiting.duplicate, waiting.identity)
         decision = await decide()
+        put_off, put_off_until_s = await self._put_off(decision, waiting)
         if decision.deliver and self._is_for_mailman(entry):
+            if put_off_until_s is not None:
+                return NotBefore(put_off_until_s, PUT_OFF, len(decision.deliver) + len(decision.wait))
             return await self._hand_over(entry, record, decision, waiting.is_fresh)
         if decision.deliver and not decision.deferred and (lane := resources.index.lane_of_original(filebase)):
             # The original will deliver to them. If both did so in turns, neither would be suppressed.
             owed = len(decision.deliver) + len(decision.wait)
             return Parked(lane, owed, self._domains.counts(decision.deliver, lane))
-        put_off, put_off_until_s = await self._put_off(decision, waiting)
         going = self._domains.pick([one for one in decision.deliver if one not in put_off], waiting)
         sent: list[Transaction] = []
         interrupted = False
@@ -134,7 +137,7 @@ class Turn:
                 return parked
         if refused and put_off_until_s is not None and (parked or not waits):
             # Those who are refused meanwhile join the ones who were refused before: that is no further attempt.
-            return parked or NotBefore(put_off_until_s, "some recipients were deferred", owed)
+            return parked or NotBefore(put_off_until_s, PUT_OFF, owed)
         blameless = interrupted or not self._is_to_blame(entry.filebase, decision, sent)
         return Decided(entry, record, decision, blameless, parked)
 
@@ -145,15 +148,18 @@ class Turn:
     async def _put_off(self, decision: Decision, waiting: WaitingEntry) -> tuple[set[str], float | None]:
         """Recipients that the entry has deferred and whose time has not come, and when it comes, seconds since the epoch.
 
-        Only an entry that is picked from the lane of a destination has its turn before that.
+        An entry has its turn before that for its other recipients: their lane has room, or they were not refused and the
+        service was started again, or an operator or a copy has woken it.
         """
-        if waiting.lane and (refused := self._refused(decision)):
-            deferral = await self._resources.ledger.deferral(waiting.filebase)
-            # The ledger's time is by the clock as it was then; the index's follows a clock that was set back.
-            due_s = min((one.due_s for one in (deferral, waiting) if one and one.due_s is not None), default=0.0)
-            if deferral is not None and due_s > self._resources.clock.now_s():
-                return refused, due_s
-        return set(), None
+        refused = self._refused(decision)
+        deferral = await self._resources.ledger.deferral(waiting.filebase) if refused else None
+        if deferral is None:
+            return set(), None
+        now_s = self._resources.clock.now_s()
+        # The ledger's time is by the clock as it was then; the index's follows a clock that was set back.
+        known_s = deferral.due_s if waiting.due_s is None else min(deferral.due_s, waiting.due_s)
+        due_s = min(known_s, now_s + self._resources.settings.feed.retry_longest)
+        return (refused, due_s) if due_s > now_s else (set(), None)
 
     async def _read(self, waiting: WaitingEntry, memory: contextlib.AsyncExitStack) -> QueueEntry:
         """The entry, once there is room for it in memory; the room is free again when the turn ends."""

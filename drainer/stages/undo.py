@@ -211,27 +211,28 @@ class Undo:
         """Its file moves first. Crash before the commit: the ledger holds it, and the next start moves it back."""
         filebase, before = step.filebase, step.before
         stands = await self._actions.before(filebase, state)
+        record, waiting = await self._waiting_before(filebase, before)
         if state is EntryState.HELD:
             self._resources.custody.release(filebase)
         try:
             how = PutBack(filebase, False, before.hold, before.deferral)
-            await self._resources.ledger.put_back(how, None, (), doing.step(StepKind.RELEASE, stands, filebase))
+            await self._resources.ledger.put_back(how, record, waiting, doing.step(StepKind.RELEASE, stands, filebase))
         except BaseException:
             with contextlib.suppress(EntryVanished, CustodyRefused):
                 if state is EntryState.HELD:
                     self._resources.custody.hold(filebase)
             raise
-        self._goes_on(filebase, before)
+        if before.waiting:  # only they were refused: its turn finds the others
+            self._resources.index.set_state(filebase, EntryState.WAITING)
+        else:
+            self._goes_on(filebase, before)
         log.info(logfmt(outcome="released", filebase=filebase, by=doing.by))
 
     async def _hold_again(self, step: Step, state: EntryState, doing: Doing) -> None:
         """Hold it with the reason it had, and with its recipients that were held and not sent to since."""
         filebase, before = step.filebase, step.before
-        stands = await self._actions.before(filebase, state)
-        record, waiting = None, list[Outcome]()
-        if before.waiting:
-            entry = self._facts.read(filebase)
-            record, waiting = await self._record(entry), _outcomes(entry, before.waiting)
+        stands = await self._actions.before_hold(filebase, state)
+        record, waiting = await self._waiting_before(filebase, before)
         hold = before.hold if before.is_held else None
         if before.is_held and hold is None:
             raise RequestRefused("why it was held is not known")
@@ -243,6 +244,13 @@ class Undo:
             self._set_aside.has_been_held(hold)
         else:
             self._goes_on(filebase, before)
+
+    async def _waiting_before(self, filebase: str, before: Before) -> tuple[MessageRecord | None, list[Outcome]]:
+        """Recipients to be put back. Raises EntryError if there are any, and the entry cannot be read."""
+        if not before.waiting:
+            return None, []
+        entry = self._facts.read(filebase)
+        return await self._record(entry), _outcomes(entry, before.waiting)
 
     async def _restore(self, steps: Sequence[Step], since: _Since, doing: Doing, done: TakenBack) -> None:
         # INVARIANT file-before-owed: of a dropped entry the file is durably back before the ledger owes its recipients.

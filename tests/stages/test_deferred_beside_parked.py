@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+import drainer.stages.domain_paces
 from drainer.backlog.index import BacklogIndex
 from drainer.backlog.states import EntryState
+from drainer.control.messages.journal import UndoRequest
 from drainer.demo.misbehaviour import Behaviour, SinkStep, answer
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
-from tests.backlog.entries import described, fill
-from tests.stages.inside import inside
+from drainer.ledger.records import Coverage, RecipientKey, recipient_key
+from drainer.ledger.states import State
+from drainer.stages.survey import may_go_on
+from tests.backlog.entries import described, fill, listed
+from tests.stages.inside import ME, Inside, inside
 
 SLOW, FULL = "gmail.com", "full.example"
 PER_S = 4
@@ -25,16 +33,19 @@ FEED: dict[str, Any] = {
 
 
 class FullMailbox:
-    """Refuses one domain, and at first one recipient of the slow one as well."""
+    """Refuses one domain; and while the other one's mail is `too_fast`, that one as well."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, too_fast: bool = False) -> None:
+        self.too_fast = too_fast
         self.asked = Counter[str]()
 
     def __call__(self, step: SinkStep) -> Behaviour | None:
         if step.stage != "rcpt":
             return None
         self.asked[step.recipient] += 1
-        return answer("452 4.2.2 mailbox full") if step.recipient.endswith(FULL) else None
+        if step.recipient.endswith(FULL):
+            return answer("452 4.2.2 mailbox full")
+        return answer("451 4.7.28 slow down, unusual rate of mail") if self.too_fast else None
 
 
 async def test_who_waits_for_a_ceiling_goes_on_while_another_recipient_is_put_off(tmp_path: Path) -> None:
@@ -64,6 +75,106 @@ async def test_recipient_who_is_put_off_waits_no_longer_because_the_clock_was_se
         await run.until("only he is left", lambda: index.order.last_due_s() is not None)
         (deferral,) = await run.resources.ledger.deferrals()
         assert len(run.taken()) == 3 * PER_S and index.order.last_due_s() == deferral.due_s - 1800.0
+
+
+@pytest.mark.parametrize("ceilings", [{SLOW: "100/s"}, {}], ids=["with a ceiling", "without"])
+async def test_who_waits_for_a_ceiling_goes_on_after_a_restart_while_another_recipient_is_put_off(
+    tmp_path: Path, ceilings: dict[str, str]
+) -> None:
+    outage = write_plain(tmp_path, 1, 3 * PER_S + 1, domains=(*[SLOW] * 3 * PER_S, FULL))
+    full = FullMailbox()
+    async with Sink(None, full) as sink:
+        async with inside(tmp_path, outage, sink, feed=FEED | {"domains": {SLOW: "1/h"}}) as run:
+            await until_parked(run)
+        async with inside(tmp_path, outage, sink, feed=FEED | {"domains": ceilings}) as run:
+            await only_he_is_left(run, full)
+
+
+async def test_after_a_restart_who_was_refused_for_the_pace_of_his_domain_waits_for_that_and_for_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drainer.stages.domain_paces, "AT_ONCE_S", 0.0)
+    monkeypatch.setattr(drainer.stages.domain_paces, "KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(drainer.stages.domain_paces, "LOOK_EVERY_S", 0.0)
+    outage = write_plain(tmp_path, 1, 3 * PER_S + 1, domains=(*[SLOW] * 3 * PER_S, FULL))
+    full = FullMailbox(too_fast=True)
+    feed = FEED | {"domains": {}}
+    async with Sink(None, full) as sink:
+        async with inside(tmp_path, outage, sink, feed=feed) as run:
+            await until_parked(run)
+            await run.until("the pace is kept", lambda: SLOW.encode() in run.service.pipeline.paces._kept)
+        full.too_fast = False
+        full.asked.clear()
+        async with inside(tmp_path, outage, sink, feed=feed) as run:
+            index = run.resources.index
+            await run.until(
+                "the others wait for their ceiling", lambda: run.taken() or index.totals.lanes() == {SLOW: 1}
+            )
+            assert not any(name.endswith(FULL) for name in full.asked)
+
+
+async def test_recipient_who_is_put_off_is_not_asked_when_the_others_leave_their_lane(tmp_path: Path) -> None:
+    """A release that comes to nothing since the entry waits already, actions undone, a reload without the ceiling."""
+    outage = write_plain(tmp_path, 1, 3 * PER_S + 1, domains=(*[SLOW] * 3 * PER_S, FULL))
+    (file,) = (outage.queue_dir / "out").iterdir()
+    full = FullMailbox()
+    async with Sink(None, full) as sink, inside(tmp_path, outage, sink, feed=FEED | {"domains": {SLOW: "1/h"}}) as run:
+        await until_parked(run)
+        assert (await run.asks.release(run.of(file), ME)).changed == 0
+        await until_parked(run)
+        for action in (run.asks.hold, run.asks.drop):
+            assert (await action(run.of(file), ME)).changed == 1
+            assert (await run.asks.undo(UndoRequest(yes=True), ME)).changed == 1
+            await until_parked(run)
+        settings = tmp_path / "drainer.toml"
+        settings.write_text(settings.read_text().replace(SLOW, "elsewhere.example"))
+        run.service.reload()
+        await only_he_is_left(run, full)
+
+
+async def until_parked(run: Inside) -> None:
+    index = run.resources.index
+    await run.until("one is put off, the others wait", lambda: index.order.next_due_s() and index.totals.lanes())
+    assert len(run.taken()) < 3 * PER_S
+
+
+async def only_he_is_left(run: Inside, full: FullMailbox) -> None:
+    """All the others have it, and the refused one waits for his time, asked once."""
+    index = run.resources.index
+    await run.until("all of the slow domain have it", lambda: len(run.taken()) == 3 * PER_S)
+    await run.until("he is put off", lambda: index.order.last_due_s() is not None)
+    (deferral,) = await run.resources.ledger.deferrals()
+    assert set(full.asked.values()) == {1} and max(run.taken().values()) == 1
+    assert deferral.attempts == 1 and index.order.last_due_s() == deferral.due_s
+    assert index.totals.overall().deferred_recipients == 1
+
+
+def test_only_an_entry_of_which_some_were_refused_and_some_were_not_may_go_on() -> None:
+    ann, bob = recipient_key("ann@example.org"), recipient_key("bob@example.org")
+    full, slow = (part_of(state=State.DEFERRED, reply=reply, keys={ann}) for reply in ("mailbox full", "slow down"))
+    had = part_of(state=State.DELIVERED, reply="ok", keys={bob})
+
+    def goes_on(*own: Coverage, owed: set[RecipientKey]) -> bool:
+        return may_go_on(own, owed, lambda reply: reply == "slow down")
+
+    assert goes_on(full, owed={ann, bob}) and goes_on(slow, owed={ann})
+    assert not goes_on(full, had, owed={ann})
+    assert not goes_on(had, owed={ann}), "the MTA hangs up on the entry"
+
+
+def part_of(state: State, reply: str, keys: set[RecipientKey]) -> Coverage:
+    return Coverage(state=state, filebase="1.5+a", recipients=frozenset(keys), at_s=1.0, reply=reply)
+
+
+def test_entry_deferred_since_an_earlier_run_waits_again_once_reading_showed_that_it_goes_on() -> None:
+    index = BacklogIndex(Path(":memory:"))
+    some, all_ = described("1.5+a"), described("2.5+b")
+    index.add_listed(listed("1.5+a", "2.5+b"))
+    for name in ("1.5+a", "2.5+b"):
+        index.set_state(name, EntryState.DEFERRED, "attempt 1 deferred", 100.0)
+    index.describe([replace(some, goes_on=True), all_])
+    (waiting,) = index.order.next_waiting("oldest", 50.0, limit=2)
+    assert (waiting.filebase, waiting.due_s, index.state_of("2.5+b")) == ("1.5+a", 100.0, EntryState.DEFERRED)
 
 
 def test_entry_leaves_its_lane_when_its_refused_recipients_are_due() -> None:
