@@ -20,7 +20,8 @@ from drainer.backlog.states import EntryState
 from drainer.errors import CustodyRefused, EntryError, EntryUnreadable, EntryVanished, RequestRefused
 from drainer.ledger.actions import Before, PutBack, Step, StepKind, Waiting
 from drainer.ledger.evidence import Ended, Fate
-from drainer.ledger.records import MessageRecord, Outcome, recipient_key
+from drainer.ledger.records import Coverage, MessageRecord, Outcome, RecipientKey, recipient_key
+from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.filebase import QueueFile, parse_name
 from drainer.shielded import carried_through
@@ -139,14 +140,16 @@ class Undo:
         if not given:
             return ""
         try:
-            record = await self._record(self._facts.read(filebase))
+            entry = self._facts.read(filebase)
+            record = await self._record(entry)
         except EntryError:
             return ""  # the next reading finds out what is wrong with it
+        recipients = frozenset(map(recipient_key, entry.recipients))
         coverage = (await self._resources.ledger.history(record.identity)).coverage
         for line in await self._resources.ledger.evidence_of(record.message_id, COPIES_LOOKED_AT):
             if line.fate is not Fate.HANDED_BACK or line.list_id != record.list_id or line.filebase not in given:
                 continue
-            if not any(part.filebase == line.filebase and part.at_s > line.at_s for part in coverage):
+            if not recipients <= _not_given(coverage, line.filebase, filebase):
                 return f"Mailman was given {line.filebase}, a copy of it, since, and may have sent it"
         return ""
 
@@ -360,6 +363,16 @@ class Undo:
             return
         latest_s = self._resources.clock.now_s() + self._resources.settings.feed.retry_longest
         index.set_state(filebase, EntryState.DEFERRED, deferral.reply, min(deferral.due_s, latest_s))
+
+
+def _not_given(coverage: Sequence[Coverage], copy: str, dropped: str) -> frozenset[RecipientKey]:
+    """Recipients to whom Mailman sends nothing by the copy it was given, or to whom the dropped entry sends nothing: each is
+    settled here. Whether that was before or after the copy was given does not matter, and no clock has to tell."""
+    own = {(copy, State.FAILED), (copy, State.SKIPPED), (dropped, State.FAILED)}
+    settled = (
+        part.recipients for part in coverage if part.state is State.DELIVERED or (part.filebase, part.state) in own
+    )
+    return frozenset[RecipientKey]().union(*settled)
 
 
 def _gone(filebase: str, later: Mapping[str, int]) -> str:
