@@ -123,7 +123,8 @@ class BacklogIndex:
         """Move an entry; WAITING is LISTED for one that was not read yet, and LISTED is WAITING for one that was. Returns
         False if the index has no such entry.
 
-        due_s  for DEFERRED: when it may go again, seconds since the epoch; for WAITING in a lane: when it leaves the lane
+        due_s  for DEFERRED: when it may go again, seconds since the epoch; for WAITING: when those are due that were refused
+               for now; at that moment it leaves its lane
         lane   for WAITING: the destination whose ceiling it waits for; it is picked from that lane only
         Raises ValueError for DEFERRED without due_s; IllegalTransition, with nothing changed (states.py)
         """
@@ -194,8 +195,8 @@ class BacklogIndex:
     def _move(self, names: Iterable[tuple[str]], lane: int, reason: str) -> int:
         rows = self._store.rows([str(name) for (name,) in names])
         self._store.execute_many(
-            "UPDATE entry SET lane=?, reason=CAST(? AS TEXT), due_s=iif(?, due_s, NULL) WHERE id=?",
-            [(lane, stored_octets(reason), lane, row.id) for row in rows.values()],
+            "UPDATE entry SET lane=?, reason=CAST(? AS TEXT) WHERE id=?",
+            [(lane, stored_octets(reason), row.id) for row in rows.values()],
         )
         for row in rows.values():
             self._sums.subtract(row)

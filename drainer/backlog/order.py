@@ -159,7 +159,7 @@ class PickOrder:
         if parked:
             rows = self._store.rows([str(filebase) for (filebase,) in parked])
             self._store.execute_many(
-                "UPDATE entry SET lane = 0, due_s = NULL, reason = '' WHERE id = ?",
+                "UPDATE entry SET lane = 0, reason = '' WHERE id = ?",
                 [(row.id,) for row in rows.values()],
             )
             for row in rows.values():

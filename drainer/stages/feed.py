@@ -161,7 +161,7 @@ class Feed:
             and not self._at_mailman.has(filebase)
             and index.state_of(filebase) is EntryState.ACTIVE
         ):
-            index.set_state(filebase, EntryState.WAITING)
+            index.set_state(filebase, EntryState.WAITING, due_s=waiting.due_s)
         self._resources.signals.wake()
 
     async def idle(self) -> None:

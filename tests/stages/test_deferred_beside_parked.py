@@ -13,6 +13,7 @@ import drainer.stages.domain_paces
 from drainer.backlog.index import BacklogIndex
 from drainer.backlog.states import EntryState
 from drainer.control.messages.journal import UndoRequest
+from drainer.control.messages.pauses_and_rates import PauseRequest, ResumeRequest
 from drainer.demo.misbehaviour import Behaviour, SinkStep, answer
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
@@ -75,6 +76,47 @@ async def test_recipient_who_is_put_off_waits_no_longer_because_the_clock_was_se
         await run.until("only he is left", lambda: index.order.last_due_s() is not None)
         (deferral,) = await run.resources.ledger.deferrals()
         assert len(run.taken()) == 3 * PER_S and index.order.last_due_s() == deferral.due_s - 1800.0
+
+
+async def test_after_the_clock_was_set_back_who_is_refused_is_tried_in_time_while_others_wait_for_a_ceiling(
+    tmp_path: Path,
+) -> None:
+    """The ledger still has the time of the clock that was ahead."""
+    outage = write_plain(tmp_path, 1, 3, domains=(SLOW, SLOW, FULL))
+    full = FullMailbox()
+    async with Sink(None, full) as sink, inside(tmp_path, outage, sink, feed=FEED | {"domains": {SLOW: "1/h"}}) as run:
+        await run.until("he is put off, the other waits", lambda: run.resources.index.totals.lanes())
+        an_hour_back(run)
+        await tried_again(run, full)
+
+
+async def test_after_the_clock_was_set_back_who_is_refused_is_tried_in_time_although_his_turn_was_interrupted(
+    tmp_path: Path,
+) -> None:
+    outage = write_plain(tmp_path, 1, 1, domains=(FULL,))
+    full = FullMailbox()
+    async with Sink(None, full) as sink, inside(tmp_path, outage, sink, feed=FEED | {"domains": {}}) as run:
+        await run.until("he is put off", run.resources.index.order.next_due_s)
+        with run.held_up("deferral") as held:
+            an_hour_back(run)
+            await run.until("it is his turn", held.reached.is_set)
+            await run.asks.pause(PauseRequest(), ME)
+        await run.asks.resume(ResumeRequest(), ME)
+        await tried_again(run, full)
+
+
+def an_hour_back(run: Inside) -> None:
+    """He was put off for an hour, and is due now."""
+    run.service.pipeline.clock_was_set_back(3600.0)
+    run.resources.signals.wake()
+
+
+async def tried_again(run: Inside, full: FullMailbox) -> None:
+    index = run.resources.index
+    await run.until("he is put off", lambda: (index.order.next_due_s() or 0.0) > run.resources.clock.now_s() + 60.0)
+    (deferral,) = await run.resources.ledger.deferrals()
+    assert deferral.attempts == 2
+    assert [asked for name, asked in full.asked.items() if name.endswith(FULL)] == [2]
 
 
 @pytest.mark.parametrize("ceilings", [{SLOW: "100/s"}, {}], ids=["with a ceiling", "without"])
