@@ -168,17 +168,26 @@ class BacklogIndex:
         return self._move(self._store.query(query, (f" {number}:", limit)), 0, "")
 
     def take_over(
-        self, domains: Iterable[str], destination: str, limit: int, reason: str, without_lists: Iterable[str] = ()
+        self,
+        domains: Iterable[str],
+        destination: str,
+        limit: int,
+        reason: str,
+        without_lists: Iterable[str] = (),
+        *,
+        with_copies: bool = False,
     ) -> int:
         """Entries in any other lane that owe a recipient in these domains wait for this destination from now on, `limit` at
-        most; a copy stays with its original. Returns how many that were. It may read all entries that are in a lane."""
+        most; unless `with_copies`, a copy stays with its original. Returns how many that were. It may read all entries that
+        are in a lane."""
         numbers = [number for domain in domains if (number := self._store.domain_number(domain)) is not None]
         owes = " OR ".join(f"instr(' ' || domains, ' {number}:') > 0" for number in numbers) or "0"
         without = ", ".join(str(self._store.lists[name]) for name in without_lists if name in self._store.lists)
         lane = self._store.lane_number(destination)
+        stays = "0" if with_copies else _IS_COPY
         query = (
             f"SELECT filebase FROM entry WHERE ready = 1 AND lane > 0 AND lane <> ? AND ({owes})"
-            f" AND list NOT IN ({without}) AND NOT ({_IS_COPY} AND EXISTS (SELECT 1 FROM entry original"
+            f" AND list NOT IN ({without}) AND NOT ({stays} AND EXISTS (SELECT 1 FROM entry original"
             " WHERE original.filebase = entry.of AND (original.state = 'active' OR original.lane NOT IN (0, ?)))) LIMIT ?"
         )
         return self._move(self._store.query(query, (lane, lane, limit)), lane, reason)

@@ -73,6 +73,7 @@ class DomainCeilings:
         self._orders: Mapping[str, DomainOrder] = {}
         self._freed: set[str] = set()
         self._regrouped: set[str] = set()
+        self._nowhere: set[str] = set()
         self._nowhere_else: set[str] = set()
         self._stand_still: set[str] = set()
         self._closed_lists: frozenset[str] = frozenset()
@@ -134,7 +135,7 @@ class DomainCeilings:
             ceiling = in_force(feed.domains.get(name), self._orders.get(name), learnt.get(name), now_s)
             if ceiling is not None:
                 found[name] = ceiling
-        nowhere = {name for name in found if self._is_nowhere(name, feed)}
+        self._nowhere = nowhere = {name for name in found if self._is_nowhere(name, feed)}
         wanted = {name: in_force(feed.domains.get(name), self._orders.get(name), None, now_s) for name in nowhere}
         self.not_in_force = {name: ceiling for name, ceiling in wanted.items() if ceiling is not None}
         self.in_force = {name: ceiling for name, ceiling in found.items() if name not in nowhere}
@@ -151,8 +152,7 @@ class DomainCeilings:
         """Whether it is the name of a group that the settings do not have, and of no domain that is known to have mail."""
         if not may_be_a_group(name, feed.domain_groups):
             return False
-        seen = self._paces.seen
-        is_behind = seen is not None and name in seen.domains
+        is_behind = (seen := self._paces.seen) is not None and name in seen.domains
         return not is_behind and not self._resources.index.totals.in_domain(name, with_resends=True)
 
     def _much_waits_for(self, group_of: Mapping[str, str]) -> list[str]:
@@ -235,7 +235,7 @@ class DomainCeilings:
         """Entries whose turn it is in a lane, `limit` at most, each to be begun before the next one is asked for.
 
         busy  entries in delivery
-        Entries leave a lane whose destination has no ceiling any more.
+        Entries leave a lane whose destination has no ceiling any more, or is a group that the settings do not have.
         """
         index, moment_s = self._resources.index, self._moment_s()
         self._stand_still = set()
@@ -249,7 +249,7 @@ class DomainCeilings:
             {*lanes, *self._idle(lanes)}, key=lambda name: due_s(self._shaping, name, self.limits, moment_s)
         ):
             free = room(self._shaping, lane, self.limits, self._moment_s())
-            if math.isinf(free):
+            if math.isinf(free) or (lane in self._nowhere and self._is_nowhere(lane, self._resources.settings.feed)):
                 index.leave_lane(lane, _MOVED_AT_A_TIME)
                 continue
             if free < 1 or limit < 1:
@@ -310,7 +310,9 @@ class DomainCeilings:
         for domain in sorted(self._regrouped):
             lane = self.limits.of_domain(domain)
             if self.limits.served.has(domain):
-                moved = self._resources.index.take_over((domain,), lane, _MOVED_AT_A_TIME, self._why_in(lane))
+                moved = self._resources.index.take_over(
+                    (domain,), lane, _MOVED_AT_A_TIME, self._why_in(lane), with_copies=True
+                )
                 if moved:
                     self._nowhere_else.clear()
                 if moved == _MOVED_AT_A_TIME:

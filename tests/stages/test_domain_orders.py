@@ -21,6 +21,7 @@ from drainer.ledger.records import DomainOrder
 from drainer.report.snapshot import DomainStanding
 from tests.scenarios.running import site_settings
 from tests.stages.inside import ME, Inside, inside
+from tests.stages.test_taken_out import copied, only
 
 HELD, OTHER = "gmail.com", "example.net"
 GROUPS = {"google": [HELD, "googlemail.com"]}
@@ -160,6 +161,24 @@ async def test_order_for_a_group_that_is_taken_out_of_the_settings_holds_nobody_
         assert lifted.domain.not_in_force == "" and ordered(run) == ()
         with pytest.raises(RequestRefused, match="neither a domain nor a group"):
             await run.asks.domains("google", 1)
+
+
+@pytest.mark.parametrize("left", [{}, {"google": ["googlemail.com"]}], ids=["the_group_is_gone", "the_domain_left_it"])
+async def test_copy_that_waits_with_its_original_for_a_group_goes_on_too_when_their_domain_leaves_it(
+    tmp_path: Path, left: dict[str, list[str]]
+) -> None:
+    outage = write_plain(tmp_path, 1, 4, domains=(HELD,))
+    copied(only(outage))
+    async with Sink() as sink:
+        async with inside(tmp_path, outage, sink, feed={**FEED, "messages": "0/s"}) as run:
+            await order(run, pause_s=0.0)
+        async with inside(tmp_path, outage, sink, feed=FEED) as run:
+            totals = run.resources.index.totals
+            await run.until("both wait for the group", lambda: totals.lanes() == {"google": 8})
+            set_feed(tmp_path, outage, sink, messages="unlimited", domain_groups=left)
+            run.service.reload()
+            await run.until("both are done", lambda: not totals.overall().entries)
+            assert run.taken() == run.owed() and not totals.lanes()
 
 
 async def test_orders_and_pauses_are_undone_after_the_clock_was_set_back(
