@@ -39,7 +39,9 @@ def of_lists(lists: Site) -> list[str]:
 def test_list_is_meant_exactly_by_every_command_and_an_unknown_one_changes_nothing(tmp_path: Path) -> None:
     outage = write_mailman3(tmp_path)
     mailman = {"flavour": "mailman3", "queue_dir": outage.queue_dir, "release_lists": ["alto", "tenor", "baritone"]}
-    settings = site_settings(tmp_path, 9, mailman, feed={"via": "mailman", "messages": 0, "priority": [f"bass@{HOST}"]})
+    settings = site_settings(
+        tmp_path, 9, mailman, feed={"via": "mailman", "messages": 0, "order": "priority", "priority": [f"bass@{HOST}"]}
+    )
     lists = Site(tmp_path, outage, None, settings)  # type: ignore[arg-type]
     with lists.run():
         lists.surveyed()
