@@ -55,6 +55,7 @@ async def test_domain_held_back_waits_over_a_restart_while_the_others_have_their
         async with inside(tmp_path, outage, sink, feed=FEED) as run:
             await run.until("the others have it", lambda: len(run.taken()) == 6)
             await run.until("the rest is parked", lambda: run.resources.index.totals.lanes() == {"google": 6})
+            await run.until("nothing is in delivery", lambda: not run.service.pipeline.feed.active)
             assert {recipient.partition("@")[2] for _, recipient in run.taken()} == {OTHER}
             held = await standing(run)
             assert (held.domain, held.group, held.set_by, held.by) == ("google", GROUPS["google"], "operator", ME.user)
