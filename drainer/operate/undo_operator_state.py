@@ -69,7 +69,7 @@ def undone(
             wanted = None
         what = what_is_paused(name)
         made = Pause(*after) if after else None
-        if current != made and (not _is_moved_pause(current, made) or _is_changed_by(later, "pauses", name)):
+        if current != made and (not _is_moved(current, made) or _is_changed_by(later, "pauses", name)):
             left.append(f"{what}: paused, resumed or over by itself since")
         elif current == wanted:
             left.append(f"{what}: the pause from before would be over by now")
@@ -92,7 +92,7 @@ def undone(
         if earlier is not None and is_over(earlier, now_s):
             earlier = None
         order = DomainOrder(*after) if after else None
-        if ordered != order and (not _is_moved_order(ordered, order) or _is_changed_by(later, "domains", name)):
+        if ordered != order and (not _is_moved(ordered, order) or _is_changed_by(later, "domains", name)):
             left.append(f"domain {name}: ordered otherwise since, or over by itself")
         elif ordered == earlier:
             left.append(f"domain {name}: the pause from before would be over by now")
@@ -103,27 +103,24 @@ def undone(
     return state, done, left
 
 
-def _is_moved_pause(current: Pause | None, made: Pause | None) -> bool:
-    """Whether the pause in force may be the one that was made, with its times moved."""
-    if current is None or made is None or current.until_s is None or made.until_s is None:
+def _is_moved(current: Pause | DomainOrder | None, made: Pause | DomainOrder | None) -> bool:
+    """Whether what is in force may be what was made, with its times moved."""
+    if current is None or made is None:
         return False
-    moved = made.set_back(made.since_s - current.since_s)
-    return replace(moved, since_s=current.since_s, until_s=current.until_s) == current and _is_at(
-        moved.until_s, current.until_s
-    )
-
-
-def _is_moved_order(current: DomainOrder | None, made: DomainOrder | None) -> bool:
-    if current is None or made is None or current.paused_until_s is None or made.paused_until_s is None:
+    (kind, lasts_s), (made_kind, made_to_last_s) = _without_times(current), _without_times(made)
+    if kind != made_kind or lasts_s is None or made_to_last_s is None:
         return False
-    moved = made.set_back(made.since_s - current.since_s)
-    return replace(moved, since_s=current.since_s, paused_until_s=current.paused_until_s) == current and _is_at(
-        moved.paused_until_s, current.paused_until_s
-    )
+    return math.isclose(lasts_s, made_to_last_s, rel_tol=0.0, abs_tol=_ALIKE_S)
 
 
-def _is_at(moved_s: float | None, current_s: float) -> bool:
-    return moved_s is not None and math.isclose(moved_s, current_s, rel_tol=0.0, abs_tol=_ALIKE_S)
+def _without_times(one: Pause | DomainOrder) -> tuple[Pause | DomainOrder, float | None]:
+    """The same with its times left out, and how long it pauses, seconds; None: it has no such time, and is never moved."""
+    kind: Pause | DomainOrder
+    if isinstance(one, Pause):
+        until_s, kind = one.until_s, replace(one, since_s=0.0, until_s=None)
+    else:
+        until_s, kind = one.paused_until_s, replace(one, since_s=0.0, paused_until_s=None)
+    return kind, None if until_s is None else until_s - one.since_s
 
 
 def _is_changed_by(later: Sequence[str], kind: str, name: str) -> bool:
