@@ -194,12 +194,14 @@ class BacklogIndex:
 
     def lane_of_original(self, filebase: str) -> str:
         """The destination for which the original of a copy waits; "" if it waits for none, or the entry is no copy."""
+        if not self._store.has_lanes:  # asked in every turn
+            return ""
         found = self._store.query(
             "SELECT original.lane FROM entry JOIN entry original ON original.filebase = entry.of"
             f" WHERE entry.filebase = ? AND {_IS_COPY} AND original.ready = 1",
             (filebase,),
         )
-        return next((name for name, number in self._store.lanes.items() if found and number == found[0][0]), "")
+        return self._store.lane_name(found[0][0]) if found else ""
 
     def _move(self, names: Iterable[tuple[str]], lane: int, reason: str) -> int:
         rows = self._store.rows([str(name) for (name,) in names])

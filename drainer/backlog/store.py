@@ -189,6 +189,15 @@ class Store:
         """The number of a destination's lane, a new one when an entry waits for it first."""
         return self.lanes.setdefault(destination, len(self.lanes))
 
+    def lane_name(self, number: int) -> str:
+        """The destination of a lane; "" for number 0."""
+        return next(name for name, of_lane in self.lanes.items() if of_lane == number)
+
+    @property
+    def has_lanes(self) -> bool:
+        """Whether an entry has ever waited for a destination."""
+        return len(self.lanes) > 1
+
     def numbered(self, domains: DomainCounts) -> NumberedCounts:
         """Counts by the number of the domain. Of domains that come once MOST_DOMAINS have a number, nothing is counted."""
         found = []
