@@ -102,7 +102,7 @@ class DomainOrders:
             words.append(f"its ceiling is {rate(limit_per_s)}: {standing.cause}")
         if standing.not_in_force:
             words.append("no group of feed.domain_groups has that name: it limits nothing until one has")
-        elif not (standing.waiting_recipients or standing.queued):
+        elif not (request.auto or standing.waiting_recipients or standing.queued):
             words.append("no recipient of it is known to wait; it holds for those that come")
         return "; ".join(words)
 

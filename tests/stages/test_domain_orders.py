@@ -160,6 +160,9 @@ async def test_order_for_a_group_that_is_taken_out_of_the_settings_holds_nobody_
         await run.until("it is none again", lambda: "Google" not in run.service.pipeline.domains.in_force)
         lifted = await run.asks.order_domain(DomainRequest(domain="GOOGLE", auto=True), ME)
         assert lifted.domain.not_in_force == "" and ordered(run) == ()
+        assert lifted.message == "Google: as it was learnt, and as the settings say", (
+            "nothing holds for those that come"
+        )
         with pytest.raises(RequestRefused, match="neither a domain nor a group"):
             await run.asks.domains("google", 1)
 
