@@ -213,9 +213,10 @@ class Ledger(Protocol):
     async def unlearn(self, name: str) -> int:
         """Forget all that was learnt under this name, by whatever queue. Returns how many recipients that were."""
 
-    async def undo_failures(self, filebases: Collection[str]) -> int:
+    async def undo_failures(self, filebases: Collection[str], at_s: float) -> int:
         """Revert the failures of these entries, except those that a DSN has reported, or may have. They are counted as
-        undone beside bounced, and reported if they fail again. Returns how many recipients that were."""
+        undone beside bounced, and reported if they fail again; a DSN that is still owed for them is dropped in the same
+        commit, so that they are reported once. Returns how many recipients that were."""
 
     async def defer(self, deferral: Deferral) -> None:
         """Write or replace when an entry is due again."""

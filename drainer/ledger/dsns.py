@@ -8,11 +8,12 @@ Not here  what a DSN says (feed/dsn.py); when it is sent (stages/bounces.py)
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from drainer.ledger.columns import (
     DSN_CODES,
     DSN_STATES,
+    Stored,
     dsn_recipients_in,
     filebase_in,
     stored_dsn_recipients,
@@ -79,6 +80,24 @@ class Dsns:
                 "UPDATE dsns SET due = ?, attempts = attempts + 1, tried = coalesce(tried, ?) WHERE id = ?",
                 [(due_s, at_s, *one) for one in ids],
             )
+
+    def drop_owed(self, undone: Mapping[Stored, Collection[str]], at_s: float) -> None:
+        """Drop those that report undone failures only and have not been tried.
+
+        undone  by entry, the recipients whose failures are undone
+        """
+        owed = self._connection.execute(
+            f"SELECT id, filebase, recipients FROM dsns WHERE queue = ? AND state = {DSN_CODES[DsnState.OWED]}"
+            " AND tried IS NULL",
+            (self._writer.queue,),
+        )
+        gone = [
+            dsn_id
+            for dsn_id, filebase, joined in owed
+            if filebase in undone and all(recipient.owed in undone[filebase] for recipient in dsn_recipients_in(joined))
+        ]
+        if gone:
+            self.move(gone, DsnState.DROPPED, at_s, at_s)
 
     def _evidence(self, dsn_id: int, fate: Fate, at_s: float) -> Evidence:
         ((filebase, list_id, message_id, reverse_path, joined),) = self._connection.execute(

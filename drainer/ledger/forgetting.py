@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from drainer.ledger.columns import (
     CODES,
     DELIVERY_BITS,
+    Stored,
     addresses_in,
     delivery_ids,
     keys_of,
@@ -54,13 +55,15 @@ def forget_deliveries(writer: Writer, rows: Iterable[int]) -> None:
         writer.execute(f"DELETE FROM identities WHERE message IN ({places})", some)
 
 
-def undo_failures(writer: Writer, rows: Sequence[int]) -> int:
-    """rows: of `deliveries`, found before; one that is gone meanwhile counts none. Returns how many recipients were undone.
+def undo_failures(writer: Writer, rows: Sequence[int]) -> dict[Stored, set[str]]:
+    """rows: of `deliveries`, found before; one that is gone meanwhile counts none. Returns the recipients that were undone,
+    by entry.
 
     What a DSN has reported is read here, under the lock: a DSN may have been begun since the rows were found.
     """
     reported = reported_failures(writer.connection, writer.queue)
-    undone, gone = 0, []
+    undone: dict[Stored, set[str]] = {}
+    gone = []
     for row in rows:
         found = writer.execute(
             "SELECT coalesce(d.filebase, m.filebase), d.addresses FROM deliveries d"
@@ -71,7 +74,7 @@ def undo_failures(writer: Writer, rows: Sequence[int]) -> int:
             continue
         addresses = addresses_in(found[1])
         left = [address for address in addresses if address in reported.get(found[0], ())]
-        undone += len(addresses) - len(left)
+        undone.setdefault(found[0], set()).update(set(addresses).difference(left))
         if left:
             writer.execute(
                 "UPDATE deliveries SET recipients = ?, addresses = ? WHERE id = ?",
@@ -80,7 +83,7 @@ def undo_failures(writer: Writer, rows: Sequence[int]) -> int:
         else:
             gone.append(row)
     forget_deliveries(writer, gone)
-    writer.count("undone_recipients", undone)
+    writer.count("undone_recipients", sum(map(len, undone.values())))
     return undone
 
 

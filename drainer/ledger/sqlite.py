@@ -210,10 +210,16 @@ class SqliteLedger(SqliteReads):
         await self._write(partial(forgetting.forget_deliveries, self._opened.writer, [row for row, _ in found]))
         return sum(recipients for _, recipients in found)
 
-    async def undo_failures(self, filebases: Collection[str]) -> int:
-        writer = self._opened.writer
+    async def undo_failures(self, filebases: Collection[str], at_s: float) -> int:
+        writer, dsns = self._opened.writer, self._opened.dsns
         found = await self._search(lambda reader: tables.failures_of(reader, writer.queue, filebases))
-        return await self._write(partial(forgetting.undo_failures, writer, found))
+
+        def change() -> int:
+            undone = forgetting.undo_failures(writer, found)
+            dsns.drop_owed(undone, at_s)
+            return sum(map(len, undone.values()))
+
+        return await self._write(change)
 
     async def defer(self, deferral: Deferral) -> None:
         writer = self._opened.writer

@@ -176,12 +176,13 @@ class Bounces:
                 return await self._send_now(dsn, reporter, permit)  # at once, in another session
             if not transaction.outcomes:
                 await self._later.owe(dsn, transaction.trouble, LOOK_AGAIN_S)
+        except IllegalTransition as exc:
+            # Its failures were undone since it was found owed, and it was dropped with them.
+            log.warning(logfmt(outcome="dsn_gone", filebase=dsn.filebase, detail=exc))
+            return False
         except HaltError as exc:
             resources.gate.close("ledger", str(exc))
             log.error(logfmt(outcome="halt", filebase=dsn.filebase, detail=exc))
-            return False
-        except IllegalTransition as exc:
-            log.error(logfmt(outcome="dsn_gone", filebase=dsn.filebase, detail=exc))
             return False
         except MtaError as exc:
             log.info(logfmt(outcome="put_back", filebase=dsn.filebase, detail=exc))
@@ -201,21 +202,26 @@ class Bounces:
             for dsn in await resources.ledger.dsns(DsnState.OWED, _ALL)
             if dsn.tried_at_s is None and dsn.dsn_id not in self._sending and dsn.failed_at_s >= since_s
         ]
-        await self._drop(unbelieved, why)
-        trust.disbelief_is_settled()
+        if await self._drop(unbelieved, why):
+            trust.disbelief_is_settled()
 
     async def _drop_all(self, why: str) -> None:
         await self._drop(await self._resources.ledger.dsns(DsnState.OWED, READ_AT_ONCE), why)
 
-    async def _drop(self, dsns: Sequence[OwedDsn], why: str) -> None:
+    async def _drop(self, dsns: Sequence[OwedDsn], why: str) -> bool:
+        """Returns False, with none of them dropped, if one went meanwhile with failures that were undone."""
         if not dsns:
-            return
+            return True
         now_s = self._resources.clock.now_s()
         recipients = sum(len(dsn.recipients) for dsn in dsns)
         line = JournalLine(now_s, "drainer", "dsns_dropped", f"{len(dsns)} for {recipients} recipients: {why}")
-        await self._resources.ledger.move_dsns([dsn.dsn_id for dsn in dsns], DsnState.DROPPED, now_s, journal=line)
+        try:
+            await self._resources.ledger.move_dsns([dsn.dsn_id for dsn in dsns], DsnState.DROPPED, now_s, journal=line)
+        except IllegalTransition:
+            return False
         for dsn in dsns:
             _say("dsn_dropped", dsn, why)
+        return True
 
     async def _resolve(self, doubtful: Sequence[OwedDsn]) -> None:
         """By the MTA's log. A DSN is never sent again if the log cannot say."""

@@ -14,6 +14,7 @@ import contextlib
 import json
 import logging
 import math
+from collections.abc import Collection
 
 from drainer.errors import CustodyRefused, EntryVanished, LedgerNotDurable
 from drainer.stages.resources import Resources
@@ -52,21 +53,27 @@ class ReversibleFailures:
         self._stopped = True
         await self._write()
 
-    def is_undone(self, failed_at_s: float) -> bool:
-        """Whether a failure of that time was reversed: an operator has put the MTA right since."""
-        since_s, until_s = self._undone_s
-        return since_s - 1 <= failed_at_s <= until_s  # the ledger knows whole seconds
+    def are_undone(self, failed_at_s: Collection[float]) -> bool:
+        """Whether one of these failures, each by its time, was reversed: an operator has put the MTA right since.
 
-    async def keep(self, filebase: str, failed_at_s: float) -> None:
+        One is enough: the MTA that was put right may have refused another recipient of the same entry later.
+        """
+        since_s, until_s = self._undone_s
+        return any(since_s - 1 <= at_s <= until_s for at_s in failed_at_s)  # the ledger knows whole seconds
+
+    async def keep(self, filebase: str, failed_at_s: Collection[float]) -> None:
         """A settled entry goes to duplicates/ instead of off the disk. If the others have been tried again already, so is
-        this one."""
+        this one.
+
+        failed_at_s  when its recipients failed, seconds since the epoch
+        """
         # Crash before the next line: it is in backlog/, owes nobody, and is finished at the next start as any settled
         # entry. Crash after it: its failures stand.
         self._resources.custody.suppress(filebase)
         if filebase not in self._kept:
             self._kept.append(filebase)
         # No wait until here, nor in what follows before it is renamed: `believe` would take it for one of today's failures.
-        if self.is_undone(failed_at_s):
+        if self.are_undone(failed_at_s):
             await self._again([filebase])
         else:
             await self._write()
@@ -103,7 +110,7 @@ class ReversibleFailures:
             self._kept.remove(filebase)
         try:
             # After the rename, and before any of them can be sent: a crash in between only loses a DSN.
-            await self._resources.ledger.undo_failures(moved)
+            await self._resources.ledger.undo_failures(moved, self._resources.clock.now_s())
         finally:
             self._resources.index.add_listed(again)
             self._resources.signals.unread.set()

@@ -186,12 +186,9 @@ class Settle:
         except HaltError:
             self._resources.index.set_owed(filebase, 0)  # its next turn finishes it; until then it owes nobody
             raise
-        failed_at_s = max(
-            (c.at_s for c in decision.skip if c.filebase == filebase and c.state is State.FAILED), default=0
-        )
-        is_kept = failed_at_s > 0 and (self._trust.is_doubted or self._failures.is_undone(failed_at_s))
-        if is_kept:  # in duplicates/, or in backlog/ under another name
-            await self._failures.keep(filebase, failed_at_s)
+        failed_at_s = [c.at_s for c in decision.skip if c.filebase == filebase and c.state is State.FAILED]
+        if failed_at_s and (self._trust.is_doubted or self._failures.are_undone(failed_at_s)):
+            await self._failures.keep(filebase, failed_at_s)  # in duplicates/, or in backlog/ under another name
         elif any(claim.filebase == filebase and claim.state is State.SKIPPED for claim in decision.skip):
             # An operator's drop, which a crash cut off after its recipients were settled, ends here: it can be undone.
             self._resources.custody.drop(filebase)

@@ -68,8 +68,8 @@ async def test_undone_failure_is_reported_when_it_comes_again_unless_a_dsn_repor
     await fail(ledger, BOB)
     (dropped,) = await owed(ledger)
     await ledger.move_dsns([dropped.dsn_id], DsnState.DROPPED, AT + 3)
-    assert await ledger.undo_failures([SECOND]) == 0
-    assert await ledger.undo_failures([FIRST]) == 1
+    assert await ledger.undo_failures([SECOND], AT) == 0
+    assert await ledger.undo_failures([FIRST], AT) == 1
     totals = await ledger.totals()
     assert (totals.get("bounced_recipients"), totals.get("undone_recipients")) == (2, 1)
     assert done_of(totals).bounced_recipients == 1
@@ -80,21 +80,38 @@ async def test_undone_failure_is_reported_when_it_comes_again_unless_a_dsn_repor
     assert done_of(await ledger.totals()).bounced_recipients == 3
 
 
-async def test_failure_that_a_dsn_reports_meanwhile_is_not_undone(ledger: Ledger) -> None:
+async def test_failure_is_either_undone_or_reported_by_the_dsn_that_is_begun_meanwhile(ledger: Ledger) -> None:
     await fail(ledger, ANN)
     (found,) = await owed(ledger)
-    undone, _ = await asyncio.gather(
-        ledger.undo_failures([FIRST]), ledger.move_dsns([found.dsn_id], DsnState.SENDING, AT + 1)
+    undone, begun = await asyncio.gather(
+        ledger.undo_failures([FIRST], AT),
+        ledger.move_dsns([found.dsn_id], DsnState.SENDING, AT + 1),
+        return_exceptions=True,
     )
     (part,) = (await ledger.history(MESSAGE.identity)).coverage or (None,)
-    assert undone == (part is None)
+    assert undone == (part is None) == isinstance(begun, IllegalTransition)
+
+
+async def test_dsn_that_is_owed_for_an_undone_failure_is_dropped_with_it_and_owed_again_if_it_fails(
+    ledger: Ledger,
+) -> None:
+    await ledger.record(FIRST, MESSAGE, [Outcome(State.FAILED, (ANN, BOB), REPLY, AT)], [dsn(ANN), dsn(BOB)])
+    await fail(ledger, EVE, filebase=SECOND)
+    first, *_ = await owed(ledger)
+    await ledger.move_dsns([first.dsn_id], DsnState.SENDING, AT + 1)
+    await ledger.move_dsns([first.dsn_id], DsnState.OWED, AT + 2, AT + 60)  # the MTA deferred it
+    assert await ledger.undo_failures([FIRST], AT + 3) == 1
+    assert sorted(await reported(ledger)) == sorted([ANN, EVE])
+    assert (await ledger.totals()).get("dsns_dropped") == 1
+    await fail(ledger, BOB)
+    assert sorted(await reported(ledger)) == sorted([ANN, BOB, EVE])
 
 
 async def test_failures_of_one_row_are_undone_apart(ledger: Ledger) -> None:
     await ledger.record(FIRST, MESSAGE, [Outcome(State.FAILED, (ANN, BOB, EVE), REPLY, AT)], [dsn(ANN), dsn(BOB, EVE)])
     first, _ = await owed(ledger)
     await ledger.move_dsns([first.dsn_id], DsnState.SENDING, AT + 1)
-    assert await ledger.undo_failures([FIRST]) == 2
+    assert await ledger.undo_failures([FIRST], AT) == 2
     (part,) = (await ledger.history(MESSAGE.identity)).coverage
     assert (part.state, part.addresses) == (State.FAILED, (ANN,))
 

@@ -183,7 +183,7 @@ class SameAnswers(RuleBasedStateMachine):
 
     @rule(some=st.lists(filebases, max_size=2, unique=True))
     def undo_failures(self, some: list[str]) -> None:
-        self.both(lambda ledger: ledger.undo_failures(some))
+        self.both(lambda ledger: ledger.undo_failures(some, 9_000.0))
         self.both(lambda ledger: ledger.totals())
         self.both(lambda ledger: ledger.sent_since(0))
 

@@ -86,14 +86,14 @@ async def test_entries_of_one_name_in_two_queues_are_two_entries(both: tuple[Led
     await one.defer(Deferral(FIRST, 1, AT, AT + 60, 1, "450"))
     assert await states(two) == row(ELSEWHERE, State.FAILED, ANN) | row(ELSEWHERE, State.HELD, BOB)
     await two.record(FIRST, MESSAGE, [Outcome(State.DEFERRED, (ANN, BOB), "450", AT)])
-    assert await two.undo_failures([FIRST]) == 0
+    assert await two.undo_failures([FIRST], AT) == 0
     await deliver(two, ANN, BOB)
     await two.release([FIRST], held_recipients=True)
     await two.finish_entry(FIRST)
     assert await states(one) >= row(FIRST, State.FAILED, ANN) | row(FIRST, State.HELD, BOB)
     assert [len(await one.holds()), len(await one.deferrals()), await one.held_recipients([FIRST])] == [1, 1, 1]
     assert [len(await two.holds()), len(await two.deferrals()), await two.held_recipients([FIRST])] == [0, 0, 0]
-    assert await one.undo_failures([FIRST]) == 1
+    assert await one.undo_failures([FIRST], AT) == 1
 
 
 async def test_recovery_touches_attempts_of_its_own_queue_only(both: tuple[Ledger, Ledger]) -> None:

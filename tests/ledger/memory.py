@@ -395,7 +395,7 @@ class MemoryLedger:
     async def unlearn(self, name: str) -> int:
         return self._forget([row for row in self._rows if row.filebase == name])
 
-    async def undo_failures(self, filebases: Collection[str]) -> int:
+    async def undo_failures(self, filebases: Collection[str], at_s: float) -> int:
         told = {
             (line.filebase, address)
             for line in self._evidence
@@ -407,18 +407,27 @@ class MemoryLedger:
             if dsn.tried_at_s is not None
             for recipient in dsn.recipients
         }
-        undone, gone = 0, []
+        undone: set[tuple[str, str]] = set()
+        gone = []
         for row in self._rows:
             if row.state is State.FAILED and row.filebase in filebases:
                 left = tuple(address for address in row.recipients if (row.filebase, address) in told)
-                undone += len(row.recipients) - len(left)
+                undone |= {(row.filebase, address) for address in row.recipients if address not in left}
                 if left:
                     row.recipients = left
                 else:
                     gone.append(row)
         self._forget(gone)
-        await self.count({"undone_recipients": undone})
-        return undone
+        await self.count({"undone_recipients": len(undone)})
+        owed = [
+            dsn.dsn_id
+            for dsn in self._dsns.values()
+            if dsn.state is DsnState.OWED and dsn.tried_at_s is None
+            if all((dsn.filebase, recipient.owed) in undone for recipient in dsn.recipients)
+        ]
+        if owed:
+            await self.move_dsns(owed, DsnState.DROPPED, at_s)
+        return len(undone)
 
     def _forget(self, gone: Sequence[_Row]) -> int:
         """Messages nothing else is known of go with them. Returns how many recipients that were."""

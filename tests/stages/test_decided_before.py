@@ -69,7 +69,7 @@ async def test_entry_kept_for_its_refusals_as_they_are_undone_is_tried_again(tmp
         await run.until("it is taken", lambda: file.name in run.files("backlog"))
         refused, now_s = run.service.pipeline.failures, run.resources.clock.now_s()
         with run.held_up("keep") as writing:
-            keeping = asyncio.create_task(refused.keep(file.stem, now_s))
+            keeping = asyncio.create_task(refused.keep(file.stem, [now_s]))
             await writing.reached.wait()
             trying = asyncio.create_task(refused.try_again(now_s - 60))
             await asyncio.sleep(0)
@@ -86,7 +86,7 @@ async def test_entries_tried_again_are_known_though_the_ledger_cannot_be_written
     async with Sink() as sink, inside(tmp_path, outage, sink, feed={"messages": "0"}) as run:
         await run.until("it is taken", lambda: file.name in run.files("backlog"))
         refused, now_s = run.service.pipeline.failures, run.resources.clock.now_s()
-        await refused.keep(file.stem, now_s)
+        await refused.keep(file.stem, [now_s])
         with run.refusing("undo_failures", LedgerNotDurable("disk full")), pytest.raises(LedgerNotDurable):
             await refused.try_again(now_s - 60)
         (again,) = run.files("backlog")
