@@ -66,7 +66,7 @@ class MtaTrust:
         self._distrusted_since_s = self._refusals.doubtful_since_s
         log.error(logfmt(event="stopped", reason=self.distrusted))
         self._resources.gate.close(REFUSALS, self.distrusted)
-        self._background.begin(self._failures.stop())
+        self._background.begin(self._failures.stop(self._distrusted_since_s))
         self._resources.signals.owing.set()
 
     def believes(self, failed_at_s: float, quiet_s: float, nothing_waits: bool) -> bool:

@@ -13,8 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from drainer.errors import CustodyRefused, EntryVanished, LedgerNotDurable
 from drainer.stages.resources import Resources
@@ -23,7 +22,7 @@ from drainer.text.logfmt import logfmt
 log = logging.getLogger("drainer")
 
 _KEPT_AS = "refused"
-"""Under this name the ledger keeps which entries they are, and whether feeding had stopped."""
+"""Under this name the ledger keeps which entries they are, since when feeding has stopped, and when failures were undone."""
 
 
 class ReversibleFailures:
@@ -32,8 +31,8 @@ class ReversibleFailures:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._kept: list[str] = []
-        self._undone_s = (math.inf, -math.inf)
-        self._stopped = False
+        self._undone_s: Sequence[float] = ()
+        self._stopped_since_s: float | None = None
 
     @property
     def entries(self) -> int:
@@ -44,13 +43,18 @@ class ReversibleFailures:
         kept = await self._resources.ledger.kept(_KEPT_AS)
         if kept:
             known = json.loads(kept)
-            self._kept, self._stopped = known["entries"], known["stopped"]
-        if self._stopped:
-            await self.try_again(math.inf)
+            self._kept = known["entries"]
+            self._stopped_since_s = known.get("stopped_since_s")
+            self._undone_s = known.get("undone_s", ())
+        if self._stopped_since_s is not None:
+            await self.try_again(self._stopped_since_s)
 
-    async def stop(self) -> None:
-        """The MTA refuses too many: an operator will say when it is right again, or restart the service."""
-        self._stopped = True
+    async def stop(self, since_s: float) -> None:
+        """The MTA refuses too many: an operator will say when it is right again, or restart the service.
+
+        since_s  since when it is doubted, seconds since the epoch
+        """
+        self._stopped_since_s = since_s
         await self._write()
 
     def are_undone(self, failed_at_s: Collection[float]) -> bool:
@@ -58,6 +62,8 @@ class ReversibleFailures:
 
         One is enough: the MTA that was put right may have refused another recipient of the same entry later.
         """
+        if not self._undone_s:
+            return False
         since_s, until_s = self._undone_s
         return any(since_s - 1 <= at_s <= until_s for at_s in failed_at_s)  # the ledger knows whole seconds
 
@@ -93,7 +99,7 @@ class ReversibleFailures:
         since_s  since when the MTA was doubted, seconds since the epoch
         """
         self._undone_s = (since_s, self._resources.clock.now_s())
-        self._stopped = False
+        self._stopped_since_s = None
         return await self._again(list(self._kept))
 
     async def _again(self, kept: list[str]) -> int:
@@ -121,6 +127,6 @@ class ReversibleFailures:
 
     async def _write(self) -> None:
         """If it cannot be written now, the next write has it; a crash until then only lets their failures stand."""
-        known = {"entries": self._kept, "stopped": self._stopped}
+        known = {"entries": self._kept, "stopped_since_s": self._stopped_since_s, "undone_s": self._undone_s}
         with contextlib.suppress(LedgerNotDurable):
             await self._resources.ledger.keep({_KEPT_AS: json.dumps(known).encode("ascii")})

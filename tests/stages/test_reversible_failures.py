@@ -68,25 +68,34 @@ async def test_entry_settled_after_the_operator_resumed_is_tried_again_though_th
         assert undone == [ENTRY] and not list(custody.duplicates.iterdir())
 
 
+@pytest.mark.parametrize("restarts", [0, 1, 2])
 async def test_recipient_whom_the_broken_mta_refused_is_tried_again_though_the_repaired_one_refuses_another_of_the_entry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: int
 ) -> None:
-    """Their transactions are apart: feeding stopped between the two, and the MTA is put right a minute later."""
+    """Their transactions are apart: feeding stopped between the two, and the MTA is put right a minute later. The operator
+    resumes, or restarts the service instead, once more before the entry is settled."""
     ahead_s = 0.0
     monkeypatch.setattr(SystemClock, "now_s", lambda _: time.time() + ahead_s)
-    outage = write_plain(tmp_path, 30, 7, domains=DOMAINS)
-    refusing = Rule.parse("rcpt 550 5.1.1 User unknown")
-    async with (
-        Sink(None, refusing) as sink,
-        inside(tmp_path, outage, sink, until_empty=True, mta={"sessions": 1}) as run,
-    ):
-        await run.until("it has stopped", lambda: REFUSALS in run.resources.gate.reasons)
-        await run.until("nothing is in flight", lambda: not run.service.pipeline.feed.active)
-        assert run.resources.index.totals.overall().recipients % len(DOMAINS), "some of an entry, not all, have failed"
-        ahead_s = 60.0
-        sink.scripts[:] = [Rule.parse("rcpt 550 5.1.1 gone recipient=*@gone.example.com")]
-        await run.asks.resume(ResumeRequest(), ME)
-        assert await run.ended() == 0
+    outage = write_plain(tmp_path, 30, len(DOMAINS), domains=DOMAINS)
+    alone = {"sessions": 1}
+    async with Sink(None, Rule.parse("rcpt 550 5.1.1 User unknown")) as sink:
+        async with inside(tmp_path, outage, sink, until_empty=not restarts, mta=alone) as run:
+            await run.until("it has stopped", lambda: REFUSALS in run.resources.gate.reasons)
+            await run.until("nothing is in flight", lambda: not run.service.pipeline.feed.active)
+            assert run.resources.index.totals.overall().recipients % len(DOMAINS), (
+                "some of an entry, not all, have failed"
+            )
+            ahead_s = 60.0
+            sink.scripts[:] = [Rule.parse("rcpt 550 5.1.1 gone recipient=*@gone.example.com")]
+            if not restarts:
+                await run.asks.resume(ResumeRequest(), ME)
+                assert await run.ended() == 0
+        if restarts == 2:
+            async with inside(tmp_path, outage, sink, mta=alone, feed={"messages": "0"}):
+                ahead_s = 120.0
+        if restarts:
+            async with inside(tmp_path, outage, sink, until_empty=True, mta=alone) as run:
+                assert await run.ended() == 0
         gone = Counter({copy: 1 for copy in run.owed() if copy[1].endswith("@gone.example.com")})
         assert run.taken() == run.owed() - gone
         assert [one.reverse_path for one in sink.taken].count("") == gone.total()
