@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sqlite3
 import subprocess
@@ -23,7 +24,7 @@ from drainer.compose.wire import ComposedMessage
 from drainer.errors import ComposeDeferred, ComposerFailed, ComposerUnavailable, NoSuchList
 from drainer.queuedir.entry import QueueEntry
 from tests.mailman3.site import MailingList, Site
-from tests.scenarios.running import drainer, eventually, write_settings
+from tests.scenarios.running import children_named, drainer, eventually, write_settings
 
 PLAIN, DECORATED = (f"{name}.lists.example.org" for name in ("plain", "decorated"))
 _FRAMES = Path(mailman3.__file__).with_name("coprocess")
@@ -46,7 +47,7 @@ async def composed(composer: Mailman3Composer, entry: QueueEntry) -> list[Compos
 
 
 def coprocesses() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "serve.py" in " ".join(child.cmdline())]
+    return children_named(os.getpid(), "serve.py")
 
 
 def impostor(directory: Path, genuine: Path, on_request: str, times: int, queue_dir: Path = Path()) -> Path:

@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import psutil
 import pytest
 
 from drainer.compose.mailman3 import Mailman3Composer
 from drainer.queuedir.entry import QueueEntry
 from tests.compose.test_mailman3_coprocess import DIES_IN_THE_MIDDLE, HANGS, PLAIN, composed, composer_of, impostor
 from tests.mailman3.site import Site
-from tests.scenarios.running import Service, drainer, eventually, running_service, running_sink, site_settings, status
+from tests.scenarios.running import (
+    Service,
+    children_named,
+    drainer,
+    eventually,
+    running_service,
+    running_sink,
+    site_settings,
+    status,
+)
 from tests.scenarios.test_mailman3_into_postfix import owed_by
 
 STOPPED = "0/s"
@@ -66,8 +74,7 @@ def settings_of(site: Site, home: Path, port: int, python: Path | None = None, *
 
 
 def kill_coprocesses(service: Service) -> None:
-    children = psutil.Process(service.process.pid).children()
-    found = [child for child in children if "serve.py" in " ".join(child.cmdline())]
+    found = children_named(service.process.pid, "serve.py")
     assert found
     for child in found:
         child.kill()

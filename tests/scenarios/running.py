@@ -14,7 +14,7 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -213,6 +213,17 @@ def site_settings(home: Path, port: int, mailman: dict[str, Any], **sections: di
     for name, values in sections.items():
         own[name] = {**own.get(name, {}), **values}
     return write_settings(home / "drainer.toml", own)
+
+
+def children_named(parent: int, words: str) -> list[psutil.Process]:
+    """Children of a process whose command line has these words. One that ends meanwhile is none."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(parent).children():
+            with suppress(psutil.NoSuchProcess):  # a zombie too
+                if words in " ".join(child.cmdline()):
+                    found.append(child)
+    return found
 
 
 def eventually(

@@ -10,11 +10,9 @@ from email.parser import Parser
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from drainer.demo.sample_queue import write_plain
 from tests.scenarios.operated import Site, site, when
-from tests.scenarios.running import drainer, running_service, running_sink, site_settings
+from tests.scenarios.running import children_named, drainer, running_service, running_sink, site_settings
 
 PAUSED = {"messages": "0"}
 
@@ -218,11 +216,7 @@ def test_entries_moved_or_removed_while_they_are_read_are_neither_forgotten_nor_
         (aside / known.name).rename(known)
         with lists.run() as service:
             lists.surveyed(1)
-            readers = [
-                child
-                for child in psutil.Process(service.process.pid).children()
-                if "multiprocessing.spawn" in " ".join(child.cmdline())
-            ]
+            readers = children_named(service.process.pid, "multiprocessing.spawn")
             assert readers
             for reader in readers:
                 reader.suspend()

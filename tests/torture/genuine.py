@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from tests.mailman3.site import Site as Mailman3
+from tests.scenarios.running import children_named
 from tests.scenarios.test_via_mailman import outgoing_runner
 from tests.torture.mta import SLOW, moment, until
 from tests.torture.operating import operate
@@ -46,12 +47,7 @@ def composers_killed(site: Site, place: Place, times: int) -> int:
 
 
 def composers_of(run: Run) -> list[psutil.Process]:
-    try:
-        return [
-            child for child in psutil.Process(run.process.pid).children() if "serve.py" in " ".join(child.cmdline())
-        ]
-    except psutil.NoSuchProcess:
-        return []
+    return children_named(run.process.pid, "serve.py")
 
 
 def runner_restarted(site: Site, place: Place, times: int) -> int:
