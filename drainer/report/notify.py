@@ -12,6 +12,7 @@ The URL of a webhook is often its only secret: it is read from its file each tim
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -45,6 +46,8 @@ class Notifier:
         self._state = NoticeState()
         self._waiting: deque[tuple[Notice, Snapshot]] = deque(maxlen=MOST_WAITING)
         self._news = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._sending: asyncio.Task[None] | None = None
 
     def reconfigure(self, settings: NotifySettings) -> None:
         """Take settings that were read again."""
@@ -76,20 +79,20 @@ class Notifier:
             await self._news.wait()
             self._news.clear()
             while self._waiting:
-                notice, snapshot = self._waiting.popleft()
-                try:
-                    await self._send(notice, snapshot)
-                except asyncio.CancelledError:
-                    if len(self._waiting) < MOST_WAITING:
-                        self._waiting.appendleft((notice, snapshot))
-                    raise
+                self._sending = asyncio.create_task(self._send(*self._waiting.popleft()), name="notice")
+                # Not cancelled with this task: the webhook may have the notice already, and would get it a second time.
+                await asyncio.shield(self._sending)
 
     async def last_words(self) -> None:
-        """At the end of the service: send the waiting notices, one try each."""
+        """At the end of the service, after `run`: let what is being sent come to its end, and send the waiting notices, one
+        more try each."""
+        self._ending.set()
+        if self._sending is not None:
+            await self._sending
         while self._waiting:
-            await self._send(*self._waiting.popleft(), tries=1)
+            await self._send(*self._waiting.popleft())
 
-    async def _send(self, notice: Notice, snapshot: Snapshot, tries: int = TRIES) -> None:
+    async def _send(self, notice: Notice, snapshot: Snapshot) -> None:
         host = socket.gethostname()
         message = (
             Message(event=notice.event, text=notice.text, at=notice.at, host=host, status=snapshot)
@@ -98,18 +101,23 @@ class Notifier:
         )
         async with asyncio.TaskGroup() as both:
             if self._settings.command:
-                both.create_task(self._tried("command", lambda: self._command(notice, message), tries))
+                both.create_task(self._tried("command", lambda: self._command(notice, message)))
             if self._settings.url_file is not None:
-                both.create_task(self._tried("webhook", lambda: self._post(message), tries))
+                both.create_task(self._tried("webhook", lambda: self._post(message)))
 
-    async def _tried(self, what: str, send: Callable[[], Awaitable[str]], tries: int) -> None:
-        for number in range(1, tries + 1):
+    async def _tried(self, what: str, send: Callable[[], Awaitable[str]]) -> None:
+        """Up to TRIES times; none after one that began when the service was ending."""
+        for number in range(1, TRIES + 1):
+            is_last = number == TRIES or self._ending.is_set()
             why_not = await send()
             if not why_not:
                 return
             log.warning(logfmt(event="not_told", by=what, attempt=number, detail=why_not))
-            if number < tries:
-                await asyncio.sleep(_BETWEEN_TRIES_S)
+            if is_last:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_BETWEEN_TRIES_S):
+                    await self._ending.wait()
 
     async def _command(self, notice: Notice, message: bytes) -> str:
         """Run the program. Returns "", or why it failed."""

@@ -19,18 +19,23 @@ from drainer.report.notify import Notifier
 from drainer.report.snapshot import Backlog
 from drainer.settings.surroundings import NotifySettings
 from tests.report.staged import NOW_S, moment
+from tests.scenarios.running import eventually
 from tests.scenarios.troubled import given, once, outbreak
 
 TOKEN = "token-nobody-may-see"
+AT_ONCE = threading.Event()
+AT_ONCE.set()
 
 
 class _Hook(BaseHTTPRequestHandler):
     posted: list[tuple[str, bytes]]
     answers: int
+    may_answer: threading.Event
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.posted.append((self.path, body))
+        self.may_answer.wait()
         self.send_response(self.answers)
         self.end_headers()
 
@@ -39,10 +44,10 @@ class _Hook(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def webhook(answers: int = 200) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+def webhook(answers: int = 200, may_answer: threading.Event = AT_ONCE) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
     """The URL of a webhook, and what was posted to it."""
     posted: list[tuple[str, bytes]] = []
-    handler = type("Hook", (_Hook,), {"posted": posted, "answers": answers})
+    handler = type("Hook", (_Hook,), {"posted": posted, "answers": answers, "may_answer": may_answer})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -127,6 +132,28 @@ def test_program_that_ends_without_reading_its_notice_ends_nothing_else(
     uvloop.run(received())
     assert heard.read_text() == "drained\n"
     assert "not_told" not in caplog.text
+
+
+@pytest.mark.parametrize(("answers", "times"), [(200, 1), (500, 2)])
+async def test_notice_that_is_being_posted_as_the_service_ends_is_posted_again_only_if_it_failed(
+    tmp_path: Path, answers: int, times: int
+) -> None:
+    may_answer = threading.Event()
+    with webhook(answers, may_answer) as (url, posted):
+        notifier = Notifier(NotifySettings(url_file=secret(tmp_path, url), after=0.0, drained_from=1))
+        running = asyncio.create_task(notifier.run())
+        notifier.observe(moment())
+        notifier.observe(moment(at=NOW_S + 1, state="idle", backlog=Backlog()))
+        try:
+            await asyncio.to_thread(eventually, lambda: bool(posted))
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            ending = asyncio.create_task(notifier.last_words())
+            await asyncio.sleep(0)
+        finally:
+            may_answer.set()
+        await ending
+    assert len(posted) == times
 
 
 def test_url_file_that_every_user_may_read_is_reported_and_the_drain_goes_on(tmp_path: Path) -> None:
