@@ -119,6 +119,16 @@ class Site:
         when(is_right, lambda: found)
         return found
 
+    def paused_at_rest(self) -> dict[str, Any]:
+        """The status once it is paused and what was under way then has come to its end."""
+
+        def is_at_rest() -> bool:
+            return not json.loads(self.says("entries", "--state", "active", "--json"))["total"]
+
+        self.status_when(lambda said: said["state"] == "paused")
+        when(is_at_rest, self.status)
+        return self.status()
+
     def surveyed(self, entries: int = 0) -> dict[str, Any]:
         """The status once that many entries, or all that were written, have been taken and read."""
         entries = entries or self.outage.entries

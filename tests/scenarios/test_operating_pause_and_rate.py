@@ -27,9 +27,7 @@ def test_pause_stops_at_once_lasts_over_a_kill_and_resume_delivers_the_rest_once
             lists.status_when(lambda said: said["done"]["delivered_recipients"] > 0)
             said = lists.says("pause", "--reason", "provider asked")
             assert said.startswith("paused: everything, until `drainer resume`")
-            paused = lists.status_when(lambda said: said["state"] == "paused")
-            active = json.loads(lists.says("entries", "--state", "active", "--json"))
-            assert active["total"] == 0
+            paused = lists.paused_at_rest()
             before, after = taken_while(lists, 2.0)
             assert before == after
             assert (paused["reason"], paused["eta"]["state"]) == (f"by {USER}: provider asked", "paused")

@@ -26,15 +26,6 @@ def counters(lists: Site) -> Series:
     return {key: value for key, value in found.items() if key[0].endswith("_total")}
 
 
-def at_rest(lists: Site) -> tuple[str, bytes, dict[str, Any]]:
-    """Head and page of /metrics and the status after it, with nothing done in between: a transaction that was under way when
-    it was paused comes to its end first."""
-    while True:
-        before, (head, page), said = lists.status(), lists.answer("/metrics"), lists.status()
-        if before["done"] == said["done"]:
-            return head, page, said
-
-
 def figures(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
     """Every number in a JSON value, with its path."""
     if isinstance(value, dict):
@@ -70,8 +61,10 @@ def test_metrics_are_valid_equal_to_status_and_counters_outlive_a_kill(tmp_path:
             before = counters(lists)
             lists.status_when(lambda said: said["done"]["delivered_recipients"] > 0)
             lists.says("pause", "--reason", "to compare")
-            lists.status_when(lambda said: said["state"] == "paused" and said["guards"] and said["mailman"]["queues"])
-            head, page, said = at_rest(lists)
+            lists.status_when(lambda said: said["guards"] and said["mailman"]["queues"])
+            lists.paused_at_rest()
+            head, page = lists.answer("/metrics")
+            said = lists.status()
             assert f"Content-Type: {CONTENT_TYPE}" in head
             promtool("check", "metrics", given=page)
 
