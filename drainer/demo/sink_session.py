@@ -62,7 +62,6 @@ class SinkSession(asyncio.Protocol):
         sink.most_sessions = max(sink.most_sessions, sink.sessions)
         self._reply("connect", b"220 sink ESMTP\r\n")
         self._flush()
-        self._not_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._idle is not None:
@@ -70,14 +69,17 @@ class SinkSession(asyncio.Protocol):
         self._sink.open_sessions.discard(self)
         self._transport = None
 
-    def _not_idle(self) -> None:
-        """Start the time again that a session may be idle."""
+    def _time_idle(self) -> None:
+        """Between two transactions: start the time again that a session may be idle."""
         if self._idle is not None:
             self._idle.cancel()
-        if self._sink.options.idle_s:
+        if self._sink.options.idle_s and self._transactions and self._reverse_path is None:
             self._idle = asyncio.get_running_loop().call_later(self._sink.options.idle_s, self._idle_for_too_long)
 
     def _idle_for_too_long(self) -> None:
+        if self._waiting:
+            self._time_idle()
+            return
         self._sink.closed_idle += 1
         self._replies += b"421 4.4.2 idle for too long\r\n"
         self._flush()
@@ -91,8 +93,8 @@ class SinkSession(asyncio.Protocol):
         if self._silent:
             return
         self._buffer += data
-        self._not_idle()
         self._work()
+        self._time_idle()
 
     def _work(self) -> None:
         while not (self._waiting or self._silent or self._transport is None or self._transport.is_closing()):

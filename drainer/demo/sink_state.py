@@ -28,7 +28,7 @@ class SinkOptions:
     keep_content   keep content too, in memory and in the capture file
     keep_taken     keep Taken in memory
     session_limit  sessions open at once; further ones are greeted with 421. 0: any number
-    idle_s         a session without a command for this long is closed with 421. 0: never
+    idle_s         a session is closed with 421 if its next transaction does not come for this long. 0: never
     extensions     offered at EHLO
     accounts       user names and passwords for AUTH PLAIN and LOGIN; empty: AUTH is not offered
     """
