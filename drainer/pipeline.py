@@ -102,7 +102,7 @@ class Pipeline:
         self.transmit = Transmit(resources, self.limits, self.session_limits, self.domains, self.trust)
         self.turn = Turn(resources, self.facts, self.decide, self.domains, self.transmit, self.settle, self.handover)
         self.feed = Feed(resources, self.domains, self.turn, self.transmit, self.set_aside, self.at_mailman)
-        self.bounces = Bounces(resources, self.trust, self.domains)
+        self.bounces = Bounces(resources, self.trust, self.failures, self.domains)
 
         self.actions = EntryActions(resources, self.facts, self.decide, self.set_aside)
         self.undo = Undo(resources, self.facts, self.set_aside, self.actions, self.feed)

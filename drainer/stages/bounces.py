@@ -38,6 +38,7 @@ from drainer.mta_log.search import LogSearch
 from drainer.stages.domain_ceilings import DomainCeilings
 from drainer.stages.mta_trust import REFUSALS, MtaTrust
 from drainer.stages.resources import Resources
+from drainer.stages.reversible_failures import ReversibleFailures
 from drainer.stages.set_aside import LOOK_AGAIN_S
 from drainer.text.logfmt import logfmt
 
@@ -54,9 +55,12 @@ LOOK_EVERY_S = 1.0
 class Bounces:
     """`recover` before anything is sent, `run` for ever."""
 
-    def __init__(self, resources: Resources, trust: MtaTrust, domains: DomainCeilings) -> None:
+    def __init__(
+        self, resources: Resources, trust: MtaTrust, failures: ReversibleFailures, domains: DomainCeilings
+    ) -> None:
         self._resources = resources
         self._trust = trust
+        self._failures = failures
         self._domains = domains
         self._later = _Later(resources)
         self._sending: dict[int, asyncio.Task[bool]] = {}
@@ -66,7 +70,8 @@ class Bounces:
         self._search = LogSearch()
 
     async def recover(self) -> None:
-        """What was being sent when an earlier run died is in doubt now."""
+        """What was being sent when an earlier run died is in doubt now. What is owed for failures that are undone, and could
+        not be dropped before that run ended, is dropped: call it after the failures are recovered."""
         ledger, now_s = self._resources.ledger, self._resources.clock.now_s()
         if owed := await ledger.dsns(DsnState.OWED, _ALL):
             # If the clock was set back meanwhile, they would wait for that time as well.
@@ -75,6 +80,12 @@ class Bounces:
             await ledger.move_dsns([dsn.dsn_id for dsn in cut_short], DsnState.IN_DOUBT, now_s)
             for dsn in cut_short:
                 _say("dsn_in_doubt", dsn, "the service ended before the outcome was written")
+        undone = [
+            dsn
+            for dsn in await ledger.dsns(DsnState.OWED, _ALL)
+            if dsn.tried_at_s is None and self._failures.was_undone(dsn.failed_at_s)
+        ]
+        await self._drop(undone, "an operator has put the MTA right that refused them")
         self._resources.signals.owing.set()
 
     def clock_was_set_back(self, by_s: float) -> None:
@@ -196,11 +207,11 @@ class Bounces:
     async def _drop_unbelieved(self) -> None:
         """Drop the DSNs of failures that are not believed, unless they have been tried."""
         resources, trust = self._resources, self._trust
-        why, since_s = trust.distrusted, trust.disbelieved_since_s
+        why = trust.distrusted
         unbelieved = [
             dsn
             for dsn in await resources.ledger.dsns(DsnState.OWED, _ALL)
-            if dsn.tried_at_s is None and dsn.dsn_id not in self._sending and dsn.failed_at_s >= since_s
+            if dsn.tried_at_s is None and dsn.dsn_id not in self._sending and trust.is_disbelieved(dsn.failed_at_s)
         ]
         if await self._drop(unbelieved, why):
             trust.disbelief_is_settled()

@@ -37,6 +37,7 @@ class MtaTrust:
         self._refusals = Refusals()
         self._accepted_at_s: float | None = None
         self._distrusted_since_s = math.inf
+        self._trusted_again_s = math.inf
         self.distrusted = ""
 
     @property
@@ -63,7 +64,7 @@ class MtaTrust:
     def _distrust(self) -> None:
         """Stop feeding. What the MTA said of recipients since it last accepted one is not believed."""
         self.distrusted = self._refusals.text()
-        self._distrusted_since_s = self._refusals.doubtful_since_s
+        self._distrusted_since_s, self._trusted_again_s = self._refusals.doubtful_since_s, math.inf
         log.error(logfmt(event="stopped", reason=self.distrusted))
         self._resources.gate.close(REFUSALS, self.distrusted)
         self._background.begin(self._failures.stop(self._distrusted_since_s))
@@ -85,6 +86,11 @@ class MtaTrust:
         is doubted."""
         return -math.inf if self._accepted_at_s is None else min(self._accepted_at_s, self._distrusted_since_s)
 
+    def is_disbelieved(self, failed_at_s: float) -> bool:
+        """Whether a failure of that time is not believed, while `distrusted` says why. Those since an operator has put the
+        MTA right are."""
+        return self.disbelieved_since_s <= failed_at_s <= self._trusted_again_s
+
     def disbelief_is_settled(self) -> None:
         """The DSNs of failures that are not believed have been dropped."""
         if not self._has_stopped:
@@ -103,6 +109,7 @@ class MtaTrust:
         if not self._has_stopped:
             return None
         entries = await self._failures.try_again(self._refusals.doubtful_since_s)
+        self._trusted_again_s = self._resources.clock.now_s()
         self._refusals = Refusals()
         self._resources.gate.open(REFUSALS)
         # The failures of before stay unbelieved: their DSNs are dropped first (stages/bounces.py).

@@ -62,10 +62,14 @@ class ReversibleFailures:
 
         One is enough: the MTA that was put right may have refused another recipient of the same entry later.
         """
+        return any(self.was_undone(at_s, within_s=1.0) for at_s in failed_at_s)  # the ledger knows whole seconds
+
+    def was_undone(self, failed_at_s: float, within_s: float = 0.0) -> bool:
+        """The same for a time that is right to the part of a second; within_s: that it may be late."""
         if not self._undone_s:
             return False
         since_s, until_s = self._undone_s
-        return any(since_s - 1 <= at_s <= until_s for at_s in failed_at_s)  # the ledger knows whole seconds
+        return since_s - within_s <= failed_at_s <= until_s
 
     async def keep(self, filebase: str, failed_at_s: Collection[float]) -> None:
         """A settled entry goes to duplicates/ instead of off the disk. If the others have been tried again already, so is

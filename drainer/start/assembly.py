@@ -102,8 +102,8 @@ async def recover(assembled: Assembled, side_tasks: SideTasks) -> None:
     with side_tasks.guarded("record"):
         await assembled.situation.record_writer.start(__version__)
     await pipeline.in_doubt.recover()
-    await pipeline.bounces.recover()
     await pipeline.failures.recover()
+    await pipeline.bounces.recover()
     await pipeline.limits.recover()
     await pipeline.session_limits.recover()
     await pipeline.bore.recover()

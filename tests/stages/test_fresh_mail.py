@@ -43,7 +43,7 @@ async def order_of_delivery(tmp_path: Path, **feed: object) -> list[int]:
                 not feed_stage.active
                 and not any(out.iterdir())
                 and not (totals := index.totals.overall()).unread_entries
-                and totals.entries == RESTORED + 1 - len(sink.taken)
+                and totals.recipients == (run.owed() - run.taken()).total()
             ),
         )
         before = len(sink.taken)
