@@ -10,7 +10,6 @@ ledger may have learnt more meanwhile: an outcome, a doubt that was resolved, wh
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 from collections.abc import Sequence
 
@@ -71,19 +70,25 @@ class Turn:
 
     async def take(self, waiting: WaitingEntry) -> None:
         """The whole turn. Raises CancelledError if it was interrupted before anything was sent."""
-        async with contextlib.AsyncExitStack() as memory:
+        budget, octets = self._memory.of(is_fresh=waiting.is_fresh), 0
+        try:
             try:
-                ending = await self._carry_out(waiting, memory)
+                size = ENTRY_COPIES * self._resources.custody.path(waiting.filebase).stat().st_size
+                await budget.take(size)
+                octets = size
+                ending = await self._carry_out(waiting)
             except ENDS_TURN as exc:
                 ending = ending_of(exc)
             await self._settle.conclude(waiting.filebase, ending)
-        if self._resources.index.state_of(waiting.filebase) is None:
+        finally:
+            budget.give(octets)
+        if self._losses and self._resources.index.state_of(waiting.filebase) is None:
             self._losses.pop(waiting.filebase, None)
 
-    async def _carry_out(self, waiting: WaitingEntry, memory: contextlib.AsyncExitStack) -> Ending:
+    async def _carry_out(self, waiting: WaitingEntry) -> Ending:
         """Everything but the settling: one entry, as far as it goes now."""
         filebase, resources = waiting.filebase, self._resources
-        entry = await self._read(waiting, memory)
+        entry = self._facts.read(filebase)
         if (not_before_s := deliver_after_s(entry.metadata)) > resources.clock.now_s():
             return NotBefore(not_before_s, "deliver_after")
         record = MessageRecord(self._facts.identity(filebase, waiting.identity), waiting.list_id, waiting.message_id)
@@ -160,14 +165,6 @@ class Turn:
         known_s = deferral.due_s if waiting.due_s is None else min(deferral.due_s, waiting.due_s)
         due_s = min(known_s, now_s + self._resources.settings.feed.retry_longest)
         return (refused, due_s) if due_s > now_s else (set(), None)
-
-    async def _read(self, waiting: WaitingEntry, memory: contextlib.AsyncExitStack) -> QueueEntry:
-        """The entry, once there is room for it in memory; the room is free again when the turn ends."""
-        octets = ENTRY_COPIES * self._resources.custody.path(waiting.filebase).stat().st_size
-        budget = self._memory.of(is_fresh=waiting.is_fresh)
-        await budget.take(octets)
-        memory.callback(budget.give, octets)
-        return self._facts.read(waiting.filebase)
 
     def _is_for_mailman(self, entry: QueueEntry) -> bool:
         """Whether Mailman's own runner is to deliver it."""
