@@ -10,6 +10,7 @@ Not here  why an entry moves: the callers decide, this keeps every file whole. H
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ from drainer.queuedir.filebase import (
 from drainer.queuedir.moves import Moves, find, is_same_file, names_for, write_like
 from drainer.queuedir.premises import Premises, Scope, listed_names, refusing
 from drainer.queuedir.scan import ListedFile, QueueScan
+from drainer.queuedir.unlinker import Unlinker
 
 
 class Custody:
@@ -68,6 +70,7 @@ class Custody:
         self._clock = clock
         self._step = step
         self._moves = self._moved_by(step)
+        self._unlinker = Unlinker(self.finish)
 
     def reconfigure(self, bak_age_s: float) -> None:
         """Settings read again."""
@@ -85,7 +88,8 @@ class Custody:
         self.premises.prepare()
 
     def close(self) -> None:
-        """Make moves durable and let another drainer have the queue."""
+        """End what `finish_later` has begun, make moves durable and let another drainer have the queue."""
+        self._unlinker.close()
         if self.premises.are_locked:
             self.sync()
             self.premises.close()
@@ -221,14 +225,23 @@ class Custody:
     def finish(self, filebase: str) -> bool:
         """Remove a completed entry; the ledger has every recipient settled. Returns False if it was gone already.
 
-        A held entry may be completed too, if copies of it were delivered to all that it still owed.
+        A held entry may be completed too, if copies of it were delivered to all that it still owed. May be called in a
+        thread: other entries can be moved meanwhile.
         Crash before: it is in backlog/, the ledger says that it owes no recipient, and it is finished again.
         """
-        found = find(filebase, (self.backlog, self.held))
-        if found is None:
-            return False
-        self._moves.unlink(found)
+        try:
+            self._moves.unlink(f"{self.backlog}/{filebase}{Suffix.WAITING}")
+        except EntryVanished:  # it is named otherwise, as few are
+            found = find(filebase, (self.backlog, self.held))
+            if found is None:
+                return False
+            self._moves.unlink(found)
         return True
+
+    def finish_later(self, filebase: str) -> asyncio.Future[bool]:
+        """The same, begun now and done in a thread: await it, or give it a callback. Whoever has the entry in hand keeps it
+        until then. What `finish` returns or raises is what the future has."""
+        return self._unlinker.finish(filebase)
 
     def expire_duplicates(self, keep_s: float, limit: int = 1000) -> int:
         """Remove entries that were moved to duplicates/ more than keep_s seconds ago (by ctime, which a rename sets).

@@ -176,6 +176,8 @@ class Settle:
         # INVARIANT settled-before-unlink: every recipient is settled in the durable ledger before the file goes.
         #   Crash before the unlink: the entry is read again, found settled by itself, and finished again; between the
         #   commit and the unlink it is counted as an entry twice, its recipients once. Held by tests/crash/.
+        #   The unlink is made in a thread. Until it is done the entry is active, here and in the index, so that nothing else
+        #   takes it up, and a stop waits for it as for any turn.
         try:
             await self._resources.ledger.finish_entry(
                 filebase,
@@ -193,7 +195,7 @@ class Settle:
             # An operator's drop, which a crash cut off after its recipients were settled, ends here: it can be undone.
             self._resources.custody.drop(filebase)
         else:
-            self._resources.custody.finish(filebase)
+            await self._resources.custody.finish_later(filebase)
         self._facts.note_finished(filebase)
         self._resources.index.remove(filebase)
         self._waiters.wake(filebase)
