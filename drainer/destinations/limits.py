@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from drainer.queuedir.domains import domain_of
+from drainer.queuedir.domains import domain_of, recipients_by_domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,14 @@ class Limits:
         if self.served.has(domain):
             return self.group_of.get(domain, domain)
         return self.served.otherwise
+
+    def counted(self, recipients: tuple[str, ...]) -> dict[str, int]:
+        """How many recipients are in each destination."""
+        found: dict[str, int] = {}
+        for domain, count in recipients_by_domain(recipients).items():
+            destination = self.of_domain(domain)
+            found[destination] = found.get(destination, 0) + count
+        return found
 
     def ceiling(self, destination: str) -> float:
         """Recipients per second; infinite if there is no ceiling."""

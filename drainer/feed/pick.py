@@ -73,4 +73,6 @@ def recipients_to_send(
 
 def one_per_recipient(addresses: Sequence[str]) -> tuple[str, ...]:
     """The same addresses, in order, without those that are one recipient to the ledger (another case of the domain)."""
+    if len(set(map(str.lower, addresses))) == len(addresses):  # no two are alike, whatever is lower case in a key
+        return tuple(addresses)
     return tuple({recipient_key(address): address for address in reversed(addresses)}.values())[::-1]

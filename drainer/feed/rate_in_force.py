@@ -17,7 +17,7 @@ from drainer.feed.throttle import Throttle
 from drainer.feed.transaction import Transaction
 from drainer.guards.verdict import Guard, bound_by_guard
 from drainer.ledger.states import State
-from drainer.queuedir.domains import domain_of
+from drainer.queuedir.domains import recipients_by_domain
 from drainer.schedule.caps import CAPS
 from drainer.schedule.words import cap_words, window_words
 from drainer.settings.feed import FeedSettings
@@ -201,10 +201,9 @@ class _Counted:
             answered += len(outcome.recipients)
             deferred += bad
             self._reply = outcome.reply if bad else self._reply
-            for recipient in outcome.recipients:
-                domain = domain_of(recipient)
+            for domain, count in recipients_by_domain(outcome.recipients).items():
                 known = self._domains.get(domain, (0, 0))
-                self._domains[domain] = (known[0] + 1, known[1] + (bad > 0))
+                self._domains[domain] = (known[0] + count, known[1] + (count if bad else 0))
         self._deferred += bool(deferred) and 2 * deferred >= answered
 
     def heard(self) -> Heard:

@@ -16,7 +16,6 @@ rather than ten transactions, and a wake-up that comes late is made up for.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -148,13 +147,15 @@ def _apart(destinations: Sequence[str], goes: list[bool], alone: frozenset[str],
 
 
 def after_sending(
-    shaping: Shaping, recipients: Iterable[str], limits: Limits, now_s: float, turn: Turn | None = None
+    shaping: Shaping, recipients: tuple[str, ...], limits: Limits, now_s: float, turn: Turn | None = None
 ) -> Shaping:
     """What the destinations have used up once these recipients go at `now_s`. What was counted for `turn` and does not go
     is given back."""
-    counted = Counter(map(limits.of_recipient, recipients))
+    if not limits.per_s:
+        return Shaping()
+    counted = limits.counted(recipients)
     if turn is not None:
-        counted[turn.destination] -= turn.recipients
+        counted[turn.destination] = counted.get(turn.destination, 0) - turn.recipients
     return _moved(shaping, counted, limits, now_s)
 
 

@@ -112,8 +112,8 @@ class DomainCeilings:
         if is_of_destination:
             session.closed_for_destination()
         if (counted := self._counted.get(filebase)) is not None:
-            tried = [name for outcome in transaction.outcomes for name in outcome.recipients]
-            counted.subtract(map(self.limits.of_recipient, tried + [*transaction.untouched] * is_of_destination))
+            for tried in (*(one.recipients for one in transaction.outcomes), transaction.untouched * is_of_destination):
+                counted.subtract(self.limits.counted(tried))
         if told and self._paces.look_at_once(self._lanes):
             self.renew()
         return of_mta
@@ -216,7 +216,7 @@ class DomainCeilings:
         )
         self._counted.pop(waiting.filebase, None)
         if self.limits.per_s:
-            self._counted[waiting.filebase] = Counter(map(self.limits.of_recipient, going.ready))
+            self._counted[waiting.filebase] = Counter(self.limits.counted(going.ready))
         return going
 
     def turn_ended(self, filebase: str) -> None:

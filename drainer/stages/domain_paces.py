@@ -120,8 +120,8 @@ class DomainPaces:
             if outcome.state is State.DELIVERED:
                 self._closed_for.clear()
             if outcome.state in (State.DELIVERED, State.IN_DOUBT):
-                for address in outcome.recipients:
-                    self._of(limits.of_recipient(address)).was_fed(1)
+                for destination, recipients in limits.counted(outcome.recipients).items():
+                    self._of(destination).was_fed(recipients)
             elif outcome.state is State.DEFERRED and (
                 name := self._destination_of(outcome.reply, outcome.recipients, limits)
             ):
@@ -153,7 +153,9 @@ class DomainPaces:
         self._about_us.add(name)
 
     def _of(self, destination: str) -> Own:
-        return self._own.setdefault(destination, Own())
+        if (own := self._own.get(destination)) is None:
+            own = self._own[destination] = Own()
+        return own
 
     def is_limited(self, address: str, reply: str, limits: Limits) -> bool:
         """Whether a recipient was refused only because its destination, which has a learnt ceiling, says "too fast"."""

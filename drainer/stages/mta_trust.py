@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 
-from drainer.feed.refusals import Refusals, after_transaction, is_believed
+from drainer.feed.refusals import Refusals, is_believed
 from drainer.feed.transaction import Transaction
 from drainer.ledger.states import State
 from drainer.stages.background import Background
@@ -53,7 +53,7 @@ class MtaTrust:
         """The outcome of one transaction, once the ledger has it."""
         if transaction.recipients(State.DELIVERED) or transaction.recipients(State.IN_DOUBT):
             self._accepted_at_s = self._resources.clock.now_s()
-        self._refusals = after_transaction(self._refusals, filebase, transaction.outcomes, transaction.message_refused)
+        self._refusals.heard(filebase, transaction.outcomes, transaction.message_refused)
         if self._has_stopped or not transaction.outcomes:
             return
         if self._refusals.are_too_many:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drainer.destinations.limits import Limits
 from drainer.feed.pick import entries_to_begin, one_per_recipient, recipients_to_send
 from drainer.feed.shaping import Shaping
+from drainer.ledger.records import recipient_key
 
 ANN, BOB, EVE = "ann@example.org", "bob@example.net", "eve@example.net"
 
@@ -35,3 +38,17 @@ def test_ceilings_count_nothing_when_nothing_goes() -> None:
 
 def test_two_spellings_of_one_recipient_are_sent_once() -> None:
     assert one_per_recipient(("ann@EXAMPLE.org", ANN, BOB)) == ("ann@EXAMPLE.org", BOB)
+
+
+# Capital sigma has two small letters, depending on what follows it.
+_PARTS = st.sampled_from(["a", "A", "a\u03a3", "a\u03c2", "a\u03c3"])
+
+
+@given(st.lists(st.lists(_PARTS, min_size=1, max_size=3).map("@".join), max_size=12))
+def test_of_any_addresses_the_first_of_each_recipient_goes(addresses: list[str]) -> None:
+    firsts: dict[bytes, str] = {}
+    for address in addresses:
+        firsts.setdefault(recipient_key(address), address)
+    found = one_per_recipient(addresses)
+    assert sorted(found) == sorted(firsts.values())
+    assert len(found) < len(addresses) or found == tuple(addresses)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from itertools import cycle, islice
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from drainer.feed.refusals import (
+    DOMAINS_OF_A_TRANSACTION,
     FEWEST_DOMAINS,
     FEWEST_ENTRIES,
     FEWEST_TRANSACTIONS,
+    LAST_TRANSACTIONS,
     MOST_RECIPIENTS,
+    REFUSED_PER_ACCEPTED,
     Refusals,
-    after_transaction,
     is_believed,
 )
 from drainer.ledger.records import Outcome
 from drainer.ledger.states import State
+from drainer.queuedir.domains import domain_of
 
 
 def outcome(state: State, recipients: int = 5) -> Outcome:
@@ -26,7 +33,7 @@ def outcome(state: State, recipients: int = 5) -> Outcome:
 def heard(transactions: Iterable[tuple[str, Outcome]]) -> Refusals:
     refusals = Refusals()
     for filebase, what in transactions:
-        refusals = after_transaction(refusals, filebase, [what])
+        refusals.heard(filebase, [what])
     return refusals
 
 
@@ -75,7 +82,7 @@ def mixed(transactions: int, refused: int, accepted: int) -> list[list[Outcome]]
 def after_all(transactions: list[list[Outcome]], before: Refusals | None = None) -> Refusals:
     refusals = before or Refusals()
     for number, outcomes in enumerate(transactions):
-        refusals = after_transaction(refusals, f"entry{number}", outcomes)
+        refusals.heard(f"entry{number}", outcomes)
     return refusals
 
 
@@ -104,8 +111,92 @@ def test_few_refusals_of_most_domains_raise_doubt_and_stop_nothing() -> None:
 
 
 def test_a_transaction_that_accepts_some_ends_the_row_whatever_it_refuses() -> None:
-    after = after_transaction(Refusals(99, 99), "entry", [outcome(State.FAILED), outcome(State.DELIVERED, 1)])
+    after = heard(refused(FEWEST_TRANSACTIONS))
+    after.heard("entry", [outcome(State.FAILED), outcome(State.DELIVERED, 1)])
     assert (after.recipients, after.transactions, after.are_doubtful) == (0, 0, False)
+
+
+Told = tuple[str, Sequence[Outcome]]
+
+
+def plainly(told: Sequence[Told]) -> tuple[bool, bool, bool, float]:
+    """are_too_many, of_most_domains, are_doubtful and doubtful_since_s, from the definition: all that was told is walked
+    through each time."""
+    row: list[Told] = []
+    for filebase, outcomes in told:
+        row = [] if any(one.state is State.DELIVERED for one in outcomes) else [*row, (filebase, outcomes)]
+    recipients = sum(len(one.recipients) for _, outcomes in row for one in outcomes)
+    since_s = min((one.at_s for _, outcomes in row for one in outcomes), default=math.inf)
+    is_row_much = is_much(recipients, len(row), len({filebase for filebase, _ in row}))
+
+    refused_since: dict[str, int] = {}
+    taking: set[str] = set()
+    ever_taking: set[str] = set()
+    rows: list[Told] = []
+    for filebase, outcomes in reversed(told[-LAST_TRANSACTIONS:]):
+        takes = in_domains(outcomes, State.DELIVERED)
+        others = {domain: n for domain, n in in_domains(outcomes, State.FAILED).items() if domain not in takes}
+        accepted = set(list(takes)[:DOMAINS_OF_A_TRANSACTION])
+        refused = dict(islice(others.items(), DOMAINS_OF_A_TRANSACTION))
+        still = {domain: count for domain, count in refused.items() if domain not in ever_taking}
+        for domain, count in still.items():
+            refused_since[domain] = refused_since.get(domain, 0) + count
+        taking |= accepted - refused_since.keys()
+        ever_taking |= accepted
+        if still:
+            rows.append((filebase, outcomes))
+    most = len(refused_since) >= FEWEST_DOMAINS and len(refused_since) >= REFUSED_PER_ACCEPTED * len(taking)
+    of_rows = (sum(refused_since.values()), len(rows), len({filebase for filebase, _ in rows}))
+    if most:
+        since_s = min(since_s, *(outcomes[0].at_s for _, outcomes in rows))
+    return is_row_much or (most and is_much(*of_rows)), most, bool(recipients) or most, since_s
+
+
+def is_much(recipients: int, transactions: int, entries: int) -> bool:
+    return recipients >= MOST_RECIPIENTS and transactions >= FEWEST_TRANSACTIONS and entries >= FEWEST_ENTRIES
+
+
+def in_domains(outcomes: Sequence[Outcome], state: State) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for one in outcomes:
+        for address in one.recipients if one.state is state else ():
+            found[domain_of(address)] = found.get(domain_of(address), 0) + 1
+    return found
+
+
+DOMAINS = st.integers(0, 29).map("d{}.example".format)
+KIND = st.tuples(
+    st.integers(0, 7).map("entry{}".format),
+    st.lists(DOMAINS, max_size=30),
+    st.lists(DOMAINS, max_size=4),
+)
+
+
+@settings(deadline=None)  # it is the walk that takes so long
+@given(st.lists(KIND.filter(lambda kind: bool(kind[1] or kind[2])), min_size=1, max_size=30), st.integers(1, 260))
+@example([(f"entry{n}", [f"d{n}.example", f"d{n + 1}.example"] * 3, []) for n in range(20)], 60)
+@example([("entry1", [f"d{n}.example" for n in range(30)], []), ("entry2", ["d1.example"], ["d2.example"])], 250)
+def test_running_counts_say_what_a_walk_over_the_last_transactions_says(
+    kinds: list[tuple[str, list[str], list[str]]], transactions: int
+) -> None:
+    refusals, told = Refusals(), list[Told]()
+    for at, (filebase, refused, accepted) in enumerate(islice(cycle(kinds), transactions)):
+        at_s = float(at % 17)  # a clock that is set back now and then
+        outcomes = [
+            Outcome(state, tuple(f"r@{domain}" for domain in domains), "550 5.1.1 unknown", at_s)
+            for state, domains in ((State.FAILED, refused), (State.DELIVERED, accepted))
+            if domains
+        ]
+        refusals.heard(filebase, outcomes)
+        told.append((filebase, outcomes))
+        found = (
+            refusals.are_too_many,
+            refusals.of_most_domains,
+            refusals.are_doubtful,
+            refusals.doubtful_since_s,
+        )
+        if at % 23 == 0 or at == transactions - 1:
+            assert found == plainly(told)
 
 
 @pytest.mark.parametrize(
