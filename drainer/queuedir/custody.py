@@ -30,6 +30,7 @@ from drainer.queuedir.filebase import (
     queue_of,
     renamed_filebase,
 )
+from drainer.queuedir.known_names import KnownNames
 from drainer.queuedir.moves import Moves, find, is_same_file, names_for, write_like
 from drainer.queuedir.premises import Premises, Scope, listed_names, refusing
 from drainer.queuedir.scan import ListedFile, QueueScan
@@ -71,6 +72,9 @@ class Custody:
         self._step = step
         self._moves = self._moved_by(step)
         self._unlinker = Unlinker(self.finish)
+        # Text for what is asked for each entry: for 100,000 entries Path objects took twice as long as the renames.
+        self._backlog, self._held, self._duplicates = str(self.backlog), str(self.held), str(self.duplicates)
+        self._known = {place: KnownNames(place, clock) for place in (self._held, self._duplicates)}
 
     def reconfigure(self, bak_age_s: float) -> None:
         """Settings read again."""
@@ -123,7 +127,6 @@ class Custody:
                  the ledger says so (promote_bak). A .bak from retry/ becomes a .pck: RetryRunner delivers nothing
         Raises   EntryVanished: somebody else took it, or it was a second name of a file already ours
         """
-        # Names are put together as text here and below: for 100,000 entries Path objects took twice as long as the renames.
         source = f"{self.queue_dir}/{queue}/{file.filebase}{file.suffix}"
         suffix = file.suffix if queue == HOME_QUEUE else Suffix.WAITING
         for filebase in names_for(file.filebase, queue):
@@ -131,7 +134,7 @@ class Custody:
             if known is None:
                 # INVARIANT take: one rename makes the entry ours.
                 #   Crash before: it is in out/, Mailman's. Crash after: it is in backlog/ and found at the next start.
-                self._moves.rename(source, f"{self.backlog}/{filebase}{suffix}")
+                self._moves.rename(source, f"{self._backlog}/{filebase}{suffix}")
                 return QueueFile(file.when_s, filebase, suffix)
             if is_same_file(known, source):
                 self._moves.unlink(source)
@@ -164,36 +167,45 @@ class Custody:
         Crash before: it is still a .bak at the next start, and is put in doubt again, which changes nothing.
         Crash after: the ledger was first, so no doubt is lost.
         """
-        found = self.path(filebase)
-        if found.suffix == Suffix.CLAIMED:
-            self._moves.rename(found, found.with_suffix(Suffix.WAITING))
+        found = self.file(filebase)
+        if found.endswith(Suffix.CLAIMED):
+            self._moves.rename(found, found.removesuffix(Suffix.CLAIMED) + Suffix.WAITING)
 
     def path(self, filebase: str) -> Path:
-        """Where an entry of ours is now: in backlog/, held/ or duplicates/."""
-        found = self._in_custody(filebase)
+        """As `file`, to work with."""
+        return Path(self.file(filebase))
+
+    def file(self, filebase: str) -> str:
+        """Where an entry of ours is now, as text: in backlog/, held/ or duplicates/. Raises EntryVanished."""
+        found = find(filebase, (self._backlog, self._held, self._duplicates))
         if found is None:
             raise EntryVanished(f"{filebase} is not in {self.home}")
         return found
 
-    def put_here_s(self, filebase: str) -> float:
-        """When its file was last moved (taken, or released from held/), seconds since the epoch."""
+    def status(self, filebase: str) -> os.stat_result:
+        """What the filesystem says of its file: `st_size`, and in `st_ctime` when it was last moved (taken, or released from
+        held/). Raises EntryVanished."""
         try:
-            return self.path(filebase).stat().st_ctime
+            return os.lstat(f"{self._backlog}/{filebase}{Suffix.WAITING}")
+        except FileNotFoundError:  # it is named otherwise, as few are
+            pass
+        try:
+            return os.lstat(self.file(filebase))
         except FileNotFoundError as exc:
             raise EntryVanished(f"{filebase} is not in {self.home}") from exc
 
     def hold(self, filebase: str) -> str:
         """backlog/ to held/. Done already: nothing happens. Returns its filebase. It is another one only if a person has
         put that name there by hand; then the ledger and the index have to learn it. So do the next four verbs."""
-        return self._move(filebase, (self.backlog,), self.held)
+        return self._move(filebase, (self._backlog,), self._held)
 
     def release(self, filebase: str) -> str:
         """held/ to backlog/."""
-        return self._move(filebase, (self.held,), self.backlog)
+        return self._move(filebase, (self._held,), self._backlog)
 
     def suppress(self, filebase: str) -> str:
         """backlog/ or held/ to duplicates/, where `expire_duplicates` finds it."""
-        return self._move(filebase, (self.backlog, self.held), self.duplicates)
+        return self._move(filebase, (self._backlog, self._held), self._duplicates)
 
     def drop(self, filebase: str) -> str:
         """As suppress: what an operator drops stays on disk as long, so that it can be brought back."""
@@ -201,26 +213,27 @@ class Custody:
 
     def restore(self, filebase: str, *, hold: bool = False) -> str:
         """duplicates/ to backlog/, or to held/."""
-        return self._move(filebase, (self.duplicates,), self.held if hold else self.backlog)
+        return self._move(filebase, (self._duplicates,), self._held if hold else self._backlog)
 
     def kept(self, filebase: str) -> Path | None:
         """Where a suppressed or dropped entry is; None: not in duplicates/, or not any more."""
-        return find(filebase, (self.duplicates,))
+        found = find(filebase, (self._duplicates,))
+        return Path(found) if found else None
 
     def try_again(self, filebase: str) -> tuple[QueueFile, int]:
         """duplicates/ to backlog/ under another name with the same time: the ledger has no final state for that name.
 
         Returns  the new name, and the size in bytes
         """
-        source = find(filebase, (self.duplicates,))
+        source = find(filebase, (self._duplicates,))
         if source is None:
             raise EntryVanished(f"{filebase} is not in {self.duplicates}")
         name, queue = mailman_filebase(filebase), queue_of(filebase)
         names = (custody_filebase(renamed_filebase(name, f"again {salt}"), queue) for salt in count(1))
-        moved = self._moves.move(source, self.backlog, names, Suffix.WAITING)
-        parsed = parse_name(moved.name)
+        moved = self._moves.move(source, self._backlog, names, Suffix.WAITING)
+        parsed = parse_name(moved[moved.rfind("/") + 1 :])
         assert isinstance(parsed, QueueFile)
-        return parsed, moved.stat().st_size
+        return parsed, os.lstat(moved).st_size
 
     def finish(self, filebase: str) -> bool:
         """Remove a completed entry; the ledger has every recipient settled. Returns False if it was gone already.
@@ -230,9 +243,9 @@ class Custody:
         Crash before: it is in backlog/, the ledger says that it owes no recipient, and it is finished again.
         """
         try:
-            self._moves.unlink(f"{self.backlog}/{filebase}{Suffix.WAITING}")
+            self._moves.unlink(f"{self._backlog}/{filebase}{Suffix.WAITING}")
         except EntryVanished:  # it is named otherwise, as few are
-            found = find(filebase, (self.backlog, self.held))
+            found = find(filebase, (self._backlog, self._held))
             if found is None:
                 return False
             self._moves.unlink(found)
@@ -264,7 +277,8 @@ class Custody:
     def preserve_bad(self, filebase: str) -> Path:
         """Move an unreadable entry to Mailman's bad/ as .psv, as Mailman itself does. Returns where it is."""
         source = self._waiting_or_held(filebase)
-        return self._moves.move(source, self.bad, names_for(mailman_filebase(filebase), HOME_QUEUE), Suffix.PRESERVED)
+        names = names_for(mailman_filebase(filebase), HOME_QUEUE)
+        return Path(self._moves.move(source, str(self.bad), names, Suffix.PRESERVED))
 
     def hand_back(self, filebase: str, queue: str = "") -> Path:
         """Give an entry in backlog/ or held/ back to Mailman, untouched. Sync at once after the last of a batch.
@@ -283,7 +297,7 @@ class Custody:
         if not (self.queue_dir / target).is_dir():
             target = HOME_QUEUE
         names = names_for(mailman_filebase(filebase), HOME_QUEUE)
-        return self._moves.move(source, self.queue_dir / target, names, Suffix(source.suffix))
+        return Path(self._moves.move(source, str(self.queue_dir / target), names, _suffix(source)))
 
     def hand_back_rewritten(self, filebase: str, raw: bytes, queue: str = "") -> Path:
         """Give a part-delivered entry back with its metadata rewritten to the recipients still owed.
@@ -305,11 +319,11 @@ class Custody:
 
     def rewrite(self, filebase: str, raw: bytes) -> None:
         """Steps 1 and 2 of hand_back_rewritten, and what they raise: for copies of one mail that go back together."""
-        source = self.path(filebase)
+        source = self.file(filebase)
         rewritten = self.home / f"{mailman_filebase(filebase)[:200]}.tmp"
         try:
             with refusing(f"write {rewritten}, so {source} stays in custody unchanged"):
-                write_like(rewritten, raw, source.stat())
+                write_like(rewritten, raw, os.lstat(source))
             self._step("rewritten")
             self._moves.rename(rewritten, source)
         except BaseException:
@@ -334,23 +348,34 @@ class Custody:
         suffix = Suffix.CLAIMED if file.suffix is Suffix.CLAIMED else Suffix.WAITING
         destination = (self.held if hold else self.backlog) / (filebase + suffix)
         self._moves.rename(self.queue_dir / queue / file.name, destination)
+        self._known[self._held].changed()
         return destination
 
-    def _move(self, filebase: str, sources: Sequence[Path], destination: Path) -> str:
+    def _move(self, filebase: str, sources: Sequence[str], destination: str) -> str:
         source = find(filebase, sources)
         if source is None:
             if find(filebase, (destination,)):
                 return filebase
-            raise EntryVanished(f"{filebase} is not in {listed_names(d.name + '/' for d in sources)} of {self.home}")
+            looked_in = listed_names(place.rpartition("/")[2] + "/" for place in sources)
+            raise EntryVanished(f"{filebase} is not in {looked_in} of {self.home}")
         names = names_for(mailman_filebase(filebase), queue_of(filebase))
-        moved = self._moves.move(source, destination, names, Suffix(source.suffix))
-        return moved.name.removesuffix(moved.suffix)
+        moved = self._moves.move(source, destination, names, _suffix(source))
+        if destination in self._known:
+            self._known[destination].changed()
+        return moved[moved.rfind("/") + 1 :].removesuffix(_suffix(moved))
 
-    def _waiting_or_held(self, filebase: str) -> Path:
-        source = find(filebase, (self.backlog, self.held))
+    def _waiting_or_held(self, filebase: str) -> str:
+        source = find(filebase, (self._backlog, self._held))
         if source is None:
             raise EntryVanished(f"{filebase} is neither in {self.backlog} nor in {self.held}")
         return source
 
-    def _in_custody(self, filebase: str) -> Path | None:
-        return find(filebase, (self.backlog, self.held, self.duplicates))
+    def _in_custody(self, filebase: str) -> str | None:
+        """Where an entry of this name is, if there is one: for an entry that comes, and that nothing knows yet."""
+        if any(names.may_hold(filebase) for names in self._known.values()):
+            return find(filebase, (self._backlog, self._held, self._duplicates))
+        return find(filebase, (self._backlog,))
+
+
+def _suffix(file: str) -> str:
+    return file[file.rfind(".") :]

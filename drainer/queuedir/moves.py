@@ -12,8 +12,9 @@ INVARIANT never-overwrite: rename(2) would replace an existing name silently, so
   The look can be trusted in backlog/, held/ and duplicates/: names appear there only by the process that holds the
   flock on drainer/lock, in one thread. In out/, retry/ and bad/ Mailman makes new names from the present time and a
   SHA-1 of the content, never one of ours. The only risk left is a person who copies the very same name there within the
-  same microseconds. Two names of one inode (a hard-linked restore): rename(2) does nothing and reports success, so the
-  superfluous name is unlinked instead.
+  same microseconds. `take` looks only into backlog/, where it renames to. Whether the name is in held/ or duplicates/, which
+  it keeps from having twice, it mostly knows from a listing (known_names.py). Two names of one inode (a hard-linked
+  restore): rename(2) does nothing and reports success, so the superfluous name is unlinked instead.
 INVARIANT durable-when-reported: a power failure undoes renames whose directories were not synced.
   A lost `take`: the entry is back in out/, and Mailman's runner may deliver it. So sync before a taken entry's first
   attempt. A lost `hand_back`: the entry is ours again, and Mailman may have delivered it. So sync at once, before anything
@@ -86,13 +87,13 @@ class Moves:
                 raise EntryVanished(f"{path} was gone when it was to be removed") from exc
         self._step("after unlink")
 
-    def move(self, source: Path, directory: Path, names: Iterator[str], suffix: Suffix) -> Path:
+    def move(self, source: str, directory: str, names: Iterator[str], suffix: str) -> str:
         """A file into a directory, under the first of `names` that is free there. A second name of the same file that is
         there already stays, and `source` goes. Returns where the file is."""
         for filebase in names:
             known = find(filebase, (directory,))
             if known is None:
-                destination = directory / (filebase + suffix)
+                destination = f"{directory}/{filebase}{suffix}"
                 self.rename(source, destination)
                 return destination
             if is_same_file(known, source):
@@ -120,21 +121,21 @@ class Moves:
                 directories.pop(0)
 
 
-def find(filebase: str, directories: Sequence[Path]) -> Path | None:
+def find(filebase: str, directories: Sequence[str]) -> str | None:
     """Where an entry is among these directories, whatever its suffix."""
     access = os.access
     for directory in directories:
         path = f"{directory}/{filebase}"
         for suffix in _SUFFIXES:
             if access(path + suffix, os.F_OK, follow_symlinks=False):
-                return Path(path + suffix)
+                return path + suffix
     return None
 
 
-def is_same_file(one: Path, other: Path | str) -> bool:
+def is_same_file(one: str, other: str) -> bool:
     """Whether both are names of one inode; False if one of them is gone."""
     try:
-        return os.path.samestat(one.lstat(), os.lstat(other))
+        return os.path.samestat(os.lstat(one), os.lstat(other))
     except FileNotFoundError:
         return False
 

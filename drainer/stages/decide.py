@@ -77,7 +77,7 @@ class Decide:
             return False
         if filebase in facts.claimed or any(claim.state is State.SKIPPED for claim in decision.skip):
             return False
-        put_here_s = self._resources.custody.put_here_s(filebase)
+        put_here_s = self._resources.custody.status(filebase).st_ctime
         last_s = max(claim.at_s for claim in decision.skip)
         return last_s < put_here_s - SETTLED_BEFORE_S or facts.finished_s(filebase, put_here_s) < put_here_s
 

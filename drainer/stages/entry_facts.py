@@ -67,7 +67,7 @@ class EntryFacts:
 
     def read(self, filebase: str) -> QueueEntry:
         """An entry in our custody. Raises EntryError."""
-        return read_entry(self._resources.custody.path(filebase))
+        return read_entry(self._resources.custody.file(filebase))
 
     async def summarised(self, entry: QueueEntry) -> EntrySummary:
         """Also with the digests of entries that were found to be the same mail, if the index has read this one."""

@@ -73,7 +73,7 @@ class Turn:
         budget, octets = self._memory.of(is_fresh=waiting.is_fresh), 0
         try:
             try:
-                size = ENTRY_COPIES * self._resources.custody.path(waiting.filebase).stat().st_size
+                size = ENTRY_COPIES * self._resources.custody.status(waiting.filebase).st_size
                 await budget.take(size)
                 octets = size
                 ending = await self._carry_out(waiting)
