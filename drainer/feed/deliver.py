@@ -82,6 +82,7 @@ async def deliver(
     is_stopping: Callable[[], bool] = lambda: True,
     owes_dsns: bool = False,
     holds_refused: bool = False,
+    written_with: Callable[[Sequence[Outcome]], Callable[[], Awaitable[None]] | None] = lambda outcomes: None,
     on_end: Callable[[Transaction], None] = lambda transaction: None,
 ) -> Transaction:
     """Carry out one transaction and write its outcome.
@@ -92,6 +93,7 @@ async def deliver(
     owes_dsns    the reverse-path is owed a DSN for recipients that fail; it is written with the failure
     holds_refused  a refusal of the message itself (5xx at MAIL, DATA or the final dot) fails no recipient: they are
                  DEFERRED, and the caller holds the entry
+    written_with  asked when the outcomes are known: what else to write in the same commit; None: nothing
     on_end       called as soon as the transaction is in the ledger, also if the caller gets only a cancellation
     Raises   UnsafeAddress   the reverse-path or a MAIL parameter must not reach the wire: hold the entry
              TooLargeForMta  nothing was sent: hold the entry
@@ -101,7 +103,17 @@ async def deliver(
              CancelledError  after the transaction was finished, if it had begun its attempt
     """
     transaction = _Transaction(
-        composed, filebase, message, ledger, session, clock, on_refusal, is_stopping, owes_dsns, holds_refused
+        composed,
+        filebase,
+        message,
+        ledger,
+        session,
+        clock,
+        on_refusal,
+        is_stopping,
+        owes_dsns,
+        holds_refused,
+        written_with,
     )
     accepted = await transaction.envelope()
     # Also if no recipient was accepted: a write to the ledger that has begun may become durable after its caller was
@@ -132,6 +144,7 @@ class _Transaction:
         is_stopping: Callable[[], bool],
         owes_dsns: bool,
         holds_refused: bool,
+        written_with: Callable[[Sequence[Outcome]], Callable[[], Awaitable[None]] | None],
     ) -> None:
         self.composed = composed
         self.filebase = filebase
@@ -143,6 +156,7 @@ class _Transaction:
         self.is_stopping = is_stopping
         self.owes_dsns = owes_dsns
         self.holds_refused = holds_refused
+        self.written_with = written_with
         self.refused: dict[str, Meaning] = {}
         self.over_limit: list[str] = []
         self.somebody_accepted = False
@@ -311,6 +325,9 @@ class _Transaction:
             of_refusals = self._dsns(refusals, at_s)
             writes.append(lambda: self.ledger.record(self.filebase, self.message, refusals, of_refusals))
         if writes:
+            # All of them are asked for before the next turn of the loop, so they are in one group commit.
+            if (also := self.written_with(outcomes)) is not None:
+                writes.append(also)
             await asyncio.gather(*(self._until_durable(write, outcomes, cancelled) for write in writes))
         attempt_id, accepted = attempt or (None, ())
         trouble = "" if self.session_limit else self.trouble

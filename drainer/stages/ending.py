@@ -7,6 +7,7 @@ Pure  values only
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,7 @@ from drainer.errors import (
     IllegalTransition,
     MtaError,
 )
+from drainer.ledger.evidence import Ended, Evidence
 from drainer.ledger.records import MessageRecord
 from drainer.queuedir.domains import DomainCounts
 from drainer.queuedir.entry import QueueEntry
@@ -33,6 +35,7 @@ class Decided:
 
     blameless  the recipients still owed were not refused: the turn was interrupted, or it was the MTA's state
     parked     the others wait for a ceiling, not for those that were refused; None: nobody does
+    finished   the ledger has its end already, written with its last outcome; None: it has not
     """
 
     entry: QueueEntry
@@ -40,6 +43,25 @@ class Decided:
     decision: Decision
     blameless: bool
     parked: Parked | None = None
+    finished: Finished | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What the ledger writes of an entry whose recipients are all settled, and what decides where its file goes.
+
+    counts, ended, evidence  as in Ledger.finish_entry
+    by_others    recipients whom another entry had delivered to
+    failed_at_s  when its own recipients failed, seconds since the epoch
+    is_dropped   an operator's drop had settled some of them
+    """
+
+    counts: Mapping[str, int]
+    ended: Ended
+    evidence: Sequence[Evidence]
+    by_others: int
+    failed_at_s: Sequence[float]
+    is_dropped: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Not here  how an entry is held, put off or forgotten (set_aside.py)
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from drainer.ledger.evidence import Evidence, Fate
 from drainer.ledger.records import Deferral, MessageRecord, NewDsn, Outcome, recipient_key
 from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
-from drainer.shielded import carried_through
+from drainer.shielded import carried_through, until_done
 from drainer.stages.decide import why_held_back
 from drainer.stages.domain_ceilings import DomainCeilings
 from drainer.stages.ending import (
@@ -32,6 +33,7 @@ from drainer.stages.ending import (
     ENDS_TURN,
     Decided,
     Ending,
+    Finished,
     Halted,
     Held,
     LookAgain,
@@ -93,8 +95,8 @@ class Settle:
     async def _carry_out(self, filebase: str, ending: Ending) -> None:
         index, set_aside = self._resources.index, self._set_aside
         match ending:
-            case Decided(entry, record, decision, blameless, parked):
-                await self.apply(entry, record, decision, blameless, parked)
+            case Decided(entry, record, decision, blameless, parked, finished):
+                await self.apply(entry, record, decision, blameless, parked, finished)
             case NotBefore(due_s, reason, owed):
                 if owed is not None:
                     index.set_owed(filebase, owed)
@@ -129,13 +131,16 @@ class Settle:
         decision: Decision,
         blameless: bool,
         parked: Parked | None = None,
+        finished: Finished | None = None,
     ) -> None:
         """Do what a decision says.
 
-        blameless, parked  as in Decided
+        blameless, parked, finished  as in Decided
         """
         filebase, index = entry.filebase, self._resources.index
         match decision.next_step:
+            case NextStep.FINISH if finished is not None:
+                await self._leave(entry, finished)
             case NextStep.FINISH:
                 # An interruption between the commit and the unlink would have it finished, and counted, once more.
                 await carried_through(self._finish(entry, record, decision))
@@ -166,45 +171,69 @@ class Settle:
         deferred = {claim.filebase for claim in claims if claim.state is State.DEFERRED}
         return {name for name in deferred if index.state_of(name) is None and not at_mailman.has(name)}
 
-    async def _finish(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
+    def finished(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> Finished:
+        """How an entry ends that a decision finishes."""
         filebase = entry.filebase
         others = [claim for claim in decision.skip if claim.filebase != filebase]
-        by_others = len(others)
-        delivered = any(claim.filebase == filebase and claim.state is State.DELIVERED for claim in decision.skip)
-        how = Fate.DELIVERED if delivered else Fate.SETTLED
-        ended = self._resources.index.ended_as(filebase, how, len(entry.recipients))
+        own = [claim for claim in decision.skip if claim.filebase == filebase]
+        delivered = any(claim.state is State.DELIVERED for claim in own)
+        ended = self._resources.index.ended_as(
+            filebase, Fate.DELIVERED if delivered else Fate.SETTLED, len(entry.recipients)
+        )
+        return Finished(
+            {"delivered_entries": int(delivered), "suppressed_recipients": len(others)},
+            ended,
+            self._evidence(filebase, record, others, ended.kind),
+            len(others),
+            [claim.at_s for claim in own if claim.state is State.FAILED],
+            any(claim.state is State.SKIPPED for claim in own),
+        )
+
+    async def write(self, filebase: str, finished: Finished) -> None:
+        """To the ledger, so that its file may go."""
+        await self._resources.ledger.finish_entry(filebase, finished.counts, finished.ended, finished.evidence)
+
+    async def _finish(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
+        finished = self.finished(entry, record, decision)
+        try:
+            await self.write(entry.filebase, finished)
+        except HaltError:
+            self._resources.index.set_owed(entry.filebase, 0)  # its next turn finishes it; until then it owes nobody
+            raise
+        await self._leave(entry, finished)
+
+    async def _leave(self, entry: QueueEntry, finished: Finished) -> None:
+        """Off the disk and out of the index, also if it is interrupted meanwhile."""
+        filebase = entry.filebase
         # INVARIANT settled-before-unlink: every recipient is settled in the durable ledger before the file goes.
         #   Crash before the unlink: the entry is read again, found settled by itself, and finished again; between the
         #   commit and the unlink it is counted as an entry twice, its recipients once. Held by tests/crash/.
         #   The unlink is made in a thread. Until it is done the entry is active, here and in the index, so that nothing else
         #   takes it up, and a stop waits for it as for any turn.
-        try:
-            await self._resources.ledger.finish_entry(
-                filebase,
-                {"delivered_entries": int(delivered), "suppressed_recipients": by_others},
-                ended,
-                self._evidence(filebase, record, others, ended.kind),
-            )
-        except HaltError:
-            self._resources.index.set_owed(filebase, 0)  # its next turn finishes it; until then it owes nobody
-            raise
-        failed_at_s = [c.at_s for c in decision.skip if c.filebase == filebase and c.state is State.FAILED]
-        if failed_at_s and (self._trust.is_doubted or self._failures.are_undone(failed_at_s)):
-            await self._failures.keep(filebase, failed_at_s)  # in duplicates/, or in backlog/ under another name
-        elif any(claim.filebase == filebase and claim.state is State.SKIPPED for claim in decision.skip):
+        interruption: asyncio.CancelledError | None = None
+        if finished.failed_at_s and (self._trust.is_doubted or self._failures.are_undone(finished.failed_at_s)):
+            # In duplicates/, or in backlog/ under another name.
+            keeping = asyncio.ensure_future(self._failures.keep(filebase, finished.failed_at_s))
+            interruption = await until_done(keeping)
+            keeping.result()
+        elif finished.is_dropped:
             # An operator's drop, which a crash cut off after its recipients were settled, ends here: it can be undone.
             self._resources.custody.drop(filebase)
         else:
-            await self._resources.custody.finish_later(filebase)
+            gone = self._resources.custody.finish_later(filebase)
+            interruption = await until_done(gone)
+            gone.result()
         self._facts.note_finished(filebase)
         self._resources.index.remove(filebase)
         self._waiters.wake(filebase)
         log.info(
             logfmt(
                 outcome="finished", filebase=filebase, list=entry.list_id, recipients=len(entry.recipients),
-                suppressed=by_others or None,
+                suppressed=finished.by_others or None,
             )
         )  # fmt: skip
+        if interruption is not None:
+            raise interruption
 
     async def _suppress(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
         filebase = entry.filebase

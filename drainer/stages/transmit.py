@@ -27,6 +27,7 @@ from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.settings import Settings
 from drainer.stages.background import Background
 from drainer.stages.domain_ceilings import DomainCeilings
+from drainer.stages.last_outcome import LastOutcome
 from drainer.stages.mta_trust import MtaTrust
 from drainer.stages.outcome_log import log_outcome
 from drainer.stages.recipient_limits import RecipientLimits
@@ -70,10 +71,17 @@ class Transmit:
         self._slots.resize(self._sessions)
 
     async def send(
-        self, entry: QueueEntry, record: MessageRecord, recipients: Sequence[str], *, is_fresh: bool = False
+        self,
+        entry: QueueEntry,
+        record: MessageRecord,
+        recipients: Sequence[str],
+        last: LastOutcome,
+        *,
+        is_fresh: bool = False,
     ) -> list[Transaction]:
         """Compose and deliver to these recipients; returns each transaction, all of them in the ledger.
 
+        last      learns each outcome, and writes the end of the entry with the last one
         is_fresh  it goes in the lane of fresh mail
         Raises  CancelledError, EntryError, HaltError, once nothing of this entry is in flight any more
         """
@@ -98,7 +106,7 @@ class Transmit:
                                 piece, left = left.parted(permit.recipients)
                                 covered.update(piece.owed_for)
                                 taken = place.pop_all()
-                                whole = self._deliver_whole(piece, entry, record, is_fresh, permit, taken)
+                                whole = self._deliver_whole(piece, entry, record, last, is_fresh, permit, taken)
                                 deliveries.append(asyncio.create_task(whole))
                                 deliveries[-1].add_done_callback(functools.partial(_leave, taken, memory.pop_all()))
             skipped = tuple(address for address in recipients if address not in covered)
@@ -164,6 +172,7 @@ class Transmit:
         composed: ComposedMessage,
         entry: QueueEntry,
         record: MessageRecord,
+        last: LastOutcome,
         is_fresh: bool,
         permit: Permit,
         place: contextlib.ExitStack,
@@ -174,7 +183,7 @@ class Transmit:
         place  of the first transaction. Each that follows takes one anew, as it may have to wait for the rate or for a cap
         """
         with place:
-            done = [await self._deliver(composed, entry, record, permit)]
+            done = [await self._deliver(composed, entry, record, last, permit)]
         for at, transaction in enumerate(done):
             if following := _following(transaction):
                 left: ComposedMessage | None
@@ -183,13 +192,13 @@ class Transmit:
                         with contextlib.ExitStack() as place:
                             permit = await self._take_place(left, place, is_fresh)
                             piece, left = left.parted(permit.recipients)
-                            done.append(await self._deliver(piece, entry, record, permit))
+                            done.append(await self._deliver(piece, entry, record, last, permit))
                 # Untouched no more: the transactions that followed say what became of them.
                 done[at] = replace(transaction, untouched=()) if transaction.session_limit else transaction
         return done
 
     async def _deliver(
-        self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord, permit: Permit
+        self, composed: ComposedMessage, entry: QueueEntry, record: MessageRecord, last: LastOutcome, permit: Permit
     ) -> Transaction:
         resources = self._resources
         async with resources.pool.session() as session:
@@ -203,7 +212,8 @@ class Transmit:
                     is_stopping=lambda: "stopping" in resources.gate.reasons,
                     owes_dsns=resources.settings.feed.dsn,
                     holds_refused=entry.flavour is Flavour.MAILMAN2,
-                    on_end=lambda transaction: self._heard(first, entry, record, transaction, session),
+                    written_with=last.written_with,
+                    on_end=lambda transaction: self._heard(first, entry, record, last, transaction, session),
                 )  # fmt: skip
             finally:
                 self._in_flight -= 1
@@ -216,12 +226,14 @@ class Transmit:
         composed: ComposedMessage,
         entry: QueueEntry,
         record: MessageRecord,
+        last: LastOutcome,
         transaction: Transaction,
         session: Session,
     ) -> None:
         """The MTA's answers, once they are in the ledger. The entry's own task may be cancelled by then; a doubt is to be
         resolved and a DSN to be sent all the same."""
         signals = self._resources.signals
+        last.durable(transaction.outcomes)
         for outcome in transaction.outcomes:
             log_outcome(entry, record, outcome)
         if transaction.recipients(State.FAILED):

@@ -14,20 +14,21 @@ import functools
 from collections.abc import Sequence
 
 from drainer.backlog.values import WaitingEntry
-from drainer.duplicates.decision import Claim, Decision, NextStep
+from drainer.duplicates.decision import Decision
 from drainer.feed.memory_budget import ENTRY_COPIES, MemoryByLane
 from drainer.feed.outcome import ContentRefused
 from drainer.feed.pick import deliver_after_s, one_per_recipient
 from drainer.feed.shaping import Shaped
 from drainer.feed.transaction import Transaction
-from drainer.ledger.records import MessageRecord, recipient_key
-from drainer.ledger.states import SETTLED, State
+from drainer.ledger.records import MessageRecord
+from drainer.ledger.states import State
 from drainer.queuedir.entry import QueueEntry
 from drainer.settings import Settings
 from drainer.stages.decide import Decide, why_held_back
 from drainer.stages.domain_ceilings import DomainCeilings
 from drainer.stages.ending import ENDS_TURN, Decided, Ending, Held, LookAgain, NotBefore, Parked, WithMailman, ending_of
 from drainer.stages.entry_facts import EntryFacts
+from drainer.stages.last_outcome import LastOutcome
 from drainer.stages.resources import Resources
 from drainer.stages.settle import Settle
 from drainer.stages.transmit import Transmit
@@ -107,9 +108,15 @@ class Turn:
         sent: list[Transaction] = []
         interrupted = False
         if going.ready:
-            sent, interrupted = await self._send(entry, record, going.ready, waiting.is_fresh)
-            settled = None if interrupted else _settled_by(decision, sent, filebase)
-            decision = settled or await decide()
+            last = LastOutcome(
+                decision, filebase,
+                functools.partial(self._settle.finished, entry, record), functools.partial(self._settle.write, filebase),
+            )  # fmt: skip
+            sent, interrupted = await self._send(entry, record, going.ready, waiting.is_fresh, last)
+            if last.finished is not None:
+                decision, finished = last.finished
+                return Decided(entry, record, decision, blameless=interrupted, finished=finished)
+            decision = (None if interrupted else last.settled) or await decide()
             if decision.deliver and (
                 reply := next((done.message_refused for done in sent if done.message_refused), "")
             ):
@@ -185,12 +192,12 @@ class Turn:
         return LookAgain(why_not) if why_not else WithMailman()
 
     async def _send(
-        self, entry: QueueEntry, record: MessageRecord, recipients: Sequence[str], is_fresh: bool
+        self, entry: QueueEntry, record: MessageRecord, recipients: Sequence[str], is_fresh: bool, last: LastOutcome
     ) -> tuple[list[Transaction], bool]:
         """Compose, throttle, deliver. Returns the transactions, and whether the turn was interrupted: then what was in
         flight has been finished, and the ledger says where the entry stands."""
         try:
-            return await self._transmit.send(entry, record, recipients, is_fresh=is_fresh), False
+            return await self._transmit.send(entry, record, recipients, is_fresh=is_fresh, last=last), False
         except asyncio.CancelledError:
             if task := asyncio.current_task():
                 task.uncancel()
@@ -223,21 +230,3 @@ class Turn:
         elif sent:
             self._losses.pop(filebase, None)
         return self._losses.get(filebase, 0) >= LOSSES_IN_A_ROW
-
-
-def _settled_by(before: Decision, sent: Sequence[Transaction], filebase: str) -> Decision | None:
-    """The decision that a second look at the ledger would come to, if these transactions left nothing open; None: look.
-
-    Enough to finish on: what was to be skipped was so by a final state in the ledger, and a Transaction is returned only
-    once its outcomes are durable there (feed/deliver.py, INVARIANT outcome-before-anything).
-    """
-    claims = {
-        recipient_key(address): Claim(address, filebase, outcome.state, outcome.at_s)
-        for transaction in sent
-        for outcome in transaction.outcomes
-        if outcome.state in SETTLED
-        for address in outcome.recipients
-    }
-    if before.wait or before.hold or not all(recipient_key(address) in claims for address in before.deliver):
-        return None
-    return Decision(NextStep.FINISH, skip=(*before.skip, *claims.values()))
