@@ -61,7 +61,7 @@ COVERED = {
     "test_any_listing_is_counted_to_the_last_recipient_or_refused",
     "destinations/kept_paces": "destinations/test_kept_paces.py::"
     "test_any_octets_are_paces_that_can_be_used_or_nothing_learnt",
-    "feed/wire_replies": "feed/test_any_reply.py::test_any_bytes_give_replies_or_a_named_end_however_they_are_cut",
+    "feed/smtp_client": "feed/test_smtp_client.py::test_any_octets_give_the_same_answers_however_they_are_cut",
     "mta_log/mailman_smtp_log": "mta_log/test_mailman_smtp_log.py::test_any_lines_give_counts_within_what_was_tried",
     "feed/borne": "feed/test_borne.py::test_any_octets_are_read_or_are_nothing_known",
     "feed/recipient_limit": "feed/test_recipient_limit.py::test_octets_that_are_no_limit_are_none",

@@ -2,12 +2,11 @@
 
 In    a ComposedMessage, the entry's filebase and MessageRecord, a Session
 Out   a Transaction: what became of every recipient, durable in the ledger before it is returned
-Not here  what replies mean (outcome.py); which recipients are still owed (duplicates/); when to try again (stages/)
+Not here  what replies mean for the recipients (answers.py); which recipients are still owed (duplicates/); when to try again
+          (stages/); how a known outcome is written to a ledger that refuses (outcome_writes.py)
 
-An MTA may limit the recipients of one transaction (RFC 5321 §4.5.3.1.10). The recipients beyond its limit are not at
-fault: they are `over_limit`, owed as before. It may limit the transactions of a session: a mail that meets this limit is
-`untouched`, and goes in another session. The caller says what a refusal of the message itself means: under Mailman 2.1
-no recipient fails for it (`holds_refused`).
+Each step begins when the one before has its answer, from the MTA or from the ledger, in a callback: no task, no timer and no
+future of its own, but one for the caller.
 
 Refusals at MAIL and RCPT are written after the attempt, together with its outcome, in one group commit. A crash before that
 forgets them, which costs one more RCPT and nothing else: a refused recipient got nothing. Written earlier, they would cost
@@ -19,55 +18,29 @@ Cancelling stops a transaction while its envelope is under way, never after that
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
-from typing import Protocol
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from drainer.clock import Clock
 from drainer.compose.wire import ComposedMessage
-from drainer.errors import LedgerNotDurable
+from drainer.errors import EntryError, LedgerNotDurable
+from drainer.feed.answers import Answers, ToRcpt
 from drainer.feed.dsn import owed_dsn
-from drainer.feed.outcome import (
-    Blame,
-    Meaning,
-    Reply,
-    SessionLost,
-    after_data,
-    after_final_dot,
-    after_loss,
-    after_mail,
-    after_rcpt,
-    is_recipient_limit,
-    may_be_recipient_limit,
-)
-from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
-from drainer.feed.session_limit import is_session_limit, may_be_session_limit
+from drainer.feed.outcome import Meaning, Reply, SessionLost, Stage
+from drainer.feed.outcome_writes import Attempts, OutcomeWrites, Write
+from drainer.feed.session import Session
+from drainer.feed.smtp_client import Answer
+from drainer.feed.smtp_commands import UnsafeAddress, mail_command, rcpt_commands
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import AttemptId, MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
-from drainer.shielded import carried_through
-from drainer.text.logfmt import logfmt
-
-log = logging.getLogger(__name__)
-
-LEDGER_RETRY_FIRST_S = 0.25
-LEDGER_RETRY_LONGEST_S = 5.0
-_TRIES_WHEN_STOPPING = 3
 
 
-class Attempts(Protocol):
-    """Where one transaction is written: for mail, the ledger itself (ledger/contract.py has the promises)."""
+class TooLargeForMta(EntryError):
+    """The content is larger than the MTA says it takes: it would refuse it at MAIL, for ever."""
 
-    async def open_attempt(self, attempt: NewAttempt) -> AttemptId: ...
-
-    async def close_attempt(
-        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
-    ) -> None: ...
-
-    async def record(
-        self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
-    ) -> None: ...
+    reason = "too_large_for_mta"
 
 
 async def deliver(
@@ -82,7 +55,7 @@ async def deliver(
     is_stopping: Callable[[], bool] = lambda: True,
     owes_dsns: bool = False,
     holds_refused: bool = False,
-    written_with: Callable[[Sequence[Outcome]], Callable[[], Awaitable[None]] | None] = lambda outcomes: None,
+    written_with: Callable[[Sequence[Outcome]], Write | None] = lambda outcomes: None,
     on_end: Callable[[Transaction], None] = lambda transaction: None,
 ) -> Transaction:
     """Carry out one transaction and write its outcome.
@@ -102,35 +75,28 @@ async def deliver(
              IllegalTransition, LedgerUnusable   from the ledger
              CancelledError  after the transaction was finished, if it had begun its attempt
     """
-    transaction = _Transaction(
-        composed,
-        filebase,
-        message,
-        ledger,
-        session,
-        clock,
-        on_refusal,
-        is_stopping,
-        owes_dsns,
-        holds_refused,
-        written_with,
+    writes = OutcomeWrites(message.message_id, on_refusal, is_stopping)
+    delivery = _Delivery(
+        composed, filebase, message, ledger, session, clock, writes, owes_dsns, holds_refused, written_with, on_end
     )
-    accepted = await transaction.envelope()
-    # Also if no recipient was accepted: a write to the ledger that has begun may become durable after its caller was
-    # cancelled, and the caller would then go by the ledger as it was before.
-    rest = transaction.content if accepted else transaction.nothing
-    cancelled = asyncio.Event()
+    delivery.begin()
+    interruption: asyncio.CancelledError | None = None
+    while not delivery.is_over:
+        try:
+            await delivery.end()
+        except asyncio.CancelledError as exc:
+            if delivery.stop():
+                raise
+            writes.cancelled()
+            interruption = exc
+    done = delivery.result()
+    if interruption is not None:
+        raise interruption
+    return done
 
-    async def to_its_end() -> Transaction:
-        done = await rest(accepted, cancelled)
-        on_end(done)
-        return done
 
-    return await carried_through(to_its_end(), cancelled.set)
-
-
-class _Transaction:
-    """The steps, and what is known of each recipient so far (by its place in owed_for)."""
+class _Delivery:
+    """The steps. `begin`, then callbacks until it `is_over`."""
 
     def __init__(
         self,
@@ -140,276 +106,232 @@ class _Transaction:
         ledger: Attempts,
         session: Session,
         clock: Clock,
-        on_refusal: Callable[[LedgerNotDurable], None],
-        is_stopping: Callable[[], bool],
+        writes: OutcomeWrites,
         owes_dsns: bool,
         holds_refused: bool,
-        written_with: Callable[[Sequence[Outcome]], Callable[[], Awaitable[None]] | None],
+        written_with: Callable[[Sequence[Outcome]], Write | None],
+        on_end: Callable[[Transaction], None],
     ) -> None:
-        self.composed = composed
-        self.filebase = filebase
-        self.message = message
-        self.ledger = ledger
-        self.session = session
-        self.clock = clock
-        self.on_refusal = on_refusal
-        self.is_stopping = is_stopping
-        self.owes_dsns = owes_dsns
-        self.holds_refused = holds_refused
-        self.written_with = written_with
-        self.refused: dict[str, Meaning] = {}
-        self.over_limit: list[str] = []
-        self.somebody_accepted = False
-        self.trouble = ""
-        self.message_refused = ""
-        self.session_limit = False
-        self.carried = session.transactions
+        self._composed = composed
+        self._filebase = filebase
+        self._message = message
+        self._ledger = ledger
+        self._session = session
+        self._clock = clock
+        self._writes = writes
+        self._owes_dsns = owes_dsns
+        self._written_with = written_with
+        self._on_end = on_end
+        self._answers = Answers(
+            composed.owed_for, carried=session.transactions, mails=session.mails, holds_refused=holds_refused
+        )
+        self._rcpt: list[bytes | UnsafeAddress] = []
+        self._unsafe: list[UnsafeAddress] = []
+        self._accepted: tuple[str, ...] = ()
+        self._is_in_envelope = True
+        self._waiter: asyncio.Future[None] | None = None
+        self._done: Transaction | None = None
+        self._error: BaseException | None = None
 
-    async def envelope(self) -> tuple[str, ...]:
-        """MAIL and RCPT. Returns the recipients accepted, as the entry has them."""
-        session, envelope, owed_for = self.session, self.composed.envelope, self.composed.owed_for
-        size = len(self.composed.content)
+    @property
+    def is_over(self) -> bool:
+        return self._done is not None or self._error is not None
+
+    def end(self) -> asyncio.Future[None]:
+        """Done once it is over. Cancelling it cancels nothing else."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
+
+    def result(self) -> Transaction:
+        if self._done is None:
+            raise self._error or asyncio.InvalidStateError("a transaction was asked for its end before it had one")
+        return self._done
+
+    def stop(self) -> bool:
+        """Stop at once, if its envelope is under way; the session ends with it. False: it comes to its end."""
+        if self._is_in_envelope:
+            self._session.close()
+        return self._is_in_envelope
+
+    def begin(self) -> None:
+        """MAIL and RCPT, in one write where the MTA takes that. Raises UnsafeAddress, TooLargeForMta (nothing was sent)."""
+        session, envelope = self._session, self._composed.envelope
+        size = len(self._composed.content)
         if session.largest_bytes is not None and max(size, envelope.size or 0) > session.largest_bytes:
             # Held rather than failed: the limit is the MTA's, and often only a default (message_size_limit).
             raise TooLargeForMta(
                 f"{max(size, envelope.size or 0)} octets, and the MTA takes {session.largest_bytes}; right would be a "
                 "higher limit there, then `drainer release`"
             )
-        unsafe = [session.unsafe(recipient) for recipient in envelope.recipients]
-        if all(unsafe):
+        self._rcpt = rcpt_commands(envelope.recipients, session.offered)
+        sent = [command for command in self._rcpt if isinstance(command, bytes)]
+        self._unsafe = [command for command in self._rcpt if isinstance(command, UnsafeAddress)]
+        if not sent:
             # Before MAIL: under VERP the address is in the reverse-path too, and a refusal there would blame the entry.
-            for owed, exc in zip(owed_for, unsafe, strict=True):
-                self._may_go_on((owed,), _after_rcpt(exc))
-            return ()
-        replies: list[Reply | UnsafeAddress] = []
-        try:
-            if session.offers("pipelining"):
-                first, replies = await session.mail_and_rcpt(envelope, size)
-                if self._may_go_on(owed_for, self._after_mail(first)):
-                    for owed, reply in zip(owed_for, replies, strict=False):
-                        if not self._answered(owed, reply):
-                            break
-            elif self._may_go_on(owed_for, self._after_mail(await session.mail(envelope, size))):
-                for owed, recipient in zip(owed_for, envelope.recipients, strict=True):
-                    replies.append(await self._rcpt(recipient))
-                    if not self._answered(owed, replies[-1]):
-                        break
-                    if self.over_limit:  # the next ones would be refused as well
-                        self.over_limit += owed_for[len(replies) :]
-                        break
-        except SessionLost as lost:
-            self.over_limit.clear()
-            self._refuse(tuple(o for o in owed_for if o not in self.refused), after_loss(lost))
-        self._see_bare_limit(replies)
-        beyond = frozenset(self.over_limit)
-        return tuple(owed for owed in owed_for if owed not in self.refused and owed not in beyond)
-
-    def _after_mail(self, reply: Reply) -> Meaning | None:
-        refusal = after_mail(reply)
-        return self._unless_session_limit(reply, refusal, at_mail=True) if refusal else None
-
-    def _unless_session_limit(self, reply: Reply, refusal: Meaning, *, at_mail: bool = False) -> Meaning:
-        """The same, or that the session has carried enough. One that has carried nothing cannot have."""
-        is_said = is_session_limit(reply, at_mail=at_mail)
-        may_be = at_mail and self.session.mails > 0 and may_be_session_limit(reply)
-        if not self.carried or not (is_said or may_be):
-            return refusal
-        self.session.carried_enough(is_said=is_said)
-        self.session_limit = True
-        return Meaning(State.DEFERRED, str(reply), Blame.SESSION)
-
-    def _answered(self, owed: str, reply: Reply | UnsafeAddress) -> bool:
-        """Note the reply to a RCPT; False if it ends the transaction."""
-        if self.somebody_accepted and isinstance(reply, Reply) and is_recipient_limit(reply):
-            self.over_limit.append(owed)
-            return True
-        refusal = _after_rcpt(reply)
-        self.somebody_accepted |= refusal is None
-        return self._may_go_on((owed,), refusal)
-
-    def _see_bare_limit(self, replies: Sequence[Reply | UnsafeAddress]) -> None:
-        """Several recipients at the end are refused by a 452 or 552 that gives no reason: RFC 5321 §4.5.3.1.10 has these
-        codes for one recipient too many. A single one may be a full mailbox."""
-        owed_for = self.composed.owed_for
-        if self.over_limit or self.trouble or len(replies) != len(owed_for):
+            self._answers.to_recipients(self._unsafe)
+            self._envelope_is_over()
             return
-        tail = len(replies)
-        while tail and isinstance(reply := replies[tail - 1], Reply) and may_be_recipient_limit(reply):
-            tail -= 1
-        beyond = owed_for[tail:]
-        if len(beyond) > 1 and self.somebody_accepted:
-            for owed in beyond:
-                del self.refused[owed]
-            self.over_limit += beyond
+        mail = mail_command(envelope, size, session.offered)
+        if "pipelining" in session.offered:
+            stages = [Stage.MAIL] + [Stage.RCPT] * len(sent)
+            session.ask(b"".join([mail, *sent]), stages, self._step(self._all_answered))
+        else:
+            self._left = iter(self._rcpt)
+            session.ask(mail, (Stage.MAIL,), self._step(self._mail_answered))
 
-    async def _rcpt(self, recipient: str) -> Reply | UnsafeAddress:
-        try:
-            return await self.session.rcpt(recipient)
-        except UnsafeAddress as exc:
-            return exc
+    def _all_answered(self, answer: Answer) -> None:
+        """MAIL and every RCPT were sent at once."""
+        if isinstance(answer, SessionLost):
+            self._answers.lost(answer)
+        elif self._answers.to_mail(answer[0]):
+            self._answers.to_recipients(self._in_place(answer[1:]))
+        self._envelope_is_over()
 
-    def _may_go_on(self, concerned: tuple[str, ...], refusal: Meaning | None) -> bool:
-        """Note a refusal; False if it ends the transaction: it was the session's, or everybody's."""
-        owed_for = self.composed.owed_for
-        if refusal is not None and not refusal.blames_entry:
-            concerned = tuple(owed for owed in owed_for if owed not in self.refused)
-            self.over_limit.clear()
-        if refusal is not None:
-            self._refuse(concerned, refusal)
-        return refusal is None or (refusal.blames_entry and concerned is not owed_for)
+    def _in_place(self, replies: Sequence[Reply]) -> Sequence[ToRcpt]:
+        """The replies, and between them the recipients for which no RCPT was sent."""
+        if not self._unsafe:
+            return replies
+        said = iter(replies)
+        return [
+            came
+            for command in self._rcpt
+            if (came := command if isinstance(command, UnsafeAddress) else next(said, None)) is not None
+        ]
 
-    async def nothing(self, _: tuple[str, ...], cancelled: asyncio.Event) -> Transaction:
-        """No recipient was accepted: RSET, and the outcome."""
-        await self.session.reset()
-        return await self.finished(None, None, cancelled)
+    def _mail_answered(self, answer: Answer) -> None:
+        if isinstance(answer, SessionLost):
+            self._answers.lost(answer)
+        elif self._answers.to_mail(answer[0]):
+            self._ask_for_next()
+            return
+        self._envelope_is_over()
 
-    async def content(self, accepted: tuple[str, ...], cancelled: asyncio.Event) -> Transaction:
-        """The attempt, DATA, the content and the outcome."""
-        attempt = NewAttempt(
-            self.filebase, self.message, self.composed.envelope.reverse_path, accepted, self.clock.now_s()
-        )
+    def _ask_for_next(self) -> None:
+        for command in self._left:
+            if isinstance(command, bytes):
+                self._session.ask(command, (Stage.RCPT,), self._step(self._rcpt_answered))
+                return
+            self._answers.to_recipients((command,))
+        self._envelope_is_over()
+
+    def _rcpt_answered(self, answer: Answer) -> None:
+        if isinstance(answer, SessionLost):
+            self._answers.lost(answer)
+        elif self._answers.to_recipients(answer):
+            if not self._answers.limit_is_met:
+                self._ask_for_next()
+                return
+            self._answers.others_are_not_asked()
+        self._envelope_is_over()
+
+    def _envelope_is_over(self) -> None:
+        self._is_in_envelope = False
+        self._answers.envelope_is_over()
+        self._see_session_limit()
+        self._accepted = self._answers.accepted
+        if self._accepted:
+            self._write_attempt()
+        else:
+            self._session.reset(self._step(self._finish))
+
+    def _write_attempt(self) -> None:
+        envelope = self._composed.envelope
+        attempt = NewAttempt(self._filebase, self._message, envelope.reverse_path, self._accepted, self._clock.now_s())
         # INVARIANT attempt-before-DATA: the attempt is on disk before DATA is sent.
         #   Crash before: the MTA saw MAIL and RCPT only and owns nothing; the entry is read again.
         #   Crash after:  the row stays ATTEMPTING; in_doubt/policy.py makes it IN_DOUBT, not PENDING.
-        #   Leans on the ledger's promise that open_attempt returns only when durable. Held by tests/feed/test_deliver.py.
-        try:
-            attempt_id = await self.ledger.open_attempt(attempt)
-        except BaseException:
-            await self.session.reset()
-            raise
-        meaning = self._spared(await self._data())
+        #   Leans on the ledger's promise that open_attempt is done only when durable. Held by tests/feed/test_deliver.py.
+        opening = asyncio.ensure_future(self._ledger.open_attempt(attempt))
+        opening.add_done_callback(self._step(self._attempt_is_written))
+
+    def _attempt_is_written(self, opening: asyncio.Future[AttemptId]) -> None:
+        if (error := _error_of(opening)) is not None:
+            self._session.reset(self._step(self._fail, error))
+            return
+        self._attempt_id = opening.result()
+        self._session.ask(b"DATA\r\n", (Stage.DATA,), self._step(self._data_answered))
+
+    def _data_answered(self, answer: Answer) -> None:
+        if isinstance(answer, SessionLost):
+            self._content_answered(answer)
+        elif refusal := self._answers.to_data(answer[0]):
+            self._session.reset(self._step(self._finish, refusal))
+        else:
+            self._session.carry(self._composed.content, self._step(self._content_answered))
+
+    def _content_answered(self, answer: Answer) -> None:
+        self._finish(self._answers.to_content(answer if isinstance(answer, SessionLost) else answer[0]))
+
+    def _finish(self, meaning: Meaning | None = None) -> None:
+        """Write what became of the attempt, if there was one, and of those refused before it."""
+        self._see_session_limit()
+        at_s = self._clock.now_s()
+        refusals = self._answers.refusals(at_s)
+        writes: list[Write] = []
+        content = None
+        if meaning is not None:
+            outcome = Outcome(meaning.state, self._accepted, meaning.reply, at_s)
+            content = (self._attempt_id, outcome, meaning)
+            dsns = self._dsns((outcome,), at_s)
+            writes.append(
+                functools.partial(
+                    self._ledger.close_attempt, self._attempt_id, meaning.state, meaning.reply, at_s, dsns
+                )
+            )
+        if refusals:
+            of_refusals = self._dsns(refusals, at_s)
+            writes.append(functools.partial(self._ledger.record, self._filebase, self._message, refusals, of_refusals))
+        done = self._answers.transaction(content, refusals)
+        if writes and (also := self._written_with(done.outcomes)) is not None:
+            writes.append(also)
         # INVARIANT outcome-before-anything: the outcome is on disk before the caller learns it, so the entry is finished,
         # deferred or bounced only on what the ledger says too.
         #   Crash before: the row stays ATTEMPTING although the MTA answered; in_doubt/policy.py makes it IN_DOUBT, and the
         #                 MTA's log, where there is one, settles it. A second copy is possible only by the in-doubt policy.
         #   Crash after:  DELIVERED and FAILED are final, DEFERRED is tried again.
         #   The ledger refuses: the outcome is known here only, so this writes again until it is durable.
-        return await self.finished((attempt_id, accepted), meaning, cancelled)
+        self._writes.begin(writes, done.outcomes, self._step(self._is_written, done))
 
-    async def _data(self) -> Meaning:
-        try:
-            reply = await self.session.begin_data()
-            refusal = after_data(reply)
-            if refusal is None:
-                reply = await self.session.send_content(self.composed.content)
-                meaning = after_final_dot(reply)
-                return self._unless_session_limit(reply, meaning) if meaning.state is State.DEFERRED else meaning
-            await self.session.reset()
-            return self._unless_session_limit(reply, refusal)
-        except SessionLost as lost:
-            return after_loss(lost)
-
-    async def finished(
-        self,
-        attempt: tuple[AttemptId, tuple[str, ...]] | None,
-        meaning: Meaning | None,
-        cancelled: asyncio.Event | None = None,
-    ) -> Transaction:
-        """Write what became of the attempt and of those refused before it."""
-        at_s = self.clock.now_s()
-        refusals = _grouped({owed: refusal for owed, refusal in self.refused.items() if refusal.blames_entry}, at_s)
-        outcomes = refusals
-        writes: list[Callable[[], Awaitable[None]]] = []
-        untouched = tuple(owed for owed, refusal in self.refused.items() if not refusal.blames_entry)
-        if attempt is not None and meaning is not None:
-            opened, accepted = attempt
-            outcome = Outcome(meaning.state, accepted, meaning.reply, at_s)
-            dsns = self._dsns((outcome,), at_s)
-            writes.append(lambda: self.ledger.close_attempt(opened, meaning.state, meaning.reply, at_s, dsns))
-            outcomes = (outcome, *refusals)
-            if meaning.state is State.DEFERRED and not meaning.blames_entry:
-                untouched += accepted
-            if not meaning.blames_entry or meaning.state is State.IN_DOUBT:
-                self.trouble = meaning.reply
-        if refusals:
-            of_refusals = self._dsns(refusals, at_s)
-            writes.append(lambda: self.ledger.record(self.filebase, self.message, refusals, of_refusals))
-        if writes:
-            # All of them are asked for before the next turn of the loop, so they are in one group commit.
-            if (also := self.written_with(outcomes)) is not None:
-                writes.append(also)
-            await asyncio.gather(*(self._until_durable(write, outcomes, cancelled) for write in writes))
-        attempt_id, accepted = attempt or (None, ())
-        trouble = "" if self.session_limit else self.trouble
-        return Transaction(
-            outcomes, untouched, trouble, attempt_id, tuple(self.over_limit), len(accepted), self.message_refused,
-            self.session_limit,
-        )  # fmt: skip
+    def _is_written(self, done: Transaction, error: BaseException | None) -> None:
+        if error is not None:
+            self._fail(error)
+            return
+        self._on_end(done)
+        self._done = done
+        self._wake()
 
     def _dsns(self, outcomes: Sequence[Outcome], at_s: float) -> tuple[NewDsn, ...]:
         # INVARIANT dsn-with-failure: the DSN is owed from the commit on that makes its recipients FAILED, which is final.
         #   Crash before: neither is known, the recipient is tried again.  Crash after: both are.
         #   Held by tests/contract/test_dsns.py and tests/crash/test_dsns.py.
         failed = {r: o.reply for o in outcomes if o.state is State.FAILED for r in o.recipients}
-        return owed_dsn(self.composed, self.filebase, self.message, failed, at_s) if self.owes_dsns else ()
+        if not failed or not self._owes_dsns:
+            return ()
+        return owed_dsn(self._composed, self._filebase, self._message, failed, at_s)
 
-    async def _until_durable(
-        self, write: Callable[[], Awaitable[None]], outcomes: tuple[Outcome, ...], cancelled: asyncio.Event | None
-    ) -> None:
-        """Write to the ledger, again and again while it cannot commit.
+    def _see_session_limit(self) -> None:
+        if self._answers.session_has_enough != "no":
+            self._session.carried_enough(is_said=self._answers.session_has_enough == "said")
 
-        Nothing else is sent meanwhile: every open_attempt fails on the same ledger. Raises LedgerNotDurable only when the
-        service stops, with the outcomes in the log.
-        """
-        wait_s = LEDGER_RETRY_FIRST_S
-        tries_left = _TRIES_WHEN_STOPPING
-        while True:
-            try:
-                await write()
-                return
-            except LedgerNotDurable as exc:
-                self.on_refusal(exc)
-                stopping = cancelled is not None and cancelled.is_set() and self.is_stopping()
-                tries_left -= stopping
-                if tries_left <= 0:
-                    for outcome in outcomes:
-                        log.critical(
-                            logfmt(
-                                outcome=outcome.state, not_in_ledger="yes", message_id=self.message.message_id,
-                                recipients=outcome.recipients, reply=outcome.reply,
-                            )
-                        )  # fmt: skip
-                    raise
-                log.error(logfmt(event="outcome_not_written", next_try_s=wait_s, detail=exc))
-            await _pause(LEDGER_RETRY_FIRST_S if stopping else wait_s, cancelled)
-            wait_s = min(2 * wait_s, LEDGER_RETRY_LONGEST_S)
+    def _step(self, step: Callable[..., None], *known: Any) -> Callable[..., None]:
+        """A step as a callback. An error in it is the caller's, and not that of the transport or the loop that calls it."""
+        return functools.partial(self._take, step, *known)
 
-    def _spared(self, meaning: Meaning) -> Meaning:
-        """A refusal of the message for good fails no recipient if the caller holds the entry for it."""
-        if meaning.state is not State.FAILED or meaning.blame is not Blame.MESSAGE or not self.holds_refused:
-            return meaning
-        self.message_refused = meaning.reply
-        return replace(meaning, state=State.DEFERRED)
+    def _take(self, step: Callable[..., None], *known: Any) -> None:
+        try:
+            step(*known)
+        except Exception as exc:  # noqa: BLE001 - it goes to the caller; the session is in the middle of a transaction
+            self._session.close()
+            self._fail(exc)
 
-    def _refuse(self, owed: tuple[str, ...], refusal: Meaning) -> None:
-        refusal = self._spared(refusal)
-        for recipient in owed:
-            self.refused[recipient] = refusal
-        if not refusal.blames_entry:
-            self.trouble = refusal.reply
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
-def _after_rcpt(reply: Reply | UnsafeAddress | None) -> Meaning | None:
-    if reply is None:
-        return None
-    if isinstance(reply, UnsafeAddress):
-        return Meaning(State.FAILED, f"553 5.1.3 {reply}")
-    return after_rcpt(reply)
-
-
-def _grouped(meanings: dict[str, Meaning], at_s: float) -> tuple[Outcome, ...]:
-    alike: dict[tuple[State, str], list[str]] = {}
-    for owed, meaning in meanings.items():
-        alike.setdefault((meaning.state, meaning.reply), []).append(owed)
-    return tuple(Outcome(state, tuple(owed), reply, at_s) for (state, reply), owed in alike.items())
-
-
-async def _pause(seconds: float, cancelled: asyncio.Event | None) -> None:
-    """Sleep; a cancellation that comes meanwhile ends it early, one that came before does not."""
-    if cancelled is None or cancelled.is_set():
-        await asyncio.sleep(seconds)
-        return
-    try:
-        await asyncio.wait_for(cancelled.wait(), seconds)
-    except TimeoutError:
-        return
+def _error_of(future: asyncio.Future[Any]) -> BaseException | None:
+    return asyncio.CancelledError() if future.cancelled() else future.exception()

@@ -48,6 +48,9 @@ _RELAY_REFUSED = re.compile(
 _QUOTED_ADDRESS = re.compile(r"<[^<>]*>")
 _REPLY_OF_POLICY = re.compile(r"5[0-9]{2} (?!5\.(?!7\.))")
 
+ACCEPTED = frozenset({250, 251, 252})
+"""Replies to RCPT that accept the recipient (RFC 5321 §4.3.2)."""
+
 _NO_ANSWER_TO_FINAL_DOT = frozenset({211, 214, 220, 221, 235})
 """Positive replies that belong to other commands: HELP, greeting, QUIT, AUTH (RFC 5321 §4.3.2)."""
 
@@ -61,6 +64,7 @@ class Stage(StrEnum):
     CONTENT = "content"
     FINAL_DOT = "final dot"
     RESET = "RSET"
+    QUIT = "QUIT"
 
 
 class Blame(StrEnum):
@@ -159,7 +163,7 @@ def after_mail(reply: Reply) -> Meaning | None:
 
 def after_rcpt(reply: Reply) -> Meaning | None:
     """What the reply to RCPT means for its recipient; None: accepted."""
-    if reply.code in (250, 251, 252):
+    if reply.code in ACCEPTED:
         return None
     return _refusal(reply, Blame.RECIPIENT)
 

@@ -10,10 +10,10 @@ opened for count from that moment, and the others not at all. So whenever the MT
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 
-from drainer.feed.deliver import Attempts
+from drainer.feed.outcome_writes import Attempts
 from drainer.ledger.records import AttemptId, MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
 
@@ -64,12 +64,12 @@ class _Counted:
             self._permit.sent(-len(attempt.recipients))
             raise
 
-    async def close_attempt(
+    def close_attempt(
         self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
-    ) -> None:
-        await self._attempts.close_attempt(attempt_id, state, reply, at_s, dsns)
+    ) -> Awaitable[None]:
+        return self._attempts.close_attempt(attempt_id, state, reply, at_s, dsns)
 
-    async def record(
+    def record(
         self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
-    ) -> None:
-        await self._attempts.record(filebase, message, outcomes, dsns)
+    ) -> Awaitable[None]:
+        return self._attempts.record(filebase, message, outcomes, dsns)

@@ -1,76 +1,68 @@
-"""One SMTP session with the MTA, step by step, each step with its own timeout.
+"""One SMTP session with the MTA, exchange by exchange, each with its own timeout.
 
-In    MtaSettings; envelope and content
-Out   a Reply per step; SessionLost with its stage when none came; MtaUnreachable, MtaBusy or MtaRefusesLogin at opening
-Not here  what replies mean (outcome.py); when a session is renewed (session_pool.py)
+In    MtaSettings; what goes out, as octets (smtp_commands.py)
+Out   an Answer per exchange, to a callback; MtaUnreachable, MtaBusy or MtaRefusesLogin at opening
+Not here  which reply belongs to which command, and when the session is lost (smtp_client.py); what replies mean
+          (outcome.py); when a session is renewed (session_pool.py)
 
-aiosmtplib opens the session (connect.py). What follows is driven by wire_replies.py: aiosmtplib's data() cannot tell a
-hang-up before 354 from one after the final dot, its mail() and rcpt() parse and requote addresses that Mailman wrote, and
-it cannot pipeline.
+aiosmtplib opens the session (connect.py). Then this takes the place of aiosmtplib's own protocol, on the same transport:
+that one takes one command at a time, drops a reply that no command waits for, and its data() cannot tell a hang-up before
+354 from one after the final dot. Here 100 recipients cost one write and one round trip (RFC 2920).
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
+import contextlib
+import functools
+import os
+import socket
+from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
 import aiosmtplib
 
-from drainer.compose.wire import Envelope, why_unfit
-from drainer.errors import EntryError
-from drainer.feed.connect import connected, error_text
-from drainer.feed.outcome import Reply, SessionLost, Stage, parse_reply
+from drainer.feed.connect import connected
+from drainer.feed.outcome import SessionLost, Stage
 from drainer.feed.session_limit import announced_limits
-from drainer.feed.wire_replies import UnreadableReply, WireReplies
+from drainer.feed.smtp_client import Answer, SmtpClient
+from drainer.feed.smtp_commands import on_the_wire
 from drainer.settings.mta import MtaSettings
 
-_UNSAFE_IN_PATH = re.compile(r"[\t<>]")
-_UNSAFE_IN_PARAMETER = re.compile(r"[^\x21-\x7e]|[<>]")
-_LINE_BEGINS_WITH_DOT = re.compile(rb"(?m)^\.")
+Then = Callable[[Answer], None]
+
 _BLOCK_BYTES = 65_536
 _QUIT_TIMEOUT_S = 5.0
-_EXTENSION_OF = {"BODY": "8bitmime", "RET": "dsn", "ENVID": "dsn"}
 
 
-class UnsafeAddress(EntryError):
-    """An address that must not reach the wire: it would end the command or begin another one."""
+class Session(asyncio.Protocol):
+    """One connection to the MTA, from its greeting to QUIT. One exchange at a time.
 
-    reason = "unsafe_address"
-
-
-class NeedsSmtputf8(UnsafeAddress):
-    """An address outside ASCII, and the MTA does not offer SMTPUTF8 (RFC 6531 §3.5)."""
-
-    reason = "needs_smtputf8"
-
-
-class TooLargeForMta(EntryError):
-    """The content is larger than the MTA says it takes: it would refuse it at MAIL, for ever."""
-
-    reason = "too_large_for_mta"
-
-
-class Session:
-    """One connection to the MTA, from its greeting to QUIT. Not for two tasks at once.
-
+    offered       its ESMTP extensions, in lower case
     transactions  transactions that came to an end in order, refused ones included
     mails         contents that the MTA accepted
     has_enough    the MTA takes no more mail in it: as it said, or as it may have meant
     mail_max, recipient_max  transactions and recipients of each, as the MTA announces them (RFC 9422); 0: it does not
-    got_421       the MTA said it is closing; refused_a_recipient: in answer to RCPT
-    is_about_destination  that 421 is about a destination behind the MTA, and says nothing of the MTA itself
-    lost          the loss that ended it, None while it is usable or when it was closed in order
+    is_about_destination  its 421 is about a destination behind the MTA, and says nothing of the MTA itself
     final_dot_s   how long the reply to the final dot of this transaction took; None: it did not get that far
-    errors        4xx and 5xx replies since the MTA last accepted a content
     largest_bytes  the largest content the MTA says it takes (RFC 1870); None: it does not say, or has no limit
     """
 
     def __init__(self, smtp: aiosmtplib.SMTP, settings: MtaSettings) -> None:
         self._smtp = smtp
         self._settings = settings
-        self._wire = WireReplies(cast(asyncio.Transport, smtp.transport))
-        self._extensions = frozenset(smtp.esmtp_extensions)  # aiosmtplib forgets them when the connection closes
+        self._loop = asyncio.get_running_loop()
+        self._transport = cast(asyncio.Transport, smtp.transport)
+        self._client = SmtpClient()
+        self._then: Then | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = self._give_up_s = 0.0
+        self._socket: socket.socket | None = None
+        self._content = b""
+        self._written = 0
+        self._dot_sent_s: float | None = None
+        self._is_full = self._wants_room = False
+        self.offered = frozenset(smtp.esmtp_extensions)  # aiosmtplib forgets them when the connection closes
         size = smtp.esmtp_extensions.get("size", "").strip()
         self.largest_bytes = int(size) if size.isascii() and size.isdigit() and int(size) else None
         limits = announced_limits(smtp.esmtp_extensions.get("limits", ""))
@@ -78,10 +70,9 @@ class Session:
         self.transactions = 0
         self.mails = 0
         self.has_enough: Literal["no", "perhaps", "said"] = "no"
-        self.got_421 = self.refused_a_recipient = self.is_about_destination = False
-        self.lost: SessionLost | None = None
+        self.is_about_destination = False
         self.final_dot_s: float | None = None
-        self.errors = 0
+        self._transport.set_protocol(self)
 
     @classmethod
     async def open(cls, settings: MtaSettings) -> Session:
@@ -94,8 +85,27 @@ class Session:
     @property
     def usable(self) -> bool:
         """True while the connection stands, as far as this side can know."""
-        is_open = self._wire.is_connected and not self.got_421 and not self._wire.is_answered
-        return is_open and self.has_enough == "no"
+        return self._client.is_in_step and self.has_enough == "no" and not self._transport.is_closing()
+
+    @property
+    def lost(self) -> SessionLost | None:
+        """The loss that ended it; None while it is usable or when it was closed in order."""
+        return self._client.lost
+
+    @property
+    def got_421(self) -> bool:
+        """The MTA said it is closing."""
+        return self._client.got_421
+
+    @property
+    def refused_a_recipient(self) -> bool:
+        """That was in answer to RCPT."""
+        return self._client.refused_a_recipient
+
+    @property
+    def errors(self) -> int:
+        """4xx and 5xx replies since the MTA last accepted a content."""
+        return self._client.errors
 
     def carried_enough(self, *, is_said: bool) -> None:
         """No further transaction in this session: the MTA said so in words, or may have meant it."""
@@ -107,231 +117,182 @@ class Session:
 
     def offers(self, extension: str) -> bool:
         """Whether the MTA announced an ESMTP extension, such as "smtputf8"."""
-        return extension.lower() in self._extensions
+        return extension.lower() in self.offered
 
-    def unsafe(self, address: str) -> UnsafeAddress | None:
-        """Why this server can be given no RCPT for the address; None if it can."""
-        try:
-            self._rcpt_line(address)
-        except UnsafeAddress as exc:
-            return exc
-        return None
+    def ask(self, octets: bytes, stages: Sequence[Stage], then: Then) -> None:
+        """Send commands in one write.
 
-    async def mail(self, envelope: Envelope, content_bytes: int) -> Reply:
-        """Send MAIL with SIZE and the envelope's parameters, each only where the MTA offers it.
-
-        content_bytes  octets of the content, announced where the envelope names no size of its own (RFC 1870)
-        Raises   UnsafeAddress (nothing was sent), SessionLost
+        stages  one for each command
+        then    called once with the answer, perhaps before this returns; not at all if this side closes the session first
         """
-        return await self._command(Stage.MAIL, self._mail_line(envelope, content_bytes))
-
-    async def rcpt(self, address: str) -> Reply:
-        """Send RCPT for one recipient. Raises UnsafeAddress (nothing was sent), SessionLost."""
-        return await self._command(Stage.RCPT, self._rcpt_line(address))
-
-    async def mail_and_rcpt(self, envelope: Envelope, content_bytes: int) -> tuple[Reply, list[Reply | UnsafeAddress]]:
-        """MAIL and RCPT for all recipients in one write. Only where the MTA offers PIPELINING.
-
-        Returns  the reply to MAIL, and one per recipient: UnsafeAddress for one that was not sent; fewer behind a 421.
-                 They are returned only if no further reply arrived: with one reply too many, none is certain
-        Raises   UnsafeAddress (nothing was sent), SessionLost
-        """
-        lines = [self._mail_line(envelope, content_bytes)]
-        unsafe: dict[int, UnsafeAddress] = {}
-        for place, recipient in enumerate(envelope.recipients):
-            try:
-                lines.append(self._rcpt_line(recipient))
-            except UnsafeAddress as exc:
-                unsafe[place] = exc
-        stage = Stage.MAIL
-        replies: list[Reply] = []
-        try:
-            self._send(stage, b"".join(lines))
-            while len(replies) < len(lines) and not self.got_421:
-                response = await self._wire.reply(self._settings.command_timeout)
-                is_last = len(replies) == len(lines) - 1
-                replies.append(self._reply(stage, response) if is_last else self._parsed(stage, response))
-                stage = Stage.RCPT
-        except BaseException as exc:
-            self._fail(stage, exc)
-            raise
-        if self.got_421:
+        if stages[0] is Stage.MAIL:
+            self.final_dot_s = None
+        lost = self._client.sends(stages)
+        if lost is None and self._transport.is_closing():
+            lost = self._client.ends("connection lost")
+        if lost is not None:
             self.close()
-        to_rcpt: list[Reply | UnsafeAddress] = list(replies[1:])
-        for place, refused in unsafe.items():
-            if place <= len(to_rcpt):
-                to_rcpt.insert(place, refused)
-        return replies[0], to_rcpt
+            then(lost)
+            return
+        self._then = then
+        self._give_up_after(self._settings.command_timeout)
+        self._transport.write(octets)
 
-    def _mail_line(self, envelope: Envelope, content_bytes: int) -> bytes:
-        self.final_dot_s = None
-        smtputf8 = self.offers("smtputf8")
-        words = [b"MAIL FROM:" + _path(envelope.reverse_path, smtputf8)]
-        if self.offers("size"):
-            words.append(b"SIZE=%d" % (content_bytes if envelope.size is None else envelope.size))
-        for parameter in envelope.mail_parameters:
-            if _UNSAFE_IN_PARAMETER.search(parameter):
-                raise UnsafeAddress(f"MAIL parameter {parameter!r} is not fit for SMTP")
-            keyword = parameter.partition("=")[0].upper()
-            if keyword not in ("SIZE", "SMTPUTF8") and self.offers(_EXTENSION_OF.get(keyword, keyword)):
-                words.append(parameter.encode("ascii"))
-        if smtputf8 and ("SMTPUTF8" in envelope.mail_parameters or not _all_ascii(envelope)):
-            words.append(b"SMTPUTF8")
-        return b" ".join(words) + b"\r\n"
+    def carry(self, content: bytes, then: Then) -> None:
+        """After 354: send the content, dot-stuffed, and the final dot.
 
-    def _rcpt_line(self, address: str) -> bytes:
-        return b"RCPT TO:" + _path(address, self.offers("smtputf8")) + b"\r\n"
-
-    async def begin_data(self) -> Reply:
-        """Send DATA. Only after 354 may send_content follow.
-
-        Raises   SessionLost; also for a positive reply that is not 354, since the session is out of step then
+        content  as in ComposedMessage
+        then     called once, as in `ask`: with the reply to the final dot; or with the refusal of an MTA that did not wait
+                 for it (it owns nothing then, and the session is closed); or with the loss, at CONTENT while the final dot
+                 cannot be out, at FINAL_DOT from the write that carries it on
+        Source   RFC 5321 §4.5.3.2 (timeouts)
         """
-        reply = await self._command(Stage.DATA, b"DATA\r\n")
-        if reply.code < 400 and reply.code != 354:
-            raise self._lose(Stage.DATA, f"out-of-turn reply: {reply}")
-        return reply
+        self._content, self._written = on_the_wire(content), 0
+        self._dot_sent_s = None
+        if (lost := self._client.sends((Stage.CONTENT,))) is not None:
+            self._content = b""
+            self.close()
+            then(lost)
+            return
+        self._then = functools.partial(self._carried, then)
+        self._go_on()
 
-    async def send_content(self, content: bytes) -> Reply:
-        """Send the content, dot-stuffed, and the final dot; wait for the reply to it.
+    def _go_on(self) -> None:
+        """Write the next block of the content, once the connection has room for it."""
+        if self._then is None:
+            return  # answered, lost or closed meanwhile
+        if self._transport.is_closing():
+            self._hear(self._client.ends("connection lost"))
+            return
+        octets, begin = self._content, self._written
+        last = len(octets) - _BLOCK_BYTES
+        if self._is_full or begin < last:
+            self._give_up_after(self._settings.content_timeout)
+        if self._is_full:
+            self._wants_room = True
+            return
+        if begin < last:
+            self._written = min(begin + _BLOCK_BYTES, last)
+            self._transport.write(octets[begin : self._written])
+            self._loop.call_soon(self._go_on)  # a refusal that has come is heard first
+            return
+        # INVARIANT final-dot-in-doubt: from here on the MTA may own the message; before, it cannot. The last block
+        # holds CRLF.CRLF whole, and nothing written before can end the mail data: every line of it that begins
+        # with a dot has two. So a loss before this write is safe to try again, and one after it is IN_DOUBT.
+        #   Held by tests/feed/test_session.py (hang-ups in the content, before and after the final dot).
+        self._client.final_dot_goes()
+        self._dot_sent_s = self._loop.time()
+        self._give_up_after(self._settings.final_dot_timeout)
+        self._transport.write(octets[begin:] if begin else octets)
 
-        content  as in ComposedMessage; an end of line is added where the last line has none. Nothing else is changed
-        Returns  the reply to the final dot; or the refusal of an MTA that did not wait for it (it owns nothing then, and
-                 the session is closed)
-        Raises   SessionLost at CONTENT while the final dot cannot be out, at FINAL_DOT from the write that carries it on
-        Source   RFC 5321 §4.5.2 (transparency), §4.5.3.2 (timeouts); stuffing as in Python's smtplib, which Mailman uses
-        """
-        octets = _dot_stuffed(content)
-        stage = Stage.CONTENT
-        try:
-            last = max(0, len(octets) - _BLOCK_BYTES)
-            for start in range(0, last, _BLOCK_BYTES):
-                self._wire.write(octets[start : min(start + _BLOCK_BYTES, last)])
-                await asyncio.sleep(0)
-                await self._wire.drained(self._settings.content_timeout)
-                if self._wire.is_answered:
-                    return self._early_refusal(await self._wire.reply(0))
-            if not self._wire.is_connected:
-                raise self._lose(stage, "connection lost")
-            # INVARIANT final-dot-in-doubt: from here on the MTA may own the message; before, it cannot. The last block
-            # holds CRLF.CRLF whole, and nothing written before can end the mail data: every line of it that begins
-            # with a dot has two. So a loss before this write is safe to try again, and one after it is IN_DOUBT.
-            #   Held by tests/feed/test_session.py (hang-ups in the content, before and after the final dot).
-            stage = Stage.FINAL_DOT
-            loop = asyncio.get_running_loop()
-            begun_s = loop.time()
-            self._wire.write(octets[last:])
-            reply = self._reply(stage, await self._wire.reply(self._settings.final_dot_timeout))
-            self.final_dot_s = loop.time() - begun_s
-        except BaseException as exc:
-            self._fail(stage, exc)
-            raise
-        self.transactions += 1
-        if reply.code < 400:
-            self.errors = 0
-        self.mails += reply.code < 300
-        return reply
+    def _carried(self, then: Then, answer: Answer) -> None:
+        self._content = b""
+        if not isinstance(answer, SessionLost):
+            if self._dot_sent_s is None:
+                self.close()  # it did not wait for the final dot
+            else:
+                self.final_dot_s = self._loop.time() - self._dot_sent_s
+                self.transactions += 1
+                self.mails += answer[0].code < 300
+        then(answer)
 
-    async def reset(self) -> None:
-        """Send RSET, so that the session can carry the next transaction. A session that fails at it is closed."""
+    def reset(self, then: Callable[[], None]) -> None:
+        """Send RSET, so that the session can carry the next transaction; `then` is called once that is over. A session that
+        fails at it is closed."""
         if not self.usable:
+            then()
             return
-        try:
-            reply = await self._command(Stage.RESET, b"RSET\r\n")
-        except SessionLost:
-            return
-        self.transactions += 1
-        if reply.code != 250:
-            self.close()
+        self.ask(b"RSET\r\n", (Stage.RESET,), functools.partial(self._was_reset, then))
+
+    def _was_reset(self, then: Callable[[], None], answer: Answer) -> None:
+        if not isinstance(answer, SessionLost):
+            self.transactions += 1
+            if answer[0].code != 250:
+                self.close()
+        then()
 
     async def quit(self) -> None:
         """Send QUIT and close. A failure of it has no consequence (RFC 5321 §4.1.1.10)."""
+        over = asyncio.Event()
         try:
-            self._wire.write(b"QUIT\r\n")
-            await self._wire.reply(min(_QUIT_TIMEOUT_S, self._settings.command_timeout))
-        except (UnreadableReply, OSError):
-            pass
+            self.ask(b"QUIT\r\n", (Stage.QUIT,), lambda answer: over.set())
+            self._give_up_after(min(_QUIT_TIMEOUT_S, self._settings.command_timeout))
+            await over.wait()
         finally:
             self.close()
 
     def close(self) -> None:
-        """Drop the connection at once; nothing that is still buffered goes out."""
-        self._wire.close()
+        """Drop the connection at once; nothing that is still buffered goes out, and no exchange is answered any more."""
+        self._client.closes()
+        self._then = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._transport.abort()
         self._smtp.close()
 
-    async def _command(self, stage: Stage, line: bytes) -> Reply:
-        try:
-            self._send(stage, line)
-            return self._reply(stage, await self._wire.reply(self._settings.command_timeout))
-        except BaseException as exc:
-            # Also when cancelled: the reply still to come would be taken for the next command's.
-            self._fail(stage, exc)
-            raise
+    def data_received(self, data: bytes) -> None:
+        answer = self._client.receives(data)
+        if answer is not None:
+            self._hear(answer)
+        elif self._client.is_owed:
+            self._acknowledge_at_once()
 
-    def _send(self, stage: Stage, octets: bytes) -> None:
-        if (unasked := self._wire.unasked()) and self._wire.is_connected:
-            raise self._lose(stage, f"a reply to nothing: {unasked[:80]}")
-        self._wire.write(octets)
+    def eof_received(self) -> None:
+        self._hear(self._client.ends("connection closed by the MTA"))
 
-    def _fail(self, stage: Stage, exc: BaseException) -> None:
-        """Close after an exception; one of the connection's raises SessionLost in its place."""
-        self.close()
-        if isinstance(exc, UnreadableReply | OSError):
-            raise self._lose(stage, error_text(exc)) from exc
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._hear(self._client.ends(f"connection lost: {exc}" if exc else "connection lost"))
 
-    def _parsed(self, stage: Stage, response: tuple[int, str]) -> Reply:
-        try:
-            reply = parse_reply(*response)
-        except ValueError as exc:
-            raise self._lose(stage, f"unparsable reply: {exc}") from exc
-        if reply.code == 421 and not self.got_421:
-            self.got_421, self.refused_a_recipient = True, stage is Stage.RCPT
-        self.errors += reply.code >= 400
-        return reply
+    def pause_writing(self) -> None:
+        self._is_full = True
 
-    def _reply(self, stage: Stage, response: tuple[int, str]) -> Reply:
-        """The reply to the last command sent: nothing may be left behind it."""
-        reply = self._parsed(stage, response)
-        if more := self._wire.unasked():
-            if not more.startswith("421"):  # it may come at any time (RFC 5321 §3.8) and does not undo the reply
-                raise self._lose(stage, f"more than one reply: {reply}, then {more[:80]!r}")
-            self.got_421 = True
-        if self.got_421:
+    def resume_writing(self) -> None:
+        self._is_full = False
+        if self._wants_room:
+            self._wants_room = False
+            self._go_on()
+
+    def _hear(self, answer: Answer | None) -> None:
+        """The exchange is over if there is an answer."""
+        then = self._then
+        if self._client.is_over:
             self.close()
-        return reply
+        if answer is not None and then is not None:
+            self._then = None
+            then(answer)
 
-    def _early_refusal(self, response: tuple[int, str]) -> Reply:
-        reply = self._reply(Stage.CONTENT, response)
-        self.close()
-        if reply.code < 400:
-            raise self._lose(Stage.CONTENT, f"out-of-turn reply: {reply}")
-        return reply
+    def _give_up_after(self, seconds: float) -> None:
+        """No answer until then: the session is lost. One timer serves all exchanges: it is set again when it has gone off,
+        or when an exchange must end before it would."""
+        self._give_up_s = self._loop.time() + seconds
+        if self._timer is None or self._give_up_s < self._timer_s:
+            self._set_timer()
 
-    def _lose(self, stage: Stage, detail: str) -> SessionLost:
-        self.close()
-        self.lost = SessionLost(stage, detail)
-        return self.lost
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_s = self._give_up_s
+        self._timer = self._loop.call_at(self._timer_s, self._timer_went_off)
 
+    def _timer_went_off(self) -> None:
+        self._timer = None
+        if self._then is None:
+            return
+        if self._loop.time() < self._give_up_s:
+            self._set_timer()
+        else:
+            self._hear(self._client.ends("timed out"))
 
-def _path(address: str, smtputf8: bool) -> bytes:
-    """`<address>` as octets."""
-    if why := why_unfit(address):
-        raise UnsafeAddress(f"address {address!r:.200} {why}")
-    if _UNSAFE_IN_PATH.search(address):
-        raise UnsafeAddress(f"address {address!r} is not fit for SMTP")
-    try:
-        return b"<" + address.encode("utf-8" if smtputf8 else "ascii") + b">"
-    except UnicodeEncodeError as exc:
-        if smtputf8:
-            raise UnsafeAddress(f"address {address!r} is not Unicode text") from exc
-        raise NeedsSmtputf8(f"address {address!r} is not ASCII and the MTA does not offer SMTPUTF8") from exc
-
-
-def _all_ascii(envelope: Envelope) -> bool:
-    return envelope.reverse_path.isascii() and all(map(str.isascii, envelope.recipients))
-
-
-def _dot_stuffed(content: bytes) -> bytes:
-    if content.startswith(b".") or b"\n." in content:
-        content = _LINE_BEGINS_WITH_DOT.sub(b"..", content)
-    return content + (b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n")
+    def _acknowledge_at_once(self) -> None:
+        """An MTA that answers each pipelined command in a write of its own has its second answer held back by Nagle's
+        algorithm until the first is acknowledged, which Linux puts off by up to 40 ms: per transaction, on loopback too.
+        The option acknowledges what was read, and lasts for one exchange only, so it is set whenever answers are still owed
+        (tcp(7), TCP_QUICKACK). On a socket object of our own: uvloop makes one for each option that is set through its."""
+        with contextlib.suppress(OSError):
+            if self._socket is None:
+                self._socket = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
 from drainer.compose.wire import ComposedMessage, Envelope
 from drainer.demo.sink import Sink, SinkOptions
+from drainer.feed.outcome import Reply, SessionLost, Stage
 from drainer.feed.session import Session
+from drainer.feed.smtp_client import Answer
+from drainer.feed.smtp_commands import mail_command, rcpt_commands
 from drainer.ledger.records import MessageRecord
 from drainer.settings.mta import MtaSettings
 from tests.ledger.memory import MemoryLedger
@@ -61,10 +65,28 @@ def record_of(message: ComposedMessage) -> MessageRecord:
     return MessageRecord((message_id.encode().ljust(16)[:16],), "ants.example.org", message_id)
 
 
+async def answered(begin: Callable[[Callable[[Answer], None]], None]) -> Sequence[Reply]:
+    """The replies to an exchange that `begin` begins. Raises SessionLost."""
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    begin(answer.set_result)
+    said = await answer
+    if isinstance(said, SessionLost):
+        raise said
+    return said
+
+
+async def asked(session: Session, command: bytes, stage: Stage) -> int:
+    """The code of the reply to one command. Raises SessionLost."""
+    (reply,) = await answered(lambda then: session.ask(command, (stage,), then))
+    return reply.code
+
+
 async def sent(session: Session, envelope: Envelope, content: bytes = CONTENT) -> str:
-    """One accepted transaction; the reply to its final dot."""
-    assert (await session.mail(envelope, len(content))).code == 250
-    for recipient in envelope.recipients:
-        assert (await session.rcpt(recipient)).code == 250
-    assert (await session.begin_data()).code == 354
-    return str(await session.send_content(content))
+    """One accepted transaction; the reply to its final dot. Raises SessionLost."""
+    assert await asked(session, mail_command(envelope, len(content), session.offered), Stage.MAIL) == 250
+    for command in rcpt_commands(envelope.recipients, session.offered):
+        assert isinstance(command, bytes)
+        assert await asked(session, command, Stage.RCPT) == 250
+    assert await asked(session, b"DATA\r\n", Stage.DATA) == 354
+    (reply,) = await answered(lambda then: session.carry(content, then))
+    return str(reply)

@@ -21,8 +21,9 @@ from drainer.demo.misbehaviour import (
 from drainer.demo.sink import Sink, SinkOptions
 from drainer.demo.sink_session import SinkSession
 from drainer.errors import LedgerNotDurable
-from drainer.feed.deliver import deliver
-from drainer.feed.session import Session, TooLargeForMta, UnsafeAddress
+from drainer.feed.deliver import TooLargeForMta, deliver
+from drainer.feed.session import Session
+from drainer.feed.smtp_commands import UnsafeAddress
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import AttemptId, NewAttempt, NewDsn, recipient_key
 from drainer.ledger.states import DsnState, State

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from drainer.clock import StoppedClock
 from drainer.compose.wire import Envelope
 from drainer.demo.misbehaviour import Behaviour, Rule, SinkStep
 from drainer.demo.sink import Sink, SinkOptions
 from drainer.demo.sink_session import SinkSession
+from drainer.feed.deliver import deliver
 from drainer.feed.outcome import SessionLost, Stage
-from drainer.feed.session import NeedsSmtputf8, Session, UnsafeAddress
+from drainer.feed.session import Session
+from drainer.feed.smtp_commands import NeedsSmtputf8, UnsafeAddress, rcpt_commands
+from drainer.ledger.states import State
 from drainer.settings.mta import MtaSettings
-from tests.feed.conftest import CONTENT, mta_settings, sent
+from tests.feed.conftest import CONTENT, composed, mta_settings, record_of, sent
+from tests.ledger.memory import MemoryLedger
 
 
 async def test_parameters_go_out_only_where_offered() -> None:
@@ -42,26 +48,31 @@ async def test_address_outside_ascii_announces_smtputf8(sink: Sink, mta: MtaSett
 async def test_address_outside_ascii_is_not_sent_where_smtputf8_is_not_offered() -> None:
     async with Sink(SinkOptions(extensions=("SIZE",))) as sink:
         session = await Session.open(mta_settings(sink.port))
-        await session.mail(Envelope("a@example.org", ("jörg@example.org",)), 10)
-        with pytest.raises(NeedsSmtputf8):
-            await session.rcpt("jörg@example.org")
-        assert (await session.rcpt("ann@example.org")).code == 250
+        refused, command = rcpt_commands(("jörg@example.org", "ann@example.org"), session.offered)
+        assert isinstance(refused, NeedsSmtputf8) and command == b"RCPT TO:<ann@example.org>\r\n"
         await session.quit()
 
 
-@pytest.mark.parametrize("character", ["\r", "\n", "\0", ">", "<", "\x7f", "\x85", "\u2028", "\udc80"])
-async def test_unsafe_address_never_reaches_the_wire(sink: Sink, mta: MtaSettings, character: str) -> None:
-    session = await Session.open(mta)
+@pytest.mark.parametrize("character", ["\r", "\n", "\0", ">", "<", "\t", "\x7f", "\x85", "\u2028", "\udc80"])
+@pytest.mark.parametrize("offered", [(), ("PIPELINING", "SMTPUTF8", "DSN")])
+async def test_unsafe_address_never_reaches_the_wire(
+    ledger: MemoryLedger, character: str, offered: tuple[str, ...]
+) -> None:
     address = f"eve{character}@example.org"
-    with pytest.raises(UnsafeAddress):
-        await session.mail(Envelope(address, ("b@example.org",)), 10)
-    with pytest.raises(UnsafeAddress):
-        await session.mail(Envelope("a@example.org", ("b@example.org",), (f"RET=HDRS{character}RSET",)), 10)
-    assert (await session.mail(Envelope("a@example.org", ("b@example.org",)), 10)).code == 250
-    with pytest.raises(UnsafeAddress):
-        await session.rcpt(address)
-    await session.quit()
-    assert sink.commands == {"EHLO": 1, "MAIL": 1, "QUIT": 1}
+    async with Sink(SinkOptions(extensions=offered)) as sink:
+        session = await Session.open(mta_settings(sink.port))
+        bad_path = composed("b@example.org", reverse_path=address)
+        bad_parameter = replace(
+            composed("b@example.org"), envelope=Envelope("a@b.org", ("b@example.org",), (f"RET=HDRS{character}RSET",))
+        )
+        for message in (bad_path, bad_parameter):
+            with pytest.raises(UnsafeAddress):
+                await deliver(message, "1.0+a", record_of(message), ledger, session, StoppedClock())
+        message = composed("b@example.org", address)
+        done = await deliver(message, "1.0+a", record_of(message), ledger, session, StoppedClock())
+        assert done.recipients(State.FAILED) == (address,)
+        await session.quit()
+        assert sink.commands == {"EHLO": 1, "MAIL": 1, "RCPT": 1, "DATA": 1, "QUIT": 1}
 
 
 @pytest.mark.parametrize(
@@ -130,10 +141,11 @@ async def test_mta_that_stops_taking_in_content_is_left_after_the_content_timeou
     assert lost.stage is Stage.CONTENT
 
 
-async def test_cancelled_command_closes_the_session(sink: Sink, mta: MtaSettings) -> None:
+async def test_cancelled_command_closes_the_session(sink: Sink, mta: MtaSettings, ledger: MemoryLedger) -> None:
     sink.scripts.append(Rule.parse("mail delay=3600"))
     session = await Session.open(mta)
-    task = asyncio.create_task(session.mail(Envelope("a@example.org", ("b@example.org",)), 10))
+    message = composed("b@example.org")
+    task = asyncio.create_task(deliver(message, "1.0+a", record_of(message), ledger, session, StoppedClock()))
     while "MAIL" not in sink.commands:  # noqa: ASYNC110 - the sink has no event for it
         await asyncio.sleep(0)
     task.cancel()

@@ -12,12 +12,14 @@ from drainer.demo.misbehaviour import HANG_UP, Behaviour, Rule, SinkStep, answer
 from drainer.demo.sink import Sink, SinkOptions
 from drainer.errors import MtaUnreachable
 from drainer.feed.deliver import deliver
+from drainer.feed.outcome import Stage
 from drainer.feed.session import Session
 from drainer.feed.session_pool import ERRORS_PER_SESSION, SessionPool
+from drainer.feed.smtp_commands import mail_command
 from drainer.feed.transaction import Transaction
 from drainer.ledger.states import State
 from drainer.settings.mta import MtaSettings
-from tests.feed.conftest import composed, mta_settings, record_of
+from tests.feed.conftest import asked, composed, mta_settings, record_of
 from tests.ledger.memory import MemoryLedger
 
 
@@ -55,10 +57,10 @@ async def test_twenty_sessions_carry_transactions_side_by_side(sink: Sink, ledge
         message = composed(f"member{number}@example.org")
         async with pool.session() as session:
             if number < 20:
-                await session.mail(message.envelope, 1)
-                await session.rcpt("someone@example.org")
+                await asked(session, mail_command(message.envelope, 1, ()), Stage.MAIL)
+                await asked(session, b"RCPT TO:<someone@example.org>\r\n", Stage.RCPT)
                 await all_there.wait()
-                await session.reset()
+                await asked(session, b"RSET\r\n", Stage.RESET)
             return await deliver(message, f"1.0+{number}", record_of(message), ledger, session, SystemClock())
 
     done = await asyncio.gather(*(hold(number) for number in range(200)))

@@ -46,21 +46,22 @@ def _tests(file: str, chosen: str) -> tuple[str, ...]:
 
 
 _POWER = _tests("crash/test_power_loss.py", "any_sync")
-_LEDGER = "        attempt_id = await self.ledger.open_attempt(attempt)\n"
-_ATTEMPT = "        try:\n    " + _LEDGER
-_DATA = "        meaning = self._spared(await self._data())\n"
+_DATA = '        self._session.ask(b"DATA\\r\\n", (Stage.DATA,), self._step(self._data_answered))\n'
+_ANSWERED = "        self._finish(self._answers.to_content(answer if isinstance(answer, SessionLost) else answer[0]))\n"
+_MEANING = _ANSWERED.replace("self._finish(", "self._meaning = (")
+_WRITTEN = "        self._on_end(done)\n        self._done = done\n        self._wake()\n"
 
 MUTATIONS = (
     Mutation(
         "DATA before the attempt is written", "feed/deliver.py",
-        ((_DATA, ""), (_ATTEMPT, _DATA + _ATTEMPT)), _torture("killed-hold"),
+        ((_DATA, "        self._finish(self._meaning)\n"), ("            self._write_attempt()\n", f"    {_DATA}"),
+         (_ANSWERED, f"{_MEANING}        self._write_attempt()\n")),
+        _torture("killed-hold"),
     ),
     Mutation(
         "delivered before it is sent", "feed/deliver.py",
-        ((_DATA,
-          '        await self.ledger.close_attempt(attempt_id, State.DELIVERED, "", self.clock.now_s())\n'
-          "        await self._data()\n"
-          '        return Transaction((Outcome(State.DELIVERED, accepted, "", self.clock.now_s()),))\n' + _DATA),),
+        ((_DATA, '        self._finish(Meaning(State.DELIVERED, ""))\n'), (_WRITTEN, f"        self._sent = done\n{_DATA}"),
+         (_ANSWERED, _WRITTEN.replace("done)", "self._sent)").replace("= done", "= self._sent"))),
         _torture("killed-ask"),
     ),
     Mutation(
