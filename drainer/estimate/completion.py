@@ -14,12 +14,12 @@ reaches 0.1, 0.5 and 0.9 of the chance that the drain ends at all. If arrivals a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from drainer.estimate.interruptions import LostTime
-from drainer.estimate.scheduled_work import Schedule, Share
+from drainer.estimate.scheduled_work import Schedule, is_near
 from drainer.estimate.service_rate import RateForecast
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -32,6 +32,8 @@ _HIGHEST_TIMES = 12.0
 _LEAST_WORK = 1e-9
 """In place of zero under a tiny ceiling: its logarithm is taken."""
 _LEAST_SHARE = 0.01
+_HARDLY = 0.01
+"""Part of the work left. When no more than that is done, the time left falls in the same proportion."""
 _CERTAIN, _NO_CHANCE = 0.98, 1e-6
 _TRIES = 12
 _NEAR, _NARROW = 0.01, 1e-5
@@ -51,6 +53,9 @@ class Completion:
     high_s: float
     chance: float
 
+    def times(self, factor: float) -> Completion:
+        return Completion(self.low_s * factor, self.seconds * factor, self.high_s * factor, self.chance)
+
 
 @dataclass(frozen=True, slots=True)
 class DrainModel:
@@ -63,6 +68,7 @@ class DrainModel:
     ceiling               work per second that no scenario can exceed; None: none
     schedule              what windows and caps allow from now on; None: they change nothing
     doubt                 from 0 (not at all): how far we doubt that arrivals keep the drain from ending
+    arrivals_share        the part of the arrivals that has to be done before this drain is complete
     """
 
     left: float
@@ -73,10 +79,36 @@ class DrainModel:
     ceiling: float | None = None
     doubt: float = 0.0
     schedule: Schedule | None = None
+    arrivals_share: float = 1.0
+
+    def part(self, share: float, *, arrivals_first: bool) -> DrainModel:
+        """The model of this part (> 0, at most 1) of the work left. arrivals_first: all that arrives goes ahead of it."""
+        return replace(
+            self,
+            left=self.left * share,
+            left_deviation=self.left_deviation * share**0.5,
+            arrivals_share=1.0 if arrivals_first else share,
+        )
+
+    def is_nearly(self, other: DrainModel) -> bool:
+        """Whether the completion of the other, times left / other.left, is that of this one, but for a thousandth or so:
+        both are made of one forecast object, under the same limits, and hardly any work was done between them."""
+        return (
+            self.forecast is other.forecast
+            and abs(self.left - other.left) <= _HARDLY * other.left
+            and abs(self.left_deviation - other.left_deviation) <= _HARDLY * other.left
+            and (self.doubt, self.arrivals_share) == (other.doubt, other.arrivals_share)
+            and is_near(self.ceiling, other.ceiling)
+            and self.lost.is_near(other.lost)
+            and (
+                self.schedule is other.schedule
+                or (self.schedule is not None and other.schedule is not None and self.schedule.is_near(other.schedule))
+            )
+        )
 
     def chance_by(self, seconds: float) -> float:
         """The chance that the drain is complete within this time (> 0)."""
-        coming, coming_variance = self.arrivals(seconds)
+        coming, coming_variance = (self.arrivals_share * one for one in self.arrivals(seconds))
         needed = self.left + coming
         log_needed = math.log(needed)
         blur = (self.left_deviation**2 + coming_variance) / needed**2
@@ -105,21 +137,36 @@ class DrainModel:
 
     def _reached(self, seconds: float, slower: float, log_needed: float, blur: float) -> float:
         """slower: interruptions make each second of work last so long."""
-        found, most = 0.0, math.inf if self.schedule is None else self.schedule.most_by(seconds)
-        # Where a window has let next to nothing go, the noise of so little work says nothing about all of it.
-        shortest_s = 0.0 if self.schedule is None else _LEAST_SHARE * self.left / self.forecast.rate
+        if self.schedule is not None:
+            return self._reached_by_schedule(self.schedule, seconds, slower, log_needed, blur)
+        active_s, found = seconds / slower, 0.0
+        most = None if self.ceiling is None else self.ceiling * active_s
+        blur += self.forecast.noise / active_s
+        # The innermost loop of every forecast: some hundred rounds for each of them.
         for scenario in self.forecast.scenarios:
-            for share in self._shares(scenario.rate / slower, seconds):
+            mean, variance = scenario.work(active_s)
+            if most is not None:
+                mean = max(min(mean, most), _LEAST_WORK)
+            relative, off = blur + variance / (mean * mean), math.log(mean) - log_needed
+            reached = _normal(off / math.sqrt(relative)) if relative > 0 else float(off >= 0)
+            found += scenario.weight * reached
+        return found
+
+    def _reached_by_schedule(
+        self, schedule: Schedule, seconds: float, slower: float, log_needed: float, blur: float
+    ) -> float:
+        found, most = 0.0, schedule.most_by(seconds)
+        # Where a window has let next to nothing go, the noise of so little work says nothing about all of it.
+        shortest_s = _LEAST_SHARE * self.left / self.forecast.rate
+        for scenario in self.forecast.scenarios:
+            for share in schedule.shares(scenario.rate / slower, seconds):
                 # A trend goes on for as long as the drain works, however much a window lets it do.
                 active_s = min(share.seconds, seconds) / slower
                 mean, variance = scenario.work(active_s)
-                if self.schedule is not None:
-                    steady = scenario.rate * active_s
-                    variance *= (share.work / mean) ** 2
-                    mean = share.work * (mean / steady) ** share.sensitivity
-                    mean = max(min(mean, most), _LEAST_WORK)
-                elif self.ceiling is not None:
-                    mean = max(min(mean, self.ceiling * active_s), _LEAST_WORK)
+                steady = scenario.rate * active_s
+                variance *= (share.work / mean) ** 2
+                mean = share.work * (mean / steady) ** share.sensitivity
+                mean = max(min(mean, most), _LEAST_WORK)
                 off = math.log(mean) - log_needed
                 deviation = math.sqrt(variance) / mean
                 noise = self.forecast.noise / max(active_s, shortest_s)
@@ -128,11 +175,6 @@ class DrainModel:
                 reached = _normal(off / math.sqrt(relative)) if relative > 0 else float(off >= 0)
                 found += scenario.weight * share.weight * reached
         return found
-
-    def _shares(self, rate: float, seconds: float) -> Sequence[Share]:
-        if self.schedule is not None:
-            return self.schedule.shares(rate, seconds)
-        return (Share(1.0, rate * seconds, seconds, 1.0, 0.0),)
 
 
 def completion(model: DrainModel) -> Completion:

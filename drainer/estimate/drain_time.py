@@ -17,7 +17,7 @@ from typing import Literal
 from drainer.backlog.work import Amount, Work, amount
 from drainer.estimate.ahead import Ahead
 from drainer.estimate.ceilings import Ceilings
-from drainer.estimate.completion import DrainModel, completion
+from drainer.estimate.completion import DrainModel
 from drainer.estimate.eta import Eta, EtaState, ServiceState
 from drainer.estimate.forecaster import STALLED_AFTER_S, Forecaster, Left
 from drainer.estimate.service_rate import steady
@@ -92,7 +92,7 @@ def drain_time(work: Work, seen: Forecaster, ceilings: Ceilings, state: ServiceS
     model = drain_model(work, seen, ceilings)
     if model is None:
         return Eta(state="measuring")
-    return _of_model(work, model, ceilings, seen.noticed_after_s, now_s)
+    return _of_model(work, seen, model, ceilings, seen.noticed_after_s, now_s)
 
 
 def drain_model(work: Work, seen: Forecaster, ceilings: Ceilings) -> DrainModel | None:
@@ -137,7 +137,7 @@ def what_if(
     if word is not None or left is None or _all_deferred(work):
         return drain_time(work, seen, asked, "starting" if state == "starting" else "draining", now_s)
     model = drain_model_at(work, seen, at_recipients_per_s, asked)
-    return Eta(state="measuring") if model is None else _of_model(work, model, asked, 0.0, now_s)
+    return Eta(state="measuring") if model is None else _of_model(work, seen, model, asked, 0.0, now_s)
 
 
 def needed_rate(work: Work, seen: Forecaster, within_s: float) -> float | None:
@@ -223,10 +223,12 @@ def _stalled_after_s(ceilings: Ceilings) -> float:
     return STALLED_AFTER_S if slowest is None else max(STALLED_AFTER_S, _STALLED_AFTER_TURNS / slowest)
 
 
-def _of_model(work: Work, model: DrainModel, ceilings: Ceilings, noticed_after_s: float, now_s: float) -> Eta:
+def _of_model(
+    work: Work, seen: Forecaster, model: DrainModel, ceilings: Ceilings, noticed_after_s: float, now_s: float
+) -> Eta:
     if model.left > _LONGEST_S * min(model.forecast.rate, model.ceiling or model.forecast.rate):
         return Eta(state="measuring")
-    found = completion(model)
+    found = seen.completion(model)
     if found.chance < _GROWS:
         return Eta(state="growing")
     earliest_s = ceilings.earliest_s

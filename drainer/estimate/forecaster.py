@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from drainer.estimate.ahead import LIFTED_OFF, RAISED_OFF, Ahead
 from drainer.estimate.arrivals import Arrivals
 from drainer.estimate.ceilings import Ceilings
-from drainer.estimate.completion import DrainModel, Expected
+from drainer.estimate.completion import Completion, DrainModel, Expected, completion
 from drainer.estimate.interruptions import Interruptions, LostTime
 from drainer.estimate.mixture import NOTHING, Units
 from drainer.estimate.rates import Counts
@@ -70,6 +70,8 @@ class Forecaster:
         self._before: Counts | None = None
         self._ceilings: Ceilings | None = None
         self._last: tuple[Ahead, Ceilings, float, Schedule] | None = None
+        self._forecast: RateForecast | None = None
+        self._completed: list[tuple[DrainModel, Completion]] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -93,6 +95,7 @@ class Forecaster:
             return
         self._before = counts
         self._follow(ceilings, left)
+        self._forget_forecast()
         if before is None:
             return
         seconds = self._span_s = counts.at_s - before.at_s
@@ -132,8 +135,24 @@ class Forecaster:
 
     @property
     def forecast(self) -> RateForecast | None:
-        """None while too little was observed."""
-        return self._service_rate.forecast()
+        """None while too little was observed. The same object until something is observed again."""
+        if self._forecast is None:
+            self._forecast = self._service_rate.forecast()
+        return self._forecast
+
+    def completion(self, model: DrainModel) -> Completion:
+        """As completion(model). Computed once for all that ask between two observations: status, page and metrics may be
+        asked many times a second, and each list needs the completion of a part of the work."""
+        for nearly, found in self._completed:
+            if model.is_nearly(nearly):
+                return found.times(model.left / nearly.left)
+        found = completion(model)
+        if model.forecast is self._forecast:
+            self._completed.append((model, found))
+        return found
+
+    def _forget_forecast(self) -> None:
+        self._forecast, self._completed = None, []
 
     @property
     def recipients_per_message(self) -> float | None:
@@ -165,7 +184,7 @@ class Forecaster:
             return DrainModel(left.recipients, deviation, at, self.arriving, LostTime(), schedule=schedule)
         units = self._units(left)
         work = self._service_rate.work(units)
-        forecast = self._service_rate.forecast() or self._of_cap(work / units.recipients, ceilings)
+        forecast = self.forecast or self._of_cap(work / units.recipients, ceilings)
         if forecast is None:
             return None
         least_s = ceilings.least_s(units.messages, units.recipients)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 _TIMES_AT_FIRST = 0.15
 _PER_DRAINS = 0.15
 """The prior: as if 0.15 interruptions had been seen in 0.15 of a drain."""
+_NEAR = 0.01
 _LENGTH_AT_FIRST = 0.03
 """Prior length of an interruption, as a part of the drain."""
 
@@ -31,6 +32,10 @@ class LostTime:
     none: float = 1.0
     share: float = 0.0
     variance_s: float = 0.0
+
+    def is_near(self, other: LostTime) -> bool:
+        """Whether both follow from the same interruptions, for nearly as much work."""
+        return abs(self.none - other.none) <= _NEAR and abs(self.share - other.share) <= _NEAR
 
 
 class Interruptions:

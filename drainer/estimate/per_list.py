@@ -11,14 +11,18 @@ DrainModel of the whole drain, with that part of the work and of the arrivals.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
-from drainer.estimate.completion import Completion, DrainModel, Expected, completion
+from drainer.estimate.completion import Completion, DrainModel, completion
 
 _ASKED_AT = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
-"""Parts of the work for which the time is computed. Others are interpolated, so a thousand lists cost as much as ten."""
+"""Parts of the work for which the time is computed, if a list needs it. Others are interpolated, so a thousand lists cost no
+more than nine."""
+_ENDS = 0.5
+"""A list that is finished with less than this chance gets no time."""
+_AT_ONCE = Completion(0.0, 0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +70,45 @@ def share_done(
 
 
 def list_finishes(
-    shares: Mapping[str, float], model: DrainModel, *, arrivals_first: bool = False
+    shares: Mapping[str, float],
+    model: DrainModel,
+    *,
+    arrivals_first: bool = False,
+    completion_of: Callable[[DrainModel], Completion] = completion,
 ) -> dict[str, ListFinish]:
     """When each list is finished; lists that will not finish are left out.
 
     shares  as share_done returns them
     model   of all work left
     arrivals_first  what arrives goes ahead of the backlog of every list (the lane of fresh mail)
+    completion_of   completion(), or what remembers its results
     """
-    asked = [(share, completion(_part(model, share, arrivals_first))) for share in _ASKED_AT] if shares else []
-    ending = [(share, found) for share, found in asked if found.chance >= 0.5]
-    known = [(0.0, Completion(0.0, 0.0, 0.0, 1.0)), *ending]
-    furthest = known[-1][0]
-    return {name: _between(known, share) for name, share in shares.items() if share <= furthest}
+    asked: dict[int, Completion] = {}
+
+    def ending(numbers: Iterable[int]) -> int | None:
+        """The first of these parts of the work that will be done."""
+        for number in numbers:
+            if number not in asked:
+                asked[number] = completion_of(model.part(_ASKED_AT[number], arrivals_first=arrivals_first))
+            if asked[number].chance >= _ENDS:
+                return number
+        return None
+
+    found = {}
+    for name, share in shares.items():
+        if share <= 0:
+            found[name] = ListFinish(0.0, 0.0, 0.0)
+            continue
+        above = bisect.bisect_left(_ASKED_AT, min(share, 1.0))
+        high = ending(range(above, len(_ASKED_AT)))
+        if high is None:
+            continue
+        # Between two parts of the work the time is interpolated. At one of them the part below it does not count.
+        is_asked = _ASKED_AT[high] == share
+        low = None if is_asked else ending(range(above - 1, -1, -1))
+        before = (0.0, _AT_ONCE) if low is None else (_ASKED_AT[low], asked[low])
+        found[name] = _between(before, (_ASKED_AT[high], asked[high]), share)
+    return found
 
 
 def not_before_due(
@@ -132,29 +162,12 @@ def _in_order(lists: Mapping[str, ListLeft], priority: Sequence[str]) -> dict[st
     return done
 
 
-def _part(model: DrainModel, share: float, arrivals_first: bool) -> DrainModel:
-    return replace(
-        model,
-        left=model.left * share,
-        left_deviation=model.left_deviation * share**0.5,
-        arrivals=model.arrivals if arrivals_first else _shared(model.arrivals, share),
-    )
-
-
-def _shared(expected: Expected, share: float) -> Expected:
-    def shared(seconds: float) -> tuple[float, float]:
-        mean, variance = expected(seconds)
-        return mean * share, variance * share
-
-    return shared
-
-
-def _between(known: Sequence[tuple[float, Completion]], share: float) -> ListFinish:
-    above = max(1, bisect.bisect_left([at for at, _ in known], share))
-    (low, before), (high, after) = known[above - 1], known[above]
+def _between(before: tuple[float, Completion], after: tuple[float, Completion], share: float) -> ListFinish:
+    """before, after: parts of the work, with the times at which they are done."""
+    (low, early), (high, late) = before, after
     part = (share - low) / (high - low)
 
     def at(one: float, other: float) -> float:
         return one + part * (other - one)
 
-    return ListFinish(at(before.seconds, after.seconds), at(before.low_s, after.low_s), at(before.high_s, after.high_s))
+    return ListFinish(at(early.seconds, late.seconds), at(early.low_s, late.low_s), at(early.high_s, late.high_s))

@@ -97,6 +97,7 @@ class RateSeries:
         self._idle_s = 0.0
         self._fastest: float | None = None
         self._sustained: float | None = None
+        self._measured: tuple[Measured | None] | None = None
 
     def observe(self, counts: Counts) -> None:
         """Add an observation. If it is not later than the one before, it is ignored, and the next one covers its time."""
@@ -104,6 +105,7 @@ class RateSeries:
         if before is not None and counts.at_s <= before.at_s:
             return
         self._before = counts
+        self._measured = None
         if before is None:
             return
         if not self._bins or self._bins[-1].seconds >= _BIN_S:
@@ -124,9 +126,15 @@ class RateSeries:
         """Forget the service rate after a change that makes it useless (a new limit, another MTA)."""
         self._bins.clear()
         self._idle_s = 0.0
+        self._measured = None
 
     def measured(self) -> Measured | None:
-        """The rates now; None before MEASURED_AFTER_S of feeding."""
+        """The rates now; None before MEASURED_AFTER_S of feeding. Computed once between two observations."""
+        if self._measured is None:
+            self._measured = (self._smoothed(),)
+        return self._measured[0]
+
+    def _smoothed(self) -> Measured | None:
         feeding_s = sum(one.feeding_s for one in self._bins)
         if feeding_s < MEASURED_AFTER_S:
             return None

@@ -18,6 +18,8 @@ _GRID = 0.05
 _FASTER = 2
 """The sensitivity is measured between rates so many steps of the grid apart."""
 _LEAST_S = 1e-6
+_SAME, _SAME_MOMENT_S = 0.001, 10.0
+"""Limits that differ by less than this part are one limit; windows that begin so near each other are one window."""
 _MAYBE_FREE = ((0.3, 1.5), (0.4, 6.0), (0.3, 25.0))
 """(chance, times the rate of now): how fast it may go without a limit, where a limit has held it down all the time. Nothing
 is known of that but that the site expects more."""
@@ -57,6 +59,26 @@ class Schedule:
         self._hard: Course | None = None
         self._asked_s = 0.0
         self._answers: dict[int, list[Share]] = {}
+
+    def is_near(self, other: Schedule) -> bool:
+        """Whether both are made of the same windows, caps and limits, within some seconds of each other."""
+        mine, theirs = self._ahead, other._ahead
+        return (
+            len(mine.windows) == len(theirs.windows)
+            and len(mine.caps) == len(theirs.caps)
+            and is_near(self._limit, other._limit)
+            and is_near(self._free, other._free)
+            and all(
+                abs(one[0] - two[0]) <= _SAME_MOMENT_S and is_near(one[1], two[1])
+                for one, two in zip(mine.windows, theirs.windows, strict=True)
+            )
+            and all(
+                is_near(one.most, two.most)
+                and one.window_s == two.window_s
+                and abs(one.room - two.room) <= _SAME * two.most
+                for one, two in zip(mine.caps, theirs.caps, strict=True)
+            )
+        )
 
     def shares(self, rate: float, seconds: float) -> list[Share]:
         """At a rate > 0, by a time > 0."""
@@ -113,3 +135,10 @@ class Schedule:
             windows = self._ahead.windows or ((0.0, self._limit),)
             self._hard = Ahead(windows, self._ahead.caps).course(Pace(UNLIMITED), self._left)
         return self._hard
+
+
+def is_near(one: float | None, other: float | None) -> bool:
+    """Whether two limits are the same but for a thousandth; None: no limit."""
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) <= _SAME * max(abs(one), abs(other))

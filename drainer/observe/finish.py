@@ -79,7 +79,9 @@ class Drain:
     def _finishes(self, model: DrainModel | None, without: frozenset[str]) -> dict[str, ListFinish]:
         lists = {name: left for name, left in self.lists.items() if name not in without}
         shares = share_done(lists, self.order, self.priority, self.weights)
-        found = {} if model is None else list_finishes(shares, model, arrivals_first=self.has_fresh_lane)
+        found = {}
+        if model is not None:
+            found = list_finishes(shares, model, arrivals_first=self.has_fresh_lane, completion_of=self.seen.completion)
         return not_before_due(found, lists, self.work.retry_wait_s)
 
     def list_eta(self, name: str, at_recipients_per_s: float | None) -> ListEta:

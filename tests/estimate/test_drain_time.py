@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import get_args
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drainer.backlog.work import EntrySizes, Work
+from drainer.estimate.ahead import Ahead, CapAhead
 from drainer.estimate.ceilings import Ceilings, slowest_domain_s
 from drainer.estimate.drain_time import by_time, drain_time, if_resumed, needed_rate, what_if
 from drainer.estimate.eta import Eta, ServiceState
@@ -356,3 +358,25 @@ def test_what_if_and_needed_rate_never_leave_their_range(
         assert 0 <= low <= seconds(found) <= high
     needed = needed_rate(work, seen, 3600.0)
     assert needed is None or needed >= 0
+
+
+@pytest.mark.parametrize("seen", [STEADY, BUSY, UNEVEN])
+@pytest.mark.parametrize("settled", [0, 50, 550, 650, 5000])
+def test_between_two_looks_the_finish_time_follows_the_work_as_if_it_were_computed_anew(
+    seen: Forecaster, settled: int
+) -> None:
+    asked_before, anew = deepcopy(seen), deepcopy(seen)
+    eta(Work(60_000, messages=6_000), asked_before)
+    left = Work(60_000 - settled, messages=6_000 - settled / 10)
+    remembered, computed = eta(left, asked_before), eta(left, anew)
+    for one in ("seconds", "low_s", "high_s"):
+        assert getattr(remembered, one) == pytest.approx(getattr(computed, one), rel=0.002)
+
+
+def test_a_limit_that_changes_between_two_looks_is_in_the_next_answer() -> None:
+    seen, work = deepcopy(STEADY), Work(60_000, messages=6_000)
+    unlimited, limited = eta(work, seen), eta(work, seen, Ceilings(recipients_per_s=50.0))
+    capped = eta(work, seen, Ceilings(ahead=Ahead(caps=(CapAhead(36_000.0, 3600.0),))))
+    assert limited.seconds == pytest.approx(1200.0, rel=0.05) and unlimited.seconds == pytest.approx(600.0, rel=0.05)
+    assert capped.seconds is not None and capped.seconds > 3600.0
+    assert eta(work, seen) == unlimited

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drainer.estimate.ahead import Ahead, CapAhead
 from drainer.estimate.before_drain import forecast_from_log
 from drainer.estimate.ceilings import Ceilings
-from drainer.estimate.completion import DrainModel
+from drainer.estimate.completion import Completion, DrainModel, completion
 from drainer.estimate.interruptions import LostTime
 from drainer.estimate.per_list import ListFinish, ListLeft, list_finishes, not_before_due, share_done
 from drainer.estimate.service_rate import steady
@@ -99,6 +101,33 @@ def test_fresh_mail_that_goes_first_makes_a_small_list_later_and_the_whole_no_la
     assert behind["small"].seconds == pytest.approx(0.1 * 10_000 / (10 - 0.15), rel=0.02)
     assert ahead["small"].seconds == pytest.approx(0.1 * 10_000 / (10 - 1.5), rel=0.02)
     assert ahead["whole"].seconds == pytest.approx(behind["whole"].seconds)
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8), st.floats(0.0, 12.0), st.booleans())
+def test_the_time_of_a_list_does_not_depend_on_which_others_are_asked_for(
+    shares: list[float], arriving_per_s: float, arrivals_first: bool
+) -> None:
+    model = DrainModel(10_000.0, 50.0, steady(10.0), lambda seconds: (arriving_per_s * seconds, seconds), LostTime())
+    asked = {str(number): share for number, share in enumerate(shares)}
+    found = list_finishes(asked, model, arrivals_first=arrivals_first)
+    for name, share in asked.items():
+        alone = list_finishes({name: share}, model, arrivals_first=arrivals_first)
+        assert alone == {one: finish for one, finish in found.items() if one == name}
+
+
+def test_lists_that_are_through_with_everything_cost_one_computation_and_a_thousand_others_nine() -> None:
+    asked: list[float] = []
+
+    def counted(model: DrainModel) -> Completion:
+        asked.append(model.left)
+        return completion(model)
+
+    model = DrainModel(10_000.0, 0.0, steady(10.0), lambda _: (0.0, 0.0), LostTime())
+    assert len(list_finishes({"choir": 1.0, "board": 1.0}, model, completion_of=counted)) == 2
+    assert asked == [10_000.0]
+    asked.clear()
+    assert len(list_finishes({str(at): at / 1000 for at in range(1001)}, model, completion_of=counted)) == 1001
+    assert len(asked) == 9
 
 
 def test_lists_that_arrivals_outgrow_have_no_time() -> None:
