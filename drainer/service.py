@@ -33,6 +33,7 @@ from drainer.operate.operations import ServiceOperations
 from drainer.operate.pauses_and_rates import PausesAndRates
 from drainer.pipeline import Pipeline
 from drainer.report import systemd
+from drainer.report.log_lines import to_standard_error
 from drainer.report.notify import Notifier
 from drainer.rounds.behind_the_mta import LookingBehindTheMta
 from drainer.rounds.clock_jumps import ClockJumps
@@ -62,12 +63,12 @@ def run(settings: Settings, until_empty: bool = False, reread: Callable[[], Sett
     reread  gives the settings anew at SIGHUP
     Raises  CustodyRefused, LedgerUnusable, ComposerUnavailable and the like: the start failed and nothing was touched
     """
-    logging.basicConfig(level=settings.log.level.upper(), format="%(message)s" if _under_systemd() else _LINE)
     last_resort = LastResort()
-    try:
-        return uvloop.run(_to_the_end(Service(settings, until_empty, reread, last_resort=last_resort), last_resort))
-    finally:
-        last_resort.cancel()
+    with to_standard_error(settings.log.level.upper(), with_time=not _under_systemd()):
+        try:
+            return uvloop.run(_to_the_end(Service(settings, until_empty, reread, last_resort=last_resort), last_resort))
+        finally:
+            last_resort.cancel()
 
 
 async def _to_the_end(service: Service, last_resort: LastResort) -> int:
@@ -78,9 +79,6 @@ async def _to_the_end(service: Service, last_resort: LastResort) -> int:
         return status
     finally:
         last_resort.within(THREADS_END_WITHIN_S, status, "a thread, after all was written down")
-
-
-_LINE = "%(asctime)s %(levelname)s %(message)s"
 
 
 def _under_systemd() -> bool:

@@ -14,15 +14,13 @@ log = logging.getLogger("drainer")
 
 def log_outcome(entry: QueueEntry, record: MessageRecord, outcome: Outcome) -> None:
     """Recipients by name where a person may have to act on them."""
-    by_name = outcome.state is not State.DELIVERED
-    if not by_name and not log.isEnabledFor(logging.INFO):
+    level = logging.INFO if outcome.state in (State.DELIVERED, State.DEFERRED) else logging.WARNING
+    if not log.isEnabledFor(level):
         return
-    for recipients in [[address] for address in outcome.recipients] if by_name else [list(outcome.recipients)]:
-        single = recipients[0] if len(recipients) == 1 else None
-        log.log(
-            logging.INFO if outcome.state in (State.DELIVERED, State.DEFERRED) else logging.WARNING,
-            logfmt(
-                outcome=outcome.state, filebase=entry.filebase, list=entry.list_id, message_id=record.message_id,
-                recipient=single, recipients=len(recipients) if single is None else None, reply=outcome.reply,
-            ),
-        )  # fmt: skip
+    of_mail = logfmt(outcome=outcome.state, filebase=entry.filebase, list=entry.list_id, message_id=record.message_id)
+    reply = logfmt(reply=outcome.reply)
+    if outcome.state is State.DELIVERED and len(outcome.recipients) != 1:
+        log.log(level, f"{of_mail} {logfmt(recipients=len(outcome.recipients))} {reply}")
+        return
+    for recipient in outcome.recipients:
+        log.log(level, f"{of_mail} {logfmt(recipient=recipient)} {reply}")

@@ -5,7 +5,14 @@ Pure  text only
 
 from __future__ import annotations
 
-from drainer.text.foreign import clean
+import re
+
+from drainer.text.foreign import MOST, clean
+
+_PLAIN = re.compile(rf"[!#-<>-\[\]-~]{{1,{MOST}}}").fullmatch
+"""Printable ASCII without blank, quote, '=' and backslash: nearly all values, and written as they are."""
+_QUOTABLE = re.compile(rf"[ !#-\[\]-~]{{1,{MOST}}}").fullmatch
+"""The same with blanks and '=': nearly all others, such as replies."""
 
 
 def logfmt(**fields: object) -> str:
@@ -15,11 +22,18 @@ def logfmt(**fields: object) -> str:
     mail or a server can look like another field or another line. Values are cleaned and bounded as in text/foreign.py, in
     a tuple or list (recipients, for example) each element by itself.
     """
-    return " ".join(f"{name}={_value(value)}" for name, value in fields.items() if value is not None)
+    return " ".join([f"{name}={_value(value)}" for name, value in fields.items() if value is not None])
 
 
 def _value(value: object) -> str:
-    if isinstance(value, tuple | list):
+    if isinstance(value, str):
+        text = str(value)
+        if _PLAIN(text):
+            return text
+        if _QUOTABLE(text):
+            return f'"{text}"'
+        text = clean(text)
+    elif isinstance(value, tuple | list):
         text = ",".join(clean(str(element)) for element in value)
     elif isinstance(value, float):
         text = f"{value:.3f}"

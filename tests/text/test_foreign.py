@@ -18,6 +18,7 @@ import drainer
 from drainer.backlog.selection import Selectors
 from drainer.control.messages.base import Request
 from drainer.control.messages.entries import ShowReply
+from drainer.ledger.states import State
 from drainer.settings.section import Section
 from drainer.text.clean_model import CleanModel
 from drainer.text.foreign import MOST, UNPRINTABLE, clean, has_surrogate, printable
@@ -65,6 +66,31 @@ def test_a_log_line_is_read_back_into_its_fields(values: list[str]) -> None:
     found = re.findall(r'(f[0-9]+)=("(?:[^"\\]|\\.)*"|[^ "=]*)(?: |\Z)', line)
     assert [name for name, _ in found] == [f"f{number}" for number in range(len(values))]
     assert len(line) == sum(len(name) + 1 + len(value) for name, value in found) + max(0, len(found) - 1)
+
+
+def plainly(value: object) -> str:
+    """A value as logfmt is defined: cleaned, and in quotes unless it is plain."""
+    if isinstance(value, tuple | list):
+        text = ",".join(clean(str(element)) for element in value)
+    else:
+        text = f"{value:.3f}" if isinstance(value, float) else clean(str(value))
+    if text and text.isprintable() and not set(text) & set(' "=\\'):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in escaped) + '"'
+
+
+_ASCII = st.text(st.characters(min_codepoint=0x1F, max_codepoint=0x7F))
+_VALUES = ANY_TEXT | _ASCII | st.sampled_from(State) | st.integers() | st.floats() | st.booleans() | st.binary()
+
+
+@given(_VALUES | st.lists(ANY_TEXT | _ASCII, max_size=3) | st.tuples(ANY_TEXT), st.none() | _ASCII)
+@example("x" * MOST, "x" * (MOST + 1))
+@example("x " * (MOST // 2), "x " * MOST)
+@example("plain\n", "with a blank\n")
+def test_any_value_is_written_as_it_is_defined_and_none_leaves_its_field_out(value: object, other: str | None) -> None:
+    rest = "" if other is None else f" other={plainly(other)}"
+    assert logfmt(value=value, other=other) == f"value={plainly(value)}{rest}"
 
 
 def test_no_field_of_a_log_line_is_longer_than_the_bound_and_of_a_hundred_recipients_none_is_lost() -> None:
