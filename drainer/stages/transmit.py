@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from drainer.backlog.splits import Splits
 from drainer.compose.wire import ComposedMessage, is_empty_address, why_unfit
 from drainer.feed.deliver import deliver
 from drainer.feed.lane_queue import LaneQueue
-from drainer.feed.memory_budget import CONTENT_COPIES, MemoryByLane
+from drainer.feed.memory_budget import CONTENT_COPIES, MemoryBudget, MemoryByLane
 from drainer.feed.permit import Permit
 from drainer.feed.session import Session
 from drainer.feed.transaction import Transaction
@@ -92,6 +91,7 @@ class Transmit:
         self.splits.begun(entry.filebase, record.list_id, len(entry.raw), len(recipients))
         deliveries: list[asyncio.Task[list[Transaction]]] = []
         covered: set[str] = set()
+        last_piece: tuple[ComposedMessage, _Share] | None = None
         try:
             async with contextlib.aclosing(resources.composer_of(entry).compose(entry, recipients)) as transactions:
                 async for composed in transactions:
@@ -100,40 +100,51 @@ class Transmit:
                         while left is not None:
                             # Before the next one is composed, or an entry of many large copies would have them all in
                             # memory.
-                            with contextlib.ExitStack() as memory, contextlib.ExitStack() as place:
-                                await self._take_memory(left, memory, is_fresh)
-                                permit = await self._take_place(left, place, is_fresh)
-                                piece, left = left.parted(permit.recipients)
-                                covered.update(piece.owed_for)
-                                taken = place.pop_all()
-                                whole = self._deliver_whole(piece, entry, record, last, is_fresh, permit, taken)
+                            share = await self._share_of(left, is_fresh)
+                            piece, left = left.parted(share.recipients)
+                            covered.update(piece.owed_for)
+                            if len(covered) == len(recipients) and last_piece is None:
+                                last_piece = piece, share
+                            else:
+                                whole = self._deliver_whole(piece, entry, record, last, is_fresh, share)
                                 deliveries.append(asyncio.create_task(whole))
-                                deliveries[-1].add_done_callback(functools.partial(_leave, taken, memory.pop_all()))
+                                # Also if it is cancelled before it begins.
+                                deliveries[-1].add_done_callback(share.given_back)
             skipped = tuple(address for address in recipients if address not in covered)
             if skipped:
                 reply = "Mailman delivers nothing to such an address"
                 outcome = Outcome(State.SKIPPED, skipped, reply, resources.clock.now_s())
                 await self._record(entry, record, [outcome])
-            return [transaction for done in await asyncio.gather(*deliveries) for transaction in done]
+            # The last one, as most entries have no other, needs no task of its own.
+            done = []
+            if last_piece is not None:
+                done = await self._deliver_whole(last_piece[0], entry, record, last, is_fresh, last_piece[1])
+            return [*(one for each in await asyncio.gather(*deliveries) for one in each), *done] if deliveries else done
         finally:
+            if last_piece is not None:
+                last_piece[1].given_back()
             for delivery in deliveries:
                 delivery.cancel()
-            await asyncio.gather(*deliveries, return_exceptions=True)
+            if deliveries:
+                await asyncio.gather(*deliveries, return_exceptions=True)
 
-    async def _take_memory(self, piece: ComposedMessage, memory: contextlib.ExitStack, is_fresh: bool) -> None:
-        """Wait for room in memory; `memory` gives it back."""
+    async def _share_of(self, piece: ComposedMessage, is_fresh: bool) -> _Share:
+        """Room in memory; then a session, and what the rate and the caps allow."""
         content, octets = self._content.of(is_fresh=is_fresh), CONTENT_COPIES * len(piece.content)
         await content.take(octets)
-        memory.callback(content.give, octets)
+        try:
+            permit = await self._permit_for(piece, is_fresh)
+        except BaseException:
+            content.give(octets)
+            raise
+        return _Share(permit, self._leave_slot, content, octets)
 
-    async def _take_place(self, piece: ComposedMessage, place: contextlib.ExitStack, is_fresh: bool) -> Permit:
-        """Wait for a session, for the rate and the caps. `place` gives back what is not used up."""
+    async def _permit_for(self, piece: ComposedMessage, is_fresh: bool) -> Permit:
+        """Wait for a session, for the rate and the caps. The place is to be left, and the permit to be ended."""
         self._follow_pool()
-        permit = await self._resources.throttle.acquire(
+        return await self._resources.throttle.acquire(
             len(piece.envelope.recipients), is_fresh=is_fresh, may_be_cut=True, places=self._slots
         )
-        place.callback(self._leave_slot)
-        return place.enter_context(permit)
 
     def _leave_slot(self) -> None:
         self._follow_pool()
@@ -174,25 +185,29 @@ class Transmit:
         record: MessageRecord,
         last: LastOutcome,
         is_fresh: bool,
-        permit: Permit,
-        place: contextlib.ExitStack,
+        share: _Share,
     ) -> list[Transaction]:
         """To all its recipients, in as many transactions as the MTA's limits make of it. It ends: each that is followed by
         others offers or delivers to one recipient at least, or ends a session that had carried mail before.
 
-        place  of the first transaction. Each that follows takes one anew, as it may have to wait for the rate or for a cap
+        share  its place is the first transaction's. Each that follows takes one anew, as it may have to wait for the rate or
+               for a cap
         """
-        with place:
-            done = [await self._deliver(composed, entry, record, last, permit)]
+        try:
+            done = [await self._deliver(composed, entry, record, last, share.permit)]
+        finally:
+            share.place_left()
         for at, transaction in enumerate(done):
             if following := _following(transaction):
                 left: ComposedMessage | None
                 for left in composed.only(following).cut(self._limits.most):
                     while left is not None:
-                        with contextlib.ExitStack() as place:
-                            permit = await self._take_place(left, place, is_fresh)
-                            piece, left = left.parted(permit.recipients)
-                            done.append(await self._deliver(piece, entry, record, last, permit))
+                        following_share = _Share(await self._permit_for(left, is_fresh), self._leave_slot)
+                        try:
+                            piece, left = left.parted(following_share.recipients)
+                            done.append(await self._deliver(piece, entry, record, last, following_share.permit))
+                        finally:
+                            following_share.place_left()
                 # Untouched no more: the transactions that followed say what became of them.
                 done[at] = replace(transaction, untouched=()) if transaction.session_limit else transaction
         return done
@@ -260,7 +275,34 @@ def _following(transaction: Transaction) -> tuple[str, ...]:
     return beyond if transaction.trouble or transaction.message_refused else (*beyond, *transaction.not_offered)
 
 
-def _leave(place: contextlib.ExitStack, memory: contextlib.ExitStack, _: asyncio.Task[list[Transaction]]) -> None:
-    """Give back what a delivery took, also if it was cancelled before it began."""
-    place.close()
-    memory.close()
+class _Share:
+    """What one piece of an entry holds: a permit, a place, and room in memory. Each is given back once.
+
+    permit  of the throttle; recipients: how many may go
+    """
+
+    def __init__(
+        self, permit: Permit, leave: Callable[[], None], content: MemoryBudget | None = None, octets: int = 0
+    ) -> None:
+        self.permit = permit
+        self._leave: Callable[[], None] | None = leave
+        self._content = content
+        self._octets = octets
+
+    @property
+    def recipients(self) -> int:
+        return self.permit.recipients
+
+    def place_left(self) -> None:
+        """Its transaction is over."""
+        if self._leave is not None:
+            leave, self._leave = self._leave, None
+            self.permit.end()
+            leave()
+
+    def given_back(self, _: object = None) -> None:
+        """Nothing of the piece is in flight any more."""
+        self.place_left()
+        if self._content is not None:
+            self._content.give(self._octets)
+            self._content = None
