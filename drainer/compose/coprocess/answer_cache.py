@@ -5,13 +5,12 @@ Out   AnswerCache; its look-ups have replaced Mailman's own
 Shell runs in Mailman's Python
 
 Kept across requests, for `remember_s`: the rows of lists, domains and archivers; which templates are set, and their text, by
-final URI; templates found in the file system; archivers and their configuration files; the language of a sender. A missing
-row of a list, domain or archiver is looked up again each time.
+final URI; templates found in the file system; archivers and their configuration files; the addresses in the headers that
+name a sender, and the sender's language. A missing row of a list, domain or archiver is looked up again each time. The
+sections of mailman.cfg are kept for good: Mailman reads it at its start only.
 Kept within one request only: members, fetched for many recipients with one query, by exact address. Nothing that depends on
 a member's row or address is shared with another recipient, except through the URI of a template, which is its key. With
 remember_s = 0 Mailman's own code makes every look-up anew.
-
-A header field is folded once for all messages that have it: the result depends on the field and the policy only.
 
 Two of Mailman's look-ups also write. They are replaced even with remember_s = 0: ListArchiverSet adds rows for archivers
 that a list has no row for (here they exist in memory only), and a fetched template is stored in the file cache.
@@ -20,16 +19,20 @@ that a list has no row for (here they exist in memory only), and a fetched templ
 # mypy: disable-error-code="import-not-found, import-untyped"
 from __future__ import annotations
 
-import email.policy
-import functools
 import io
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Hashable, Iterator, Sequence  # noqa: UP035 (runs on Python 3.8)
+from typing import TYPE_CHECKING, Any, Callable, Hashable, Iterator, Sequence  # noqa: UP035 (runs on Python 3.8)
+
+if TYPE_CHECKING:
+    from drainer.compose.coprocess import equal_copies
+    from drainer.compose.coprocess.remembered_rows import KeptRows
+else:
+    import equal_copies
+    from remembered_rows import KeptRows
 
 _MOST_ANSWERS = 20_000
-_MOST_FIELDS = 20_000
-_LONGEST_FIELD = 2_000  # characters; both bounds together keep this below 50 MB
+_COMPARE_EXACTLY = frozenset(("sqlite", "postgresql"))  # MySQL's collations hold different texts for equal
 _BATCH = 100  # members fetched with one query; equal to the number of copies in one answer to the parent
 
 
@@ -44,14 +47,19 @@ class AnswerCache:
     """Answers kept across requests, and the members of the current request."""
 
     def __init__(self, remember_s: float) -> None:
+        from mailman.config import config
+
         self._remember_s = remember_s
         self._answers: dict[Hashable, tuple[float, Any]] = {}
         self._now_s = 0.0
         self._upcoming: list[str] = []
         self._fetched: set[str] = set()
         self._members: dict[str, list[Any]] = {}
+        self._rows = KeptRows(self._forget)
+        self.copies = equal_copies.EqualCopies()
         self.addresses: dict[str, Any] = {}
         self.is_delivering = False
+        self._compares_exactly = config.db.engine.dialect.name in _COMPARE_EXACTLY
 
     @contextmanager
     def request(self) -> Iterator[None]:
@@ -62,12 +70,13 @@ class AnswerCache:
         try:
             yield
         finally:
-            if config.db.store.dirty or config.db.store.deleted:
-                self._answers.clear()  # a row that is kept was changed: it differs from the database now
             self.is_delivering = False
             self._upcoming = []
             self._forget_members()
-            config.db.store.close()
+            self.copies.forget()
+            store = config.db.store
+            if store.in_transaction() or store.identity_map or store.new:
+                store.close()
 
     def begin_delivery(self, recipients: Sequence[str]) -> None:
         """From now on Mailman looks up members as recipients, in this order."""
@@ -92,13 +101,14 @@ class AnswerCache:
             raise found.error
         return found
 
-    def row(self, store: Any, key: Hashable, ask: Callable[[], Any]) -> Any:
-        """A row that outlives its session: it is added to the current session as it was loaded. None is not kept."""
-        found = self.answer(key, ask)
+    def row(self, key: Hashable, ask: Callable[[], Any]) -> Any:
+        """A row that outlives its session, as it was loaded. None is not kept, nor a row that somebody changed."""
+        found = self.answer(key, lambda: self._rows.keep(ask()))
+        if found is not None and found._sa_instance_state.modified:
+            self._forget()
+            found = self.answer(key, lambda: self._rows.keep(ask()))
         if found is None:
             self._answers.pop(key, None)
-        elif found not in store:
-            store.add(found)
         return found
 
     def memberships(self, roster: Any, email: str, ask: Callable[[], list[Any]]) -> list[Any]:
@@ -107,8 +117,14 @@ class AnswerCache:
             return ask()
         if email not in self._fetched and self._upcoming:
             self._fetch_members(roster, email)
-        # Absent: not a member, or a member that the database finds by its own rule for equal addresses.
-        return self._members.get(email) or ask()
+        found = self._members.get(email)
+        if found is None and not self._compares_exactly:
+            return ask()  # not a member, or a member that the database finds by its own rule for equal addresses
+        return found or []
+
+    def _forget(self) -> None:
+        self._answers.clear()
+        self.copies.forget()
 
     def _forget_members(self) -> None:
         self._fetched.clear()
@@ -160,6 +176,7 @@ def install(remember_s: float) -> AnswerCache:
     """Replace Mailman's look-ups by those of an AnswerCache."""
     from mailman.config import config
 
+    config.db.sessionmaker.remove()  # the session of the start would keep its options
     config.db.sessionmaker.configure(autoflush=False)
     cache = AnswerCache(remember_s)
     _replace_writers(cache)
@@ -168,7 +185,9 @@ def install(remember_s: float) -> AnswerCache:
         _cache_members(cache)
         _cache_templates(cache)
         _cache_archivers(cache)
-        _cache_folding()
+        _cache_senders(cache)
+        _cache_sections()
+        equal_copies.install(cache.copies)
     return cache
 
 
@@ -210,9 +229,12 @@ def _cache_rows(cache: AnswerCache) -> None:
     counts_posts = int(config.mta.verp_delivery_interval) > 1
 
     def list_row(name: str, ask: Callable[[], Any]) -> Any:
-        found = cache.row(config.db.store, ("list", name), ask)
+        found = cache.row(("list", name), ask)
         if found is not None and counts_posts:
-            config.db.store.expire(found, ["post_id"])  # it decides about VERP and changes with every post
+            # It decides about VERP and changes with every post: read again.
+            if found not in config.db.store:
+                config.db.store.add(found)
+            config.db.store.expire(found, ["post_id"])
         return found
 
     def get_by_list_id(manager: Any, list_id: str) -> Any:
@@ -222,7 +244,7 @@ def _cache_rows(cache: AnswerCache) -> None:
         return list_row(name, lambda: by_name(manager, name))
 
     def get_domain(manager: Any, mail_host: str, default: Any = None) -> Any:
-        found = cache.row(config.db.store, ("domain", mail_host), lambda: domain_of(manager, mail_host))
+        found = cache.row(("domain", mail_host), lambda: domain_of(manager, mail_host))
         return default if found is None else found
 
     ListManager.get_by_list_id = get_by_list_id
@@ -310,17 +332,39 @@ def _cache_archivers(cache: AnswerCache) -> None:
     mailarchive.external_configuration = external_configuration
 
 
-def _cache_folding() -> None:
-    policy_class = type(email.policy.compat32)
-    fold = policy_class.fold_binary
+def _cache_senders(cache: AnswerCache) -> None:
+    from mailman.config import config
+    from mailman.email.message import Message
 
-    @functools.lru_cache(maxsize=_MOST_FIELDS)
-    def folded(settings: tuple[Any, ...], name: str, value: str) -> bytes:
-        return fold(policy_class(**dict(settings)), name, value)
+    senders = Message.senders.fget
 
-    def fold_binary(policy: Any, name: str, value: Any) -> bytes:
-        if type(policy) is not policy_class or type(value) is not str or len(value) > _LONGEST_FIELD:
-            return fold(policy, name, value)
-        return folded(tuple(policy.__dict__.items()), name, value)
+    def remembered(msg: Any) -> list[str]:
+        named = config.mailman.sender_headers.lower().split()
+        fields = [value for name, value in msg._headers if name.lower() in named]
+        if not all(type(value) is str for value in fields):
+            found: list[str] = senders(msg)
+            return found
+        # By name: the names say in which order the fields count.
+        key = ("senders", msg.get_unixfrom(), *(field for field in msg._headers if field[0].lower() in named))
+        return list(cache.answer(key, lambda: senders(msg)))
 
-    policy_class.fold_binary = fold_binary  # type: ignore[assignment, method-assign]
+    Message.senders = property(remembered)
+
+
+def _cache_sections() -> None:
+    """Mailman's configuration looks through all its sections for each `config.mta`."""
+    from mailman.config.config import Configuration
+
+    genuine = Configuration.__getattr__
+    known: dict[str, tuple[Any, Any]] = {}
+
+    def section(configuration: Any, name: str) -> Any:
+        if name == "_config":
+            return genuine(configuration, name)
+        overlay = configuration._config.data
+        found = known.get(name)
+        if found is None or found[0] is not overlay:
+            found = known[name] = overlay, genuine(configuration, name)
+        return found[1]
+
+    Configuration.__getattr__ = section

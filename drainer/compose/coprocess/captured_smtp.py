@@ -5,7 +5,8 @@ Out   one CapturedTransaction per final dot, passed to `note`
 Pure  no socket; runs in Mailman's Python
 
 send_message and sendmail of smtplib run unchanged: they serialise the message, and choose SMTPUTF8 and the parameters of
-MAIL. Only the methods that use the socket are replaced; they answer like an MTA that accepts everything. A message that is
+MAIL. Only the methods that use the socket are replaced; they answer like an MTA that accepts everything. Commands are not
+written for addresses that smtplib would write as they are. A message that is
 equal in all its parts to the one before (the next chunk of recipients, the next VERP copy) is not serialised again, which
 took most of the time of a bulk entry. So equal messages also share a boundary that had to be invented.
 """
@@ -13,7 +14,14 @@ took most of the time of a bulk entry. So equal messages also share a boundary t
 from __future__ import annotations
 
 import smtplib
-from typing import Any, Callable, NamedTuple, Sequence  # noqa: UP035 (collections.abc.Callable[...] needs 3.9)
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Sequence  # noqa: UP035 (collections.abc: needs 3.9)
+
+if TYPE_CHECKING:
+    from drainer.compose.coprocess.equal_copies import parts
+    from drainer.compose.coprocess.serialising import is_plain_address
+else:
+    from equal_copies import parts
+    from serialising import is_plain_address
 
 _OK = (250, b"OK")
 
@@ -108,12 +116,12 @@ class CapturingSMTP(smtplib.SMTP):
         mail_options: Any = (),
         rcpt_options: Any = (),
     ) -> Any:
-        parts = _parts(msg)
+        found = parts(msg)
         known = self.capture.serialised
-        if known is not None and known[0] == parts and _is_ascii(from_addr) and all(map(_is_ascii, to_addrs or [None])):
+        if known is not None and known[0] == found and _is_ascii(from_addr) and all(map(_is_ascii, to_addrs or [None])):
             return self.sendmail(str(from_addr), to_addrs, known[1], mail_options, rcpt_options)
         self.capture.serialised = None
-        self._unserialised = parts
+        self._unserialised = found
         try:
             return super().send_message(msg, from_addr, to_addrs, mail_options, rcpt_options)
         finally:
@@ -122,7 +130,15 @@ class CapturingSMTP(smtplib.SMTP):
     def sendmail(self, from_addr: str, to_addrs: Any, msg: Any, mail_options: Any = (), rcpt_options: Any = ()) -> Any:
         if self._unserialised is not None and not mail_options:
             self.capture.serialised = (self._unserialised, msg)
-        return super().sendmail(from_addr, to_addrs, msg, mail_options, rcpt_options)
+        if mail_options or rcpt_options or type(to_addrs) is not list or not to_addrs or type(msg) is not bytes:
+            return super().sendmail(from_addr, to_addrs, msg, mail_options, rcpt_options)
+        if not all(map(is_plain_address, (from_addr, *to_addrs))):
+            return super().sendmail(from_addr, to_addrs, msg)
+        # The commands of such addresses can be written down at once.
+        self._reset()
+        self._reverse_path, self._recipients, self._given = from_addr, list(to_addrs), list(to_addrs)
+        self.data(msg)
+        return {}
 
     def mail(self, sender: str, options: Sequence[str] = ()) -> tuple[int, bytes]:
         reply = super().mail(sender, options)
@@ -170,21 +186,3 @@ def _path(line: str, options: str) -> str:
 
 def _is_ascii(address: str | None) -> bool:
     return address is not None and address.isascii()
-
-
-def _parts(msg: Any) -> Any:
-    """Everything that the serialisation of a message depends on; equal messages have equal parts."""
-    payload = msg._payload
-    return (
-        type(msg),
-        list(msg._headers),
-        [_parts(part) if hasattr(part, "_headers") else part for part in payload]
-        if isinstance(payload, list)
-        else payload,
-        msg.preamble,
-        msg.epilogue,
-        msg._unixfrom,
-        msg._default_type,
-        str(msg._charset),
-        msg.policy,
-    )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import email
-import functools
+import gc
 import io
 import pickle
 import smtplib
@@ -24,13 +24,14 @@ import traceback
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Iterator  # noqa: UP035 (runs on Python 3.8)
 
 if TYPE_CHECKING:
-    from drainer.compose.coprocess import answer_cache, decoration, frames, readonly
+    from drainer.compose.coprocess import answer_cache, decoration, frames, readonly, serialising
     from drainer.compose.coprocess.captured_smtp import Capture, CapturedTransaction, capturing_class
 else:
     import answer_cache
     import decoration
     import frames
     import readonly
+    import serialising
     from captured_smtp import Capture, CapturedTransaction, capturing_class
 
 _OVERLAY = """\
@@ -128,12 +129,15 @@ class Composing:
         readonly.start_mailman(hello["config"], overlay)
         self._capture = Capture({name.lower(): "" for name in hello["offers"]})
         smtplib.SMTP = smtplib.SMTP_SSL = capturing_class(self._capture)  # type: ignore[misc]
-        smtplib.quoteaddr = functools.lru_cache(maxsize=65536)(smtplib.quoteaddr)  # the same subscribers come again
         _note_owed(self._capture)
         self._cache = answer_cache.install(float(hello["remember_s"]))
+        if float(hello["remember_s"]):
+            serialising.install()
         self._delivery = _delivery_function()
         self._runner = _runner(self._deliver_and_stop)
         self._is_decorating = False
+        gc.collect()
+        gc.freeze()  # Mailman and its libraries stay: a collection need not look at them again
 
     def versions(self) -> dict[str, str]:
         from mailman.config import config
