@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _NOTHING = re.compile(r"[\s<>]*\Z")
@@ -38,6 +38,8 @@ def why_unfit(address: str) -> str:
 
     A tab is accepted here: Mailman 2.1 drops it, as it drops blanks.
     """
+    if address.isascii() and address.isprintable() and len(address) <= LONGEST_ADDRESS:
+        return ""
     if _CONTROL.search(address):
         return "has a control character in it"
     size = len(address.encode("utf-8", "replace"))
@@ -50,7 +52,7 @@ def is_empty_address(address: str) -> bool:
     A command with it is a syntax error (RFC 5321 §4.1.2: only MAIL accepts <>). A DSN about it would name no recipient, and
     Mailman would score no member for it.
     """
-    return _NOTHING.match(address) is not None
+    return "@" not in address and _NOTHING.match(address) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,13 @@ class ComposedMessage:
         wanted = frozenset(owed)
         pairs = zip(self.envelope.recipients, self.owed_for, strict=True)
         kept = [(recipient, owed_for) for recipient, owed_for in pairs if owed_for in wanted]
-        envelope = replace(self.envelope, recipients=tuple(recipient for recipient, _ in kept))
-        return replace(self, envelope=envelope, owed_for=tuple(owed_for for _, owed_for in kept))
+        return self._for(tuple(recipient for recipient, _ in kept), tuple(owed_for for _, owed_for in kept))
 
     def parted(self, first: int) -> tuple[ComposedMessage, ComposedMessage | None]:
         """The message for the first so many recipients, and for the others; None: there are none."""
         if first >= len(self.owed_for):
             return self, None
-        return self.only(self.owed_for[:first]), self.only(self.owed_for[first:])
+        return self._places(slice(first)), self._places(slice(first, None))
 
     def cut(self, most: int) -> Iterator[ComposedMessage]:
         """The message in pieces of at most `most` recipients each; 0: in one piece."""
@@ -86,4 +87,13 @@ class ComposedMessage:
             yield self
             return
         for at in range(0, len(self.owed_for), most):
-            yield self.only(self.owed_for[at : at + most])
+            yield self._places(slice(at, at + most))
+
+    def _places(self, places: slice) -> ComposedMessage:
+        return self._for(self.envelope.recipients[places], self.owed_for[places])
+
+    def _for(self, recipients: tuple[str, ...], owed_for: tuple[str, ...]) -> ComposedMessage:
+        envelope = self.envelope
+        return ComposedMessage(
+            Envelope(envelope.reverse_path, recipients, envelope.mail_parameters, envelope.size), self.content, owed_for
+        )
