@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from drainer.compose.mailman2_charset import charset_named
 from drainer.compose.mailman2_decorate import decorated, decoration, depends_on_recipient, is_decorated, readable
-from drainer.compose.mailman2_envelope import envelope_sender, verp_sender, wire_address
+from drainer.compose.mailman2_envelope import envelope_sender, verp_sender, wire_address, wire_addresses
 from drainer.compose.mailman2_flatten import FlatMessage, flattened
 from drainer.compose.mailman2_header import HeaderValue, encoded, encoded_text
 from drainer.compose.mailman2_part import Part, octets, part_of_message, part_of_plaintext
@@ -107,7 +107,7 @@ def _bulk(
     content, size = message.content, message.size
     reverse_path = wire_address(sender)
     for chunk in chunks:
-        yield ComposedMessage(Envelope(reverse_path, tuple(map(wire_address, chunk)), (), size), content, chunk)
+        yield ComposedMessage(Envelope(reverse_path, wire_addresses(chunk), (), size), content, chunk)
 
 
 def _one_by_one(
@@ -140,11 +140,10 @@ def _decorated_for(
 
 
 def _with_sender(message: FlatMessage, sender: str, settings: ListSettings) -> FlatMessage:
-    message = message.without(b"errors-to").with_field(b"Errors-To", _value(sender))
-    if settings.include_sender_header:
-        named = f'"{settings.real_name}" <{sender}>'
-        message = message.without(b"sender").with_field(b"Sender", _value(named))
-    return message
+    errors_to = (b"Errors-To", _value(sender))
+    if not settings.include_sender_header:
+        return message.with_only(errors_to)
+    return message.with_only(errors_to, (b"Sender", _value(f'"{settings.real_name}" <{sender}>')))
 
 
 def _personalised(

@@ -2,7 +2,8 @@
 
 In    queue entries
 Out   composed transactions
-Shell reads config.pck; other tasks may run between copies; a large message is composed in a thread
+Shell reads config.pck, and looks once a second whether it has changed; other tasks may run between copies; a large
+      message is composed in a thread
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from drainer.queuedir.entry import QueueEntry
 
 _LARGE_BYTES = 2**18
 _TURN_S = 0.005
+LOOKED_AT_EVERY_S = 1.0
+"""Seconds within which a list's files are not looked at again: the look needs a thread, since a disk may not answer."""
+_MOST_LISTS = 1000
 
 
 class Mailman2Composer:
@@ -37,6 +41,7 @@ class Mailman2Composer:
         self._lists_dir = lists_dir
         self._lists = ListSettingsStore(lists_dir)
         self._asking = InTime[ListSettings](READ_WITHIN_S)
+        self._looked_at: dict[str, tuple[float, ListSettings]] = {}
         self._site = site_settings(site)
         self._max_recipients = max_recipients
 
@@ -66,13 +71,21 @@ class Mailman2Composer:
                 turn_ends = time.monotonic() + _TURN_S
 
     async def _settings_of(self, name: str) -> ListSettings:
+        now_s = time.monotonic()
+        looked_at_s, known = self._looked_at.get(name, (0.0, None))
+        if known is not None and now_s - looked_at_s < LOOKED_AT_EVERY_S:
+            return known
         try:
-            return await self._asking.ask(name, lambda: self._lists.get(name))
+            found = await self._asking.ask(name, lambda: self._lists.get(name))
         except TimeoutError as exc:
             raise ComposeDeferred(
                 f"the settings of list {name} could not be read within {self._asking.limit_s:g} s: the disk or the server "
                 f"of {self._lists_dir} does not answer"
             ) from exc
+        if len(self._looked_at) >= _MOST_LISTS:
+            self._looked_at.clear()
+        self._looked_at[name] = now_s, found
+        return found
 
     async def close(self) -> None:
         """Nothing is open."""

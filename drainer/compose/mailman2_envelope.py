@@ -18,7 +18,9 @@ from drainer.compose.mailman2_site import ListSettings, SiteSettings
 from drainer.errors import ComposerFailed
 
 _ATOM = r"[^][\x00-\x20()<>@,:;.\"\\\x7f-\U0010ffff]+"
-_PLAIN_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_ATOM}(?:\.{_ATOM})*\Z")
+_PLAIN = rf"{_ATOM}(?:\.{_ATOM})*@{_ATOM}(?:\.{_ATOM})*"
+_PLAIN_ADDRESS = re.compile(rf"{_PLAIN}\Z")
+_PLAIN_ADDRESSES = re.compile(rf"{_PLAIN}(?:\n{_PLAIN})*\Z")
 _BLANKS = re.compile(r"[ \t]+")  # Python 2 drops them inside an address, Python 3 does not
 # Pythons that have a strict mode use it by default; Python 2 had none.
 _parse: Callable[[str], tuple[str, str]] = (
@@ -40,6 +42,14 @@ def wire_address(address: str) -> str:
         raise ComposerFailed(f"an address contains a line end or NUL: {address!r}")
     parsed = _parse(address)[1]
     return parsed if '"' in address else _BLANKS.sub("", parsed)
+
+
+def wire_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """wire_address() of each."""
+    joined = "\n".join(addresses)
+    if joined.count("\n") == len(addresses) - 1 and _PLAIN_ADDRESSES.match(joined):
+        return addresses
+    return tuple(map(wire_address, addresses))
 
 
 def envelope_sender(settings: ListSettings, metadata: Mapping[str, object]) -> str:

@@ -44,11 +44,17 @@ class FlatMessage:
 
     def without(self, *names: bytes) -> FlatMessage:
         """The message without the fields of these names, given in lower case."""
-        return self.with_lines(tuple(line for line in self.lines if line[0] not in names))
+        return self.with_lines(tuple([line for line in self.lines if line[0] not in names]))
 
     def with_field(self, name: bytes, value: HeaderValue) -> FlatMessage:
         """The message with one more field, at the end. Raises ComposerFailed."""
         return self.with_lines((*self.lines, _line(name, value)))
+
+    def with_only(self, *fields: tuple[bytes, HeaderValue]) -> FlatMessage:
+        """The message with these fields at the end, in the place of all others of their names. Raises ComposerFailed."""
+        added = [_line(name, value) for name, value in fields]
+        names = {name for name, _ in added}
+        return self.with_lines((*[line for line in self.lines if line[0] not in names], *added))
 
     @property
     def size(self) -> int:

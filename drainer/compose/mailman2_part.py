@@ -16,7 +16,7 @@ import email.policy
 import io
 import quopri
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from drainer.compose.mailman2_charset import Charset, charset_named
@@ -53,11 +53,14 @@ class Part:
 
     def without(self, *names: bytes) -> Part:
         """The part without the fields of these names, given in lower case."""
-        return replace(self, headers=tuple(field for field in self.headers if field[0].lower() not in names))
+        return self._with_headers(tuple([field for field in self.headers if field[0].lower() not in names]))
 
     def with_field(self, name: bytes, value: HeaderValue) -> Part:
         """The part with one more field, at the end."""
-        return replace(self, headers=(*self.headers, (name, value)))
+        return self._with_headers((*self.headers, (name, value)))
+
+    def _with_headers(self, headers: tuple[tuple[bytes, HeaderValue], ...]) -> Part:
+        return Part(headers, self.payload, self.preamble, self.epilogue, self.default_type)
 
     @property
     def content_type(self) -> ContentType:
@@ -188,7 +191,7 @@ def part_of_message(message: standins.Message, depth: int = 0) -> Part:
         raise ComposerFailed("the message has no header")
     default_type = message.attribute("_default_type")
     return Part(
-        tuple(_field(field) for field in headers),
+        tuple([_field(field) for field in headers]),
         body,
         _text(message.attribute("preamble")),
         _text(message.attribute("epilogue")),

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
+import shutil
 import tracemalloc
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from drainer.compose import Composer
+from drainer.compose import Composer, mailman2_composer
 from drainer.compose.mailman2 import bulk_decoration, compose_transactions
 from drainer.compose.mailman2_composer import Mailman2Composer
+from drainer.compose.mailman2_envelope import wire_address, wire_addresses
 from drainer.compose.mailman2_site import SiteSettings, site_settings
+from drainer.compose.wire import ComposedMessage
 from drainer.errors import ComposerFailed, NoSuchList, SettingsError
 from drainer.feed.pick import deliver_after_s
 from drainer.queuedir.entry import QueueEntry
@@ -44,6 +50,24 @@ async def test_entry_of_a_missing_list_is_refused_by_the_composer() -> None:
     with pytest.raises(NoSuchList):
         async for _ in _composer().compose(entry, entry.recipients):
             pass
+
+
+async def test_a_list_that_was_removed_is_missed_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists_dir = tmp_path / "lists"
+    shutil.copytree(samples.SAMPLES / "lists", lists_dir)
+    composer, entry = Mailman2Composer(lists_dir, {}), samples.entry_of("ascii_plain")
+
+    async def composed() -> list[ComposedMessage]:
+        return [message async for message in composer.compose(entry, entry.recipients)]
+
+    before = await composed()
+    shutil.rmtree(lists_dir)
+    assert await composed() == before
+    monkeypatch.setattr(mailman2_composer, "LOOKED_AT_EVERY_S", 0.0)
+    with pytest.raises(NoSuchList):
+        await composed()
 
 
 async def test_composer_does_not_start_without_a_lists_directory(tmp_path: Path) -> None:
@@ -120,6 +144,24 @@ def test_odd_recipient_is_owed_under_the_name_the_entry_has() -> None:
     assert sent_as["Name <in.angles@home.test>"] == "in.angles@home.test"
     assert sent_as["plain@home.test (comment)"] == "plain@home.test"
     assert sent_as['"quoted local"@home.test'] == '"quoted local"@home.test'
+
+
+@given(st.lists(st.emails() | st.text(st.sampled_from("ab@.\n <>"), max_size=9), min_size=1, max_size=4).map(tuple))
+def test_many_addresses_are_written_as_each_of_them(addresses: tuple[str, ...]) -> None:
+    try:
+        each = tuple(map(wire_address, addresses))
+    except ComposerFailed:
+        with pytest.raises(ComposerFailed):
+            wire_addresses(addresses)
+    else:
+        assert wire_addresses(addresses) == each
+
+
+@example(("a@b.org\nc@d.org",))
+@given(st.tuples(st.text(st.sampled_from("ab@.\n"), max_size=12)))
+def test_no_line_end_is_in_an_address_on_the_wire(addresses: tuple[str, ...]) -> None:
+    with contextlib.suppress(ComposerFailed):
+        assert "\n" not in wire_addresses(addresses)[0]
 
 
 def test_address_with_a_line_end_never_becomes_a_command() -> None:
