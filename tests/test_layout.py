@@ -50,11 +50,13 @@ IO_MODULES = frozenset(
 
 NEEDED = {
     "compose/coprocess/captured_smtp": {"smtplib"},
+    "compose/coprocess/serialising": {"smtplib"},
     "ledger/records": {"uuid"},
     "report/metrics": {"prometheus_client"},
     "text/columns": {"rich"},
 }
-"""captured_smtp stands in for Mailman's SMTP connection, so it is a subclass of it; it never connects. An attempt has an id
+"""captured_smtp stands in for Mailman's SMTP connection, so it is a subclass of it; it never connects; serialising
+replaces how smtplib writes an address. An attempt has an id
 from the moment it is made: uuid has the type and the random number. Of prometheus_client the metrics
 use the text writer only, on values they pass to it; no registry, no server. Of rich the columns use the table of character
 widths (rich.cells) only; no console."""

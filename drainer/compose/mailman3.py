@@ -6,8 +6,10 @@ Shell starts co-processes (mailman3_coprocess.py), shares them among callers, an
 
 An answer is a slice: all transactions of a bulk entry, whose content is shared, or as many personal copies as
 SLICE_CONTENTS and SLICE_OCTETS allow. A slice is received whole before its first message is yielded. So a co-process never
-waits for the MTA, and at most one slice per caller is in memory. A co-process that dies, hangs or answers garbage is ended,
-and a new one is asked once more for the slice. Nothing of the broken slice was yielded, so nothing is sent twice.
+waits for the MTA, and at most one slice per caller is in memory. Each co-process is given up to ASKED_AHEAD requests, so it
+does not wait for us either. A co-process that dies, hangs or answers garbage is ended, and a new one is asked once more for
+the slice that it worked on; the slices behind that one are asked for again, as if they had not been. Nothing of a broken
+slice was yielded, so nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import TypeVar
 from drainer.compose.mailman3_coprocess import SCRIPT, Broken, Coprocess, MailmanVersions, Slice
 from drainer.compose.wire import ComposedMessage
 from drainer.duplicates.decoration import Decoration
-from drainer.errors import ComposeError, ComposerFailed, ComposerUnavailable, CoprocessBroke, SettingsError
+from drainer.errors import ComposerFailed, ComposerUnavailable, CoprocessBroke, SettingsError
 from drainer.pickles.allowed import ALLOWED
 from drainer.queuedir.entry import QueueEntry
 from drainer.queuedir.list_names import MailingList
@@ -30,6 +32,7 @@ from drainer.text.logfmt import logfmt
 
 SLICE_CONTENTS = 100
 SLICE_OCTETS = 4 * 2**20
+ASKED_AHEAD = 3
 OFFERS = ("8BITMIME", "SMTPUTF8", "SIZE")
 
 _Answer = TypeVar("_Answer")
@@ -68,10 +71,10 @@ class Mailman3Composer:
             "slice_contents": SLICE_CONTENTS,
             "slice_octets": SLICE_OCTETS,
         }
-        self._slots = asyncio.Semaphore(coprocesses)
+        self._slots = asyncio.Semaphore(coprocesses * ASKED_AHEAD)
         self._coprocesses = coprocesses
-        self._idle: list[Coprocess] = []
-        self._working: set[Coprocess] = set()
+        self._running: list[Coprocess] = []
+        self._starting = asyncio.Lock()
         self._closed = False
         self.versions: MailmanVersions | None = None
         self.trouble = ""
@@ -81,7 +84,7 @@ class Mailman3Composer:
         """Start all co-processes. Raises ComposerUnavailable with the reason and a command to try by hand."""
         self._closed = False
         started = await asyncio.gather(*(self._started() for _ in range(self._coprocesses)), return_exceptions=True)
-        self._idle = [item for item in started if isinstance(item, Coprocess)]
+        self._running = [item for item in started if isinstance(item, Coprocess)]
         for item in started:
             if isinstance(item, BaseException):
                 await self.close()
@@ -107,35 +110,25 @@ class Mailman3Composer:
                 yield message
             if answer.error is not None:
                 raise answer.error
-            covered = {address for message in answer.messages for address in message.owed_for}
-            owed = [address for address in owed if address not in covered]
-            if owed and (answer.complete or not covered):
+            owed = [address for address in owed if address in answer.left]
+            if owed and (answer.complete or not answer.messages):
                 raise ComposerFailed(f"Mailman composed nothing for {len(owed)} recipients, such as {owed[0]}")
 
     async def lists(self) -> list[MailingList]:
         """Every list of the site. Raises ComposeError, ComposerUnavailable."""
         async with self._slots:
-            coprocess = self._idle.pop() if self._idle else await self._started()
-            self._working.add(coprocess)
-            is_reusable = False
+            coprocess = await self._least_busy()
             try:
                 found = await coprocess.lists()
-                is_reusable = True
             except Broken as exc:
+                await self._drop(coprocess)
                 raise ComposerFailed(f"asked for its lists, Mailman {exc}") from exc
-            finally:
-                self._working.discard(coprocess)
-                if is_reusable and not self._closed:
-                    self._idle.append(coprocess)
-                else:
-                    await coprocess.end()
         return [MailingList(list_id, *address.rsplit("@", 1)) for list_id, address in found]
 
     async def close(self) -> None:
         """End all co-processes, also those that are working."""
         self._closed = True
-        ending = [*self._idle, *self._working]
-        self._idle.clear()
+        ending, self._running = self._running, []
         await asyncio.gather(*(item.end() for item in ending))
 
     async def decoration(self, entry: QueueEntry) -> Decoration:
@@ -146,33 +139,44 @@ class Mailman3Composer:
         return await self._asked(entry.filebase, lambda coprocess: coprocess.ask(entry.raw, owed, entry.list_id))
 
     async def _asked(self, filebase: str, ask: Callable[[Coprocess], Awaitable[_Answer]]) -> _Answer:
-        """One answer; from a second co-process if the first one broke."""
+        """One answer; from a new co-process if the first one broke on this question."""
+        is_last_try = False
         async with self._slots:
-            for is_last_try in (False, True):
-                # The second one is new: an event that killed one idle co-process may have killed the others too, and then
-                # the entry is not to blame.
-                coprocess = self._idle.pop() if self._idle and not is_last_try else await self._started()
-                self._working.add(coprocess)
-                is_reusable = False
+            while True:
+                coprocess = await (self._another() if is_last_try else self._least_busy())
                 try:
-                    answer = await ask(coprocess)
-                    is_reusable = True
-                except ComposeError:
-                    is_reusable = True
-                    raise
+                    return await ask(coprocess)
                 except Broken as exc:
+                    await self._drop(coprocess)
+                    if exc.while_others:
+                        continue
                     log.warning(logfmt(event="coprocess_broken", filebase=filebase, reason=exc))
                     if is_last_try:
                         raise CoprocessBroke(f"two co-processes broke on it; the last one {exc}") from exc
-                else:
-                    return answer
-                finally:
-                    self._working.discard(coprocess)
-                    if is_reusable and not self._closed:
-                        self._idle.append(coprocess)
-                    else:
-                        await coprocess.end()
-        raise AssertionError("unreachable: the last try returns or raises")
+                    is_last_try = True
+
+    async def _least_busy(self) -> Coprocess:
+        """The co-process with the fewest requests; a new one where one is missing."""
+        for item in tuple(self._running):
+            if item.is_broken or (len(self._running) > self._coprocesses and not item.requests):
+                await self._drop(item)
+        if len(self._running) < self._coprocesses:
+            async with self._starting:
+                if len(self._running) < self._coprocesses:
+                    self._running.append(await self._started())
+        return min(self._running, key=lambda item: item.requests)
+
+    async def _another(self) -> Coprocess:
+        """A new one: what killed one co-process may have killed the others too, and then the entry is not to blame."""
+        async with self._starting:
+            coprocess = await self._started()
+            self._running.append(coprocess)
+        return coprocess
+
+    async def _drop(self, coprocess: Coprocess) -> None:
+        if coprocess in self._running:
+            self._running.remove(coprocess)
+        await coprocess.end()
 
     async def _started(self) -> Coprocess:
         if self._closed:
@@ -198,15 +202,9 @@ class Mailman3Composer:
 
     async def _launched(self) -> Coprocess:
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
+            return await Coprocess.started(self._command)
         except OSError as exc:
             raise ComposerUnavailable(self._unavailable(f"{self._command[0]}: {exc.strerror}")) from exc
-        return Coprocess(process)
 
     def _unavailable(self, reason: str) -> str:
         probe = [self._command[0], "-m", "mailman.bin.mailman", "info"]

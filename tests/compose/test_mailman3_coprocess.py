@@ -83,16 +83,16 @@ def impostor(directory: Path, genuine: Path, on_request: str, times: int, queue_
 
 
 DIES_IN_THE_MIDDLE = """\
-write(frames.CONTENT, dict(number=0), b"half an answer")
-write(frames.TRANSACTION, dict(reverse_path="x@example.org", recipients=asked["recipients"][:1], mail_parameters=[],
-                               size=14, content=0))
+composed = frames.Transaction("x@example.org", asked["recipients"][:1], [], 14, 0, None)
+sys.stdout.buffer.write(frames.composed([composed], [b"half an answer"]))
+sys.stdout.buffer.flush()
 os.kill(os.getpid(), 9)
 """
 WRITES_RUBBISH = 'sys.stdout.write("Traceback: this is what a print() looks like\\n"); sys.stdout.flush(); read()'
 HANGS = "time.sleep(600)"
 NAMES_A_STRANGER = """\
-write(frames.CONTENT, dict(number=0), b"hello")
-write(frames.TRANSACTION, dict(reverse_path="", recipients=["stranger@example.org"], mail_parameters=[], size=5, content=0))
+composed = frames.Transaction("", ["stranger@example.org"], [], 5, 0, None)
+sys.stdout.buffer.write(frames.composed([composed], [b"hello"]))
 write(frames.DONE, dict(complete=True))
 read()
 """

@@ -48,3 +48,47 @@ def test_a_cut_frame_is_refused() -> None:
     announced = frames.prefix(written[: frames.PREFIX_BYTES])
     with pytest.raises(frames.FrameError, match="ended after"):
         frames.fields_and_octets(announced, written[frames.PREFIX_BYTES : -1])
+
+
+_transactions = st.lists(
+    st.builds(
+        frames.Transaction,
+        _strings, st.lists(_strings), st.lists(_strings), st.integers(0), st.integers(0), st.none() | st.lists(_strings),
+    )
+)  # fmt: skip
+
+
+@given(_transactions, st.lists(st.binary(max_size=30)))
+def test_transactions_and_their_contents_are_read_as_they_were_written(
+    transactions: list[frames.Transaction], contents: list[bytes]
+) -> None:
+    ((kind, fields, octets),) = frames.FrameReader().fed(frames.composed(transactions, contents))
+    assert kind == frames.COMPOSED
+    assert frames.transactions_and_contents(fields, octets) == (transactions, contents)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=5), st.lists(st.integers(1, 60), min_size=1))
+def test_frames_are_read_however_they_are_cut(contents: list[bytes], cuts: list[int]) -> None:
+    written = b"".join(frames.frame(frames.DECORATION, {"footer": "x"}, content) for content in contents)
+    reader, found = frames.FrameReader(), []
+    for number in range(len(written)):
+        cut = cuts[number % len(cuts)]
+        found += [octets for _, _, octets in reader.fed(written[:cut])]
+        written = written[cut:]
+    assert found == contents
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=7),
+    max_leaves=20,
+)
+
+
+@given(st.fixed_dictionaries({}, optional={"transactions": _json, "lengths": _json}), st.binary(max_size=9))
+def test_any_fields_are_transactions_or_an_error(fields: dict[str, object], octets: bytes) -> None:
+    try:
+        _, contents = frames.transactions_and_contents(fields, octets)
+    except frames.FrameError:
+        return
+    assert b"".join(contents) == octets

@@ -166,6 +166,7 @@ OPENED_OTHERWISE = {
     "report/notify": "a file in memory (memfd_create)",
     "compose/coprocess/serve": "its own pipes, /dev/null",
     "compose/coprocess/readonly": "Mailman's database, found to be a regular file before Mailman itself opens it",
+    "compose/mailman3_coprocess": "its own pipe from the co-process",
     "control/web": "files of the package",
     "cli/report": "page.css of the package; the report itself, with O_EXCL",
     "cli/check_measures": "/proc/1/cmdline",

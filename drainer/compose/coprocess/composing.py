@@ -20,6 +20,7 @@ import io
 import pickle
 import smtplib
 import sys
+import time
 import traceback
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Iterator  # noqa: UP035 (runs on Python 3.8)
 
@@ -33,6 +34,8 @@ else:
     import readonly
     import serialising
     from captured_smtp import Capture, CapturedTransaction, capturing_class
+
+_LONGEST_SILENCE_S = 1.0
 
 _OVERLAY = """\
 [mta]
@@ -94,28 +97,42 @@ class TransactionWriter:
     """Writes the transactions of one request to the parent; equal content goes once.
 
     slice_contents, slice_octets  the answer ends after this many different contents, or this many octets of them
+
+    They go in one frame, unless Mailman takes long: the parent ends a co-process that it does not hear from.
     """
 
-    def __init__(self, write: Callable[[bytes], None], slice_contents: int, slice_octets: int) -> None:
-        self._write = write
+    def __init__(self, answers: BinaryIO, slice_contents: int, slice_octets: int) -> None:
+        self._answers = answers
         self._slice_contents = slice_contents
         self._slice_octets = slice_octets
         self._numbers: dict[bytes, int] = {}
         self._octets = 0
+        self._transactions: list[frames.Transaction] = []
+        self._contents: list[bytes] = []
+        self._written_s = time.monotonic()
 
     def note(self, done: CapturedTransaction) -> None:
         number = self._numbers.get(done.content)
         if number is None:
             number = self._numbers[done.content] = len(self._numbers)
             self._octets += len(done.content)
-            self._write(frames.frame(frames.CONTENT, {"number": number}, done.content))
-        fields = done._asdict()
-        fields["content"] = number
-        if fields["owed_for"] == fields["recipients"]:
-            del fields["owed_for"]
-        self._write(frames.frame(frames.TRANSACTION, fields))
+            self._contents.append(done.content)
+        owed_for = None if done.owed_for == done.recipients else done.owed_for
+        self._transactions.append(
+            frames.Transaction(done.reverse_path, done.recipients, done.mail_parameters, done.size, number, owed_for)
+        )
+        if time.monotonic() - self._written_s > _LONGEST_SILENCE_S:
+            self.write()
+            self._answers.flush()
+            self._written_s = time.monotonic()
         if len(self._numbers) >= self._slice_contents or self._octets >= self._slice_octets:
             raise _SliceFull
+
+    def write(self) -> None:
+        """Write what was noted, if there is anything."""
+        if self._transactions:
+            self._answers.write(frames.composed(self._transactions, self._contents))
+            self._transactions, self._contents = [], []
 
 
 class Composing:
@@ -150,19 +167,22 @@ class Composing:
             "config": config.filename or "",
         }
 
-    def compose(self, recipients: list[str], raw: bytes, list_id: str, write: Callable[[bytes], None]) -> bool:
+    def compose(self, recipients: list[str], raw: bytes, list_id: str, answers: BinaryIO) -> bool:
         """Write the transactions for these recipients of an entry.
 
         Returns  True: all are covered; False: the answer was full, ask again for the others
         Raises   RequestFailed
         """
-        self._capture.begin(TransactionWriter(write, *self._slice).note)
+        writer = TransactionWriter(answers, *self._slice)
+        self._capture.begin(writer.note)
         try:
             with _failing(), self._cache.request():
                 msg, msgdata = self._opened(raw)
                 self._deliver(recipients, msg, msgdata, list_id)
         except _SliceFull:
             return False
+        finally:
+            writer.write()
         return True
 
     def lists(self) -> list[tuple[str, str]]:

@@ -4,10 +4,10 @@ In    the calls of Mailman's delivery code for one request
 Out   install(): `expand` remembers what a list brings to every text, the decorate handler what it made of an equal mail
 Shell runs in Mailman's Python
 
-VERP copies differ in the envelope only, but Mailman decorates each of them anew. Header and footer of a copy are a function of
-the names that their templates (and the templates' addresses) mention. The names are noted while the genuine handler decorates
-the first copy. If it mentions nothing of the member, an equal copy comes out equal, and is not decorated again. Whether there
-is a member counts, since without one Mailman leaves the member's names in the text. Nothing outlives the request.
+VERP copies differ in the envelope only, but Mailman decorates each of them anew. Header and footer of a copy depend on the
+names that their templates (and the templates' addresses) mention. The names are noted while the genuine handler decorates
+the first copy. If nothing of the member is mentioned, an equal copy comes out equal, and is not decorated again. Whether
+there is a member counts, since without one Mailman leaves the member's names in the text. Nothing outlives the request.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped"

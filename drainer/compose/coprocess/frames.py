@@ -1,18 +1,18 @@
 """The protocol between the composer and its co-process: frames with a kind, some fields, and octets.
 
 In    fields and octets, or the octets of a frame
-Out   the octets of a frame, or fields and octets; FrameError for octets that are not a frame
+Out   the octets of a frame, or kind, fields and octets; FrameError for octets that are not a frame
 Pure  no pipe: each end reads and writes its own way
 
 A frame is: magic (4), kind (1), length of the fields (4), length of the octets (4), CRC-32 of the rest (4), the fields as
-JSON, the octets. Python's json carries lone surrogates, so any string of Mailman's survives.
+JSON, the octets. Python's json carries lone surrogates, so any string of Mailman's survives. Requests may follow each other
+before the first one is answered; the answers come in the same order.
 
     parent                               co-process
     HELLO  settings, allowed names   ->
                                      <-  READY  versions         or REFUSED  detail; path and writing if a path is the reason
     COMPOSE  recipients; the entry   ->
-                                     <-  CONTENT  number; octets      before the first transaction with this content
-                                     <-  TRANSACTION  envelope, number of its content     any number of these
+                                     <-  COMPOSED  transactions       any number of these, see composed()
                                      <-  DONE  complete or not        or FAILED  reason, detail
     LISTS                            ->
                                      <-  LISTED  list-id and posting address of each  or FAILED  reason, detail
@@ -25,11 +25,11 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from typing import Any, NamedTuple
+from itertools import accumulate
+from typing import Any, Iterator, NamedTuple, Sequence  # noqa: UP035 (runs on Python 3.8)
 
-MAGIC = b"drn\x01"
-HELLO, READY, REFUSED, COMPOSE, CONTENT, TRANSACTION, DONE, FAILED = range(1, 9)
-LISTS, LISTED, DECORATE, DECORATION = range(9, 13)
+MAGIC = b"drn\x02"
+HELLO, READY, REFUSED, COMPOSE, COMPOSED, DONE, FAILED, LISTS, LISTED, DECORATE, DECORATION = range(1, 12)
 
 LONGEST_FIELDS = 64 * 2**20  # a bulk entry names each recipient at most twice: 64 MiB holds 300,000 recipients
 LONGEST_OCTETS = 512 * 2**20
@@ -40,6 +40,21 @@ PREFIX_BYTES = _PREFIX.size
 
 class FrameError(Exception):
     """The octets are not a frame, or announce an impossible size."""
+
+
+class Transaction(NamedTuple):
+    """One transaction as it is in a COMPOSED frame.
+
+    content   number of its content: the answer's contents are counted from 0, over all its frames
+    owed_for  the recipients asked for, parallel to `recipients`; None: the same
+    """
+
+    reverse_path: str
+    recipients: list[str]
+    mail_parameters: list[str]
+    size: int
+    content: int
+    owed_for: list[str] | None
 
 
 class Prefix(NamedTuple):
@@ -89,3 +104,49 @@ def fields_and_octets(announced: Prefix, rest: bytes) -> tuple[dict[str, Any], b
     if not isinstance(fields, dict):
         raise FrameError("the fields of a frame are not an object")
     return fields, rest[announced.fields_length :]
+
+
+def composed(transactions: Sequence[Transaction], contents: Sequence[bytes]) -> bytes:
+    """A COMPOSED frame: these transactions, and the contents that the answer has not had before. Raises FrameError."""
+    fields = {"transactions": transactions, "lengths": [len(content) for content in contents]}
+    return frame(COMPOSED, fields, b"".join(contents))
+
+
+def transactions_and_contents(fields: dict[str, Any], octets: bytes) -> tuple[list[Transaction], list[bytes]]:
+    """The opposite of composed(). Raises FrameError."""
+    try:
+        transactions = [Transaction(*item) for item in fields["transactions"]]
+        lengths = fields["lengths"]
+        ends = list(accumulate(lengths, initial=0))
+        contents = [octets[end - length : end] for end, length in zip(ends[1:], lengths)]  # noqa: B905 (3.8)
+        fits = ends[-1] == len(octets) and min(lengths, default=0) >= 0
+    except (KeyError, TypeError) as exc:
+        raise FrameError("a frame without its transactions") from exc
+    if not fits:
+        raise FrameError(f"a frame whose contents are {len(octets)} octets, and not what it says")
+    return transactions, contents
+
+
+class FrameReader:
+    """Takes octets as they come, and hands on whole frames."""
+
+    def __init__(self) -> None:
+        self._octets = bytearray()
+        self._announced: Prefix | None = None
+
+    def fed(self, octets: bytes) -> Iterator[tuple[int, dict[str, Any], bytes]]:
+        """Kind, fields and octets of each frame that is whole now. Raises FrameError; then nothing can be read any more."""
+        self._octets += octets
+        while True:
+            if self._announced is None:
+                if len(self._octets) < PREFIX_BYTES:
+                    return
+                self._announced = prefix(bytes(self._octets[:PREFIX_BYTES]))
+                del self._octets[:PREFIX_BYTES]
+            announced = self._announced
+            if len(self._octets) < announced.rest_length:
+                return
+            rest = bytes(self._octets[: announced.rest_length])
+            del self._octets[: announced.rest_length]
+            self._announced = None
+            yield (announced.kind, *fields_and_octets(announced, rest))

@@ -64,7 +64,9 @@ class KeptRows:
 
         columns: dict[str, Any] = {name: _LoadedOnce(attribute) for name, attribute in _mapped(genuine)}
         # Not by calling the metaclass: it would map the subclass, as a table of its own.
-        return type.__new__(type(genuine), genuine.__name__, (genuine,), {**columns, "__setattr__": assign})
+        metaclass: Any = type(genuine)
+        kept: type = type.__new__(metaclass, genuine.__name__, (genuine,), {**columns, "__setattr__": assign})
+        return kept
 
 
 def _mapped(genuine: Any) -> Iterator[tuple[str, Any]]:

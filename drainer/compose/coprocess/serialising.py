@@ -34,11 +34,16 @@ def is_plain_address(address: Any) -> bool:
     return type(address) is str and _PLAIN_ADDRESS.match(address) is not None
 
 
+def is_one_line(name: str, value: str, longest: int | None) -> bool:
+    """Whether a header field has nothing to fold and nothing to encode: words with single blanks, of at most that length."""
+    return bool(longest) and len(name) + len(value) + 2 <= (longest or 0) and _WORDS.match(value) is not None
+
+
 def install() -> None:
     """Replace the functions."""
     smtplib.quoteaddr = functools.lru_cache(maxsize=65536)(smtplib.quoteaddr)  # the same subscribers come again
-    email.message.Message.__deepcopy__ = _message_copied  # type: ignore[attr-defined]
-    email.generator.Generator._write_lines = _write_lines  # type: ignore[attr-defined]
+    email.message.Message.__deepcopy__ = message_copied  # type: ignore[attr-defined]
+    email.generator.Generator._write_lines = write_lines  # type: ignore[attr-defined]
     _replace_folding()
 
 
@@ -53,16 +58,14 @@ def _replace_folding() -> None:
     def fold_binary(policy: Any, name: str, value: Any) -> bytes:
         if type(policy) is not policy_class or type(value) is not str or len(value) > _LONGEST_FIELD:
             return fold(policy, name, value)
-        longest = policy.max_line_length
-        if longest and len(name) + len(value) + 2 <= longest and _WORDS.match(value):
-            # One line of words: nothing to fold, and nothing to encode.
+        if is_one_line(name, value, policy.max_line_length):
             return f"{name}: {value}{policy.linesep}".encode("ascii", "surrogateescape")
         return folded(tuple(policy.__dict__.items()), name, value)
 
     policy_class.fold_binary = fold_binary  # type: ignore[assignment, method-assign]
 
 
-def _write_lines(generator: Any, lines: str) -> None:
+def write_lines(generator: Any, lines: str) -> None:
     """All lines with one write; the genuine one writes each line, and each line end."""
     if not lines:
         return
@@ -71,14 +74,16 @@ def _write_lines(generator: Any, lines: str) -> None:
     generator.write(lines if generator._NL == "\n" else lines.replace("\n", generator._NL))
 
 
-def _message_copied(msg: Any, memo: dict[int, Any]) -> Any:
+def message_copied(msg: Any, memo: dict[int, Any]) -> Any:
     """What copy.deepcopy makes of a message."""
-    copied = memo[id(msg)] = type(msg).__new__(type(msg))
+    copied = memo[id(msg)] = object.__new__(type(msg))
     state = copied.__dict__
     for name, value in msg.__dict__.items():
         if type(value) in _UNCHANGEABLE:
             state[name] = value
-        elif type(value) is list and (not value or (name == "_headers" and {type(field[1]) for field in value} == {str})):
+        elif type(value) is list and (
+            not value or (name == "_headers" and {type(field[1]) for field in value} == {str})
+        ):
             state[name] = list(value)
         else:
             state[name] = copy.deepcopy(value, memo)

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, BinaryIO, Callable  # noqa: UP035 (runs on Python 3.8)
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from drainer.compose.coprocess import frames, readonly
@@ -36,20 +36,18 @@ def _read(stream: BinaryIO) -> tuple[int, dict[str, Any], bytes] | None:
     return (announced.kind, *frames.fields_and_octets(announced, stream.read(announced.rest_length)))
 
 
-def _answer(
-    composing: Composing, kind: int, fields: dict[str, Any], raw: bytes, write: Callable[[bytes], None]
-) -> None:
+def _answer(composing: Composing, kind: int, fields: dict[str, Any], raw: bytes, answers: BinaryIO) -> None:
     try:
         if kind == frames.LISTS:
             answer = frames.frame(frames.LISTED, {"lists": composing.lists()})
         elif kind == frames.DECORATE:
             answer = frames.frame(frames.DECORATION, composing.decoration(raw, fields["list_id"]))
         else:
-            complete = composing.compose(fields["recipients"], raw, fields["list_id"], write)
+            complete = composing.compose(fields["recipients"], raw, fields["list_id"], answers)
             answer = frames.frame(frames.DONE, {"complete": complete})
     except RequestFailed as exc:
         answer = frames.frame(frames.FAILED, {"reason": exc.reason, "detail": exc.detail})
-    write(answer)
+    answers.write(answer)
 
 
 def _reserve_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -78,22 +76,19 @@ def main() -> int:
     _end_with_parent()
     _leave_signals_to_parent()
 
-    def write(octets: bytes) -> None:
-        answers.write(octets)
-
     greeting = _read(requests)
     if greeting is None or greeting[0] != frames.HELLO:
         return 2
     try:
         composing = Composing(greeting[1])
-        write(frames.frame(frames.READY, composing.versions()))
+        answers.write(frames.frame(frames.READY, composing.versions()))
     except SystemExit:
         # Mailman has written the reason to standard error; the parent quotes its last line.
-        write(frames.frame(frames.REFUSED, {"detail": "Mailman gave up"}))
+        answers.write(frames.frame(frames.REFUSED, {"detail": "Mailman gave up"}))
         answers.flush()
         return 1
     except readonly.Unusable as exc:
-        write(frames.frame(frames.REFUSED, {"detail": str(exc), "path": exc.unwritable, "writing": True}))
+        answers.write(frames.frame(frames.REFUSED, {"detail": str(exc), "path": exc.unwritable, "writing": True}))
         answers.flush()
         return 1
     except Exception as exc:  # noqa: BLE001 (the parent reports whatever stops Mailman)
@@ -101,7 +96,7 @@ def main() -> int:
         fields: dict[str, Any] = {"detail": f"{type(exc).__name__}: {exc}"}
         if isinstance(exc, OSError) and isinstance(exc.filename, str):
             fields.update(path=os.path.normpath(exc.filename), writing=exc.errno == errno.EROFS)
-        write(frames.frame(frames.REFUSED, fields))
+        answers.write(frames.frame(frames.REFUSED, fields))
         answers.flush()
         return 1
     answers.flush()
@@ -109,7 +104,7 @@ def main() -> int:
         request = _read(requests)
         if request is None:
             return 0
-        _answer(composing, *request, write)
+        _answer(composing, *request, answers)
         answers.flush()
 
 
