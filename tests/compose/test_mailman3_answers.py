@@ -133,6 +133,22 @@ async def test_no_recipient_gets_a_copy_written_for_another(
             assert named == {recipient}
 
 
+@pytest.mark.parametrize("list_id", ["verp.lists.example.org", INDIVIDUAL, "full.lists.example.org"])
+async def test_copies_of_members_and_of_others_are_those_that_mailman_writes_anew_for_each(
+    composer: Mailman3Composer, narrow: Mailman3Composer, entries: dict[str, list[QueueEntry]], list_id: str
+) -> None:
+    """Equal copies are made once where answers are remembered, and Mailman writes to a stranger in another way."""
+    entry = entries[list_id][0]
+    first, *others = entry.recipients
+    recipients = ["stranger@example.org", first, "another@example.net", *others, "last@example.com"]
+    copies = [
+        {message.owed_for: (message.envelope, message.content) async for message in asked.compose(entry, recipients)}
+        for asked in (composer, narrow)
+    ]
+    assert len(copies[0]) == len(recipients)
+    assert copies[0] == copies[1]
+
+
 async def test_personal_copies_come_in_slices_that_cover_every_recipient_once(
     narrow: Mailman3Composer, entries: dict[str, list[QueueEntry]]
 ) -> None:

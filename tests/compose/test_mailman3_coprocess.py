@@ -177,6 +177,20 @@ async def test_entry_that_breaks_two_coprocesses_fails_by_name_and_the_next_is_c
         assert await composed(composer, entries[PLAIN][1])
 
 
+async def test_entries_that_wait_behind_one_that_breaks_its_coprocess_are_not_blamed(
+    mailman3_site: Site, entries: dict[str, list[QueueEntry]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    python = impostor(tmp_path, mailman3_site.python, DIES_IN_THE_MIDDLE, times=1)
+    asked = [*entries[PLAIN][:2], entries[DECORATED][0]]
+    async with composer_of(mailman3_site, python=python) as composer:
+        found = await asyncio.gather(*(composed(composer, entry) for entry in asked))
+        assert len(coprocesses()) == 1
+    for entry, messages in zip(asked, found, strict=True):
+        assert sorted(a for m in messages for a in m.owed_for) == sorted(entry.recipients)
+    (warning,) = [record.getMessage() for record in caplog.records if "coprocess_broken" in record.getMessage()]
+    assert asked[0].filebase in warning
+
+
 async def test_answer_for_a_recipient_not_asked_for_is_refused(
     mailman3_site: Site, entries: dict[str, list[QueueEntry]], tmp_path: Path
 ) -> None:
