@@ -39,8 +39,13 @@ class LaneQueue:
     def is_waited_for(self) -> bool:
         return bool(self._fresh or self._backlog)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one that comes now waits for nobody."""
+        return self._inside < self.places and not (self._fresh or self._backlog)
+
     def occupy(self) -> None:
-        """A place is taken by one that is inside already, whether there is room or not."""
+        """A place is taken at once, whether there is room or not."""
         self._inside += 1
 
     def resize(self, places: int) -> None:
@@ -59,7 +64,7 @@ class LaneQueue:
 
     async def enter(self, is_fresh: bool, *, at_front: bool = False) -> None:
         """Take a place, once it is this one's turn. A call that is cancelled has taken none."""
-        if self._inside < self.places and not (self._fresh or self._backlog):
+        if self.has_room:
             self._inside += 1
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -167,6 +167,8 @@ class Throttle:
         A large transaction goes when its turn comes and makes the next ones wait for it: 100 recipients at 10/s are
         followed by ten seconds of nothing.
         """
+        if (at_once := self._at_once(recipients, may_be_cut, is_fresh, places)) is not None:
+            return at_once
         has_waited = False
         while True:
             if places is not None:
@@ -181,6 +183,18 @@ class Throttle:
             if permit is not None:
                 return permit
             has_waited = True
+
+    def _at_once(self, recipients: int, may_be_cut: bool, is_fresh: bool, places: LaneQueue | None) -> Permit | None:
+        """What acquire gives where nobody waits and nothing has to be waited for; None: it is to stand in line."""
+        if not self._turn.has_room or (places is not None and not places.has_room):
+            return None
+        now_s = self._clock.monotonic_s()
+        if self._due(now_s, recipients, may_be_cut)[0] > now_s:
+            return None
+        self._binding = ""
+        if places is not None:
+            places.occupy()
+        return self._granted(recipients, is_fresh, places)
 
     async def _in_turn(
         self, recipients: int, may_be_cut: bool, is_fresh: bool, places: LaneQueue | None, *, at_front: bool
@@ -212,22 +226,30 @@ class Throttle:
         binding = ""
         while not any(line.is_overtaken(is_fresh) for line in (self._turn, places) if line is not None):
             now_s = self._clock.monotonic_s()
-            name, ceiling = ("messages", self._messages)
-            if self._recipients.due() > ceiling.due():
-                name, ceiling = ("recipients", self._recipients)
-            if not may_be_cut and 0 < self._account.most < recipients:
-                raise MoreThanCap(recipients, self._account.most)
-            at_least = min(recipients, self._account.smallest_piece or recipients) if may_be_cut else recipients
-            cap_due_s, cap = self._account.due_s(now_s, at_least)
-            if max(ceiling.due(), cap_due_s) <= now_s:
+            due_s, due_for = self._due(now_s, recipients, may_be_cut)
+            if due_s <= now_s:
                 break
-            if cap and cap_due_s > ceiling.due():
-                self._binding = binding = cap
-                await self._wait_for(cap_due_s, asyncio.sleep, cap_due_s - now_s)
+            self._binding = binding = due_for
+            if due_for in CAPS:
+                await self._wait_for(due_s, asyncio.sleep, due_s - now_s)
             else:
-                self._binding = binding = name
-                await self._wait_for(ceiling.due(), ceiling.wait)
+                await self._wait_for(due_s, (self._messages if due_for == "messages" else self._recipients).wait)
         self._binding = binding
+
+    def _due(self, now_s: float, recipients: int, may_be_cut: bool) -> tuple[float, str]:
+        """When ceilings and caps allow such a transaction, in seconds of the monotonic clock, and what it waits for.
+
+        Raises  MoreThanCap
+        """
+        due_s, due_for = self._messages.due(), "messages"
+        if (recipients_due_s := self._recipients.due()) > due_s:
+            due_s, due_for = recipients_due_s, "recipients"
+        most = self._account.most
+        if not may_be_cut and 0 < most < recipients:
+            raise MoreThanCap(recipients, most)
+        at_least = min(recipients, self._account.smallest_piece or recipients) if may_be_cut else recipients
+        cap_due_s, cap = self._account.due_s(now_s, at_least)
+        return (cap_due_s, cap) if cap and cap_due_s > due_s else (due_s, due_for)
 
     def _let_see(self, is_fresh: bool) -> None:
         """Fresh mail is about to stand in line: one of the backlog may wait for hours for a cap that has room for it."""

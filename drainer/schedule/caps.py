@@ -94,18 +94,18 @@ class Account:
     """What counts against an hourly and a daily cap; 0: no such cap. It counts without caps too, for those set later."""
 
     def __init__(self) -> None:
-        self._most = dict.fromkeys(CAPS, 0)
+        self._most: dict[str, int] = {}
         self._within = _nothing_sent()
         self._before = _nothing_sent()
         self._reserved = 0
 
     def limit(self, hourly: int, daily: int) -> None:
-        self._most = {"hourly": hourly, "daily": daily}
+        self._most = {name: most for name, most in (("hourly", hourly), ("daily", daily)) if most}
 
     @property
     def most(self) -> int:
         """The most recipients that can ever go at once; 0: any number."""
-        return min(filter(None, self._most.values()), default=0)
+        return min(self._most.values(), default=0)
 
     @property
     def smallest_piece(self) -> int:
@@ -114,19 +114,15 @@ class Account:
 
     def room(self, now_s: float) -> float:
         """How many recipients may go now; infinite without a cap."""
-        return min(
-            (most - self._used(name, now_s) for name, most in self._most.items() if most),
-            default=math.inf,
-        )
+        return min((most - self._used(name, now_s) for name, most in self._most.items()), default=math.inf)
 
     def due_s(self, now_s: float, recipients: int) -> tuple[float, str]:
         """The moment at which so many may go, and the cap that they wait for; "" for none."""
         due_s, binding = now_s, ""
         for name, most in self._most.items():
-            if most:
-                at_s = self._left_by(name, now_s, self._used(name, now_s) + recipients - most)
-                if at_s > due_s:
-                    due_s, binding = at_s, name
+            at_s = self._left_by(name, now_s, self._used(name, now_s) + recipients - most)
+            if at_s > due_s:
+                due_s, binding = at_s, name
         return due_s, binding
 
     def reserve(self, recipients: int) -> None:
@@ -167,11 +163,10 @@ class Account:
         """The caps that are set, as they stand."""
         found = []
         for name, most in self._most.items():
-            if most:
-                used = self._used(name, now_s)
-                next_s = max(0.0, self._left_by(name, now_s, used + 1 - most) - now_s)
-                leaving = tuple((at_s - now_s, number) for at_s, number in self._leaving(name, now_s))
-                found.append(CapInForce(name, most, CAPS[name], used, next_s, leaving))
+            used = self._used(name, now_s)
+            next_s = max(0.0, self._left_by(name, now_s, used + 1 - most) - now_s)
+            leaving = tuple((at_s - now_s, number) for at_s, number in self._leaving(name, now_s))
+            found.append(CapInForce(name, most, CAPS[name], used, next_s, leaving))
         return found
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from drainer.feed.lane_queue import LaneQueue
 from drainer.feed.throttle import CATCH_UP_S, Throttle
 from tests.feed.virtual_time import run_in_virtual_time
 
@@ -145,6 +146,47 @@ def test_waiters_are_served_in_the_order_they_came_even_when_one_gives_up(monkey
         return order
 
     assert run_in_virtual_time(monkeypatch, queue()) == [0, 1, 3, 5]
+
+
+@pytest.mark.parametrize("ceiling", [1.0, None])
+@pytest.mark.parametrize("has_fresh", [False, True])
+def test_whoever_comes_while_others_wait_goes_behind_those_of_its_lane(
+    monkeypatch: pytest.MonkeyPatch, ceiling: float | None, has_fresh: bool
+) -> None:
+    """For the rate, although a session is free; or for a session, although the rate allows it."""
+
+    async def queue() -> list[tuple[bool, int]]:
+        throttle = Throttle(ceiling, None)
+        places = LaneQueue(1 if ceiling is None else 9, throttle.lanes)
+        order: list[tuple[bool, int]] = []
+
+        async def work(number: int, is_fresh: bool) -> None:
+            for _ in range(3):
+                with await throttle.acquire(1, is_fresh=is_fresh, places=places):
+                    order.append((is_fresh, number))
+                    await asyncio.sleep(0.3)
+                places.leave()
+
+        await asyncio.gather(*(work(number, has_fresh and number % 2 == 0) for number in range(6)))
+        return order
+
+    order = run_in_virtual_time(monkeypatch, queue())
+    for lane in (False, True):
+        numbers = [number for is_fresh, number in order if is_fresh is lane]
+        first = numbers[: len(numbers) // 3]
+        assert numbers == first * 3 and first == sorted(first)
+
+
+def test_permission_that_nothing_delays_comes_without_a_turn_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def first_step() -> None:
+        throttle = Throttle(1, None)
+        places = LaneQueue(1, throttle.lanes)
+        with pytest.raises(StopIteration) as granted:
+            throttle.acquire(5, may_be_cut=True, places=places).send(None)
+        assert granted.value.value.recipients == 5 and not places.has_room
+        assert throttle.binding == ""
+
+    run_in_virtual_time(monkeypatch, first_step())
 
 
 def test_negative_ceiling_is_refused_and_changes_nothing() -> None:
