@@ -14,6 +14,7 @@ up for in this way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -28,7 +29,9 @@ from drainer.schedule.caps import CAPS, Account, CapInForce
 
 CATCH_UP_S = 0.01
 """How far permission may lag and still be made up for: no window holds more than rate * (window + this) + 1."""
-_SHORTEST_SLEEP_S = 0.0005
+_GRAIN_S = 0.001
+"""Sleeps are whole milliseconds, rounded up. uvloop rounds them to the nearest: of a rest of less than half of one it would
+make no sleep at all, but a loop that spins until it is over."""
 
 
 class _EvenThrottler(Throttler):
@@ -42,7 +45,7 @@ class _EvenThrottler(Throttler):
 
     @property
     def retry_interval(self) -> float:
-        return max(_SHORTEST_SLEEP_S, self._due - self._clock.monotonic_s())
+        return _GRAIN_S * max(1, math.ceil((self._due - self._clock.monotonic_s()) / _GRAIN_S))
 
     @retry_interval.setter
     def retry_interval(self, value: float) -> None:
@@ -103,7 +106,7 @@ class Throttle:
         self._account = Account()
         self.lanes = LaneCredit()
         self._turn = LaneQueue(1, self.lanes)
-        self._waiting_for: asyncio.Future[None] | None = None
+        self._waiting_for: asyncio.Timeout | None = None
         self._binding = ""
 
     @property
@@ -262,19 +265,16 @@ class Throttle:
             self._look_again()
 
     def _look_again(self) -> None:
-        if self._waiting_for is not None:
-            self._waiting_for.cancel()
+        if self._waiting_for is not None and not self._waiting_for.expired():
+            self._waiting_for.reschedule(asyncio.get_running_loop().time())
 
     async def _wait_for(self, due_s: float, wait: Callable[..., Awaitable[None]], *arguments: float) -> None:
-        """Until then, or until ceilings or caps change (which cancels what is waited for)."""
-        if due_s < math.inf:
-            self._waiting_for = asyncio.ensure_future(wait(*arguments))
-        else:
-            self._waiting_for = asyncio.get_running_loop().create_future()
+        """Until then, or until ceilings or caps change (which ends the wait early)."""
         try:
-            await asyncio.wait((self._waiting_for,))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None) as self._waiting_for:
+                    await (wait(*arguments) if due_s < math.inf else asyncio.get_running_loop().create_future())
         finally:
-            self._waiting_for.cancel()
             self._waiting_for = None
 
 

@@ -189,6 +189,24 @@ def test_permission_that_nothing_delays_comes_without_a_turn_of_the_loop(monkeyp
     run_in_virtual_time(monkeypatch, first_step())
 
 
+@pytest.mark.parametrize("rate", [7.0, 230.0, 1500.0])
+def test_waiting_for_the_rate_never_spins_where_sleeps_are_rounded_to_milliseconds(
+    monkeypatch: pytest.MonkeyPatch, rate: float
+) -> None:
+    """As uvloop rounds them. What is shorter than half of one ends at once there."""
+    sleep, slept = asyncio.sleep, list[float]()
+
+    async def rounded(delay: float) -> None:
+        slept.append(round(delay * 1000) / 1000)
+        assert slept[-1] > 0, f"a sleep of {delay} s is none"
+        await sleep(slept[-1])
+
+    monkeypatch.setattr(asyncio, "sleep", rounded)
+    times = run_in_virtual_time(monkeypatch, granted(Throttle(rate, None), 100))
+    assert len(slept) <= len(times)
+    assert times[-1] - times[0] == pytest.approx(99 / rate, abs=0.002)
+
+
 def test_negative_ceiling_is_refused_and_changes_nothing() -> None:
     throttle = Throttle(5, 7)
     with pytest.raises(ValueError, match="right would be"):
