@@ -26,6 +26,8 @@ from drainer.pickles.machine import (
     CLASS,
     CONTAINER_WEIGHT,
     DICT,
+    FETCHED_PER_BYTE,
+    FREE_FETCHED,
     LIST,
     MAX_DEPTH,
     SCALAR,
@@ -34,9 +36,15 @@ from drainer.pickles.machine import (
     Machine,
 )
 from drainer.pickles.opcodes import NEVER_MAILMANS, OTHERS
+from drainer.pickles.shapes import shape_and_end
 
 STRETCH = 1024
 """Opcodes run between two looks at the budget."""
+
+MOST_SHAPES = 4096
+
+_accepted: dict[tuple[bytes, int], int] = {}
+"""Shape of a pickle that passed, and the `max_depth` it passed with -> what the values fetched in it weighed."""
 
 
 def pickle_end(raw: bytes, start: int = 0, *, max_depth: int = MAX_DEPTH) -> int:
@@ -47,6 +55,28 @@ def pickle_end(raw: bytes, start: int = 0, *, max_depth: int = MAX_DEPTH) -> int
             EntryGarbage     this is no pickle, or none the machine could run
             UnsafePickle     opening it would cost more than its size justifies, or needs what Mailman never writes
     Source  pickletools; Modules/_pickle.c of CPython 3.11 to 3.13
+
+    A pickle of a shape that has passed before passes too, for each check of the machine depends on the shape alone, except:
+      budget   a pickle that has a shape is too short to use it up
+      fetched  the weight of all that is fetched from the memo: a fixed sum, and the length of each text as often as it is
+               fetched. A text weighs -TEXT besides its length, so all texts together are fetched weight / -TEXT times at
+               most. Texts of one fetch are never longer than `raw`
+    """
+    found = shape_and_end(raw, start)
+    if found is None:
+        return machine_end(raw, start, max_depth)[0]
+    shape, end = found
+    weight = _accepted.get((shape, max_depth))
+    if weight is None or weight + weight // -TEXT * len(raw) > FREE_FETCHED + FETCHED_PER_BYTE * len(raw):
+        end, weight = machine_end(raw, start, max_depth)
+        if len(_accepted) >= MOST_SHAPES:
+            _accepted.clear()
+        _accepted[shape, max_depth] = weight
+    return end
+
+
+def machine_end(raw: bytes, start: int, max_depth: int) -> tuple[int, int]:
+    """The same by running the machine; and what the values weighed that were fetched from the memo.
 
     One long function on purpose: it is the hot loop of reading. The opcodes that nearly all of an entry consists of are
     spelt out, a text or tuple together with its memo opcode. A call for each opcode made it two and a half times as slow
@@ -133,7 +163,7 @@ def pickle_end(raw: bytes, start: int = 0, *, max_depth: int = MAX_DEPTH) -> int
                     if len(stack) != 1 or marks or stack[0] == CLASS or m.holds_classes(stack[0]):
                         raise UnsafePickle("the pickle leaves a class, or more than one value")
                     m.check_fetched()
-                    return pos
+                    return pos, m.fetched
                 else:
                     pos = OTHERS[opcode](m, pos)
     except IndexError:
