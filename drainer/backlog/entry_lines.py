@@ -10,7 +10,7 @@ Selecting by text looks at every entry.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from drainer.backlog.selection import EntryLine, Selectors, condition
@@ -19,8 +19,14 @@ from drainer.backlog.store import Store
 from drainer.backlog.values import Selection
 
 _LINE = (
-    "e.filebase, e.state, e.list, d.sender, d.subject, d.message_id, e.owed, e.is_read, e.size_bytes, e.when_s,"
+    "e.filebase, e.state, e.list, d.sender, d.subject, e.message_id, e.owed, e.is_read, e.size_bytes, e.when_s,"
     " e.duplicate, e.of, e.reason, e.due_s"
+)
+
+_WHEN = 9
+_LISTED = (
+    "(SELECT NULL AS id, filebase, 'listed' AS state, 0 AS list, '' AS message_id, 0 AS owed, 0 AS is_read, size_bytes,"
+    " when_s, 'none' AS duplicate, NULL AS of, '' AS reason, NULL AS due_s FROM listed)"
 )
 
 
@@ -35,21 +41,33 @@ class EntryLines:
 
         lists  list-ids that selectors.list stands for; None: only itself
         """
-        source, values = self._source(selectors, now_s, lists)
-        counts = f"SELECT count(*), coalesce(sum(e.owed), 0), coalesce(sum(NOT e.is_read), 0) {source}"
-        ((total, recipients, unread),) = self._store.query(counts, values)
-        rows = self._store.query(f"SELECT {_LINE} {source} ORDER BY e.when_s, e.filebase LIMIT ?", (*values, limit))
-        return Selection(total, recipients, [self._line(row, now_s) for row in rows], unread)
+        total = recipients = unread = 0
+        rows: list[tuple[Any, ...]] = []
+        for source, values in self._sources(selectors, now_s, lists):
+            counts = f"SELECT count(*), coalesce(sum(e.owed), 0), coalesce(sum(NOT e.is_read), 0) {source}"
+            ((matched, owed, not_read),) = self._store.query(counts, values)
+            total, recipients, unread = total + matched, recipients + owed, unread + not_read
+            if matched:
+                in_order = f"SELECT {_LINE} {source} ORDER BY e.when_s, e.filebase LIMIT ?"
+                rows += self._store.query(in_order, (*values, limit))
+        rows.sort(key=lambda row: (row[_WHEN], row[0]))
+        return Selection(total, recipients, [self._line(row, now_s) for row in rows[:limit]], unread)
 
     def matching(self, selectors: Selectors, now_s: float, lists: Collection[str] | None = None) -> list[str]:
         """Filebases of all entries that match, oldest first. lists: as for `select`."""
-        source, values = self._source(selectors, now_s, lists)
-        rows = self._store.query(f"SELECT e.filebase {source} ORDER BY e.when_s, e.filebase", values)
-        return [str(filebase) for (filebase,) in rows]
+        found: list[tuple[float, str]] = []
+        for source, values in self._sources(selectors, now_s, lists):
+            found += self._store.query(f"SELECT e.when_s, e.filebase {source}", values)
+        return [filebase for _, filebase in sorted(found)]
 
-    def _source(self, selectors: Selectors, now_s: float, lists: Collection[str] | None) -> tuple[str, list[object]]:
-        where, values = condition(selectors, now_s, self._store.lists, lists)
-        return f"FROM entry e LEFT JOIN detail d ON d.id = e.id WHERE {where}", values
+    def _sources(
+        self, selectors: Selectors, now_s: float, lists: Collection[str] | None
+    ) -> Iterator[tuple[str, list[object]]]:
+        """Where the entries that match are, as SQL with its values: in `entry`, and in `listed`."""
+        is_name = selectors.entry is not None and self._store.row(selectors.entry) is not None
+        where, values = condition(selectors, now_s, self._store.lists, lists, is_whole_name=is_name)
+        for table in ("entry", _LISTED):
+            yield f"FROM {table} e LEFT JOIN detail d ON d.id = e.id WHERE {where}", values
 
     def _line(self, row: tuple[Any, ...], now_s: float) -> EntryLine:
         (

@@ -10,18 +10,20 @@ Not here  what is durable: the files, and in the ledger the deliveries and the o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import heapq
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from drainer.backlog.entry_lines import EntryLines
 from drainer.backlog.order import PickOrder
 from drainer.backlog.related import RelatedLookup
-from drainer.backlog.selection import stored_octets
+from drainer.backlog.rows import IndexedRow, spread
 from drainer.backlog.states import EntryState, check, check_first
-from drainer.backlog.store import Store, joined_counts
-from drainer.backlog.sums import IndexSums, NumberedCounts
+from drainer.backlog.store import Store
+from drainer.backlog.sums import IndexSums
 from drainer.backlog.totals import Totals
-from drainer.backlog.values import Description, tie_order
+from drainer.backlog.values import Description
 from drainer.duplicates.classes import DuplicateClass
 from drainer.ledger.evidence import Ended, Fate
 from drainer.queuedir.domains import DomainCounts
@@ -54,21 +56,28 @@ class BacklogIndex:
         Raises   IllegalTransition for any other state
         """
         check_first(state)
-        ((last,),) = self._store.query("SELECT coalesce(max(id), 0) FROM entry")
-        self._store.execute_many(
-            f"INSERT OR IGNORE INTO entry (filebase, when_s, size_bytes, state) VALUES (?, ?, ?, '{state.value}')",
-            [(file.filebase, file.when_s, size_bytes) for file, size_bytes in files],
-        )
-        ((added, size),) = self._store.query(
-            "SELECT count(*), coalesce(sum(size_bytes), 0) FROM entry WHERE id > ?", (last,)
-        )
-        self._sums.add_listed(state, added, size)
-        return int(added)
+        named = {file.filebase: (file, size_bytes) for file, size_bytes in files}
+        self._store.write_late()
+        for known in self._store.rows(list(named)):
+            del named[known]
+        new = list(named.values())
+        if state is EntryState.LISTED:
+            self._store.add_listed(new)
+        else:
+            rows = [
+                IndexedRow(0, file.filebase, file.when_s, state=state, size_bytes=size_bytes)
+                for file, size_bytes in new
+            ]
+            self._store.insert(rows)
+        self._sums.add_listed(state, len(new), sum(size_bytes for _, size_bytes in new))
+        return len(new)
 
     def unread(self, limit: int) -> list[str]:
         """Filebases of entries not read yet, oldest first. Held ones too: an operator has to see what they are."""
-        query = "SELECT filebase FROM entry WHERE is_read = 0 ORDER BY when_s, filebase LIMIT ?"
-        return [str(filebase) for (filebase,) in self._store.query(query, (limit,))]
+        in_order = "ORDER BY when_s, filebase LIMIT ?"
+        listed = self._store.query_waiting(f"SELECT when_s, filebase FROM listed {in_order}", (limit,))
+        others = self._store.query(f"SELECT when_s, filebase FROM entry WHERE is_read = 0 {in_order}", (limit,))
+        return [str(filebase) for _, filebase in islice(heapq.merge(listed, others), limit)]
 
     def describe(self, batch: Iterable[Description]) -> None:
         """What reading showed, for entries listed before; an entry that was removed meanwhile is passed over.
@@ -76,41 +85,34 @@ class BacklogIndex:
         A LISTED entry is WAITING then, and so is one DEFERRED since an earlier run that `goes_on`; it keeps the time when
         those are due that were refused. Any other state stays.
         """
-        described_by_name = {described.summary.filebase: described for described in batch}
-        rows = self._store.rows(list(described_by_name))
-        entries: list[tuple[object, ...]] = []
-        for filebase, row in rows.items():
-            described = described_by_name[filebase]
-            summary = described.summary
+        named = {described.summary.filebase: described for described in batch}
+        rows = self._store.listed([(filebase, described.summary.when_s) for filebase, described in named.items()])
+        self._sums.add_listed(EntryState.LISTED, -len(rows), -sum(row.size_bytes for row in rows))
+        listed = {row.filebase for row in rows}
+        known = list(self._store.rows([filebase for filebase in named if filebase not in listed]).values())
+        pairs = [(row, named[row.filebase]) for row in (*rows, *known)]
+        for row in known:
             self._sums.subtract(row)
-            if row.is_read:
-                self.related.forget(row.id)
-            if row.state is EntryState.LISTED or (
-                described.goes_on and row.state is EntryState.DEFERRED and not row.is_read
-            ):
-                check(row.state, EntryState.WAITING)
-                row.state = EntryState.WAITING
-            row.list = self._store.list_number(summary.list_id)
-            row.duplicate, row.covered = described.duplicate, described.covered
-            row.recipients = summary.recipients
-            row.owed = summary.recipients if described.owed is None else described.owed
-            row.size_bytes, row.is_read = summary.size_bytes, True
-            row.domains = _spread(self._store.numbered(described.domains), summary.recipients, row.owed)
-            row.ready = row.state is EntryState.WAITING
+        self._store.forget_keys(row for row in known if row.is_read)
+        for row, described in pairs:
+            self._fill(row, described)
             self._sums.add(row)
-            entries.append(
-                (row.state.value, row.ready, row.list, row.recipients, row.owed, row.covered, row.duplicate.value,
-                 described.of, row.size_bytes, tie_order(summary), joined_counts(row.domains), row.id)
-            )  # fmt: skip
-        self._store.execute_many(
-            "UPDATE entry SET state=?, is_read=1, ready=?, list=?, recipients=?, owed=?, covered=?, duplicate=?, of=?,"
-            " size_bytes=?, tie=?, domains=? WHERE id=?",
-            entries,
-        )
-        self.related.add((row.id, described_by_name[filebase].summary) for filebase, row in rows.items())
-        for filebase, row in rows.items():
-            if row.state is EntryState.ACTIVE:
-                self.order.begin(row.id, described_by_name[filebase].summary.fingerprint.identity)
+        self._store.describe(pairs)
+        self.related.add((row.id, described.summary) for row, described in pairs)
+
+    def _fill(self, row: IndexedRow, described: Description) -> None:
+        """The row has what reading showed, and the state that follows from that."""
+        summary, goes_on = described.summary, described.goes_on and row.state is EntryState.DEFERRED and not row.is_read
+        if row.state is EntryState.LISTED or goes_on:
+            check(row.state, EntryState.WAITING)
+            row.state = EntryState.WAITING
+        row.list = self._store.list_number(summary.list_id)
+        row.duplicate, row.covered, row.recipients = described.duplicate, described.covered, summary.recipients
+        row.owed = summary.recipients if described.owed is None else described.owed
+        row.size_bytes, row.is_read = summary.size_bytes, True
+        row.domains = spread(self._store.numbered(described.domains), summary.recipients, row.owed)
+        row.ready = row.state is EntryState.WAITING
+        row.identity, row.message_id_key = summary.fingerprint.identity, summary.fingerprint.message_id
 
     def state_of(self, filebase: str) -> EntryState | None:
         """None if the index has no such entry."""
@@ -136,20 +138,28 @@ class BacklogIndex:
         if state in (EntryState.WAITING, EntryState.LISTED):
             state = EntryState.WAITING if row.is_read else EntryState.LISTED
         check(row.state, state)
-        self._sums.subtract(row)
-        row.state = state
-        row.ready = state is EntryState.WAITING
-        row.lane = self._store.lane_number(lane) if row.ready else 0
-        self._store.execute(
-            "UPDATE entry SET state=?, ready=?, reason=CAST(? AS TEXT), due_s=?, lane=? WHERE id=?",
-            (state.value, row.ready, stored_octets(reason), due_s, row.lane, row.id),
-        )
-        self._sums.add(row)
         if state is EntryState.ACTIVE:
-            self.order.begin(row.id, self.related.identity(row.id))
-        else:
-            self.order.end(row.id)
+            self._begin([row])
+            return True
+        ready = state is EntryState.WAITING
+        self._sums.move(row, state, ready=ready, lane=self._store.lane_number(lane) if ready else 0)
+        row.due_s = due_s
+        self._store.write_state(row, reason)
         return True
+
+    def begin(self, filebases: Sequence[str]) -> None:
+        """As set_state(ACTIVE) for each of those that the index has, in one step. Raises IllegalTransition, with nothing
+        changed."""
+        rows = list(self._store.rows(filebases).values())
+        for row in rows:
+            check(row.state, EntryState.ACTIVE)
+        self._begin(rows)
+
+    def _begin(self, rows: Sequence[IndexedRow]) -> None:
+        for row in rows:
+            self._sums.move(row, EntryState.ACTIVE, ready=False)
+            row.due_s = None
+        self._store.begin(rows)
 
     def leave_lane(self, destination: str, limit: int) -> int:
         """Entries in this lane wait for no destination any more, `limit` at most. Returns how many that were."""
@@ -204,15 +214,10 @@ class BacklogIndex:
         return self._store.lane_name(found[0][0]) if found else ""
 
     def _move(self, names: Iterable[tuple[str]], lane: int, reason: str) -> int:
-        rows = self._store.rows([str(name) for (name,) in names])
-        self._store.execute_many(
-            "UPDATE entry SET lane=?, reason=CAST(? AS TEXT) WHERE id=?",
-            [(lane, stored_octets(reason), row.id) for row in rows.values()],
-        )
-        for row in rows.values():
-            self._sums.subtract(row)
-            row.lane = lane
-            self._sums.add(row)
+        rows = self._store.rows([str(name) for (name,) in names]).values()
+        for row in rows:
+            self._sums.move(row, row.state, ready=row.ready, lane=lane)
+        self._store.write_lane(rows, reason)
         return len(rows)
 
     def set_owed(self, filebase: str, recipients: int, domains: DomainCounts | None = None) -> bool:
@@ -224,16 +229,15 @@ class BacklogIndex:
         row = self._store.row(filebase)
         if row is None or not row.is_read:
             return False
+        if recipients == row.owed and domains is None:
+            return True
         self._sums.subtract(row)
         if domains is None:
-            row.domains = _spread(row.domains, row.owed, recipients)
+            row.domains = spread(row.domains, row.owed, recipients)
         else:
             row.domains = self._store.numbered(domains)
         row.owed, row.covered = recipients, min(row.covered, recipients)
-        self._store.execute(
-            "UPDATE entry SET owed=?, covered=?, domains=? WHERE id=?",
-            (row.owed, row.covered, joined_counts(row.domains), row.id),
-        )
+        self._store.write_owed(row)
         self._sums.add(row)
         return True
 
@@ -244,8 +248,8 @@ class BacklogIndex:
             return False
         self._sums.subtract(row)
         row.duplicate, row.covered = duplicate, min(covered, row.owed)
-        self._store.execute(
-            "UPDATE entry SET duplicate=?, of=?, covered=? WHERE id=?", (duplicate.value, of, row.covered, row.id)
+        self._store.execute_many(
+            "UPDATE entry SET duplicate=?, of=?, covered=? WHERE id=?", [(duplicate.value, of, row.covered, row.id)]
         )
         self._sums.add(row)
         return True
@@ -261,10 +265,7 @@ class BacklogIndex:
         if row is None:
             return False
         self._sums.subtract(row)
-        self.order.end(row.id)
-        if row.is_read:
-            self.related.forget(row.id)
-        self._store.execute("DELETE FROM entry WHERE id=?", (row.id,))
+        self._store.remove(row)
         return True
 
     def ended_as(self, filebase: str, fate: Fate, recipients: int) -> Ended:
@@ -273,10 +274,3 @@ class BacklogIndex:
         if row is None or not row.is_read:
             return Ended(fate, recipients=recipients, bytes=row.size_bytes if row else 0)
         return Ended(fate, self._store.list_names[row.list], row.duplicate.value, 1, recipients, row.size_bytes)
-
-
-def _spread(domains: NumberedCounts, before: int, owed: int) -> NumberedCounts:
-    """Recipients in each domain when `owed` of `before` are left: in proportion."""
-    if owed == before:
-        return domains
-    return tuple((number, left) for number, count in domains if (left := count * owed // before)) if before else ()

@@ -71,12 +71,18 @@ class EntryLine(CleanModel):
 
 
 def condition(
-    selectors: Selectors, now_s: float, lists: Mapping[str, int], meant: Collection[str] | None = None
+    selectors: Selectors,
+    now_s: float,
+    lists: Mapping[str, int],
+    meant: Collection[str] | None = None,
+    *,
+    is_whole_name: bool = False,
 ) -> tuple[str, list[object]]:
     """For the tables `entry e` and `detail d`.
 
     lists  the numbers of those there are, by list-id
     meant  list-ids that selectors.list stands for; None: that itself, and no other
+    is_whole_name  selectors.entry is the name of an entry, and not the beginning of other names
     """
     terms: list[str] = ["1"]
     values: list[object] = []
@@ -90,16 +96,16 @@ def condition(
         numbers = [number for list_id, number in lists.items() if list_id in wanted]
         add(f"e.is_read = 1 AND e.list IN ({','.join('?' * len(numbers))})", *numbers)
     for column, text in (
-        ("sender", selectors.sender),
-        ("subject", selectors.subject),
-        ("message_id", selectors.message_id),
+        ("d.sender", selectors.sender),
+        ("d.subject", selectors.subject),
+        ("e.message_id", selectors.message_id),
     ):
         if text is None:
             continue
         if text.isascii():
-            add(f"d.{column} LIKE ? ESCAPE '!'", "%" + _LIKE_SPECIAL.sub(r"!\g<0>", text) + "%")
+            add(f"{column} LIKE ? ESCAPE '!'", "%" + _LIKE_SPECIAL.sub(r"!\g<0>", text) + "%")
         else:
-            add(f"contains_folded(d.{column}, CAST(? AS TEXT))", stored_octets(text))
+            add(f"contains_folded({column}, CAST(? AS TEXT))", stored_text(text))
     if selectors.duplicate is not None:
         add("e.is_read = 1 AND e.duplicate = ?", selectors.duplicate)
     if selectors.state is not None:
@@ -111,8 +117,10 @@ def condition(
     if selectors.entry is not None:
         # A whole name is that entry and no other, also where it is the beginning of other names.
         name = selectors.entry
-        others = "e.filebase >= ? AND e.filebase < ? AND NOT EXISTS (SELECT 1 FROM entry x WHERE x.filebase = ?)"
-        add(f"e.filebase = ? OR ({others})", name, name, name + "\U0010ffff", name)
+        if is_whole_name:
+            add("e.filebase = ?", name)
+        else:
+            add("e.filebase >= ? AND e.filebase < ?", name, name + "\U0010ffff")
     return " AND ".join(f"({term})" for term in terms), values
 
 
@@ -125,8 +133,11 @@ def contains_folded(haystack: str | None, needle: str) -> bool:
     return haystack is not None and needle.casefold() in haystack.casefold()
 
 
-def stored_octets(text: str) -> bytes:
-    """A text for SQLite, which takes no surrogates: bytes that were not UTF-8 go in as they were and come out so."""
+def stored_text(text: str) -> bytes | str:
+    """A text for SQLite, which takes no surrogates: bytes that were not UTF-8 go in as they were and come out so. The
+    statement has CAST(? AS TEXT)."""
+    if text.isascii():
+        return text
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
-"""The backlog index's tables in SQLite.
+"""The backlog index's tables in SQLite, and the rows of entries in delivery, which are in memory.
 
-In    a path; SQL with its values
-Out   rows; a number for each list
+In    a path; SQL with its values; rows to write
+Out   rows; a number for each list, lane and domain
 Raises    IndexUnusable for whatever SQLite or the filesystem refuses
 Not here  what a change means for the totals, the order and related entries (index.py and the modules beside it)
 
@@ -13,85 +13,35 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from drainer.backlog.selection import contains_folded
+from drainer.backlog.in_delivery import InDelivery
+from drainer.backlog.keys import keys_of_entry, start_of
+from drainer.backlog.rows import IndexedRow, NumberedCounts, joined_counts
+from drainer.backlog.schema import INSERT_ENTRY, ROW, SCHEMA, UPDATE_READ, row_of
+from drainer.backlog.selection import contains_folded, stored_text
 from drainer.backlog.states import EntryState
-from drainer.backlog.sums import IndexedRow, NumberedCounts
-from drainer.duplicates.classes import DuplicateClass
+from drainer.backlog.values import Description, tie_order
 from drainer.errors import IndexUnusable
-from drainer.ledger.records import DIGEST_BYTES
 from drainer.queuedir.domains import DomainCounts
+from drainer.queuedir.filebase import QueueFile, received_s
 
 _Value = TypeVar("_Value")
 
 _CACHE_KIB = 32_768
 MOST_DOMAINS = 5_000
 _MOST_VALUES_A_QUERY = 500
-
-SCHEMA = """
-CREATE TABLE entry (
-    id INTEGER PRIMARY KEY,
-    filebase TEXT NOT NULL UNIQUE,
-    when_s REAL NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    state TEXT NOT NULL CHECK (
-        state = 'listed' OR state = 'waiting' OR state = 'active' OR state = 'deferred' OR state = 'held'
-    ),
-    is_read INTEGER NOT NULL DEFAULT 0,
-    ready INTEGER NOT NULL DEFAULT 0,
-    list INTEGER NOT NULL DEFAULT 0,
-    recipients INTEGER NOT NULL DEFAULT 0,
-    owed INTEGER NOT NULL DEFAULT 0,
-    covered INTEGER NOT NULL DEFAULT 0,
-    duplicate TEXT NOT NULL DEFAULT 'none',
-    of TEXT,
-    reason TEXT NOT NULL DEFAULT '',
-    due_s REAL,
-    tie INTEGER NOT NULL DEFAULT 0,
-    domains TEXT NOT NULL DEFAULT '',
-    lane INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX unfinished ON entry (when_s) WHERE state <> 'held';
-CREATE INDEX unfinished_of_list ON entry (list, when_s) WHERE state <> 'held' AND is_read = 1;
-CREATE INDEX unread ON entry (when_s) WHERE is_read = 0;
-CREATE INDEX ready ON entry (lane, when_s) WHERE ready = 1;
-CREATE INDEX ready_of_list ON entry (lane, list, when_s) WHERE ready = 1;
-CREATE INDEX due ON entry (due_s) WHERE state = 'deferred' AND ready = 0;
-CREATE INDEX due_in_lane ON entry (due_s) WHERE ready = 1 AND lane > 0 AND due_s IS NOT NULL;
-CREATE INDEX deferred_of_list ON entry (list, due_s) WHERE state = 'deferred';
-CREATE TABLE detail (
-    id INTEGER PRIMARY KEY,
-    message_id TEXT NOT NULL,
-    sender TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    identity BLOB NOT NULL,
-    message_id_key BLOB,
-    copy BLOB NOT NULL,
-    recipient_keys BLOB NOT NULL
-);
-CREATE TABLE key (start INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (start, id)) WITHOUT ROWID;
-CREATE TABLE text (
-    id INTEGER PRIMARY KEY,
-    start INTEGER NOT NULL,
-    resend_key BLOB NOT NULL,
-    when_s REAL NOT NULL,
-    filebase TEXT NOT NULL,
-    identity BLOB NOT NULL
-);
-CREATE INDEX text_key ON text (start);
-"""
-"""The states are not checked with IN: SQLite makes a table of the list at each write, which took 5 us (measured)."""
-
-_STATES = {state.value: state for state in EntryState}
-_DUPLICATES = {kind.value: kind for kind in DuplicateClass}
-
-_ROW = "id, list, state, duplicate, is_read, ready, recipients, owed, covered, size_bytes, domains, lane"
+_REMOVED_AT_A_TIME = 100
+"""Some milliseconds. A statement for a hundred entries costs a third of a hundred statements."""
 
 
 class Store:
-    """One connection, one thread: the event loop's."""
+    """One connection, one thread: the event loop's.
+
+    in_delivery  the rows that are ACTIVE; what the tables have of these may be older, until `query` is asked
+    """
 
     def __init__(self, path: Path) -> None:
         """Start empty at `path`; an older index there is deleted. `:memory:` is for tests and dry runs."""
@@ -102,13 +52,17 @@ class Store:
         self.domain_names: list[str] = []
         self.lanes: dict[str, int] = {"": 0}
         """The number of each destination that entries have waited for; number 0 stands for no lane."""
+        self.in_delivery = InDelivery()
+        self._picked: dict[str, IndexedRow] = {}
         self._domains: dict[str, int] = {}
+        self._last_id = 0
+        self._changes_in_memory = 0
         try:
             if str(path) != ":memory:":
                 for leftover in (path, *(path.with_name(path.name + end) for end in ("-journal", "-wal", "-shm"))):
                     leftover.unlink(missing_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.text_factory = _text
+            self._db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
             self._db.executescript(
                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
                 f"PRAGMA cache_size=-{_CACHE_KIB}; PRAGMA temp_store=MEMORY;" + SCHEMA
@@ -122,16 +76,14 @@ class Store:
         self._db.close()
 
     def query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """All rows."""
+        """All rows, once the tables have all that became of entries in delivery."""
+        self.write_late()
+        return self.query_waiting(sql, values)
+
+    def query_waiting(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """All rows, for a question that entries in delivery have no part in."""
         try:
             return self._db.execute(sql, values).fetchall()
-        except sqlite3.Error as exc:
-            raise _unusable(exc) from exc
-
-    def execute(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
-        """One statement; its cursor, for rows one at a time."""
-        try:
-            return self._db.execute(sql, values)
         except sqlite3.Error as exc:
             raise _unusable(exc) from exc
 
@@ -144,39 +96,188 @@ class Store:
 
     @property
     def changes(self) -> int:
-        """Rows written since the start: what was counted stays true while this stays the same."""
-        return self._db.total_changes
+        """Changes since the start: what was counted stays true while this stays the same."""
+        return self._db.total_changes + self._changes_in_memory
 
     def row(self, filebase: str) -> IndexedRow | None:
         """None if the index has no such entry."""
+        if (row := self.in_delivery.rows.get(filebase)) is not None:
+            return row
         return self.rows([filebase]).get(filebase)
 
     def rows(self, filebases: Sequence[str]) -> dict[str, IndexedRow]:
-        """Rows of those the index has, in the order given."""
+        """Rows of those the index has, in the order given. Each change of a row is written by one of the methods below."""
         found: dict[str, IndexedRow] = {}
-        for some in in_portions(filebases):
-            marks = ",".join("?" * len(some))
-            for row in self.query(f"SELECT filebase, {_ROW} FROM entry WHERE filebase IN ({marks})", some):
-                (
-                    filebase,
-                    id_,
-                    number,
-                    state,
-                    duplicate,
-                    is_read,
-                    ready,
-                    recipients,
-                    owed,
-                    covered,
-                    size,
-                    domains,
-                    lane,
-                ) = row
-                found[filebase] = IndexedRow(
-                    id_, number, _STATES[state], _DUPLICATES[duplicate], bool(is_read), bool(ready), recipients, owed,
-                    covered, size, counts_in(domains), lane,
-                )  # fmt: skip
+        asked: list[str] = []
+        active, picked = self.in_delivery.rows, self._picked
+        for filebase in filebases:
+            if (row := active.get(filebase) or picked.get(filebase)) is not None:
+                found[filebase] = row
+            elif not self.in_delivery.is_gone(filebase):
+                asked.append(filebase)
+        if not asked:
+            return found
+        for some in in_portions(asked):
+            query = f"SELECT {ROW} FROM entry WHERE filebase IN ({_marks(some)})"
+            found.update((columns[1], row_of(columns)) for columns in self.query_waiting(query, some))
+        if absent := [filebase for filebase in asked if filebase not in found]:
+            named = [(name, when_s) for name in absent if (when_s := received_s(name + ".pck")) is not None]
+            found.update((row.filebase, row) for row in self.listed(named))
         return {filebase: found[filebase] for filebase in filebases if filebase in found}
+
+    def listed(self, named: Sequence[tuple[str, float]]) -> list[IndexedRow]:
+        """Rows of those that were listed, and of which nothing else is known.
+
+        named  filebases, each with its received time
+        """
+        found: list[IndexedRow] = []
+        for some in in_portions(named):
+            # The plus keeps SQLite from looking up each name with each moment.
+            moments, names = f"when_s IN ({_marks(some)})", f"+filebase IN ({_marks(some)})"
+            rows = self.query_waiting(
+                f"SELECT filebase, when_s, size_bytes FROM listed WHERE {moments} AND {names}",
+                [*(when_s for _, when_s in some), *(filebase for filebase, _ in some)],
+            )
+            found += [IndexedRow(0, filebase, when_s, size_bytes=size_bytes) for filebase, when_s, size_bytes in rows]
+        return found
+
+    def remember_picked(self, rows: Iterable[IndexedRow]) -> None:
+        """Rows that were read a moment ago: their entries may become active now. They replace those of the last pick."""
+        self._picked = {row.filebase: row for row in rows}
+
+    def add_listed(self, files: Sequence[tuple[QueueFile, int]]) -> None:
+        """Entries that the index does not have, each with its size in bytes."""
+        self.execute_many(
+            "INSERT INTO listed (when_s, filebase, size_bytes) VALUES (?, ?, ?)",
+            [(file.when_s, file.filebase, size_bytes) for file, size_bytes in files],
+        )
+
+    def insert(self, rows: Iterable[IndexedRow]) -> None:
+        """Entries that were not read, and are not listed; each gets an id."""
+        self._insert([(row, "", None, 0) for row in rows])
+
+    def describe(self, pairs: Sequence[tuple[IndexedRow, Description]]) -> None:
+        """Entries that were read: their rows, which have what the reading showed, and the rest of it. A row without an id
+        gets one."""
+        facts = [
+            (row, stored_text(described.summary.message_id), described.of, tie_order(described.summary))
+            for row, described in pairs
+        ]
+        again = [fact for fact in facts if fact[0].id]
+        listed = [fact for fact in facts if not fact[0].id]
+        self._forget_listed(row for row, *_ in listed)
+        self._insert(listed)
+        self.execute_many(
+            UPDATE_READ,
+            [
+                (row.state.value, row.ready, row.list, row.recipients, row.owed, row.covered, row.duplicate.value, of,
+                 row.size_bytes, tie, joined_counts(row.domains), b"".join(row.identity), row.message_id_key, message_id,
+                 row.id)
+                for row, message_id, of, tie in again
+            ],
+        )  # fmt: skip
+        for row, *_ in again:
+            if row.state is EntryState.ACTIVE:
+                self.in_delivery.begin(row)
+
+    def begin(self, rows: Sequence[IndexedRow]) -> None:
+        """These rows are ACTIVE now."""
+        self._enter(rows)
+        self.execute_many(
+            "UPDATE entry SET state='active', ready=0, reason='', due_s=NULL, lane=0 WHERE id=?",
+            [(row.id,) for row in rows],
+        )
+        for row in rows:
+            self._picked.pop(row.filebase, None)
+            self.in_delivery.begin(row)
+
+    def write_state(self, row: IndexedRow, reason: str) -> None:
+        """The row has this state, and owes what it says."""
+        self._enter([row])
+        self.execute_many(
+            "UPDATE entry SET state=?, ready=?, reason=CAST(? AS TEXT), due_s=?, lane=?, owed=?, covered=?, domains=?"
+            " WHERE id=?",
+            [
+                (row.state.value, row.ready, stored_text(reason), row.due_s, row.lane, row.owed, row.covered,
+                 joined_counts(row.domains), row.id)
+            ],
+        )  # fmt: skip
+        self.in_delivery.end(row.filebase)
+
+    def write_lane(self, rows: Iterable[IndexedRow], reason: str) -> None:
+        """These rows wait in this lane."""
+        self.execute_many(
+            "UPDATE entry SET lane=?, reason=CAST(? AS TEXT) WHERE id=?",
+            [(row.lane, stored_text(reason), row.id) for row in rows],
+        )
+
+    def write_owed(self, row: IndexedRow) -> None:
+        """The row owes what it says. While its entry is in delivery, that is written later."""
+        if row.state is EntryState.ACTIVE:
+            self.in_delivery.changed(row)
+            self._changes_in_memory += 1
+        else:
+            self._write_owed([row])
+
+    def remove(self, row: IndexedRow) -> None:
+        """The entry is gone. If it was in delivery, the tables learn that later, with others."""
+        if not row.id:
+            self._forget_listed([row])
+            return
+        self._picked.pop(row.filebase, None)
+        self._changes_in_memory += 1
+        if row.state is not EntryState.ACTIVE:
+            self._remove([row])
+        elif self.in_delivery.removed(row) >= _REMOVED_AT_A_TIME:
+            self._remove(self.in_delivery.take_gone())
+
+    def write_late(self) -> None:
+        """What became of entries in delivery."""
+        if unwritten := self.in_delivery.take_unwritten():
+            self._write_owed(unwritten)
+        if gone := self.in_delivery.take_gone():
+            self._remove(gone)
+
+    def forget_keys(self, rows: Iterable[IndexedRow]) -> None:
+        """What related.py has of these entries, but their texts."""
+        rows = list(rows)
+        keys = [(start_of(key), row.id) for row in rows for key in keys_of_entry(row.identity, row.message_id_key)]
+        self.execute_many("DELETE FROM key WHERE start = ? AND id = ?", sorted(keys))
+        self.execute_many("DELETE FROM detail WHERE id = ?", [(row.id,) for row in rows])
+
+    def _enter(self, rows: Iterable[IndexedRow]) -> None:
+        """Those that are only listed get a row of the table `entry`."""
+        if listed := [row for row in rows if not row.id]:
+            self._forget_listed(listed)
+            self.insert(listed)
+
+    def _insert(self, facts: Iterable[tuple[IndexedRow, bytes | str, str | None, int]]) -> None:
+        values = []
+        for row, message_id, of, tie in facts:
+            self._last_id += 1
+            row.id = self._last_id
+            values.append(
+                (row.id, row.filebase, row.when_s, row.list, row.state.value, row.duplicate.value, row.is_read, row.ready,
+                 row.recipients, row.owed, row.covered, row.size_bytes, joined_counts(row.domains), row.lane, row.due_s,
+                 b"".join(row.identity), row.message_id_key, message_id, of, tie)
+            )  # fmt: skip
+        self.execute_many(INSERT_ENTRY, values)
+
+    def _forget_listed(self, rows: Iterable[IndexedRow]) -> None:
+        """They are in `entry` now, or gone."""
+        self.execute_many(
+            "DELETE FROM listed WHERE when_s = ? AND filebase = ?", [(row.when_s, row.filebase) for row in rows]
+        )
+
+    def _write_owed(self, rows: Iterable[IndexedRow]) -> None:
+        self.execute_many(
+            "UPDATE entry SET owed=?, covered=?, domains=? WHERE id=?",
+            [(row.owed, row.covered, joined_counts(row.domains), row.id) for row in rows],
+        )
+
+    def _remove(self, rows: Sequence[IndexedRow]) -> None:
+        self.execute_many("DELETE FROM entry WHERE id = ?", [(row.id,) for row in rows])
+        self.forget_keys(row for row in rows if row.is_read)
 
     def list_number(self, name: str) -> int:
         """The number of a list, a new one at its first entry."""
@@ -220,30 +321,14 @@ class Store:
         return self._domains.get(name)
 
 
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
+
+
 def in_portions(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
     """As many at a time as fit into one query."""
     for start in range(0, len(values), _MOST_VALUES_A_QUERY):
         yield values[start : start + _MOST_VALUES_A_QUERY]
-
-
-def split(joined: bytes, size: int = DIGEST_BYTES) -> tuple[bytes, ...]:
-    """Digests, or recipient keys of `size` bytes, that are stored as one blob."""
-    return tuple(joined[start : start + size] for start in range(0, len(joined), size))
-
-
-def joined_counts(counts: NumberedCounts) -> str:
-    """Recipients by the number of their domain, as the column `domains` holds them."""
-    return " ".join(f"{number}:{count}" for number, count in counts)
-
-
-def counts_in(joined: str) -> NumberedCounts:
-    """What joined_counts made a text of."""
-    pairs = (pair.partition(":") for pair in joined.split())
-    return tuple((int(number), int(count)) for number, _, count in pairs)
-
-
-def _text(stored: bytes) -> str:
-    return stored.decode("utf-8", "surrogateescape")
 
 
 def _unusable(exc: sqlite3.Error) -> IndexUnusable:

@@ -11,51 +11,14 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from drainer.backlog.ready_lists import ReadyLists
+from drainer.backlog.rows import IndexedRow, SumKey
 from drainer.backlog.states import EntryState
 from drainer.backlog.values import BacklogTotals
 from drainer.backlog.work import ToSend
 from drainer.duplicates.classes import DuplicateClass
 
 _SUPPRESSED_WHOLE = frozenset({DuplicateClass.EXACT, DuplicateClass.RESTORED})
-
-
-@dataclass(slots=True)
-class IndexedRow:
-    """The part of an entry that the totals are made of.
-
-    recipients  all that it names; owed: those of them it still owes
-    """
-
-    id: int
-    list: int
-    state: EntryState
-    duplicate: DuplicateClass
-    is_read: bool
-    ready: bool
-    recipients: int
-    owed: int
-    covered: int
-    size_bytes: int
-    domains: NumberedCounts
-    lane: int
-
-    @property
-    def key(self) -> _Key:
-        return self.list, self.state, self.duplicate, self.is_read, self.lane != 0
-
-    @property
-    def to_send_by_domain(self) -> NumberedCounts:
-        """Owed and not covered, in each domain that is counted; covered recipients are taken to be spread evenly."""
-        if not self.covered or not self.owed:
-            return self.domains
-        return tuple((number, count * (self.owed - self.covered) // self.owed) for number, count in self.domains)
-
-
-NumberedCounts = tuple[tuple[int, int], ...]
-"""Recipients by the number of their domain."""
-
-_Key = tuple[int, EntryState, DuplicateClass, bool, bool]
-"""List, state, duplicate; whether it was read; whether it waits in the lane of a destination."""
 
 
 @dataclass(slots=True)
@@ -85,47 +48,76 @@ class _Sum:
 class IndexSums:
     """A small table: one line for each list, state, class, and whether read.
 
-    ready   entries that can be picked now, by lane and list; lane 0: those that wait for no destination
+    ready   lists with entries that can be picked now
     parked  recipients owed by the entries in each lane; in_lane: how many entries that are
     """
 
     def __init__(self) -> None:
-        self._sums: dict[_Key, _Sum] = {}
+        self._sums: dict[SumKey, _Sum] = {}
         self._by_domain: dict[tuple[int, bool], Counter[int]] = {}
         self._of_all_lists: dict[bool, Counter[int]] = {False: Counter(), True: Counter()}
-        self.ready: Counter[tuple[int, int]] = Counter()
+        self.ready = ReadyLists()
         self.parked: Counter[int] = Counter()
         self.in_lane: Counter[int] = Counter()
 
     def add_listed(self, state: EntryState, entries: int, octets: int) -> None:
-        """Entries of which only the size is known."""
+        """Entries of which only the size is known; negative numbers: they are that no longer."""
         total = self._sums.setdefault((0, state, DuplicateClass.NONE, False, False), _Sum())
         total.entries += entries
         total.bytes += octets
 
     def add(self, row: IndexedRow) -> None:
-        key = row.key
-        total = self._sums.get(key)
-        if total is None:
-            total = self._sums[key] = _Sum()
-        total.change(row, 1)
-        self._change(row, 1)
+        self._of(row).change(row, 1)
+        self._add_readiness(row)
+        self._change_domains(row, 1)
 
     def subtract(self, row: IndexedRow) -> None:
-        self._sums[row.key].change(row, -1)
-        self._change(row, -1)
+        self._of(row).change(row, -1)
+        self._subtract_readiness(row)
+        self._change_domains(row, -1)
 
-    def _change(self, row: IndexedRow, by: int) -> None:
-        self.ready[row.lane, row.list] += by * row.ready
+    def move(self, row: IndexedRow, state: EntryState, *, ready: bool, lane: int = 0) -> None:
+        """The row, which is in the sums, gets another state and lane. What it owes stays the same."""
+        if state is EntryState.HELD or row.state is EntryState.HELD:
+            self._change_domains(row, -1)
+        before = self._of(row)
+        self._subtract_readiness(row)
+        was_held, row.state, row.ready, row.lane = row.state is EntryState.HELD, state, ready, lane
+        self._add_readiness(row)
+        after = self._of(row)
+        if after is not before:
+            before.change(row, -1)
+            after.change(row, 1)
+        if was_held or state is EntryState.HELD:
+            self._change_domains(row, 1)
+
+    def _of(self, row: IndexedRow) -> _Sum:
+        total = self._sums.get(row.key)
+        if total is None:
+            total = self._sums[row.key] = _Sum()
+        return total
+
+    def _add_readiness(self, row: IndexedRow) -> None:
+        if row.ready:
+            self.ready.add(row.lane, row.list, row.when_s)
         if row.lane:
-            self.parked[row.lane] += by * row.owed
-            self.in_lane[row.lane] += by
+            self.parked[row.lane] += row.owed
+            self.in_lane[row.lane] += 1
+
+    def _subtract_readiness(self, row: IndexedRow) -> None:
+        if row.ready:
+            self.ready.remove(row.lane, row.list)
+        if row.lane:
+            self.parked[row.lane] -= row.owed
+            self.in_lane[row.lane] -= 1
+
+    def _change_domains(self, row: IndexedRow, by: int) -> None:
         if row.domains and row.state is not EntryState.HELD:
             is_resend = row.duplicate is DuplicateClass.RESEND
-            of_list, of_all = (
-                self._by_domain.setdefault((row.list, is_resend), Counter()),
-                self._of_all_lists[is_resend],
-            )
+            of_list = self._by_domain.get((row.list, is_resend))
+            if of_list is None:
+                of_list = self._by_domain[row.list, is_resend] = Counter()
+            of_all = self._of_all_lists[is_resend]
             for number, count in row.to_send_by_domain:
                 of_list[number] += by * count
                 of_all[number] += by * count
@@ -199,7 +191,8 @@ class IndexSums:
         return [(*key, *sums) for key, sums in sorted(found.items()) if sums[0]]
 
     def per_list(self) -> dict[int, Counter[str]]:
-        """The counts of ListTotals by their names, for each list that has entries; entries not read yet are left out."""
+        """The counts of ListTotals by their names, and deferred_entries, for each list that has entries; entries not read
+        yet are left out."""
         numbers: dict[int, Counter[str]] = {}
         for (number, state, _, is_read, _), part in self._sums.items():
             if not part.entries or not is_read:
@@ -211,5 +204,7 @@ class IndexSums:
             counted["entries"] += part.entries
             counted["recipients"] += part.owed
             counted["bytes"] += part.bytes
-            counted["deferred_recipients"] += part.owed if state is EntryState.DEFERRED else 0
+            if state is EntryState.DEFERRED:
+                counted["deferred_entries"] += part.entries
+                counted["deferred_recipients"] += part.owed
         return numbers

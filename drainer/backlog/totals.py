@@ -9,6 +9,7 @@ Cheap enough to be asked each second.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 from drainer.backlog.store import Store
@@ -29,9 +30,21 @@ class Totals:
     def overall(self) -> BacklogTotals:
         """Of all entries."""
         if self._overall is None or self._overall[0] != self._store.changes:
-            ((oldest_s,),) = self._store.query("SELECT min(when_s) FROM entry WHERE state <> 'held'")
-            self._overall = self._store.changes, self._sums.totals(oldest_s)
+            self._overall = self._store.changes, self._sums.totals(self._oldest_s())
         return self._overall[1]
+
+    def _oldest_s(self) -> float | None:
+        """Of all that are not held. Each entry is in one of these at least, and each of them is an index of SQLite."""
+        store = self._store
+        found = [
+            store.query_waiting("SELECT min(when_s) FROM listed"),
+            store.query_waiting("SELECT min(when_s) FROM entry WHERE state = 'listed'"),
+            store.query_waiting("SELECT min(when_s) FROM entry WHERE state = 'deferred'"),
+        ]
+        of_lane = "SELECT min(when_s) FROM entry WHERE ready = 1 AND lane = ?"
+        found += [store.query_waiting(of_lane, (lane,)) for lane in self._sums.ready.lanes]
+        moments = [store.in_delivery.oldest_s(), *(when_s for ((when_s,),) in found)]
+        return min((when_s for when_s in moments if when_s is not None), default=None)
 
     def to_send(self) -> list[ToSend]:
         """Of the entries read so far."""
@@ -66,11 +79,8 @@ class Totals:
 
     def in_lane(self, destination: str) -> dict[str, int]:
         """Entries that wait for this destination, by list."""
-        lane = self._store.lane_number(destination)
-        ready = self._sums.ready.items()
-        return {
-            self._store.list_names[number]: count for (of_lane, number), count in ready if of_lane == lane and count
-        }
+        ready = self._sums.ready.of(self._store.lane_number(destination))
+        return {self._store.list_names[number]: count for number, count in ready.items()}
 
     def list_ids(self) -> tuple[str, ...]:
         """Lists of all entries read since the start, finished entries included."""
@@ -90,14 +100,15 @@ class Totals:
 
     def _counted_per_list(self) -> list[ListTotals]:
         found = []
+        oldest = self._oldest_of_lists()
         for number, counted in self._sums.per_list().items():
-            ((oldest_s,),) = self._store.query(
-                "SELECT min(when_s) FROM entry WHERE state <> 'held' AND is_read = 1 AND list = ?", (number,)
-            )
-            last_due_s = None
-            if counted["deferred_recipients"]:
-                query = "SELECT max(due_s) FROM entry WHERE state = 'deferred' AND list = ?"
-                ((last_due_s,),) = self._store.query(query, (number,))
+            oldest_s, last_due_s = oldest.get(number), None
+            if counted["deferred_entries"]:
+                of_list = "FROM entry WHERE state = 'deferred' AND list = ? AND is_read = 1"
+                ((first_s,),) = self._store.query_waiting(f"SELECT min(when_s) {of_list}", (number,))
+                oldest_s = first_s if oldest_s is None else min(oldest_s, first_s)
+                if counted["deferred_recipients"]:
+                    ((last_due_s,),) = self._store.query_waiting(f"SELECT max(due_s) {of_list}", (number,))
             found.append(
                 ListTotals(
                     self._store.list_names[number],
@@ -111,3 +122,15 @@ class Totals:
                 )
             )
         return sorted(found, key=lambda totals: (-totals.recipients, totals.list_id))
+
+    def _oldest_of_lists(self) -> dict[int, float]:
+        """Of the entries that can be picked, and of those in delivery."""
+        store, ready = self._store, self._sums.ready
+        found = store.in_delivery.oldest_of_lists()
+        query = "SELECT min(when_s) FROM entry WHERE ready = 1 AND lane = ? AND list = ?"
+        for lane in ready.lanes:
+            for number in ready.of(lane):
+                ((when_s,),) = store.query_waiting(query, (lane, number))
+                ready.found_first(lane, number, when_s)
+                found[number] = min(when_s, found.get(number, math.inf))
+        return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator, Sequence
 from weakref import WeakValueDictionary
@@ -90,7 +91,7 @@ class Feed:
         how many were begun."""
         began = 0
         for waiting in self._domains.in_turn((room + 1) // 2, self._tasks):
-            self._begin(waiting)
+            self._begin([waiting])
             began += 1
         return began
 
@@ -124,27 +125,29 @@ class Feed:
         )
 
     def _begin_all(self, picked: Sequence[WaitingEntry]) -> int:
+        going: list[WaitingEntry] = []
         for waiting in picked:
             # One that put itself back may be here before its task is known to have ended.
             if waiting.filebase in self._tasks:
                 continue
             if (admitted := self._domains.admitted(waiting)) is not None:
-                self._begin(admitted)
+                going.append(admitted)
             elif not waiting.is_fresh:
                 self._resources.index.order.not_sent(waiting.list_id, waiting.expected)
+        self._begin(going)
         return len(picked)
 
-    def _begin(self, waiting: WaitingEntry) -> None:
-        filebase = waiting.filebase
-        self._resources.index.set_state(filebase, EntryState.ACTIVE)
-        task = asyncio.create_task(self._turn.take(waiting), name=f"entry {filebase}")
-        self._tasks[filebase] = task
-        if waiting.is_fresh:
-            self._fresh.add(filebase)
-        self._resources.gate.admit(task, waiting.list_id)
-        task.add_done_callback(lambda _: self._ended(waiting))
+    def _begin(self, going: Sequence[WaitingEntry]) -> None:
+        self._resources.index.begin([waiting.filebase for waiting in going])
+        for waiting in going:
+            task = asyncio.create_task(self._turn.take(waiting), name=f"entry {waiting.filebase}")
+            self._tasks[waiting.filebase] = task
+            if waiting.is_fresh:
+                self._fresh.add(waiting.filebase)
+            self._resources.gate.admit(task, waiting.list_id)
+            task.add_done_callback(functools.partial(self._ended, waiting))
 
-    def _ended(self, waiting: WaitingEntry) -> None:
+    def _ended(self, waiting: WaitingEntry, _: asyncio.Task[None]) -> None:
         filebase = waiting.filebase
         task, index = self._tasks.pop(filebase), self._resources.index
         self._fresh.discard(filebase)

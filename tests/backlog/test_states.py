@@ -8,8 +8,8 @@ import re
 import pytest
 
 from drainer.backlog.index import BacklogIndex
+from drainer.backlog.schema import SCHEMA
 from drainer.backlog.states import FIRST, LEGAL, EntryState
-from drainer.backlog.store import SCHEMA
 from drainer.errors import IllegalTransition
 from tests.backlog.entries import NOW_S, described, listed
 

@@ -1,0 +1,41 @@
+"""By which numbers the index looks up digests.
+
+In    digests of an entry that was read (duplicates/fingerprint.py)
+Out   integers; digests that are stored as one blob
+Pure  values only
+
+Digests come in random order, so a look-up is fast only while the tables fit into SQLite's cache. Integers keep them small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from drainer.duplicates.fingerprint import Fingerprint
+from drainer.ledger.records import DIGEST_BYTES, KIN_BYTES
+
+
+def start_of(key: bytes) -> int:
+    """The part of a digest that it is looked up by, as an SQLite integer: the first eight bytes without the version of the
+    rules. Rows found by it have to be compared with the whole digest, unless a false hit does no harm."""
+    return int.from_bytes(key[1:KIN_BYTES], "big")
+
+
+def keys_of_entry(identity: Iterable[bytes], message_id: bytes | None) -> list[bytes]:
+    """The digests that the table `key` has for an entry."""
+    return [*identity, message_id] if message_id else list(identity)
+
+
+def shared_keys(print_: Fingerprint) -> list[bytes]:
+    """All digests that an entry may have in common with others."""
+    keys = keys_of_entry(print_.identity, print_.message_id)
+    if print_.resend:
+        keys.append(print_.resend)
+    return keys
+
+
+def split(joined: bytes, size: int = DIGEST_BYTES) -> tuple[bytes, ...]:
+    """Digests, or recipient keys of `size` bytes, that are stored as one blob."""
+    if len(joined) == size:
+        return (joined,)
+    return tuple([joined[start : start + size] for start in range(0, len(joined), size)])
