@@ -110,7 +110,7 @@ class PickOrder:
                         lane, None, is_fresh, row.due_s,
                     )
                 )  # fmt: skip
-                if len(found) == limit:
+                if len(found) >= limit:
                     break
         self._store.remember_picked(rows)
         return found
@@ -269,7 +269,7 @@ class PickOrder:
             " ORDER BY when_s, tie, filebase LIMIT ? OFFSET ?"
         )
         values = [lane, *(() if number is None else (number,)), *(fresh_s or ())]
-        at_a_time, passed = limit, 0
+        at_a_time, passed = max(1, limit), 0
         while True:
             rows = self._store.query_waiting(query, (*values, at_a_time, passed))
             yield from rows

@@ -84,6 +84,37 @@ def test_entries_of_closed_lists_are_passed_over_in_the_same_order_many_or_few(i
     assert following(index, "oldest", paused=frozenset({"closed"})) == expected, "the few are passed over"
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["begin", "back", "remove", "add"])), max_size=20),
+    st.sets(st.integers(0, 3), max_size=3),
+)
+@settings(max_examples=40, deadline=None)
+def test_entries_of_open_lists_go_oldest_first_whatever_went_and_came_back(
+    changes: list[tuple[int, str]], paused: set[int]
+) -> None:
+    index, closed = BacklogIndex(Path(":memory:")), frozenset({"flood", *(f"list {number}" for number in paused)})
+    fill(index, *(described(f"{1000 + number}.5+f", list_id="flood") for number in range(120)))
+    waiting = {f"{1000 + 10 * number}.5+{number % 4}" for number in range(12)}
+    fill(index, *(described(name, list_id=f"list {name[-1]}") for name in sorted(waiting)))
+    active: list[str] = []
+    for at, (number, change) in enumerate(changes):
+        found = following(index, "oldest", limit=3, paused=closed)
+        assert found == [name for name in sorted(waiting) if f"list {name[-1]}" not in closed][:3]
+        if change == "begin":
+            index.begin(found)
+            active, waiting = [*active, *found], waiting.difference(found)
+        elif change == "back" and active:
+            index.set_state(active[0], EntryState.WAITING)
+            waiting.add(active.pop(0))
+        elif change == "remove" and waiting:
+            index.remove(min(waiting))
+            waiting.remove(min(waiting))
+        elif change == "add":
+            fill(index, described(f"{1000 + at}.2+{number}", list_id=f"list {number}"))
+            waiting.add(f"{1000 + at}.2+{number}")
+    index.close()
+
+
 def test_paused_lists_are_passed_over_in_every_order(index: BacklogIndex) -> None:
     fill(
         index, described("1.5+a", list_id="birds"), described("2.5+b", list_id="ships"), described("3.5+c", list_id="x")

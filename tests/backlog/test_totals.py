@@ -15,7 +15,7 @@ from drainer.duplicates.classes import DuplicateClass
 from drainer.errors import IllegalTransition
 from tests.backlog.entries import NOW_S, described, fill, listed
 
-CHANGES = ["describe", "waiting", "active", "deferred", "held", "remove", "owed", "again", "due"]
+CHANGES = ["describe", "waiting", "active", "deferred", "held", "remove", "owed", "again", "due", "pick"]
 
 
 def test_lists_are_totalled_with_most_recipients_first(index: BacklogIndex) -> None:
@@ -78,6 +78,8 @@ def test_totals_equal_a_count_of_the_rows_after_any_changes(
             case "due":
                 now_s += 50
                 index.order.next_waiting("fair", now_s, limit=2)
+            case "pick":
+                index.begin([row.filebase for row in index.order.next_waiting("oldest", now_s, limit=number + 1)])
             case _:
                 due_s = now_s + 60 if change == "deferred" else None
                 with contextlib.suppress(IllegalTransition):  # then nothing may have changed
