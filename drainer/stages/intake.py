@@ -34,6 +34,8 @@ from drainer.via_mailman.follow import Follow
 log = logging.getLogger("drainer")
 
 LISTED_AT_A_TIME = 250
+MOVED_AT_A_TIME = 25
+"""So many renames are one step. A question that an operator asks meanwhile is answered between two steps."""
 SYNCED_AT_A_TIME = 20_000
 """So many entries are made durable together: an fsync may take as long as a thousand renames."""
 LOAN_AGAIN_S = 0.5
@@ -145,7 +147,9 @@ class Intake:
                 break
             refused = ""
             handed_over = await self._follow.ours(queue, batch)
-            for listed in batch:
+            for number, listed in enumerate(batch, 1):
+                if number % MOVED_AT_A_TIME == 0:
+                    await asyncio.sleep(0)
                 if listed.file.filebase in handed_over:
                     continue
                 if competes and listed.file.suffix is Suffix.CLAIMED:

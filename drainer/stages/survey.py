@@ -54,8 +54,9 @@ from drainer.via_mailman.open_handovers import OpenHandovers
 log = logging.getLogger("drainer")
 
 SURVEYED_AT_A_TIME = 1000
-DESCRIBED_AT_A_TIME = 100
+DESCRIBED_AT_A_TIME = 50
 """So many entries are made known to the index in one step, which takes some milliseconds."""
+LOCATED_AT_A_TIME = 100
 SET_ASIDE_AT_A_TIME = 100
 """So many share one commit of the ledger: a backlog may hold a million unreadable files."""
 LEDGER_AGAIN_S = 1.0
@@ -95,7 +96,7 @@ class Survey:
                 await self._intake.readers_starting
             known = {*in_hand, *self._facts.left_unread()}
             unread = self._resources.index.unread(SURVEYED_AT_A_TIME + len(known))
-            located = {filebase: await self._locate(filebase) for filebase in unread if filebase not in known}
+            located = await self._located([filebase for filebase in unread if filebase not in known])
             in_hand = [filebase for filebase, path in located.items() if path]
             paths = [path for path in located.values() if path]
             reading = asyncio.ensure_future(asyncio.to_thread(self._resources.readers.read, paths)) if paths else None
@@ -160,6 +161,14 @@ class Survey:
 
     def _file(self, filebase: str) -> Path:
         return self._at_mailman.path(filebase) or self._resources.custody.path(filebase)
+
+    async def _located(self, filebases: Sequence[str]) -> dict[str, Path | None]:
+        """In steps: a question that an operator asks meanwhile is answered between two of them."""
+        found: dict[str, Path | None] = {}
+        for some in batched(filebases, LOCATED_AT_A_TIME):
+            found |= {filebase: await self._locate(filebase) for filebase in some}
+            await asyncio.sleep(0)
+        return found
 
     async def _locate(self, filebase: str) -> Path | None:
         """Where an entry is now. An entry whose file is gone leaves the index."""
