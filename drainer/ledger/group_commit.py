@@ -63,7 +63,9 @@ class GroupCommit:
         self._forget = forget
         self._translate = translate
         self._queue: list[_Write] = []
-        self._task: asyncio.Task[None] | None = None
+        self._is_at_work = False
+        self._rests: asyncio.Future[None] | None = None
+        self._busy = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-commit")
         self._commits = 0
         self._closed = False
@@ -78,92 +80,118 @@ class GroupCommit:
         if self._closed:
             raise LedgerNotDurable("the ledger is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Write(change, future, undo))
-        self._start()
+        self._add(_Write(change, future, undo))
         try:
             return await future
         except asyncio.CancelledError:
             # It may have come in the very moment between the commit and this caller's turn.
             if undo is not None and future.done() and not future.cancelled() and future.exception() is None:
-                self._queue.append(self._undoing(undo, future.result()))
-                self._start()
+                self._add(self._undoing(undo, future.result()))
             raise
-
-    def _start(self) -> None:
-        if self._task is None:
-            self._task = asyncio.create_task(self._drain(), name="ledger-commit")
 
     async def close(self) -> None:
         """Commit what is queued, then take no more."""
-        while self._task is not None:
-            await asyncio.shield(self._task)
+        while self._is_at_work:
+            self._rests = self._rests or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._rests)
         self._closed = True
         self._thread.shutdown()
 
-    async def _drain(self) -> None:
-        group: list[_Write] = []
-        try:
-            while self._queue:
-                group, self._queue = self._queue, []
-                await self._commit(group)
-        finally:
-            self._task = None
-            for write in group + self._queue:
-                _fail(write, LedgerNotDurable("the ledger was stopped before this write was committed"))
+    def _add(self, write: _Write) -> None:
+        self._queue.append(write)
+        if not self._is_at_work:
+            self._is_at_work = True
+            # Not at once: what else is asked for in this turn of the loop goes into the same group.
+            asyncio.get_running_loop().call_soon(self._write_group)
 
-    async def _commit(self, group: list[_Write]) -> None:
-        try:
-            applied = await self._apply(group)
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._finish)
-        except (sqlite3.Error, HaltError) as exc:
-            self._roll_back()
-            for write in group:
-                _fail(write, exc if isinstance(exc, HaltError) else self._translate(exc))
+    def _write_group(self) -> None:
+        """Write the rows of all that is queued, and have them committed."""
+        group, self._queue = [write for write in self._queue if not write.future.done()], []
+        if not group:
+            self._rest()
             return
-        for write, result in applied:
-            if not write.future.done():
-                write.future.set_result(result)
-            elif write.future.cancelled() and write.undo is not None:
-                self._queue.append(self._undoing(write.undo, result))
+        loop = asyncio.get_running_loop()
+        try:
+            if self._has_begun():
+                applied = self._applied(group)
+                if applied is not None:
+                    self._thread.submit(self._commit, applied, loop)
+                    return
+                loop.call_soon(self._write_group)
+            else:
+                loop.call_later(_BUSY_WAIT_S, self._write_group)
+        except (sqlite3.Error, HaltError) as exc:
+            self._refuse(group, exc)
+            self._go_on()
+        except BaseException:
+            self._refuse(group, LedgerNotDurable("the ledger was stopped before this write was committed"))
+            self._go_on()
+            raise
+        else:
+            self._queue[:0] = group
 
-    async def _apply(self, group: list[_Write]) -> list[tuple[_Write, Any]]:
-        """Run the group's changes in an open transaction; a change that raises fails its own caller only."""
-        await self._begin()
+    def _has_begun(self) -> bool:
+        """Begin a transaction. False: another connection writes; to be tried again."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as exc:
+            self._busy += 1
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or self._busy > _BUSY_TRIES:
+                raise
+            return False
+        self._busy = 0
+        self._after_begin()
+        return True
+
+    def _applied(self, group: list[_Write]) -> list[tuple[_Write, Any]] | None:
+        """Run the group's changes in the transaction. None: one raised. It fails its own caller only, and what it half wrote
+        is rolled back with the others, which are to be written anew."""
         applied: list[tuple[_Write, Any]] = []
-        remaining = [write for write in group if not write.future.done()]
-        position = 0
-        while position < len(remaining):
-            write = remaining[position]
+        for write in group:
             try:
                 applied.append((write, write.change()))
             except HaltError as exc:
                 _fail(write, exc)
             except sqlite3.Error:
                 raise
-            except Exception as exc:  # noqa: BLE001 - it goes to its caller; what it half wrote has to go
+            except Exception as exc:  # noqa: BLE001 - it goes to its caller
                 _fail(write, exc)
                 self._roll_back()
-                remaining = [other for other in remaining if not other.future.done()]
-                applied, position = [], 0
-                await self._begin()
-                continue
-            position += 1
+                return None
         self._before_commit()
         return applied
 
-    async def _begin(self) -> None:
-        for _ in range(_BUSY_TRIES):
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as exc:
-                if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise
-                await asyncio.sleep(_BUSY_WAIT_S)
-            else:
-                break
+    def _commit(self, applied: list[tuple[_Write, Any]], loop: asyncio.AbstractEventLoop) -> None:
+        """In the thread."""
+        error: Exception | None = None
+        try:
+            self._finish()
+        except Exception as exc:  # noqa: BLE001 - the loop's thread tells what it means
+            error = exc
+        loop.call_soon_threadsafe(self._committed, applied, error)
+
+    def _committed(self, applied: list[tuple[_Write, Any]], error: Exception | None) -> None:
+        if error is not None:
+            self._refuse([write for write, _ in applied], error)
         else:
-            self._connection.execute("BEGIN IMMEDIATE")
-        self._after_begin()
+            for write, result in applied:
+                if not write.future.done():
+                    write.future.set_result(result)
+                elif write.future.cancelled() and write.undo is not None:
+                    self._queue.append(self._undoing(write.undo, result))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._write_group)
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        self._is_at_work = False
+        if self._rests is not None:
+            self._rests.set_result(None)
+            self._rests = None
 
     def _finish(self) -> None:
         self._connection.commit()
@@ -175,6 +203,13 @@ class GroupCommit:
         """Keep the write-ahead log below a sixteenth of the file; a small ledger below 64 pages."""
         (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {min(max(pages // 16, 64), 1000)}").fetchone()
+
+    def _refuse(self, group: list[_Write], error: Exception) -> None:
+        self._roll_back()
+        if isinstance(error, sqlite3.Error):
+            error = self._translate(error)
+        for write in group:
+            _fail(write, error)
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
