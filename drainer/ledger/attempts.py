@@ -29,11 +29,12 @@ from drainer.ledger.columns import (
     text_in,
 )
 from drainer.ledger.evidence import Evidence, doubt_resolved
+from drainer.ledger.known_recipients import AttemptRow
 from drainer.ledger.records import AttemptId, NewAttempt, NewDsn, RecipientKey, recipient_key
 from drainer.ledger.settle_rows import settle, supersede, waiting_states
 from drainer.ledger.states import State, check, check_close, check_resolve, check_split
-from drainer.ledger.tables import ENDS_REMEMBERED, end_of, first_slot, messages_sharing
-from drainer.ledger.writer import AttemptRow, Writer
+from drainer.ledger.tables import ENDS_REMEMBERED, end_of, first_slot
+from drainer.ledger.writer import Writer
 
 
 class Attempts:
@@ -49,7 +50,7 @@ class Attempts:
     def open(self, attempt: NewAttempt, keys: list[RecipientKey]) -> bool:
         """keys: recipient_key of each recipient. Returns False if this very attempt was opened before."""
         filebase = stored_filebase(attempt.filebase)
-        sharing = messages_sharing(self._writer.connection, attempt.message.identity)
+        sharing = self._writer.identities.sharing(attempt.message.identity)
         if sharing:
             wanted = frozenset(keys)
             try:
@@ -59,28 +60,31 @@ class Attempts:
                     return False
                 raise
             supersede(self._writer, sharing, filebase, wanted, State.ATTEMPTING)
-        message = self._writer.message(attempt.message, filebase, sharing)
+        row = AttemptRow(
+            self._writer.queue, self._writer.message(attempt.message, filebase), State.ATTEMPTING, filebase, keys
+        )
         self.insert(
-            attempt.attempt_id, message, State.ATTEMPTING, attempt.at_s, filebase, stored_text(attempt.reverse_path), "",
+            attempt.attempt_id, row, attempt.at_s, stored_text(attempt.reverse_path), "",
             stored_addresses(attempt.recipients),
         )  # fmt: skip
-        self._writer.open_attempts[attempt.attempt_id.bytes] = AttemptRow(message, State.ATTEMPTING, filebase, keys)
+        self._writer.open_attempts[attempt.attempt_id.bytes] = row
         self._writer.count_sent(attempt.at_s, len(attempt.recipients))
         return True
 
     def withdraw(self, attempt: NewAttempt) -> None:
-        attempt_id = attempt.attempt_id
-        self._writer.open_attempts.pop(attempt_id.bytes, None)
-        self._execute("DELETE FROM attempts WHERE id = ?", (attempt_id.bytes,))
+        stored_id = attempt.attempt_id.bytes
+        if row := self._writer.open_attempts.pop(stored_id, None):
+            self._writer.known.end(stored_id, row.message)
+        self._execute("DELETE FROM attempts WHERE id = ?", (stored_id,))
         self._writer.count_sent(attempt.at_s, -len(attempt.recipients))
 
     def close(
         self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
-    ) -> tuple[NewDsn, ...]:
-        """Returns the DSNs that are owed now."""
+    ) -> tuple[NewDsn, ...] | None:
+        """Returns the DSNs that are owed now. None: it has ended so before, by this very write."""
         attempt = self._to_end(attempt_id, state, reply, at_s)
         if attempt is None:
-            return ()
+            return None
         check_close(attempt.state, state)
         owed = self.not_reported(dsns)
         self._end(attempt_id, attempt, state, reply, at_s)
@@ -101,7 +105,8 @@ class Attempts:
         rest = tuple(address for address in named if address not in recipients)
         self._writer.open_attempts.pop(attempt_id.bytes, None)
         self._execute("UPDATE attempts SET addresses = ? WHERE id = ?", (stored_addresses(rest), attempt_id.bytes))
-        self.insert(part_id, attempt.message, attempt.state, at_s, attempt.filebase, reverse_path, "", part)
+        self._writer.known.open(attempt_id.bytes, replace(attempt, keys=keys_of(rest)))
+        self.insert(part_id, replace(attempt, keys=keys_of(recipients)), at_s, reverse_path, "", part)
 
     def resolve(self, attempt_id: AttemptId, state: State, why: str, at_s: float) -> None:
         attempt = self._to_end(attempt_id, state, why, at_s)
@@ -112,18 +117,11 @@ class Attempts:
             self._writer.write_evidence([self._resolved(attempt_id, state, why, at_s)])
         self._end(attempt_id, attempt, state, why, at_s)
 
-    def of_message(self, message: int) -> list[tuple[bool, AttemptRow]]:
-        """All that are open or in doubt, of whatever queue; each with whether it is of this one."""
-        rows = self._execute("SELECT id, queue FROM attempts WHERE message = ?", (message,)).fetchall()
-        return [(queue == self._writer.queue, self._read(attempt)) for attempt, queue in rows]
-
     def insert(
         self,
         attempt_id: AttemptId,
-        message: int,
-        state: State,
+        attempt: AttemptRow,
         at_s: float,
-        filebase: Stored,
         reverse_path: Stored,
         reply: Stored,
         addresses: str,
@@ -133,18 +131,20 @@ class Attempts:
             "INSERT OR IGNORE INTO attempts (id, queue, message, state, at, filebase, reverse_path, reply, addresses)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                attempt_id.bytes, self._writer.queue, message, CODES[state], at_s, filebase, reverse_path, reply, addresses,
+                attempt_id.bytes, attempt.queue, attempt.message, CODES[attempt.state], at_s, attempt.filebase,
+                reverse_path, reply, addresses,
             ),
         )  # fmt: skip
         if not written.rowcount:
             raise ValueError(f"{attempt_id} is another attempt's id")
+        self._writer.known.open(attempt_id.bytes, attempt)
 
     def not_reported(self, dsns: Sequence[NewDsn]) -> tuple[NewDsn, ...]:
         """The DSNs without recipients that failed before, by whatever entry of their message: a DSN reported them."""
         owed = []
         for dsn in dsns:
             failed: set[RecipientKey] = set()
-            for message in messages_sharing(self._writer.connection, dsn.message.identity):
+            for message in self._writer.identities.sharing(dsn.message.identity):
                 failed |= self._writer.known.of(message).failed()
             recipients = tuple(r for r in dsn.recipients if recipient_key(r.owed) not in failed)
             if recipients:
@@ -160,7 +160,7 @@ class Attempts:
             own = known.final.get(self._writer.entry(filebase), {})
             for key in wanted & own.keys():
                 check(own[key], State.ATTEMPTING)
-            for _, attempt in self.of_message(message):
+            for attempt in known.attempts.values():
                 if not wanted.isdisjoint(attempt.keys):
                     check(attempt.state, State.ATTEMPTING)
         for key, before in waiting_states(self._writer, messages, filebase).items():
@@ -201,23 +201,16 @@ class Attempts:
     def _row(self, attempt_id: AttemptId) -> AttemptRow | None:
         """None: no attempt of this queue is open or in doubt under this id."""
         attempt = self._writer.open_attempts.get(attempt_id.bytes)
-        if (
-            attempt is None
-            and self._execute(
-                "SELECT 1 FROM attempts WHERE id = ? AND queue = ?", (attempt_id.bytes, self._writer.queue)
-            ).fetchone()
-        ):
-            return self._read(attempt_id.bytes)
-        return attempt
-
-    def _read(self, stored_id: bytes) -> AttemptRow:
-        attempt = self._writer.open_attempts.get(stored_id)
         if attempt is not None:
             return attempt
-        ((message, code, filebase, addresses),) = self._execute(
-            "SELECT message, state, filebase, addresses FROM attempts WHERE id = ?", (stored_id,)
-        ).fetchall()
-        return AttemptRow(message, STATES[code], filebase, keys_of(addresses_in(addresses)))
+        row = self._execute(
+            "SELECT message, state, filebase, addresses FROM attempts WHERE id = ? AND queue = ?",
+            (attempt_id.bytes, self._writer.queue),
+        ).fetchone()
+        if row is None:
+            return None
+        message, code, filebase, addresses = row
+        return AttemptRow(self._writer.queue, message, STATES[code], filebase, keys_of(addresses_in(addresses)))
 
     def _end(self, attempt_id: AttemptId, attempt: AttemptRow, state: State, reply: str, at_s: float) -> None:
         self._writer.open_attempts.pop(attempt_id.bytes, None)
@@ -226,6 +219,7 @@ class Attempts:
                 "UPDATE attempts SET state = ?, reply = ? WHERE id = ?",
                 (CODES[state], stored_text(reply), attempt_id.bytes),
             )
+            self._writer.known.open(attempt_id.bytes, replace(attempt, state=state))
             return
         addresses = ""
         if state in (State.FAILED, State.HELD):
@@ -233,6 +227,7 @@ class Attempts:
                 "SELECT addresses FROM attempts WHERE id = ?", (attempt_id.bytes,)
             ).fetchall()
         self._execute("DELETE FROM attempts WHERE id = ?", (attempt_id.bytes,))
+        self._writer.known.end(attempt_id.bytes, attempt.message)
         self._remember_end(attempt_id, state, at_s)
         if state is not State.PENDING:
             settle(

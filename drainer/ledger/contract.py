@@ -31,7 +31,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from drainer.ledger.actions import Action, NewAction, PutBack, Step
-from drainer.ledger.evidence import Account, Ended, Event, Evidence
+from drainer.ledger.evidence import Account, Ended, Event, Evidence, Finish
 from drainer.ledger.records import (
     Akin,
     AttemptId,
@@ -79,6 +79,9 @@ class Ledger(Protocol):
     async def history(self, identity: Sequence[bytes]) -> History:
         """What is known of the messages that share any digest with `identity`, in all queues; empty if nothing."""
 
+    async def histories(self, identities: Sequence[Sequence[bytes]]) -> list[History]:
+        """As history, for several messages at once; in their order."""
+
     async def kin_known(self, digests: Collection[bytes]) -> frozenset[bytes]:
         """The kin (records.kin_of) of these digests that any message has: for the others there is neither history nor
         anything akin. Asked for many at a time."""
@@ -104,9 +107,19 @@ class Ledger(Protocol):
         """
 
     async def close_attempt(
-        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        self,
+        attempt_id: AttemptId,
+        state: State,
+        reply: str,
+        at_s: float,
+        dsns: Sequence[NewDsn] = (),
+        finish: Finish | None = None,
     ) -> None:
         """Write how an attempt ended: DELIVERED, DEFERRED, FAILED or IN_DOUBT, for all its recipients.
+
+        finish  its entry is settled by this outcome: as finish_entry, in the same commit. So outcome and end become durable
+                together, and the file goes only after that. A crash before leaves the attempt open; after it, the entry is
+                read again, found settled, and finished again. Repeated, it counts nothing
 
         Counts one transaction, and its recipients if delivered or failed. The DSNs are owed from the same commit on, without
         recipients that failed before by another entry of this message: a DSN has reported them. An attempt that has ended so
@@ -146,12 +159,13 @@ class Ledger(Protocol):
         outcomes: Sequence[Outcome],
         dsns: Sequence[NewDsn] = (),
         step: Step | None = None,
+        finish: Finish | None = None,
     ) -> None:
         """Write outcomes that needed no attempt: refused at MAIL or RCPT, skipped, held, in doubt from a .bak.
 
         All or none, the DSNs among them as in close_attempt. Each replaces the recipients' DEFERRED or HELD rows of this
         entry; SKIPPED leaves HELD rows in place. IN_DOUBT becomes an unresolved attempt (Outcome.attempt_id) with an
-        unknown (empty) reverse-path.
+        unknown (empty) reverse-path. finish: as in close_attempt.
         Raises IllegalTransition for what states.py does not allow from the state the recipient has for this entry, and
                for recipients of this entry that are ATTEMPTING or IN_DOUBT: resolve those attempts first
         """

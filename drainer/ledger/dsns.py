@@ -38,6 +38,8 @@ class Dsns:
         self._connection = writer.connection
 
     def owe(self, dsns: Sequence[NewDsn]) -> None:
+        if not dsns:
+            return
         self._connection.executemany(
             "INSERT INTO dsns (queue, state, at, due, attempts, list, filebase, message_id, reverse_path, envelope_id,"
             " recipients, headers) VALUES (?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?)",

@@ -8,23 +8,25 @@ Not here  their recipients (settle_rows.py)
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from drainer.ledger.columns import Stored, filebase_in, stored_filebase, stored_text, text_in
+from drainer.ledger.perhaps_known import PerhapsKnown
 from drainer.ledger.records import Deferral, Hold
 
 _DEFERRALS = "SELECT filebase, attempts, first_at, due, recipients, reply FROM deferrals WHERE queue = ?"
 _HOLDS = "SELECT filebase, reason, detail, by, at FROM holds WHERE queue = ?"
 
 
-def write_deferral(writer: sqlite3.Connection, queue: int, one: Deferral) -> None:
+def write_deferral(writer: sqlite3.Connection, perhaps: PerhapsKnown, queue: int, one: Deferral) -> None:
+    filebase = stored_filebase(one.filebase)
+    perhaps.add_entry(filebase)
     writer.execute(
         "INSERT OR REPLACE INTO deferrals (queue, filebase, attempts, first_at, due, recipients, reply)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
-            queue, stored_filebase(one.filebase), one.attempts, one.first_at_s, one.due_s, one.recipients,
-            stored_text(one.reply),
+            queue, filebase, one.attempts, one.first_at_s, one.due_s, one.recipients, stored_text(one.reply),
         ),
     )  # fmt: skip
 
@@ -39,7 +41,9 @@ def deferral(reader: sqlite3.Connection, queue: int, filebase: str) -> Deferral 
     return None if row is None else _deferral(row)
 
 
-def write_holds(writer: sqlite3.Connection, queue: int, holds: Iterable[Hold]) -> None:
+def write_holds(writer: sqlite3.Connection, perhaps: PerhapsKnown, queue: int, holds: Sequence[Hold]) -> None:
+    for one in holds:
+        perhaps.add_entry(stored_filebase(one.filebase))
     writer.executemany(
         "INSERT OR REPLACE INTO holds (queue, filebase, reason, detail, by, at) VALUES (?, ?, ?, ?, ?, ?)",
         [

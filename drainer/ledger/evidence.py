@@ -86,6 +86,19 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of an entry, to be written in the commit of the outcome that settled its last recipients.
+
+    As Ledger.finish_entry has them: what is counted, how the entry ended and why.
+    """
+
+    filebase: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    ended: Ended | None = None
+    evidence: Sequence[Evidence] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """What began at at_s, and lasted until the next event of its kind: "state", "run" (started, stopped) or "notice"."""
 

@@ -22,7 +22,7 @@ from drainer.ledger.columns import (
 from drainer.ledger.records import Learnt
 from drainer.ledger.settle_rows import write_final
 from drainer.ledger.states import State
-from drainer.ledger.tables import is_expired, messages_sharing, reported_failures
+from drainer.ledger.tables import is_expired, reported_failures
 from drainer.ledger.writer import Writer
 
 _MESSAGES_AT_A_TIME = 500
@@ -32,8 +32,8 @@ def learn(writer: Writer, name: str, learnt: Sequence[Learnt]) -> int:
     """Returns how many recipients were news."""
     stored, news = stored_filebase(name), 0
     for one in learnt:
-        sharing = messages_sharing(writer.connection, one.message.identity)
-        target = writer.message(one.message, stored, sharing)
+        sharing = writer.identities.sharing(one.message.identity)
+        target = writer.message(one.message, stored)
         had = frozenset().union(*(writer.known.of(message).delivered for message in {*sharing, target}))
         if keys := sorted(one.recipients - had):
             write_final(writer, target, stored, State.DELIVERED, "", one.at_s, keys, "")
@@ -100,4 +100,6 @@ def expire(writer: Writer, messages: Sequence[tuple[int, list[bytes]]], older_th
             "DELETE FROM identities WHERE digest = ? AND message = ?", [(digest, message) for digest in digests]
         )
         writer.known.drop(message)
+    if gone:
+        writer.identities.forget()
     return gone

@@ -1,4 +1,4 @@
-"""What is remembered of a message between transactions: recipients that are delivered, and those final for an entry.
+"""What is remembered of a message between transactions: recipients that are delivered, those final for an entry, attempts.
 
 In    the writer's connection, inside its transaction
 Out   KnownMessage, from memory or read
@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from drainer.ledger.columns import STATES, Stored, delivery_ids, split_keys
+from drainer.ledger.columns import STATES, Stored, addresses_in, delivery_ids, keys_of, split_keys
 from drainer.ledger.records import RecipientKey
 from drainer.ledger.states import State
 
@@ -25,18 +25,31 @@ EntryKey = tuple[int, Stored]
 """An entry: the number of its queue, and its filebase as it is stored. Two queues may have entries of one filebase."""
 
 
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """A row of `attempts`. Its addresses are read when needed."""
+
+    queue: int
+    message: int
+    state: State
+    filebase: Stored
+    keys: list[RecipientKey]
+
+
 @dataclass(slots=True)
 class KnownMessage:
-    """What binds later attempts at one message: keys delivered, keys final for an entry.
+    """What binds later attempts at one message: keys delivered, keys final for an entry, attempts that are open or in doubt.
 
-    first  the entry that carried it first
-    rows   number of its next row in `deliveries`
+    first     the entry that carried it first
+    rows      number of its next row in `deliveries`
+    attempts  by id as it is stored, of whatever queue
     """
 
     first: EntryKey
     delivered: set[RecipientKey] = field(default_factory=set)
     final: dict[EntryKey, dict[RecipientKey, State]] = field(default_factory=dict)
     rows: int = 0
+    attempts: dict[bytes, AttemptRow] = field(default_factory=dict)
 
     def learn(self, state: State, entry: EntryKey, keys: Iterable[RecipientKey]) -> None:
         if state is State.DELIVERED:
@@ -49,7 +62,8 @@ class KnownMessage:
         return {key for final in self.final.values() for key, state in final.items() if state is State.FAILED}
 
     def size(self) -> int:
-        return 1 + len(self.delivered) + sum(map(len, self.final.values()))
+        waiting = sum(len(attempt.keys) for attempt in self.attempts.values())
+        return 1 + len(self.delivered) + sum(map(len, self.final.values())) + waiting
 
 
 class KnownRecipients:
@@ -79,6 +93,11 @@ class KnownRecipients:
         known = KnownMessage(first_entry(self._writer, message), rows=0 if last is None else last - start + 1)
         for state, entry, keys in final_rows(self._writer, message, known.first):
             known.learn(state, entry, keys)
+        for attempt_id, queue, code, filebase, addresses in self._writer.execute(
+            "SELECT id, queue, state, filebase, addresses FROM attempts WHERE message = ?", (message,)
+        ):
+            keys = keys_of(addresses_in(addresses))
+            known.attempts[attempt_id] = AttemptRow(queue, message, STATES[code], filebase, keys)
         self.remember(message, known)
         return known
 
@@ -88,8 +107,20 @@ class KnownRecipients:
         while self._keys > REMEMBERED_KEYS and len(self._known) > 1:
             self._keys -= self._known.popitem(last=False)[1].size()
 
+    def open(self, attempt_id: bytes, attempt: AttemptRow) -> None:
+        """A row of `attempts` was written, or written anew."""
+        if known := self._known.get(attempt.message):
+            self._keys -= known.size()
+            known.attempts[attempt_id] = attempt
+            self._keys += known.size()
+
+    def end(self, attempt_id: bytes, message: int) -> None:
+        """A row of `attempts` is gone."""
+        if (known := self._known.get(message)) and (attempt := known.attempts.pop(attempt_id, None)):
+            self._keys -= len(attempt.keys)
+
     def learn(self, message: int, state: State, entry: EntryKey, keys: Iterable[RecipientKey]) -> None:
-        """A row was written."""
+        """A row of `deliveries` was written."""
         known = self.of(message)
         self._keys -= known.size()
         known.rows += 1

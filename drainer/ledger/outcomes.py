@@ -21,11 +21,10 @@ from drainer.ledger.columns import (
     stored_text,
 )
 from drainer.ledger.forgetting import forget_deliveries
-from drainer.ledger.known_recipients import entry_of, final_rows, first_entry
+from drainer.ledger.known_recipients import AttemptRow, entry_of, final_rows, first_entry
 from drainer.ledger.records import RECIPIENT_KEY_BYTES, MessageRecord, NewDsn, Outcome, RecipientKey
 from drainer.ledger.settle_rows import settle, supersede, waiting_states
 from drainer.ledger.states import State, check_record
-from drainer.ledger.tables import messages_sharing
 from drainer.ledger.writer import Writer
 
 
@@ -39,7 +38,7 @@ class Outcomes:
     ) -> tuple[NewDsn, ...]:
         """Returns the DSNs that are owed now."""
         filebase = stored_filebase(name)
-        sharing = messages_sharing(self._writer.connection, message.identity)
+        sharing = self._writer.identities.sharing(message.identity)
         keyed = [(outcome, keys_of(outcome.recipients)) for outcome in outcomes if outcome.recipients]
         before = self._states_for_entry(sharing, filebase)
         for outcome, keys in keyed:
@@ -49,14 +48,13 @@ class Outcomes:
         if not keyed:
             return ()
         owed = self._attempts.not_reported(dsns)
-        target = self._writer.message(message, filebase, sharing)
+        target = self._writer.message(message, filebase)
         for outcome, keys in keyed:
             supersede(self._writer, [*sharing, target], filebase, frozenset(keys), outcome.state)
             addresses, reply = stored_addresses(outcome.recipients), stored_text(outcome.reply)
             if outcome.state is State.IN_DOUBT:
-                self._attempts.insert(
-                    outcome.attempt_id, target, State.IN_DOUBT, outcome.at_s, filebase, "", reply, addresses
-                )
+                row = AttemptRow(self._writer.queue, target, State.IN_DOUBT, filebase, keys)
+                self._attempts.insert(outcome.attempt_id, row, outcome.at_s, "", reply, addresses)
             else:
                 settle(self._writer, target, filebase, outcome.state, reply, outcome.at_s, keys, addresses)
         return owed
@@ -66,11 +64,11 @@ class Outcomes:
     ) -> None:
         """Recipients this entry SKIPPED are owed again; those of `waiting` wait again, unless settled since."""
         writer, filebase = self._writer, stored_filebase(name)
-        self._unskip(messages_sharing(writer.connection, message.identity), filebase, frozenset(skipped))
-        sharing = messages_sharing(writer.connection, message.identity)
+        self._unskip(writer.identities.sharing(message.identity), filebase, frozenset(skipped))
+        sharing = writer.identities.sharing(message.identity)
         own = self._states_for_entry(sharing, filebase)
         bound = {key for m in sharing for key in writer.known.of(m).delivered}
-        bound.update(key for m in sharing for _, attempt in self._attempts.of_message(m) for key in attempt.keys)
+        bound.update(key for m in sharing for attempt in writer.known.of(m).attempts.values() for key in attempt.keys)
         for outcome in waiting:
             addresses, keys = [], []
             for address, key in zip(outcome.recipients, keys_of(outcome.recipients), strict=True):
@@ -80,7 +78,7 @@ class Outcomes:
                     addresses.append(address)
                     keys.append(key)
             if keys:
-                target = writer.message(message, filebase, sharing)
+                target = writer.message(message, filebase)
                 supersede(writer, [*sharing, target], filebase, frozenset(keys), outcome.state)
                 reply = stored_text(outcome.reply)
                 settle(writer, target, filebase, outcome.state, reply, outcome.at_s, keys, stored_addresses(addresses))
@@ -111,7 +109,7 @@ class Outcomes:
             for state, own, keys in final_rows(self._writer.connection, message, first):
                 if own == entry:
                     found.update(dict.fromkeys(keys, state))
-            for is_own, attempt in self._attempts.of_message(message):
-                if is_own and attempt.filebase == filebase:
+            for attempt in self._writer.known.of(message).attempts.values():
+                if (attempt.queue, attempt.filebase) == entry:
                     found.update(dict.fromkeys(attempt.keys, attempt.state))
         return waiting_states(self._writer, messages, filebase) | found  # SKIPPED, although it was HELD

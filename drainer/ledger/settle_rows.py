@@ -28,6 +28,7 @@ def settle(
 ) -> None:
     """Write the row of recipients that are final or wait, and count them."""
     if state in (State.DEFERRED, State.HELD):
+        writer.perhaps.add_entry(filebase)
         writer.execute(
             "INSERT INTO waiting (message, queue, filebase, state, at, recipients, reply, addresses)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -75,6 +76,8 @@ def write_final(
 def waiting_states(writer: Writer, messages: Container[int], filebase: Stored) -> dict[RecipientKey, State]:
     """Of the recipients of this entry that are DEFERRED or HELD."""
     found: dict[RecipientKey, State] = {}
+    if not writer.perhaps.has_entry(filebase):
+        return found
     for message, code, joined in writer.execute(
         "SELECT message, state, recipients FROM waiting WHERE filebase = ? AND queue = ?", (filebase, writer.queue)
     ).fetchall():
@@ -90,6 +93,8 @@ def supersede(
 
     SKIPPED leaves HELD rows: whoever may have the mail does so after a drop as well.
     """
+    if not writer.perhaps.has_entry(filebase):
+        return
     rows = writer.execute(
         "SELECT id, message, state, recipients, addresses FROM waiting WHERE filebase = ? AND queue = ?",
         (filebase, writer.queue),

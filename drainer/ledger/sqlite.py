@@ -12,6 +12,7 @@ Size      a plain delivery is one small row of keys; addresses in clear live in 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,14 +21,25 @@ from typing import TypeVar
 
 from drainer.clock import Clock, SystemClock
 from drainer.errors import LedgerNotDurable
-from drainer.ledger import account, action_rows, entry_rows, forgetting, operator_rows, queue_rows, sent_rows, tables
+from drainer.ledger import (
+    account,
+    action_rows,
+    entry_rows,
+    finishing,
+    forgetting,
+    operator_rows,
+    queue_rows,
+    sent_rows,
+    tables,
+)
 from drainer.ledger.actions import NewAction, PutBack, Step
 from drainer.ledger.attempts import Attempts
 from drainer.ledger.columns import keys_of, stored_filebase
 from drainer.ledger.dsns import Dsns
-from drainer.ledger.evidence import Ended, Event, Evidence
+from drainer.ledger.evidence import Ended, Event, Evidence, Finish
 from drainer.ledger.group_commit import GroupCommit
 from drainer.ledger.outcomes import Outcomes
+from drainer.ledger.perhaps_known import PerhapsKnown
 from drainer.ledger.records import (
     AttemptId,
     Deferral,
@@ -42,9 +54,9 @@ from drainer.ledger.records import (
     Queue,
     RecipientKey,
 )
-from drainer.ledger.settle_rows import drop_waiting, free_held, leave_held
+from drainer.ledger.settle_rows import drop_waiting, free_held
 from drainer.ledger.sqlite_file import LedgerFile, open_ledger_file, translated
-from drainer.ledger.sqlite_reads import SqliteReads
+from drainer.ledger.sqlite_reads import Source, SqliteReads
 from drainer.ledger.states import DsnState, State
 from drainer.ledger.writer import Writer
 
@@ -78,8 +90,8 @@ class SqliteLedger(SqliteReads):
         self._maybe_opened: _Opened | None = None
 
     async def open(self) -> None:
-        file = await asyncio.to_thread(open_ledger_file, self._path, self._clock.now_s(), is_alone=self._is_alone)
-        writer = Writer(file.writer)
+        file, perhaps = await asyncio.to_thread(self._open)
+        writer = Writer(file.writer, perhaps)
         attempts = Attempts(writer)
         commits = GroupCommit(
             file.writer,
@@ -89,6 +101,17 @@ class SqliteLedger(SqliteReads):
             translate=lambda exc: translated(exc, file.path),
         )
         self._maybe_opened = _Opened(file, commits, writer, attempts, Outcomes(writer, attempts), Dsns(writer))
+
+    def _open(self) -> tuple[LedgerFile, PerhapsKnown]:
+        file = open_ledger_file(self._path, self._clock.now_s(), is_alone=self._is_alone)
+        try:
+            perhaps = PerhapsKnown.read(file.reader) if self._is_alone else PerhapsKnown()
+        except sqlite3.Error as exc:
+            file.close()
+            raise translated(exc, file.path) from exc
+        if not self._is_alone:
+            perhaps.give_up()
+        return file, perhaps
 
     async def close(self) -> None:
         opened = self._maybe_opened
@@ -109,8 +132,9 @@ class SqliteLedger(SqliteReads):
             raise LedgerNotDurable(f"the ledger {self._path} is not open")
         return self._maybe_opened
 
-    def _source(self) -> tuple[LedgerFile, int]:
-        return self._opened.file, self._opened.writer.queue
+    def _source(self) -> Source:
+        opened = self._opened
+        return Source(opened.file, opened.writer.queue, opened.writer.perhaps)
 
     async def claim(self, queue: Queue, known_as: str | None = None) -> None:
         opened = self._opened
@@ -131,10 +155,25 @@ class SqliteLedger(SqliteReads):
         return attempt.attempt_id
 
     async def close_attempt(
-        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        self,
+        attempt_id: AttemptId,
+        state: State,
+        reply: str,
+        at_s: float,
+        dsns: Sequence[NewDsn] = (),
+        finish: Finish | None = None,
     ) -> None:
         opened = self._opened
-        await self._write(lambda: opened.dsns.owe(opened.attempts.close(attempt_id, state, reply, at_s, dsns)))
+
+        def change() -> None:
+            owed = opened.attempts.close(attempt_id, state, reply, at_s, dsns)
+            if owed is None:  # repeated: the first writing had the DSNs and the end of the entry with it
+                return
+            opened.dsns.owe(owed)
+            if finish is not None:
+                finishing.finish(opened.writer, finish)
+
+        await self._write(change)
 
     async def split_attempt(self, attempt_id: AttemptId, recipients: Sequence[str], part_id: AttemptId) -> None:
         await self._write(partial(self._opened.attempts.split, attempt_id, tuple(recipients), part_id))
@@ -146,11 +185,14 @@ class SqliteLedger(SqliteReads):
         outcomes: Sequence[Outcome],
         dsns: Sequence[NewDsn] = (),
         step: Step | None = None,
+        finish: Finish | None = None,
     ) -> None:
         opened = self._opened
 
         def change() -> None:
             opened.dsns.owe(opened.outcomes.record(filebase, message, outcomes, dsns))
+            if finish is not None:
+                finishing.finish(opened.writer, finish)
             action_rows.write_step(opened.file.writer, step)
 
         await self._write(change)
@@ -167,16 +209,10 @@ class SqliteLedger(SqliteReads):
         step: Step | None = None,
     ) -> None:
         writer = self._opened.writer
-        stored = stored_filebase(filebase)
+        finish = Finish(filebase, counts or {}, ended, evidence)
 
         def change() -> None:
-            entry_rows.forget_entry(writer.connection, writer.queue, stored)
-            drop_waiting(writer, stored, State.DEFERRED)
-            if ended is not None:
-                leave_held(writer, stored)
-            writer.count_all(counts or {})
-            writer.write_evidence(evidence)
-            writer.add_ended(ended)
+            finishing.finish(writer, finish)
             action_rows.write_step(writer.connection, step)
 
         await self._write(change)
@@ -223,13 +259,13 @@ class SqliteLedger(SqliteReads):
 
     async def defer(self, deferral: Deferral) -> None:
         writer = self._opened.writer
-        await self._write(partial(entry_rows.write_deferral, writer.connection, writer.queue, deferral))
+        await self._write(partial(entry_rows.write_deferral, writer.connection, writer.perhaps, writer.queue, deferral))
 
     async def hold(self, holds: Sequence[Hold], step: Step | None = None) -> None:
         writer = self._opened.writer
 
         def change() -> None:
-            entry_rows.write_holds(writer.connection, writer.queue, holds)
+            entry_rows.write_holds(writer.connection, writer.perhaps, writer.queue, holds)
             action_rows.write_step(writer.connection, step)
 
         await self._write(change)
@@ -251,7 +287,7 @@ class SqliteLedger(SqliteReads):
                     drop_waiting(writer, filebase, State.HELD)
             if held_elsewhere is not None:
                 identity, keys = held_elsewhere
-                free_held(writer, tables.messages_sharing(writer.connection, identity), frozenset(keys))
+                free_held(writer, writer.identities.sharing(identity), frozenset(keys))
             action_rows.write_step(writer.connection, step)
 
         await self._write(change)
@@ -275,9 +311,9 @@ class SqliteLedger(SqliteReads):
                 drop_waiting(writer, stored, State.DEFERRED)
             entry_rows.forget_entry(connection, writer.queue, stored)
             if how.hold is not None:
-                entry_rows.write_holds(connection, writer.queue, [how.hold])
+                entry_rows.write_holds(connection, writer.perhaps, writer.queue, [how.hold])
             if how.deferral is not None:
-                entry_rows.write_deferral(connection, writer.queue, how.deferral)
+                entry_rows.write_deferral(connection, writer.perhaps, writer.queue, how.deferral)
             account.forget_drop(connection, writer.queue, stored)
             writer.count_all(counts or {})
             writer.add_ended(ended)

@@ -15,12 +15,13 @@ import math
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from drainer.ledger import account, action_rows, entry_rows, operator_rows, queue_rows, sent_rows, tables
 from drainer.ledger.actions import Action, Step
 from drainer.ledger.columns import stored_filebase, text_in
 from drainer.ledger.evidence import Account, Evidence
+from drainer.ledger.perhaps_known import PerhapsKnown
 from drainer.ledger.records import (
     Akin,
     AttemptId,
@@ -42,12 +43,22 @@ from drainer.ledger.states import DsnState, State
 
 T = TypeVar("T")
 
+_UNKNOWN = History()
+
+
+class Source(NamedTuple):
+    """The open file, the number of the queue, and what is known at all."""
+
+    file: LedgerFile
+    queue: int
+    perhaps: PerhapsKnown
+
 
 class SqliteReads:
     """The questions of SqliteLedger."""
 
-    def _source(self) -> tuple[LedgerFile, int]:
-        """The open file, and the number of the queue. Raises LedgerNotDurable: it is not open."""
+    def _source(self) -> Source:
+        """Raises LedgerNotDurable: it is not open."""
         raise NotImplementedError
 
     async def queues(self) -> list[Queue]:
@@ -55,15 +66,29 @@ class SqliteReads:
             return queue_rows.queues(reader)
 
     async def history(self, identity: Sequence[bytes]) -> History:
+        if not self._source().perhaps.has_message(identity):
+            return _UNKNOWN
         with self._reading() as (reader, queue):
-            found = tables.messages_sharing(reader, identity)
-            return tables.history(reader, queue, found) if found else History()
+            return tables.history(reader, queue, tables.messages_sharing(reader, identity))
+
+    async def histories(self, identities: Sequence[Sequence[bytes]]) -> list[History]:
+        perhaps = self._source().perhaps
+        found = [_UNKNOWN] * len(identities)
+        if asked := [place for place, identity in enumerate(identities) if perhaps.has_message(identity)]:
+            with self._reading() as (reader, queue):
+                known = tables.histories(reader, queue, [identities[place] for place in asked])
+            for place, history in zip(asked, known, strict=True):
+                found[place] = history
+        return found
 
     async def kin_known(self, digests: Collection[bytes]) -> frozenset[bytes]:
+        kin = sorted(set(map(kin_of, filter(self._source().perhaps.has_digest, digests))))
         with self._reading() as (reader, _):
-            return tables.kin_known(reader, sorted(set(map(kin_of, digests))))
+            return tables.kin_known(reader, kin)
 
     async def akin(self, identity: Sequence[bytes]) -> list[Akin]:
+        if not self._source().perhaps.has_message(identity):
+            return []
         with self._reading() as (reader, queue):
             return tables.akin(reader, queue, identity)
 
@@ -127,7 +152,7 @@ class SqliteReads:
         return await self._search(lambda reader: action_rows.steps(reader, number))
 
     async def steps_after(self, number: int) -> dict[str, int]:
-        _, queue = self._source()
+        queue = self._source().queue
         return await self._search(lambda reader: action_rows.steps_after(reader, queue, number))
 
     async def journal(self, limit: int = 100) -> list[JournalLine]:
@@ -139,11 +164,11 @@ class SqliteReads:
             return account.kept(reader, queue, name)
 
     async def account(self, limit: int, since_s: float | None = None) -> Account:
-        _, queue = self._source()
+        queue = self._source().queue
         return await self._search(lambda reader: account.account(reader, queue, limit, since_s))
 
     async def evidence_of(self, message_id: str, limit: int) -> list[Evidence]:
-        _, queue = self._source()
+        queue = self._source().queue
         return await self._search(lambda reader: account.evidence_of(reader, queue, message_id, limit))
 
     async def totals(self) -> Totals:
@@ -151,7 +176,7 @@ class SqliteReads:
             return account.totals(reader, queue)
 
     async def messages_by_message_id(self, message_id: str) -> list[tuple[MessageRecord, History]]:
-        _, queue = self._source()
+        queue = self._source().queue
         return await self._search(lambda reader: tables.messages_by_message_id(reader, queue, message_id))
 
     async def lists(self) -> list[str]:
@@ -161,7 +186,7 @@ class SqliteReads:
     @contextmanager
     def _reading(self) -> Iterator[tuple[sqlite3.Connection, int]]:
         """The connection that reads, and the number of the queue."""
-        file, queue = self._source()
+        file, queue, _ = self._source()
         try:
             yield file.reader, queue
         except sqlite3.Error as exc:
@@ -169,7 +194,7 @@ class SqliteReads:
 
     async def _search(self, search: Callable[[sqlite3.Connection], T]) -> T:
         """Run a search that may take long in a thread, on a connection and a snapshot of its own."""
-        path = self._source()[0].path
+        path = self._source().file.path
 
         def run() -> T:
             try:

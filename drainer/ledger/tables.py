@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import sqlite3
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from drainer.ledger.columns import (
     CODES,
@@ -21,7 +22,6 @@ from drainer.ledger.columns import (
     STATES,
     Stored,
     addresses_in,
-    delivery_ids,
     dsn_recipients_in,
     filebase_elsewhere,
     filebase_in,
@@ -47,10 +47,25 @@ from drainer.ledger.records import (
 )
 from drainer.ledger.states import DsnState, State
 
+T = TypeVar("T")
+
 EXPIRED_AT_MOST = 20_000
 """Messages `expired` finds in one pass: bounds what it holds in memory."""
 
 _KIN_AT_A_TIME = 250
+_AT_A_TIME = 128
+
+_COVERAGE = (
+    "WITH asked (message) AS (VALUES {places})"
+    " SELECT m.id, d.state, d.at, coalesce(d.queue, m.queue), coalesce(d.filebase, m.filebase), d.recipients, d.reply,"
+    " d.addresses FROM asked CROSS JOIN messages m ON m.id = asked.message"
+    " CROSS JOIN deliveries d ON d.id BETWEEN m.id << 24 AND (m.id << 24) + 16777215"
+    " UNION ALL SELECT w.message, w.state, w.at, w.queue, w.filebase, w.recipients, w.reply, w.addresses"
+    " FROM asked CROSS JOIN waiting w ON w.message = asked.message"
+    " UNION ALL SELECT a.message, a.state, CAST(a.at AS INTEGER), a.queue, a.filebase, NULL, a.reply, a.addresses"
+    " FROM asked CROSS JOIN attempts a ON a.message = asked.message"
+)
+"""What is known of some messages' recipients. Those of an attempt stand in `addresses` only."""
 
 _RING_BITS = 10
 ENDS_REMEMBERED = 1 << _RING_BITS
@@ -58,15 +73,30 @@ ENDS_REMEMBERED = 1 << _RING_BITS
 
 
 def messages_sharing(connection: sqlite3.Connection, identity: Sequence[bytes]) -> list[int]:
-    places = ",".join("?" * len(identity))
-    rows = connection.execute(f"SELECT message FROM identities WHERE digest IN ({places})", identity).fetchall()
-    return sorted({message for (message,) in rows}) if rows else []
+    """Ascending."""
+    return sorted({message for _, message in _messages_of(connection, identity)})
+
+
+def _messages_of(connection: sqlite3.Connection, digests: Sequence[bytes]) -> list[tuple[bytes, int]]:
+    """Each digest of a message, with the message."""
+    found: list[tuple[bytes, int]] = []
+    for some, places in _in_parts(digests, "?"):
+        found += connection.execute(f"SELECT digest, message FROM identities WHERE digest IN ({places})", some)
+    return found
+
+
+def _in_parts(values: Sequence[T], place: str) -> Iterator[tuple[list[T | None], str]]:
+    """Some values at a time, with places for them. Few lengths, so that SQLite's statements are prepared once: a part is
+    filled up with NULL, which equals nothing."""
+    for start in range(0, len(values), _AT_A_TIME):
+        some: list[T | None] = [*values[start : start + _AT_A_TIME]]
+        places = 1 << (len(some) - 1).bit_length()
+        some += [None] * (places - len(some))
+        yield some, ",".join([place] * places)
 
 
 def kin_known(reader: sqlite3.Connection, kin: Sequence[bytes]) -> frozenset[bytes]:
     found: set[bytes] = set()
-    if reader.execute("SELECT 1 FROM identities LIMIT 1").fetchone() is None:
-        return frozenset()  # as at the first drain, when the most entries are asked for at once
     for start in range(0, len(kin), _KIN_AT_A_TIME):
         some = kin[start : start + _KIN_AT_A_TIME]
         places = ",".join(["(?, ?)"] * len(some))
@@ -103,51 +133,51 @@ def _digests_from_to(kin: bytes) -> tuple[bytes, bytes]:
 
 
 def history(reader: sqlite3.Connection, queue: int, messages: Sequence[int]) -> History:
-    """Read in one snapshot: between two an attempt could end, and be seen neither as open nor as delivered.
+    """What is known of these messages together.
 
     queue  whose entries have their own names; those of other queues are named as filebase_elsewhere
     """
-    if not reader.in_transaction:
-        reader.execute("BEGIN")
-        try:
-            return history(reader, queue, messages)
-        finally:
-            reader.execute("COMMIT")
-    coverage: list[Coverage] = []
-    for message in messages:
-        first = reader.execute("SELECT queue, filebase FROM messages WHERE id = ?", (message,)).fetchone()
-        if first is None:
-            continue
-        for code, at, of, stored, joined, reply, addresses in reader.execute(
-            "SELECT state, at, queue, filebase, recipients, reply, addresses FROM deliveries WHERE id BETWEEN ? AND ?"
-            " UNION ALL SELECT state, at, queue, filebase, recipients, reply, addresses FROM waiting WHERE message = ?",
-            (*delivery_ids(message), message),
-        ):
-            coverage.append(
-                Coverage(
-                    _name(reader, queue, first[0] if of is None else of, first[1] if stored is None else stored),
-                    STATES[code],
-                    float(at),
-                    frozenset(split_keys(joined)),
-                    text_in(reply),
-                    addresses_in(addresses),
-                )
-            )
-        for code, at, of, stored, reply, addresses in reader.execute(
-            "SELECT state, at, queue, filebase, reply, addresses FROM attempts WHERE message = ?", (message,)
-        ):
-            named = addresses_in(addresses)
-            coverage.append(
-                Coverage(
-                    _name(reader, queue, of, stored),
-                    STATES[code],
-                    float(int(at)),
-                    frozenset(keys_of(named)),
-                    text_in(reply),
-                    named,
-                )
-            )
+    coverage = coverage_of(reader, queue, messages)
+    return _history([part for message in messages for part in coverage.get(message, ())])
+
+
+def histories(reader: sqlite3.Connection, queue: int, identities: Sequence[Sequence[bytes]]) -> list[History]:
+    """What is known of the messages that share a digest with each of these."""
+    sharing: dict[bytes, list[int]] = {}
+    for digest, message in _messages_of(reader, sorted({digest for identity in identities for digest in identity})):
+        sharing.setdefault(digest, []).append(message)
+    coverage = coverage_of(reader, queue, sorted({message for some in sharing.values() for message in some}))
+    return [
+        _history(
+            [
+                part
+                for message in sorted({message for digest in identity for message in sharing.get(digest, ())})
+                for part in coverage.get(message, ())
+            ]
+        )
+        for identity in identities
+    ]
+
+
+def _history(coverage: Iterable[Coverage]) -> History:
     return History(tuple(sorted(coverage, key=lambda part: (part.at_s, part.filebase, part.state))))
+
+
+def coverage_of(reader: sqlite3.Connection, queue: int, messages: Sequence[int]) -> dict[int, list[Coverage]]:
+    """Read by one statement, so in one snapshot: between two an attempt could end, and be seen neither as open nor as
+    delivered."""
+    found: dict[int, list[Coverage]] = {}
+    for some, places in _in_parts(messages, "(?)"):
+        for message, code, at, of, stored, joined, reply, addresses in reader.execute(
+            _COVERAGE.format(places=places), some
+        ).fetchall():
+            named = addresses_in(addresses)
+            keys = keys_of(named) if joined is None else split_keys(joined)
+            part = Coverage(
+                _name(reader, queue, of, stored), STATES[code], float(at), frozenset(keys), text_in(reply), named
+            )
+            found.setdefault(message, []).append(part)
+    return found
 
 
 def _name(reader: sqlite3.Connection, queue: int, of: int, stored: Stored) -> str:

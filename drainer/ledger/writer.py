@@ -13,36 +13,30 @@ other connection has committed (`begin`).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from drainer.ledger import account, queue_rows, sent_rows
 from drainer.ledger.columns import Stored, stored_text
 from drainer.ledger.evidence import Ended, Evidence, sum_of
-from drainer.ledger.known_recipients import EntryKey, KnownMessage, KnownRecipients
+from drainer.ledger.identities import Identities
+from drainer.ledger.known_recipients import AttemptRow, EntryKey, KnownMessage, KnownRecipients
+from drainer.ledger.perhaps_known import PerhapsKnown
 from drainer.ledger.queue_rows import OwnQueue
-from drainer.ledger.records import MessageRecord, RecipientKey
-from drainer.ledger.states import State
-
-
-@dataclass(slots=True)
-class AttemptRow:
-    """A row of `attempts` of this queue. Its addresses are read when needed."""
-
-    message: int
-    state: State
-    filebase: Stored
-    keys: list[RecipientKey]
+from drainer.ledger.records import MessageRecord
 
 
 class Writer:
-    """own  the queue that is written for; the one that was claimed last, before `become`"""
+    """own      the queue that is written for; the one that was claimed last, before `become`
+    perhaps  of what there are rows, perhaps: also for who only reads
+    """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, perhaps: PerhapsKnown) -> None:
         self.connection = connection
         self.execute: Callable[[str, Sequence[Any]], sqlite3.Cursor] = connection.execute
         self.own = queue_rows.claimed_last(connection)
+        self.perhaps = perhaps
+        self.identities = Identities(connection, perhaps)
         self.known = KnownRecipients(connection)
         self.open_attempts: dict[bytes, AttemptRow] = {}
         self._lists: dict[str, int] = {}
@@ -64,6 +58,7 @@ class Writer:
         """The transaction has begun. Raises LedgerUnusable if another drainer has claimed the queue."""
         version = self._now_version()
         if version != self._data_version:
+            self.perhaps.give_up()
             self.forget()
             queue_rows.require_owner(self.connection, self.own)
             self._data_version = version
@@ -77,6 +72,7 @@ class Writer:
 
     def forget_rows(self) -> None:
         """As forget, within a transaction: what it has counted so far is still to be written."""
+        self.identities.forget()
         self.known.forget()
         self.open_attempts.clear()
         self._lists.clear()
@@ -103,8 +99,9 @@ class Writer:
             known = self._ended.get(key)
             self._ended[key] = ended if known is None else sum_of(known, ended)
 
-    def write_evidence(self, lines: Iterable[Evidence]) -> None:
-        account.write_evidence(self.connection, self.queue, lines)
+    def write_evidence(self, lines: Sequence[Evidence]) -> None:
+        if lines:
+            account.write_evidence(self.connection, self.queue, lines)
 
     def write_counts(self) -> None:
         """Once per group: twenty transactions that end together cost one row per counter."""
@@ -122,26 +119,22 @@ class Writer:
             account.write_ended(self.connection, self.queue, self._ended.values())
             self._ended.clear()
 
-    def message(self, record: MessageRecord, filebase: Stored, sharing: Iterable[int]) -> int:
-        """The row of exactly this identity, made if there is none. sharing: rows that share a digest with it."""
-        digests = set(record.identity)
-        if not digests:
+    def message(self, record: MessageRecord, filebase: Stored) -> int:
+        """The row of exactly this identity, made if there is none."""
+        if not record.identity:
             raise ValueError("a message needs at least one identity digest")
-        for message in sharing:
-            ((count,),) = self.execute("SELECT digests FROM messages WHERE id = ?", (message,)).fetchall()
-            if count == len(digests) and all(
-                self.execute("SELECT 1 FROM identities WHERE digest = ? AND message = ?", (digest, message)).fetchall()
-                for digest in digests
-            ):
-                return message
+        exactly = self.identities.exactly(record.identity)
+        if exactly is not None:
+            return exactly
         cursor = self.execute(
             "INSERT INTO messages (list, digests, queue, filebase, message_id) VALUES (?, ?, ?, ?, ?)",
-            (self._list(record.list_id), len(digests), self.queue, filebase, stored_text(record.message_id)),
-        )
+            (
+                self._list(record.list_id), len(set(record.identity)), self.queue, filebase,
+                stored_text(record.message_id),
+            ),
+        )  # fmt: skip
         message = int(cursor.lastrowid or 0)
-        places = ",".join(["(?, ?)"] * len(digests))
-        values = [value for digest in digests for value in (digest, message)]
-        self.execute(f"INSERT INTO identities (digest, message) VALUES {places}", values)
+        self.identities.make(record.identity, message)
         self.known.remember(message, KnownMessage(self.entry(filebase)))
         return message
 

@@ -66,6 +66,37 @@ async def test_message_never_seen_has_no_history(ledger: Ledger) -> None:
     assert (await ledger.history([B, C])).coverage == ()
 
 
+async def test_delivery_binds_a_message_that_was_known_before_another_came_to_share_a_digest_with_it(
+    ledger: Ledger,
+) -> None:
+    both = MessageRecord((A, B), "list.example.org", "<one@example.org>")
+    await deliver(ledger, ANN)
+    await deliver(ledger, BOB, filebase=SECOND, message=both)
+    with pytest.raises(IllegalTransition):
+        await ledger.open_attempt(attempt(BOB))
+    await deliver(ledger, EVE, message=OTHER)
+    for message, refused in ((both, EVE), (both, ANN), (OTHER, BOB)):
+        with pytest.raises(IllegalTransition):
+            await ledger.open_attempt(attempt(refused, message=message))
+
+
+async def test_histories_are_those_of_each_message_in_the_order_asked_for(ledger: Ledger) -> None:
+    many = [(number.to_bytes(8, "big") * 2,) for number in range(300)]
+    await deliver(ledger, ANN)
+    await deliver(ledger, BOB, filebase=SECOND, message=OTHER)
+    await deliver(ledger, EVE, filebase=SECOND, message=MessageRecord((B, many[7][0]), "list", ""))
+    found = await ledger.histories([*many, (B,), (C,), (A, B), (A,)])
+    assert [coverage(one) for one in found[-4:]] == [
+        row(SECOND, State.DELIVERED, BOB, EVE),
+        set(),
+        row(FIRST, State.DELIVERED, ANN) | row(SECOND, State.DELIVERED, BOB, EVE),
+        row(FIRST, State.DELIVERED, ANN),
+    ]
+    assert [number for number, one in enumerate(found[:300]) if one.coverage] == [7]
+    assert found == [await ledger.history(identity) for identity in [*many, (B,), (C,), (A, B), (A,)]]
+    assert await ledger.histories([]) == []
+
+
 async def test_the_kin_of_any_messages_digests_is_known_and_no_other(ledger: Ledger) -> None:
     many = [number.to_bytes(8, "big") * 2 for number in range(1200)]
     assert await ledger.kin_known([A, *many]) == frozenset()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 
+import pytest
+
 from drainer.clock import StoppedClock
-from drainer.errors import OperatorStateChanged
+from drainer.errors import IllegalTransition, OperatorStateChanged
 from drainer.ledger.contract import Ledger
-from drainer.ledger.evidence import Ended, Fate
+from drainer.ledger.evidence import Ended, Evidence, Fate, Finish
 from drainer.ledger.records import (
+    AttemptId,
     Deferral,
     DomainOrder,
     Hold,
@@ -18,6 +21,7 @@ from drainer.ledger.records import (
     OperatorState,
     Outcome,
     Pause,
+    new_attempt_id,
 )
 from drainer.ledger.states import State
 from tests.contract.test_deliveries import (
@@ -69,6 +73,35 @@ async def test_finished_entry_waits_for_nothing_and_its_counts_are_added(ledger:
     assert (await ledger.deferrals(), await ledger.holds()) == ([], [])
     assert (await ledger.totals()).get("delivered_entries") == 1
     assert await states(ledger) == row(FIRST, State.DELIVERED, ANN)
+
+
+@pytest.mark.parametrize("last", ["closed", "recorded"])
+async def test_entry_ends_in_the_commit_of_its_last_outcome_or_not_at_all(ledger: Ledger, last: str) -> None:
+    await ledger.record(FIRST, MESSAGE, [Outcome(State.DEFERRED, (BOB,), "450", AT)])
+    await ledger.defer(deferral(FIRST, 50.0))
+    opened = await ledger.open_attempt(attempt(ANN))
+    ended = Ended(Fate.DELIVERED, "list", recipients=2)
+    finish = Finish(FIRST, {"delivered_entries": 1}, ended, [Evidence(Fate.SUPPRESSED, FIRST, AT)])
+
+    async def end(attempt_id: AttemptId) -> None:
+        if last == "closed":
+            await ledger.close_attempt(attempt_id, State.DELIVERED, "250", AT + 1, finish=finish)
+        else:
+            outcome = Outcome(State.FAILED, (EVE if attempt_id == opened else ANN,), "550", AT)
+            await ledger.record(FIRST, MESSAGE, [outcome], finish=finish)
+
+    with pytest.raises(IllegalTransition):
+        await end(new_attempt_id())  # another attempt; a recipient that is being sent to
+    assert await ledger.deferrals() == [deferral(FIRST, 50.0)]
+    await end(opened)
+    if last == "closed":
+        await end(opened)
+    account = await ledger.account(10)
+    assert account.totals.get("delivered_entries") == 1
+    assert account.ended == (ended,)
+    assert account.evidence[Fate.SUPPRESSED].total == 1
+    assert await ledger.deferrals() == []
+    assert not {state for _, state, _ in await states(ledger, *MESSAGE.identity)} & {State.DEFERRED}
 
 
 async def test_holds_survive_restart_and_go_on_release(ledger: Ledger) -> None:

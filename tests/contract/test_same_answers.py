@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from drainer.clock import StoppedClock
 from drainer.errors import IllegalTransition
 from drainer.ledger.contract import Ledger
-from drainer.ledger.evidence import Account, Ended, Evidence, Fate, Some
+from drainer.ledger.evidence import Account, Ended, Evidence, Fate, Finish, Some
 from drainer.ledger.records import (
     AttemptId,
     Deferral,
@@ -139,6 +139,15 @@ class SameAnswers(RuleBasedStateMachine):
         self.both(lambda ledger: ledger.attempt(attempt))
 
     @rule(number=attempts, state=states, at_s=times)
+    def close_the_last_attempt_of_an_entry(self, number: int, state: State, at_s: float) -> None:
+        if number <= len(self.attempts):
+            ended = Ended(Fate.DELIVERED, "list", recipients=1, bytes=70)
+            finish = Finish(self.attempts[number - 1].filebase, {"delivered_entries": 1}, ended)
+            attempt = self.attempt_id(number)
+            self.both(lambda ledger: ledger.close_attempt(attempt, state, "reply", at_s, finish=finish))
+            self.both(lambda ledger: ledger.close_attempt(attempt, state, "reply", at_s, finish=finish))
+
+    @rule(number=attempts, state=states, at_s=times)
     def resolve(self, number: int, state: State, at_s: float) -> None:
         attempt = self.attempt_id(number)
         self.both(lambda ledger: ledger.resolve(attempt, state, "why", at_s))
@@ -213,6 +222,9 @@ class SameAnswers(RuleBasedStateMachine):
                 comparable(self.loop.run_until_complete(ledger.history([digest]))) for ledger in self.ledgers
             )
             assert first == second
+            for ledger in self.ledgers:
+                (again,) = self.loop.run_until_complete(ledger.histories([[digest]]))
+                assert comparable(again) == first
         self.both(lambda ledger: ledger.unresolved_attempts())
         self.both(lambda ledger: ledger.deferrals())
         self.both(lambda ledger: ledger.holds())

@@ -25,6 +25,7 @@ from drainer.feed.deliver import TooLargeForMta, deliver
 from drainer.feed.session import Session
 from drainer.feed.smtp_commands import UnsafeAddress
 from drainer.feed.transaction import Transaction
+from drainer.ledger.evidence import Finish
 from drainer.ledger.records import AttemptId, NewAttempt, NewDsn, recipient_key
 from drainer.ledger.states import DsnState, State
 from drainer.settings.mta import MtaSettings
@@ -309,13 +310,19 @@ class FullDisk(MemoryLedger):
         return await super().open_attempt(attempt)
 
     async def close_attempt(
-        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        self,
+        attempt_id: AttemptId,
+        state: State,
+        reply: str,
+        at_s: float,
+        dsns: Sequence[NewDsn] = (),
+        finish: Finish | None = None,
     ) -> None:
         self.closing.set()
         if self.close_fails:
             self.close_fails -= 1
             raise LedgerNotDurable("disk full")
-        await super().close_attempt(attempt_id, state, reply, at_s, dsns)
+        await super().close_attempt(attempt_id, state, reply, at_s, dsns, finish)
 
 
 async def test_attempt_is_written_before_data_and_outcome_before_anything_else(sink: Sink, mta: MtaSettings) -> None:
@@ -329,10 +336,16 @@ async def test_attempt_is_written_before_data_and_outcome_before_anything_else(s
             return attempt_id
 
         async def close_attempt(
-            self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+            self,
+            attempt_id: AttemptId,
+            state: State,
+            reply: str,
+            at_s: float,
+            dsns: Sequence[NewDsn] = (),
+            finish: Finish | None = None,
         ) -> None:
             await asyncio.sleep(0.01)
-            await super().close_attempt(attempt_id, state, reply, at_s, dsns)
+            await super().close_attempt(attempt_id, state, reply, at_s, dsns, finish)
             order.append("outcome")
 
     def noting(step: SinkStep) -> None:

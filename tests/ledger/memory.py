@@ -22,6 +22,7 @@ from drainer.ledger.evidence import (
     Evidence,
     Failure,
     Fate,
+    Finish,
     Some,
     baselines_to_forget,
     counted_since,
@@ -137,6 +138,9 @@ class MemoryLedger:
     async def history(self, identity: Sequence[bytes]) -> History:
         return _history(self._sharing(identity))
 
+    async def histories(self, identities: Sequence[Sequence[bytes]]) -> list[History]:
+        return [await self.history(identity) for identity in identities]
+
     async def kin_known(self, digests: Collection[bytes]) -> frozenset[bytes]:
         kin = {kin_of(digest) for identity in self._messages for digest in identity}
         return frozenset(map(kin_of, digests)) & kin
@@ -201,7 +205,13 @@ class MemoryLedger:
         return self._ends[attempt_id][0] if attempt_id in self._ends else None
 
     async def close_attempt(
-        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        self,
+        attempt_id: AttemptId,
+        state: State,
+        reply: str,
+        at_s: float,
+        dsns: Sequence[NewDsn] = (),
+        finish: Finish | None = None,
     ) -> None:
         row = self._to_end(attempt_id, state, reply, at_s)
         if row is None:
@@ -210,6 +220,7 @@ class MemoryLedger:
         self._owe(dsns)
         self._end_attempt(row, state, reply, at_s)
         await self.count({"transactions": 1})
+        await self._finish(finish)
 
     async def split_attempt(self, attempt_id: AttemptId, recipients: Sequence[str], part_id: AttemptId) -> None:
         row = self._attempt(attempt_id)
@@ -227,6 +238,7 @@ class MemoryLedger:
         outcomes: Sequence[Outcome],
         dsns: Sequence[NewDsn] = (),
         step: Step | None = None,
+        finish: Finish | None = None,
     ) -> None:
         sharing = self._sharing(message.identity)
         before = _states(sharing, filebase)
@@ -240,6 +252,7 @@ class MemoryLedger:
         for outcome in outcomes:
             if outcome.recipients:
                 self._write_outcome(filebase, self._message(message), outcome)
+        await self._finish(finish)
         self._write_step(step)
 
     async def unresolved_attempts(self) -> list[OpenAttempt]:
@@ -289,6 +302,10 @@ class MemoryLedger:
         self._evidence += evidence
         self._add_ended(ended)
         await self.count(counts or {})
+
+    async def _finish(self, finish: Finish | None) -> None:
+        if finish is not None:
+            await self.finish_entry(finish.filebase, finish.counts, finish.ended, finish.evidence)
 
     def _add_ended(self, ended: Ended | None) -> None:
         if ended is not None:
