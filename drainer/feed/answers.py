@@ -61,6 +61,11 @@ class Answers:
         self.session_has_enough: Literal["no", "perhaps", "said"] = "no"
 
     @property
+    def asked(self) -> int:
+        """How many recipients, in order, it is known for what came of their RCPT."""
+        return len(self._heard)
+
+    @property
     def limit_is_met(self) -> bool:
         """The MTA takes no more recipients in this transaction: the next ones would be refused as well."""
         return bool(self._over_limit)

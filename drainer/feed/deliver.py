@@ -28,10 +28,10 @@ from drainer.errors import EntryError, LedgerNotDurable
 from drainer.feed.answers import Answers, ToRcpt
 from drainer.feed.dsn import owed_dsn
 from drainer.feed.outcome import Meaning, Reply, SessionLost, Stage
-from drainer.feed.outcome_writes import Attempts, OutcomeWrites, Write
+from drainer.feed.outcome_writes import Attempts, OutcomeWrites, Write, begun
 from drainer.feed.session import Session
 from drainer.feed.smtp_client import Answer
-from drainer.feed.smtp_commands import UnsafeAddress, mail_command, rcpt_commands
+from drainer.feed.smtp_commands import UnsafeAddress, mail_command, rcpt_commands, unsafe_recipients
 from drainer.feed.transaction import Transaction
 from drainer.ledger.records import AttemptId, MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
@@ -125,8 +125,7 @@ class _Delivery:
         self._answers = Answers(
             composed.owed_for, carried=session.transactions, mails=session.mails, holds_refused=holds_refused
         )
-        self._rcpt: list[bytes | UnsafeAddress] = []
-        self._unsafe: list[UnsafeAddress] = []
+        self._unsafe: dict[int, UnsafeAddress] = {}
         self._accepted: tuple[str, ...] = ()
         self._is_in_envelope = True
         self._waiter: asyncio.Future[None] | None = None
@@ -163,20 +162,20 @@ class _Delivery:
                 f"{max(size, envelope.size or 0)} octets, and the MTA takes {session.largest_bytes}; right would be a "
                 "higher limit there, then `drainer release`"
             )
-        self._rcpt = rcpt_commands(envelope.recipients, session.offered)
-        sent = [command for command in self._rcpt if isinstance(command, bytes)]
-        self._unsafe = [command for command in self._rcpt if isinstance(command, UnsafeAddress)]
-        if not sent:
+        recipients: Sequence[str] = envelope.recipients
+        if unsafe := unsafe_recipients(recipients, session.offered):
+            self._unsafe = unsafe
+            recipients = [address for place, address in enumerate(recipients) if place not in unsafe]
+        if not recipients:
             # Before MAIL: under VERP the address is in the reverse-path too, and a refusal there would blame the entry.
-            self._answers.to_recipients(self._unsafe)
+            self._answers.to_recipients(list(unsafe.values()))
             self._envelope_is_over()
             return
         mail = mail_command(envelope, size, session.offered)
         if "pipelining" in session.offered:
-            stages = [Stage.MAIL] + [Stage.RCPT] * len(sent)
-            session.ask(b"".join([mail, *sent]), stages, self._step(self._all_answered))
+            stages = [Stage.MAIL] + [Stage.RCPT] * len(recipients)
+            session.ask(mail + rcpt_commands(recipients), stages, self._step(self._all_answered))
         else:
-            self._left = iter(self._rcpt)
             session.ask(mail, (Stage.MAIL,), self._step(self._mail_answered))
 
     def _all_answered(self, answer: Answer) -> None:
@@ -184,19 +183,15 @@ class _Delivery:
         if isinstance(answer, SessionLost):
             self._answers.lost(answer)
         elif self._answers.to_mail(answer[0]):
-            self._answers.to_recipients(self._in_place(answer[1:]))
+            self._answers.to_recipients(self._in_place(answer[1:]) if self._unsafe else answer[1:])
         self._envelope_is_over()
 
     def _in_place(self, replies: Sequence[Reply]) -> Sequence[ToRcpt]:
         """The replies, and between them the recipients for which no RCPT was sent."""
-        if not self._unsafe:
-            return replies
-        said = iter(replies)
-        return [
-            came
-            for command in self._rcpt
-            if (came := command if isinstance(command, UnsafeAddress) else next(said, None)) is not None
-        ]
+        came: list[ToRcpt] = list(replies)
+        for place, unsafe in self._unsafe.items():
+            came.insert(place, unsafe)
+        return came
 
     def _mail_answered(self, answer: Answer) -> None:
         if isinstance(answer, SessionLost):
@@ -207,11 +202,14 @@ class _Delivery:
         self._envelope_is_over()
 
     def _ask_for_next(self) -> None:
-        for command in self._left:
-            if isinstance(command, bytes):
+        """RCPT for the next recipient, where the MTA takes them one by one."""
+        recipients = self._composed.envelope.recipients
+        while (place := self._answers.asked) < len(recipients):
+            if place not in self._unsafe:
+                command = rcpt_commands((recipients[place],))
                 self._session.ask(command, (Stage.RCPT,), self._step(self._rcpt_answered))
                 return
-            self._answers.to_recipients((command,))
+            self._answers.to_recipients((self._unsafe[place],))
         self._envelope_is_over()
 
     def _rcpt_answered(self, answer: Answer) -> None:
@@ -241,7 +239,7 @@ class _Delivery:
         #   Crash before: the MTA saw MAIL and RCPT only and owns nothing; the entry is read again.
         #   Crash after:  the row stays ATTEMPTING; in_doubt/policy.py makes it IN_DOUBT, not PENDING.
         #   Leans on the ledger's promise that open_attempt is done only when durable. Held by tests/feed/test_deliver.py.
-        opening = asyncio.ensure_future(self._ledger.open_attempt(attempt))
+        opening = begun(self._ledger.open_attempt(attempt))
         opening.add_done_callback(self._step(self._attempt_is_written))
 
     def _attempt_is_written(self, opening: asyncio.Future[AttemptId]) -> None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 from drainer.errors import LedgerNotDurable
 from drainer.ledger.records import AttemptId, MessageRecord, NewAttempt, NewDsn, Outcome
@@ -26,21 +26,31 @@ LEDGER_RETRY_FIRST_S = 0.25
 LEDGER_RETRY_LONGEST_S = 5.0
 _TRIES_WHEN_STOPPING = 3
 
-Write = Callable[[], Awaitable[None]]
+T = TypeVar("T")
+
+Done = Coroutine[Any, Any, T] | asyncio.Future[T]
+"""A write that is under way, or will be once it is awaited: done when it is durable."""
+
+Write = Callable[[], Done[None]]
 
 
 class Attempts(Protocol):
     """Where one transaction is written: for mail, the ledger itself (ledger/contract.py has the promises)."""
 
-    def open_attempt(self, attempt: NewAttempt) -> Awaitable[AttemptId]: ...
+    def open_attempt(self, attempt: NewAttempt) -> Done[AttemptId]: ...
 
     def close_attempt(
         self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
-    ) -> Awaitable[None]: ...
+    ) -> Done[None]: ...
 
     def record(
         self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
-    ) -> Awaitable[None]: ...
+    ) -> Done[None]: ...
+
+
+def begun(write: Done[T]) -> asyncio.Future[T]:
+    """The write as a future. A ledger that returns one saves a task."""
+    return write if isinstance(write, asyncio.Future) else asyncio.get_running_loop().create_task(write)
 
 
 class OutcomeWrites:
@@ -73,7 +83,7 @@ class OutcomeWrites:
         if not writes:
             then(None)
         for write in writes:
-            first = asyncio.ensure_future(write())
+            first = begun(write())
             first.add_done_callback(functools.partial(self._tried, write, outcomes, then))
 
     def cancelled(self) -> None:
@@ -90,7 +100,7 @@ class OutcomeWrites:
     ) -> None:
         ended = functools.partial(self._ended, then)
         if not first.cancelled() and isinstance(refusal := first.exception(), LedgerNotDurable):
-            again = asyncio.ensure_future(self._until_durable(write, refusal, outcomes))
+            again = begun(self._until_durable(write, refusal, outcomes))
             self._retries.append(again)
             again.add_done_callback(ended)
         else:

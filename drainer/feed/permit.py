@@ -10,10 +10,10 @@ opened for count from that moment, and the others not at all. So whenever the MT
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from drainer.feed.outcome_writes import Attempts
+from drainer.feed.outcome_writes import Attempts, Done
 from drainer.ledger.records import AttemptId, MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
 
@@ -66,10 +66,10 @@ class _Counted:
 
     def close_attempt(
         self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
-    ) -> Awaitable[None]:
+    ) -> Done[None]:
         return self._attempts.close_attempt(attempt_id, state, reply, at_s, dsns)
 
     def record(
         self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
-    ) -> Awaitable[None]:
+    ) -> Done[None]:
         return self._attempts.record(filebase, message, outcomes, dsns)

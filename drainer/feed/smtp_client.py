@@ -82,31 +82,32 @@ class SmtpClient:
 
     def receives(self, octets: bytes) -> Answer | None:
         """Octets from the MTA. Returns the answer of the exchange if it is over with them."""
-        if self.is_over:
+        if self._end or self.got_421:
             return None
         *lines, rest = (self._rest + octets).split(b"\n")
         self._rest = b""
         replies, stages = self._replies, self._stages
-        owed, read = len(stages), 0
+        owed, read = len(stages) - len(replies), 0
         try:
             for line in lines:
-                if len(replies) == owed or self.got_421:
+                if not owed:
                     break
                 read += 1
                 is_whole = line[3:4] != b"-" and not self._lines
                 reply = _reply_of(line) if is_whole else self._reply_ended_by(line)
                 if reply is not None:
                     replies.append(reply)
-                    if reply.code >= 400:
-                        self._refused(stages[len(replies) - 1], reply)
-            if len(replies) < owed and not self.got_421:
+                    owed -= 1
+                    if reply.code >= 400 and self._closes_with(stages[len(replies) - 1], reply):
+                        break
+            if owed and not self.got_421:
                 _check_length(len(rest), _LONGEST_LINE)
                 self._rest = rest
                 return None
         except UnreadableReply as exc:
             return self._lose(stages[len(replies)], str(exc))
         self._unasked = (self._unasked + b"\n".join([*lines[read:], rest]))[:_SHOWN]
-        return self._answer(replies) if owed else None
+        return self._answer(replies) if stages else None
 
     def ends(self, why: str) -> SessionLost | None:
         """The connection has ended, or is given up. Returns the answer of the exchange that was under way."""
@@ -131,10 +132,12 @@ class SmtpClient:
         self._lines, self._lines_bytes = [], 0
         return _parsed(int(line[:3]), text)
 
-    def _refused(self, stage: Stage, reply: Reply) -> None:
+    def _closes_with(self, stage: Stage, refusal: Reply) -> bool:
+        """Note a refusal; whether the MTA closes the session with it."""
         self.errors += 1
-        if reply.code == _CLOSING:
+        if refusal.code == _CLOSING:
             self.got_421, self.refused_a_recipient = True, stage is Stage.RCPT
+        return self.got_421
 
     def _answer(self, replies: list[Reply]) -> Answer:
         stage, last = self._stages[len(replies) - 1], replies[-1]
@@ -142,10 +145,11 @@ class SmtpClient:
             if not self._unasked.startswith(b"421"):  # it may come at any time and does not undo the reply
                 return self._lose(stage, f"more than one reply: {last}, then {_shown(self._unasked)!r}")
             self.got_421 = True
-        if last.code < 400 and (stage is Stage.CONTENT or (stage is Stage.DATA and last.code != _GO_AHEAD)):
-            return self._lose(stage, f"out-of-turn reply: {last}")
-        if stage is Stage.FINAL_DOT and last.code < 400:
-            self.errors = 0
+        if last.code < 400:
+            if stage is Stage.FINAL_DOT:
+                self.errors = 0
+            elif stage is Stage.CONTENT or (stage is Stage.DATA and last.code != _GO_AHEAD):
+                return self._lose(stage, f"out-of-turn reply: {last}")
         self._stages, self._replies = (), []
         return replies
 

@@ -10,7 +10,7 @@ aiosmtplib's own mail() and rcpt() parse and requote addresses that Mailman wrot
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from drainer.compose.wire import LONGEST_ADDRESS, Envelope, why_unfit
 from drainer.errors import EntryError
@@ -55,18 +55,24 @@ def mail_command(envelope: Envelope, content_bytes: int, offered: Collection[str
     return b" ".join(words) + b"\r\n"
 
 
-def rcpt_commands(recipients: Sequence[str], offered: Collection[str]) -> list[bytes | UnsafeAddress]:
-    """RCPT for each recipient, or why this server can be given none for it."""
-    if _are_plain(recipients):
-        return [b"RCPT TO:<" + recipient.encode("ascii") + b">\r\n" for recipient in recipients]
+def rcpt_commands(recipients: Iterable[str]) -> bytes:
+    """RCPT for each of these recipients, which must be safe (see unsafe_recipients)."""
+    return ("RCPT TO:<" + ">\r\nRCPT TO:<".join(recipients) + ">\r\n").encode()
+
+
+def unsafe_recipients(recipients: Sequence[str], offered: Collection[str]) -> dict[int, UnsafeAddress]:
+    """Why this server can be given no RCPT for some of them, by their place."""
+    # A look at all of them at once, which nearly always is enough.
+    if _is_plain(" ".join(recipients)) and max(map(len, recipients), default=0) <= LONGEST_ADDRESS:
+        return {}
     smtputf8 = "smtputf8" in offered
-    commands: list[bytes | UnsafeAddress] = []
-    for recipient in recipients:
+    unsafe: dict[int, UnsafeAddress] = {}
+    for place, recipient in enumerate(recipients):
         try:
-            commands.append(b"RCPT TO:<" + _safe(recipient, smtputf8) + b">\r\n")
+            _safe(recipient, smtputf8)
         except UnsafeAddress as exc:
-            commands.append(exc)
-    return commands
+            unsafe[place] = exc
+    return unsafe
 
 
 def on_the_wire(content: bytes) -> bytes:
@@ -80,15 +86,15 @@ def on_the_wire(content: bytes) -> bytes:
     return content + (b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n")
 
 
-def _are_plain(recipients: Sequence[str]) -> bool:
-    """Whether each is safe whatever the MTA offers: a look at all of them at once, which nearly always is enough."""
-    text = " ".join(recipients)
-    is_printable = text.isascii() and text.isprintable()
-    return is_printable and not ("<" in text or ">" in text) and max(map(len, recipients), default=0) <= LONGEST_ADDRESS
+def _is_plain(text: str) -> bool:
+    """Whether it is safe between angle brackets whatever the MTA offers, unless it is too long."""
+    return text.isascii() and text.isprintable() and not ("<" in text or ">" in text)
 
 
 def _safe(address: str, smtputf8: bool) -> bytes:
     """The address as octets that may stand between angle brackets."""
+    if _is_plain(address) and len(address) <= LONGEST_ADDRESS:
+        return address.encode("ascii")
     if why := why_unfit(address):
         raise UnsafeAddress(f"address {address!r:.200} {why}")
     if _UNSAFE_IN_PATH.search(address):

@@ -15,7 +15,7 @@ from drainer.demo.sink_session import SinkSession
 from drainer.feed.deliver import deliver
 from drainer.feed.outcome import SessionLost, Stage
 from drainer.feed.session import Session
-from drainer.feed.smtp_commands import NeedsSmtputf8, UnsafeAddress, rcpt_commands
+from drainer.feed.smtp_commands import UnsafeAddress
 from drainer.ledger.states import State
 from drainer.settings.mta import MtaSettings
 from tests.feed.conftest import CONTENT, composed, mta_settings, record_of, sent
@@ -45,12 +45,15 @@ async def test_address_outside_ascii_announces_smtputf8(sink: Sink, mta: MtaSett
     assert "SMTPUTF8" not in sink.taken[1].parameters
 
 
-async def test_address_outside_ascii_is_not_sent_where_smtputf8_is_not_offered() -> None:
+async def test_address_outside_ascii_is_not_sent_where_smtputf8_is_not_offered(ledger: MemoryLedger) -> None:
     async with Sink(SinkOptions(extensions=("SIZE",))) as sink:
         session = await Session.open(mta_settings(sink.port))
-        refused, command = rcpt_commands(("jörg@example.org", "ann@example.org"), session.offered)
-        assert isinstance(refused, NeedsSmtputf8) and command == b"RCPT TO:<ann@example.org>\r\n"
+        message = composed("jörg@example.org", "ann@example.org")
+        done = await deliver(message, "1.0+a", record_of(message), ledger, session, StoppedClock())
+        assert done.recipients(State.FAILED) == ("jörg@example.org",)
+        assert "does not offer SMTPUTF8" in done.outcomes[1].reply
         await session.quit()
+        assert sink.commands["RCPT"] == 1 and sink.taken[0].recipients == ("ann@example.org",)
 
 
 @pytest.mark.parametrize("character", ["\r", "\n", "\0", ">", "<", "\t", "\x7f", "\x85", "\u2028", "\udc80"])
