@@ -1,9 +1,9 @@
-"""Sessions that are open, when one is renewed, and whether the MTA is dead.
+"""Sessions that are open, and whether the MTA is dead.
 
 In    MtaSettings; sessions given back, usable or lost
 Out   a usable Session at a time per task; MtaState for the snapshot
 Not here  what a lost session means for a recipient (outcome.py); how many sessions are right (concurrency.py); when lost
-          sessions are a dead MTA (dead_detector.py)
+          sessions are a dead MTA (dead_detector.py); when a session is renewed (session_renewal.py)
 
 A dead MTA (dead_detector.py) is waited for here, so that no entry is blamed: no task gets a session until it answers. One
 session at a time then tries, after 1 s, 2 s, 4 s, up to 60 s; the others follow once it has carried a transaction. Sessions
@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Literal
 
 from drainer.clock import Clock
@@ -36,6 +37,7 @@ from drainer.feed.mta_state import MtaState
 from drainer.feed.outcome import Stage
 from drainer.feed.session import Session
 from drainer.feed.session_limit import SessionLimit
+from drainer.feed.session_renewal import SessionRenewal, name_of
 from drainer.settings.mta import MtaSettings
 
 BACK_OFF_FIRST_S = 1.0
@@ -44,9 +46,6 @@ ONE_MORE_LOOK_S = 5.0
 """A task that waits for a session looks this often whether one more is allowed."""
 IDLE_S = 60.0
 """A session idle for longer is renewed, before the MTA hangs up on it (Postfix: 300 s)."""
-ERRORS_PER_SESSION = 10
-"""A session with so many refusals and no mail accepted since is renewed: servers slow it down from here on, and then close
-it (Postfix: smtpd_soft_error_limit = 10, smtpd_hard_error_limit = 20)."""
 
 
 class SessionPool:
@@ -87,7 +86,7 @@ class SessionPool:
         self._losses = Losses()
         self._concurrency = first_concurrency(clock.monotonic_s())
         self._round = RoundCount(clock.monotonic_s())
-        self._session_limit = SessionLimit()
+        self._renewal = SessionRenewal(clock)
         self._closed = False
         self._changed = asyncio.Event()
 
@@ -126,15 +125,15 @@ class SessionPool:
     @property
     def session_limit(self) -> SessionLimit:
         """How many transactions the MTA takes in a session, as far as is known."""
-        return self._session_limit
+        return self._renewal.known
 
     def begin_with_limit(self, known: SessionLimit) -> None:
         """Before the first session: what was learnt of the MTA in an earlier run."""
-        self._session_limit = known
+        self._renewal.begin_with(known)
 
     def reconfigure(self, settings: MtaSettings, *, adaptive: bool | None = None) -> None:
         """Follow new settings at once; sessions opened under the old ones are renewed before their next transaction."""
-        if _mta_of(settings) != _mta_of(self._settings):
+        if name_of(settings) != name_of(self._settings):
             self._begin_anew()
         self._settings = settings
         self._adaptive = self._adaptive if adaptive is None else adaptive
@@ -153,18 +152,12 @@ class SessionPool:
         self._state, self._reason, self._failures = "unknown", "", 0
         self._probing, self._probe_out, self._probe = True, False, None
 
-    @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
+    def session(self) -> AbstractAsyncContextManager[Session]:
         """A session for one transaction, as soon as the MTA has one for us; waits while it is down.
 
         Raises   MtaUnreachable once the pool is closed
         """
-        session = await self._take()
-        begun_s, transactions_before = asyncio.get_running_loop().time(), session.transactions
-        try:
-            yield session
-        finally:
-            self._give_back(session, transactions_before, begun_s)
+        return _Lease(self._take, self._give_back)
 
     async def close(self) -> None:
         """Hand out no more, wait for those handed out, QUIT all."""
@@ -237,7 +230,7 @@ class SessionPool:
                 self._down(str(exc))
             return None
         finally:
-            if probe and _mta_of(settings) == _mta_of(self._settings):
+            if probe and name_of(settings) == name_of(self._settings):
                 self._probe_out = False  # set again when it is handed out, if a probe is still wanted
         self._born[session] = settings
         if settings is not self._settings:
@@ -262,50 +255,23 @@ class SessionPool:
         if session.transactions > transactions_before:
             self._works(is_answered=session.final_dot_s is not None)
             self._count(session.final_dot_s, failed=False)
-        elif (session.lost is not None or is_closed) and not self._is_at_limit(session, transactions_before):
+        elif (session.lost is not None or is_closed) and not self._renewal.is_at_limit(
+            session, transactions_before, self._settings
+        ):
             self._count(None, failed=True)
-        self._learn_session_limit(session, transactions_before)
+        self._renewal.learn(session, transactions_before, self._settings)
         # At its first command after an idle time: the MTA may have closed it long ago.
         is_fresh = transactions_before == 0
         if session.lost is not None and (is_fresh or session.lost.stage is not Stage.MAIL):
             self._failed(str(session.lost), begun_s, in_doubt=session.lost.in_doubt)
         elif is_closed and not session.transactions:
             self._failed("the MTA closes sessions with 421 before they have carried anything", begun_s)
-        if session.usable and not self._is_worn_out(session):
+        if session.usable and not self._renewal.is_worn_out(session, self._settings):
             self._idle.append((asyncio.get_running_loop().time(), session))
             self._changed.set()
             self._wake_one()
         else:
             self._leave(session)
-
-    def _is_worn_out(self, session: Session) -> bool:
-        """Whether it is renewed: after as many transactions as the settings say, or fewer if the MTA takes fewer."""
-        most = min(self._settings.transactions_per_session, session.mail_max or math.inf)
-        if session.transactions >= most or session.errors >= ERRORS_PER_SESSION:
-            return True
-        known = self._session_limit.renew_after(_mta_of(self._settings), self._clock.now_s())
-        if not known or session.transactions < known:
-            return False
-        if self._session_limit.wants_probe(self._clock.now_s()):
-            self._session_limit = self._session_limit.probed(self._clock.now_s())
-            return False
-        return True
-
-    def _is_at_limit(self, session: Session, transactions: int) -> bool:
-        """Whether the MTA ended a session because of its limit, as far as that is known: no sign of trouble."""
-        known = self._session_limit.renew_after(_mta_of(self._settings), self._clock.now_s())
-        return session.has_enough != "no" or (known > 0 and transactions == known)
-
-    def _learn_session_limit(self, session: Session, transactions: int) -> None:
-        """From how a transaction ended that came after `transactions` others in its session."""
-        limit, mta, now_s = self._session_limit, _mta_of(self._settings), self._clock.now_s()
-        # A 421 in answer to RCPT is about that recipient: a provider behind the MTA, such as one that says "too fast".
-        got_421 = session.got_421 and not (session.refused_a_recipient or session.is_about_destination)
-        was_ended = got_421 or (session.lost is not None and session.lost.stage is Stage.MAIL)
-        if transactions and (session.has_enough != "no" or was_ended):
-            self._session_limit = limit.ended(mta, transactions, now_s, is_said=session.has_enough == "said")
-        elif session.usable:
-            self._session_limit = limit.carried(mta, session.transactions, now_s)
 
     def _count(self, final_dot_s: float | None, *, failed: bool) -> None:
         """One more transaction of the round; the number of sessions follows once the round is over."""
@@ -396,5 +362,22 @@ class SessionPool:
             self._wake_one()
 
 
-def _mta_of(settings: MtaSettings) -> str:
-    return f"{settings.host}:{settings.port}"
+class _Lease:
+    """A session for as long as a block takes."""
+
+    def __init__(
+        self, take: Callable[[], Awaitable[Session]], give_back: Callable[[Session, int, float], None]
+    ) -> None:
+        """give_back  gets the session, the transactions it had carried when it was taken, and when that was"""
+        self._take = take
+        self._give_back = give_back
+
+    async def __aenter__(self) -> Session:
+        self._session = session = await self._take()
+        self._transactions, self._begun_s = session.transactions, asyncio.get_running_loop().time()
+        return session
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._give_back(self._session, self._transactions, self._begun_s)

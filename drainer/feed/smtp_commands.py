@@ -63,7 +63,9 @@ def rcpt_commands(recipients: Iterable[str]) -> bytes:
 def unsafe_recipients(recipients: Sequence[str], offered: Collection[str]) -> dict[int, UnsafeAddress]:
     """Why this server can be given no RCPT for some of them, by their place."""
     # A look at all of them at once, which nearly always is enough.
-    if _is_plain(" ".join(recipients)) and max(map(len, recipients), default=0) <= LONGEST_ADDRESS:
+    text = " ".join(recipients)
+    are_short = max(map(len, recipients), default=0) <= LONGEST_ADDRESS
+    if are_short and text.isascii() and text.isprintable() and not ("<" in text or ">" in text):
         return {}
     smtputf8 = "smtputf8" in offered
     unsafe: dict[int, UnsafeAddress] = {}
@@ -86,15 +88,8 @@ def on_the_wire(content: bytes) -> bytes:
     return content + (b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n")
 
 
-def _is_plain(text: str) -> bool:
-    """Whether it is safe between angle brackets whatever the MTA offers, unless it is too long."""
-    return text.isascii() and text.isprintable() and not ("<" in text or ">" in text)
-
-
 def _safe(address: str, smtputf8: bool) -> bytes:
     """The address as octets that may stand between angle brackets."""
-    if _is_plain(address) and len(address) <= LONGEST_ADDRESS:
-        return address.encode("ascii")
     if why := why_unfit(address):
         raise UnsafeAddress(f"address {address!r:.200} {why}")
     if _UNSAFE_IN_PATH.search(address):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 
 from drainer.duplicates.decision import Claim, Decision, NextStep
+from drainer.feed.outcome_writes import Write
 from drainer.ledger.records import Outcome, RecipientKey, recipient_key
 from drainer.ledger.states import SETTLED
 from drainer.stages.ending import Finished
@@ -39,7 +40,7 @@ class LastOutcome:
         self._claims: dict[RecipientKey, Claim] = {}
         self.finished: tuple[Decision, Finished] | None = None
 
-    def written_with(self, outcomes: Sequence[Outcome]) -> Callable[[], Awaitable[None]] | None:
+    def written_with(self, outcomes: Sequence[Outcome]) -> Write | None:
         """The end of the entry, to be written together with these outcomes; None: something is open after them.
 
         Those of other transactions count once they are durable, so it is never written before they are.

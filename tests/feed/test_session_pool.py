@@ -14,7 +14,8 @@ from drainer.errors import MtaUnreachable
 from drainer.feed.deliver import deliver
 from drainer.feed.outcome import Stage
 from drainer.feed.session import Session
-from drainer.feed.session_pool import ERRORS_PER_SESSION, SessionPool
+from drainer.feed.session_pool import SessionPool
+from drainer.feed.session_renewal import ERRORS_PER_SESSION
 from drainer.feed.smtp_commands import mail_command
 from drainer.feed.transaction import Transaction
 from drainer.ledger.states import State

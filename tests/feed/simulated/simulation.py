@@ -26,7 +26,8 @@ from drainer.feed.concurrency import (
     restarted,
 )
 from drainer.feed.dead_detector import Losses
-from drainer.feed.session_pool import BACK_OFF_LONGEST_S, ERRORS_PER_SESSION, ONE_MORE_LOOK_S
+from drainer.feed.session_pool import BACK_OFF_LONGEST_S, ONE_MORE_LOOK_S
+from drainer.feed.session_renewal import ERRORS_PER_SESSION
 from drainer.feed.throttle import CATCH_UP_S
 
 Ended = Literal["accepted", "deferred", "lost"]
