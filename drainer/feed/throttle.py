@@ -170,8 +170,6 @@ class Throttle:
         A large transaction goes when its turn comes and makes the next ones wait for it: 100 recipients at 10/s are
         followed by ten seconds of nothing.
         """
-        if (at_once := self._at_once(recipients, may_be_cut, is_fresh, places)) is not None:
-            return at_once
         has_waited = False
         while True:
             if places is not None:
@@ -179,7 +177,9 @@ class Throttle:
                 await places.enter(is_fresh, at_front=has_waited)
             permit = None
             try:
-                permit = await self._in_turn(recipients, may_be_cut, is_fresh, places, at_front=has_waited)
+                permit = self._at_once(recipients, may_be_cut, is_fresh, places)
+                if permit is None:
+                    permit = await self._in_turn(recipients, may_be_cut, is_fresh, places, at_front=has_waited)
             finally:
                 if permit is None and places is not None:
                     places.leave()
@@ -188,15 +188,13 @@ class Throttle:
             has_waited = True
 
     def _at_once(self, recipients: int, may_be_cut: bool, is_fresh: bool, places: LaneQueue | None) -> Permit | None:
-        """What acquire gives where nobody waits and nothing has to be waited for; None: it is to stand in line."""
-        if not self._turn.has_room or (places is not None and not places.has_room):
+        """As _in_turn where nobody is in line and nothing has to be waited for; None: it is to stand in line."""
+        if not self._turn.has_room or (places is not None and places.is_overtaken(is_fresh)):
             return None
         now_s = self._clock.monotonic_s()
         if self._due(now_s, recipients, may_be_cut)[0] > now_s:
             return None
         self._binding = ""
-        if places is not None:
-            places.occupy()
         return self._granted(recipients, is_fresh, places)
 
     async def _in_turn(

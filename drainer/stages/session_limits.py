@@ -11,7 +11,7 @@ import contextlib
 import logging
 
 from drainer.errors import LedgerNotDurable
-from drainer.feed.session_limit import KEPT_AS, session_limit_from
+from drainer.feed.session_limit import KEPT_AS, SessionLimit, session_limit_from
 from drainer.stages.background import Background
 from drainer.stages.resources import Resources
 from drainer.text.logfmt import logfmt
@@ -25,6 +25,7 @@ class SessionLimits:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._background = Background()
+        self._seen = SessionLimit()
         self._kept = b""
         self._shown = 0
 
@@ -40,7 +41,10 @@ class SessionLimits:
         self._kept, self._shown = known.octets(), self.most
 
     def look(self) -> None:
-        octets = self._resources.pool.session_limit.octets()
+        known = self._resources.pool.session_limit
+        if known is self._seen:
+            return
+        self._seen, octets = known, known.octets()
         if octets == self._kept:
             return
         self._kept = octets
