@@ -28,7 +28,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from drainer.ledger.records import Akin, Coverage, History, RecipientKey, is_of_decorated, recipient_key
 from drainer.ledger.states import State
@@ -56,8 +56,7 @@ class NextStep(StrEnum):
     HOLD = "hold"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """Why a recipient is not delivered to now: an entry has settled, attempted, deferred or held it.
 
     filebase      that entry; "" where the policy holds the recipient and not an entry

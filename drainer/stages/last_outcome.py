@@ -45,8 +45,8 @@ class LastOutcome:
 
         Those of other transactions count once they are durable, so it is never written before they are.
         """
-        decision = self._finishing(self._claims_of(outcomes))
-        if decision is None:
+        settled = sum(len(outcome.recipients) for outcome in outcomes if outcome.state in SETTLED)
+        if settled < len(self._left) or (decision := self._finishing(self._claims_of(outcomes))) is None:
             return None
         finished = self._end_of(decision)
 
