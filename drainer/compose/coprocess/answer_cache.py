@@ -8,9 +8,9 @@ Kept across requests, for `remember_s`: the rows of lists, domains and archivers
 final URI; templates found in the file system; archivers and their configuration files; the addresses in the headers that
 name a sender, and the sender's language. A missing row of a list, domain or archiver is looked up again each time. The
 sections of mailman.cfg are kept for good: Mailman reads it at its start only.
-Kept within one request only: members, fetched for many recipients with one query, by exact address. Nothing that depends on
-a member's row or address is shared with another recipient, except through the URI of a template, which is its key. With
-remember_s = 0 Mailman's own code makes every look-up anew.
+Kept within one request only: members (members_ahead.py). Nothing that depends on a member's row or address is shared with
+another recipient, except through the URI of a template, which is its key. With remember_s = 0 Mailman's own code makes
+every look-up anew.
 
 Two of Mailman's look-ups also write. They are replaced even with remember_s = 0: ListArchiverSet adds rows for archivers
 that a list has no row for (here they exist in memory only), and a fetched template is stored in the file cache.
@@ -22,18 +22,17 @@ from __future__ import annotations
 import io
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Callable, Hashable, Iterator, Sequence  # noqa: UP035 (runs on Python 3.8)
+from typing import TYPE_CHECKING, Any, Callable, Hashable, Iterator  # noqa: UP035 (runs on Python 3.8)
 
 if TYPE_CHECKING:
-    from drainer.compose.coprocess import equal_copies
+    from drainer.compose.coprocess import equal_copies, members_ahead
     from drainer.compose.coprocess.remembered_rows import KeptRows
 else:
     import equal_copies
+    import members_ahead
     from remembered_rows import KeptRows
 
 _MOST_ANSWERS = 20_000
-_COMPARE_EXACTLY = frozenset(("sqlite", "postgresql"))  # MySQL's collations hold different texts for equal
-_BATCH = 100  # members fetched with one query; equal to the number of copies in one answer to the parent
 
 
 class _Raised:
@@ -47,19 +46,12 @@ class AnswerCache:
     """Answers kept across requests, and the members of the current request."""
 
     def __init__(self, remember_s: float) -> None:
-        from mailman.config import config
-
         self._remember_s = remember_s
         self._answers: dict[Hashable, tuple[float, Any]] = {}
         self._now_s = 0.0
-        self._upcoming: list[str] = []
-        self._fetched: set[str] = set()
-        self._members: dict[str, list[Any]] = {}
         self._rows = KeptRows(self._forget)
         self.copies = equal_copies.EqualCopies()
-        self.addresses: dict[str, Any] = {}
-        self.is_delivering = False
-        self._compares_exactly = config.db.engine.dialect.name in _COMPARE_EXACTLY
+        self.members = members_ahead.MembersAhead()
 
     @contextmanager
     def request(self) -> Iterator[None]:
@@ -70,18 +62,11 @@ class AnswerCache:
         try:
             yield
         finally:
-            self.is_delivering = False
-            self._upcoming = []
-            self._forget_members()
+            self.members.end()
             self.copies.forget()
             store = config.db.store
             if store.in_transaction() or store.identity_map or store.new:
                 store.close()
-
-    def begin_delivery(self, recipients: Sequence[str]) -> None:
-        """From now on Mailman looks up members as recipients, in this order."""
-        self.is_delivering = True
-        self._upcoming = list(recipients)[::-1]
 
     def answer(self, key: Hashable, ask: Callable[[], Any], *, expected: type[Exception] | tuple[()] = ()) -> Any:
         """The last answer of `ask`, or a new one. Exceptions of class `expected` are kept like answers, others are not."""
@@ -111,58 +96,9 @@ class AnswerCache:
             self._answers.pop(key, None)
         return found
 
-    def memberships(self, roster: Any, email: str, ask: Callable[[], list[Any]]) -> list[Any]:
-        """A recipient's memberships, fetched together with those of the next recipients."""
-        if not self._remember_s or not self.is_delivering:
-            return ask()
-        if email not in self._fetched and self._upcoming:
-            self._fetch_members(roster, email)
-        found = self._members.get(email)
-        if found is None and not self._compares_exactly:
-            return ask()  # not a member, or a member that the database finds by its own rule for equal addresses
-        return found or []
-
     def _forget(self) -> None:
         self._answers.clear()
         self.copies.forget()
-
-    def _forget_members(self) -> None:
-        self._fetched.clear()
-        self._members.clear()
-        self.addresses.clear()
-
-    def _fetch_members(self, roster: Any, email: str) -> None:
-        from mailman.config import config
-        from mailman.model.address import Address
-        from mailman.model.member import Member
-        from mailman.model.user import User
-        from sqlalchemy.orm import joinedload
-
-        if email in self._upcoming:
-            del self._upcoming[self._upcoming.index(email) + 1 :]
-        batch = self._upcoming[: -_BATCH - 1 : -1]
-        del self._upcoming[-len(batch) :]
-        self._forget_members()
-        self._fetched.update(batch)
-        of_user = joinedload(Member._user)
-        of_address = joinedload(Member._address)
-        options = (
-            joinedload(Member.preferences),
-            of_address.joinedload(Address.preferences),
-            of_address.joinedload(Address.user).joinedload(User.preferences),
-            of_user.joinedload(User.preferences),
-            of_user.joinedload(User._preferred_address).joinedload(Address.preferences),
-        )
-        rows = config.db.store.query(Address, Member).filter(
-            Member.list_id == roster._mlist.list_id, Member.role == roster.role, Address.email.in_(batch)
-        )
-        for joined in (
-            rows.filter(Member.address_id == Address.id),
-            rows.filter(Member.user_id == User.id, User._preferred_address_id == Address.id),
-        ):
-            for address, member in joined.options(*options):
-                self._members.setdefault(address.email, []).append(member)
-                self.addresses[address.email] = address
 
 
 class _Sender:
@@ -254,33 +190,17 @@ def _cache_rows(cache: AnswerCache) -> None:
 
 def _cache_members(cache: AnswerCache) -> None:
     from mailman.interfaces.languages import ILanguageManager
-    from mailman.model.roster import AbstractRoster
-    from mailman.model.usermanager import UserManager
     from zope.component import getUtility
 
-    memberships, get_member = AbstractRoster._get_all_memberships, AbstractRoster.get_member
-    get_address = UserManager.get_address
-
-    def all_memberships(roster: Any, email: str) -> list[Any]:
-        return cache.memberships(roster, email, lambda: memberships(roster, email))
-
-    def member_or_sender(roster: Any, email: str) -> Any:
-        if cache.is_delivering:
-            return get_member(roster, email)
-
+    def language_of(roster: Any, email: str, ask: Callable[[], Any]) -> Any:
         def language_of_sender() -> str | None:
-            member = get_member(roster, email)
+            member = ask()
             return None if member is None else member.preferred_language.code
 
         code = cache.answer(("sender", roster.name, roster._mlist.list_id, email), language_of_sender)
         return None if code is None else _Sender(getUtility(ILanguageManager)[code])
 
-    def address_of(manager: Any, email: str) -> Any:
-        return cache.addresses.get(email) or get_address(manager, email)
-
-    AbstractRoster._get_all_memberships = all_memberships
-    AbstractRoster.get_member = member_or_sender
-    UserManager.get_address = address_of
+    members_ahead.install(cache.members, language_of)
 
 
 def _cache_templates(cache: AnswerCache) -> None:

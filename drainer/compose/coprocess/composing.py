@@ -241,10 +241,15 @@ class Composing:
 
     def _deliver_and_stop(self, mlist: Any, msg: Any, msgdata: dict[str, Any]) -> None:
         """Stands in for the runner's delivery function."""
+        from mailman.mta.deliver import deliver
+
         try:
             if self._is_decorating:
                 raise _Decorated(decoration.decoration(mlist, msg, msgdata))
-            self._cache.begin_delivery(msgdata["recipients"])
+            self._cache.members.begin(msgdata["recipients"])
+            if self._delivery is deliver:
+                # For its log only, which is off; else Mailman writes the mail once more to measure it.
+                msgdata.setdefault("original_size", 0)
             self._delivery(mlist, msg, msgdata)
         except Exception as exc:  # noqa: BLE001 (passed by the runner, raised again after it)
             raise _Outcome(exc) from None
@@ -276,6 +281,9 @@ def _failing() -> Iterator[None]:
         raise RequestFailed("failed", f"{type(exc).__name__}: {exc!s:.500}") from exc
 
 
+_found: dict[tuple[str, str], Any] = {}
+
+
 class _Unpickler(pickle.Unpickler):
     """Loads an entry with Mailman's real classes, but only the allowed ones."""
 
@@ -284,9 +292,13 @@ class _Unpickler(pickle.Unpickler):
         self._allowed = allowed
 
     def find_class(self, module_name: str, global_name: str) -> Any:
-        if (module_name, global_name) not in self._allowed:
+        name = (module_name, global_name)
+        if name not in self._allowed:
             raise RequestFailed("unsafe_pickle", f"{module_name}.{global_name} is not on the allowed list")
-        return super().find_class(module_name, global_name)
+        found = _found.get(name)
+        if found is None:
+            found = _found[name] = super().find_class(module_name, global_name)
+        return found
 
 
 def _require_list(msgdata: dict[str, Any], list_id: str) -> None:

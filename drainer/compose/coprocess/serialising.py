@@ -12,6 +12,7 @@ shares what cannot change: texts, header fields, the policy.
 from __future__ import annotations
 
 import copy
+import email.charset
 import email.generator
 import email.message
 import email.policy
@@ -26,7 +27,8 @@ _WORDS = re.compile(r"[!-~]+(?: [!-~]+)*\Z")
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _PLAIN_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_ATOM}(?:\.{_ATOM})*\Z")
 
-_UNCHANGEABLE = frozenset((type(None), str, int, bool, type(email.policy.compat32)))
+# Nothing in `email` changes a Charset after it was made: a message is given another one.
+_UNCHANGED = frozenset((type(None), str, int, bool, type(email.policy.compat32), email.charset.Charset))
 
 
 def is_plain_address(address: Any) -> bool:
@@ -44,6 +46,10 @@ def install() -> None:
     smtplib.quoteaddr = functools.lru_cache(maxsize=65536)(smtplib.quoteaddr)  # the same subscribers come again
     email.message.Message.__deepcopy__ = message_copied  # type: ignore[attr-defined]
     email.generator.Generator._write_lines = write_lines  # type: ignore[attr-defined]
+    parameters = email.message._parseparam  # type: ignore[attr-defined]
+    email.message._parseparam = functools.lru_cache(maxsize=1000)(  # type: ignore[attr-defined]
+        lambda text: tuple(parameters(text))  # of a Content-Type, read several times for each mail
+    )
     _replace_folding()
 
 
@@ -79,7 +85,7 @@ def message_copied(msg: Any, memo: dict[int, Any]) -> Any:
     copied = memo[id(msg)] = object.__new__(type(msg))
     state = copied.__dict__
     for name, value in msg.__dict__.items():
-        if type(value) in _UNCHANGEABLE:
+        if type(value) in _UNCHANGED:
             state[name] = value
         elif type(value) is list and (
             not value or (name == "_headers" and {type(field[1]) for field in value} == {str})

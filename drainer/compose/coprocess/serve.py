@@ -25,6 +25,7 @@ else:
     from composing import Composing, RequestFailed
 
 _PR_SET_PDEATHSIG = 1
+_PIPE_BYTES = 2**16  # what a pipe holds (Linux)
 
 
 def _read(stream: BinaryIO) -> tuple[int, dict[str, Any], bytes] | None:
@@ -52,7 +53,7 @@ def _answer(composing: Composing, kind: int, fields: dict[str, Any], raw: bytes,
 
 def _reserve_pipes() -> tuple[BinaryIO, BinaryIO]:
     """Keep standard input and output for frames: other code that reads finds nothing, what it prints goes to stderr."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    requests, answers = os.fdopen(os.dup(0), "rb", _PIPE_BYTES), os.fdopen(os.dup(1), "wb", _PIPE_BYTES)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)
