@@ -37,6 +37,10 @@ class Transaction:
     session_limit: bool = False
     not_offered: tuple[str, ...] = ()
 
+    def has(self, *states: State) -> bool:
+        """Whether a recipient ended in one of these states."""
+        return any(outcome.state in states for outcome in self.outcomes)
+
     def recipients(self, state: State) -> tuple[str, ...]:
         """Recipients that ended in a state."""
         return tuple(

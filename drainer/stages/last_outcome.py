@@ -58,9 +58,10 @@ class LastOutcome:
 
     def durable(self, outcomes: Sequence[Outcome]) -> None:
         """The ledger has these."""
-        claims = self._claims_of(outcomes)
-        self._claims |= claims
-        self._left -= claims.keys()
+        if self.finished is None:  # else they are in it
+            claims = self._claims_of(outcomes)
+            self._claims |= claims
+            self._left -= claims.keys()
 
     @property
     def settled(self) -> Decision | None:
@@ -69,7 +70,7 @@ class LastOutcome:
         Enough to finish on: what was to be skipped was so by a final state in the ledger, and outcomes count once they are
         durable there (feed/deliver.py, INVARIANT outcome-before-anything).
         """
-        return self._finishing({})
+        return self.finished[0] if self.finished is not None else self._finishing({})
 
     def _finishing(self, more: dict[RecipientKey, Claim]) -> Decision | None:
         if self._before.wait or self._before.hold or not more.keys() >= self._left:

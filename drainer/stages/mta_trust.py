@@ -51,7 +51,7 @@ class MtaTrust:
 
     def heard(self, filebase: str, transaction: Transaction) -> None:
         """The outcome of one transaction, once the ledger has it."""
-        if transaction.recipients(State.DELIVERED) or transaction.recipients(State.IN_DOUBT):
+        if transaction.has(State.DELIVERED, State.IN_DOUBT):
             self._accepted_at_s = self._resources.clock.now_s()
         self._refusals.heard(filebase, transaction.outcomes, transaction.message_refused)
         if self._has_stopped or not transaction.outcomes:

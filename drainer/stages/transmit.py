@@ -251,9 +251,9 @@ class Transmit:
         last.durable(transaction.outcomes)
         for outcome in transaction.outcomes:
             log_outcome(entry, record, outcome)
-        if transaction.recipients(State.FAILED):
+        if transaction.has(State.FAILED):
             signals.owing.set()
-        if transaction.recipients(State.IN_DOUBT):
+        if transaction.has(State.IN_DOUBT):
             signals.doubt.set()
         if transaction.session_limit:  # says nothing about the MTA's pace, nor about this mail
             return
@@ -270,7 +270,7 @@ def _following(transaction: Transaction) -> tuple[str, ...]:
     """Recipients that a limit of the transaction or of the session left over, and that go at once."""
     if transaction.session_limit:
         return (*transaction.untouched, *transaction.over_limit, *transaction.not_offered)
-    beyond = transaction.over_limit if transaction.recipients(State.DELIVERED) else ()
+    beyond = transaction.over_limit if transaction.has(State.DELIVERED) else ()
     # What became of others says nothing about them, unless it was the MTA's state, or the mail itself.
     return beyond if transaction.trouble or transaction.message_refused else (*beyond, *transaction.not_offered)
 
