@@ -99,21 +99,22 @@ def fingerprint_of(facts: MailFacts, decoration: Decoration | None) -> Fingerpri
     is_automated = facts.is_automated()
     names = _name_halves(facts, scope, is_automated)
     bodies = _body_digests(facts, decoration)
-    identity = [name + _body_half(body) for body in bodies for name in names]
+    identity = [name + half for half in map(_body_half, bodies) for name in names]
     if facts.is_post:
         identity += _identity_of_enclosed(facts, scope)
     identity += _received_identity(facts, scope, bodies[-1])
     copy = _copy_digest(facts, scope, bodies[0])
     if not identity:
         when, _, _ = facts.entry.filebase.partition("+")
-        identity.append(_name_half(b"only-file", copy, octets_of(when)) + _body_half())
+        identity.append(_name_half(b"only-file", copy, octets_of(when)) + _NO_BODY)
     if facts.is_decorated:
-        identity += [name + _marked_body_half(bodies[0]) for name in names]
+        marked = _marked_body_half(bodies[0])
+        identity += [name + marked for name in names]
     has_resend = facts.is_post and bool(facts.author) and not is_automated and not facts.is_anonymous()
     message_id = _octets_of_id(facts.message_id)
     return Fingerprint(
         identity=tuple(dict.fromkeys(identity)),
-        resend=_digest(b"resend", scope, octets_of(facts.author), octets_of(facts.subject()), bodies[-1])
+        resend=_digest(b"resend", scope, octets_of(facts.author), octets_of(facts.subject), bodies[-1])
         if has_resend
         else None,
         message_id=_digest(b"message-id", scope, message_id) if message_id else None,
@@ -136,9 +137,9 @@ def _name_halves(facts: MailFacts, scope: bytes, is_automated: bool) -> list[byt
     if message_id := _octets_of_id(facts.message_id):
         names.append(_name_half(b"named", scope, message_id, date))
     if facts.is_post and facts.author and date and (not is_automated or facts.is_renamed()):
-        sender = octets_of(header_text(facts.headers.get("from")))
+        sender = octets_of(facts.sender)
         reply_to = octets_of(header_text(facts.headers.get("in-reply-to")))
-        subject = octets_of(facts.subject())
+        subject = octets_of(facts.subject)
         names.append(_name_half(b"dated", scope, octets_of(facts.author), sender, date, subject, reply_to))
     return names
 
@@ -152,10 +153,10 @@ def _received_identity(facts: MailFacts, scope: bytes, body: bytes) -> list[byte
     if message_id := _octets_of_id(facts.message_id):
         name = _name_half(b"received", scope, received, message_id)
     elif facts.is_post and author and date:
-        name = _name_half(b"received-dated", scope, received, author, date, octets_of(facts.subject()))
+        name = _name_half(b"received-dated", scope, received, author, date, octets_of(facts.subject))
     else:
         name = _name_half(b"received-body", scope, received, body)
-    return [name + _body_half()]
+    return [name + _NO_BODY]
 
 
 def _identity_of_enclosed(facts: MailFacts, scope: bytes) -> list[bytes]:
@@ -206,9 +207,12 @@ def _name_half(purpose: bytes, *parts: bytes) -> bytes:
     return _RULES_OCTET + blake2b(_framed(parts), digest_size=_NAME_BYTES, person=purpose).digest()
 
 
-def _body_half(body: bytes = b"") -> bytes:
+def _body_half(body: bytes) -> bytes:
     half = blake2b(body, digest_size=_BODY_BYTES, person=b"said").digest()
     return half[:-1] + bytes((half[-1] & ~DECORATED_BIT,))
+
+
+_NO_BODY = _body_half(b"")
 
 
 def _marked_body_half(body: bytes) -> bytes:

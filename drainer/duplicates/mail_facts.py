@@ -32,7 +32,7 @@ _PROGRAMS = frozenset(
 """Words in a local part that name a program and not a person. Source: RFC 5230 §4.6, Debian's system accounts, and the
 usual senders of monitoring, backup and build systems."""
 _PROGRAM_PHRASES = ("no-reply", "do-not-reply", "mailer-daemon", "www-data")
-_PROGRAM_HEADERS = ("x-cron-env", "x-auto-response-suppress", "x-autoreply", "x-autorespond", "feedback-id")
+_PROGRAM_HEADERS = frozenset({"x-cron-env", "x-auto-response-suppress", "x-autoreply", "x-autorespond", "feedback-id"})
 
 
 class MailFacts:
@@ -40,6 +40,8 @@ class MailFacts:
 
     role          "list" (a post), "owner", "digest" or "notice"
     author        address of the author, in lower case
+    sender        the From header
+    subject       as the author wrote it, without the list's prefix where Mailman kept it
     date          its Date, as canonical_date writes it
     is_decorated  Mailman has put header and footer into the text, or would have if the list had any
     """
@@ -51,6 +53,8 @@ class MailFacts:
         self.headers = first_headers(self.message)
         self.message_id = header_text(self.headers.get("message-id"))
         self.date = canonical_date(header_text(self.headers.get("date")))
+        self.sender = header_text(self.headers.get("from"))
+        self.subject = self._subject()
         self.role = self._role()
         self.author = self._author()
         self.is_decorated = self._is_decorated()
@@ -58,14 +62,6 @@ class MailFacts:
     @property
     def is_post(self) -> bool:
         return self.role in ("list", "owner")
-
-    def subject(self) -> str:
-        """The subject as the author wrote it, without the list's prefix where Mailman kept it."""
-        for key in ("origsubj", "original_subject"):
-            subject = self.metadata.get(key)
-            if isinstance(subject, str | Header):
-                return header_text(subject)
-        return header_text(self.headers.get("subject"))
 
     def is_automated(self) -> bool:
         return is_automated(self.headers, self.author)
@@ -103,6 +99,13 @@ class MailFacts:
                 return inside[0]
         return None
 
+    def _subject(self) -> str:
+        for key in ("origsubj", "original_subject"):
+            subject = self.metadata.get(key)
+            if isinstance(subject, str | Header):
+                return header_text(subject)
+        return header_text(self.headers.get("subject"))
+
     def _role(self) -> str:
         metadata = self.metadata
         if metadata.get("isdigest"):
@@ -117,9 +120,8 @@ class MailFacts:
         author = self.metadata.get("original_sender")
         if isinstance(author, str) and author:
             return author.lower()
-        sender = header_text(self.headers.get("from"))
-        _, address = email.utils.parseaddr(sender[:2000])
-        return (address or sender).lower()
+        _, address = email.utils.parseaddr(self.sender[:2000])
+        return (address or self.sender).lower()
 
     def _is_decorated(self) -> bool:
         if self.entry.flavour is Flavour.MAILMAN2:
@@ -143,7 +145,7 @@ def is_automated(headers: Mapping[str, object], author: str) -> bool:
         return True
     if header_text(headers.get("precedence")).lower() in ("bulk", "junk"):
         return True
-    if header_source(headers.get("return-path")).strip() == "<>" or any(name in headers for name in _PROGRAM_HEADERS):
+    if header_source(headers.get("return-path")).strip() == "<>" or not _PROGRAM_HEADERS.isdisjoint(headers):
         return True
     if header_source(headers.get("content-type")).lstrip().lower().startswith("multipart/report"):
         return True

@@ -17,6 +17,11 @@ DomainCounts = tuple[tuple[str, int], ...]
 """Recipients by domain, in lower case, most first."""
 
 
+_REMEMBERED = 16_384
+"""A list's members are asked about for each of its mails. Some 3 MB."""
+
+
+@functools.lru_cache(_REMEMBERED)
 def domain_of(recipient: str) -> str:
     """The domain of an address in lower case; "" if it has none."""
     _, at, domain = recipient.rpartition("@")
@@ -34,9 +39,13 @@ def recipients_by_domain(recipients: tuple[str, ...]) -> Mapping[str, int]:
 
 def domain_counts(recipients: Iterable[str], always: Collection[str] = ()) -> DomainCounts:
     """How many recipients are in each of the domains `always`, and in the LARGEST_OF_AN_ENTRY others that have the most."""
-    counted = sorted(Counter(map(domain_of, recipients)).items(), key=lambda item: (-item[1], item[0]))
+    counted = sorted(Counter(map(domain_of, recipients)).items(), key=_most_first)
+    if len(counted) <= LARGEST_OF_AN_ENTRY:
+        return tuple(counted)
     others = [item for item in counted if item[0] not in always][:LARGEST_OF_AN_ENTRY]
-    if len(others) == len(counted):
-        return tuple(others)
     kept = {domain for domain, _ in others}
     return tuple(item for item in counted if item[0] in always or item[0] in kept)
+
+
+def _most_first(counted: tuple[str, int]) -> tuple[int, str]:
+    return -counted[1], counted[0]
