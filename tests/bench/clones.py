@@ -25,6 +25,9 @@ FIRST_WHEN_S = 1_795_000_000.25
 
 _LIST, _CLONED_LIST = b"kites", b"k%04d"
 _NUMBER, _CLONED_NUMBER = b"#00NUM00#", b"%09d"
+_TIME, _CLONED_TIME = b"10:01:00", b"%02d:%02d:%02d"
+"""In its Date. Mails of one list, author, subject and second may be one mail, decorated and not: each would be compared with
+all others."""
 _GROUP, _CLONED_GROUP, _GROUPS = b"#GRP#", b"%05d", 200
 """Twenty subscribers get a mail together; the same get another one of two hundred."""
 
@@ -40,6 +43,8 @@ def template() -> bytes:
 
 def clone(made: bytes, number: int) -> bytes:
     made = made.replace(_NUMBER, _CLONED_NUMBER % number).replace(_GROUP, _CLONED_GROUP % (number % _GROUPS))
+    minutes, second = divmod(number // LISTS, 60)
+    made = made.replace(_TIME, _CLONED_TIME % (minutes // 60 % 24, minutes % 60, second))
     return made.replace(_LIST, _CLONED_LIST % (number % LISTS))
 
 
