@@ -13,7 +13,8 @@ A process whose site is unknown counts as ours. Then a `.bak` is left alone, whi
 from __future__ import annotations
 
 import configparser
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
@@ -40,6 +41,9 @@ _PROGRAMS: dict[str, tuple[_Role, _Flavour]] = {
     "runner": ("runner", "mailman3"), "master": ("master", "mailman3"),
     "qrunner": ("runner", "mailman2"), "mailmanctl": ("master", "mailman2"),
 }  # fmt: skip
+_PROGRAM_NAMES = tuple(name.encode() for name in _PROGRAMS)
+_MOST_COMMAND_BYTES = 2**17
+"""No single argument is longer on Linux (execve(2), MAX_ARG_STRLEN)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +141,31 @@ def mailman_processes(queue_dir: Path, config: Path | None = None) -> MailmanPro
     config  Mailman 3's mailman.cfg, if known
     """
     found = []
-    for process in psutil.process_iter():
+    for pid in _pids_of_python():
         try:
-            seen = parse_command(process.pid, process.cmdline())
+            process = psutil.Process(pid)
+            seen = parse_command(pid, process.cmdline())
             if seen and (site := _site_of(seen, process, queue_dir, config)) is not _Site.ANOTHER:
                 found.append(replace(seen, is_ours=site is _Site.OURS))
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return MailmanProcesses(tuple(found))
+
+
+def _pids_of_python() -> Iterator[int]:
+    """Of processes whose command names python and a program of Mailman's, one system call or two for each process. psutil
+    makes dozens, and an idle service looks every few seconds."""
+    for pid in psutil.pids():
+        try:
+            descriptor = os.open(f"{psutil.PROCFS_PATH}/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                command = os.read(descriptor, _MOST_COMMAND_BYTES)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            continue  # it has ended, or is hidden from us
+        if b"python" in command and any(name in command for name in _PROGRAM_NAMES):
+            yield pid
 
 
 def parse_command(pid: int, command: Sequence[str]) -> MailmanProcess | None:
