@@ -27,6 +27,11 @@ class Totals:
         self._overall: tuple[int, BacklogTotals] | None = None
         self._per_list: tuple[int, list[ListTotals]] | None = None
 
+    @property
+    def changes(self) -> int:
+        """Changes of the index since the start. While this stays the same, so does everything here."""
+        return self._store.changes
+
     def overall(self) -> BacklogTotals:
         """Of all entries."""
         if self._overall is None or self._overall[0] != self._store.changes:

@@ -29,7 +29,17 @@ def as_json(value: BaseModel | Mapping[str, Any]) -> bytes:
 
 
 def _plain(value: object) -> Any:
-    """`value` in types that JSON has. Mail headers and metadata hold other types too, and text that is no UTF-8."""
+    """`value` in types that JSON has. Mail headers and metadata hold other types too, and text that is no UTF-8.
+
+    The plain types first: a snapshot has thousands of values, and an abstract class asks long.
+    """
+    kind = type(value)
+    if kind is str:
+        return printable(value)  # type: ignore[arg-type]  # mypy does not narrow by type()
+    if kind is dict:
+        return {_plain(str(key)): _plain(part) for key, part in value.items()}  # type: ignore[attr-defined]
+    if kind is list:
+        return [_plain(part) for part in value]  # type: ignore[attr-defined]
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -39,7 +49,7 @@ def _plain(value: object) -> Any:
     if isinstance(value, bytes):
         return printable(value.decode("utf-8", "surrogateescape"))
     if isinstance(value, Mapping):
-        return {str(_plain(str(key))): _plain(part) for key, part in value.items()}
+        return {_plain(str(key)): _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(part) for part in value]
     return _plain(str(value))

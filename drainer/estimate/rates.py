@@ -120,7 +120,8 @@ class RateSeries:
         if counts.feeding:
             last.feeding_s += seconds
         self._idle_s = 0.0 if settled else self._idle_s + (seconds if counts.feeding else 0.0)
-        self._note_fastest()
+        if settled or self._fastest is None or self._sustained is None:
+            self._note_fastest()  # otherwise no span that ends now can be faster than one that ended before
 
     def restart(self) -> None:
         """Forget the service rate after a change that makes it useless (a new limit, another MTA)."""

@@ -40,11 +40,13 @@ class Domains:
         first = [name for name in by_size if name in in_force or (name in limited and total[name])][:MOST_LIMITED]
         others = [name for name in by_size if name not in limited and total[name]][:most]
         nowhere = sorted(self._pipeline.domains.not_in_force.keys() - {*first, *others})[:MOST_LIMITED]
-        return [self._standing(name, waiting[name], behind.get(name)) for name in (*first, *nowhere, *others)]
+        shown = (*first, *nowhere, *others)
+        return [self._standing(name, waiting[name], behind.get(name), limited.get(name)) for name in shown]
 
     def of(self, destination: str) -> DomainStanding:
         """One of them, whether or not anything is known of it."""
-        return self._standing(destination, self._waiting()[destination], self._behind().get(destination))
+        waiting, behind = self._waiting()[destination], self._behind().get(destination)
+        return self._standing(destination, waiting, behind, self._limited().get(destination))
 
     def _limited(self) -> Mapping[str, Ceiling]:
         """The ceilings in force by destination, what holds those on probation, and that of the domains not served."""
@@ -71,9 +73,10 @@ class Domains:
     def _queued(self, behind: Iterable[DomainSeen] | None) -> int:
         return sum(one.queued or 0 for one in behind or ())
 
-    def _standing(self, name: str, waiting: int, behind: list[DomainSeen] | None) -> DomainStanding:
+    def _standing(
+        self, name: str, waiting: int, behind: list[DomainSeen] | None, ceiling: Ceiling | None
+    ) -> DomainStanding:
         seen = self._pipeline.paces.seen
-        ceiling = self._limited().get(name)
         queue_read = seen is not None and seen.messages is not None
         settings = self._pipeline.resources.settings
         groups = settings.feed.domain_groups

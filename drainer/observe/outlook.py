@@ -36,6 +36,7 @@ class Outlook:
         self._loan = loan
         self._rates = RateSeries()
         self._forecaster = Forecaster()
+        self._latest: tuple[Counts, Left, Ceilings] | None = None
 
     def reconfigure(self, settings: Settings) -> None:
         """Settings read again."""
@@ -64,13 +65,27 @@ class Outlook:
 
     def observe(self, totals: Totals, state: ServiceState) -> None:
         """Give the rates and the estimate the counters as they are now."""
-        counts, work = self._counts(totals, state), self._work_left(self.backlog())
-        self._rates.observe(counts)
+        backlog, expected = self.backlog(), self._expected()
+        counts, work = self._counts(totals, state, backlog, expected[0]), self._work_left(backlog, expected)
         left = amount(work)
         of = Left(None, work.recipients) if left is None else Left(left.messages or None, left.recipients, left.octets)
-        self._forecaster.observe(counts, of, self._ceilings())
+        self._latest = counts, of, self._ceilings()
+        self._take_latest()
 
-    def _counts(self, totals: Totals, state: ServiceState) -> Counts:
+    def nothing_has_changed(self) -> None:
+        """Since the last `observe`, which stands until now."""
+        if self._latest is not None:
+            counts, of, ceilings = self._latest
+            self._latest = dataclasses.replace(counts, at_s=self._clock.monotonic_s()), of, ceilings
+            self._take_latest()
+
+    def _take_latest(self) -> None:
+        assert self._latest is not None
+        counts, of, ceilings = self._latest
+        self._rates.observe(counts)
+        self._forecaster.observe(counts, of, ceilings)
+
+    def _counts(self, totals: Totals, state: ServiceState, backlog: BacklogTotals, going: Expected) -> Counts:
         delivered = totals.get("delivered_recipients") + totals.get("bounced_recipients")
         return Counts(
             at_s=self._clock.monotonic_s(),
@@ -79,16 +94,15 @@ class Outlook:
             serviced_messages=totals.get("delivered_entries" if self.via_mailman else "transactions"),
             arrived_recipients=self._pipeline.progress.arrived_recipients,
             feeding=state in ("draining", "scanning", "idle"),
-            nothing_due=self._is_nothing_due(),
+            nothing_due=self._is_nothing_due(backlog, going),
             serviced_octets=self._pipeline.transmit.splits.octets,
         )
 
-    def _is_nothing_due(self) -> bool:
+    def _is_nothing_due(self, totals: BacklogTotals, going: Expected) -> bool:
         """Every waiting entry is held, paused, deferred until later, or waits for the ceiling of a domain; or a window or a
         cap lets nothing go now."""
         if self._pipeline.resources.rate.waits:
             return True
-        totals, going = self.backlog(), self._expected()[0]
         return not (totals.unread_entries or totals.active_entries) and (
             going.recipients <= going.deferred_recipients + going.parked_recipients
         )
@@ -134,8 +148,8 @@ class Outlook:
         resources, with_resends = self._pipeline.resources, self.settings.duplicates.resend == "deliver"
         return float(resources.index.totals.in_domain(domain, with_resends, resources.gate.closed_lists))
 
-    def _work_left(self, totals: BacklogTotals) -> Work:
-        going, paused, unserved = self._expected()
+    def _work_left(self, totals: BacklogTotals, expected: tuple[Expected, Expected, float]) -> Work:
+        going, paused, unserved = expected
         latest = self._pipeline.resources.index.order.last_due_s()
         last_due_in_s = 0.0 if latest is None else max(0.0, latest - self._clock.now_s())
         return Work(
@@ -190,7 +204,7 @@ class Outlook:
     def drain(self, totals: BacklogTotals, state: ServiceState, now_s: float) -> Drain:
         feed, resources = self.settings.feed, self._pipeline.resources
         return Drain(
-            work=self._work_left(totals),
+            work=self._work_left(totals, self._expected()),
             seen=self._forecaster,
             measured=self._rates.measured(),
             ceilings=self._ceilings(),

@@ -30,6 +30,7 @@ from drainer.observe.finish import answer
 from drainer.observe.outlook import Outlook
 from drainer.observe.schedule import caps_used, window_in_force
 from drainer.observe.side_tasks import SideTasks
+from drainer.observe.standing import standing
 from drainer.observe.surroundings import Surroundings
 from drainer.pipeline import Pipeline
 from drainer.queuedir.entry import Flavour
@@ -48,6 +49,8 @@ log = logging.getLogger("drainer")
 
 
 _NAMED = 5
+_DOES_NOTHING = frozenset({"idle", "paused"})
+"""States that end only by news."""
 
 
 class Situation:
@@ -86,6 +89,7 @@ class Situation:
         self._bound_by: Kind = "nothing"
         self._bound_since_s = self._since_s
         self._needs_restart: tuple[str, ...] = ()
+        self._looked_at: tuple[object, ...] | None = None
 
     def reconfigure(self, settings: Settings, needs_restart: tuple[str, ...]) -> None:
         """Settings read again. needs_restart: names of those that changed in the file and are not in force."""
@@ -103,15 +107,31 @@ class Situation:
 
     async def look(self) -> Snapshot:
         """Note what has happened since the last look, for the rates and the estimate."""
-        resources = self._pipeline.resources
-        self.totals = await resources.ledger.totals()
+        self.totals = await self._pipeline.resources.ledger.totals()
         self._in_doubt_recipients = await self._pipeline.in_doubt.recipients()
+        self._dsns_owed = (await self._pipeline.resources.ledger.dsn_backlog()).owed
         self._outlook.observe(self.totals, self.state)
-        self.update_state()
-        return await self.snapshot()
+        backlog, mailman = self._outlook.backlog(), self.mailman()
+        self._update_state(backlog, mailman)
+        self._looked_at = self._standing()
+        return self._snapshot(backlog, mailman)
 
-    def update_state(self) -> None:
-        resources, surroundings, totals = self._pipeline.resources, self._surroundings, self._outlook.backlog()
+    async def stands_still(self) -> bool:
+        """Whether the last look stands: the service does nothing by itself, and nothing has changed since but for the time.
+        Much cheaper than a look."""
+        if self.state not in _DOES_NOTHING or self._looked_at is None:
+            return False
+        if await self._pipeline.resources.ledger.totals() != self.totals or self._standing() != self._looked_at:
+            return False
+        self._outlook.nothing_has_changed()
+        return True
+
+    def _standing(self) -> tuple[object, ...]:
+        own = self.state, self.operator, self.settings, self._needs_restart
+        return own, standing(self._pipeline, self._surroundings, self._side_tasks)
+
+    def _update_state(self, totals: BacklogTotals, mailman: Mailman) -> None:
+        resources, surroundings = self._pipeline.resources, self._surroundings
         resources.leave_out_unserved()
         waiting = {line.list_id: line.entries for line in resources.index.totals.per_list() if line.entries}
         paused_lists = [name for name in waiting if name in resources.gate.paused_lists]
@@ -135,7 +155,7 @@ class Situation:
             not_served=self._not_served(waiting, in_domains=bool(in_unserved_domains)),
             mailman_stands_still=self._nobody_composes()
             or (surroundings.mailman.why_nothing_is_delivered if surroundings.guards and self._releases() else ""),
-            intruder=self.mailman().intruder,
+            intruder=mailman.intruder,
             rate_is_zero=totals.entries > 0
             and not resources.rate.waits
             and 0 in (resources.rate.messages_per_s, resources.rate.recipients_per_s),
@@ -221,12 +241,17 @@ class Situation:
 
     async def snapshot(self) -> Snapshot:
         """All figures, of this moment."""
-        resources, surroundings = self._pipeline.resources, self._surroundings
+        resources = self._pipeline.resources
         self.totals = await resources.ledger.totals()
         self._dsns_owed = (await resources.ledger.dsn_backlog()).owed
+        backlog, mailman = self._outlook.backlog(), self.mailman()
         if self.state not in ("starting", "stopping"):
-            self.update_state()  # as old as the figures beside it: never "idle" over a backlog
-        totals, now_s = self._outlook.backlog(), self._clock.now_s()
+            self._update_state(backlog, mailman)  # as old as the figures beside it: never "idle" over a backlog
+        return self._snapshot(backlog, mailman)
+
+    def _snapshot(self, totals: BacklogTotals, mailman: Mailman) -> Snapshot:
+        resources, surroundings = self._pipeline.resources, self._surroundings
+        now_s = self._clock.now_s()
         drain = self._outlook.drain(totals, self.state, now_s)
         eta = drain.eta
         return Snapshot(
@@ -243,7 +268,7 @@ class Situation:
             if_resumed=drain.if_resumed,
             guards=surroundings.guards,
             mta=self._mta(),
-            mailman=self.mailman(),
+            mailman=mailman,
             lists=self._lists(drain.list_finishes(eta), now_s),
             domains=self._domains.largest(),
             pauses=self._pauses(),

@@ -56,6 +56,8 @@ class LookingBehindTheMta:
                         wait_s = glance_again_s(time_s() - began_s)
                     else:
                         is_told = False
+                        if not self._behind.is_watching:
+                            wait_s = LONGEST_GLANCE_S
                     if self._behind.is_watching:
                         since_s = time_s() - looked_s
                         if look_is_due(since_s, is_told):

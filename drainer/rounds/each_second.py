@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 
 from drainer.errors import LedgerNotDurable, OperatorStateChanged
@@ -23,6 +24,9 @@ from drainer.report.words import status_line
 from drainer.rounds.clock_jumps import ClockJumps
 
 TICK_S = 1.0
+SHOWN_AT_LEAST_EVERY_S = 5.0
+"""While the service does nothing and nothing changes, what is shown is made anew only so often. A status asked for is always
+of its own moment."""
 
 
 class EachSecond:
@@ -51,6 +55,7 @@ class EachSecond:
         self._side_tasks = side_tasks
         self._stop = stop
         self._until_empty = until_empty
+        self._shown_s = -math.inf
 
     async def run(self) -> None:
         watchdog = systemd.Watchdog()
@@ -78,6 +83,11 @@ class EachSecond:
 
     async def _show(self, *, is_last: bool) -> None:
         """What is seen from outside, as of now."""
+        now_s = asyncio.get_running_loop().time()
+        is_recent = now_s - self._shown_s < SHOWN_AT_LEAST_EVERY_S
+        if is_recent and not is_last and await self._situation.stands_still():
+            return
+        self._shown_s = now_s
         snapshot = await self._situation.look()
         notices: Sequence[Notice] = ()
         with self._side_tasks.guarded("notify"):

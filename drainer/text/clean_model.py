@@ -36,12 +36,15 @@ class CleanModel(BaseModel):
 
 def cleaned(value: Any) -> Any:
     """The value with every text in it clean, at any depth of lists, tuples and mappings, keys included."""
-    if type(value) in _NO_TEXT:
+    kind = type(value)
+    if kind in _NO_TEXT:
         return value
-    if isinstance(value, str):
-        return clean(value) if type(value) is str else value
-    if isinstance(value, Mapping):
+    if kind is str:
+        return clean(value)
+    if kind is list or kind is tuple:
+        return kind([cleaned(inner) for inner in value])
+    if issubclass(kind, CleanModel | str):
+        return value
+    if kind is dict or isinstance(value, Mapping):
         return {cleaned(name): cleaned(inner) for name, inner in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(cleaned(inner) for inner in value)
     return value
