@@ -19,14 +19,14 @@ from drainer.backlog.store import Store
 from drainer.backlog.values import Selection
 
 _LINE = (
-    "e.filebase, e.state, e.list, d.sender, d.subject, e.message_id, e.owed, e.is_read, e.size_bytes, e.when_s,"
+    "e.filebase, e.state, e.list, e.sender, e.subject, e.message_id, e.owed, e.is_read, e.size_bytes, e.when_s,"
     " e.duplicate, e.of, e.reason, e.due_s"
 )
 
 _WHEN = 9
 _LISTED = (
-    "(SELECT NULL AS id, filebase, 'listed' AS state, 0 AS list, '' AS message_id, 0 AS owed, 0 AS is_read, size_bytes,"
-    " when_s, 'none' AS duplicate, NULL AS of, '' AS reason, NULL AS due_s FROM listed)"
+    "(SELECT filebase, 'listed' AS state, 0 AS list, '' AS sender, '' AS subject, '' AS message_id, 0 AS owed, 0 AS is_read,"
+    " size_bytes, when_s, 'none' AS duplicate, NULL AS of, '' AS reason, NULL AS due_s FROM listed)"
 )
 
 
@@ -67,7 +67,7 @@ class EntryLines:
         is_name = selectors.entry is not None and self._store.row(selectors.entry) is not None
         where, values = condition(selectors, now_s, self._store.lists, lists, is_whole_name=is_name)
         for table in ("entry", _LISTED):
-            yield f"FROM {table} e LEFT JOIN detail d ON d.id = e.id WHERE {where}", values
+            yield f"FROM {table} e WHERE {where}", values
 
     def _line(self, row: tuple[Any, ...], now_s: float) -> EntryLine:
         (

@@ -29,7 +29,7 @@ _FILEBASE, _WHEN, _LIST, _IDENTITY, _TIE = 1, 2, 3, 15, ROW_COLUMNS
 
 _SKIPPED_FOR_A_LIST = 20
 """Passing over this many entries of closed lists takes as long as asking for the first entry of one list (measured)."""
-_OF_A_LIST = 2
+_OF_A_LIST = 1
 """So many of its entries are asked for when a list has its turn among others."""
 
 

@@ -16,20 +16,19 @@ from typing import Any
 
 from drainer.backlog.key_filter import KeyFilter
 from drainer.backlog.keys import keys_of_entry, shared_keys, split, start_of
-from drainer.backlog.selection import stored_text
 from drainer.backlog.store import Store, in_portions
 from drainer.backlog.values import RelatedEntry, SameTextEntry
 from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.summary import EntrySummary
 from drainer.ledger.records import RECIPIENT_KEY_BYTES, kin_of
 
-_COLUMNS = "SELECT e.filebase, e.when_s, d.recipient_keys, e.duplicate, d.copy, e.identity"
-_ENTRIES = f"{_COLUMNS} FROM entry e JOIN detail d ON d.id = e.id"
-_ENTRIES_AND_TIE = f"{_COLUMNS}, e.tie FROM entry e JOIN detail d ON d.id = e.id"
+_COLUMNS = "SELECT e.filebase, e.when_s, e.recipient_keys, e.duplicate, e.copy, e.identity"
+_ENTRIES = f"{_COLUMNS} FROM key k JOIN entry e ON e.id = k.id"
+_ENTRIES_AND_TIE = f"{_COLUMNS}, e.tie FROM key k JOIN entry e ON e.id = k.id"
 
 
 class RelatedLookup:
-    """Over the tables `detail`, `key` and `text`, which nothing else fills; the store removes what is gone."""
+    """Fills the tables `key` and `text`; the store removes what is gone."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -37,26 +36,14 @@ class RelatedLookup:
 
     def add(self, summaries: Iterable[tuple[int, EntrySummary]]) -> None:
         """Entries that were read, each with its id; none of them is here yet, or Store.forget_keys was called for it."""
-        details: list[tuple[object, ...]] = []
         texts: list[tuple[int, bytes, float, str, bytes]] = []
         keys: list[tuple[int, int]] = []
         for id_, summary in summaries:
             print_ = summary.fingerprint
-            details.append(
-                (id_, stored_text(summary.sender), stored_text(summary.subject), print_.copy, summary.recipient_keys)
-            )
             if print_.resend and not self._has_text(print_.resend, summary.filebase):
-                texts.append(
-                    (
-                        start_of(print_.resend),
-                        print_.resend,
-                        summary.when_s,
-                        summary.filebase,
-                        b"".join(print_.identity),
-                    )
-                )
+                identity = b"".join(print_.identity)
+                texts.append((start_of(print_.resend), print_.resend, summary.when_s, summary.filebase, identity))
             keys += [(start_of(key), id_) for key in keys_of_entry(print_.identity, print_.message_id)]
-        self._store.execute_many("INSERT INTO detail VALUES (?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)", details)
         self._store.execute_many(
             "INSERT INTO text (start, resend_key, when_s, filebase, identity) VALUES (?, ?, ?, ?, ?)", texts
         )
@@ -84,7 +71,7 @@ class RelatedLookup:
         found: dict[tuple[float, int, str], RelatedEntry] = {}
         for some in in_portions(identity):
             for *row, tie in self._store.query(
-                f"{_ENTRIES_AND_TIE} JOIN key k ON k.id = e.id WHERE k.start IN ({','.join('?' * len(some))})"
+                f"{_ENTRIES_AND_TIE} WHERE k.start IN ({','.join('?' * len(some))})"
                 " AND (e.when_s, e.tie, e.filebase) < (?, ?, ?)",
                 (*map(start_of, some), *before),
             ):
@@ -98,9 +85,7 @@ class RelatedLookup:
         wanted, names = frozenset(identity), set(map(kin_of, identity))
         found: dict[str, RelatedEntry] = {}
         for some in in_portions(sorted(set(map(start_of, identity)))):
-            for row in self._store.query(
-                f"{_ENTRIES} JOIN key k ON k.id = e.id WHERE k.start IN ({','.join('?' * len(some))})", some
-            ):
+            for row in self._store.query(f"{_ENTRIES} WHERE k.start IN ({','.join('?' * len(some))})", some):
                 other = _related(row)
                 if wanted.isdisjoint(other.identity) and not names.isdisjoint(map(kin_of, other.identity)):
                     found[other.filebase] = other
@@ -120,8 +105,7 @@ class RelatedLookup:
         return [
             _related(row)
             for row in self._store.query(
-                f"{_ENTRIES} JOIN key k ON k.id = e.id WHERE k.start = ? AND e.message_id_key = ?"
-                " ORDER BY e.when_s, e.filebase",
+                f"{_ENTRIES} WHERE k.start = ? AND e.message_id_key = ? ORDER BY e.when_s, e.filebase",
                 (start_of(key), key),
             )
         ]
@@ -152,8 +136,8 @@ class RelatedLookup:
             for some in in_portions(sorted(wanted)):
                 marks = ",".join("?" * len(some))
                 for name, keys, joined in self._store.query(
-                    "SELECT e.filebase, d.recipient_keys, e.identity FROM key k JOIN entry e ON e.id = k.id"
-                    f" JOIN detail d ON d.id = k.id WHERE k.start IN ({marks})",
+                    "SELECT e.filebase, e.recipient_keys, e.identity FROM key k JOIN entry e ON e.id = k.id"
+                    f" WHERE k.start IN ({marks})",
                     [start_of(digest) for digest in some],
                 ):
                     digests = split(joined)

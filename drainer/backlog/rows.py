@@ -7,6 +7,7 @@ Pure  values only; lists, lanes and domains are numbers, as the index has them
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -58,9 +59,9 @@ class IndexedRow:
         return self.list, self.state, self.duplicate, self.is_read, self.lane != 0
 
     @property
-    def names(self) -> set[bytes]:
+    def names(self) -> Set[bytes]:
         """The beginnings of its digests: two entries that share one may be one mail (records.kin_of)."""
-        return set(map(kin_of, self.identity))
+        return frozenset(map(kin_of, self.identity))
 
     @property
     def to_send_by_domain(self) -> NumberedCounts:

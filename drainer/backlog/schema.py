@@ -5,7 +5,6 @@ Pure  SQL as text; rows of it as values
 listed  entries that were listed, and of which nothing else is known: most of a large backlog, until it is read
 entry   all others, with what changes. The indexes are partial: an entry that waits for its first turn is in `ready` and
         `ready_of_list` only, and pays for no other one. Those in delivery are in memory as well (in_delivery.py)
-detail  what is asked for of a single entry
 key     which entries have a digest; text: which entries had a text, also those that are finished
 """
 
@@ -48,24 +47,22 @@ CREATE TABLE entry (
     lane INTEGER NOT NULL DEFAULT 0,
     identity BLOB NOT NULL DEFAULT x'',
     message_id TEXT NOT NULL DEFAULT '',
-    message_id_key BLOB
+    message_id_key BLOB,
+    sender TEXT NOT NULL DEFAULT '',
+    subject TEXT NOT NULL DEFAULT '',
+    copy BLOB NOT NULL DEFAULT x'',
+    recipient_keys BLOB NOT NULL DEFAULT x''
 );
 CREATE INDEX unread ON entry (when_s) WHERE is_read = 0;
 CREATE INDEX listed_again ON entry (when_s) WHERE state = 'listed';
 CREATE INDEX ready ON entry (lane, when_s) WHERE ready = 1;
 CREATE INDEX ready_of_list ON entry (lane, list, when_s) WHERE ready = 1;
+CREATE INDEX held ON entry (when_s) WHERE state = 'held';
 CREATE INDEX deferred ON entry (when_s) WHERE state = 'deferred';
 CREATE INDEX deferred_of_list ON entry (list, when_s) WHERE state = 'deferred';
 CREATE INDEX due ON entry (ready, due_s) WHERE state = 'deferred';
 CREATE INDEX due_of_list ON entry (list, due_s) WHERE state = 'deferred';
 CREATE INDEX due_in_lane ON entry (due_s) WHERE ready = 1 AND lane > 0 AND due_s IS NOT NULL;
-CREATE TABLE detail (
-    id INTEGER PRIMARY KEY,
-    sender TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    copy BLOB NOT NULL,
-    recipient_keys BLOB NOT NULL
-);
 CREATE TABLE key (start INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (start, id)) WITHOUT ROWID;
 CREATE TABLE text (
     id INTEGER PRIMARY KEY,
@@ -88,13 +85,14 @@ ROW_COLUMNS = ROW.count(",") + 1
 
 INSERT_ENTRY = (
     "INSERT INTO entry (id, filebase, when_s, list, state, duplicate, is_read, ready, recipients, owed, covered, size_bytes,"
-    " domains, lane, due_s, identity, message_id_key, message_id, of, tie)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?)"
+    " domains, lane, due_s, identity, message_id_key, of, tie, message_id, sender, subject, copy, recipient_keys)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+    " CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)"
 )
-
 UPDATE_READ = (
-    "UPDATE entry SET state=?, is_read=1, ready=?, list=?, recipients=?, owed=?, covered=?, duplicate=?, of=?, size_bytes=?,"
-    " tie=?, domains=?, identity=?, message_id_key=?, message_id=CAST(? AS TEXT) WHERE id=?"
+    "UPDATE entry SET state=?, is_read=1, ready=?, list=?, recipients=?, owed=?, covered=?, duplicate=?, size_bytes=?,"
+    " domains=?, identity=?, message_id_key=?, of=?, tie=?, message_id=CAST(? AS TEXT), sender=CAST(? AS TEXT),"
+    " subject=CAST(? AS TEXT), copy=?, recipient_keys=? WHERE id=?"
 )
 
 _STATES = {state.value: state for state in EntryState}

@@ -154,29 +154,27 @@ class Store:
 
     def insert(self, rows: Iterable[IndexedRow]) -> None:
         """Entries that were not read, and are not listed; each gets an id."""
-        self._insert([(row, "", None, 0) for row in rows])
+        self._insert((row, _NOT_READ) for row in rows)
 
     def describe(self, pairs: Sequence[tuple[IndexedRow, Description]]) -> None:
         """Entries that were read: their rows, which have what the reading showed, and the rest of it. A row without an id
         gets one."""
-        facts = [
-            (row, stored_text(described.summary.message_id), described.of, tie_order(described.summary))
-            for row, described in pairs
-        ]
-        again = [fact for fact in facts if fact[0].id]
-        listed = [fact for fact in facts if not fact[0].id]
-        self._forget_listed(row for row, *_ in listed)
-        self._insert(listed)
+        listed = [pair for pair in pairs if not pair[0].id]
+        again = [pair for pair in pairs if pair[0].id]
+        self._forget_listed(row for row, _ in listed)
+        self._insert((row, _shown(described)) for row, described in listed)
+        if not again:
+            return
         self.execute_many(
             UPDATE_READ,
             [
-                (row.state.value, row.ready, row.list, row.recipients, row.owed, row.covered, row.duplicate.value, of,
-                 row.size_bytes, tie, joined_counts(row.domains), b"".join(row.identity), row.message_id_key, message_id,
-                 row.id)
-                for row, message_id, of, tie in again
+                (row.state.value, row.ready, row.list, row.recipients, row.owed, row.covered, row.duplicate.value,
+                 row.size_bytes, joined_counts(row.domains), b"".join(row.identity), row.message_id_key,
+                 *_shown(described), row.id)
+                for row, described in again
             ],
         )  # fmt: skip
-        for row, *_ in again:
+        for row, _ in again:
             if row.state is EntryState.ACTIVE:
                 self.in_delivery.begin(row)
 
@@ -239,11 +237,9 @@ class Store:
             self._remove(gone)
 
     def forget_keys(self, rows: Iterable[IndexedRow]) -> None:
-        """What related.py has of these entries, but their texts."""
-        rows = list(rows)
+        """The digests of these entries find them no longer; their texts stay known."""
         keys = [(start_of(key), row.id) for row in rows for key in keys_of_entry(row.identity, row.message_id_key)]
         self.execute_many("DELETE FROM key WHERE start = ? AND id = ?", sorted(keys))
-        self.execute_many("DELETE FROM detail WHERE id = ?", [(row.id,) for row in rows])
 
     def _enter(self, rows: Iterable[IndexedRow]) -> None:
         """Those that are only listed get a row of the table `entry`."""
@@ -251,15 +247,15 @@ class Store:
             self._forget_listed(listed)
             self.insert(listed)
 
-    def _insert(self, facts: Iterable[tuple[IndexedRow, bytes | str, str | None, int]]) -> None:
+    def _insert(self, rows: Iterable[tuple[IndexedRow, _Shown]]) -> None:
         values = []
-        for row, message_id, of, tie in facts:
+        for row, shown in rows:
             self._last_id += 1
             row.id = self._last_id
             values.append(
                 (row.id, row.filebase, row.when_s, row.list, row.state.value, row.duplicate.value, row.is_read, row.ready,
                  row.recipients, row.owed, row.covered, row.size_bytes, joined_counts(row.domains), row.lane, row.due_s,
-                 b"".join(row.identity), row.message_id_key, message_id, of, tie)
+                 b"".join(row.identity), row.message_id_key, *shown)
             )  # fmt: skip
         self.execute_many(INSERT_ENTRY, values)
 
@@ -319,6 +315,19 @@ class Store:
     def domain_number(self, name: str) -> int | None:
         """None: no recipient in this domain was counted."""
         return self._domains.get(name)
+
+
+_Shown = tuple[str | None, int, bytes | str, bytes | str, bytes | str, bytes, bytes]
+_NOT_READ: _Shown = (None, 0, "", "", "", b"", b"")
+
+
+def _shown(described: Description) -> _Shown:
+    """What is written when an entry was read, and does not change: the last columns of INSERT_ENTRY and UPDATE_READ."""
+    summary = described.summary
+    return (
+        described.of, tie_order(summary), stored_text(summary.message_id), stored_text(summary.sender),
+        stored_text(summary.subject), summary.fingerprint.copy, summary.recipient_keys,
+    )  # fmt: skip
 
 
 def _marks(values: Sequence[object]) -> str:
