@@ -65,7 +65,7 @@ class PickOrder:
         self._store.remember_picked(())
         self._make_ready(now_s)
         lists = self._store.lists
-        closed = {lists[name] for name in closed_lists if name in lists}
+        closed = frozenset(lists[name] for name in closed_lists if name in lists)
         by_number = {lists[name]: weight for name, weight in (weights or {}).items() if name in lists}
         of_lane = self._store.lane_number(lane)
         candidates = self._in_order(order, closed, priority, by_number, of_lane, limit)
@@ -77,8 +77,8 @@ class PickOrder:
         """Fresh entries that may become active, oldest first: received between these moments, never deferred, and no copy of
         another entry as far as the survey can tell. Otherwise as next_waiting; a list is not charged for them."""
         numbers = self._store.lists
-        closed = {numbers[name] for name in closed_lists if name in numbers}
-        return self._picked(self._fresh(received_s, closed, limit), limit, "", is_fresh=True)
+        closed = frozenset(numbers[name] for name in closed_lists if name in numbers)
+        return self._picked(self._by_age(0, closed, limit, received_s), limit, "", is_fresh=True)
 
     def _picked(
         self,
@@ -168,57 +168,55 @@ class PickOrder:
     def _in_order(
         self,
         order: Order,
-        closed: Set[int],
+        closed: frozenset[int],
         priority: Sequence[str],
         weights: Mapping[int, float],
         lane: int,
         limit: int,
     ) -> Generator[_Candidate, None, None]:
-        lists = [number for number in self._sums.ready.of(lane) if number not in closed]
         match order:
             case "fair":
-                yield from self._in_turns(lane, lists, weights)
+                yield from self._in_turns(lane, self._sums.ready.of(lane).keys() - closed, weights)
             case "priority":
-                numbers, there = self._store.lists, set(lists)
-                first = [numbers[name] for name in dict.fromkeys(priority) if numbers.get(name) in there]
+                numbers, there = self._store.lists, self._sums.ready.of(lane)
+                named = [numbers[name] for name in dict.fromkeys(priority) if numbers.get(name) in there]
+                first = [number for number in named if number not in closed]
                 for number in first:
                     yield from self._ready_of(lane, number, limit)
-                set_apart = set(first)
-                yield from self._by_age(lane, [number for number in lists if number not in set_apart], limit)
+                yield from self._by_age(lane, closed.union(first), limit)
             case "fresh" | "oldest":
-                yield from self._by_age(lane, lists, limit)
+                yield from self._by_age(lane, closed, limit)
 
-    def _in_turns(
-        self, lane: int, lists: Sequence[int], weights: Mapping[int, float]
-    ) -> Generator[_Candidate, None, None]:
+    def _in_turns(self, lane: int, lists: Set[int], weights: Mapping[int, float]) -> Generator[_Candidate, None, None]:
         """The next entry of the list whose turn it is, until no list has any."""
         shares = self._shares_of(lane)
         shares.enter(lists, weights)
-        turns = shares.next_in_turn()
         sources: dict[int, Iterator[_Candidate]] = {}
-        number = next(turns, None)
-        while number is not None:
-            if number not in sources:
-                sources[number] = self._ready_of(lane, number, _OF_A_LIST)
-            if (candidate := next(sources[number], None)) is not None:
-                yield candidate
-            number = _sent(turns, candidate is None)
+        with closing(shares.next_in_turn()) as turns:
+            number = next(turns, None)
+            while number is not None:
+                if number not in sources:
+                    sources[number] = self._ready_of(lane, number, _OF_A_LIST)
+                if (candidate := next(sources[number], None)) is not None:
+                    yield candidate
+                number = _sent(turns, candidate is None)
 
-    def _by_age(self, lane: int, lists: Sequence[int], limit: int) -> Generator[_Candidate, None, None]:
-        """Entries of these lists, oldest first. Entries of others are passed over where they are few; where they are many,
-        every list is asked by itself, or each pick would read a million paused entries on its way."""
-        ready = self._sums.ready
-        of_lists = ready.of(lane)
-        if ready.total(lane) - sum(of_lists[number] for number in lists) <= _SKIPPED_FOR_A_LIST * len(lists):
-            wanted = set(lists)
-            for candidate in self._ready_of(lane, None, limit):
-                if candidate[_LIST] in wanted:
+    def _by_age(
+        self, lane: int, without: Set[int], limit: int, fresh_s: tuple[float, float] | None = None
+    ) -> Generator[_Candidate, None, None]:
+        """Entries of all lists but some, oldest first. Those of the others are passed over where they are few. Where they
+        are many, every list is asked by itself, or each pick would read a million paused entries on its way."""
+        lists = self._sums.ready.of(lane)
+        passed_over = [entries for number in without if (entries := lists.get(number))]
+        if sum(passed_over) <= _SKIPPED_FOR_A_LIST * (len(lists) - len(passed_over)):
+            for candidate in self._ready_of(lane, None, limit, fresh_s):
+                if candidate[_LIST] not in without:
                     yield candidate
         else:
-            yield from self._merged(lane, lists)
+            yield from self._merged(lane, lists.keys() - without, fresh_s)
 
     def _merged(
-        self, lane: int, lists: Sequence[int], fresh_s: tuple[float, float] | None = None
+        self, lane: int, lists: Set[int], fresh_s: tuple[float, float] | None
     ) -> Generator[_Candidate, None, None]:
         """Oldest first. A list is asked once it may have the next entry: to ask a thousand took 260 ms (measured)."""
         ready = self._sums.ready
@@ -242,18 +240,6 @@ class PickOrder:
             else:
                 heapq.heapreplace(waiting, (following[_WHEN], following[_TIE], following[_FILEBASE], number, following))
 
-    def _fresh(
-        self, received_s: tuple[float, float], closed: Set[int], limit: int
-    ) -> Generator[_Candidate, None, None]:
-        """Oldest first; none of those that wait for a destination."""
-        ready = self._sums.ready.of(0)
-        if sum(ready.get(number, 0) for number in closed) <= _SKIPPED_FOR_A_LIST * len(ready):
-            for candidate in self._ready_of(0, None, limit, received_s):
-                if candidate[_LIST] not in closed:
-                    yield candidate
-            return
-        yield from self._merged(0, [number for number in ready if number not in closed], received_s)
-
     def _ready_of(
         self, lane: int, number: int | None, limit: int, fresh_s: tuple[float, float] | None = None
     ) -> Iterator[_Candidate]:
@@ -262,12 +248,7 @@ class PickOrder:
 
         Some at a time: SQLite compiles a statement again while it is in use, which takes longer than to run it.
         """
-        of_list = "" if number is None else "AND list = ?"
-        fresh = "" if fresh_s is None else "AND when_s BETWEEN ? AND ? AND duplicate = 'none' AND state = 'waiting'"
-        query = (
-            f"SELECT {_CANDIDATE} FROM entry WHERE ready = 1 AND lane = ? {of_list} {fresh}"
-            " ORDER BY when_s, tie, filebase LIMIT ? OFFSET ?"
-        )
+        query = _READY[number is not None, fresh_s is not None]
         values = [lane, *(() if number is None else (number,)), *(fresh_s or ())]
         at_a_time, passed = max(1, limit), 0
         while True:
@@ -282,6 +263,19 @@ class PickOrder:
 _DUE_IN_LANE = "ready = 1 AND lane > 0 AND due_s IS NOT NULL"
 
 _CANDIDATE = f"{ROW}, tie, message_id, max(owed - covered, {LEAST_COST})"
+
+
+def _ready(of_list: bool, is_fresh: bool) -> str:
+    """Takes the lane, the list, the moments between which it was received, LIMIT and OFFSET."""
+    list_ = "AND list = ?" if of_list else ""
+    fresh = "AND when_s BETWEEN ? AND ? AND duplicate = 'none' AND state = 'waiting'" if is_fresh else ""
+    return (
+        f"SELECT {_CANDIDATE} FROM entry WHERE ready = 1 AND lane = ? {list_} {fresh}"
+        " ORDER BY when_s, tie, filebase LIMIT ? OFFSET ?"
+    )
+
+
+_READY = {(of_list, is_fresh): _ready(of_list, is_fresh) for of_list in (False, True) for is_fresh in (False, True)}
 
 
 def _sent(turns: Generator[int, bool, None], is_empty: bool) -> int | None:

@@ -30,7 +30,7 @@ def following(turns: Generator[int, bool, None]) -> int | None:
 
 def pick(shares: FairShares, backlog: Backlog, weighing: dict[int, float], entries: int) -> list[tuple[int, int]]:
     """(list, recipients) of each entry picked in one go."""
-    shares.enter([number for number, left in backlog.items() if left], weighing)
+    shares.enter({number for number, left in backlog.items() if left}, weighing)
     turns = shares.next_in_turn()
     picked: list[tuple[int, int]] = []
     number = next(turns, None)
