@@ -65,14 +65,15 @@ class Totals:
         in_lane, parked = self._sums.in_lane, self._sums.parked
         return {name: parked[number] for name, number in self._store.lanes.items() if in_lane[number]}
 
-    def by_domain(self, with_resends: bool, without_lists: Collection[str] = ()) -> dict[str, int]:
+    def by_domain(self, with_resends: bool, without_lists: Collection[str] = (), at_least: int = 1) -> dict[str, int]:
         """Recipients to be sent to, in each domain that is counted (queuedir/domains.py, store.MOST_DOMAINS); duplicates and
         held entries do not count.
 
         with_resends  mails that a person sent again count too
+        at_least      only domains with so many
         """
         names, without = self._store.domain_names, self._numbers(without_lists)
-        return {names[at]: left for at, left in self._sums.by_domain(with_resends, without).items() if left > 0}
+        return {names[at]: left for at, left in self._sums.by_domain(with_resends, without).items() if left >= at_least}
 
     def in_domain(self, domain: str, with_resends: bool, without_lists: Collection[str] = ()) -> int:
         """The same for one domain."""

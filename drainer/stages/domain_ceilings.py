@@ -50,7 +50,6 @@ from drainer.stages.resources import Resources
 from drainer.via_mailman.whereabouts import is_released_list
 
 _MOVED_AT_A_TIME, _TAKEN_OVER_AT_A_TIME = 500, 50
-_MOST_ON_PROBATION, _MUCH = 30, 100
 ON_PROBATION = "what its provider takes is not known yet, so it starts slowly"
 _SENT_AT_ONCE = frozenset({DuplicateClass.EXACT, DuplicateClass.RESTORED})
 """Classes of entries that are expected to send nothing."""
@@ -141,7 +140,7 @@ class DomainCeilings:
         self.in_force = {name: ceiling for name, ceiling in found.items() if name not in nowhere}
         alone = frozenset(name for name in self._paces.alone if name in found)
         unlimited = {name for name, order in self._orders.items() if order.per_s is not None}
-        per_s = self._paces.on_probation(set(self._much_waits_for(group_of)) - unlimited)
+        per_s = self._paces.on_probation(group_of, unlimited)
         per_s |= {name: ceiling.per_s for name, ceiling in found.items()}
         served = Served(feed.only_domains, feed.withheld_domains)
         if served.otherwise:
@@ -154,13 +153,6 @@ class DomainCeilings:
             return False
         is_behind = (seen := self._paces.seen) is not None and name in seen.domains
         return not is_behind and not self._resources.index.totals.in_domain(name, with_resends=True)
-
-    def _much_waits_for(self, group_of: Mapping[str, str]) -> list[str]:
-        """Destinations for which so much waits that they could fill the MTA's queue."""
-        waiting = Counter[str]()
-        for domain, recipients in self._resources.index.totals.by_domain(with_resends=False).items():
-            waiting[group_of.get(domain, domain)] += recipients
-        return [name for name, recipients in waiting.most_common(_MOST_ON_PROBATION) if recipients >= _MUCH]
 
     @property
     def on_probation(self) -> dict[str, Ceiling]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -39,6 +40,7 @@ log = logging.getLogger("drainer")
 LOOK_EVERY_S = 5.0
 AT_ONCE_S = 1.0
 _UNKNOWN = DomainPace()
+_MOST_ON_PROBATION, _MUCH = 30, 100
 KEEP_EVERY_S = 10.0
 SEVERAL = 3
 """Destinations for which the MTA closed sessions, and took no mail meanwhile: then it is the MTA itself that refuses us."""
@@ -87,16 +89,29 @@ class DomainPaces:
         """Destinations with a learnt ceiling that the MTA's replies to ourselves were about."""
         return frozenset(name for name in self._about_us if name in self._paces and self._paces[name].per_s is not None)
 
-    def on_probation(self, destinations: Collection[str]) -> dict[str, float]:
-        """How fast these may be fed before more is known of them; only while the MTA's queue is read.
+    def on_probation(self, group_of: Mapping[str, str], without: Collection[str]) -> dict[str, float]:
+        """How fast destinations may be fed before more is known of them, those for which much waits; only while the MTA's
+        queue is read.
+
+        group_of  as Limits.group_of; without: destinations that are not slowed down
 
         Probation keeps that queue short. A log alone cannot end it: of a domain that it does not name, it says nothing.
         """
         seen = self.seen
         if self._resources.settings.mta.queue == "none" or (seen is not None and seen.messages is None):
             return {}
-        found = {name: self._paces.get(name, _UNKNOWN).probation_per_s for name in destinations}
+        names = set(self._much_waits_for(group_of)).difference(without)
+        found = {name: self._paces.get(name, _UNKNOWN).probation_per_s for name in names}
         return {name: per_s for name, per_s in found.items() if per_s < PROVEN_PER_S}
+
+    def _much_waits_for(self, group_of: Mapping[str, str]) -> list[str]:
+        """Destinations for which so much waits that they could fill the MTA's queue."""
+        totals, in_groups = self._resources.index.totals, {*group_of, *group_of.values()}
+        much = totals.by_domain(with_resends=False, at_least=_MUCH)
+        waiting = Counter({domain: recipients for domain, recipients in much.items() if domain not in in_groups})
+        for domain in in_groups:
+            waiting[group_of.get(domain, domain)] += totals.in_domain(domain, with_resends=False)
+        return [name for name, recipients in waiting.most_common(_MOST_ON_PROBATION) if recipients >= _MUCH]
 
     def takes_per_s(self, destination: str) -> float | None:
         """What its provider took while it refused some; None: not measured."""

@@ -146,6 +146,18 @@ def test_operator_who_lifts_the_ceiling_of_a_domain_lifts_its_probation_too() ->
     assert set(drain.domains.limits.per_s) == {GOOD}
 
 
+def test_much_waits_for_a_group_if_it_does_for_its_domains_together_and_each_other_domain_counts_alone() -> None:
+    owed = {f"{at}.5+{at:040x}": [f"r{number}@d{at}.example" for number in range(60)] for at in range(4)}
+    owed |= {f"9.5+{at:040x}": [f"r{number}@d{at}.example" for number in range(40)] for at in (2, 3)}
+    choice = Choice({}, owed)
+    groups = {"both": ["d0.example", "d1.example"], "few": ["d9.example"]}
+    feed: dict[str, Any] = {"feed": {"domain_groups": groups}}
+    choice.reload(Settings.model_validate(feed | {"mta": {"queue": "postfix"}}))
+    assert set(choice.domains.limits.per_s) == {"both", "d2.example", "d3.example"}
+    choice.reload(Settings.model_validate(feed))
+    assert not choice.domains.limits.per_s, "without the MTA's queue nothing would end it"
+
+
 @pytest.mark.parametrize("left", [{}, {"both": [BAD]}], ids=["the_group_is_gone", "the_domain_left_it"])
 def test_who_waits_for_a_group_goes_on_when_his_domain_leaves_it(left: dict[str, list[str]]) -> None:
     with_group, without = (
