@@ -80,7 +80,7 @@ class LinesOfTurn(logging.Handler):
         self._since_s = 0.0
         self._called_by: asyncio.AbstractEventLoop | None = None
         self._is_closed = threading.Event()
-        threading.Thread(target=self._write_what_is_late, name="log", daemon=True).start()
+        threading.Thread(target=self._write_what_is_late, name="late log lines", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called with the handler's lock."""
