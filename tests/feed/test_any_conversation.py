@@ -15,6 +15,7 @@ from drainer.clock import StoppedClock
 from drainer.feed.deliver import deliver
 from drainer.feed.session import Session
 from drainer.feed.transaction import Transaction
+from drainer.ledger.evidence import Finish
 from drainer.ledger.records import AttemptId, NewAttempt, NewDsn
 from drainer.ledger.states import State
 from tests.feed.conftest import composed, mta_settings, record_of
@@ -156,10 +157,16 @@ class SlowLedger(MemoryLedger):
         return await super().open_attempt(attempt)
 
     async def close_attempt(
-        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        self,
+        attempt_id: AttemptId,
+        state: State,
+        reply: str,
+        at_s: float,
+        dsns: Sequence[NewDsn] = (),
+        finish: Finish | None = None,
     ) -> None:
         await _turns(3)
-        await super().close_attempt(attempt_id, state, reply, at_s, dsns)
+        await super().close_attempt(attempt_id, state, reply, at_s, dsns, finish)
 
 
 async def _turns(turns: int) -> None:
