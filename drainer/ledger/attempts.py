@@ -61,7 +61,11 @@ class Attempts:
                 raise
             supersede(self._writer, sharing, filebase, wanted, State.ATTEMPTING)
         row = AttemptRow(
-            self._writer.queue, self._writer.message(attempt.message, filebase), State.ATTEMPTING, filebase, keys
+            self._writer.queue,
+            self._writer.message(attempt.message, filebase, sharing),
+            State.ATTEMPTING,
+            filebase,
+            keys,
         )
         self.insert(
             attempt.attempt_id, row, attempt.at_s, stored_text(attempt.reverse_path), "",

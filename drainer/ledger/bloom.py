@@ -26,5 +26,8 @@ class BloomFilter:
 
     def may_have(self, key: int) -> bool:
         """False: the key was never added."""
-        bits, one, other = self._bits, key & self._mask, key >> self._width & self._mask
-        return bool(bits[one >> 3] >> (one & 7) & 1 and bits[other >> 3] >> (other & 7) & 1)
+        bits, one = self._bits, key & self._mask
+        if not bits[one >> 3] >> (one & 7) & 1:
+            return False
+        other = key >> self._width & self._mask
+        return bool(bits[other >> 3] >> (other & 7) & 1)

@@ -33,7 +33,7 @@ def learn(writer: Writer, name: str, learnt: Sequence[Learnt]) -> int:
     stored, news = stored_filebase(name), 0
     for one in learnt:
         sharing = writer.identities.sharing(one.message.identity)
-        target = writer.message(one.message, stored)
+        target = writer.message(one.message, stored, sharing)
         had = frozenset().union(*(writer.known.of(message).delivered for message in {*sharing, target}))
         if keys := sorted(one.recipients - had):
             write_final(writer, target, stored, State.DELIVERED, "", one.at_s, keys, "")

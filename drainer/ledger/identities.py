@@ -54,19 +54,19 @@ class Identities:
             found = self._remember(identity, _Found(tuple(messages_sharing(self._connection, identity))))
         return found.sharing
 
-    def exactly(self, identity: Identity) -> int | None:
-        """The message of all these digests and no others."""
-        sharing = self.sharing(identity)
-        if not sharing:
-            return None
-        found = self._found[identity]
-        if found.exactly is None:
-            found.exactly = next((message for message in sharing if self._has_just(message, set(identity))), None)
-        return found.exactly
+    def exactly(self, identity: Identity, sharing: tuple[int, ...]) -> int | None:
+        """The message of all these digests and no others. sharing: those that share one."""
+        found = self._found.get(identity)
+        if found is not None and found.exactly is not None:
+            return found.exactly
+        exactly = next((message for message in sharing if self._has_just(message, set(identity))), None)
+        if found is not None:
+            found.exactly = exactly
+        return exactly
 
-    def make(self, identity: Identity, message: int) -> None:
-        """Write that a message, which is new, has this identity."""
-        before, digests = self.sharing(identity), set(identity)
+    def make(self, identity: Identity, sharing: tuple[int, ...], message: int) -> None:
+        """Write that a message, which is new, has this identity. sharing: those that share a digest with it."""
+        digests = set(identity)
         self._perhaps.add_message(digests)
         places = ",".join(["(?, ?)"] * len(digests))
         values = [value for digest in digests for value in (digest, message)]
@@ -74,7 +74,7 @@ class Identities:
         for digest in digests:
             for other in self._asked_with.pop(digest, ()):
                 self._found.pop(other, None)
-        self._remember(identity, _Found((*before, message), message))
+        self._remember(identity, _Found((*sharing, message), message))
 
     def _remember(self, identity: Identity, found: _Found) -> _Found:
         if self._count == REMEMBERED:

@@ -25,7 +25,7 @@ EntryKey = tuple[int, Stored]
 """An entry: the number of its queue, and its filebase as it is stored. Two queues may have entries of one filebase."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AttemptRow:
     """A row of `attempts`. Its addresses are read when needed."""
 
@@ -51,11 +51,18 @@ class KnownMessage:
     rows: int = 0
     attempts: dict[bytes, AttemptRow] = field(default_factory=dict)
 
-    def learn(self, state: State, entry: EntryKey, keys: Iterable[RecipientKey]) -> None:
+    def learn(self, state: State, entry: EntryKey, keys: Iterable[RecipientKey]) -> int:
+        """Returns how many keys it has more than before."""
+        known: set[RecipientKey] | dict[RecipientKey, State]
         if state is State.DELIVERED:
-            self.delivered.update(keys)
+            known = self.delivered
+            before = len(known)
+            known.update(keys)
         else:
-            self.final.setdefault(entry, {}).update(dict.fromkeys(keys, state))
+            known = self.final.setdefault(entry, {})
+            before = len(known)
+            known.update(dict.fromkeys(keys, state))
+        return len(known) - before
 
     def failed(self) -> set[RecipientKey]:
         """Keys that failed, by any entry of any queue."""
@@ -110,9 +117,9 @@ class KnownRecipients:
     def open(self, attempt_id: bytes, attempt: AttemptRow) -> None:
         """A row of `attempts` was written, or written anew."""
         if known := self._known.get(attempt.message):
-            self._keys -= known.size()
+            before = known.attempts.get(attempt_id)
             known.attempts[attempt_id] = attempt
-            self._keys += known.size()
+            self._keys += len(attempt.keys) - (len(before.keys) if before else 0)
 
     def end(self, attempt_id: bytes, message: int) -> None:
         """A row of `attempts` is gone."""
@@ -122,10 +129,8 @@ class KnownRecipients:
     def learn(self, message: int, state: State, entry: EntryKey, keys: Iterable[RecipientKey]) -> None:
         """A row of `deliveries` was written."""
         known = self.of(message)
-        self._keys -= known.size()
         known.rows += 1
-        known.learn(state, entry, keys)
-        self._keys += known.size()
+        self._keys += known.learn(state, entry, keys)
 
 
 def first_entry(connection: sqlite3.Connection, message: int) -> EntryKey:

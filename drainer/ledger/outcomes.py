@@ -48,7 +48,7 @@ class Outcomes:
         if not keyed:
             return ()
         owed = self._attempts.not_reported(dsns)
-        target = self._writer.message(message, filebase)
+        target = self._writer.message(message, filebase, sharing)
         for outcome, keys in keyed:
             supersede(self._writer, [*sharing, target], filebase, frozenset(keys), outcome.state)
             addresses, reply = stored_addresses(outcome.recipients), stored_text(outcome.reply)
@@ -78,7 +78,7 @@ class Outcomes:
                     addresses.append(address)
                     keys.append(key)
             if keys:
-                target = writer.message(message, filebase)
+                target = writer.message(message, filebase, writer.identities.sharing(message.identity))
                 supersede(writer, [*sharing, target], filebase, frozenset(keys), outcome.state)
                 reply = stored_text(outcome.reply)
                 settle(writer, target, filebase, outcome.state, reply, outcome.at_s, keys, stored_addresses(addresses))

@@ -33,6 +33,9 @@ _WIDTH_OF_ENTRIES = 22
 _ROWS_AT_A_TIME = 4096
 
 
+_number = int.from_bytes
+
+
 class PerhapsKnown:
     """Messages are known by the kin of their digests (records.kin_of), entries by their filebase, of whatever queue."""
 
@@ -75,7 +78,10 @@ class PerhapsKnown:
 
     def has_message(self, identity: Iterable[bytes]) -> bool:
         """False: no message has a digest of the same kin as one of these, so none shares one of them either."""
-        return self._has_given_up or any(map(self._kin.may_have, map(_kin_key, identity)))
+        if self._has_given_up:
+            return True
+        # Most digests of a message are akin to each other.
+        return any(map(self._kin.may_have, map(_number, {digest[1:KIN_BYTES] for digest in identity})))
 
     def has_entry(self, filebase: Stored) -> bool:
         """False: no recipient of the entry is DEFERRED or HELD, and the entry is neither deferred nor set aside."""
@@ -84,4 +90,4 @@ class PerhapsKnown:
 
 def _kin_key(digest: bytes) -> int:
     """The first octet of a digest says which rules made it: it is the same for nearly all."""
-    return int.from_bytes(digest[1:KIN_BYTES], "big")
+    return _number(digest[1:KIN_BYTES])

@@ -99,6 +99,7 @@ class SqliteLedger(SqliteReads):
             before_commit=writer.write_counts,
             forget=writer.forget,
             translate=lambda exc: translated(exc, file.path),
+            clock=self._clock,
         )
         self._maybe_opened = _Opened(file, commits, writer, attempts, Outcomes(writer, attempts), Dsns(writer))
 

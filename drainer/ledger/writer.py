@@ -18,7 +18,7 @@ from typing import Any
 
 from drainer.ledger import account, queue_rows, sent_rows
 from drainer.ledger.columns import Stored, stored_text
-from drainer.ledger.evidence import Ended, Evidence, sum_of
+from drainer.ledger.evidence import Ended, Evidence, Fate
 from drainer.ledger.identities import Identities
 from drainer.ledger.known_recipients import AttemptRow, EntryKey, KnownMessage, KnownRecipients
 from drainer.ledger.perhaps_known import PerhapsKnown
@@ -42,7 +42,7 @@ class Writer:
         self._lists: dict[str, int] = {}
         self._counted: dict[str, int] = {}
         self._sent: dict[int, int] = {}
-        self._ended: dict[tuple[str, str, str], Ended] = {}
+        self._ended: dict[tuple[Fate, str, str], list[int]] = {}
         self._data_version = self._now_version()
 
     @property
@@ -95,9 +95,10 @@ class Writer:
 
     def add_ended(self, ended: Ended | None) -> None:
         if ended is not None:
-            key = (ended.fate, ended.list_id, ended.kind)
-            known = self._ended.get(key)
-            self._ended[key] = ended if known is None else sum_of(known, ended)
+            known = self._ended.setdefault((ended.fate, ended.list_id, ended.kind), [0, 0, 0])
+            known[0] += ended.entries
+            known[1] += ended.recipients
+            known[2] += ended.bytes
 
     def write_evidence(self, lines: Sequence[Evidence]) -> None:
         if lines:
@@ -105,25 +106,25 @@ class Writer:
 
     def write_counts(self) -> None:
         """Once per group: twenty transactions that end together cost one row per counter."""
-        for name, count in self._counted.items():
-            self.execute(
+        if self._counted:
+            self.connection.executemany(
                 "INSERT INTO counters (queue, name, value) VALUES (?, ?, ?)"
                 " ON CONFLICT DO UPDATE SET value = value + excluded.value",
-                (self.queue, name, count),
+                [(self.queue, name, count) for name, count in self._counted.items()],
             )
-        self._counted.clear()
+            self._counted.clear()
         if self._sent:
             sent_rows.write_sent(self.connection, self.queue, self._sent)
             self._sent.clear()
         if self._ended:
-            account.write_ended(self.connection, self.queue, self._ended.values())
+            account.write_ended(self.connection, self.queue, [Ended(*key, *sums) for key, sums in self._ended.items()])
             self._ended.clear()
 
-    def message(self, record: MessageRecord, filebase: Stored) -> int:
-        """The row of exactly this identity, made if there is none."""
+    def message(self, record: MessageRecord, filebase: Stored, sharing: tuple[int, ...]) -> int:
+        """The row of exactly this identity, made if there is none. sharing: rows that share a digest with it now."""
         if not record.identity:
             raise ValueError("a message needs at least one identity digest")
-        exactly = self.identities.exactly(record.identity)
+        exactly = self.identities.exactly(record.identity, sharing)
         if exactly is not None:
             return exactly
         cursor = self.execute(
@@ -134,7 +135,7 @@ class Writer:
             ),
         )  # fmt: skip
         message = int(cursor.lastrowid or 0)
-        self.identities.make(record.identity, message)
+        self.identities.make(record.identity, sharing, message)
         self.known.remember(message, KnownMessage(self.entry(filebase)))
         return message
 
