@@ -70,12 +70,13 @@ class LineFormatter(logging.Formatter):
 
 
 class LinesOfTurn(logging.Handler):
-    """Writes to the file descriptor of a stream, in its encoding. logging.shutdown flushes it; Python calls that at exit."""
+    """Writes to the file descriptor of a stream, in its encoding; what that does not have is escaped, as on standard error.
+    logging.shutdown, which Python calls at exit, flushes it."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._descriptor = stream.fileno()
-        self._encoding, self._errors = stream.encoding, stream.errors or "strict"
+        self._encoding = stream.encoding
         self._waiting: list[str] = []
         self._since_s = 0.0
         self._called_by: asyncio.AbstractEventLoop | None = None
@@ -107,10 +108,11 @@ class LinesOfTurn(logging.Handler):
         """Write what waits."""
         self.acquire()
         try:
-            if self._waiting:
-                text = "\n".join(self._waiting) + "\n"
-                self._waiting.clear()
-                _write(self._descriptor, text.encode(self._encoding, self._errors))
+            # In one step: what is collected as garbage meanwhile may log in this very thread.
+            lines, self._waiting = self._waiting, []
+            if lines:
+                text = "\n".join(lines) + "\n"
+                _write(self._descriptor, text.encode(self._encoding, "backslashreplace"))
         finally:
             self.release()
 

@@ -197,6 +197,37 @@ def test_a_slow_reader_loses_no_line(is_blocking: bool) -> None:
         assert b"".join(found).decode().splitlines() == lines
 
 
+def test_a_line_that_the_writing_thread_logs_while_it_writes_comes_once_and_so_do_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As an object does that is collected as garbage meanwhile."""
+    write, meanwhile = os.write, ["meanwhile"]
+
+    def logging_write(descriptor: int, octets: bytes) -> int:
+        if meanwhile:
+            log.log.info(meanwhile.pop())
+        return write(descriptor, octets)
+
+    async def logged() -> None:
+        log.log.info("first")
+        log.log.info("second")
+
+    with written() as log:
+        monkeypatch.setattr(os, "write", logging_write)
+        asyncio.run(logged())
+        log.handler.flush()
+        assert sorted(log.now().splitlines()) == ["first", "meanwhile", "second"]
+
+
+def test_what_the_encoding_of_standard_error_does_not_have_is_escaped() -> None:
+    reads, writes = os.pipe()
+    with os.fdopen(reads) as found, os.fdopen(writes, "w", encoding="latin-1", errors="strict") as stream:
+        handler = LinesOfTurn(stream)
+        handler.handle(logging.LogRecord("drainer", logging.INFO, "", 0, "\xfc \u0443", (), None))
+        handler.close()
+        assert os.read(found.fileno(), 100) == b"\xfc \\u0443\n"
+
+
 def test_a_log_that_nobody_reads_any_more_stops_nothing() -> None:
     with written() as log:
         os.close(log.reads)
