@@ -94,6 +94,8 @@ def noted(
             samples = (*samples, made)
         if len(samples) >= MOST_SAMPLES:
             samples, every_s = samples[::2], every_s * 2
+    if samples is record.samples and (every_s, limits) == (record.every_s, record.limits):
+        return record  # the same object: its accuracy is known
     return ForecastRecord(samples=samples, every_s=every_s, limits=limits)
 
 
