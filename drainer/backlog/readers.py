@@ -12,6 +12,7 @@ batch is read again one file at a time, and only a file that kills its worker ag
 
 from __future__ import annotations
 
+import functools
 import gc
 import multiprocessing
 import multiprocessing.connection
@@ -244,9 +245,18 @@ def read_in_this_process(path: str, task: _Task) -> EntryRead:
     except OSError as exc:
         return EntryRead(path, None, CANNOT_READ, exc.strerror or str(exc))
     recipients = entry.recipients if task.with_recipients else ()
-    return EntryRead(
-        path, summary, recipients=recipients, domains=domain_counts(entry.recipients, task.counted_domains)
-    )
+    return EntryRead(path, summary, recipients=recipients, domains=_domains(entry.recipients, task.counted_domains))
+
+
+def _domains(recipients: tuple[str, ...], always: frozenset[str]) -> DomainCounts:
+    if len(recipients) > _RECIPIENTS_REMEMBERED:
+        return domain_counts(recipients, always)
+    return _remembered_domains(recipients, always)
+
+
+_RECIPIENTS_REMEMBERED = 256
+_remembered_domains = functools.lru_cache(256)(domain_counts)
+"""Most mails of a list have the same recipients. Some 6 MB at most."""
 
 
 def _decoration(entry: QueueEntry, task: _Task) -> Decoration | None:

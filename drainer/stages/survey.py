@@ -12,7 +12,6 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
-from pathlib import Path
 
 from drainer.backlog.readers import EntryRead
 from drainer.backlog.values import Description, RelatedEntry, tie_order
@@ -123,7 +122,7 @@ class Survey:
         for some in batched(summaries, DESCRIBED_AT_A_TIME):
             await self._describe(some, domains)
 
-    def _where(self, filebase: str) -> Path | None:
+    def _where(self, filebase: str) -> str | None:
         with contextlib.suppress(EntryVanished):
             return self._file(filebase)
         return None
@@ -159,18 +158,19 @@ class Survey:
         self._set_aside.halt(filebase, exc)
         await asyncio.sleep(LEDGER_AGAIN_S)
 
-    def _file(self, filebase: str) -> Path:
-        return self._at_mailman.path(filebase) or self._resources.custody.path(filebase)
+    def _file(self, filebase: str) -> str:
+        at_mailman = self._at_mailman.path(filebase)
+        return str(at_mailman) if at_mailman else self._resources.custody.file(filebase)
 
-    async def _located(self, filebases: Sequence[str]) -> dict[str, Path | None]:
+    async def _located(self, filebases: Sequence[str]) -> dict[str, str | None]:
         """In steps: a question that an operator asks meanwhile is answered between two of them."""
-        found: dict[str, Path | None] = {}
+        found: dict[str, str | None] = {}
         for some in batched(filebases, LOCATED_AT_A_TIME):
             found |= {filebase: await self._locate(filebase) for filebase in some}
             await asyncio.sleep(0)
         return found
 
-    async def _locate(self, filebase: str) -> Path | None:
+    async def _locate(self, filebase: str) -> str | None:
         """Where an entry is now. An entry whose file is gone leaves the index."""
         try:
             return self._file(filebase)
