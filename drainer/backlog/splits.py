@@ -39,7 +39,7 @@ class _Seen:
         return (extra + at_first * _LIKE_OTHERS) / (further + _LIKE_OTHERS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InDelivery:
     """An entry whose turn it is: its transactions so far, their recipients, and how many of these are settled.
 
@@ -69,25 +69,23 @@ class Splits:
 
     def sent(self, filebase: str, recipients: int, settled: int) -> None:
         """A transaction of an entry that has begun was answered."""
-        before = self._in_delivery[filebase]
-        self._in_delivery[filebase] = replace(
-            before,
-            transactions=before.transactions + 1,
-            recipients=before.recipients + recipients,
-            settled=before.settled + settled,
-        )
-        self.octets += before.size_bytes
+        entry = self._in_delivery[filebase]
+        entry.transactions += 1
+        entry.recipients += recipients
+        entry.settled += settled
+        self.octets += entry.size_bytes
 
     def ended(self, filebase: str) -> int:
         """The turn is over: the index knows what is owed. Returns how many recipients its transactions had."""
         if (entry := self._in_delivery.pop(filebase, None)) is not None:
-            entry = replace(entry, owed=entry.recipients)
+            entry.owed = entry.recipients
             for seen in (self._all, self._lists.setdefault(entry.list_id, _Seen())):
                 seen.learn(entry)
         return entry.recipients if entry else 0
 
     @property
     def in_delivery(self) -> list[InDelivery]:
+        """As of now; it goes on."""
         return list(self._in_delivery.values())
 
     @property
