@@ -5,5 +5,6 @@ Values    snapshot.py (this moment), burn_down.py (the time before), inventory.p
           last two, and the record of our forecasts, in the ledger
 Words     words.py and hints.py, shared by all forms; service_state.py names the state and its reason
 Forms     terminal/, web/, metrics.py, check.py, systemd.py; notices.py and notify.py; incident/
+Log       log_lines.py: how lines get to standard error; what they say stands where it happens
 Not here  who makes the snapshot, and when (observe/); how good our forecasts were (estimate/forecast_record.py)
 """
