@@ -281,9 +281,10 @@ class _SliceReader:
         try:
             if kind == frames.COMPOSED:
                 self._compose(fields, octets)
-                return None
-            if kind == frames.DONE:
-                return Slice(self._messages, fields["complete"] and self._error is None, self._left, self._error)
+                complete = fields["complete"]
+                if complete is None:
+                    return None
+                return Slice(self._messages, complete and self._error is None, self._left, self._error)
             if kind == frames.FAILED:
                 error = self._error or _REASONS.get(fields["reason"], ComposerFailed)(fields["detail"])
                 return Slice(self._messages, False, self._left, error)

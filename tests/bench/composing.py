@@ -1,6 +1,6 @@
 """python -m tests.bench.composing: how much faster Mailman's own code composes when its look-ups are remembered.
 
-In    a genuine Mailman 3 with one list, entries of it (tests/mailman3/site.py)
+In    a genuine Mailman 3 with two lists, entries of them (tests/mailman3/site.py)
 Out   a table: CPU time of the co-process for each transaction, plain and remembering, and their ratio
 
 Both ways run in turns in one run on one machine, on the same entries; measured is CPU time of the co-process, which a
@@ -23,24 +23,28 @@ from drainer.queuedir.entry import QueueEntry, entry_from_pickles
 from tests.mailman3.site import MailingList, Member, Post, Site, mailman_python
 
 _LIST = "bench@lists.example.org"
+_PERSONAL_LIST = "personal@lists.example.org"
+_FOOTER = "list:member:regular:footer"
 _PEOPLE = [f"r{number:03}@example.com" for number in range(100)]
 PLAIN_S, REMEMBERING_S = 0.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is composed: that many entries for so many recipients, in transactions of ten or one each (VERP)."""
+    """What is composed: that many entries for so many recipients, in transactions of ten or one each (VERP, personal)."""
 
     name: str
     entries: int
     recipients: int
     verp: bool = False
+    personal: bool = False
 
 
 SHAPES = (
     Shape("1 recipient", 60, 1),
     Shape("100 recipients, by tens", 60, 100),
     Shape("100 recipients, VERP", 2, 100, verp=True),
+    Shape("100 recipients, personal", 2, 100, personal=True),
 )
 
 
@@ -62,7 +66,7 @@ def measured(directory: Path, shapes: Sequence[Shape] = SHAPES) -> list[Composed
     site = Site(directory / "site", mailman_python())
     posts = [
         Post(
-            _LIST,
+            _PERSONAL_LIST if shape.personal else _LIST,
             _mail(100 * place + number),
             _PEOPLE[: shape.recipients],
             kind=shape.name,
@@ -71,7 +75,9 @@ def measured(directory: Path, shapes: Sequence[Shape] = SHAPES) -> list[Composed
         for place, shape in enumerate(shapes)
         for number in range(shape.entries + 1)
     ]
-    site.populate([MailingList(_LIST, [Member(address) for address in _PEOPLE])], posts)
+    members = [Member(address) for address in _PEOPLE]
+    personal = MailingList(_PERSONAL_LIST, members, personalize="full", templates={_FOOTER: "For $user_email\n"})
+    site.populate([MailingList(_LIST, members), personal], posts)
     entries: dict[str, list[QueueEntry]] = {}
     for name, raw in site.entries.items():
         entry = entry_from_pickles(name[:-4], raw, load_pair(raw))

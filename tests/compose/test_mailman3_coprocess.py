@@ -84,7 +84,7 @@ def impostor(directory: Path, genuine: Path, on_request: str, times: int, queue_
 
 DIES_IN_THE_MIDDLE = """\
 composed = frames.Transaction("x@example.org", asked["recipients"][:1], [], 14, 0, None)
-sys.stdout.buffer.write(frames.composed([composed], [b"half an answer"]))
+sys.stdout.buffer.write(frames.composed([composed], [b"half an answer"], None))
 sys.stdout.buffer.flush()
 os.kill(os.getpid(), 9)
 """
@@ -92,8 +92,8 @@ WRITES_RUBBISH = 'sys.stdout.write("Traceback: this is what a print() looks like
 HANGS = "time.sleep(600)"
 NAMES_A_STRANGER = """\
 composed = frames.Transaction("", ["stranger@example.org"], [], 5, 0, None)
-sys.stdout.buffer.write(frames.composed([composed], [b"hello"]))
-write(frames.DONE, dict(complete=True))
+sys.stdout.buffer.write(frames.composed([composed], [b"hello"], True))
+sys.stdout.buffer.flush()
 read()
 """
 

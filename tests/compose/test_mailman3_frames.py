@@ -30,7 +30,7 @@ def test_any_octets_are_a_prefix_within_bounds_or_an_error(octets: bytes) -> Non
 
 @given(st.data())
 def test_a_frame_with_one_octet_changed_is_refused(data: st.DataObject) -> None:
-    written = bytearray(frames.frame(frames.DONE, {"complete": True}, b"some content"))
+    written = bytearray(frames.frame(frames.DECORATION, {"footer": "x"}, b"some content"))
     place = data.draw(st.integers(frames.PREFIX_BYTES, len(written) - 1))
     written[place] ^= data.draw(st.integers(1, 255))
     announced = frames.prefix(bytes(written[: frames.PREFIX_BYTES]))
@@ -44,7 +44,7 @@ def test_output_of_a_stray_print_is_refused() -> None:
 
 
 def test_a_cut_frame_is_refused() -> None:
-    written = frames.frame(frames.DONE, {"complete": True}, b"some content")
+    written = frames.frame(frames.DECORATION, {"footer": "x"}, b"some content")
     announced = frames.prefix(written[: frames.PREFIX_BYTES])
     with pytest.raises(frames.FrameError, match="ended after"):
         frames.fields_and_octets(announced, written[frames.PREFIX_BYTES : -1])
@@ -58,12 +58,12 @@ _transactions = st.lists(
 )  # fmt: skip
 
 
-@given(_transactions, st.lists(st.binary(max_size=30)))
+@given(_transactions, st.lists(st.binary(max_size=30)), st.sampled_from([True, False, None]))
 def test_transactions_and_their_contents_are_read_as_they_were_written(
-    transactions: list[frames.Transaction], contents: list[bytes]
+    transactions: list[frames.Transaction], contents: list[bytes], complete: bool | None
 ) -> None:
-    ((kind, fields, octets),) = frames.FrameReader().fed(frames.composed(transactions, contents))
-    assert kind == frames.COMPOSED
+    ((kind, fields, octets),) = frames.FrameReader().fed(frames.composed(transactions, contents, complete))
+    assert (kind, fields["complete"]) == (frames.COMPOSED, complete)
     assert frames.transactions_and_contents(fields, octets) == (transactions, contents)
 
 

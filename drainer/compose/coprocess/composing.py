@@ -122,17 +122,16 @@ class TransactionWriter:
             frames.Transaction(done.reverse_path, done.recipients, done.mail_parameters, done.size, number, owed_for)
         )
         if time.monotonic() - self._written_s > _LONGEST_SILENCE_S:
-            self.write()
+            self.write(None)
             self._answers.flush()
             self._written_s = time.monotonic()
         if len(self._numbers) >= self._slice_contents or self._octets >= self._slice_octets:
             raise _SliceFull
 
-    def write(self) -> None:
-        """Write what was noted, if there is anything."""
-        if self._transactions:
-            self._answers.write(frames.composed(self._transactions, self._contents))
-            self._transactions, self._contents = [], []
+    def write(self, complete: bool | None) -> None:
+        """Write what was noted. complete: see frames.composed()"""
+        self._answers.write(frames.composed(self._transactions, self._contents, complete))
+        self._transactions, self._contents = [], []
 
 
 class Composing:
@@ -167,12 +166,8 @@ class Composing:
             "config": config.filename or "",
         }
 
-    def compose(self, recipients: list[str], raw: bytes, list_id: str, answers: BinaryIO) -> bool:
-        """Write the transactions for these recipients of an entry.
-
-        Returns  True: all are covered; False: the answer was full, ask again for the others
-        Raises   RequestFailed
-        """
+    def compose(self, recipients: list[str], raw: bytes, list_id: str, answers: BinaryIO) -> None:
+        """Write the transactions for these recipients of an entry, or as many as an answer holds. Raises RequestFailed."""
         writer = TransactionWriter(answers, *self._slice)
         self._capture.begin(writer.note)
         try:
@@ -180,10 +175,12 @@ class Composing:
                 msg, msgdata = self._opened(raw)
                 self._deliver(recipients, msg, msgdata, list_id)
         except _SliceFull:
-            return False
-        finally:
-            writer.write()
-        return True
+            writer.write(complete=False)
+        except RequestFailed:
+            writer.write(None)
+            raise
+        else:
+            writer.write(complete=True)
 
     def lists(self) -> list[tuple[str, str]]:
         """List-id and posting address of every list. Raises RequestFailed."""

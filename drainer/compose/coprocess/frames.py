@@ -12,8 +12,8 @@ before the first one is answered; the answers come in the same order.
     HELLO  settings, allowed names   ->
                                      <-  READY  versions         or REFUSED  detail; path and writing if a path is the reason
     COMPOSE  recipients; the entry   ->
-                                     <-  COMPOSED  transactions       any number of these, see composed()
-                                     <-  DONE  complete or not        or FAILED  reason, detail
+                                     <-  COMPOSED  transactions       any number of these, the last one says that it is
+                                                                          or FAILED  reason, detail
     LISTS                            ->
                                      <-  LISTED  list-id and posting address of each  or FAILED  reason, detail
     DECORATE  the entry              ->
@@ -29,7 +29,7 @@ from itertools import accumulate
 from typing import Any, Iterator, NamedTuple, Sequence  # noqa: UP035 (runs on Python 3.8)
 
 MAGIC = b"drn\x02"
-HELLO, READY, REFUSED, COMPOSE, COMPOSED, DONE, FAILED, LISTS, LISTED, DECORATE, DECORATION = range(1, 12)
+HELLO, READY, REFUSED, COMPOSE, COMPOSED, FAILED, LISTS, LISTED, DECORATE, DECORATION = range(1, 11)
 
 LONGEST_FIELDS = 64 * 2**20  # a bulk entry names each recipient at most twice: 64 MiB holds 300,000 recipients
 LONGEST_OCTETS = 512 * 2**20
@@ -106,9 +106,14 @@ def fields_and_octets(announced: Prefix, rest: bytes) -> tuple[dict[str, Any], b
     return fields, rest[announced.fields_length :]
 
 
-def composed(transactions: Sequence[Transaction], contents: Sequence[bytes]) -> bytes:
-    """A COMPOSED frame: these transactions, and the contents that the answer has not had before. Raises FrameError."""
-    fields = {"transactions": transactions, "lengths": [len(content) for content in contents]}
+def composed(transactions: Sequence[Transaction], contents: Sequence[bytes], complete: bool | None) -> bytes:
+    """A COMPOSED frame.
+
+    contents  those that the answer has not had before
+    complete  None: the answer goes on; True: it ends, and covers all recipients; False: it ends, ask again for the others
+    Raises    FrameError
+    """
+    fields = {"transactions": transactions, "lengths": [len(content) for content in contents], "complete": complete}
     return frame(COMPOSED, fields, b"".join(contents))
 
 

@@ -40,15 +40,13 @@ def _read(stream: BinaryIO) -> tuple[int, dict[str, Any], bytes] | None:
 def _answer(composing: Composing, kind: int, fields: dict[str, Any], raw: bytes, answers: BinaryIO) -> None:
     try:
         if kind == frames.LISTS:
-            answer = frames.frame(frames.LISTED, {"lists": composing.lists()})
+            answers.write(frames.frame(frames.LISTED, {"lists": composing.lists()}))
         elif kind == frames.DECORATE:
-            answer = frames.frame(frames.DECORATION, composing.decoration(raw, fields["list_id"]))
+            answers.write(frames.frame(frames.DECORATION, composing.decoration(raw, fields["list_id"])))
         else:
-            complete = composing.compose(fields["recipients"], raw, fields["list_id"], answers)
-            answer = frames.frame(frames.DONE, {"complete": complete})
+            composing.compose(fields["recipients"], raw, fields["list_id"], answers)
     except RequestFailed as exc:
-        answer = frames.frame(frames.FAILED, {"reason": exc.reason, "detail": exc.detail})
-    answers.write(answer)
+        answers.write(frames.frame(frames.FAILED, {"reason": exc.reason, "detail": exc.detail}))
 
 
 def _reserve_pipes() -> tuple[BinaryIO, BinaryIO]:
