@@ -65,7 +65,7 @@ class AnswerCache:
             self.members.end()
             self.copies.forget()
             store = config.db.store
-            if store.in_transaction() or store.identity_map or store.new:
+            if _is_used(store):
                 store.close()
 
     def answer(self, key: Hashable, ask: Callable[[], Any], *, expected: type[Exception] | tuple[()] = ()) -> Any:
@@ -99,6 +99,11 @@ class AnswerCache:
     def _forget(self) -> None:
         self._answers.clear()
         self.copies.forget()
+
+
+def _is_used(store: Any) -> bool:
+    """Whether a session has rows or a transaction. SQLAlchemy before 1.4 always has one."""
+    return not hasattr(store, "in_transaction") or store.in_transaction() or bool(store.identity_map or store.new)
 
 
 class _Sender:
