@@ -2,7 +2,7 @@
 
 In    a decorated queue entry (one that was in retry/)
 Out   the Decoration that its list's settings give; None if it is not known, and the text stays as it is
-Shell reads config.pck when it is needed (list_settings.py)
+Shell reads config.pck, and looks once a second whether it has changed (list_settings.py)
 
 The object is pickled and sent to the processes that read entries; each copy keeps the lists it has read.
 """
@@ -44,6 +44,7 @@ class ListDecorations:
         if entry.flavour is not Flavour.MAILMAN2 or not is_decorated(entry):
             return None
         try:
-            return Decoration(*bulk_decoration(self._lists.get(entry.list_id), self._site, entry))
+            settings = self._lists.recent(entry.list_id) or self._lists.get(entry.list_id)
+            return Decoration(*bulk_decoration(settings, self._site, entry))
         except (EntryError, MemoryError, RecursionError):
             return None

@@ -15,7 +15,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
+from drainer.clock import Clock, SystemClock
 from drainer.compose.mailman2_site import ListSettings, list_settings
 from drainer.errors import EntryError, ListConfigUnreadable, NoSuchList
 from drainer.files.regular_file import read_regular
@@ -27,7 +29,9 @@ __all__ = ["READ_WITHIN_S", "ListSettings", "ListSettingsStore", "extended_lists
 _FILES = ("config.pck", "config.pck.last")
 _EXTENSION = "extend.py"
 _MARSHALLED = ("config.db", "config.db.last")
-_REMEMBERED = 256
+_REMEMBERED = 1000
+LOOKED_AT_EVERY_S = 1.0
+"""Seconds within which a list's files need not be looked at again. A look takes some 50 us, and a disk may not answer."""
 READ_WITHIN_S = 30.0
 """Reading a list's settings takes milliseconds; a disk that spins up takes some seconds."""
 MOST_BYTES = 256 * 2**20
@@ -37,40 +41,55 @@ _Stamp = tuple[tuple[int, int, int] | None, ...]
 _LISTS_NAMED = 10
 
 
+class _Known(NamedTuple):
+    stamp: _Stamp
+    settings: ListSettings
+    looked_at_s: float
+
+
 class ListSettingsStore:
     """The settings of all lists of a site, read when needed. May be used from several threads.
 
     lists_dir  holds <list>/config.pck
     """
 
-    def __init__(self, lists_dir: Path) -> None:
+    def __init__(self, lists_dir: Path, clock: Clock | None = None) -> None:
         self._lists_dir = lists_dir
-        self._known: OrderedDict[str, tuple[_Stamp, ListSettings]] = OrderedDict()
+        self._clock = clock or SystemClock()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
         self._lock = threading.Lock()
 
-    def from_memory(self, name: str) -> ListSettings | None:
-        """The settings from memory, if the list's files have not changed; costs three stat calls. Raises NoSuchList."""
-        stamp = _stamp(self._directory(name))
+    def recent(self, name: str) -> ListSettings | None:
+        """The settings, if the list's files were looked at less than LOOKED_AT_EVERY_S ago; goes to no disk."""
+        known = self._known.get(name)
+        if known is None or self._clock.monotonic_s() - known.looked_at_s >= LOOKED_AT_EVERY_S:
+            return None
+        return known.settings
+
+    def _unchanged(self, name: str) -> ListSettings | None:
+        """The settings from memory, if the list's files have not changed. Raises NoSuchList."""
+        looked_at_s, stamp = self._clock.monotonic_s(), _stamp(self._directory(name))
         with self._lock:
             known = self._known.get(name)
-            if known is None or known[0] != stamp:
+            if known is None or known.stamp != stamp:
                 return None
+            self._known[name] = known._replace(looked_at_s=looked_at_s)
             self._known.move_to_end(name)
-            return known[1]
+            return known.settings
 
     def get(self, name: str) -> ListSettings:
-        """The settings of the list with this internal name; case matters, as it does for Mailman.
+        """The settings of the list with this internal name, as its files are now; case matters, as it does for Mailman.
 
         Raises  NoSuchList, ListConfigUnreadable
         """
-        known = self.from_memory(name)
+        known = self._unchanged(name)
         if known is not None:
             return known
         directory = self._directory(name)
-        stamp = _stamp(directory)
+        looked_at_s, stamp = self._clock.monotonic_s(), _stamp(directory)
         settings = _read(name, directory)
         with self._lock:
-            self._known[name] = stamp, settings
+            self._known[name] = _Known(stamp, settings, looked_at_s)
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         return settings

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from drainer.blocking import InTime
+from drainer.clock import Clock
 from drainer.compose.list_settings import READ_WITHIN_S, ListSettings, ListSettingsStore
 from drainer.compose.mailman2 import compose_transactions
 from drainer.compose.mailman2_site import site_settings
@@ -24,9 +25,6 @@ from drainer.queuedir.entry import QueueEntry
 
 _LARGE_BYTES = 2**18
 _TURN_S = 0.005
-LOOKED_AT_EVERY_S = 1.0
-"""Seconds within which a list's files are not looked at again: the look needs a thread, since a disk may not answer."""
-_MOST_LISTS = 1000
 
 
 class Mailman2Composer:
@@ -37,11 +35,16 @@ class Mailman2Composer:
     max_recipients  most recipients in a transaction; 0: as Mailman itself splits them
     """
 
-    def __init__(self, lists_dir: Path, site: Mapping[str, str | int | float | bool], max_recipients: int = 0) -> None:
+    def __init__(
+        self,
+        lists_dir: Path,
+        site: Mapping[str, str | int | float | bool],
+        max_recipients: int = 0,
+        clock: Clock | None = None,
+    ) -> None:
         self._lists_dir = lists_dir
-        self._lists = ListSettingsStore(lists_dir)
+        self._lists = ListSettingsStore(lists_dir, clock)
         self._asking = InTime[ListSettings](READ_WITHIN_S)
-        self._looked_at: dict[str, tuple[float, ListSettings]] = {}
         self._site = site_settings(site)
         self._max_recipients = max_recipients
 
@@ -71,21 +74,15 @@ class Mailman2Composer:
                 turn_ends = time.monotonic() + _TURN_S
 
     async def _settings_of(self, name: str) -> ListSettings:
-        now_s = time.monotonic()
-        looked_at_s, known = self._looked_at.get(name, (0.0, None))
-        if known is not None and now_s - looked_at_s < LOOKED_AT_EVERY_S:
+        if (known := self._lists.recent(name)) is not None:
             return known
         try:
-            found = await self._asking.ask(name, lambda: self._lists.get(name))
+            return await self._asking.ask(name, lambda: self._lists.get(name))
         except TimeoutError as exc:
             raise ComposeDeferred(
                 f"the settings of list {name} could not be read within {self._asking.limit_s:g} s: the disk or the server "
                 f"of {self._lists_dir} does not answer"
             ) from exc
-        if len(self._looked_at) >= _MOST_LISTS:
-            self._looked_at.clear()
-        self._looked_at[name] = now_s, found
-        return found
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from drainer.compose.list_settings import ListSettingsStore, extended_lists
+from drainer.clock import StoppedClock
+from drainer.compose.list_settings import LOOKED_AT_EVERY_S, ListSettingsStore, extended_lists
 from drainer.compose.mailman2_site import SiteSettings
 from drainer.errors import ListConfigUnreadable, NoSuchList
 from tests.compose.mailman2_samples import SAMPLES
@@ -145,3 +146,18 @@ def test_settings_are_read_again_only_when_the_file_changed(lists_dir: Path) -> 
     _write_config(lists_dir, "invented", msg_footer="after!")
     os.utime(file, ns=(1, 1))
     assert store.get("invented").msg_footer == "after!"
+
+
+def test_files_are_looked_at_again_after_a_second_and_not_before(lists_dir: Path) -> None:
+    clock = StoppedClock()
+    store = ListSettingsStore(lists_dir, clock)
+    assert store.recent("invented") is None
+    _write_config(lists_dir, "invented", msg_footer="before")
+    first = store.get("invented")
+    _write_config(lists_dir, "invented", msg_footer="after, and longer")
+    clock.advance(LOOKED_AT_EVERY_S / 2)
+    assert store.recent("invented") is first
+    clock.advance(LOOKED_AT_EVERY_S / 2)
+    assert store.recent("invented") is None
+    assert store.get("invented").msg_footer == "after, and longer"
+    assert (recent := store.recent("invented")) is not None and recent.msg_footer == "after, and longer"

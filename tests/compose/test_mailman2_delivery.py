@@ -14,7 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from drainer.compose import Composer, mailman2_composer
+from drainer.clock import StoppedClock
+from drainer.compose import Composer
+from drainer.compose.list_settings import LOOKED_AT_EVERY_S
 from drainer.compose.mailman2 import bulk_decoration, compose_transactions
 from drainer.compose.mailman2_composer import Mailman2Composer
 from drainer.compose.mailman2_envelope import wire_address, wire_addresses
@@ -52,12 +54,11 @@ async def test_entry_of_a_missing_list_is_refused_by_the_composer() -> None:
             pass
 
 
-async def test_a_list_that_was_removed_is_missed_at_the_next_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_list_that_was_removed_is_missed_at_the_next_look(tmp_path: Path) -> None:
     lists_dir = tmp_path / "lists"
     shutil.copytree(samples.SAMPLES / "lists", lists_dir)
-    composer, entry = Mailman2Composer(lists_dir, {}), samples.entry_of("ascii_plain")
+    clock = StoppedClock()
+    composer, entry = Mailman2Composer(lists_dir, {}, clock=clock), samples.entry_of("ascii_plain")
 
     async def composed() -> list[ComposedMessage]:
         return [message async for message in composer.compose(entry, entry.recipients)]
@@ -65,7 +66,7 @@ async def test_a_list_that_was_removed_is_missed_at_the_next_look(
     before = await composed()
     shutil.rmtree(lists_dir)
     assert await composed() == before
-    monkeypatch.setattr(mailman2_composer, "LOOKED_AT_EVERY_S", 0.0)
+    clock.advance(LOOKED_AT_EVERY_S)
     with pytest.raises(NoSuchList):
         await composed()
 
