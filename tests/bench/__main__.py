@@ -1,10 +1,11 @@
-"""python -m tests.bench: the speed of feeding, beside others; a large backlog; a command's start; slow providers; order."""
+"""python -m tests.bench: the speed of feeding, beside others; a large backlog; a command's start; slow
+providers; order; the index alone."""
 
 from __future__ import annotations
 
 import importlib
 
-from tests.bench import bearing, behind, feeding, order, starting
+from tests.bench import bearing, behind, feeding, index, order, starting
 
 
 def main() -> None:
@@ -21,6 +22,7 @@ def main() -> None:
     starting.main()
     behind.main()
     order.main()
+    index.main()
 
 
 if __name__ == "__main__":
