@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 
 from drainer.backlog.rows import IndexedRow
 
@@ -32,9 +32,9 @@ class InDelivery:
     def rows(self) -> Mapping[str, IndexedRow]:
         return self._rows
 
-    def has_any(self, names: Iterable[bytes]) -> bool:
+    def has_any(self, names: Set[bytes]) -> bool:
         """Whether one of these is a beginning of a digest of such an entry (IndexedRow.names)."""
-        return any(name in self._in_use for name in names)
+        return not self._in_use.keys().isdisjoint(names)
 
     def begin(self, row: IndexedRow) -> None:
         """It is in delivery from now on. Called again, it counts once, with the digests it has now."""

@@ -132,11 +132,10 @@ class Store:
         """
         found: list[IndexedRow] = []
         for some in in_portions(named):
-            # The plus keeps SQLite from looking up each name with each moment.
-            moments, names = f"when_s IN ({_marks(some)})", f"+filebase IN ({_marks(some)})"
             rows = self.query_waiting(
-                f"SELECT filebase, when_s, size_bytes FROM listed WHERE {moments} AND {names}",
-                [*(when_s for _, when_s in some), *(filebase for filebase, _ in some)],
+                f"WITH named (filebase, when_s) AS (VALUES {','.join(['(?, ?)'] * len(some))})"
+                " SELECT filebase, when_s, size_bytes FROM named CROSS JOIN listed USING (when_s, filebase)",
+                [value for pair in some for value in pair],
             )
             found += [IndexedRow(0, filebase, when_s, size_bytes=size_bytes) for filebase, when_s, size_bytes in rows]
         return found
