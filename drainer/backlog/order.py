@@ -29,6 +29,8 @@ _FILEBASE, _WHEN, _LIST, _IDENTITY, _TIE = 1, 2, 3, 15, ROW_COLUMNS
 
 _SKIPPED_FOR_A_LIST = 20
 """Passing over this many entries of closed lists takes as long as asking for the first entry of one list (measured)."""
+_MADE_READY_AT_A_TIME = 1000
+"""A pick that makes so many ready takes some milliseconds."""
 _OF_A_LIST = 1
 """So many of its entries are asked for when a list has its turn among others."""
 
@@ -146,11 +148,13 @@ class PickOrder:
         return float(value) if isinstance(value, float | int) else None
 
     def _make_ready(self, now_s: float) -> None:
-        """Deferred entries that are due can be picked from now on, and parked ones whose refused recipients are due."""
+        """Deferred entries that are due can be picked from now on, and parked ones whose refused recipients are due. If many
+        are due at once, as after a restart, the rest of them follow with the next picks."""
         store, ready = self._store, self._sums.ready
         due = store.query_waiting(
-            "SELECT id, list, when_s FROM entry WHERE state = 'deferred' AND ready = 0 AND is_read = 1 AND due_s <= ?",
-            (now_s,),
+            "SELECT id, list, when_s FROM entry WHERE state = 'deferred' AND ready = 0 AND is_read = 1 AND due_s <= ?"
+            " ORDER BY due_s LIMIT ?",
+            (now_s, _MADE_READY_AT_A_TIME),
         )
         if due:
             store.execute_many("UPDATE entry SET ready = 1 WHERE id = ?", [(id_,) for id_, *_ in due])
@@ -158,7 +162,8 @@ class PickOrder:
                 ready.add(0, number, when_s)
         if not store.has_lanes:
             return
-        parked = store.query_waiting(f"SELECT filebase FROM entry WHERE {_DUE_IN_LANE} AND due_s <= ?", (now_s,))
+        is_due = f"SELECT filebase FROM entry WHERE {_DUE_IN_LANE} AND due_s <= ? ORDER BY due_s LIMIT ?"
+        parked = store.query_waiting(is_due, (now_s, _MADE_READY_AT_A_TIME))
         if parked:
             rows = store.rows([str(filebase) for (filebase,) in parked]).values()
             for row in rows:

@@ -158,6 +158,15 @@ def test_deferred_entries_go_again_when_due_and_not_before(index: BacklogIndex) 
     assert index.order.next_due_s() is None
 
 
+def test_many_that_are_due_at_once_go_with_the_next_picks(index: BacklogIndex) -> None:
+    names = [f"{number}.5+a" for number in range(1100)]
+    fill(index, *map(described, names))
+    for name in names:
+        index.set_state(name, EntryState.DEFERRED, "451 later", NOW_S - 1 + float(name[:-2]) / 10_000)
+    index.order.next_waiting("oldest", NOW_S)
+    assert following(index, limit=2000) == names and index.order.next_due_s() is None
+
+
 def test_deferral_known_from_the_ledger_waits_for_its_time_although_not_read_yet(index: BacklogIndex) -> None:
     index.add_listed(listed("1.5+a"))
     index.set_state("1.5+a", EntryState.DEFERRED, "451", NOW_S - 1)
