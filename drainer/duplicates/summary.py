@@ -55,7 +55,12 @@ def summarise(entry: QueueEntry, decoration: Decoration | None = None) -> EntryS
 
     decoration  as for fingerprint.fingerprint
     """
-    facts = MailFacts(entry)
+    return summary_of(MailFacts(entry), decoration)
+
+
+def summary_of(facts: MailFacts, decoration: Decoration | None) -> EntrySummary:
+    """The same, of an entry whose facts were looked up already."""
+    entry = facts.entry
     return EntrySummary(
         filebase=entry.filebase,
         when_s=float(entry.filebase.partition("+")[0]),

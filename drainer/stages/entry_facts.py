@@ -16,8 +16,8 @@ from drainer.blocking import InTime
 from drainer.compose.list_settings import READ_WITHIN_S
 from drainer.duplicates.decoration import Decoration
 from drainer.duplicates.known_from_log import imported_identity
-from drainer.duplicates.mail_facts import is_decorated
-from drainer.duplicates.summary import EntrySummary, summarise
+from drainer.duplicates.mail_facts import MailFacts
+from drainer.duplicates.summary import EntrySummary, summary_of
 from drainer.errors import ComposeDeferred
 from drainer.ledger.records import MessageRecord
 from drainer.queuedir.entry import Flavour, QueueEntry
@@ -71,15 +71,15 @@ class EntryFacts:
 
     async def summarised(self, entry: QueueEntry) -> EntrySummary:
         """Also with the digests of entries that were found to be the same mail, if the index has read this one."""
-        summary = summarise(entry, await self._decoration(entry))
+        facts = MailFacts(entry)
+        summary = summary_of(facts, await self._decoration(entry) if facts.is_decorated else None)
         print_ = summary.fingerprint
         identity = tuple(dict.fromkeys((*print_.identity, *self._resources.index.related.identity_of(entry.filebase))))
         return replace(summary, fingerprint=replace(print_, identity=identity))
 
     async def _decoration(self, entry: QueueEntry) -> Decoration | None:
+        """Of an entry that is decorated."""
         of_mailman2, of_mailman3 = self._resources.decoration_of, self._resources.mailman3_decorations
-        if not is_decorated(entry):
-            return None
         if entry.flavour is Flavour.MAILMAN3:
             return await of_mailman3(entry) if of_mailman3 else None
         if of_mailman2 is None:
