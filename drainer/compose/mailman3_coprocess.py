@@ -73,6 +73,11 @@ class Slice:
     left: set[str]
     error: ComposeError | None
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether another request may bring what is left."""
+        return self.error is None and not self.complete and bool(self.messages)
+
 
 @dataclass(frozen=True, slots=True)
 class _Asked(Generic[_Answer]):

@@ -37,6 +37,7 @@ async def narrow(mailman3_site: Site) -> AsyncIterator[Mailman3Composer]:
     """It remembers nothing, puts few copies into a slice, and few recipients into a transaction."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mailman3, "SLICE_CONTENTS", MOST_IN_A_SLICE)
+        patch.setattr(mailman3, "SLICE_COPIES", MOST_IN_A_SLICE)
         composer = Mailman3Composer(mailman3_site.python, mailman3_site.config, 1, MOST_RECIPIENTS, remember_s=0.0)
     await composer.start()
     yield composer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
@@ -189,6 +190,28 @@ async def test_entries_that_wait_behind_one_that_breaks_its_coprocess_are_not_bl
         assert sorted(a for m in messages for a in m.owed_for) == sorted(entry.recipients)
     (warning,) = [record.getMessage() for record in caplog.records if "coprocess_broken" in record.getMessage()]
     assert asked[0].filebase in warning
+
+
+async def test_next_copies_are_asked_for_while_the_first_ones_are_sent(
+    mailman3_site: Site, entries: dict[str, list[QueueEntry]], tmp_path: Path
+) -> None:
+    marker = tmp_path / "asked again"
+    on_request = f"""\
+composed = frames.Transaction("x@example.org", asked["recipients"][:1], [], 5, 0, None)
+sys.stdout.buffer.write(frames.composed([composed], [b"hello"], False))
+sys.stdout.buffer.flush()
+read()
+open({str(marker)!r}, "w")
+read()
+"""
+    python = impostor(tmp_path / "impostor", mailman3_site.python, on_request, times=1)
+    entry = entries[PLAIN][0]
+    async with (
+        composer_of(mailman3_site, python=python) as composer,
+        contextlib.aclosing(composer.compose(entry, entry.recipients)) as messages,
+    ):
+        assert (await anext(messages)).content == b"hello"
+        await asyncio.to_thread(eventually, marker.exists)
 
 
 async def test_answer_for_a_recipient_not_asked_for_is_refused(

@@ -97,14 +97,16 @@ class TransactionWriter:
     """Writes the transactions of one request to the parent; equal content goes once.
 
     slice_contents, slice_octets  the answer ends after this many different contents, or this many octets of them
+    slice_copies                  or after this many transactions with one recipient
 
     They go in one frame, unless Mailman takes long: the parent ends a co-process that it does not hear from.
     """
 
-    def __init__(self, answers: BinaryIO, slice_contents: int, slice_octets: int) -> None:
+    def __init__(self, answers: BinaryIO, slice_contents: int, slice_octets: int, slice_copies: int) -> None:
         self._answers = answers
         self._slice_contents = slice_contents
         self._slice_octets = slice_octets
+        self._copies_left = slice_copies
         self._numbers: dict[bytes, int] = {}
         self._octets = 0
         self._transactions: list[frames.Transaction] = []
@@ -125,7 +127,9 @@ class TransactionWriter:
             self.write(None)
             self._answers.flush()
             self._written_s = time.monotonic()
-        if len(self._numbers) >= self._slice_contents or self._octets >= self._slice_octets:
+        if len(done.recipients) == 1:
+            self._copies_left -= 1
+        if len(self._numbers) >= self._slice_contents or self._octets >= self._slice_octets or self._copies_left <= 0:
             raise _SliceFull
 
     def write(self, complete: bool | None) -> None:
@@ -139,7 +143,7 @@ class Composing:
 
     def __init__(self, hello: dict[str, Any]) -> None:
         self._allowed = frozenset((module, name) for module, name in hello["allowed"])
-        self._slice = (int(hello["slice_contents"]), int(hello["slice_octets"]))
+        self._slice = tuple(int(hello[name]) for name in ("slice_contents", "slice_octets", "slice_copies"))
         limit = int(hello["max_recipients"])
         overlay = _OVERLAY.format(max_recipients=f"max_recipients: {limit}" if limit else "")
         readonly.start_mailman(hello["config"], overlay)
