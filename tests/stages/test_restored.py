@@ -69,6 +69,7 @@ async def test_copies_back_from_a_backup_count_as_suppressed_in_the_same_run_and
                 "all is drained", lambda: len(sink.taken) >= 4 and not run.resources.index.totals.overall().entries
             )
             assert await counts(run) == (4, 11, 0, 0, 1)
+            await run.until("the DSN is sent", lambda: any(not one.reverse_path for one in sink.taken))
             put_back(run, files, slice(2))
             await run.until("they are suppressed", lambda: len(run.files("duplicates")) == 2)
             await run.until("they are gone", lambda: not run.resources.index.totals.overall().entries)
