@@ -66,12 +66,11 @@ MUTATIONS = (
     ),
     Mutation(
         "a write is reported as durable half a second before COMMIT", "ledger/group_commit.py",
-        (("            applied = await self._apply(group)\n",
-          "            applied = await self._apply(group)\n"
-          "            for write, result in applied:\n"
-          "                if not write.future.done():\n"
-          "                    write.future.set_result(result)\n"
-          "            await asyncio.sleep(0.5)\n"),),
+        (("                    self._thread.submit(self._commit, applied, loop)\n",
+          "                    for write, result in applied:\n"
+          "                        if not write.future.done():\n"
+          "                            write.future.set_result(result)\n"
+          "                    loop.call_later(0.5, self._thread.submit, self._commit, applied, loop)\n"),),
         _torture("killed-hold"),
     ),
     Mutation(
