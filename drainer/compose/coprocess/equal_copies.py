@@ -106,8 +106,11 @@ class _Substitutions:
 def install(copies: EqualCopies) -> None:
     """Replace Mailman's functions, as far as they are those that are known."""
     from mailman.handlers import decorate
+    from mailman.interfaces.template import ITemplateLoader
+    from mailman.model.template import TemplateLoader
     from mailman.mta import verp
     from mailman.utilities.string import expand
+    from zope.component import getUtility
 
     if expand.__defaults__ != (None, None, string.Template):
         return  # a Mailman that expands texts in another way
@@ -134,7 +137,12 @@ def install(copies: EqualCopies) -> None:
     expand.__defaults__ = (None, None, Noting)
     if verp.expand is expand:
         verp.expand = expand_again
-    if decorate.expand is not expand or "expand" not in decorate.decorate_template.__code__.co_names:
+    has_known_loader = type(getUtility(ITemplateLoader)) is TemplateLoader  # a plugin's may read what it is given
+    if (
+        not has_known_loader
+        or decorate.expand is not expand
+        or "expand" not in decorate.decorate_template.__code__.co_names
+    ):
         return  # a Mailman that decorates in another way
     decorate.expand = expand_again
     text, process = decorate.decorate, decorate.Decorate.process
