@@ -62,7 +62,7 @@ MUTATIONS = (
         "delivered before it is sent", "feed/deliver.py",
         ((_DATA, '        self._finish(Meaning(State.DELIVERED, ""))\n'), (_WRITTEN, f"        self._sent = done\n{_DATA}"),
          (_ANSWERED, _WRITTEN.replace("done)", "self._sent)").replace("= done", "= self._sent"))),
-        _torture("killed-ask"),
+        _torture("points-ask"),
     ),
     Mutation(
         "a write is reported as durable half a second before COMMIT", "ledger/group_commit.py",
