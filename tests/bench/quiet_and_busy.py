@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Loads:
 def idle_rows(home: Path, loads: Loads) -> Iterator[Row]:
     for entries, most, name in ((0, 0.3, "an empty queue"), (loads.paused, 0.5, f"{loads.paused:,} paused")):
         with _service(home, entries, is_paused=entries > 0) as service:
-            service.until(lambda status: not status["backlog"]["unread_entries"] and status["state"] != "scanning")
+            service.until(partial(_is_read, entries=entries))
             time.sleep(loads.settled_s)
             before, begun_s = service.cpu_s(), time.monotonic()
             time.sleep(loads.watched_s)
@@ -64,10 +65,12 @@ def answer_rows(home: Path, loads: Loads) -> Iterator[Row]:
         sink.close()
     yield _answers("while feeding at full speed", took_s, 20.0)
     with _service(home, loads.scanned, is_paused=True) as service:
-        took_s = service.asked_while(
-            lambda status: status["backlog"]["unread_entries"] > 0 or status["state"] == "scanning"
-        )
+        took_s = service.asked_while(lambda status: not _is_read(status, loads.scanned))
     yield _answers(f"while scanning {loads.scanned:,}", took_s, 50.0)
+
+
+def _is_read(status: dict[str, Any], entries: int) -> bool:
+    return status["backlog"]["entries"] == entries and not status["backlog"]["unread_entries"]
 
 
 def _answers(when: str, took_s: list[float], most_ms: float) -> Row:
