@@ -87,7 +87,7 @@ TRUSTED = {
     "operate/undo_operator_state": "our own ledger, as it wrote it itself",
     "operate/journal": "our own ledger, as taking_back wrote it",
     "stages/reversible_failures": "our own ledger",
-    "backlog/related": "digests we have made ourselves",
+    "backlog/keys": "digests we have made ourselves",
     "ledger/columns": "our own ledger, checked for damage when it is opened",
 }
 """Module to the reason why its input is trusted."""

@@ -173,6 +173,7 @@ OPENED_OTHERWISE = {
     "without_service/reason": "/proc/locks",
     "host_check/as_user": "its own pipe to the child that looks",
     "guards/machine": "/proc/pressure",
+    "guards/mailman_processes": "/proc/PID/cmdline",
     "destinations/command": "its own pipe from the command",
     "files/access": "of /proc/self: cgroup, mountinfo, status",
     "demo/sink_state": "the tour's own files", "demo/tour": "the tour's own files",

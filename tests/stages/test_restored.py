@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,8 +24,14 @@ def in_out(queue_dir: Path) -> dict[str, bytes]:
 
 
 def put_back(run: Inside, files: Mapping[str, bytes], some: slice) -> None:
-    for name in sorted(files)[some]:
+    for name in list(files)[some]:
         run.arrive(run.outage.queue_dir / "out" / name, files[name])
+
+
+def refused_first(files: Mapping[str, bytes], run: Inside) -> dict[str, bytes]:
+    """The entry of which the sink refused a recipient, then the others: which one it is, the sessions race for."""
+    got = Counter(message_id.encode() for message_id, _ in run.taken())
+    return dict(sorted(files.items(), key=lambda file: min(n for one, n in got.items() if one in file[1])))
 
 
 COUNTED = (
@@ -70,6 +77,7 @@ async def test_copies_back_from_a_backup_count_as_suppressed_in_the_same_run_and
             )
             assert await counts(run) == (4, 11, 0, 0, 1)
             await run.until("the DSN is sent", lambda: any(not one.reverse_path for one in sink.taken))
+            files = refused_first(files, run)
             put_back(run, files, slice(2))
             await run.until("they are suppressed", lambda: len(run.files("duplicates")) == 2)
             await run.until("they are gone", lambda: not run.resources.index.totals.overall().entries)
