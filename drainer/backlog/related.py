@@ -11,11 +11,12 @@ A digest is looked up by the integer made of a part of it (keys.py), and then co
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from itertools import chain
 from typing import Any
 
 from drainer.backlog.key_filter import KeyFilter
-from drainer.backlog.keys import keys_of_entry, shared_keys, split, start_of
+from drainer.backlog.keys import Key, key_of, keys_of_entry, shared_keys, split, start_of
 from drainer.backlog.store import Store, in_portions
 from drainer.backlog.values import RelatedEntry, SameTextEntry
 from drainer.duplicates.classes import DuplicateClass
@@ -24,7 +25,10 @@ from drainer.ledger.records import RECIPIENT_KEY_BYTES, kin_of
 
 _COLUMNS = "SELECT e.filebase, e.when_s, e.recipient_keys, e.duplicate, e.copy, e.identity"
 _ENTRIES = f"{_COLUMNS} FROM key k JOIN entry e ON e.id = k.id"
-_ENTRIES_AND_TIE = f"{_COLUMNS}, e.tie FROM key k JOIN entry e ON e.id = k.id"
+_OF_KEYS = "FROM wanted CROSS JOIN key k ON k.start = wanted.start AND k.rest = wanted.rest JOIN entry e ON e.id = k.id"
+"""In this order: SQLite would read all keys for a condition of two columns, and 500 starts for one of many alternatives."""
+
+_IS_DECORATED = "AND k.rest < 0"
 
 
 class RelatedLookup:
@@ -37,55 +41,103 @@ class RelatedLookup:
     def add(self, summaries: Iterable[tuple[int, EntrySummary]]) -> None:
         """Entries that were read, each with its id; none of them is here yet, or Store.forget_keys was called for it."""
         texts: list[tuple[int, bytes, float, str, bytes]] = []
-        keys: list[tuple[int, int]] = []
+        keys: list[tuple[int, int, int]] = []
         for id_, summary in summaries:
             print_ = summary.fingerprint
             if print_.resend and not self._has_text(print_.resend, summary.filebase):
                 identity = b"".join(print_.identity)
                 texts.append((start_of(print_.resend), print_.resend, summary.when_s, summary.filebase, identity))
-            keys += [(start_of(key), id_) for key in keys_of_entry(print_.identity, print_.message_id)]
+            keys += [(*key_of(key), id_) for key in keys_of_entry(print_.identity, print_.message_id)]
         self._store.execute_many(
             "INSERT INTO text (start, resend_key, when_s, filebase, identity) VALUES (?, ?, ?, ?, ?)", texts
         )
-        self._store.execute_many("INSERT OR IGNORE INTO key VALUES (?, ?)", sorted(keys))
-        self._seen.add(start for start, _ in keys)
+        self._store.execute_many("INSERT OR IGNORE INTO key VALUES (?, ?, ?)", sorted(keys))
+        self._seen.add(start for start, *_ in keys)
         self._seen.add(text[0] for text in texts)
 
     def unrelated(self, batch: Sequence[EntrySummary]) -> set[str]:
         """Filebases of entries that certainly share no key (identity, resend, message_id) with any entry read, nor with
-        one another."""
-        keys = {summary.filebase: set(map(start_of, shared_keys(summary.fingerprint))) for summary in batch}
-        counted = Counter(start for own in keys.values() for start in own)
-        known = {start for start, times in counted.items() if times > 1}
-        for some in in_portions([start for start in counted if self._seen.may_have(start)]):
-            marks = ",".join("?" * len(some))
-            for table in ("key", "text"):
-                known.update(
-                    start for (start,) in self._store.query(f"SELECT start FROM {table} WHERE start IN ({marks})", some)
+        one another; and no name either, where one of the two is decorated."""
+        keys = {summary.filebase: set(map(key_of, shared_keys(summary.fingerprint))) for summary in batch}
+        counted = Counter(chain.from_iterable(keys.values()))
+        known = {key for key, times in counted.items() if times > 1}
+        seen = [key for key in counted if self._seen.may_have(key[0])]
+        known |= self._known(seen)
+        names = {filebase: {start for start, _ in own} for filebase, own in keys.items()}
+        decorated = {summary.filebase for summary in batch if summary.decorated}
+        akin = self._akin(names, decorated, {start for start, _ in seen}) if decorated or seen else set()
+        return {filebase for filebase, own in keys.items() if filebase not in akin and known.isdisjoint(own)}
+
+    def _known(self, keys: Sequence[Key]) -> set[Key]:
+        """Those that an entry read has, or that begin like the text of one."""
+        known: set[Key] = set()
+        for some in in_portions(keys):
+            known.update(
+                self._store.query(
+                    f"{_wanted(some)} SELECT start, rest FROM wanted WHERE"
+                    " EXISTS (SELECT 1 FROM key k WHERE k.start = wanted.start AND k.rest = wanted.rest)"
+                    " OR EXISTS (SELECT 1 FROM text t WHERE t.start = wanted.start)",
+                    list(chain.from_iterable(some)),
                 )
-        return {filebase for filebase, own in keys.items() if known.isdisjoint(own)}
+            )
+        return known
+
+    def _akin(self, names: Mapping[str, Set[int]], decorated: Set[str], seen: Set[int]) -> set[str]:
+        """Filebases of those that share a name with another entry, and one of the two is decorated.
+
+        names  the starts of each entry's keys; seen: those of them that the tables may have
+        """
+        times = Counter(chain.from_iterable(names.values()))
+        shared = {start for start, number in times.items() if number > 1}
+        of_decorated = {start for filebase in decorated for start in names[filebase]}
+        asked = {start for filebase in decorated for start in names[filebase] if start in seen}
+        shared |= self._named(asked, "")
+        asked = {start for filebase, own in names.items() if filebase not in decorated for start in own & seen}
+        of_decorated |= self._named(asked, _IS_DECORATED)
+        return {
+            filebase
+            for filebase, own in names.items()
+            if not own.isdisjoint(shared if filebase in decorated else of_decorated)
+        }
+
+    def _named(self, starts: Collection[int], condition: str) -> set[int]:
+        """Those of them that a key of an entry read begins with."""
+        found: set[int] = set()
+        for some in in_portions(sorted(starts)):
+            found.update(
+                start
+                for (start,) in self._store.query(
+                    f"WITH wanted (start) AS (VALUES {','.join(['(?)'] * len(some))}) SELECT start FROM wanted"
+                    f" WHERE EXISTS (SELECT 1 FROM key k WHERE k.start = wanted.start {condition})",
+                    some,
+                )
+            )
+        return found
 
     def earlier_with(self, identity: Sequence[bytes], before: tuple[float, int, str]) -> list[RelatedEntry]:
         """Entries read that share any digest and come before (when_s, tie_order, filebase) in FIFO order, oldest first."""
         wanted = frozenset(identity)
         found: dict[tuple[float, int, str], RelatedEntry] = {}
-        for some in in_portions(identity):
+        for some in in_portions(list(map(key_of, identity))):
             for *row, tie in self._store.query(
-                f"{_ENTRIES_AND_TIE} WHERE k.start IN ({','.join('?' * len(some))})"
-                " AND (e.when_s, e.tie, e.filebase) < (?, ?, ?)",
-                (*map(start_of, some), *before),
+                f"{_wanted(some)} {_COLUMNS}, e.tie {_OF_KEYS} WHERE (e.when_s, e.tie, e.filebase) < (?, ?, ?)",
+                (*chain.from_iterable(some), *before),
             ):
                 earlier = _related(tuple(row))
                 if not wanted.isdisjoint(earlier.identity):
                     found[earlier.when_s, tie, earlier.filebase] = earlier
         return [found[key] for key in sorted(found)]
 
-    def with_same_name(self, filebase: str, identity: Sequence[bytes]) -> list[RelatedEntry]:
-        """Other entries read that share the beginning of a digest (records.kin_of), and no whole digest; oldest first."""
+    def with_same_name(self, filebase: str, identity: Sequence[bytes], is_decorated: bool) -> list[RelatedEntry]:
+        """Other entries read that share the beginning of a digest (records.kin_of), and no whole digest; oldest first. If
+        this one is not decorated, only those that are."""
         wanted, names = frozenset(identity), set(map(kin_of, identity))
+        condition = "" if is_decorated else _IS_DECORATED
         found: dict[str, RelatedEntry] = {}
         for some in in_portions(sorted(set(map(start_of, identity)))):
-            for row in self._store.query(f"{_ENTRIES} WHERE k.start IN ({','.join('?' * len(some))})", some):
+            for row in self._store.query(
+                f"{_ENTRIES} WHERE k.start IN ({','.join('?' * len(some))}) {condition}", some
+            ):
                 other = _related(row)
                 if wanted.isdisjoint(other.identity) and not names.isdisjoint(map(kin_of, other.identity)):
                     found[other.filebase] = other
@@ -105,8 +157,8 @@ class RelatedLookup:
         return [
             _related(row)
             for row in self._store.query(
-                f"{_ENTRIES} WHERE k.start = ? AND e.message_id_key = ? ORDER BY e.when_s, e.filebase",
-                (start_of(key), key),
+                f"{_ENTRIES} WHERE k.start = ? AND k.rest = ? AND e.message_id_key = ? ORDER BY e.when_s, e.filebase",
+                (*key_of(key), key),
             )
         ]
 
@@ -133,12 +185,10 @@ class RelatedLookup:
         while wanted:
             asked |= wanted
             found: set[bytes] = set()
-            for some in in_portions(sorted(wanted)):
-                marks = ",".join("?" * len(some))
+            for some in in_portions(list(map(key_of, wanted))):
                 for name, keys, joined in self._store.query(
-                    "SELECT e.filebase, e.recipient_keys, e.identity FROM key k JOIN entry e ON e.id = k.id"
-                    f" WHERE k.start IN ({marks})",
-                    [start_of(digest) for digest in some],
+                    f"{_wanted(some)} SELECT e.filebase, e.recipient_keys, e.identity {_OF_KEYS}",
+                    list(chain.from_iterable(some)),
                 ):
                     digests = split(joined)
                     if not wanted.isdisjoint(digests):
@@ -153,6 +203,11 @@ class RelatedLookup:
             return False
         found = "SELECT 1 FROM text WHERE start = ? AND resend_key = ? AND filebase = ?"
         return bool(self._store.query(found, (start_of(key), key, filebase)))
+
+
+def _wanted(keys: Sequence[Key]) -> str:
+    """A table of so many keys."""
+    return f"WITH wanted (start, rest) AS (VALUES {','.join(['(?, ?)'] * len(keys))})"
 
 
 def _related(row: tuple[Any, ...]) -> RelatedEntry:

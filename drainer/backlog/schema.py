@@ -63,7 +63,12 @@ CREATE INDEX deferred_of_list ON entry (list, when_s) WHERE state = 'deferred';
 CREATE INDEX due ON entry (ready, due_s) WHERE state = 'deferred';
 CREATE INDEX due_of_list ON entry (list, due_s) WHERE state = 'deferred';
 CREATE INDEX due_in_lane ON entry (due_s) WHERE ready = 1 AND lane > 0 AND due_s IS NOT NULL;
-CREATE TABLE key (start INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (start, id)) WITHOUT ROWID;
+CREATE TABLE key (
+    start INTEGER NOT NULL,
+    rest INTEGER NOT NULL,
+    id INTEGER NOT NULL,
+    PRIMARY KEY (start, rest, id)
+) WITHOUT ROWID;
 CREATE TABLE text (
     id INTEGER PRIMARY KEY,
     start INTEGER NOT NULL,

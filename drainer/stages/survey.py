@@ -264,8 +264,9 @@ class Survey:
 
     def _lookalikes(self, summary: EntrySummary) -> list[RelatedEntry]:
         """Entries here that may be this mail with, or without, a list's header and footer; it is not proved yet."""
-        akin = self._resources.index.related.with_same_name(summary.filebase, summary.fingerprint.identity)
-        return [other for other in akin if summary.decorated or other.is_decorated]
+        return self._resources.index.related.with_same_name(
+            summary.filebase, summary.fingerprint.identity, summary.decorated
+        )
 
     def _is_one_mail(self, summary: EntrySummary, other: RelatedEntry) -> bool:
         """Reads two files."""
