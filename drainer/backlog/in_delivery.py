@@ -37,8 +37,9 @@ class InDelivery:
         return not self._in_use.keys().isdisjoint(names)
 
     def begin(self, row: IndexedRow) -> None:
-        """It is in delivery from now on. Called again, it counts once, with the digests it has now."""
-        self.end(row.filebase)
+        """It is in delivery from now on. Called again, it counts once, with the digests it has now; what was not written
+        of it is written later, as before."""
+        self._forget(row.filebase)
         names = row.names
         self._rows[row.filebase], self._names[row.filebase] = row, names
         for name in names:
@@ -46,13 +47,17 @@ class InDelivery:
 
     def end(self, filebase: str) -> None:
         """It is not in delivery any more, and the tables have it as it is; nothing happens if it was not."""
+        if self._forget(filebase):
+            self._unwritten.pop(filebase, None)
+
+    def _forget(self, filebase: str) -> bool:
         if self._rows.pop(filebase, None) is None:
-            return
-        self._unwritten.pop(filebase, None)
+            return False
         for name in self._names.pop(filebase):
             self._in_use[name] -= 1
             if not self._in_use[name]:
                 del self._in_use[name]
+        return True
 
     def changed(self, row: IndexedRow) -> None:
         """What it owes is another number than the tables have."""

@@ -105,6 +105,15 @@ def test_an_entry_that_was_picked_and_then_changed_is_begun_as_it_is_now(index: 
     assert [row.recipients for row in index.order.next_waiting("oldest", NOW_S)] == [4]
 
 
+def test_what_an_entry_in_delivery_owes_is_shown_also_after_it_became_active_once_more(index: BacklogIndex) -> None:
+    """As when Mailman's runner has it, and the ledger an attempt for each part of its recipients."""
+    fill(index, described("1.5+a", recipients=9))
+    index.set_state("1.5+a", EntryState.ACTIVE)
+    index.set_owed("1.5+a", 4)
+    index.set_state("1.5+a", EntryState.ACTIVE)
+    assert shown(index) == {"1.5+a": ("active", 4)}
+
+
 def test_a_mail_that_comes_back_under_the_name_of_one_just_finished_is_a_new_entry(index: BacklogIndex) -> None:
     fill(index, described("1.5+a", recipients=9))
     index.begin(following(index))
