@@ -33,6 +33,7 @@ from drainer.feed.session import Session
 from drainer.feed.smtp_client import Answer
 from drainer.feed.smtp_commands import UnsafeAddress, mail_command, rcpt_commands, unsafe_recipients
 from drainer.feed.transaction import Transaction
+from drainer.ledger.evidence import Finish
 from drainer.ledger.records import AttemptId, MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
 
@@ -55,7 +56,7 @@ async def deliver(
     is_stopping: Callable[[], bool] = lambda: True,
     owes_dsns: bool = False,
     holds_refused: bool = False,
-    written_with: Callable[[Sequence[Outcome]], Write | None] = lambda outcomes: None,
+    finish_with: Callable[[Sequence[Outcome]], Finish | None] = lambda outcomes: None,
     on_end: Callable[[Transaction], None] = lambda transaction: None,
 ) -> Transaction:
     """Carry out one transaction and write its outcome.
@@ -66,7 +67,8 @@ async def deliver(
     owes_dsns    the reverse-path is owed a DSN for recipients that fail; it is written with the failure
     holds_refused  a refusal of the message itself (5xx at MAIL, DATA or the final dot) fails no recipient: they are
                  DEFERRED, and the caller holds the entry
-    written_with  asked when the outcomes are known: what else to write in the same commit; None: nothing
+    finish_with  asked when the outcomes are known, unless they take two writes: the end of the entry, if they settle it.
+                 It is written in the commit of the outcomes
     on_end       called as soon as the transaction is in the ledger, also if the caller gets only a cancellation
     Raises   UnsafeAddress   the reverse-path or a MAIL parameter must not reach the wire: hold the entry
              TooLargeForMta  nothing was sent: hold the entry
@@ -77,7 +79,7 @@ async def deliver(
     """
     writes = OutcomeWrites(message.message_id, on_refusal, is_stopping)
     delivery = _Delivery(
-        composed, filebase, message, ledger, session, clock, writes, owes_dsns, holds_refused, written_with, on_end
+        composed, filebase, message, ledger, session, clock, writes, owes_dsns, holds_refused, finish_with, on_end
     )
     delivery.begin()
     interruption: asyncio.CancelledError | None = None
@@ -109,7 +111,7 @@ class _Delivery:
         writes: OutcomeWrites,
         owes_dsns: bool,
         holds_refused: bool,
-        written_with: Callable[[Sequence[Outcome]], Write | None],
+        finish_with: Callable[[Sequence[Outcome]], Finish | None],
         on_end: Callable[[Transaction], None],
     ) -> None:
         self._composed = composed
@@ -120,7 +122,7 @@ class _Delivery:
         self._clock = clock
         self._writes = writes
         self._owes_dsns = owes_dsns
-        self._written_with = written_with
+        self._finish_with = finish_with
         self._on_end = on_end
         self._answers = Answers(
             composed.owed_for, carried=session.transactions, mails=session.mails, holds_refused=holds_refused
@@ -265,28 +267,33 @@ class _Delivery:
         self._see_session_limit()
         at_s = self._clock.now_s()
         refusals = self._answers.refusals(at_s)
+        outcome = None if meaning is None else Outcome(meaning.state, self._accepted, meaning.reply, at_s)
+        content = None if meaning is None or outcome is None else (self._attempt_id, outcome, meaning)
+        done = self._answers.transaction(content, refusals)
+        # Only with a single write: of two that the ledger refuses, one may become durable long before the other.
+        is_one_write = (outcome is not None) != bool(refusals)
+        finish = self._finish_with(done.outcomes) if is_one_write else None
         writes: list[Write] = []
-        content = None
-        if meaning is not None:
-            outcome = Outcome(meaning.state, self._accepted, meaning.reply, at_s)
-            content = (self._attempt_id, outcome, meaning)
-            dsns = self._dsns((outcome,), at_s)
+        if outcome is not None:
             writes.append(
                 functools.partial(
-                    self._ledger.close_attempt, self._attempt_id, meaning.state, meaning.reply, at_s, dsns
+                    self._ledger.close_attempt, self._attempt_id, outcome.state, outcome.reply, at_s,
+                    self._dsns((outcome,), at_s), finish=finish,
                 )
-            )
+            )  # fmt: skip
         if refusals:
-            of_refusals = self._dsns(refusals, at_s)
-            writes.append(functools.partial(self._ledger.record, self._filebase, self._message, refusals, of_refusals))
-        done = self._answers.transaction(content, refusals)
-        if writes and (also := self._written_with(done.outcomes)) is not None:
-            writes.append(also)
+            writes.append(
+                functools.partial(
+                    self._ledger.record, self._filebase, self._message, refusals, self._dsns(refusals, at_s),
+                    finish=finish,
+                )
+            )  # fmt: skip
         # INVARIANT outcome-before-anything: the outcome is on disk before the caller learns it, so the entry is finished,
         # deferred or bounced only on what the ledger says too.
         #   Crash before: the row stays ATTEMPTING although the MTA answered; in_doubt/policy.py makes it IN_DOUBT, and the
         #                 MTA's log, where there is one, settles it. A second copy is possible only by the in-doubt policy.
-        #   Crash after:  DELIVERED and FAILED are final, DEFERRED is tried again.
+        #   Crash after:  DELIVERED and FAILED are final, DEFERRED is tried again. The end of an entry is in the write of its
+        #                 last outcome: both are durable, or neither is. The file goes after that.
         #   The ledger refuses: the outcome is known here only, so this writes again until it is durable.
         self._writes.begin(writes, done.outcomes, self._step(self._is_written, done))
 

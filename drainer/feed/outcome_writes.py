@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from drainer.errors import LedgerNotDurable
+from drainer.ledger.evidence import Finish
 from drainer.ledger.records import AttemptId, MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
 from drainer.text.logfmt import logfmt
@@ -40,11 +41,24 @@ class Attempts(Protocol):
     def open_attempt(self, attempt: NewAttempt) -> Done[AttemptId]: ...
 
     def close_attempt(
-        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        self,
+        attempt_id: AttemptId,
+        state: State,
+        reply: str,
+        at_s: float,
+        dsns: Sequence[NewDsn] = (),
+        *,
+        finish: Finish | None = None,
     ) -> Done[None]: ...
 
     def record(
-        self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
+        self,
+        filebase: str,
+        message: MessageRecord,
+        outcomes: Sequence[Outcome],
+        dsns: Sequence[NewDsn] = (),
+        *,
+        finish: Finish | None = None,
     ) -> Done[None]: ...
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from drainer.feed.outcome_writes import Attempts, Done
+from drainer.ledger.evidence import Finish
 from drainer.ledger.records import AttemptId, MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
 
@@ -65,11 +66,24 @@ class _Counted:
             raise
 
     def close_attempt(
-        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        self,
+        attempt_id: AttemptId,
+        state: State,
+        reply: str,
+        at_s: float,
+        dsns: Sequence[NewDsn] = (),
+        *,
+        finish: Finish | None = None,
     ) -> Done[None]:
-        return self._attempts.close_attempt(attempt_id, state, reply, at_s, dsns)
+        return self._attempts.close_attempt(attempt_id, state, reply, at_s, dsns, finish=finish)
 
     def record(
-        self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
+        self,
+        filebase: str,
+        message: MessageRecord,
+        outcomes: Sequence[Outcome],
+        dsns: Sequence[NewDsn] = (),
+        *,
+        finish: Finish | None = None,
     ) -> Done[None]:
-        return self._attempts.record(filebase, message, outcomes, dsns)
+        return self._attempts.record(filebase, message, outcomes, dsns, finish=finish)

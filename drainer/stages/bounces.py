@@ -31,6 +31,7 @@ from drainer.feed.permit import Permit
 from drainer.feed.retry import retry_delay_s, waited_s
 from drainer.feed.session import Session
 from drainer.feed.transaction import Transaction
+from drainer.ledger.evidence import Finish
 from drainer.ledger.records import AttemptId, JournalLine, MessageRecord, NewAttempt, NewDsn, Outcome, OwedDsn
 from drainer.ledger.states import DsnState, State
 from drainer.mta_log.answer import Answer, MtaEvidence
@@ -282,12 +283,25 @@ class _DsnAttempt:
         return attempt.attempt_id
 
     async def close_attempt(
-        self, attempt_id: AttemptId, state: State, reply: str, at_s: float, dsns: Sequence[NewDsn] = ()
+        self,
+        attempt_id: AttemptId,
+        state: State,
+        reply: str,
+        at_s: float,
+        dsns: Sequence[NewDsn] = (),
+        *,
+        finish: Finish | None = None,
     ) -> None:
         await self._end(state, reply, at_s)
 
     async def record(
-        self, filebase: str, message: MessageRecord, outcomes: Sequence[Outcome], dsns: Sequence[NewDsn] = ()
+        self,
+        filebase: str,
+        message: MessageRecord,
+        outcomes: Sequence[Outcome],
+        dsns: Sequence[NewDsn] = (),
+        *,
+        finish: Finish | None = None,
     ) -> None:
         for outcome in outcomes:
             await self._end(outcome.state, outcome.reply, outcome.at_s)

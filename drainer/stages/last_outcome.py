@@ -9,10 +9,10 @@ It saves an entry one commit and the wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from drainer.duplicates.decision import Claim, Decision, NextStep
-from drainer.feed.outcome_writes import Write
+from drainer.ledger.evidence import Finish
 from drainer.ledger.records import Outcome, RecipientKey, recipient_key
 from drainer.ledger.states import SETTLED
 from drainer.stages.ending import Finished
@@ -24,23 +24,17 @@ class LastOutcome:
     finished  what the ledger has of the entry's end, and the decision behind it; None: it does not have it
     """
 
-    def __init__(
-        self,
-        before: Decision,
-        filebase: str,
-        end_of: Callable[[Decision], Finished],
-        write: Callable[[Finished], Awaitable[None]],
-    ) -> None:
+    def __init__(self, before: Decision, filebase: str, end_of: Callable[[Decision], Finished]) -> None:
         """before  the decision that the transactions carry out"""
         self._before = before
         self._filebase = filebase
         self._end_of = end_of
-        self._write = write
         self._left = {recipient_key(address) for address in before.deliver}
         self._claims: dict[RecipientKey, Claim] = {}
+        self._asked_for: tuple[Decision, Finished] | None = None
         self.finished: tuple[Decision, Finished] | None = None
 
-    def written_with(self, outcomes: Sequence[Outcome]) -> Write | None:
+    def finish_with(self, outcomes: Sequence[Outcome]) -> Finish | None:
         """The end of the entry, to be written together with these outcomes; None: something is open after them.
 
         Those of other transactions count once they are durable, so it is never written before they are.
@@ -48,16 +42,13 @@ class LastOutcome:
         settled = sum(len(outcome.recipients) for outcome in outcomes if outcome.state in SETTLED)
         if settled < len(self._left) or (decision := self._finishing(self._claims_of(outcomes))) is None:
             return None
-        finished = self._end_of(decision)
-
-        async def write() -> None:
-            await self._write(finished)
-            self.finished = decision, finished
-
-        return write
+        end = self._end_of(decision)
+        self._asked_for = decision, end
+        return Finish(self._filebase, end.counts, end.ended, end.evidence)
 
     def durable(self, outcomes: Sequence[Outcome]) -> None:
-        """The ledger has these."""
+        """The ledger has these, and what was to be written with them."""
+        self.finished = self._asked_for
         if self.finished is None:  # else they are in it
             claims = self._claims_of(outcomes)
             self._claims |= claims

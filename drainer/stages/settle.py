@@ -189,14 +189,12 @@ class Settle:
             any(claim.state is State.SKIPPED for claim in own),
         )
 
-    async def write(self, filebase: str, finished: Finished) -> None:
-        """To the ledger, so that its file may go."""
-        await self._resources.ledger.finish_entry(filebase, finished.counts, finished.ended, finished.evidence)
-
     async def _finish(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
         finished = self.finished(entry, record, decision)
         try:
-            await self.write(entry.filebase, finished)
+            await self._resources.ledger.finish_entry(
+                entry.filebase, finished.counts, finished.ended, finished.evidence
+            )
         except HaltError:
             self._resources.index.set_owed(entry.filebase, 0)  # its next turn finishes it; until then it owes nobody
             raise

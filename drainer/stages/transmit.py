@@ -227,7 +227,7 @@ class Transmit:
                     is_stopping=lambda: "stopping" in resources.gate.reasons,
                     owes_dsns=resources.settings.feed.dsn,
                     holds_refused=entry.flavour is Flavour.MAILMAN2,
-                    written_with=last.written_with,
+                    finish_with=last.finish_with,
                     on_end=lambda transaction: self._heard(first, entry, record, last, transaction, session),
                 )  # fmt: skip
             finally:

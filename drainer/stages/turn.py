@@ -108,10 +108,7 @@ class Turn:
         sent: list[Transaction] = []
         interrupted = False
         if going.ready:
-            last = LastOutcome(
-                decision, filebase,
-                functools.partial(self._settle.finished, entry, record), functools.partial(self._settle.write, filebase),
-            )  # fmt: skip
+            last = LastOutcome(decision, filebase, functools.partial(self._settle.finished, entry, record))
             sent, interrupted = await self._send(entry, record, going.ready, waiting.is_fresh, last)
             if last.finished is not None:
                 decision, finished = last.finished

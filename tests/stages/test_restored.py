@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from drainer.control.messages.pauses_and_rates import RateRequest
 from drainer.demo.misbehaviour import Rule
 from drainer.demo.sample_queue import write_plain
 from drainer.demo.sink import Sink
@@ -14,7 +15,7 @@ from drainer.errors import LedgerNotDurable
 from drainer.ledger.evidence import Account
 from drainer.ledger.sqlite import SqliteLedger
 from drainer.report.terminal.status import status_lines
-from tests.stages.inside import Inside, inside
+from tests.stages.inside import ME, Inside, inside
 
 REFUSED = "rcpt 550 5.1.1 unknown first=1"
 
@@ -98,11 +99,13 @@ async def test_copies_back_from_a_backup_count_as_suppressed_in_the_same_run_and
 
 
 async def test_entry_whose_finish_a_crash_cut_off_counts_as_delivered(tmp_path: Path) -> None:
-    outage = write_plain(tmp_path, 1, 3)
-    async with Sink() as sink:
-        async with inside(tmp_path, outage, sink) as run:
+    """The outcomes of its transaction take two writes, so its end is a third."""
+    outage = write_plain(tmp_path, 1, 3, domains=("example.org",))
+    async with Sink(None, Rule.parse(REFUSED)) as sink:
+        async with inside(tmp_path, outage, sink, feed={"messages": "0"}) as run:
             with run.refusing("finish_entry", LedgerNotDurable("the disk is full")):
-                await run.until("it is delivered", lambda: run.taken() == run.owed())
+                await run.asks.set_rate(RateRequest(messages="unlimited"), ME)
+                await run.until("it is delivered", lambda: run.taken().total() == 2)
                 await run.until("its end is refused", lambda: run.resources.gate.reasons)
                 run.service.stop("the story is over")
                 await run.ended()

@@ -52,8 +52,11 @@ async def test_entry_whose_end_an_operator_interrupts_is_counted_once(tmp_path: 
     outage = write_plain(tmp_path, 1, 3)
     copied(only(outage))
     async with Sink() as sink, inside(tmp_path, outage, sink, until_empty=True) as run:
-        for _ in range(2):  # the original, which is delivered, and its copy, which is not
-            with run.held_up("finish_entry", after=True) as finishing:
+        for write in (
+            "close_attempt",
+            "finish_entry",
+        ):  # of the original, which is delivered; of its copy, which is not
+            with run.held_up(write, after=True) as finishing:
                 await finishing.reached.wait()
                 await run.asks.pause(PauseRequest(), ME)
                 finishing.go_on()

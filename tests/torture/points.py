@@ -66,7 +66,7 @@ MOVES = {
 """Methods of Custody that rename or unlink."""
 
 _UNLINKS = frozenset({"finish", "expire_duplicates"})
-_OFTEN = frozenset({"open_attempt", "close_attempt", "take", "finish", "finish_entry"})
+_OFTEN = frozenset({"open_attempt", "close_attempt", "take", "finish"})
 
 
 @dataclass(frozen=True, slots=True)
