@@ -120,7 +120,7 @@ class Session(asyncio.Protocol):
         return extension.lower() in self.offered
 
     def ask(self, octets: bytes, stages: Sequence[Stage], then: Then) -> None:
-        """Send commands in one write.
+        """Send commands in one write. The reply to each may take as long as the timeout says.
 
         stages  one for each command
         then    called once with the answer, perhaps before this returns; not at all if this side closes the session first
@@ -235,10 +235,15 @@ class Session(asyncio.Protocol):
         self._smtp.close()
 
     def data_received(self, data: bytes) -> None:
+        owed = self._client.owed
         answer = self._client.receives(data)
         if answer is not None:
             self._hear(answer)
-        elif self._client.is_owed:
+        elif self._client.owed:
+            if self._client.owed < owed:
+                # Each command has the whole time for its reply: a hundred recipients that are asked about one by one may
+                # take minutes.
+                self._give_up_after(self._settings.command_timeout)
             self._acknowledge_at_once()
 
     def eof_received(self) -> None:

@@ -53,9 +53,9 @@ class SmtpClient:
         self._unasked = b""
 
     @property
-    def is_owed(self) -> bool:
-        """An exchange is under way."""
-        return bool(self._stages)
+    def owed(self) -> int:
+        """Replies that are still to come; 0: no exchange is under way."""
+        return len(self._stages) - len(self._replies)
 
     @property
     def is_over(self) -> bool:
@@ -119,7 +119,7 @@ class SmtpClient:
     def closes(self) -> None:
         """This side drops the connection: no answer any more."""
         self._end = self._end or "connection closed"
-        self._stages = ()
+        self._stages, self._replies = (), []
 
     def _reply_ended_by(self, line: bytes) -> Reply | None:
         """Note a line of a reply of several lines; the reply, if it is the last one."""

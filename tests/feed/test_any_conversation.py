@@ -19,6 +19,7 @@ from drainer.ledger.evidence import Finish
 from drainer.ledger.records import AttemptId, NewAttempt, NewDsn
 from drainer.ledger.states import State
 from tests.feed.conftest import composed, mta_settings, record_of
+from tests.feed.virtual_time import run_in_virtual_time
 from tests.ledger.memory import MemoryLedger
 
 EVERYBODY = ("ann@example.org", "a>b@example.org", "ben@example.net", "cat@example.com")
@@ -206,3 +207,36 @@ def test_cancelled_at_any_moment_it_is_stopped_before_the_attempt_or_comes_to_it
         return [what for place, what in enumerate(came) if what != came[place - 1]]
 
     assert asyncio.run(at_each_moment()) == ["stopped", "finished", ""]
+
+
+class DeliberateMta(Mta):
+    """Takes its time over each reply, one after the other, as one does that asks others about each recipient."""
+
+    def __init__(self, each_s: float, replies: Sequence[bytes] = ()) -> None:
+        super().__init__([*replies], 1000)
+        self._each_s = each_s
+        self._says_at_s = 0.0
+
+    def _say(self, reply: bytes) -> bytes:
+        self._says_at_s = max(self._says_at_s, self._loop.time()) + self._each_s
+        if not self._closed:
+            self._loop.call_at(self._says_at_s, self._hear, reply)
+        return reply
+
+
+async def taken_slowly(each_s: float) -> Transaction:
+    ledger = MemoryLedger()
+    await ledger.open()
+    session = session_with(DeliberateMta(each_s), pipelined=True)
+    message = composed(*(f"{number}@example.org" for number in range(100)))
+    return await deliver(message, "1.0+a", record_of(message), ledger, session, StoppedClock())
+
+
+def test_each_of_a_hundred_pipelined_recipients_has_the_timeout_of_a_reply_to_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    patience_s = mta_settings(25).command_timeout
+    done = run_in_virtual_time(monkeypatch, taken_slowly(0.9 * patience_s))
+    assert len(done.recipients(State.DELIVERED)) == 100
+    done = run_in_virtual_time(monkeypatch, taken_slowly(1.1 * patience_s))
+    assert len(done.untouched) == 100 and "timed out" in done.trouble

@@ -95,7 +95,7 @@ def test_octets_that_were_not_asked_for_are_never_the_next_answer(first: bytes, 
 
 def test_replies_to_pipelined_commands_come_in_order() -> None:
     client = asking(*ENVELOPE)
-    assert client.receives(b"250 2.1.0 Ok\r\n550 5.1.1 un") is None and client.is_owed
+    assert client.receives(b"250 2.1.0 Ok\r\n550 5.1.1 un") is None and client.owed == 2
     assert said(client.receives(b"known\r\n250-2.1.5 more\r\n250 2.1.5 lines\r\n")) == [
         "250 2.1.0 Ok", "550 5.1.1 unknown", "250 2.1.5 more lines",
     ]  # fmt: skip
