@@ -34,6 +34,8 @@ from tests.mailman3.site import KIND, MailingList, Member, Post, Site, mailman_p
 from tests.scenarios.running import site_settings
 
 SESSIONS = 20
+BARE = "bare loop"
+"""Row of a sender that only does what no drainer can leave out (bare_loop.py)."""
 _SINK, SOURCE = "/usr/sbin/smtp-sink", "/usr/sbin/smtp-source"
 _COUNTED = re.compile(rb"mesg=\s*(\d+)")
 _LONGEST_S = 300.0
@@ -273,3 +275,14 @@ def mailman2_drainer(home: Path, messages: int, recipients: int) -> Drained:
     outage = write_plain(home / "site", messages, recipients, start_s=time.time() - 10 * 86_400)
     mailman = {"flavour": "mailman2", "queue_dir": outage.queue_dir, "lists_dir": outage.lists_dir}
     return drainer(home / "drainer", mailman, messages)
+
+
+def bare_loop(home: Path, messages: int, recipients: int) -> Drained:
+    """What Python needs at least, on a queue of Mailman 2.1."""
+    outage = write_plain(home, messages, recipients, start_s=time.time() - 10 * 86_400)
+    return measured(messages, lambda port: begin_bare_loop(outage.queue_dir / "out", port))
+
+
+def begin_bare_loop(out: Path, port: int) -> subprocess.Popen[Any]:
+    """out  the entries; the two rows of each go into a ledger beside its parent"""
+    return subprocess.Popen([sys.executable, "-m", "tests.bench.bare_loop", str(port), str(out), "rows"])

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from drainer.demo.sample_queue import write_plain
 from tests import postfix
-from tests.bench.feeding import SESSIONS, SOURCE, begin_drainer
+from tests.bench.feeding import BARE, SESSIONS, SOURCE, begin_bare_loop, begin_drainer
 from tests.bench.into_sink import Runs, Scale
 from tests.bench.rows import Aim, Row, compared, in_turns
 from tests.postfix import Postfix, running_postfix
@@ -79,6 +79,8 @@ def postfix_rows(home: Path, scale: Scale) -> Iterator[Row]:
             found = in_turns(partial(_drained, runs, *each), partial(_sourced, *each), scale.pairs)
             work = f"genuine Postfix, {recipients} rcpt{'s' * (recipients > 1)}"
             yield compared(work, f"smtp-source, {SESSIONS} sessions, same", found, Aim(LEAST), "rcpt/s")
+            bare = in_turns(partial(_bare, runs, *each), partial(_sourced, *each), scale.pairs)
+            yield compared(f"{BARE}, {work}", f"smtp-source, {SESSIONS} sessions, same", bare, None, "rcpt/s")
 
 
 @contextmanager
@@ -97,6 +99,14 @@ def _drained(runs: Runs, mta: Postfix, entries: int, recipients: int) -> float:
     mailman = {"flavour": "mailman2", "queue_dir": outage.queue_dir, "lists_dir": outage.lists_dir}
     taken = _TakenOver(mta)
     process = begin_drainer(home, mailman, mta.port)
+    return _recipients_per_s(taken, entries * recipients, lambda: process.wait())
+
+
+def _bare(runs: Runs, mta: Postfix, entries: int, recipients: int) -> float:
+    home = runs.directory()
+    outage = write_plain(home, entries, recipients, start_s=time.time() - 10 * 86_400)
+    taken = _TakenOver(mta)
+    process = begin_bare_loop(outage.queue_dir / "out", mta.port)
     return _recipients_per_s(taken, entries * recipients, lambda: process.wait())
 
 

@@ -40,7 +40,7 @@ class Row:
     ours: str
     theirs: str
     found: float
-    aim: Aim
+    aim: Aim | None
 
 
 def in_turns(ours: Callable[[], float], theirs: Callable[[], float], pairs: int = PAIRS) -> list[tuple[float, float]]:
@@ -56,7 +56,7 @@ def in_turns(ours: Callable[[], float], theirs: Callable[[], float], pairs: int 
     return found
 
 
-def compared(work: str, against: str, found: Iterable[tuple[float, float]], aim: Aim, unit: str) -> Row:
+def compared(work: str, against: str, found: Iterable[tuple[float, float]], aim: Aim | None, unit: str) -> Row:
     """Of rates: ours as a multiple of theirs."""
     pairs = list(found)
     own, other = median(one for one, _ in pairs), median(two for _, two in pairs)
@@ -71,6 +71,9 @@ def table(rows: Iterable[Row]) -> Iterator[str]:
         f"{'-' * 44} {'-' * 34} {'-' * 18} {'-' * 18} {'-' * 9} {'-' * 15} -------"
     )
     for row in rows:
-        found = f"{row.found:.3g} {row.aim.unit}"
-        reached = "yes" if row.aim.is_reached(row.found) else "NO"
-        yield f"{row.work:44} {row.against:34} {row.ours:>18} {row.theirs:>18} {found:>9} {row.aim!s:>15} {reached}"
+        aim = row.aim
+        aim = row.aim
+        found = f"{row.found:.3g} {aim.unit if aim else 'x'}"
+        reached = "" if aim is None else "yes" if aim.is_reached(row.found) else "NO"
+        compared = f"{row.work:44} {row.against:34} {row.ours:>18} {row.theirs:>18}"
+        yield f"{compared} {found:>9} {aim or 'a limit'!s:>15} {reached}".rstrip()

@@ -25,9 +25,9 @@ SMALL = Scale(drainer=12, runner=4, source=50, many=3, pairs=1)
 SMALL_LOADS = Loads(paused=30, scanned=30, fed=60, watched_s=0.2, settled_s=0.0)
 
 PARTS: dict[str, tuple[Callable[[Path], Iterator[Row]], int]] = {
-    "postfix": (lambda home: postfix_rows(home, SMALL), 2),
+    "postfix": (lambda home: postfix_rows(home, SMALL), 4),
     "mailman3": (lambda home: mailman3_rows(home, SMALL), 4),
-    "mailman2": (lambda home: mailman2_rows(home, SMALL), 2),
+    "mailman2": (lambda home: mailman2_rows(home, SMALL), 4),
     "link": (lambda home: link_rows(home, SMALL), 1),
     "commits": (lambda home: commit_rows(home, SMALL), 1),
     "scan": (lambda home: scan_rows(home, 30, pairs=1), 2),
