@@ -81,6 +81,7 @@ class Settle:
         self._trust = trust
         self._at_mailman = at_mailman
         self._waiters = waiters
+        self._staying: dict[str, Finished] = {}
 
     async def conclude(self, filebase: str, ending: Ending) -> None:
         """Carry out how a turn ended. Where an error prevents that, the error is how it ended."""
@@ -112,6 +113,7 @@ class Settle:
             case Unreadable(reason, detail):
                 await set_aside.unreadable(filebase, reason, detail)
             case Vanished(error):
+                self._staying.pop(filebase, None)
                 await set_aside.forget(filebase, error)
             case Halted(error):
                 set_aside.halt(filebase, error)
@@ -138,6 +140,8 @@ class Settle:
         blameless, parked, finished  as in Decided
         """
         filebase, index = entry.filebase, self._resources.index
+        staying = self._staying.pop(filebase, None)
+        finished = finished or staying
         match decision.next_step:
             case NextStep.FINISH if finished is not None:
                 await self._leave(entry, finished)
@@ -208,6 +212,27 @@ class Settle:
         #   commit and the unlink it is counted as an entry twice, its recipients once. Held by tests/crash/.
         #   The unlink is made in a thread. Until it is done the entry is active, here and in the index, so that nothing else
         #   takes it up, and a stop waits for it as for any turn.
+        try:
+            interruption = await self._off_the_disk(filebase, finished)
+        except ENDS_SETTLING:
+            # It owes nobody. Its next turn takes it off the disk, and does not count it once more.
+            self._staying[filebase] = finished
+            self._resources.index.set_owed(filebase, 0)
+            raise
+        self._facts.note_finished(filebase)
+        self._resources.index.remove(filebase)
+        self._waiters.wake(filebase)
+        log.info(
+            logfmt(
+                outcome="finished", filebase=filebase, list=entry.list_id, recipients=len(entry.recipients),
+                suppressed=finished.by_others or None,
+            )
+        )  # fmt: skip
+        if interruption is not None:
+            raise interruption
+
+    async def _off_the_disk(self, filebase: str, finished: Finished) -> asyncio.CancelledError | None:
+        """Returns the cancellation that came meanwhile. Raises one of ENDS_SETTLING: the file is where it was."""
         interruption: asyncio.CancelledError | None = None
         if finished.failed_at_s and (self._trust.is_doubted or self._failures.are_undone(finished.failed_at_s)):
             # In duplicates/, or in backlog/ under another name.
@@ -221,17 +246,7 @@ class Settle:
             gone = self._resources.custody.finish_later(filebase)
             interruption = await until_done(gone)
             gone.result()
-        self._facts.note_finished(filebase)
-        self._resources.index.remove(filebase)
-        self._waiters.wake(filebase)
-        log.info(
-            logfmt(
-                outcome="finished", filebase=filebase, list=entry.list_id, recipients=len(entry.recipients),
-                suppressed=finished.by_others or None,
-            )
-        )  # fmt: skip
-        if interruption is not None:
-            raise interruption
+        return interruption
 
     async def _suppress(self, entry: QueueEntry, record: MessageRecord, decision: Decision) -> None:
         filebase = entry.filebase

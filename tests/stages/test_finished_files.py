@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,16 @@ async def test_mail_goes_on_while_the_file_of_a_settled_entry_waits_for_the_disk
     assert run.taken() == run.owed()
 
 
-async def test_entry_whose_file_cannot_be_removed_waits_with_the_reason_and_is_not_sent_again(
+async def test_entry_whose_file_cannot_be_removed_waits_with_the_reason_and_is_neither_sent_nor_counted_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("drainer.stages.set_aside.LOOK_AGAIN_S", 0.05)
-    outage, unlink, is_read_only = write_plain(tmp_path, 3, 2), os.unlink, True
+    outage, unlink, is_read_only, refused = write_plain(tmp_path, 3, 2), os.unlink, True, Counter[str]()
     async with Sink() as sink, inside(tmp_path, outage, sink) as run:
 
         def refusing(path: str, **named: Any) -> None:
             if is_read_only and "/backlog/" in os.fspath(path):
+                refused[path] += 1
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
             unlink(path, **named)
 
@@ -58,6 +60,11 @@ async def test_entry_whose_file_cannot_be_removed_waits_with_the_reason_and_is_n
         await run.until("it waits", lambda: run.state_of(file) == "deferred")
         shown = (await run.asks.show(file.stem)).entry
         assert shown is not None and "Read-only file system" in shown.reason
+        await run.until("each was tried three times", lambda: len(refused) == 3 and min(refused.values()) >= 3)
+        said = await run.status()
+        assert (said.backlog.entries, said.backlog.recipients) == (3, 0), "the files are there, and owe nobody"
         is_read_only = False
         await run.until("the disk lets them go", lambda: not run.files("backlog"))
+        said = await run.status()
+        assert (said.done.delivered_entries, said.done.delivered_recipients) == (3, sum(run.owed().values()))
     assert run.taken() == run.owed()
