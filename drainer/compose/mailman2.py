@@ -183,6 +183,6 @@ def _value(text: str) -> HeaderValue:
     try:
         return text.encode("ascii", "surrogateescape")
     except UnicodeEncodeError:
-        if any("\udc80" <= character <= "\udcff" for character in text):
+        if any(0xDC80 <= ord(character) <= 0xDCFF for character in text):
             raise ComposerFailed("octets and unicode in one header field") from None
         return encoded_text(text, charset_named("us-ascii"))

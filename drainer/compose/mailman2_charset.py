@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from drainer.compiled import python_class
 from drainer.compose.python27_codecs import codec_name, decode, encode
 
 QUOTED_PRINTABLE = 1
@@ -49,6 +50,7 @@ _ENCODED_WORD_OVERHEAD = 7  # =?, ?b?, ?=
 _LONGEST_LINE = 76
 
 
+@python_class
 @dataclass(frozen=True, slots=True)
 class Charset:
     """email.charset.Charset. A codec of None means: octets are not converted."""

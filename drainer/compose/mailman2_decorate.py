@@ -149,8 +149,8 @@ def _percent_key(match: re.Match[str]) -> str:
 def _unmixed(text: str) -> str:
     """The text. Raises ValueError if it mixes byte strings and unicode, which Python 2 cannot join."""
     if not text.isascii():
-        has_octets = any("\udc80" <= character <= "\udcff" for character in text)
-        if has_octets and any(character > "\x7f" and not "\udc80" <= character <= "\udcff" for character in text):
+        has_octets = any(0xDC80 <= ord(character) <= 0xDCFF for character in text)
+        if has_octets and any(character > "\x7f" and not 0xDC80 <= ord(character) <= 0xDCFF for character in text):
             raise ValueError("octets and unicode in one text")
     return text
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
+from drainer.compiled import python_class
 from drainer.compose.mailman2_header import HeaderValue, folded, unfolded
 from drainer.compose.mailman2_part import Part, content_type_with_boundary
 
@@ -21,26 +22,23 @@ _LONGEST_CACHED = 1000
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
-@dataclass(frozen=True)
+@python_class
+@dataclass(frozen=True, slots=True)
 class FlatMessage:
     """A serialised message.
 
-    lines  (name in lower case, the whole field with its line end) of each header field
-    body   everything after the blank line
+    lines      (name in lower case, the whole field with its line end) of each header field
+    body       everything after the blank line
+    wire_body  the body on the wire
     """
 
     lines: tuple[tuple[bytes, bytes], ...]
     body: bytes
-
-    @cached_property
-    def _wire_body(self) -> bytes:
-        return on_the_wire(self.body)
+    wire_body: bytes
 
     def with_lines(self, lines: tuple[tuple[bytes, bytes], ...]) -> FlatMessage:
         """The same body with another header."""
-        other = FlatMessage(lines, self.body)
-        other.__dict__["_wire_body"] = self._wire_body
-        return other
+        return FlatMessage(lines, self.body, self.wire_body)
 
     def without(self, *names: bytes) -> FlatMessage:
         """The message without the fields of these names, given in lower case."""
@@ -65,7 +63,7 @@ class FlatMessage:
     def content(self) -> bytes:
         """The message on the wire, before dot-stuffing."""
         head = on_the_wire(b"".join(line for _, line in self.lines) + b"\n")
-        content = head + self._wire_body
+        content = head + self.wire_body
         return content if content.endswith(b"\r\n") else content + b"\r\n"
 
 
@@ -99,7 +97,7 @@ def flattened(part: Part, closing_line: bool = True) -> FlatMessage:
     Raises  ComposerFailed for a header field that Mailman could not write
     """
     part, body = _with_body(part, closing_line)
-    return FlatMessage(tuple(_field_line(name, value) for name, value in part.headers), body)
+    return FlatMessage(tuple(_field_line(name, value) for name, value in part.headers), body, on_the_wire(body))
 
 
 def _inner(part: Part, closing_line: bool) -> bytes:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from drainer.compiled import python_class
 from drainer.compose.mailman2_charset import (
     Charset,
     charset_named,
@@ -30,6 +31,7 @@ _FIELD_NAME = re.compile(rb"[!-~]+:\Z")  # as a first word it stays with the sec
 _US_ASCII = charset_named("us-ascii")
 
 
+@python_class
 @dataclass(frozen=True, slots=True)
 class EncodedHeader:
     """email.header.Header.

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from drainer.compiled import python_class
 from drainer.compose.mailman2_charset import Charset, charset_named
 from drainer.compose.mailman2_header import HEADER_LENGTH, EncodedHeader, HeaderValue, encoded_text, unfolded
 from drainer.compose.python27_codecs import encode
@@ -29,6 +30,7 @@ _DEEPEST = 150
 _UUENCODE = (b"x-uuencode", b"uuencode", b"uue", b"x-uue")
 
 
+@python_class
 @dataclass(frozen=True, slots=True)
 class Part:
     """email.message.Message. `payload` is the body, the parts of a multipart or message, or None."""
@@ -68,6 +70,7 @@ class Part:
         return ContentType("", self.default_type, None, None, None, None) if value is None else content_type(value)
 
 
+@python_class
 @dataclass(frozen=True, slots=True)
 class ContentType:
     """A parsed Content-Type.

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from datetime import date as datetime_date
 from functools import lru_cache
 
+from drainer.compiled import python_class
 from drainer.pickles.standins import Charset, Header, Message
 
 _LEAVES_AT_MOST = 20_000
@@ -68,6 +69,7 @@ _USUAL_DATE = re.compile(
 """The format of RFC 5322 §3.3. "-0000" (zone not known) is left to parsedate_tz."""
 
 
+@python_class
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """One MIME leaf, or the headers of an enclosed message.

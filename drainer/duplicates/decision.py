@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
+from drainer.compiled import python_class
 from drainer.ledger.records import Akin, Coverage, History, RecipientKey, is_of_decorated, recipient_key
 from drainer.ledger.states import State
 
@@ -71,6 +72,7 @@ class Claim(NamedTuple):
     is_undecided: bool = False
 
 
+@python_class
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Every recipient of the entry is in exactly one of the four groups, in the entry's order.

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from drainer.compiled import python_class
 from drainer.duplicates.canonical import Leaf, canonical_lines, canonical_text, is_text, octets_of
 
 
+@python_class
 @dataclass(frozen=True, slots=True)
 class Decoration:
     """A list's header and footer as bulk delivery inserts them, with all substitutions made; "" for none.

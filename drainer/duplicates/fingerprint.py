@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 
+from drainer.compiled import python_class
 from drainer.duplicates.canonical import (
     Leaf,
     canonical_date,
@@ -64,6 +65,7 @@ _NESTING_AT_MOST = 8
 _PLAIN = frozenset({str, bytes, int, float, bool, datetime})
 
 
+@python_class
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """What a message is. Every digest has 16 bytes and begins with the version of the rules that made it.

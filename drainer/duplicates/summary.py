@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from drainer.compiled import python_class
 from drainer.duplicates.canonical import header_text, readable
 from drainer.duplicates.decoration import Decoration
 from drainer.duplicates.fingerprint import Fingerprint, fingerprint_of
@@ -19,6 +20,7 @@ from drainer.queuedir.entry import Flavour, QueueEntry
 from drainer.text.foreign import clean
 
 
+@python_class
 @dataclass(frozen=True, slots=True)
 class EntrySummary:
     """An entry without its content.

@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from drainer.compiled import python_class
 from drainer.errors import EntryError, MtaError
 from drainer.ledger.states import State
 from drainer.text.foreign import clean
@@ -102,6 +103,7 @@ class SessionLost(MtaError):
         return self.stage is Stage.FINAL_DOT
 
 
+@python_class
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The server's answer (RFC 5321 §4.2).
@@ -119,6 +121,7 @@ class Reply:
         return " ".join(filter(None, (str(self.code), self.enhanced, self.text)))
 
 
+@python_class
 @dataclass(frozen=True, slots=True)
 class Meaning:
     """What became of a recipient.

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from drainer.compiled import python_class
 from drainer.feed.outcome import is_relay_refusal
 from drainer.ledger.records import Outcome
 from drainer.ledger.states import State
@@ -131,6 +132,7 @@ class Refusals:
         )
 
 
+@python_class
 @dataclass(slots=True, eq=False)
 class _Heard:
     """One transaction in which recipients were accepted or refused, by domain.

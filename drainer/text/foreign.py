@@ -18,8 +18,8 @@ MOST = 1000
 _CUT = "..."
 _TURNED_BLANK = "\t\n\v\f\r\x85\u2028\u2029"
 UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff"
-    "\U000e0000-\U000e007f]"
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff"
+    r"\U000e0000-\U000e007f]"
 )
 """Control characters, characters that change the direction of text or have no width, and surrogates. The joiners U+200C and
 U+200D are allowed: words of some languages need them."""
@@ -58,6 +58,6 @@ def _written(match: re.Match[str]) -> str:
     character = match[0]
     if character in _TURNED_BLANK:
         return " "
-    if "\udc80" <= character <= "\udcff":
+    if 0xDC80 <= ord(character) <= 0xDCFF:
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
