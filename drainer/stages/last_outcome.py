@@ -29,6 +29,7 @@ class LastOutcome:
         self._before = before
         self._filebase = filebase
         self._end_of = end_of
+        self._is_all_its_own = all(claim.filebase == filebase for claim in before.skip)
         self._left = {recipient_key(address) for address in before.deliver}
         self._claims: dict[RecipientKey, Claim] = {}
         self._asked_for: tuple[Decision, Finished] | None = None
@@ -58,15 +59,17 @@ class LastOutcome:
     def settled(self) -> Decision | None:
         """The decision that a second look at the ledger would come to, if nothing is open; None: look.
 
-        Enough to finish on: what was to be skipped was so by a final state in the ledger, and outcomes count once they are
-        durable there (feed/deliver.py, INVARIANT outcome-before-anything).
+        Enough to finish on: what was to be skipped was so by a final state of the entry's own, and outcomes count once they
+        are durable in the ledger (feed/deliver.py, INVARIANT outcome-before-anything). A delivery by others may be forgotten
+        while the entry waits for the rate: an operator takes an import of a log back.
         """
         return self.finished[0] if self.finished is not None else self._finishing({})
 
     def _finishing(self, more: dict[RecipientKey, Claim]) -> Decision | None:
-        if self._before.wait or self._before.hold or not more.keys() >= self._left:
+        before = self._before
+        if before.wait or before.hold or not self._is_all_its_own or not more.keys() >= self._left:
             return None
-        return Decision(NextStep.FINISH, skip=(*self._before.skip, *self._claims.values(), *more.values()))
+        return Decision(NextStep.FINISH, skip=(*before.skip, *self._claims.values(), *more.values()))
 
     def _claims_of(self, outcomes: Sequence[Outcome]) -> dict[RecipientKey, Claim]:
         return {

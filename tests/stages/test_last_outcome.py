@@ -36,7 +36,7 @@ def states(decision: Decision | None) -> Sequence[tuple[str, str, State]]:
 
 
 def test_end_is_written_with_the_last_outcome_and_not_before_the_others_are_durable() -> None:
-    had = Claim(EVE, OTHER, State.DELIVERED, 1.0)
+    had = Claim(EVE, ENTRY, State.DELIVERED, 1.0)
     last = of(Decision(NextStep.DELIVER, deliver=(ANN, BOB), skip=(had,)))
     ann, bob = outcome(State.DELIVERED, ANN), outcome(State.FAILED, "bob@example.org")
     assert last.finish_with([ann]) is None
@@ -48,12 +48,12 @@ def test_end_is_written_with_the_last_outcome_and_not_before_the_others_are_dura
     last.durable([bob])
     assert last.finished is not None and last.finished[1] is END
     assert states(last.finished[0]) == [
-        (EVE, OTHER, State.DELIVERED), (ANN, ENTRY, State.DELIVERED), ("bob@example.org", ENTRY, State.FAILED),
+        (EVE, ENTRY, State.DELIVERED), (ANN, ENTRY, State.DELIVERED), ("bob@example.org", ENTRY, State.FAILED),
     ]  # fmt: skip
     assert states(last.settled) == states(last.finished[0])
 
 
-def test_recipient_that_is_still_owed_or_waits_or_is_held_keeps_the_entry() -> None:
+def test_recipient_that_is_still_owed_or_waits_or_is_held_or_had_it_from_others_has_the_ledger_asked_again() -> None:
     claim = Claim(EVE, OTHER, State.ATTEMPTING, 1.0)
     both, all_delivered = (ANN, BOB), [outcome(State.DELIVERED, ANN, BOB)]
     for left in (State.DEFERRED, State.IN_DOUBT):
@@ -62,6 +62,7 @@ def test_recipient_that_is_still_owed_or_waits_or_is_held_keeps_the_entry() -> N
     for before in (
         Decision(NextStep.DELIVER, deliver=both, wait=(claim,)),
         Decision(NextStep.DELIVER, deliver=both, hold=(claim,)),
+        Decision(NextStep.DELIVER, deliver=both, skip=(Claim(EVE, OTHER, State.DELIVERED, 1.0),)),
     ):
         last = of(before)
         assert last.finish_with(all_delivered) is None
