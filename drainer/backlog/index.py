@@ -93,12 +93,13 @@ class BacklogIndex:
         pairs = [(row, named[row.filebase]) for row in (*rows, *known)]
         for row in known:
             self._sums.subtract(row)
+            self.related.crowds.forget(row)
         self._store.forget_keys(row for row in known if row.is_read)
         for row, described in pairs:
             self._fill(row, described)
             self._sums.add(row)
         self._store.describe(pairs)
-        self.related.add((row.id, described.summary) for row, described in pairs)
+        self.related.add([(row, described.summary) for row, described in pairs])
 
     def _fill(self, row: IndexedRow, described: Description) -> None:
         """The row has what reading showed, and the state that follows from that."""
@@ -251,6 +252,7 @@ class BacklogIndex:
         self._store.execute_many(
             "UPDATE entry SET duplicate=?, of=?, covered=? WHERE id=?", [(duplicate.value, of, row.covered, row.id)]
         )
+        self.related.crowds.reclassified(row)
         self._sums.add(row)
         return True
 
@@ -265,6 +267,7 @@ class BacklogIndex:
         if row is None:
             return False
         self._sums.subtract(row)
+        self.related.crowds.forget(row)
         self._store.remove(row)
         return True
 

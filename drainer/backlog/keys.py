@@ -13,10 +13,10 @@ never changes writes thousands of these.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from drainer.duplicates.fingerprint import Fingerprint
-from drainer.ledger.records import DECORATED_BIT, DIGEST_BYTES, KIN_BYTES
+from drainer.ledger.records import DECORATED_BIT, DIGEST_BYTES, KIN_BYTES, is_of_decorated
 
 Key = tuple[int, int]
 _SIGN = 2**23
@@ -35,17 +35,22 @@ def key_of(digest: bytes) -> Key:
     return int.from_bytes(digest[1:KIN_BYTES], "big"), rest - _SIGN if digest[-1] & DECORATED_BIT else rest
 
 
-def keys_of_entry(identity: Iterable[bytes], message_id: bytes | None) -> list[bytes]:
-    """The digests that the table `key` has for an entry."""
-    return [*identity, message_id] if message_id else list(identity)
+def keys_of_entry(identity: Sequence[bytes], message_id: bytes | None) -> list[Key]:
+    """What the table `key` has for an entry. A decorated one has a negative key for each of its names: also for those of
+    another mail that it proved to be, from which it has no mark."""
+    keys = [key_of(digest) for digest in identity]
+    if any(map(is_of_decorated, identity)):
+        marked = {start for start, rest in keys if rest < 0}
+        keys += [(start, -1) for start in dict.fromkeys(start for start, _ in keys) if start not in marked]
+    if message_id:
+        keys.append(key_of(message_id))
+    return keys
 
 
 def shared_keys(print_: Fingerprint) -> list[bytes]:
     """All digests that an entry may have in common with others."""
-    keys = keys_of_entry(print_.identity, print_.message_id)
-    if print_.resend:
-        keys.append(print_.resend)
-    return keys
+    others = (digest for digest in (print_.message_id, print_.resend) if digest)
+    return [*print_.identity, *others]
 
 
 def split(joined: bytes, size: int = DIGEST_BYTES) -> tuple[bytes, ...]:

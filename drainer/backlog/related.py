@@ -13,18 +13,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from itertools import chain
-from typing import Any
 
+from drainer.backlog.crowds import Crowds
 from drainer.backlog.key_filter import KeyFilter
 from drainer.backlog.keys import Key, key_of, keys_of_entry, shared_keys, split, start_of
+from drainer.backlog.rows import IndexedRow
+from drainer.backlog.schema import RELATED, related_of
 from drainer.backlog.store import Store, in_portions
 from drainer.backlog.values import RelatedEntry, SameTextEntry
-from drainer.duplicates.classes import DuplicateClass
 from drainer.duplicates.summary import EntrySummary
 from drainer.ledger.records import RECIPIENT_KEY_BYTES, kin_of
 
-_COLUMNS = "SELECT e.filebase, e.when_s, e.recipient_keys, e.duplicate, e.copy, e.identity"
-_ENTRIES = f"{_COLUMNS} FROM key k JOIN entry e ON e.id = k.id"
+_ENTRIES = f"SELECT {RELATED} FROM key k JOIN entry e ON e.id = k.id"
 _OF_KEYS = "FROM wanted CROSS JOIN key k ON k.start = wanted.start AND k.rest = wanted.rest JOIN entry e ON e.id = k.id"
 """In this order: SQLite would read all keys for a condition of two columns, and 500 starts for one of many alternatives."""
 
@@ -32,28 +32,34 @@ _IS_DECORATED = "AND k.rest < 0"
 
 
 class RelatedLookup:
-    """Fills the tables `key` and `text`; the store removes what is gone."""
+    """Fills the tables `key` and `text`; the store removes what is gone.
+
+    crowds  the names that so many mails have that these are not compared one by one
+    """
 
     def __init__(self, store: Store) -> None:
+        self.crowds = Crowds(store)
         self._store = store
         self._seen = KeyFilter()
 
-    def add(self, summaries: Iterable[tuple[int, EntrySummary]]) -> None:
-        """Entries that were read, each with its id; none of them is here yet, or Store.forget_keys was called for it."""
+    def add(self, read: Sequence[tuple[IndexedRow, EntrySummary]]) -> None:
+        """Entries that were read, each with its row; none of them is here yet, or Store.forget_keys was called for it."""
         texts: list[tuple[int, bytes, float, str, bytes]] = []
         keys: list[tuple[int, int, int]] = []
-        for id_, summary in summaries:
+        for row, summary in read:
             print_ = summary.fingerprint
             if print_.resend and not self._has_text(print_.resend, summary.filebase):
                 identity = b"".join(print_.identity)
                 texts.append((start_of(print_.resend), print_.resend, summary.when_s, summary.filebase, identity))
-            keys += [(*key_of(key), id_) for key in keys_of_entry(print_.identity, print_.message_id)]
+            keys += [(*key, row.id) for key in keys_of_entry(print_.identity, print_.message_id)]
         self._store.execute_many(
             "INSERT INTO text (start, resend_key, when_s, filebase, identity) VALUES (?, ?, ?, ?, ?)", texts
         )
         self._store.execute_many("INSERT OR IGNORE INTO key VALUES (?, ?, ?)", sorted(keys))
         self._seen.add(start for start, *_ in keys)
         self._seen.add(text[0] for text in texts)
+        for row, _ in read:
+            self.crowds.add(row)
 
     def unrelated(self, batch: Sequence[EntrySummary]) -> set[str]:
         """Filebases of entries that certainly share no key (identity, resend, message_id) with any entry read, nor with
@@ -120,25 +126,30 @@ class RelatedLookup:
         found: dict[tuple[float, int, str], RelatedEntry] = {}
         for some in in_portions(list(map(key_of, identity))):
             for *row, tie in self._store.query(
-                f"{_wanted(some)} {_COLUMNS}, e.tie {_OF_KEYS} WHERE (e.when_s, e.tie, e.filebase) < (?, ?, ?)",
+                f"{_wanted(some)} SELECT {RELATED}, e.tie {_OF_KEYS} WHERE (e.when_s, e.tie, e.filebase) < (?, ?, ?)",
                 (*chain.from_iterable(some), *before),
             ):
-                earlier = _related(tuple(row))
+                earlier = related_of(tuple(row))
                 if not wanted.isdisjoint(earlier.identity):
                     found[earlier.when_s, tie, earlier.filebase] = earlier
         return [found[key] for key in sorted(found)]
 
-    def with_same_name(self, filebase: str, identity: Sequence[bytes], is_decorated: bool) -> list[RelatedEntry]:
+    def with_same_name(
+        self, filebase: str, identity: Sequence[bytes], is_decorated: bool, without: Collection[int] = ()
+    ) -> list[RelatedEntry]:
         """Other entries read that share the beginning of a digest (records.kin_of), and no whole digest; oldest first. If
-        this one is not decorated, only those that are."""
+        this one is not decorated, only those that are.
+
+        without  names, as Crowds.names_of gives them, that do not count
+        """
         wanted, names = frozenset(identity), set(map(kin_of, identity))
         condition = "" if is_decorated else _IS_DECORATED
         found: dict[str, RelatedEntry] = {}
-        for some in in_portions(sorted(set(map(start_of, identity)))):
+        for some in in_portions(sorted(set(map(start_of, identity)).difference(without))):
             for row in self._store.query(
                 f"{_ENTRIES} WHERE k.start IN ({','.join('?' * len(some))}) {condition}", some
             ):
-                other = _related(row)
+                other = related_of(row)
                 if wanted.isdisjoint(other.identity) and not names.isdisjoint(map(kin_of, other.identity)):
                     found[other.filebase] = other
         found.pop(filebase, None)
@@ -155,7 +166,7 @@ class RelatedLookup:
     def with_message_id_key(self, key: bytes) -> list[RelatedEntry]:
         """Entries read with this Fingerprint.message_id, oldest first."""
         return [
-            _related(row)
+            related_of(row)
             for row in self._store.query(
                 f"{_ENTRIES} WHERE k.start = ? AND k.rest = ? AND e.message_id_key = ? ORDER BY e.when_s, e.filebase",
                 (*key_of(key), key),
@@ -208,8 +219,3 @@ class RelatedLookup:
 def _wanted(keys: Sequence[Key]) -> str:
     """A table of so many keys."""
     return f"WITH wanted (start, rest) AS (VALUES {','.join(['(?, ?)'] * len(keys))})"
-
-
-def _related(row: tuple[Any, ...]) -> RelatedEntry:
-    filebase, when_s, recipient_keys, duplicate, copy, identity = row
-    return RelatedEntry(filebase, when_s, recipient_keys, DuplicateClass(duplicate), copy, split(identity))

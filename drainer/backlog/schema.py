@@ -6,6 +6,7 @@ listed  entries that were listed, and of which nothing else is known: most of a 
 entry   all others, with what changes. The indexes are partial: an entry that waits for its first turn is in `ready` and
         `ready_of_list` only, and pays for no other one. Those in delivery are in memory as well (in_delivery.py)
 key     which entries have a digest; text: which entries had a text, also those that are finished
+part, anchor, parts   of decorated mails that many others share their name with (crowds.py)
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from drainer.backlog.keys import split
 from drainer.backlog.rows import IndexedRow, counts_in
 from drainer.backlog.states import EntryState
+from drainer.backlog.values import RelatedEntry
 from drainer.duplicates.classes import DuplicateClass
 
 SCHEMA = """
@@ -78,6 +80,9 @@ CREATE TABLE text (
     identity BLOB NOT NULL
 );
 CREATE INDEX text_key ON text (start);
+CREATE TABLE part (start INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (start, id)) WITHOUT ROWID;
+CREATE TABLE anchor (start INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (start, id)) WITHOUT ROWID;
+CREATE TABLE parts (id INTEGER PRIMARY KEY, hashes BLOB NOT NULL);
 """
 """The states are not checked with IN: SQLite makes a table of the list at each write, which took 5 us (measured)."""
 
@@ -100,6 +105,9 @@ UPDATE_READ = (
     " subject=CAST(? AS TEXT), copy=?, recipient_keys=? WHERE id=?"
 )
 
+RELATED = "e.filebase, e.when_s, e.recipient_keys, e.duplicate, e.copy, e.identity"
+"""The columns that `related_of` takes."""
+
 _STATES = {state.value: state for state in EntryState}
 _DUPLICATES = {kind.value: kind for kind in DuplicateClass}
 
@@ -114,3 +122,9 @@ def row_of(columns: tuple[Any, ...]) -> IndexedRow:
         id_, filebase, when_s, number, _STATES[state], _DUPLICATES[duplicate], is_read == 1, ready == 1, recipients, owed,
         covered, size_bytes, counts_in(domains), lane, due_s, split(identity), message_id_key,
     )  # fmt: skip
+
+
+def related_of(columns: tuple[Any, ...]) -> RelatedEntry:
+    """columns: those of RELATED, in this order."""
+    filebase, when_s, recipient_keys, duplicate, copy, identity = columns
+    return RelatedEntry(filebase, when_s, recipient_keys, _DUPLICATES[duplicate], copy, split(identity))

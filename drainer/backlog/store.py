@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from drainer.backlog.in_delivery import InDelivery
-from drainer.backlog.keys import key_of, keys_of_entry
+from drainer.backlog.keys import keys_of_entry
 from drainer.backlog.rows import IndexedRow, NumberedCounts, joined_counts
 from drainer.backlog.schema import INSERT_ENTRY, ROW, SCHEMA, UPDATE_READ, row_of
 from drainer.backlog.selection import contains_folded, stored_text
@@ -237,7 +237,7 @@ class Store:
 
     def forget_keys(self, rows: Iterable[IndexedRow]) -> None:
         """The digests of these entries find them no longer; their texts stay known."""
-        keys = [(*key_of(key), row.id) for row in rows for key in keys_of_entry(row.identity, row.message_id_key)]
+        keys = [(*key, row.id) for row in rows for key in keys_of_entry(row.identity, row.message_id_key)]
         self.execute_many("DELETE FROM key WHERE start = ? AND rest = ? AND id = ?", sorted(keys))
 
     def _enter(self, rows: Iterable[IndexedRow]) -> None:

@@ -147,6 +147,7 @@ class SeenEntries:
         self._entries: list[_Seen] = []
         self._by_identity: dict[bytes, list[int]] = defaultdict(list)
         self._by_name: dict[bytes, list[int]] = defaultdict(list)
+        self._decorated_by_name: dict[bytes, list[int]] = defaultdict(list)
         self._by_resend: dict[bytes, int] = {}
         self._by_message_id: dict[bytes, int] = {}
 
@@ -155,12 +156,9 @@ class SeenEntries:
         print_ = summary.fingerprint
         numbers = sorted({number for digest in print_.identity for number in self._by_identity.get(digest, ())})
         same = [self._entries[number] for number in numbers]
-        same_name = {number for digest in print_.identity for number in self._by_name.get(kin_of(digest), ())}
-        undecided = [
-            entry
-            for entry in (self._entries[number] for number in sorted(same_name.difference(numbers)))
-            if (summary.decorated or entry.is_decorated) and entry.duplicate is not DuplicateClass.UNDECIDED
-        ]
+        named = (self._decorated_by_name, self._by_name) if summary.decorated else (self._decorated_by_name,)
+        same_name = {number for by in named for digest in print_.identity for number in by.get(kin_of(digest), ())}
+        undecided = [self._entries[number] for number in sorted(same_name.difference(numbers))]
         resembling = self._by_resend.get(print_.resend) if print_.resend else None
         message_id = self._by_message_id.get(print_.message_id) if print_.message_id else None
         return RelatedEntries(
@@ -185,8 +183,10 @@ class SeenEntries:
         )  # fmt: skip
         for digest in print_.identity:
             self._by_identity[digest].append(number)
-        for name in set(map(kin_of, print_.identity)):
-            self._by_name[name].append(number)
+        if kind is not DuplicateClass.UNDECIDED:
+            by_name = self._decorated_by_name if summary.decorated else self._by_name
+            for name in set(map(kin_of, print_.identity)):
+                by_name[name].append(number)
         if print_.message_id:
             self._by_message_id.setdefault(print_.message_id, number)
         if print_.resend:

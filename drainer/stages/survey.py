@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from drainer.backlog.readers import EntryRead
-from drainer.backlog.values import Description, RelatedEntry, tie_order
-from drainer.duplicates.carried import is_one_mail
+from drainer.backlog.values import Description, tie_order
 from drainer.duplicates.classes import Classification, DuplicateClass, RelatedEntries, classify
 from drainer.duplicates.decision import undecided_among
-from drainer.duplicates.summary import EntrySummary, fifo_key, with_digests_of
+from drainer.duplicates.summary import EntrySummary, fifo_key
 from drainer.errors import (
     CustodyRefused,
     EntryError,
@@ -46,6 +45,7 @@ from drainer.stages.intake import Intake, batched
 from drainer.stages.outcome_log import log_outcome
 from drainer.stages.progress import Progress
 from drainer.stages.resources import Resources
+from drainer.stages.same_mail import SameMail
 from drainer.stages.set_aside import SetAside
 from drainer.text.logfmt import logfmt
 from drainer.via_mailman.open_handovers import OpenHandovers
@@ -81,6 +81,7 @@ class Survey:
         self._set_aside = set_aside
         self._at_mailman = at_mailman
         self._paces = paces
+        self._same_mail = SameMail(resources, facts, self._file)
 
     async def run(self) -> None:
         """For ever: read and fingerprint the entries listed, oldest first. One lot is read while the lot before it is
@@ -225,7 +226,7 @@ class Survey:
         for filebase in dict.fromkeys(filebases):
             with contextlib.suppress(EntryError, OSError):
                 entry = self._facts.read(filebase)
-                summary = await self._proved(await self._facts.summarised(entry))
+                summary = await self._same_mail.proved(await self._facts.summarised(entry))
                 record = self._facts.record(summary)
                 found = await self._forecast(summary, record)
                 # A turn that was cut short left a smaller number in the index: without those whose deliveries were learnt.
@@ -236,7 +237,7 @@ class Survey:
             await asyncio.sleep(0)
 
     async def _compared(self, summary: EntrySummary) -> Description:
-        summary = await self._proved(summary)
+        summary = await self._same_mail.proved(summary)
         record = self._facts.record(summary)
         if summary.filebase in self._facts.claimed:
             await self._doubt_claimed(summary, record)
@@ -251,30 +252,6 @@ class Survey:
         goes_on = may_go_on(own, keys - found.covered, self._paces.may_limit)
         owed = len(keys) if settled else None
         return Description(summary, found.kind, found.of, len(found.covered & keys), owed=owed, goes_on=goes_on)
-
-    async def _proved(self, summary: EntrySummary) -> EntrySummary:
-        """With the digests of every entry here that is the same mail although decorated, by the content of both."""
-        if self._resources.settings.duplicates.exact == "deliver":
-            return summary
-        for other in self._lookalikes(summary):
-            if await asyncio.to_thread(self._is_one_mail, summary, other):
-                log.info(logfmt(event="same_mail", filebase=summary.filebase, of=other.filebase))
-                summary = with_digests_of(summary, other.identity)
-        return summary
-
-    def _lookalikes(self, summary: EntrySummary) -> list[RelatedEntry]:
-        """Entries here that may be this mail with, or without, a list's header and footer; it is not proved yet."""
-        return self._resources.index.related.with_same_name(
-            summary.filebase, summary.fingerprint.identity, summary.decorated
-        )
-
-    def _is_one_mail(self, summary: EntrySummary, other: RelatedEntry) -> bool:
-        """Reads two files."""
-        try:
-            first, second = (read_entry(self._file(name)) for name in (summary.filebase, other.filebase))
-        except (EntryError, OSError):
-            return False
-        return is_one_mail(first, summary.decorated, second, other.is_decorated)
 
     async def _own(self, filebase: str, record: MessageRecord) -> list[Coverage]:
         """What the ledger has of the entry's recipients by the entry itself."""
@@ -316,11 +293,7 @@ class Survey:
             ],
             same_message_id=index.related.with_message_id_key(print_.message_id) if print_.message_id else (),
             to_be_held={earlier.filebase for earlier in same if earlier.duplicate is DuplicateClass.UNDECIDED},
-            undecided=[
-                other
-                for other in (() if is_another else self._lookalikes(summary))
-                if other.duplicate is not DuplicateClass.UNDECIDED or other.filebase in self._facts.released
-            ],
+            undecided=() if is_another else self._same_mail.undecided_beside(summary),
         )
         history = await ledger.history(self._facts.known_as(record))
         undecided = None if is_another else undecided_among(await ledger.akin(record.identity), record.identity)
