@@ -166,6 +166,7 @@ class GroupCommit:
         except sqlite3.OperationalError as exc:
             self._busy += 1
             if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or self._busy > _BUSY_TRIES:
+                self._busy = 0
                 raise
             return False
         self._busy = 0

@@ -183,3 +183,22 @@ async def test_write_that_is_cancelled_before_its_turn_is_not_made(disk: Disk) -
     await asyncio.gather(first, other)
     assert disk.numbers() == [0, 2]
     await disk.commits.close()
+
+
+async def test_write_waits_for_another_writer_also_after_an_earlier_one_has_waited_in_vain(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "_BUSY_TRIES", 3)
+    file = tmp_path / "numbers.sqlite"
+    disk.connection.execute("PRAGMA busy_timeout = 0")
+    other = sqlite3.connect(file, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerNotDurable, match="locked"):
+            await disk.write(1)
+        second = disk.write(2)
+        await turns()
+    finally:
+        other.close()
+    disk.go_on()
+    assert await second == 2
