@@ -17,7 +17,7 @@ from functools import partial
 from drainer.compose.mailman2_site import ListSettings, SiteSettings
 from drainer.errors import ComposerFailed
 
-_ATOM = r"[^][\x00-\x20()<>@,:;.\"\\\x7f-\U0010ffff]+"
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _PLAIN = rf"{_ATOM}(?:\.{_ATOM})*@{_ATOM}(?:\.{_ATOM})*"
 _PLAIN_ADDRESS = re.compile(rf"{_PLAIN}\Z")
 _PLAIN_ADDRESSES = re.compile(rf"{_PLAIN}(?:\n{_PLAIN})*\Z")
