@@ -267,8 +267,10 @@ class _Delivery:
         self._see_session_limit()
         at_s = self._clock.now_s()
         refusals = self._answers.refusals(at_s)
-        outcome = None if meaning is None else Outcome(meaning.state, self._accepted, meaning.reply, at_s)
-        content = None if meaning is None or outcome is None else (self._attempt_id, outcome, meaning)
+        outcome = content = None
+        if meaning is not None:
+            outcome = Outcome(meaning.state, self._accepted, meaning.reply, at_s, self._attempt_id)
+            content = self._attempt_id, outcome, meaning
         done = self._answers.transaction(content, refusals)
         # Only with a single write: of two that the ledger refuses, one may become durable long before the other.
         is_one_write = (outcome is not None) != bool(refusals)

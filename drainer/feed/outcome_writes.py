@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
 
 from drainer.errors import LedgerNotDurable
 from drainer.ledger.evidence import Finish
@@ -29,16 +29,14 @@ _TRIES_WHEN_STOPPING = 3
 
 T = TypeVar("T")
 
-Done = Coroutine[Any, Any, T] | asyncio.Future[T]
-"""A write that is under way, or will be once it is awaited: done when it is durable."""
-
-Write = Callable[[], Done[None]]
+Write = Callable[[], Awaitable[None]]
+"""Makes a write. It is under way, or will be once it is awaited; it is done when it is durable."""
 
 
 class Attempts(Protocol):
     """Where one transaction is written: for mail, the ledger itself (ledger/contract.py has the promises)."""
 
-    def open_attempt(self, attempt: NewAttempt) -> Done[AttemptId]: ...
+    def open_attempt(self, attempt: NewAttempt) -> Awaitable[AttemptId]: ...
 
     def close_attempt(
         self,
@@ -49,7 +47,7 @@ class Attempts(Protocol):
         dsns: Sequence[NewDsn] = (),
         *,
         finish: Finish | None = None,
-    ) -> Done[None]: ...
+    ) -> Awaitable[None]: ...
 
     def record(
         self,
@@ -59,12 +57,12 @@ class Attempts(Protocol):
         dsns: Sequence[NewDsn] = (),
         *,
         finish: Finish | None = None,
-    ) -> Done[None]: ...
+    ) -> Awaitable[None]: ...
 
 
-def begun(write: Done[T]) -> asyncio.Future[T]:
+def begun(write: Awaitable[T]) -> asyncio.Future[T]:
     """The write as a future. A ledger that returns one saves a task."""
-    return write if isinstance(write, asyncio.Future) else asyncio.get_running_loop().create_task(write)
+    return asyncio.ensure_future(write)
 
 
 class OutcomeWrites:

@@ -10,10 +10,10 @@ opened for count from that moment, and the others not at all. So whenever the MT
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 
-from drainer.feed.outcome_writes import Attempts, Done
+from drainer.feed.outcome_writes import Attempts
 from drainer.ledger.evidence import Finish
 from drainer.ledger.records import AttemptId, MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
@@ -74,7 +74,7 @@ class _Counted:
         dsns: Sequence[NewDsn] = (),
         *,
         finish: Finish | None = None,
-    ) -> Done[None]:
+    ) -> Awaitable[None]:
         return self._attempts.close_attempt(attempt_id, state, reply, at_s, dsns, finish=finish)
 
     def record(
@@ -85,5 +85,5 @@ class _Counted:
         dsns: Sequence[NewDsn] = (),
         *,
         finish: Finish | None = None,
-    ) -> Done[None]:
+    ) -> Awaitable[None]:
         return self._attempts.record(filebase, message, outcomes, dsns, finish=finish)

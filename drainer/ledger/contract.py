@@ -27,7 +27,7 @@ B with C), an original C could be suppressed for the sake of an A that it has no
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from drainer.ledger.actions import Action, NewAction, PutBack, Step
@@ -106,7 +106,7 @@ class Ledger(Protocol):
         None: it was not written, or it ended long ago. A queue's last thousand ends are remembered.
         """
 
-    async def close_attempt(
+    def close_attempt(
         self,
         attempt_id: AttemptId,
         state: State,
@@ -114,7 +114,7 @@ class Ledger(Protocol):
         at_s: float,
         dsns: Sequence[NewDsn] = (),
         finish: Finish | None = None,
-    ) -> None:
+    ) -> Awaitable[None]:
         """Write how an attempt ended: DELIVERED, DEFERRED, FAILED or IN_DOUBT, for all its recipients.
 
         finish  its entry is settled by this outcome: as finish_entry, in the same commit. So outcome and end become durable

@@ -90,14 +90,10 @@ class GroupCommit:
     async def write(self, change: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
         """Run `change` in the next transaction; return its result when that is durable.
 
-        change  raises IllegalTransition before it writes anything, and may be run again after a rollback
-        undo    a change of its own, run with the result if the caller was cancelled before it could have it
-        Raises  what `change` raised; LedgerNotDurable or LedgerUnusable if the group could not be committed
+        undo    as in `begin`; it is run too if the caller was cancelled before it could have the result
+        Raises  what the future of `begin` has
         """
-        if self._is_closed:
-            raise LedgerNotDurable("the ledger is closed")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._add(_Write(change, future, undo))
+        future = self.begin(change, undo)
         try:
             return await future
         except asyncio.CancelledError:
@@ -105,6 +101,19 @@ class GroupCommit:
             if undo is not None and future.done() and not future.cancelled() and future.exception() is None:
                 self._add(self._undoing(undo, future.result()))
             raise
+
+    def begin(self, change: Callable[[], T], undo: Callable[[T], None] | None = None) -> asyncio.Future[T]:
+        """Run `change` in the next transaction. The future has its result once that is durable, or the error: what `change`
+        raised; LedgerNotDurable or LedgerUnusable if the group could not be committed.
+
+        change  raises IllegalTransition before it writes anything, and may be run again after a rollback
+        undo    a change of its own, run with the result if the future was cancelled meanwhile
+        """
+        if self._is_closed:
+            return refused(LedgerNotDurable("the ledger is closed"))
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._add(_Write(change, future, undo))
+        return future
 
     async def close(self) -> None:
         """Commit what is queued, then take no more."""
@@ -255,6 +264,13 @@ class GroupCommit:
 
     def _undoing(self, undo: Callable[[Any], None], result: Any) -> _Write:
         return _Write(lambda: undo(result), asyncio.get_running_loop().create_future(), None)
+
+
+def refused(error: LedgerNotDurable) -> asyncio.Future[Any]:
+    """A write that was not even queued."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.set_exception(error)
+    return future
 
 
 def _fail(write: _Write, exc: Exception) -> None:

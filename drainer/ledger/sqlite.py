@@ -37,7 +37,7 @@ from drainer.ledger.attempts import Attempts
 from drainer.ledger.columns import keys_of, stored_filebase
 from drainer.ledger.dsns import Dsns
 from drainer.ledger.evidence import Ended, Event, Evidence, Finish
-from drainer.ledger.group_commit import GroupCommit
+from drainer.ledger.group_commit import GroupCommit, refused
 from drainer.ledger.outcomes import Outcomes
 from drainer.ledger.perhaps_known import PerhapsKnown
 from drainer.ledger.records import (
@@ -155,7 +155,7 @@ class SqliteLedger(SqliteReads):
         await self._write(partial(attempts.open, attempt, keys), undo=withdraw)
         return attempt.attempt_id
 
-    async def close_attempt(
+    def close_attempt(
         self,
         attempt_id: AttemptId,
         state: State,
@@ -163,10 +163,10 @@ class SqliteLedger(SqliteReads):
         at_s: float,
         dsns: Sequence[NewDsn] = (),
         finish: Finish | None = None,
-    ) -> None:
-        opened = self._opened
-
+    ) -> asyncio.Future[None]:
+        # One for each transaction: a coroutine would have to become a task.
         def change() -> None:
+            opened = self._opened
             owed = opened.attempts.close(attempt_id, state, reply, at_s, dsns)
             if owed is None:  # repeated: the first writing had the DSNs and the end of the entry with it
                 return
@@ -174,7 +174,7 @@ class SqliteLedger(SqliteReads):
             if finish is not None:
                 finishing.finish(opened.writer, finish)
 
-        await self._write(change)
+        return self._begin(change)
 
     async def split_attempt(self, attempt_id: AttemptId, recipients: Sequence[str], part_id: AttemptId) -> None:
         await self._write(partial(self._opened.attempts.split, attempt_id, tuple(recipients), part_id))
@@ -386,3 +386,9 @@ class SqliteLedger(SqliteReads):
 
     async def _write(self, change: Callable[[], T], undo: Callable[[T], None] | None = None) -> T:
         return await self._opened.commits.write(change, undo)
+
+    def _begin(self, change: Callable[[], T]) -> asyncio.Future[T]:
+        try:
+            return self._opened.commits.begin(change)
+        except LedgerNotDurable as exc:
+            return refused(exc)

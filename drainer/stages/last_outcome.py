@@ -53,7 +53,7 @@ class LastOutcome:
         if self.finished is None:  # else they are in it
             claims = self._claims_of(outcomes)
             self._claims |= claims
-            self._left -= claims.keys()
+            self._left.difference_update(claims)
 
     @property
     def settled(self) -> Decision | None:

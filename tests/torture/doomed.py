@@ -5,6 +5,7 @@ python -m tests.torture.doomed POINT NTH run --config FILE     what follows NTH 
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import signal
@@ -73,9 +74,11 @@ def watch_ledger(reached: Reached) -> None:
     """Each write when it is asked for, when its rows are written and not committed, and when it is durable."""
     in_transaction: list[str] = []
     writing: ContextVar[str] = ContextVar("writing", default="")
-    queues, commits = GroupCommit.write, GroupCommit._finish
+    queues, commits = GroupCommit.begin, GroupCommit._finish
 
-    async def write(self: GroupCommit, change: Callable[[], Any], undo: Callable[[Any], None] | None = None) -> Any:
+    def begin(
+        self: GroupCommit, change: Callable[[], Any], undo: Callable[[Any], None] | None = None
+    ) -> asyncio.Future[Any]:
         name = writing.get()
 
         def noted() -> Any:
@@ -83,7 +86,7 @@ def watch_ledger(reached: Reached) -> None:
             in_transaction.append(name)
             return result
 
-        return await queues(self, noted, undo)
+        return queues(self, noted, undo)
 
     def finish(self: GroupCommit) -> None:
         for name in in_transaction:
@@ -105,7 +108,7 @@ def watch_ledger(reached: Reached) -> None:
 
         return writes
 
-    for name, method in (("write", write), ("_finish", finish)):
+    for name, method in (("begin", begin), ("_finish", finish)):
         setattr(GroupCommit, name, method)
     for name in LEDGER_WRITES:
         setattr(SqliteLedger, name, watched(name, getattr(SqliteLedger, name)))

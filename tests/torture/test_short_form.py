@@ -74,8 +74,9 @@ def test_every_recipient_gets_the_mail_once_though_mailman_3s_coprocesses_are_ki
 def test_every_write_of_the_ledger_and_every_move_of_a_file_is_a_point() -> None:
     writes = {
         name
-        for name, method in inspect.getmembers(SqliteLedger, inspect.iscoroutinefunction)
-        if not name.startswith("_") and "self._write(" in inspect.getsource(method)
+        for name, method in inspect.getmembers(SqliteLedger, inspect.isfunction)
+        if not name.startswith("_")
+        and any(call in inspect.getsource(method) for call in ("self._write(", "self._begin("))
     }
     moving = ("self._moves.", "self._move(", "self.suppress(", "self.hand_back(")
     moves = {
