@@ -240,8 +240,8 @@ class _Delivery:
         # INVARIANT attempt-before-DATA: the attempt is on disk before DATA is sent.
         #   Crash before: the MTA saw MAIL and RCPT only and owns nothing; the entry is read again.
         #   Crash after:  the row stays ATTEMPTING; in_doubt/policy.py makes it IN_DOUBT, not PENDING.
-        #   Leans on the ledger's promise that open_attempt is done only when durable. Held by tests/feed/test_deliver.py.
-        opening = begun(self._ledger.open_attempt(attempt))
+        #   Leans on the ledger's promise that begin_attempt is done only when durable. Held by tests/feed/test_deliver.py.
+        opening = begun(self._ledger.begin_attempt(attempt))
         opening.add_done_callback(self._step(self._attempt_is_written))
 
     def _attempt_is_written(self, opening: asyncio.Future[AttemptId]) -> None:

@@ -36,7 +36,7 @@ Write = Callable[[], Awaitable[None]]
 class Attempts(Protocol):
     """Where one transaction is written: for mail, the ledger itself (ledger/contract.py has the promises)."""
 
-    def open_attempt(self, attempt: NewAttempt) -> Awaitable[AttemptId]: ...
+    def begin_attempt(self, attempt: NewAttempt) -> Awaitable[AttemptId]: ...
 
     def close_attempt(
         self,
@@ -127,7 +127,7 @@ class OutcomeWrites:
             then(error)
 
     async def _until_durable(self, write: Write, refusal: LedgerNotDurable, outcomes: Sequence[Outcome]) -> None:
-        """Write again, after a refusal. Nothing else is sent meanwhile: every open_attempt fails on the same ledger."""
+        """Write again, after a refusal. Nothing else is sent meanwhile: every attempt fails on the same ledger."""
         wait_s = LEDGER_RETRY_FIRST_S
         tries_left = _TRIES_WHEN_STOPPING
         while True:

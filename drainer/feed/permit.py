@@ -10,10 +10,12 @@ opened for count from that moment, and the others not at all. So whenever the MT
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 
-from drainer.feed.outcome_writes import Attempts
+from drainer.feed.outcome_writes import Attempts, begun
 from drainer.ledger.evidence import Finish
 from drainer.ledger.records import AttemptId, MessageRecord, NewAttempt, NewDsn, Outcome
 from drainer.ledger.states import State
@@ -37,6 +39,15 @@ class Permit:
             self._on_end(self.recipients, self._sent)
             self._on_end = None
 
+    async def counted(self, recipients: int, opening: Awaitable[AttemptId]) -> AttemptId:
+        """An attempt at so many recipients, of which this permit counts them."""
+        self.sent(recipients)
+        try:
+            return await opening
+        except BaseException:
+            self.sent(-recipients)
+            raise
+
     def counting(self, attempts: Attempts) -> Attempts:
         """The same place to write attempts to; this permit counts them."""
         return _Counted(attempts, self)
@@ -57,13 +68,16 @@ class _Counted:
         self._attempts = attempts
         self._permit = permit
 
-    async def open_attempt(self, attempt: NewAttempt) -> AttemptId:
-        self._permit.sent(len(attempt.recipients))
-        try:
-            return await self._attempts.open_attempt(attempt)
-        except BaseException:
-            self._permit.sent(-len(attempt.recipients))
-            raise
+    def begin_attempt(self, attempt: NewAttempt) -> Awaitable[AttemptId]:
+        recipients = len(attempt.recipients)
+        self._permit.sent(recipients)
+        opening = begun(self._attempts.begin_attempt(attempt))
+        opening.add_done_callback(functools.partial(self._is_opened, recipients))
+        return opening
+
+    def _is_opened(self, recipients: int, opening: asyncio.Future[AttemptId]) -> None:
+        if opening.cancelled() or opening.exception() is not None:
+            self._permit.sent(-recipients)
 
     def close_attempt(
         self,

@@ -99,6 +99,9 @@ class Ledger(Protocol):
         Cancelled before it returned, a new attempt is withdrawn: the caller went no further, so nothing was sent under it.
         """
 
+    def begin_attempt(self, attempt: NewAttempt) -> Awaitable[AttemptId]:
+        """As open_attempt, for a caller that never cancels it: whoever goes on in a callback needs no task for it."""
+
     async def attempt(self, attempt_id: AttemptId) -> State | None:
         """What the ledger has of an attempt of this queue: ATTEMPTING, IN_DOUBT, or how it ended (PENDING: may be sent
         again).

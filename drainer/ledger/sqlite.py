@@ -155,6 +155,15 @@ class SqliteLedger(SqliteReads):
         await self._write(partial(attempts.open, attempt, keys), undo=withdraw)
         return attempt.attempt_id
 
+    def begin_attempt(self, attempt: NewAttempt) -> asyncio.Future[AttemptId]:
+        keys = keys_of(attempt.recipients)
+
+        def change() -> AttemptId:
+            self._opened.attempts.open(attempt, keys)
+            return attempt.attempt_id
+
+        return self._begin(change)
+
     def close_attempt(
         self,
         attempt_id: AttemptId,
@@ -164,7 +173,6 @@ class SqliteLedger(SqliteReads):
         dsns: Sequence[NewDsn] = (),
         finish: Finish | None = None,
     ) -> asyncio.Future[None]:
-        # One for each transaction: a coroutine would have to become a task.
         def change() -> None:
             opened = self._opened
             owed = opened.attempts.close(attempt_id, state, reply, at_s, dsns)
@@ -388,6 +396,7 @@ class SqliteLedger(SqliteReads):
         return await self._opened.commits.write(change, undo)
 
     def _begin(self, change: Callable[[], T]) -> asyncio.Future[T]:
+        """For the writes of each transaction: a coroutine would have to become a task."""
         try:
             return self._opened.commits.begin(change)
         except LedgerNotDurable as exc:

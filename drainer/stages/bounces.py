@@ -278,7 +278,7 @@ class _DsnAttempt:
         self._later = later
         self._dsn = dsn
 
-    async def open_attempt(self, attempt: NewAttempt) -> AttemptId:
+    async def begin_attempt(self, attempt: NewAttempt) -> AttemptId:
         await self._resources.ledger.move_dsns([self._dsn.dsn_id], DsnState.SENDING, attempt.at_s)
         return attempt.attempt_id
 

@@ -109,7 +109,7 @@ class Handover:
         if any((self._custody.queue_dir / HOME_QUEUE / (mark.name + suffix)).exists() for suffix in Suffix):
             return "Mailman has an entry of that name"
         attempt = NewAttempt(entry.filebase, record, mark.text(), tuple(owed), self._clock.now_s())
-        attempt_id = await permit.counting(self._ledger).open_attempt(attempt)
+        attempt_id = await permit.counted(len(owed), self._ledger.open_attempt(attempt))
         handover = OpenHandover(attempt_id, entry.filebase, mark, record, tuple(owed), attempt.at_s)
         # From here to the rename no other task runs: intake and follow.py know of it before it can be seen in out/.
         self._open.add(handover)

@@ -435,6 +435,17 @@ async def test_every_filebase_comes_back_as_it_was(ledger: Ledger, filebase: str
     assert {part.filebase for part in (await ledger.history([A])).coverage} == {filebase}
 
 
+async def test_attempt_that_is_begun_is_open_when_it_is_done_and_binds_like_any_other(ledger: Ledger) -> None:
+    one = attempt(ANN)
+    assert await ledger.begin_attempt(one) == one.attempt_id
+    assert await ledger.begin_attempt(one) == one.attempt_id, "alike in all: it changes nothing"
+    assert [open_.attempt_id for open_ in await ledger.unresolved_attempts()] == [one.attempt_id]
+    with pytest.raises(IllegalTransition):
+        await ledger.begin_attempt(attempt(ANN, filebase=SECOND))
+    await ledger.close_attempt(one.attempt_id, State.DELIVERED, "", AT)
+    assert await states(ledger, A) == row(FIRST, State.DELIVERED, ANN)
+
+
 async def test_attempt_of_a_cancelled_caller_is_withdrawn(ledger: Ledger) -> None:
     """No caller has the attempt's id, so nothing was sent under it. Open, it would bind its recipients for ever."""
     for turns in range(6):

@@ -7,7 +7,7 @@ Out   the answers that sqlite.py gives; the contract suite and a stateful test h
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from drainer.clock import Clock, SystemClock
@@ -154,6 +154,9 @@ class MemoryLedger:
                 rows = (row for row in self._rows if row.message is message)
                 found.append(Akin(any(map(is_of_decorated, near)), _history(rows)))
         return found
+
+    def begin_attempt(self, attempt: NewAttempt) -> Awaitable[AttemptId]:
+        return self.open_attempt(attempt)
 
     async def open_attempt(self, attempt: NewAttempt) -> AttemptId:
         wanted = frozenset(map(recipient_key, attempt.recipients))

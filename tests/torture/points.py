@@ -18,7 +18,8 @@ BEFORE_UNLINK, AFTER_UNLINK = "before unlink", "after unlink"
 
 LEDGER_WRITES = {
     "claim": "drain",
-    "open_attempt": "drain",
+    "begin_attempt": "drain",
+    "open_attempt": "via mailman",
     "close_attempt": "drain",
     "record": "drain",
     "finish_entry": "drain",
@@ -66,7 +67,7 @@ MOVES = {
 """Methods of Custody that rename or unlink."""
 
 _UNLINKS = frozenset({"finish", "expire_duplicates"})
-_OFTEN = frozenset({"open_attempt", "close_attempt", "take", "finish"})
+_OFTEN = frozenset({"begin_attempt", "close_attempt", "take", "finish"})
 
 
 @dataclass(frozen=True, slots=True)
