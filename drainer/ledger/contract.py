@@ -155,7 +155,7 @@ class Ledger(Protocol):
         Raises      IllegalTransition if the attempt is not ATTEMPTING; ValueError for any other recipients
         """
 
-    async def record(
+    def record(
         self,
         filebase: str,
         message: MessageRecord,
@@ -163,7 +163,7 @@ class Ledger(Protocol):
         dsns: Sequence[NewDsn] = (),
         step: Step | None = None,
         finish: Finish | None = None,
-    ) -> None:
+    ) -> Awaitable[None]:
         """Write outcomes that needed no attempt: refused at MAIL or RCPT, skipped, held, in doubt from a .bak.
 
         All or none, the DSNs among them as in close_attempt. Each replaces the recipients' DEFERRED or HELD rows of this

@@ -187,7 +187,7 @@ class SqliteLedger(SqliteReads):
     async def split_attempt(self, attempt_id: AttemptId, recipients: Sequence[str], part_id: AttemptId) -> None:
         await self._write(partial(self._opened.attempts.split, attempt_id, tuple(recipients), part_id))
 
-    async def record(
+    def record(
         self,
         filebase: str,
         message: MessageRecord,
@@ -195,16 +195,16 @@ class SqliteLedger(SqliteReads):
         dsns: Sequence[NewDsn] = (),
         step: Step | None = None,
         finish: Finish | None = None,
-    ) -> None:
-        opened = self._opened
-
+    ) -> asyncio.Future[None]:
+        # Begun at once, as close_attempt is: a task would come too late for the group of the outcome beside it.
         def change() -> None:
+            opened = self._opened
             opened.dsns.owe(opened.outcomes.record(filebase, message, outcomes, dsns))
             if finish is not None:
                 finishing.finish(opened.writer, finish)
             action_rows.write_step(opened.file.writer, step)
 
-        await self._write(change)
+        return self._begin(change)
 
     async def resolve(self, attempt_id: AttemptId, state: State, why: str, at_s: float) -> None:
         await self._write(partial(self._opened.attempts.resolve, attempt_id, state, why, at_s))

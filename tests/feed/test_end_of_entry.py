@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,9 @@ from drainer.feed.deliver import deliver
 from drainer.feed.session import Session
 from drainer.feed.transaction import Transaction
 from drainer.ledger.evidence import Finish
+from drainer.ledger.group_commit import GroupCommit
 from drainer.ledger.records import Outcome
+from drainer.ledger.sqlite import SqliteLedger
 from drainer.ledger.states import State
 from drainer.settings.mta import MtaSettings
 from tests.feed.conftest import composed, record_of
@@ -73,6 +77,30 @@ async def test_outcomes_that_take_two_writes_leave_the_end_to_the_caller(
     done, ends = await ended(mta, ledger, asked)
     assert done.has(State.DELIVERED) and done.has(State.FAILED)
     assert (ends, asked) == (0, [])
+
+
+async def test_refusals_go_into_the_commit_of_the_outcome(
+    sink: Sink, mta: MtaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink.scripts.append(Rule.parse(f"rcpt 550 5.1.1 unknown recipient={BEN}"))
+    groups: list[int] = []
+    commit = GroupCommit._commit
+
+    def counted(commits: GroupCommit, applied: list[Any], loop: asyncio.AbstractEventLoop) -> None:
+        groups.append(len(applied))
+        commit(commits, applied, loop)
+
+    monkeypatch.setattr(GroupCommit, "_commit", counted)
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", StoppedClock())
+    await ledger.open()
+    try:
+        message = composed(ANN, BEN)
+        session = await Session.open(mta)
+        await deliver(message, FILEBASE, record_of(message), ledger, session, StoppedClock())
+        await session.quit()
+    finally:
+        await ledger.close()
+    assert groups == [1, 2], "the attempt; its outcome with the refusal"
 
 
 async def test_end_that_a_full_disk_refused_is_written_once_with_the_outcome(sink: Sink, mta: MtaSettings) -> None:
