@@ -28,6 +28,7 @@ _ENTRIES = f"SELECT {RELATED} FROM key k JOIN entry e ON e.id = k.id"
 _OF_KEYS = "FROM wanted CROSS JOIN key k ON k.start = wanted.start AND k.rest = wanted.rest JOIN entry e ON e.id = k.id"
 """In this order: SQLite would read all keys for a condition of two columns, and 500 starts for one of many alternatives."""
 
+_ASKED_FIRST = 4
 _IS_DECORATED = "AND k.rest < 0"
 
 
@@ -162,6 +163,29 @@ class RelatedLookup:
             (start_of(key), key),
         )
         return [SameTextEntry(filebase, when_s, split(identity)) for filebase, when_s, identity in rows]
+
+    def resembled(
+        self, key: bytes, identity: Sequence[bytes], before: tuple[float, str], window_s: float
+    ) -> SameTextEntry | None:
+        """The oldest of these that shares no digest with an entry, and was received before it, by at most that long; None if
+        there is none. An entry that failed and is tried again is no resend of itself.
+
+        before  when the entry was received, and its filebase
+        """
+        own, passed, at_a_time = frozenset(identity), 0, _ASKED_FIRST
+        while True:
+            rows = self._store.query(
+                "SELECT filebase, when_s, identity FROM text WHERE start = ? AND resend_key = ? AND when_s BETWEEN ? AND ?"
+                " ORDER BY when_s, filebase LIMIT ? OFFSET ?",
+                (start_of(key), key, before[0] - window_s - 1, before[0], at_a_time, passed),  # rounding: judged below
+            )
+            for filebase, when_s, joined in rows:
+                if (when_s, filebase) < before and before[0] - when_s <= window_s and own.isdisjoint(split(joined)):
+                    return SameTextEntry(filebase, when_s, split(joined))
+            passed += len(rows)
+            if len(rows) < at_a_time:
+                return None
+            at_a_time *= 4
 
     def with_message_id_key(self, key: bytes) -> list[RelatedEntry]:
         """Entries read with this Fingerprint.message_id, oldest first."""

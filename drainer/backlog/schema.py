@@ -79,7 +79,7 @@ CREATE TABLE text (
     filebase TEXT NOT NULL,
     identity BLOB NOT NULL
 );
-CREATE INDEX text_key ON text (start);
+CREATE INDEX text_key ON text (start, when_s);
 CREATE TABLE part (start INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (start, id)) WITHOUT ROWID;
 CREATE TABLE anchor (start INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (start, id)) WITHOUT ROWID;
 CREATE TABLE parts (id INTEGER PRIMARY KEY, hashes BLOB NOT NULL);

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from drainer.backlog.readers import EntryRead
-from drainer.backlog.values import Description, tie_order
+from drainer.backlog.values import Description, SameTextEntry, tie_order
 from drainer.duplicates.classes import Classification, DuplicateClass, RelatedEntries, classify
 from drainer.duplicates.decision import undecided_among
 from drainer.duplicates.summary import EntrySummary, fifo_key
@@ -285,12 +285,7 @@ class Survey:
         kin = RelatedEntries(
             same=same,
             copies={earlier.filebase for earlier in same if earlier.copy == print_.copy},
-            # An entry that failed and is tried again, as after `drainer resume`, is no resend of itself.
-            resembling=[
-                other
-                for other in (index.related.with_resend_key(print_.resend) if print_.resend else ())
-                if set(print_.identity).isdisjoint(other.identity)
-            ],
+            resembling=[other] if (other := self._resembled(summary)) else (),
             same_message_id=index.related.with_message_id_key(print_.message_id) if print_.message_id else (),
             to_be_held={earlier.filebase for earlier in same if earlier.duplicate is DuplicateClass.UNDECIDED},
             undecided=() if is_another else self._same_mail.undecided_beside(summary),
@@ -298,6 +293,13 @@ class Survey:
         history = await ledger.history(self._facts.known_as(record))
         undecided = None if is_another else undecided_among(await ledger.akin(record.identity), record.identity)
         return classify(summary, kin, history, self._resources.settings.duplicates.window, undecided)
+
+    def _resembled(self, summary: EntrySummary) -> SameTextEntry | None:
+        print_, related = summary.fingerprint, self._resources.index.related
+        if not print_.resend:
+            return None
+        window_s = self._resources.settings.duplicates.window
+        return related.resembled(print_.resend, print_.identity, (summary.when_s, summary.filebase), window_s)
 
     async def _doubt_claimed(self, summary: EntrySummary, record: MessageRecord) -> None:
         """A `.bak` that Mailman's runner left behind: the runner may have delivered to any of them, so all are in doubt."""

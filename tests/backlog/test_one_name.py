@@ -139,6 +139,30 @@ def test_who_may_be_one_mail_or_is_a_copy_is_what_each_comparison_finds(found: l
     index.close()
 
 
+@given(mails(), st.sampled_from([0.0, 1.0, 2.5, 60.0]))
+def test_the_text_that_an_entry_repeats_is_what_each_comparison_finds(
+    found: list[EntrySummary], window_s: float
+) -> None:
+    index = filled(found)
+    for one in found:
+        if (key := one.fingerprint.resend) is None:
+            continue
+        identity, place = one.fingerprint.identity, (one.when_s, one.filebase)
+        first = next(
+            (
+                other.filebase
+                for other in index.related.with_resend_key(key)
+                if set(identity).isdisjoint(other.identity)
+                and (other.when_s, other.filebase) < place
+                and one.when_s - other.when_s <= window_s
+            ),
+            None,
+        )
+        resembled = index.related.resembled(key, identity, place, window_s)
+        assert (resembled.filebase if resembled else None) == first
+    index.close()
+
+
 @pytest.fixture
 def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each question to the tables gave."""
@@ -176,4 +200,18 @@ def test_a_decorated_mail_is_found_among_others_of_its_name_and_they_are_passed_
     found = index.related.with_same_name(late.filebase, late.fingerprint.identity, is_decorated=False)
     assert [other.filebase for other in found] == [script[77].filebase]
     assert sum(rows_read) == 2
+    index.close()
+
+
+def test_of_many_mails_with_one_text_only_the_first_few_are_looked_at(rows_read: list[int]) -> None:
+    alarms = [mail(number, [number], number, text=1) for number in range(250)]
+    index = filled(alarms)
+    del rows_read[:]
+    late = mail(300, [300], 300, text=1)
+    assert late.fingerprint.resend
+    found = index.related.resembled(
+        late.fingerprint.resend, late.fingerprint.identity, (late.when_s, late.filebase), 600.0
+    )
+    assert found and found.filebase == alarms[0].filebase
+    assert sum(rows_read) <= 4
     index.close()
