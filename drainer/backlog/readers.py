@@ -8,6 +8,10 @@ Workers are the second line of defence behind the restricted unpickler. Each has
 processor time; a file that needs more fails alone. If a worker dies (the kernel's out-of-memory killer, a crash), its
 batch is read again one file at a time, and only a file that kills its worker again is blamed. Processes are started by
 `spawn`, which needs no file, no inode and no fork of a process with threads.
+
+Workers give way to the service itself, and to the MTA and Mailman on the same processors: their niceness is higher by
+WORKER_NICENESS. Otherwise the event loop waits for a processor while entries are read, and every answer and every session
+with it: 9 to 15 ms in one turn of a hundred with 2 processors, now 4 to 5 (measured while 15,000 entries were scanned).
 """
 
 from __future__ import annotations
@@ -42,6 +46,9 @@ from drainer.queuedir.read import DEFAULT_MAX_BYTES, read_entry
 
 WORKER_ADDRESS_SPACE_BYTES = 2**30
 """RLIMIT_AS of a worker. An honest entry of 60 MiB needs a third of it."""
+
+WORKER_NICENESS = 10
+"""Added to the service's own. With all processors busy, a worker still has a tenth of what the service has."""
 
 FILE_PROCESSOR_S = 60.0
 """Processor time one file may take. An honest entry of 60 MiB takes about a second."""
@@ -286,6 +293,7 @@ def _start_worker(task: _Task) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    os.nice(WORKER_NICENESS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     ceiling = task.address_space_bytes if hard == resource.RLIM_INFINITY else min(hard, task.address_space_bytes)

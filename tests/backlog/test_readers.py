@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from drainer.backlog.readers import READER_KILLED, EntryReaders, read_entries
+from drainer.backlog.readers import READER_KILLED, WORKER_NICENESS, EntryReaders, read_entries
 from drainer.demo.sample_queue import _message, python2_pickle
 from drainer.duplicates.decoration import Decoration
 from drainer.duplicates.summary import summarise
@@ -93,6 +93,13 @@ def test_a_worker_killed_from_outside_costs_no_file(tmp_path: Path) -> None:
         everything = [first, *results]
     assert [result.path for result in everything] == [str(file) for file in files]
     assert all(result.summary is not None for result in everything)
+
+
+def test_readers_give_way_to_the_service_itself() -> None:
+    with EntryReaders(1) as readers:
+        assert len(readers.read(sorted(RESUBMISSION.iterdir())[:1])) == 1
+        niceness = [psutil.Process(child.pid).nice() for child in multiprocessing.active_children()]
+    assert niceness == [min(19, psutil.Process().nice() + WORKER_NICENESS)]
 
 
 async def test_a_service_reads_batches_without_blocking_its_loop() -> None:
