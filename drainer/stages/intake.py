@@ -25,6 +25,7 @@ from drainer.queuedir.loan import Loan
 from drainer.queuedir.scan import CUSTODY_DIRECTORY, scan_queue, waiting_in
 from drainer.queuedir.watch import changed_directories
 from drainer.stages.entry_facts import EntryFacts
+from drainer.stages.giving_way import give_way
 from drainer.stages.hold_reasons import HANDED_BACK, RELEASED, RESEMBLES, why_held
 from drainer.stages.progress import Outside, Progress
 from drainer.stages.resources import Resources
@@ -79,7 +80,7 @@ class Intake:
                 self._facts.claimed.update(
                     listed.file.filebase for listed in batch if listed.file.suffix is Suffix.CLAIMED
                 )
-                await asyncio.sleep(0)
+                await give_way()
             self._progress.note_skipped(f"{CUSTODY_DIRECTORY}/{directory.name}", scan)
         for hold in await ledger.holds():
             if hold.reason == RELEASED:
@@ -149,7 +150,7 @@ class Intake:
             handed_over = await self._follow.ours(queue, batch)
             for number, listed in enumerate(batch, 1):
                 if number % MOVED_AT_A_TIME == 0:
-                    await asyncio.sleep(0)
+                    await give_way()
                 if listed.file.filebase in handed_over:
                     continue
                 if competes and listed.file.suffix is Suffix.CLAIMED:
@@ -173,7 +174,7 @@ class Intake:
             if len(taken) >= SYNCED_AT_A_TIME:
                 await self._add_taken(taken)
                 taken = []
-            await asyncio.sleep(0)
+            await give_way()
         else:
             self._progress.note_skipped(queue, scan)
         await self._add_taken(taken)
@@ -201,7 +202,7 @@ class Intake:
                 max(0, before.bytes - sum(size for _, size in some)),
                 before.oldest_s,
             )
-            await asyncio.sleep(0)
+            await give_way()
         self._resources.signals.unread.set()
 
     async def _sync(self) -> None:

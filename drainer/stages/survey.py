@@ -40,6 +40,7 @@ from drainer.queuedir.entry import Flavour
 from drainer.queuedir.read import read_entry
 from drainer.stages.domain_paces import DomainPaces
 from drainer.stages.entry_facts import EntryFacts
+from drainer.stages.giving_way import give_way
 from drainer.stages.hold_reasons import RESEMBLES, UNDECIDED
 from drainer.stages.intake import Intake, batched
 from drainer.stages.outcome_log import log_outcome
@@ -53,7 +54,7 @@ from drainer.via_mailman.open_handovers import OpenHandovers
 log = logging.getLogger("drainer")
 
 SURVEYED_AT_A_TIME = 1000
-DESCRIBED_AT_A_TIME = 50
+DESCRIBED_AT_A_TIME = 20
 """So many entries are made known to the index in one step, which takes some milliseconds."""
 LOCATED_AT_A_TIME = 100
 SET_ASIDE_AT_A_TIME = 100
@@ -106,7 +107,7 @@ class Survey:
             domains = {filebase: read.domains for filebase, read in finished}
             for some in batched(summaries, DESCRIBED_AT_A_TIME):
                 await self._describe(some, domains)
-                await asyncio.sleep(0)
+                await give_way()
             if finished:
                 self._resources.signals.wake()
             elif not located:
@@ -122,6 +123,7 @@ class Survey:
         domains = {name: read.domains for name, read in zip(where, found, strict=True)}
         for some in batched(summaries, DESCRIBED_AT_A_TIME):
             await self._describe(some, domains)
+            await give_way()
 
     def _where(self, filebase: str) -> str | None:
         with contextlib.suppress(EntryVanished):
@@ -168,7 +170,7 @@ class Survey:
         found: dict[str, str | None] = {}
         for some in batched(filebases, LOCATED_AT_A_TIME):
             found |= {filebase: await self._locate(filebase) for filebase in some}
-            await asyncio.sleep(0)
+            await give_way()
         return found
 
     async def _locate(self, filebase: str) -> str | None:
@@ -234,7 +236,7 @@ class Survey:
                 owed = {recipient_key(address) for address in entry.recipients} - settled
                 self._resources.index.set_owed(filebase, len(owed))
                 self._resources.index.set_duplicate(filebase, found.kind, found.of, len(found.covered & owed))
-            await asyncio.sleep(0)
+            await give_way()
 
     async def _compared(self, summary: EntrySummary) -> Description:
         summary = await self._same_mail.proved(summary)
