@@ -7,6 +7,7 @@
 # make backtest how good the estimate would have been on recorded drains
 # make eta     how good the finish time is in real drains, six of them side by side (some 6 minutes)
 # make places  one drain of some minutes, seen from every place an operator looks, with screenshots, the figures compared
+# make wheels  sdist, and both wheels from it: in pure Python, and with the core compiled (needs a C compiler), in dist/
 # make docs    docs/settings.md, from the models of the settings
 # make bench   how fast, as ratios against Mailman's own runner and Postfix's smtp-source
 
@@ -14,7 +15,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(she
 MAILMAN3_VERSION ?= 3.3.10
 QUIET_INSTALL = install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-environment lint ruff mypy docs torture hostile wire wire-recording backtest eta places bench clean
+.PHONY: demo test test-environment lint ruff mypy docs wheels torture hostile wire wire-recording backtest eta places bench clean
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -23,19 +24,25 @@ demo: .venv/installed
 test: test-environment
 	.venv/bin/pytest
 
-test-environment: .venv/installed-test .venv-mailman3/installed .venv-mailman338/installed .cache/exim
+test-environment: .venv/installed-test .venv-mailman3/installed .venv-mailman338/installed .venv-compiled/installed .cache/exim
 
 lint: ruff mypy
 
 ruff: .venv/installed-test
-	.venv/bin/ruff check drainer tests
-	.venv/bin/ruff format --check drainer tests
+	.venv/bin/ruff check drainer tests setup.py
+	.venv/bin/ruff format --check drainer tests setup.py
 
 mypy: .venv/installed-test
 	.venv/bin/mypy
 
 docs: .venv/installed-test
 	.venv/bin/python -m tests.docs.settings
+
+wheels: .venv/installed-test
+	rm -rf dist
+	.venv/bin/python -c "from setuptools import build_meta; build_meta.build_sdist('dist')"
+	DRAINER_COMPILED=0 .venv/bin/pip wheel --no-deps --wheel-dir dist dist/*.tar.gz
+	DRAINER_COMPILED=1 .venv/bin/pip wheel --no-deps --wheel-dir dist dist/*.tar.gz
 
 wire: .venv/installed-test .venv-mailman3/installed .venv-mailman338/installed
 	.venv/bin/python -m tests.wire
@@ -92,10 +99,17 @@ bench: .venv/installed-test .venv-mailman3/installed .cache/exim
 	.venv/bin/pip --python .venv-mailman338/bin/python $(QUIET_INSTALL) 'mailman==3.3.8' 'sqlalchemy<2' psycopg2-binary
 	@touch $@
 
+# The wheel with the compiled core, of this checkout, beside the packages of .venv. What did not change is not compiled again.
+# Where there is no compiler the tests of this wheel say so and skip, except under CI.
+.venv-compiled/installed: pyproject.toml setup.py $(shell find drainer -type f -not -name '*.pyc') | .venv/installed-test
+	@mkdir -p $(@D)
+	if command -v gcc >/dev/null; then tests/packaged/install_compiled $(@D); fi
+	@touch $@
+
 # A genuine Exim for the tests: unpacked, because Debian's exim4 and postfix exclude each other.
 .PHONY: .cache/exim
 .cache/exim:
 	tests/unpack_exim $@
 
 clean:
-	rm -rf .cache .venv .venv-mailman3 .venv-mailman338 build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .cache .venv .venv-compiled .venv-mailman3 .venv-mailman338 build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

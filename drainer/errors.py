@@ -243,6 +243,13 @@ class HaltError(DrainerError):
     """Stop feeding now."""
 
 
+class BuildMixed(HaltError):
+    """Machine code is installed beside another source than it was compiled from."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}; right would be to install drainer again: pip install --force-reinstall")
+
+
 class LedgerNotDurable(HaltError):
     """The ledger could not commit (disk full, I/O error). Sending waits until it can."""
 

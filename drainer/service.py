@@ -44,6 +44,7 @@ from drainer.rounds.looking_around import LookingAround
 from drainer.secret_files import password_warnings
 from drainer.settings import Settings
 from drainer.start.assembly import Assembled, assemble, recover
+from drainer.start.build_in_use import build_in_use
 from drainer.start.listening import listen_to_operators, show_to_browsers
 from drainer.start.reloading import reloaded
 from drainer.start.site import out_of_reach, refuse_root_for_others
@@ -62,7 +63,8 @@ def run(settings: Settings, until_empty: bool = False, reread: Callable[[], Sett
     """Run the service until a signal, or until nothing is left. Returns the exit status.
 
     reread  gives the settings anew at SIGHUP
-    Raises  CustodyRefused, LedgerUnusable, ComposerUnavailable and the like: the start failed and nothing was touched
+    Raises  BuildMixed, CustodyRefused, LedgerUnusable, ComposerUnavailable and the like: the start failed and nothing was
+            touched
     """
     last_resort = LastResort()
     with to_standard_error(settings.log.level.upper(), with_time=not _under_systemd()):
@@ -132,6 +134,7 @@ class Service:
         self._ledger_upkeep: LedgerUpkeep
 
     async def main(self) -> int:
+        build = build_in_use()
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             stop = asyncio.create_task(self._stop.wait())
@@ -143,7 +146,8 @@ class Service:
             if self._once_ready is not None:
                 self._once_ready()
             systemd.notify_ready()
-            log.info(logfmt(event="ready", version=__version__, queue_dir=self.settings.mailman.queue_dir))
+            queue_dir = self.settings.mailman.queue_dir
+            log.info(logfmt(event="ready", version=__version__, queue_dir=queue_dir, build=build.name))
             done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
             await self._wind_down([*tasks, *side])
             stop.cancel()

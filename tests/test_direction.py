@@ -13,8 +13,7 @@ from tests.house import circles, imported_by_each, room, rooms
 PACKAGE = Path(__file__).parents[1] / "drainer"
 
 ORDER = """
-    compiled text errors clock shielded blocking exit_deadline files schedule
-    settings settings_file secret_files
+    compiled text errors clock shielded blocking exit_deadline files schedule settings settings_file secret_files
     pickles queuedir ledger duplicates mta_log backlog guards estimate
     compose destinations feed via_mailman in_doubt stages pipeline
     report control observe operate start host_check rounds without_service service

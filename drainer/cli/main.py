@@ -141,8 +141,11 @@ def _not_loaded() -> None:
 
 
 def version_command() -> None:
-    """Show the version."""
+    """Show the version, and whether pure Python or a compiled core runs."""
+    from drainer.start.build_in_use import build_in_use  # here, since `drainer --help` needs it as little
+
     print(f"drainer {__version__}")
+    print(build_in_use().words)
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def test_every_drainer_command_in_the_text_has_its_name_and_options(page: str) -
             given = {word.partition("=")[0] for word in words[1:] if word.startswith("-")}
             assert given <= options_of(words[0]) | {"--help"}, line
         else:
-            assert words[:1] in (["--version"], ["--help"], ["--config"], ["COMMAND"]), line
+            assert words[:1] in (["version"], ["--version"], ["--help"], ["--config"], ["COMMAND"]), line
 
 
 def options_of(name: str) -> set[str]:

@@ -1,6 +1,7 @@
 """What is shipped: the sdist holds what git holds, the wheel built from it works far from the checkout.
 
-All of it is built from a copy of the files that git knows, by the setuptools of this Python; nothing is downloaded.
+All of it is built from a copy of the files that git knows, by the setuptools of this Python, without a C compiler; nothing
+is downloaded. The wheel that has compiled modules: test_compiled_wheel.py.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.scenarios.running import running_service, running_sink, site_settings
 
 _MADE_BY_SETUPTOOLS = re.compile(r"(PKG-INFO|setup\.cfg|mailman_drainer\.egg-info/.*)\Z")
 _BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
+_NO_COMPILER = {"CC": "/nonexistent/cc", "DRAINER_COMPILED": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def ran(*command: str | Path, cwd: Path, **environment: str) -> str:
 
 def built(kind: str, sources: Path, into: Path) -> Path:
     """What `pip` or `python -m build` would build there, without an environment of its own."""
-    return into / ran(sys.executable, "-c", _BUILD, kind, into, cwd=sources).splitlines()[-1]
+    return into / ran(sys.executable, "-c", _BUILD, kind, into, cwd=sources, **_NO_COMPILER).splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,39 @@ def test_wheel_and_checkout_say_the_same_version(shipped: Shipped) -> None:
     said = ran(shipped.installed / "bin/drainer", "--version", cwd=shipped.installed, PYTHONPATH=str(shipped.installed))
     assert said == f"drainer {__version__}\n"
     assert shipped.wheel.name == f"mailman_drainer-{__version__}-py3-none-any.whl"
+
+
+def test_compiled_wheel_needs_mypy_the_pure_one_does_not(shipped: Shipped) -> None:
+    def required(compiled: str) -> str:
+        asked = "from setuptools import build_meta; print(build_meta.get_requires_for_build_wheel())"
+        said = ran(sys.executable, "-c", asked, cwd=shipped.sources, DRAINER_COMPILED=compiled)
+        return said.splitlines()[-1]
+
+    assert required("") == "[]"
+    assert required("1").startswith("['mypy[mypyc]")
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("build_wheel", "needs a C compiler, and there is no /nonexistent/cc"),
+        ("build_editable", "is not for an editable install"),
+    ],
+)
+def test_compiled_build_that_cannot_be_is_refused_with_what_would_be_right(
+    shipped: Shipped, tmp_path: Path, kind: str, says: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _BUILD, kind, str(tmp_path)],
+        cwd=shipped.sources,
+        env={**os.environ, **_NO_COMPILER, "DRAINER_COMPILED": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert says in done.stderr and "without DRAINER_COMPILED=1" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_installed_wheel_drains_and_serves_the_page_with_all_that_it_names(
