@@ -13,6 +13,7 @@ import pytest
 from drainer.clock import StoppedClock
 from drainer.errors import LedgerNotDurable
 from drainer.ledger import group_commit
+from drainer.ledger.gathering import LOOK_EVERY_S
 from drainer.ledger.group_commit import GroupCommit
 
 AN_HOUR_S = 3600.0
@@ -29,15 +30,14 @@ class Disk:
         self.takes_s = 0.0
         self.is_full = False
         self._go_on = threading.Semaphore(0)
-        monkeypatch.setattr(group_commit, "GATHERS_AT_MOST_S", AN_HOUR_S)
-        clock = StoppedClock()
+        self.clock = StoppedClock()
         self.commits = GroupCommit(
             self.connection,
             after_begin=lambda: None,
             before_commit=lambda: None,
             forget=self.written.clear,
             translate=lambda exc: LedgerNotDurable(str(exc)),
-            clock=clock,
+            clock=self.clock,
         )
         real = GroupCommit._finish
 
@@ -48,7 +48,7 @@ class Disk:
             self.groups.append([*self.written])
             self.written.clear()
             real(commits)
-            clock.advance(self.takes_s)
+            self.clock.advance(self.takes_s)
 
         monkeypatch.setattr(GroupCommit, "_finish", finish)
 
@@ -109,11 +109,17 @@ async def test_group_waits_for_most_of_those_who_were_answered_and_for_no_more(d
     await disk.commits.close()
 
 
-async def test_group_does_not_wait_longer_than_the_last_commit_took(disk: Disk) -> None:
-    disk.takes_s = 0.001
+async def test_group_is_not_idle_for_longer_than_a_commit_takes(disk: Disk) -> None:
+    disk.takes_s = 2 * LOOK_EVERY_S
     disk.go_on(2)
     await asyncio.gather(*(disk.write(number) for number in range(20)))
-    assert await disk.write(20) == 20
+    late, began_s = disk.write(20), disk.clock.monotonic_s()
+    while not late.done():
+        await asyncio.sleep(0.001)
+        if not disk.connection.in_transaction and len(disk.groups) == 1:
+            disk.clock.advance(LOOK_EVERY_S / 4)
+    assert await late == 20
+    assert disk.clock.monotonic_s() - began_s <= 2 * disk.takes_s + LOOK_EVERY_S
     await disk.commits.close()
     assert disk.groups == [[*range(20)], [20]]
 
