@@ -156,10 +156,8 @@ class SqliteLedger(SqliteReads):
         return attempt.attempt_id
 
     def begin_attempt(self, attempt: NewAttempt) -> asyncio.Future[AttemptId]:
-        keys = keys_of(attempt.recipients)
-
         def change() -> AttemptId:
-            self._opened.attempts.open(attempt, keys)
+            self._opened.attempts.open(attempt, keys_of(attempt.recipients))
             return attempt.attempt_id
 
         return self._begin(change)
@@ -218,10 +216,9 @@ class SqliteLedger(SqliteReads):
         step: Step | None = None,
     ) -> None:
         writer = self._opened.writer
-        finish = Finish(filebase, counts or {}, ended, evidence)
 
         def change() -> None:
-            finishing.finish(writer, finish)
+            finishing.finish(writer, Finish(filebase, counts or {}, ended, evidence))
             action_rows.write_step(writer.connection, step)
 
         await self._write(change)
