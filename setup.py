@@ -61,7 +61,13 @@ def _extensions() -> list[Extension]:
     except ImportError:
         raise PlatformError(f"DRAINER_COMPILED=1 needs mypyc: pip install '{MYPYC}'; {_AS_PURE}") from None
     extensions: list[Extension] = mypycify(
-        ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent", *map(str, SOURCES)],
+        [
+            "--config-file=",
+            "--cache-dir=build/mypy",
+            "--ignore-missing-imports",
+            "--follow-imports=silent",
+            *map(str, SOURCES),
+        ],
         opt_level=_level(),
         debug_level="0",
         group_name="drainer",
