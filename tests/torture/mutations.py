@@ -62,7 +62,7 @@ MUTATIONS = (
         "delivered before it is sent", "feed/deliver.py",
         ((_DATA, '        self._finish(Meaning(State.DELIVERED, ""))\n'), (_WRITTEN, f"        self._sent = done\n{_DATA}"),
          (_ANSWERED, _WRITTEN.replace("done)", "self._sent)").replace("= done", "= self._sent"))),
-        _torture("points-ask"),
+        _tests("crash/test_kill_at_named_points.py", "before_354"),
     ),
     Mutation(
         "a write is reported as durable half a second before COMMIT", "ledger/group_commit.py",
