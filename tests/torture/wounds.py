@@ -214,7 +214,7 @@ def mailman_restarted(site: Site, place: Place, times: int) -> int:
     for number in range(times):
         place.progress("Mailman's runner restarted", number, times)
         command = [sys.executable, "-m", "tests.scenarios.mailman_runner", str(site.out), str(delivered)]
-        with site.run() as run:
+        with site.run_beside_runner() as run:
             given_some(site)
             with subprocess.Popen(command, cwd=ROOT) as runner:
                 until("Mailman's runner works", delivered.exists)
