@@ -88,6 +88,7 @@ TRUSTED = {
     "operate/journal": "our own ledger, as taking_back wrote it",
     "stages/reversible_failures": "our own ledger",
     "backlog/keys": "digests we have made ourselves",
+    "start/build_in_use": "what setup.py wrote into the package",
     "ledger/columns": "our own ledger, checked for damage when it is opened",
 }
 """Module to the reason why its input is trusted."""

@@ -11,7 +11,6 @@ the first one, from the start of the process, is given apart as start-up.
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import re
 import socket
@@ -61,8 +60,8 @@ class Drained:
 
     @property
     def per_s(self) -> float:
-        """Entries per second."""
-        return self.entries * (1 - 1 / self.contents) / self.seconds if self.seconds else math.inf
+        """Entries per second. Contents that were seen in one look came within the time between two."""
+        return self.entries * (1 - 1 / self.contents) / max(self.seconds, _LOOK_EVERY_S)
 
 
 class CountingSink:

@@ -170,6 +170,7 @@ OPENED_OTHERWISE = {
     "control/web": "files of the package",
     "cli/report": "page.css of the package; the report itself, with O_EXCL",
     "cli/check_measures": "/proc/1/cmdline",
+    "start/build_in_use": "files of the package",
     "without_service/reason": "/proc/locks",
     "host_check/as_user": "its own pipe to the child that looks",
     "guards/machine": "/proc/pressure",

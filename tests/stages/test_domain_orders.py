@@ -139,8 +139,14 @@ async def test_order_for_a_group_that_is_taken_out_of_the_settings_holds_nobody_
 ) -> None:
     outage, named = site(tmp_path), {"Google": GROUPS["google"]}
     with_group = {**FEED, "domain_groups": named}
-    async with Sink() as sink, inside(tmp_path, outage, sink, feed=with_group) as run:
-        await order(run, pause_s=0.0, reason="they told us")
+    async with Sink() as sink:
+        async with inside(tmp_path, outage, sink, feed={**with_group, "messages": "0/s"}) as run:
+            await order(run, pause_s=0.0, reason="they told us")
+        await taken_out_and_back(tmp_path, outage, sink, with_group)
+
+
+async def taken_out_and_back(tmp_path: Path, outage: Outage, sink: Sink, with_group: dict[str, Any]) -> None:
+    async with inside(tmp_path, outage, sink, feed=with_group) as run:
         await run.until("they wait for the group", lambda: run.resources.index.totals.lanes() == {"Google": 6})
         set_feed(tmp_path, outage, sink, messages="unlimited")
         run.service.reload()
