@@ -31,12 +31,6 @@ def standing(tmp_path: Path) -> Iterator[tuple[Site, Service]]:
         yield standing, service
 
 
-def port_of(service: Service) -> int:
-    """As the log says: the setting was port 0."""
-    (port,) = re.findall(r"event=web address=127\.0\.0\.1 port=([0-9]+)", service.log_text())
-    return int(port)
-
-
 def got(port: int, path: str) -> bytes:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
         found: bytes = answer.read()
@@ -47,7 +41,7 @@ def test_page_and_json_say_what_drainer_status_says_and_strangers_who_hold_the_p
     standing: tuple[Site, Service],
 ) -> None:
     here, service = standing
-    port = port_of(service)
+    port = service.web_port()
     # Both are asked again until they agree and all duplicates are found, which goes on in a backlog that has been read.
     both = until(
         lambda: {"said": json.loads(here.says("status", "--json")), "shown": json.loads(got(port, "/status.json"))},

@@ -170,6 +170,7 @@ async def test_directories_on_a_disk_that_does_not_answer_are_not_waited_for(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     queue = QueueReader(MtaSettings(queue="postfix"), clock, spool=tmp_path, waited_for_s=0.2)
     try:
+        await queue.look()  # however long the listing takes
         assert (await queue.messages()).messages == 2, "the listing counts"
         clock.advance(LOOK_EVERY_S + 60)
         (tmp_path / "listing").unlink()

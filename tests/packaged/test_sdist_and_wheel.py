@@ -159,7 +159,7 @@ def test_installed_wheel_drains_and_serves_the_page_with_all_that_it_names(
             tmp_path, sink.port, mailman, custody={"beside_runner": True}, web={"listen": "127.0.0.1:0"}
         )
         with running_service(settings, tmp_path / "drainer.log") as service:
-            (port,) = re.findall(r"event=web address=127\.0\.0\.1 port=([0-9]+)", service.log_text())
+            port = service.web_port()
             page = got(int(port), "/")
             named = {path for path in re.findall(r'(?:href|src)="([^"#]*)"', page) if not path.startswith("http")}
             assert {"page.css", "page.js", "icon.svg"} <= {path.lstrip("/") for path in named}

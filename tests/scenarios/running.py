@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -115,6 +116,12 @@ class Service:
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def web_port(self) -> int:
+        """As the log says: the setting was port 0. Its lines are some milliseconds late."""
+        eventually(lambda: "event=web " in self.log_text(), self.log_text)
+        (port,) = re.findall(r"event=web address=127\.0\.0\.1 port=([0-9]+)\n", self.log_text())
+        return int(port)
 
     def wait(self) -> int:
         try:

@@ -112,7 +112,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outputs]:
         try:
             eventually(lambda: "mta_down" in noticed.read_text(), service.log_text)
             found.first = status(settings)
-            (port,) = re.findall(r"event=web address=127.0.0.1 port=(\d+)", service.log_text())
+            port = service.web_port()
             found.opened["page"] = asyncio.run(opened(devtools, f"http://127.0.0.1:{port}/"))
             mta.is_busy.clear()
             eventually(lambda: any(sender == b"<>" for sender, _, _ in mta.taken), service.log_text)

@@ -102,7 +102,7 @@ async def test_entry_whose_finish_a_crash_cut_off_counts_as_delivered(tmp_path: 
     """The outcomes of its transaction take two writes, so its end is a third."""
     outage = write_plain(tmp_path, 1, 3, domains=("example.org",))
     async with Sink(None, Rule.parse(REFUSED)) as sink:
-        async with inside(tmp_path, outage, sink, feed={"messages": "0"}) as run:
+        async with inside(tmp_path, outage, sink, feed={"messages": "0", "dsn": False}) as run:
             with run.refusing("finish_entry", LedgerNotDurable("the disk is full")):
                 await run.asks.set_rate(RateRequest(messages="unlimited"), ME)
                 await run.until("it is delivered", lambda: run.taken().total() == 2)
