@@ -174,6 +174,7 @@ async def test_directories_on_a_disk_that_does_not_answer_are_not_waited_for(
         assert (await queue.messages()).messages == 2, "the listing counts"
         clock.advance(LOOK_EVERY_S + 60)
         (tmp_path / "listing").unlink()
+        await queue.look()
         with pytest.raises(MtaError, match=r"Postfix's queue in .*: no answer within 0.2 s; .*postqueue ended with"):
             await queue.messages()
         assert len(counts) == 1, "one thread hangs, however often it is asked"

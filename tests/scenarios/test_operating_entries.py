@@ -89,6 +89,8 @@ def test_entries_are_found_by_every_selector_and_shown_by_name_beginning_and_mes
 def test_dry_runs_say_so_and_change_nothing(tmp_path: Path) -> None:
     with site(tmp_path, 12, feed=PAUSED) as lists, lists.run():
         lists.surveyed()
+        lists.says("pause")
+        lists.paused_at_rest()
         before = entries(lists)
         for action in ("hold", "release", "drop"):
             said = lists.says(action, "--list", "choir")
